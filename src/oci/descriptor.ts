@@ -1,0 +1,111 @@
+import { type Digest, isDigest } from './digest.ts';
+import { RegistryError } from './error.ts';
+import { bareMediaType, dockerSchema1, dockerSchema1Signed } from './media-types.ts';
+
+/** A descriptor as a manifest holds it (image-spec, "Content Descriptors"), reduced to what a mirror acts upon. */
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  /** Length of the content in bytes. */
+  readonly size: number;
+}
+
+/** What a manifest refers to. */
+export interface ManifestLinks {
+  /** The manifest's own media type: from its body where it says one, else from the `Content-Type` it came with. */
+  readonly mediaType: string;
+  /** Manifests that an index names. */
+  readonly manifests: readonly Descriptor[];
+  /** Config and layers that an image manifest names. */
+  readonly blobs: readonly Descriptor[];
+  readonly subject: Descriptor | undefined;
+  readonly artifactType: string | undefined;
+  readonly annotations: Readonly<Record<string, string>> | undefined;
+}
+
+/**
+ * Reads what a manifest refers to.
+ * @param bytes the exact body, already verified against its digest
+ * @param contentType the `Content-Type` it came with
+ * @throws RegistryError MANIFEST_INVALID when it is not a JSON object, or says that it is something it cannot be
+ */
+export function readManifest(bytes: Uint8Array, contentType: string): ManifestLinks {
+  const body = parseObject(bytes);
+  const headerType = bareMediaType(contentType);
+  const bodyType = typeof body['mediaType'] === 'string' ? body['mediaType'] : undefined;
+  const mediaType = bodyType ?? headerType;
+  if (!isManifestShaped(body)) {
+    throw new RegistryError('MANIFEST_INVALID', `a body of type "${headerType}" is not a manifest`);
+  }
+  if (mediaType === dockerSchema1 || mediaType === dockerSchema1Signed || body['schemaVersion'] === 1) {
+    return {
+      mediaType,
+      manifests: [],
+      blobs: schema1Blobs(body),
+      subject: undefined,
+      artifactType: undefined,
+      annotations: undefined,
+    };
+  }
+  const config = readDescriptor(body['config']);
+  return {
+    mediaType,
+    manifests: readDescriptors(body['manifests']),
+    blobs: [...(config ? [config] : []), ...readDescriptors(body['layers']), ...readDescriptors(body['blobs'])],
+    subject: readDescriptor(body['subject']),
+    artifactType: typeof body['artifactType'] === 'string' ? body['artifactType'] : config?.mediaType,
+    annotations: readAnnotations(body['annotations']),
+  };
+}
+
+function parseObject(bytes: Uint8Array): Record<string, unknown> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new RegistryError('MANIFEST_INVALID', 'the manifest is not JSON', { cause: error });
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+    throw new RegistryError('MANIFEST_INVALID', 'the manifest is not a JSON object');
+  }
+  return parsed as Record<string, unknown>;
+}
+
+// Error pages and token answers are JSON objects too; every manifest has one of these members.
+function isManifestShaped(body: Record<string, unknown>): boolean {
+  return (
+    Array.isArray(body['manifests']) ||
+    Array.isArray(body['layers']) ||
+    Array.isArray(body['fsLayers']) ||
+    Array.isArray(body['blobs']) ||
+    readDescriptor(body['config']) !== undefined
+  );
+}
+
+function readDescriptors(value: unknown): Descriptor[] {
+  if (!Array.isArray(value)) return [];
+  return value.map(readDescriptor).filter((descriptor) => descriptor !== undefined);
+}
+
+function readDescriptor(value: unknown): Descriptor | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { mediaType, digest, size } = value as Record<string, unknown>;
+  if (typeof digest !== 'string' || !isDigest(digest)) return undefined;
+  if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) return undefined;
+  return { mediaType: typeof mediaType === 'string' ? mediaType : '', digest, size };
+}
+
+// Schema 1 names its layers without their sizes: -1 says that the size is not known.
+function schema1Blobs(body: Record<string, unknown>): Descriptor[] {
+  const layers = Array.isArray(body['fsLayers']) ? body['fsLayers'] : [];
+  return layers.flatMap((layer: unknown) => {
+    const digest = typeof layer === 'object' && layer !== null ? (layer as Record<string, unknown>)['blobSum'] : '';
+    return typeof digest === 'string' && isDigest(digest) ? [{ mediaType: '', digest, size: -1 }] : [];
+  });
+}
+
+function readAnnotations(value: unknown): Record<string, string> | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const entries = Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string');
+  return entries.length === 0 ? undefined : Object.fromEntries(entries);
+}

@@ -1,0 +1,50 @@
+import { createHash, type Hash } from 'node:crypto';
+import { RegistryError } from './error.ts';
+
+/** A content digest that {@link parseDigest} has accepted: `sha256:<64 hex>` or `sha512:<128 hex>`, lower case. */
+export type Digest = string & { readonly __digest: never };
+
+export type DigestAlgorithm = 'sha256' | 'sha512';
+
+const digestPattern = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
+
+/**
+ * The one door through which a string becomes a {@link Digest} (image-spec, "Digests": the registered algorithms).
+ * @throws RegistryError DIGEST_INVALID
+ */
+export function parseDigest(text: string): Digest {
+  if (!isDigest(text)) {
+    throw new RegistryError('DIGEST_INVALID', 'not a sha256 or sha512 digest in lower-case hex', {
+      detail: { digest: text.slice(0, 200) },
+    });
+  }
+  return text;
+}
+
+export function isDigest(text: string): text is Digest {
+  return digestPattern.test(text);
+}
+
+export function digestAlgorithm(digest: Digest): DigestAlgorithm {
+  return digest.startsWith('sha512:') ? 'sha512' : 'sha256';
+}
+
+/** The hexadecimal part of a digest. */
+export function digestHex(digest: Digest): string {
+  return digest.slice(7);
+}
+
+/** A running hash of the algorithm that a digest names. */
+export function hasherFor(digest: Digest): Hash {
+  return createHash(digestAlgorithm(digest));
+}
+
+/** Ends a running hash as the digest it has arrived at; the hash cannot be used afterwards. */
+export function finishDigest(algorithm: DigestAlgorithm, hash: Hash): Digest {
+  return `${algorithm}:${hash.digest('hex')}` as Digest;
+}
+
+/** The digest of bytes that are in memory. */
+export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256'): Digest {
+  return finishDigest(algorithm, createHash(algorithm).update(bytes));
+}

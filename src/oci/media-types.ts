@@ -1,0 +1,30 @@
+/** Media types of manifests, from the image-spec ("Media Types") and Docker's manifest v2 documents. */
+export const ociManifest = 'application/vnd.oci.image.manifest.v1+json';
+export const ociIndex = 'application/vnd.oci.image.index.v1+json';
+export const dockerManifest = 'application/vnd.docker.distribution.manifest.v2+json';
+export const dockerManifestList = 'application/vnd.docker.distribution.manifest.list.v2+json';
+export const dockerSchema1 = 'application/vnd.docker.distribution.manifest.v1+json';
+export const dockerSchema1Signed = 'application/vnd.docker.distribution.manifest.v1+prettyjws';
+export const ociArtifactManifest = 'application/vnd.oci.artifact.manifest.v1+json';
+
+export const octetStream = 'application/octet-stream';
+
+/**
+ * What we ask an upstream for, whatever the client asks: registries answer by exact token, and a narrow list makes some
+ * of them convert or deny (docker-registry 2.8 answers 404 for an OCI index without its type in `Accept`).
+ */
+export const manifestAccept: readonly string[] = [
+  ociIndex,
+  ociManifest,
+  dockerManifestList,
+  dockerManifest,
+  ociArtifactManifest,
+];
+
+/** Every media type that a tag may resolve to. */
+export const manifestMediaTypes: readonly string[] = [...manifestAccept, dockerSchema1Signed, dockerSchema1];
+
+/** A `Content-Type` without its parameters, in lower case. */
+export function bareMediaType(contentType: string): string {
+  return (contentType.split(';', 1)[0] ?? '').trim().toLowerCase();
+}

@@ -1,0 +1,106 @@
+import type { Digest } from '../oci/digest.ts';
+
+/** Every request to an upstream can be abandoned. */
+export interface RequestOptions {
+  readonly signal: AbortSignal;
+}
+
+/** A manifest as the upstream gave it. */
+export interface ManifestAnswer {
+  /** The exact body, at most the configured manifest size. Not yet verified against any digest. */
+  readonly bytes: Buffer;
+  /** The exact `Content-Type`. */
+  readonly contentType: string;
+  /** `Docker-Content-Digest`, where the upstream sent a well-formed one. */
+  readonly digest: Digest | undefined;
+}
+
+/** What a HEAD of a manifest told. */
+export interface ManifestHead {
+  /** `undefined` where the upstream does not send `Docker-Content-Digest` (ECR, some middleboxes): GET and hash then. */
+  readonly digest: Digest | undefined;
+  readonly contentType: string;
+  readonly size: number | undefined;
+}
+
+/** A blob body on its way; whoever holds it ends it with `body.destroy()` unless it was read to its end. */
+export interface BlobAnswer {
+  /** Size in bytes of the whole blob, as `Content-Length` or `Content-Range` tell it. */
+  readonly size: number | undefined;
+  /** Where in the blob the body begins: the offset asked for, or 0 where the upstream ignored the `Range`. */
+  readonly start: number;
+  readonly contentType: string;
+  /** Raw bytes, never decoded. Ends only when the body is complete; a body cut short throws. */
+  readonly body: AsyncIterable<Buffer> & { destroy(error?: Error): unknown };
+}
+
+/** What a HEAD of a blob told. */
+export interface BlobHead {
+  readonly size: number | undefined;
+  readonly contentType: string;
+}
+
+/** A page of a listing (tags or referrers), passed on as it came. */
+export interface ListingAnswer {
+  readonly bytes: Buffer;
+  readonly contentType: string;
+  /** The query string (without `?`) of the `Link` header's `rel="next"` target, where there is one. */
+  readonly nextQuery: string | undefined;
+  /** `OCI-Filters-Applied`, where the upstream sent it. */
+  readonly filtersApplied: string | undefined;
+}
+
+/** One URL of an upstream from which blobs can be read. */
+export interface BlobEndpoint {
+  /** The configured URL, for logs and for telling endpoints apart. */
+  readonly url: string;
+  /**
+   * Begins to read a blob.
+   * @throws RegistryError BLOB_UNKNOWN (404), DENIED (401, 403), TOOMANYREQUESTS (429), UNAVAILABLE (everything else;
+   *   504 for a time-out)
+   */
+  openBlob(
+    repository: string,
+    digest: Digest,
+    options: RequestOptions & {
+      /** First byte wanted; above 0 it is asked for by `Range`. */
+      readonly offset?: number;
+      /** End of the bytes wanted (exclusive); absent: to the end of the blob. */
+      readonly end?: number;
+    },
+  ): Promise<BlobAnswer>;
+}
+
+/**
+ * The pull API of one upstream. `repository` is the upstream's own name, `library/` included. All but
+ * {@link BlobEndpoint.openBlob} try the upstream's URLs in order and throw what the last definite one said.
+ */
+export interface UpstreamClient {
+  readonly endpoints: readonly BlobEndpoint[];
+  /** @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE */
+  headManifest(
+    repository: string,
+    reference: string,
+    options: RequestOptions & { readonly accept: readonly string[] },
+  ): Promise<ManifestHead>;
+  /** @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE (also: larger than allowed) */
+  getManifest(
+    repository: string,
+    reference: string,
+    options: RequestOptions & { readonly accept: readonly string[] },
+  ): Promise<ManifestAnswer>;
+  /** @throws RegistryError BLOB_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE */
+  headBlob(repository: string, digest: Digest, options: RequestOptions): Promise<BlobHead>;
+  /** @param query the client's query without what selects the upstream. @throws RegistryError NAME_UNKNOWN, … */
+  listTags(repository: string, query: string, options: RequestOptions): Promise<ListingAnswer>;
+  /**
+   * Asks the referrers API. @returns `undefined` where the upstream has none (404): read the fallback tag then.
+   * @throws RegistryError DENIED, TOOMANYREQUESTS, UNAVAILABLE
+   */
+  listReferrers(
+    repository: string,
+    digest: Digest,
+    query: string,
+    options: RequestOptions,
+  ): Promise<ListingAnswer | undefined>;
+}

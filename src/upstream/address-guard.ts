@@ -1,0 +1,104 @@
+import { type LookupAddress, lookup as systemLookup } from 'node:dns';
+import { isIP, type LookupFunction } from 'node:net';
+import ipaddr from 'ipaddr.js';
+
+/** A redirect or token realm leads to an address that an upstream has no business to send us to. */
+export class ForbiddenAddressError extends Error {
+  override readonly name = 'ForbiddenAddressError';
+  readonly code = 'ERR_FORBIDDEN_ADDRESS';
+}
+
+/** Kinds of addresses that are guarded; each names those it may lead to when an upstream is configured there. */
+const reachableFrom: Readonly<Record<string, readonly string[]>> = {
+  loopback: ['loopback', 'site'],
+  site: ['site'],
+  linkLocal: ['linkLocal'],
+};
+
+/** The kind of an address: `public`, `loopback`, `site` (private networks), `linkLocal`, or `never`. */
+function addressKind(text: string): string {
+  const address = ipaddr.process(text);
+  const range = address.range();
+  if (range === 'unicast') return 'public';
+  if (range === 'loopback' || range === 'linkLocal') return range;
+  if (range === 'private' || range === 'uniqueLocal' || range === 'carrierGradeNat') return 'site';
+  // NAT64 carries an IPv4 address in its last four bytes, and leads to it.
+  if (range === 'rfc6052') return addressKind(address.toByteArray().slice(-4).join('.'));
+  // Unspecified, multicast, broadcast, reserved, benchmarking, 6to4, Teredo, …: nothing serves blobs there.
+  return 'never';
+}
+
+/**
+ * Keeps redirects and token realms of one upstream away from addresses inside our own network (server-side request
+ * forgery), unless the upstream itself is configured at such an address. Names are checked in the connection's own
+ * look-up, so that the address that was checked is the one that is dialled.
+ */
+export class AddressGuard {
+  readonly #ownHosts: ReadonlySet<string>;
+  readonly #ownKinds = new Map<string, ReadonlySet<string>>();
+
+  /** @param urls the configured URLs of the upstream */
+  constructor(urls: readonly URL[]) {
+    this.#ownHosts = new Set(urls.map((url) => url.hostname));
+    for (const host of this.#ownHosts) {
+      const literal = addressLiteral(host);
+      if (literal !== undefined) this.#ownKinds.set(host, new Set([addressKind(literal)]));
+    }
+  }
+
+  /** Whether a URL is at a configured host, on whatever port. */
+  isOwn(url: URL): boolean {
+    return this.#ownHosts.has(url.hostname);
+  }
+
+  /**
+   * To be called before a request is sent: a connection to a literal address does no look-up.
+   * @throws ForbiddenAddressError
+   */
+  checkLiteral(url: URL): void {
+    const literal = addressLiteral(url.hostname);
+    if (literal !== undefined && !this.isOwn(url)) this.#check(literal);
+  }
+
+  /** The look-up for a connection to a URL; fails with ForbiddenAddressError if any of the addresses is guarded. */
+  lookupFor(url: URL): LookupFunction {
+    const own = this.isOwn(url);
+    return (hostname, options, callback) => {
+      systemLookup(hostname, { ...options, all: true }, (error, addresses) => {
+        if (error) {
+          callback(error, '');
+          return;
+        }
+        try {
+          if (own) this.#learn(url.hostname, addresses);
+          else for (const { address } of addresses) this.#check(address);
+        } catch (refusal) {
+          callback(refusal as Error, '');
+          return;
+        }
+        const [first] = addresses;
+        if (options.all === true) callback(null, addresses);
+        else callback(null, first?.address ?? '', first?.family);
+      });
+    };
+  }
+
+  #learn(host: string, addresses: readonly LookupAddress[]): void {
+    this.#ownKinds.set(host, new Set(addresses.map(({ address }) => addressKind(address))));
+  }
+
+  #check(address: string): void {
+    const kind = addressKind(address);
+    if (kind === 'public') return;
+    for (const kinds of this.#ownKinds.values()) {
+      for (const own of kinds) if (reachableFrom[own]?.includes(kind) === true) return;
+    }
+    throw new ForbiddenAddressError('the address belongs to a network that upstreams may not send us to');
+  }
+}
+
+/** The address in a URL's host name, without brackets; `undefined` for a name. */
+function addressLiteral(hostname: string): string | undefined {
+  const bare = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname;
+  return isIP(bare) === 0 ? undefined : bare;
+}

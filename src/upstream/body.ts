@@ -1,0 +1,94 @@
+import type { Readable } from 'node:stream';
+
+/** A body on its way; whoever holds it ends it with `destroy()` unless it was read to its end. */
+export interface TransferBody extends AsyncIterable<Buffer> {
+  destroy(error?: Error): unknown;
+}
+
+export interface TransferOptions {
+  /** Longest silence while bytes are wanted, in milliseconds. A reader that takes its time does not count. */
+  readonly idleMs: number;
+  /** Length announced by the answer; a body that ends at another one throws. */
+  readonly expectedBytes: number | undefined;
+  /** Turns what the stream throws into what the reader is to see. */
+  readonly translate: (error: unknown) => unknown;
+}
+
+/** No byte came in time. */
+export class IdleTimeoutError extends Error {
+  override readonly name = 'IdleTimeoutError';
+}
+
+/** The body ended before or after the length it announced. */
+export class LengthMismatchError extends Error {
+  override readonly name = 'LengthMismatchError';
+}
+
+/** Wraps a stream so that it is never silent for ever and never ends cleanly unless it is complete. */
+export function transferBody(stream: Readable, options: TransferOptions): TransferBody {
+  return {
+    [Symbol.asyncIterator]: () => readTransfer(stream, options),
+    destroy: (error) => stream.destroy(error),
+  };
+}
+
+async function* readTransfer(stream: Readable, options: TransferOptions): AsyncGenerator<Buffer, void, undefined> {
+  const { expectedBytes, translate } = options;
+  const chunks = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  let waiting = false;
+  const timer = setTimeout(() => {
+    if (waiting) stream.destroy(new IdleTimeoutError(`no byte within ${options.idleMs} ms`));
+  }, options.idleMs);
+  let receivedBytes = 0;
+  try {
+    for (;;) {
+      waiting = true;
+      timer.refresh();
+      const next = await chunks.next();
+      waiting = false;
+      if (next.done === true) break;
+      receivedBytes += next.value.length;
+      yield next.value;
+    }
+    if (expectedBytes !== undefined && receivedBytes !== expectedBytes) {
+      throw new LengthMismatchError(`${receivedBytes} bytes instead of ${expectedBytes}`);
+    }
+  } catch (error) {
+    throw translate(error);
+  } finally {
+    clearTimeout(timer);
+    // Also after a clean end: the stream lets go of its abort signal only then.
+    stream.destroy();
+  }
+}
+
+/**
+ * Reads a body into memory.
+ * @returns `undefined` where it is longer than allowed; its connection is closed then
+ */
+export async function readBounded(body: TransferBody, maxBytes: number): Promise<Buffer | undefined> {
+  const chunks: Buffer[] = [];
+  let receivedBytes = 0;
+  for await (const chunk of body) {
+    receivedBytes += chunk.length;
+    if (receivedBytes > maxBytes) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, receivedBytes);
+}
+
+/** Error bodies that are longer or slower than this are not read: closing the connection is cheaper. */
+const maxDrainedBytes = 16 * 1024;
+const maxDrainMs = 500;
+
+/** Lets go of an answer of which only the status mattered, keeping the connection where little is left to read. */
+export async function drain(body: TransferBody): Promise<void> {
+  const timer = setTimeout(() => body.destroy(), maxDrainMs);
+  try {
+    await readBounded(body, maxDrainedBytes);
+  } catch {
+    // The status has been read; how its text ended changes nothing.
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,282 @@
+import type { ClientRequest, IncomingHttpHeaders } from 'node:http';
+import got, { type Request, type Response, TimeoutError } from 'got';
+import packageJson from '../../package.json' with { type: 'json' };
+import { RegistryError } from '../oci/error.ts';
+import { type AddressGuard, ForbiddenAddressError } from './address-guard.ts';
+import type { Agents, Lane } from './agents.ts';
+import { drain, IdleTimeoutError, LengthMismatchError, type TransferBody, transferBody } from './body.ts';
+import { unavailable } from './failures.ts';
+import type { UpstreamTimeouts } from './options.ts';
+
+/** Most redirects followed for one request. */
+const maxRedirects = 5;
+
+/** How often a request is sent again because the kept connection it went out on had just been closed. */
+const maxStaleConnections = 2;
+
+const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+
+/** One request to an upstream, its token service, or what it redirects to. */
+export interface HttpRequest {
+  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly url: URL;
+  /** Lower-case names. `authorization` is dropped at the first redirect to another origin. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly lane: Lane;
+  /** `same-origin` for requests that carry credentials other than in a header. */
+  readonly redirects: 'any-origin' | 'same-origin';
+  readonly signal: AbortSignal;
+}
+
+/** An answer whose headers have arrived. Its body has to be read to the end or destroyed. */
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  /** Whether it came from another origin than the one first asked. */
+  readonly foreign: boolean;
+  readonly contentLength: number | undefined;
+  readonly body: TransferBody;
+}
+
+export interface HttpClientOptions {
+  /** Name of the upstream, for error messages. */
+  readonly upstream: string;
+  readonly agents: Agents;
+  readonly guard: AddressGuard;
+  readonly timeouts: UpstreamTimeouts;
+}
+
+/** The headers took longer than allowed. */
+class HeadersTimeoutError extends Error {
+  override readonly name = 'HeadersTimeoutError';
+}
+
+/** The one place that sends requests: redirects, time-outs, guarded addresses, raw bodies. */
+export class HttpClient {
+  readonly #options: HttpClientOptions;
+
+  constructor(options: HttpClientOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Sends a request and follows its redirects until an answer is there.
+   * @throws RegistryError UNAVAILABLE (502, or 504 for a time-out); the signal's reason where that was aborted
+   */
+  async send(request: HttpRequest): Promise<HttpAnswer> {
+    const { upstream } = this.#options;
+    using deadline = new HeadersDeadline(this.#options.timeouts.headersMs);
+    let { url } = request;
+    let headers = request.headers;
+    let foreign = false;
+    for (let hop = 0; ; hop += 1) {
+      const answer = await this.#exchange({ ...request, url, headers }, deadline);
+      if (!redirectStatuses.has(answer.status)) return { ...answer, foreign };
+      await drain(answer.body);
+      if (hop === maxRedirects) throw unavailable(upstream, `redirects more than ${maxRedirects} times`);
+      const target = this.#redirectTarget(answer.headers.location, url);
+      if (target.origin !== url.origin) {
+        if (request.redirects === 'same-origin') {
+          throw unavailable(upstream, 'redirects its token endpoint to another origin');
+        }
+        foreign = true;
+        // Besides the leak, storage behind signed URLs refuses a second way of authentication.
+        const { authorization: _dropped, ...kept } = headers;
+        headers = kept;
+      }
+      url = target;
+    }
+  }
+
+  #redirectTarget(location: string | undefined, from: URL): URL {
+    const { upstream } = this.#options;
+    const target = location === undefined ? null : URL.parse(location, from.href);
+    if (target === null || (target.protocol !== 'https:' && target.protocol !== 'http:')) {
+      throw unavailable(upstream, 'redirects to something that is no http address');
+    }
+    if (from.protocol === 'https:' && target.protocol === 'http:') {
+      throw unavailable(upstream, 'redirects from https to plain http, which is refused');
+    }
+    target.username = '';
+    target.password = '';
+    target.hash = '';
+    return target;
+  }
+
+  async #exchange(request: HttpRequest, deadline: HeadersDeadline): Promise<Omit<HttpAnswer, 'foreign'>> {
+    for (let attempt = 0; ; attempt += 1) {
+      request.signal.throwIfAborted();
+      const exchange = this.#start(request, deadline);
+      try {
+        return this.#answer(await exchange.response, { request, stream: exchange.stream });
+      } catch (error) {
+        exchange.stream.destroy();
+        deadline.pause();
+        if (request.method !== 'POST' && attempt < maxStaleConnections && exchange.wasStale(error)) continue;
+        throw this.#translate(error, request.signal);
+      }
+    }
+  }
+
+  #start(request: HttpRequest, deadline: HeadersDeadline): Exchange {
+    const { agents, guard, timeouts } = this.#options;
+    try {
+      guard.checkLiteral(request.url);
+    } catch (error) {
+      throw this.#translate(error, request.signal);
+    }
+    const stream = got.stream(request.url, {
+      method: request.method,
+      headers: { 'user-agent': `millpond/${packageJson.version}`, 'accept-encoding': 'identity', ...request.headers },
+      ...(request.body !== undefined && { body: request.body }),
+      agent: agents.pair(request.lane, { own: guard.isOwn(request.url) }),
+      dnsLookup: guard.lookupFor(request.url),
+      timeout: { lookup: timeouts.connectMs, connect: timeouts.connectMs, secureConnect: timeouts.connectMs },
+      signal: request.signal,
+      decompress: false,
+      followRedirect: false,
+      throwHttpErrors: false,
+      retry: { limit: 0 },
+      http2: false,
+    });
+    return new Exchange(stream, deadline);
+  }
+
+  #answer(
+    response: Response,
+    { request, stream }: { request: HttpRequest; stream: Request },
+  ): Omit<HttpAnswer, 'foreign'> {
+    const { upstream, timeouts } = this.#options;
+    const { statusCode: status, headers } = response;
+    const contentLength = readLength(headers['content-length']);
+    const encoding = headers['content-encoding']?.trim().toLowerCase() ?? '';
+    if (request.method === 'GET' && status >= 200 && status < 300 && encoding !== '' && encoding !== 'identity') {
+      throw unavailable(upstream, 'sends an encoded body although it was asked for the plain one', {
+        detail: { contentEncoding: encoding.slice(0, 50) },
+      });
+    }
+    const body = transferBody(stream, {
+      idleMs: timeouts.idleMs,
+      expectedBytes: request.method === 'HEAD' || status === 204 || status === 304 ? undefined : contentLength,
+      translate: (error) => this.#translate(error, request.signal),
+    });
+    return {
+      status,
+      headers,
+      contentLength: encoding === '' || encoding === 'identity' ? contentLength : undefined,
+      body,
+    };
+  }
+
+  /** The one translation of what got, Node and the guard throw. Nothing of the request is kept: it holds credentials. */
+  #translate(error: unknown, signal: AbortSignal): unknown {
+    const { upstream } = this.#options;
+    if (error instanceof RegistryError) return error;
+    if (signal.aborted) {
+      const reason: unknown = signal.reason;
+      if (!(reason instanceof DOMException) || reason.name !== 'TimeoutError') return reason;
+      return unavailable(upstream, 'did not answer in time', { status: 504, cause: reason });
+    }
+    const cause = originOf(error);
+    const code = codeOf(cause) ?? codeOf(error);
+    if (isTimeout(error) || isTimeout(cause)) {
+      return unavailable(upstream, 'did not answer in time', { status: 504, cause });
+    }
+    if (cause instanceof ForbiddenAddressError) {
+      return unavailable(upstream, 'leads to an address in a private network, which is refused', { cause });
+    }
+    if (cause instanceof LengthMismatchError || code === 'ERR_HTTP_CONTENT_LENGTH_MISMATCH') {
+      return unavailable(upstream, 'ended a body at another length than it announced', { cause });
+    }
+    return unavailable(upstream, `cannot be reached (${code ?? 'connection failed'})`, { cause });
+  }
+}
+
+/** A request under way, until its headers are there. */
+class Exchange {
+  readonly stream: Request;
+  readonly response: Promise<Response>;
+  #request: ClientRequest | undefined;
+
+  constructor(stream: Request, deadline: HeadersDeadline) {
+    this.stream = stream;
+    this.response = new Promise((resolve, reject) => {
+      stream.once('response', resolve);
+      // Stays for the stream's life: an error while nobody reads is seen by whoever reads next.
+      stream.on('error', reject);
+      stream.once('close', () => reject(new Error('the connection was closed')));
+    });
+    stream.once('request', (request: ClientRequest) => {
+      this.#request = request;
+      deadline.watch(request, stream);
+    });
+    stream.once('response', () => deadline.pause());
+  }
+
+  /** Whether the request failed because the server had just closed the kept connection it was sent on. */
+  wasStale(error: unknown): boolean {
+    const code = codeOf(originOf(error)) ?? codeOf(error);
+    return this.#request?.reusedSocket === true && (code === 'ECONNRESET' || code === 'EPIPE');
+  }
+}
+
+/** The time until the last headers, over all redirects; a wait for a free connection to our own limit is not counted. */
+class HeadersDeadline {
+  readonly #totalMs: number;
+  #leftMs: number;
+  #since = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(totalMs: number) {
+    this.#totalMs = totalMs;
+    this.#leftMs = totalMs;
+  }
+
+  watch(request: ClientRequest, stream: Request): void {
+    const start = (): void => {
+      this.#since = performance.now();
+      this.#timer = setTimeout(() => {
+        stream.destroy(new HeadersTimeoutError(`no headers within ${this.#totalMs} ms`));
+      }, this.#leftMs);
+    };
+    const { agent } = request as ClientRequest & { agent: { requests: Record<string, ClientRequest[]> } };
+    const queued = Object.values(agent.requests).some((requests) => requests.includes(request));
+    if (queued) request.once('socket', start);
+    else start();
+  }
+
+  pause(): void {
+    if (this.#timer === undefined) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#leftMs = Math.max(1, this.#leftMs - (performance.now() - this.#since));
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof TimeoutError || error instanceof HeadersTimeoutError || error instanceof IdleTimeoutError;
+}
+
+/** The error under got's own, which refers to the request with all its headers. */
+function originOf(error: unknown): Error {
+  let origin = error;
+  while (origin instanceof Error && 'options' in origin && origin.cause instanceof Error) origin = origin.cause;
+  const code = codeOf(origin);
+  // A failed proxy tunnel names the proxy's address with its password.
+  if (code === 'ERR_PROXY_TUNNEL') return Object.assign(new Error('the proxy refused the tunnel'), { code });
+  if (origin instanceof Error && !('options' in origin)) return origin;
+  return Object.assign(new Error(origin instanceof Error ? origin.message : 'request failed'), { code });
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+function readLength(header: string | undefined): number | undefined {
+  return header !== undefined && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
+}

@@ -1,0 +1,60 @@
+import type { Freshness } from './upstream.ts';
+
+/** Where the credentials of an upstream come from; files and variables are read at each use, so that rotation works. */
+export type CredentialOptions =
+  | { readonly kind: 'inline'; readonly username: string; readonly password: string }
+  /** One trailing newline of the file is not part of the password. */
+  | { readonly kind: 'password-file'; readonly username: string; readonly passwordFile: string }
+  | { readonly kind: 'environment'; readonly username: string; readonly passwordVariable: string }
+  /** A `config.json` as `docker login` writes it. */
+  | { readonly kind: 'docker-config'; readonly path: string };
+
+/** TLS of an upstream; each value is PEM text or the path of a PEM file. */
+export interface TlsOptions {
+  /** Authorities trusted beside those of the system. */
+  readonly ca?: string;
+  /** Client certificate and key, shown to the upstream's own hosts only. */
+  readonly cert?: string;
+  readonly key?: string;
+  /** Certificates of the upstream's own hosts are not checked. Redirect targets are checked all the same. */
+  readonly insecureSkipVerify?: boolean;
+}
+
+/** How long each step of a request to an upstream may take, in milliseconds. */
+export interface UpstreamTimeouts {
+  /** Each of: resolving the name, connecting, the TLS handshake. */
+  readonly connectMs: number;
+  /** From the request's turn to the headers of its last answer, redirects included. */
+  readonly headersMs: number;
+  /** Silence in the middle of a body, counted only while bytes are wanted. */
+  readonly idleMs: number;
+}
+
+/** All that one upstream is configured with; plain data, so that the composition root can map configuration to it. */
+export interface UpstreamOptions {
+  readonly name: string;
+  /** Endpoints, tried in order; a path before `/v2/` is kept, one that begins with `/v2/` is continued. */
+  readonly urls: readonly string[];
+  readonly aliases?: readonly string[];
+  readonly hosts?: readonly string[];
+  readonly credentials?: CredentialOptions;
+  /** Hosts (with or without port) of other domains that may be given this upstream's credentials. */
+  readonly tokenRealms?: readonly string[];
+  readonly tls?: TlsOptions;
+  /** Most connections to one host at a time for blobs, and as many again for everything small. Default 32. */
+  readonly maxConnections?: number;
+  readonly freshness: Freshness;
+  /** Globs over repository names without the upstream's name: `*` within a part, `**` across parts. */
+  readonly repositories?: { readonly allow?: readonly string[]; readonly deny?: readonly string[] };
+  readonly timeouts?: Partial<UpstreamTimeouts>;
+  /** Largest manifest accepted. Default 4 MiB. */
+  readonly maxManifestBytes?: number;
+  /** For proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and for credentials. Default `process.env`. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** Wall clock in milliseconds. Default `Date.now`. */
+  readonly now?: () => number;
+}
+
+export const defaultTimeouts: UpstreamTimeouts = { connectMs: 5_000, headersMs: 8_000, idleMs: 30_000 };
+export const defaultMaxConnections = 32;
+export const defaultMaxManifestBytes = 4 * 1024 * 1024;

@@ -1,0 +1,98 @@
+// Does the set-up that is missing before `npm start` and `npm test`. Plain JavaScript: it runs on any Node from 20 on.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const forTests = process.argv.includes('--for-tests');
+const stampFile = `${root}node_modules/.millpond-setup`;
+const pinnedNode = `${root}node_modules/.bin/node`;
+const oldestNode = 24;
+
+const lockText = readFileSync(`${root}package-lock.json`, 'utf8');
+const hash = createHash('sha256').update(lockText).digest('hex');
+
+if (!isStamped()) {
+  if (!installedPackagesFit()) install();
+  checkNode();
+  writeFileSync(stampFile, `${hash} ${platform()} ${developmentPackagesFit() ? 'all' : 'production'}\n`);
+}
+
+if (forTests) {
+  const tools = new URL('test-tools.mjs', import.meta.url);
+  if (existsSync(tools)) {
+    const { ensureTestTools } = await import(tools.href);
+    await ensureTestTools();
+  }
+}
+
+/** Whether an earlier run has seen to everything for this lock file on this machine. */
+function isStamped() {
+  if (!existsSync(stampFile)) return false;
+  const [stampedHash, stampedPlatform, kind] = readFileSync(stampFile, 'utf8').trim().split(' ');
+  return stampedHash === hash && stampedPlatform === platform() && (kind === 'all' || !forTests);
+}
+
+function installedPackagesFit() {
+  return packagesFit((entry) => !entry.dev && !entry.devOptional) && (!forTests || developmentPackagesFit());
+}
+
+function developmentPackagesFit() {
+  return packagesFit(() => true);
+}
+
+/** Whether what npm last installed are the locked versions of the packages asked for. */
+function packagesFit(isAskedFor) {
+  const installedFile = `${root}node_modules/.package-lock.json`;
+  if (!existsSync(installedFile)) return false;
+  const installed = JSON.parse(readFileSync(installedFile, 'utf8')).packages;
+  return Object.entries(JSON.parse(lockText).packages).every(([path, entry]) => {
+    if (path === '' || !isAskedFor(entry)) return true;
+    if (installed[path] === undefined) return entry.optional === true && !isForThisMachine(entry);
+    return installed[path].integrity === entry.integrity;
+  });
+}
+
+function isForThisMachine(entry) {
+  const fits = (list, own) => list === undefined || [list].flat().includes(own);
+  // Packages that name their C library are left to npm to choose from.
+  return fits(entry.os, process.platform) && fits(entry.cpu, process.arch) && entry.libc === undefined;
+}
+
+function install() {
+  process.stderr.write('millpond: installing packages (npm ci), once\n');
+  const args = ['ci', '--ignore-scripts', '--loglevel=error', '--no-fund', '--no-audit', '--no-progress'];
+  // npm names itself and its Node in the environment; the Node pinned here is about to be replaced.
+  const { npm_execpath: npm, npm_node_execpath: node } = process.env;
+  const options = { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] };
+  const { status, error } =
+    npm && node ? spawnSync(node, [npm, ...args], options) : spawnSync('npm', args, { ...options, shell: true });
+  if (status !== 0) fail(`"npm ci" did not succeed${error ? ` (${error.message})` : ''}; run it by hand to see why`);
+}
+
+/** Makes sure that the `node` which npm scripts find first is one that can run the program. */
+function checkNode() {
+  if (existsSync(pinnedNode)) {
+    if (spawnSync(pinnedNode, ['--version']).status === 0) return;
+    // Built for another C library (musl): out of the way of the system's own.
+    rmSync(pinnedNode);
+  }
+  if (systemNodeMajor() >= oldestNode) return;
+  fail(
+    `no ready-made Node comes with Millpond for ${platform()}: install Node ${oldestNode} or newer, put it first on the PATH, and try again`,
+  );
+}
+
+function systemNodeMajor() {
+  return Number.parseInt(spawnSync('node', ['--version'], { encoding: 'utf8' }).stdout?.slice(1) ?? '0', 10);
+}
+
+function platform() {
+  return `${process.platform}-${process.arch}`;
+}
+
+function fail(message) {
+  process.stderr.write(`millpond: ${message}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,63 @@
+import { Command, CommanderError } from 'commander';
+import type { ConfigFlags } from '../config/load.ts';
+
+export type { Command };
+
+/** What a command may touch of the process it runs in. */
+export interface CommandIo {
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly workingDirectory: string;
+}
+
+/** Adds one command (with its subcommands, flags and action) to the program. */
+export type RegisterCommand = (program: Command, io: CommandIo) => void;
+
+/** The command line was not understood; exit code 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** Makes the program without commands. Its errors are thrown, never printed, and it never ends the process. */
+export function createProgram(name: string, io: CommandIo): Command {
+  return new Command(name)
+    .exitOverride()
+    .showSuggestionAfterError()
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: () => undefined,
+      outputError: () => undefined,
+    });
+}
+
+/** Adds the flags that every command with a configuration has; read them with {@link configFlags}. */
+export function addConfigFlags(command: Command): Command {
+  return command
+    .option('--config <file>', 'configuration file (default: ./millpond.yaml if it exists)')
+    .option('--listen <address>', 'address and port to serve on, such as 127.0.0.1:5000')
+    .option('--cache-dir <folder>', 'folder of the cache')
+    .option('--log-level <level>', 'trace, debug, info, warn, error, fatal, silent');
+}
+
+/** What {@link addConfigFlags} found on the command line. */
+export function configFlags(command: Command): ConfigFlags {
+  return command.opts<ConfigFlags>();
+}
+
+/**
+ * Runs the program on a command line.
+ * @throws UsageError, and whatever the command's action throws
+ */
+export async function runCommandLine(program: Command, args: readonly string[]): Promise<void> {
+  try {
+    await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // Help that was asked for has been printed and is a success.
+    if (error.exitCode === 0) return;
+    // Commander's way to say that a command with subcommands was given none.
+    if (error.code === 'commander.help') throw new UsageError('a command is missing', { cause: error });
+    throw new UsageError(error.message.replace(/^error: /, '').replaceAll('\n', ' '), { cause: error });
+  }
+}

@@ -1,0 +1,64 @@
+import { readFile } from 'node:fs/promises';
+import { ConfigError } from '../config/problems.ts';
+import {
+  type Command,
+  type CommandIo,
+  createProgram,
+  type RegisterCommand,
+  runCommandLine,
+  UsageError,
+} from './command.ts';
+
+interface LazyCommand {
+  readonly name: string;
+  readonly summary: string;
+  /** Imports the command's file, so that one command does not pay for the libraries of another. */
+  readonly load: () => Promise<RegisterCommand>;
+}
+
+const commands: readonly LazyCommand[] = [
+  {
+    name: 'config',
+    summary: 'check, show or describe the configuration',
+    load: async () => (await import('./config.ts')).registerConfig,
+  },
+];
+
+/**
+ * Runs one command line (without the program's own name).
+ * @returns the exit code: 0 for success, 1 for failure, 2 for wrong usage; what went wrong is on `io.stderr`
+ */
+export async function runProgram(args: readonly string[], io: CommandIo): Promise<number> {
+  try {
+    const program = createProgram('millpond', io)
+      .description('A pull-through caching mirror for OCI and Docker registries.')
+      .version(await readVersion(), '--version');
+    await registerCommands(program, args, io);
+    await runCommandLine(program, args);
+    return 0;
+  } catch (error) {
+    io.stderr.write(`${describeFailure(error)}\n`);
+    return error instanceof UsageError ? 2 : 1;
+  }
+}
+
+async function registerCommands(program: Command, args: readonly string[], io: CommandIo): Promise<void> {
+  const wanted = args.find((arg) => !arg.startsWith('-') && arg !== 'help');
+  for (const { name, summary, load } of commands) {
+    if (name === wanted) (await load())(program, io);
+    else program.command(name).description(summary);
+  }
+}
+
+function describeFailure(error: unknown): string {
+  // These lines begin with the file and the line, for editors and people to jump to.
+  if (error instanceof ConfigError) return error.message;
+  const message = error instanceof Error ? error.message : String(error);
+  const hint = error instanceof UsageError ? ' (see "millpond --help")' : '';
+  return `millpond: ${message.replaceAll('\n', ' ')}${hint}`;
+}
+
+async function readVersion(): Promise<string> {
+  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { readonly version: string }).version;
+}

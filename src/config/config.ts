@@ -1,0 +1,94 @@
+import type { Secret } from './secret.ts';
+import type { ListenAddress } from './value-kinds.ts';
+
+/** What is in force: plain data, sizes in bytes, times in milliseconds, names in lower case, paths absolute. */
+export interface Config {
+  readonly listen: ListenAddress;
+  /** `undefined`: plain HTTP. */
+  readonly tls: ServerTlsConfig | undefined;
+  /** Name (never an alias) of the upstream of a request that names none. */
+  readonly defaultUpstream: string | undefined;
+  readonly cache: CacheConfig;
+  /** No upstream is ever contacted. */
+  readonly offline: boolean;
+  /** The closed table, in the order written. Names, aliases and hosts are unique across it. */
+  readonly upstreams: readonly UpstreamConfig[];
+  /** Of the process; each upstream carries its own with these as defaults. */
+  readonly timeouts: UpstreamTimeouts & {
+    /** How long running transfers may go on after SIGTERM. */
+    readonly drainMs: number;
+  };
+  readonly log: LogConfig;
+}
+
+export interface ServerTlsConfig {
+  readonly certFile: string;
+  readonly keyFile: string;
+  /** Present: clients must show a certificate signed by one of these. */
+  readonly clientCaFile: string | undefined;
+}
+
+export interface CacheConfig extends FreshnessConfig {
+  readonly dir: string;
+  readonly maxSizeBytes: number;
+  readonly minFreeBytes: number;
+  readonly maxManifestSizeBytes: number;
+  /** Bytes of small objects kept in memory. */
+  readonly memoryBytes: number;
+}
+
+export interface FreshnessConfig {
+  readonly tagTtlMs: number;
+  readonly staleIfErrorMs: number;
+  readonly negativeTtlMs: number;
+}
+
+export interface UpstreamConfig {
+  readonly name: string;
+  /** At least one, `http` or `https`, without a slash at the end. */
+  readonly urls: readonly string[];
+  readonly aliases: readonly string[];
+  readonly hosts: readonly string[];
+  /** `undefined`: anonymous. */
+  readonly auth: UpstreamAuth | undefined;
+  /** Further hosts, with a port where one was written, that may be given the credentials. */
+  readonly tokenRealms: readonly string[];
+  readonly tls: UpstreamTlsConfig;
+  readonly freshness: FreshnessConfig;
+  readonly maxConnections: number;
+  readonly repositories: RepositoryRules;
+  readonly timeouts: UpstreamTimeouts;
+}
+
+/** Where an upstream's credentials come from. */
+export type UpstreamAuth =
+  | { readonly kind: 'password'; readonly username: string; readonly password: Secret }
+  | { readonly kind: 'passwordFile'; readonly username: string; readonly path: string }
+  | { readonly kind: 'passwordEnv'; readonly username: string; readonly variable: string }
+  | { readonly kind: 'dockerConfig'; readonly path: string };
+
+export interface UpstreamTlsConfig {
+  readonly caFile: string | undefined;
+  readonly certFile: string | undefined;
+  readonly keyFile: string | undefined;
+  readonly insecureSkipVerify: boolean;
+}
+
+/** Patterns over repository names: `*` within one part, `**` over any number of parts. `deny` wins. */
+export interface RepositoryRules {
+  readonly allow: readonly string[];
+  readonly deny: readonly string[];
+}
+
+export interface UpstreamTimeouts {
+  readonly connectMs: number;
+  readonly headersMs: number;
+  readonly idleMs: number;
+  /** A client has headers or an error within this, whatever the upstream does. */
+  readonly answerMs: number;
+}
+
+export interface LogConfig {
+  readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+  readonly format: 'json' | 'text';
+}

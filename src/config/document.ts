@@ -1,0 +1,88 @@
+import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import type { ConfigPath } from './schema-node.ts';
+
+/** Something in the text that is not YAML as Millpond takes it. */
+export interface SyntaxProblem {
+  readonly line: number;
+  readonly message: string;
+}
+
+/** A YAML text with the line of everything in it. */
+export interface YamlDocument {
+  /** What it holds as plain data; `undefined` where the text is empty or has problems. */
+  readonly data: unknown;
+  readonly problems: readonly SyntaxProblem[];
+  /** The line (from 1) of a key or list entry; `undefined` where the text has no such thing. */
+  lineOf(path: ConfigPath): number | undefined;
+}
+
+// Sentences of our own: those of the library may quote the text around the mistake, which may hold a password.
+const syntaxMessages: Readonly<Record<string, string>> = {
+  BAD_ALIAS: 'an alias (*name) that no anchor (&name) defines',
+  BAD_INDENT: 'wrong indentation',
+  BLOCK_AS_IMPLICIT_KEY: 'a mapping begins inside a line; put it on a line of its own, or a text with ": " into quotes',
+  BLOCK_IN_FLOW: 'a block inside [ ] or { }',
+  DUPLICATE_KEY: 'this key is written twice',
+  MISSING_CHAR: 'a character is missing: a closing quote, bracket, comma, or a space after a colon',
+  MULTIPLE_DOCS: 'a second document begins; a configuration is one document',
+  TAB_AS_INDENT: 'a tab in the indentation; YAML takes spaces only',
+  TAG_RESOLVE_FAILED: 'an unknown tag (!name)',
+};
+
+/** Reads YAML 1.2. Problems of the text are in the result; nothing is thrown. */
+export function readYaml(text: string): YamlDocument {
+  const lineCounter = new LineCounter();
+  const document = parseDocument(text, { lineCounter, prettyErrors: false });
+  const problems = [...document.errors, ...document.warnings].map((error) => ({
+    line: lineCounter.linePos(error.pos[0]).line,
+    message: syntaxMessages[error.code] ?? 'not valid YAML',
+  }));
+  return {
+    data: problems.length > 0 ? undefined : plainData(document, problems),
+    problems,
+    lineOf(path) {
+      const offset = offsetOf(document.contents, path);
+      return offset === undefined ? undefined : lineCounter.linePos(offset).line;
+    },
+  };
+
+  function offsetOf(root: Node | null, path: ConfigPath): number | undefined {
+    let node: unknown = root;
+    let offset: number | undefined;
+    for (const step of path) {
+      if (isAlias(node)) node = node.resolve(document);
+      if (isSeq(node) && typeof step === 'number') {
+        node = node.items[step];
+        offset = startOf(node);
+      } else if (isMap(node)) {
+        // Names of upstreams are looked for in lower case, however they are written.
+        const pair =
+          node.items.find((item) => keyText(item.key) === String(step)) ??
+          node.items.find((item) => keyText(item.key)?.toLowerCase() === step);
+        node = pair?.value;
+        offset = startOf(pair?.key);
+      } else {
+        return undefined;
+      }
+      if (offset === undefined) return undefined;
+    }
+    return offset;
+  }
+}
+
+function plainData(document: ReturnType<typeof parseDocument>, problems: SyntaxProblem[]): unknown {
+  try {
+    return document.toJS() ?? undefined;
+  } catch {
+    problems.push({ line: 1, message: 'aliases (*name) that expand without bounds' });
+    return undefined;
+  }
+}
+
+function startOf(node: unknown): number | undefined {
+  return (node as Node | undefined)?.range?.[0];
+}
+
+function keyText(key: unknown): string | undefined {
+  return isScalar(key) ? String(key.value) : undefined;
+}

@@ -1,0 +1,132 @@
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import type { Config } from './config.ts';
+import { readYaml, type YamlDocument } from './document.ts';
+import { Origins, type Override } from './origins.ts';
+import { ConfigError, formatProblem } from './problems.ts';
+import { resolveConfig } from './resolve.ts';
+import { jsonSchema, parseConfig } from './schema.ts';
+import { type ConfigPath, type SchemaNode, schemaNode } from './schema-node.ts';
+
+/** The settings that command-line flags can give, as the user typed them. */
+export interface ConfigFlags {
+  /** Path of the configuration file. */
+  readonly config?: string | undefined;
+  readonly listen?: string | undefined;
+  readonly cacheDir?: string | undefined;
+  readonly logLevel?: string | undefined;
+}
+
+/** Where a configuration is read from. */
+export interface ConfigSources {
+  readonly flags: ConfigFlags;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Relative paths of flags, environment and defaults count from here. */
+  readonly workingDirectory: string;
+}
+
+/** A configuration with its history. */
+export interface LoadedConfig {
+  readonly config: Config;
+  /** The file as it was named; `undefined` where there was none. */
+  readonly file: string | undefined;
+  readonly origins: Origins;
+}
+
+const overrides = [
+  { path: ['listen'], flag: '--listen', option: 'listen', variable: 'MILLPOND_LISTEN' },
+  { path: ['cache', 'dir'], flag: '--cache-dir', option: 'cacheDir', variable: 'MILLPOND_CACHE_DIR' },
+  { path: ['log', 'level'], flag: '--log-level', option: 'logLevel', variable: 'MILLPOND_LOG_LEVEL' },
+] as const;
+
+/**
+ * Reads the configuration: flags go over the environment, that over the file (`--config`, `MILLPOND_CONFIG`, or
+ * `millpond.yaml` in the working directory), that over the defaults.
+ * @throws ConfigError with every problem found
+ */
+export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
+  if (isSet(sources.environment.MILLPOND_REDIS_URL)) {
+    throw new ConfigError([
+      'MILLPOND_REDIS_URL: Redis is not available in this version of Millpond; unset the variable',
+    ]);
+  }
+  const { file, document } = await readConfigFile(sources);
+  const origins = new Origins({ file, document, overrides: readOverrides(sources) });
+  if (document !== undefined && document.problems.length > 0) {
+    throw new ConfigError(document.problems.map(({ line, message }) => `${file}:${line}: ${message}`));
+  }
+  const data = fillEmptySections(document?.data ?? {}, []);
+  if (typeof data !== 'object' || data === null || Array.isArray(data)) {
+    throw new ConfigError([`${file}:1: a configuration is a mapping (key: value)`]);
+  }
+  const written = readOverrides(sources).reduce<object>(withOverride, data);
+  const parsed = parseConfig(written);
+  if ('problems' in parsed) throw refused(parsed.problems, origins);
+  const { workingDirectory } = sources;
+  const folder = file === undefined ? workingDirectory : dirname(resolve(workingDirectory, file));
+  const { config, problems } = resolveConfig(parsed.config, { folder, workingDirectory, origins });
+  if (problems.length > 0) throw refused(problems, origins);
+  return { config, file, origins };
+}
+
+function refused(problems: readonly Parameters<typeof formatProblem>[0][], origins: Origins): ConfigError {
+  return new ConfigError(problems.map((problem) => formatProblem(problem, origins)));
+}
+
+async function readConfigFile(
+  sources: ConfigSources,
+): Promise<{ file: string | undefined; document: YamlDocument | undefined }> {
+  const { flags, environment, workingDirectory } = sources;
+  const named = flags.config ?? (isSet(environment.MILLPOND_CONFIG) ? environment.MILLPOND_CONFIG : undefined);
+  const file = named ?? 'millpond.yaml';
+  try {
+    return { file, document: readYaml(await readFile(resolve(workingDirectory, file), 'utf8')) };
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' && named === undefined) return { file: undefined, document: undefined };
+    throw new ConfigError([`${file}: the configuration file cannot be read: ${reason(code)}`], { cause: error });
+  }
+}
+
+function reason(code: string | undefined): string {
+  const reasons: Readonly<Record<string, string>> = {
+    ENOENT: 'there is no such file',
+    EISDIR: 'it is a folder',
+    EACCES: 'permission denied',
+  };
+  return (code && reasons[code]) ?? code ?? 'unknown error';
+}
+
+function readOverrides(sources: ConfigSources): readonly Override[] {
+  const found: Override[] = [];
+  for (const { path, flag, option, variable } of overrides) {
+    const fromFlag = sources.flags[option];
+    const fromEnvironment = sources.environment[variable];
+    if (fromFlag !== undefined) found.push({ path, value: fromFlag, origin: { kind: 'flag', flag } });
+    else if (isSet(fromEnvironment))
+      found.push({ path, value: fromEnvironment, origin: { kind: 'environment', variable } });
+  }
+  return found;
+}
+
+function withOverride(data: object, override: Pick<Override, 'path' | 'value'>): object {
+  const [first, ...rest] = override.path as readonly string[];
+  const below: unknown = (data as Record<string, unknown>)[first!];
+  if (rest.length === 0) return { ...data, [first!]: override.value };
+  // What is not a section is left as it is, for the schema to refuse.
+  if (below !== undefined && (typeof below !== 'object' || below === null || Array.isArray(below))) return data;
+  return { ...data, [first!]: withOverride(below ?? {}, { path: rest, value: override.value }) };
+}
+
+/** A section with nothing under it (`ghcr.io:`) is `null` in YAML and means: all defaults. */
+function fillEmptySections(data: unknown, path: ConfigPath, root: SchemaNode = jsonSchema()): unknown {
+  if (data === null) return schemaNode(root, path)?.type?.includes('object') ? {} : data;
+  if (typeof data !== 'object' || Array.isArray(data)) return data;
+  return Object.fromEntries(
+    Object.entries(data).map(([key, value]) => [key, fillEmptySections(value, [...path, key], root)]),
+  );
+}
+
+function isSet(value: string | undefined): value is string {
+  return value !== undefined && value !== '';
+}

@@ -1,0 +1,85 @@
+import { resolve } from 'node:path';
+import type { Config, ServerTlsConfig, UpstreamConfig } from './config.ts';
+import type { Origins } from './origins.ts';
+import { emptyUpstream, type ParsedConfig } from './schema.ts';
+import type { SchemaProblem } from './schema-node.ts';
+import { defaultUpstreamNames, resolveUpstreams } from './upstream-table.ts';
+
+/** Where relative paths count from. */
+export interface ResolveOptions {
+  /** For paths written in the file. */
+  readonly folder: string;
+  /** For all others. */
+  readonly workingDirectory: string;
+  readonly origins: Origins;
+}
+
+/** Turns checked settings into what the program uses, looking at what must fit together. */
+export function resolveConfig(
+  parsed: ParsedConfig,
+  options: ResolveOptions,
+): { config: Config; problems: readonly SchemaProblem[] } {
+  const { folder, workingDirectory, origins } = options;
+  const problems: SchemaProblem[] = [];
+  const table = new Map(
+    parsed.upstreams === undefined
+      ? defaultUpstreamNames.map((name) => [name, emptyUpstream()])
+      : Object.entries(parsed.upstreams),
+  );
+  const upstreams = resolveUpstreams(table, parsed, { folder, problems });
+  const { cache, timeouts } = parsed;
+  const cacheFolder = origins.of(['cache', 'dir']).kind === 'file' ? folder : workingDirectory;
+  const config: Config = {
+    listen: parsed.listen,
+    tls: parsed.tls && resolveServerTls(parsed.tls, folder),
+    defaultUpstream: resolveDefaultUpstream(parsed.defaultUpstream, upstreams, problems),
+    cache: {
+      dir: resolve(cacheFolder, cache.dir),
+      maxSizeBytes: cache.maxSize,
+      minFreeBytes: cache.minFree,
+      maxManifestSizeBytes: cache.maxManifestSize,
+      memoryBytes: cache.memory,
+      tagTtlMs: cache.tagTtl,
+      staleIfErrorMs: cache.staleIfError,
+      negativeTtlMs: cache.negativeTtl,
+    },
+    offline: parsed.offline,
+    upstreams,
+    timeouts: {
+      connectMs: timeouts.connect,
+      headersMs: timeouts.headers,
+      idleMs: timeouts.idle,
+      answerMs: timeouts.answer,
+      drainMs: timeouts.drain,
+    },
+    log: parsed.log,
+  };
+  return { config, problems };
+}
+
+function resolveServerTls(tls: NonNullable<ParsedConfig['tls']>, folder: string): ServerTlsConfig {
+  return {
+    certFile: resolve(folder, tls.certFile),
+    keyFile: resolve(folder, tls.keyFile),
+    clientCaFile: tls.clientCaFile === undefined ? undefined : resolve(folder, tls.clientCaFile),
+  };
+}
+
+function resolveDefaultUpstream(
+  written: string | null | undefined,
+  upstreams: readonly UpstreamConfig[],
+  problems: SchemaProblem[],
+): string | undefined {
+  if (written === null) return undefined;
+  const wanted = written ?? 'docker.io';
+  const found = upstreams.find((upstream) => upstream.name === wanted || upstream.aliases.includes(wanted));
+  if (found === undefined && written !== undefined) {
+    const names = upstreams.map((upstream) => upstream.name).join(', ');
+    problems.push({
+      kind: 'refused',
+      path: ['defaultUpstream'],
+      message: `"${written}" is not in the table of upstreams; accepted: null, or one of ${names}`,
+    });
+  }
+  return found?.name;
+}

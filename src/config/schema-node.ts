@@ -1,0 +1,41 @@
+/** Somewhere in a configuration: the keys and list positions that lead there. */
+export type ConfigPath = readonly (string | number)[];
+
+/** Something that is wrong at one place of a configuration. */
+export type SchemaProblem =
+  | { readonly kind: 'unknown key'; readonly path: ConfigPath; readonly key: string; readonly known: readonly string[] }
+  | { readonly kind: 'wrong type'; readonly path: ConfigPath; readonly expected: 'mapping' | 'list' }
+  | { readonly kind: 'refused'; readonly path: ConfigPath; readonly message: string };
+
+/** A node of the JSON Schema, as far as Millpond's own schema uses it. */
+export interface SchemaNode {
+  readonly type?: string | readonly string[];
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly enum?: readonly string[];
+  readonly properties?: Readonly<Record<string, SchemaNode>>;
+  readonly additionalProperties?: SchemaNode | boolean;
+  readonly items?: SchemaNode;
+  readonly required?: readonly string[];
+}
+
+/** Keys of later versions, refused with this instead of being called unknown. */
+export const laterKeys: readonly string[] = [
+  'auth',
+  'redis',
+  'cluster',
+  'serve',
+  'upstreams.*.tags',
+  'upstreams.*.auth.helper',
+];
+
+/** The schema's node at a path; a name of the upstreams' table leads to the one node of all upstreams. */
+export function schemaNode(root: SchemaNode, place: ConfigPath): SchemaNode | undefined {
+  let node: SchemaNode | undefined = root;
+  for (const step of place) {
+    if (typeof step === 'number') node = node?.items;
+    else if (node?.properties !== undefined) node = node.properties[step];
+    else node = typeof node?.additionalProperties === 'object' ? node.additionalProperties : undefined;
+  }
+  return node;
+}

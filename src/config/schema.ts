@@ -1,0 +1,236 @@
+import { z } from 'zod';
+import { type ConfigPath, type SchemaNode, type SchemaProblem, schemaNode } from './schema-node.ts';
+import {
+  duration,
+  flag,
+  hostName,
+  integer,
+  listenAddress,
+  oneOf,
+  optionalHostName,
+  registryUrl,
+  repositoryPattern,
+  secret,
+  size,
+  text,
+  ValueError,
+  type ValueKind,
+} from './value-kinds.ts';
+
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+const path = text('the path of a file');
+
+const freshnessOverrides = {
+  tagTtl: value(duration()).optional().describe('`cache.tagTtl` for this upstream.'),
+  staleIfError: value(duration()).optional().describe('`cache.staleIfError` for this upstream.'),
+  negativeTtl: value(duration()).optional().describe('`cache.negativeTtl` for this upstream.'),
+};
+
+const authSchema = z.strictObject({
+  username: value(text('a user name')).optional().describe('User name; goes with one of the three passwords.'),
+  password: value(secret).optional().describe('The password or access token itself.'),
+  passwordFile: value(path).optional().describe('A file that holds the password; a line end after it is ignored.'),
+  passwordEnv: value(text('the name of an environment variable'))
+    .optional()
+    .describe('The environment variable that holds the password.'),
+  dockerConfig: value(path)
+    .optional()
+    .describe("A Docker `config.json` whose `auths` hold this upstream's credentials; stands alone."),
+});
+
+const upstreamTlsSchema = z.strictObject({
+  caFile: value(path).optional().describe('Certificates (PEM) to trust for this upstream instead of the public ones.'),
+  certFile: value(path).optional().describe('Client certificate (PEM) shown to this upstream.'),
+  keyFile: value(path).optional().describe('Private key (PEM) of that certificate.'),
+  insecureSkipVerify: value(flag)
+    .prefault(false)
+    .describe(
+      'Accept any certificate from this upstream. Whoever can redirect its traffic can then read the credentials.',
+    ),
+});
+
+const repositoriesSchema = z.strictObject({
+  allow: z
+    .array(value(repositoryPattern))
+    .prefault(['**'])
+    .describe(
+      'Repositories that may be pulled: `*` stands for anything within one part of the name, `**` for any number of parts.',
+    ),
+  deny: z
+    .array(value(repositoryPattern))
+    .prefault([])
+    .describe('Repositories that may not, even where `allow` has them.'),
+});
+
+const upstreamTimeouts = {
+  connect: value(duration({ minMs: 1, timer: true })),
+  headers: value(duration({ minMs: 1, timer: true })),
+  idle: value(duration({ minMs: 1, timer: true })),
+  answer: value(duration({ minMs: 1, timer: true })),
+};
+
+const upstreamSchema = z.strictObject({
+  urls: z
+    .array(value(registryUrl))
+    .min(1)
+    .optional()
+    .describe(
+      'Where the registry answers, tried in order; http:// is used only where written. Default: `https://` and the name.',
+    ),
+  aliases: z.array(value(hostName)).prefault([]).describe('Other names clients use for the same registry.'),
+  hosts: z.array(value(hostName)).prefault([]).describe('Values of the request header `Host` that mean this upstream.'),
+  auth: authSchema.optional().describe('Credentials for this upstream; absent: anonymous.'),
+  tokenRealms: z
+    .array(value(hostName))
+    .prefault([])
+    .describe("Hosts outside the upstream's own domain that may be given its credentials when they issue its tokens."),
+  tls: upstreamTlsSchema.prefault({}).describe('TLS towards this upstream.'),
+  ...freshnessOverrides,
+  maxConnections: value(integer(1, 65_535)).prefault(32).describe('Connections to this upstream at a time.'),
+  repositories: repositoriesSchema.prefault({}).describe('Which of its repositories may be pulled.'),
+  timeouts: z
+    .strictObject({
+      connect: upstreamTimeouts.connect.optional().describe('`timeouts.connect` for this upstream.'),
+      headers: upstreamTimeouts.headers.optional().describe('`timeouts.headers` for this upstream.'),
+      idle: upstreamTimeouts.idle.optional().describe('`timeouts.idle` for this upstream.'),
+      answer: upstreamTimeouts.answer.optional().describe('`timeouts.answer` for this upstream.'),
+    })
+    .prefault({})
+    .describe('Time limits of this upstream, where they differ.'),
+});
+
+const cacheSchema = z.strictObject({
+  dir: value(text('the path of a folder'))
+    .prefault('./data')
+    .describe('Folder of the cache; made when missing. One process per folder.'),
+  maxSize: value(size({ minBytes: 1 }))
+    .prefault('100GiB')
+    .describe('Bytes the cache may take. Not acted upon yet: nothing is evicted.'),
+  minFree: value(size())
+    .prefault('5GiB')
+    .describe('Bytes of the file system to leave free. Not acted upon yet: nothing is evicted.'),
+  tagTtl: value(duration())
+    .prefault('60s')
+    .describe('How long a tag is served without asking the upstream what it points to; 0: always ask.'),
+  staleIfError: value(duration())
+    .prefault('30d')
+    .describe('How long past that it is still served when the upstream cannot answer.'),
+  negativeTtl: value(duration()).prefault('10s').describe('How long "there is no such thing" is remembered.'),
+  maxManifestSize: value(size({ minBytes: 1, maxBytes: 2 ** 30 }))
+    .prefault('4MiB')
+    .describe('Largest manifest taken from an upstream.'),
+  memory: value(size()).prefault('64MiB').describe('Bytes of manifests and other small objects kept in memory.'),
+});
+
+const configSchema = z.strictObject({
+  listen: value(listenAddress)
+    .prefault('127.0.0.1:5000')
+    .describe('Address and port to serve on; `:5000` means every address, port 0 one the system chooses.'),
+  tls: z
+    .strictObject({
+      certFile: value(path).describe('Certificate chain (PEM).'),
+      keyFile: value(path).describe('Its private key (PEM).'),
+      clientCaFile: value(path)
+        .optional()
+        .describe('Certificates (PEM) that client certificates must be signed by; asks clients for one.'),
+    })
+    .optional()
+    .describe('Serve HTTPS; absent: plain HTTP.'),
+  defaultUpstream: value(optionalHostName)
+    .optional()
+    .describe(
+      'The upstream of a request that names none; `null`: such a request is refused. Default: docker.io where it is configured, else none.',
+    ),
+  cache: cacheSchema.prefault({}).describe('The cache on disk and how long its answers hold.'),
+  offline: value(flag)
+    .prefault(false)
+    .describe('Never contact an upstream: what is stored is served whatever its age, the rest is not found.'),
+  upstreams: z
+    .record(z.string(), upstreamSchema)
+    .optional()
+    .describe(
+      'The registries that may be pulled from, by name. A file that has this key replaces the default table; a name outside the table is never dialled.',
+    ),
+  timeouts: z
+    .strictObject({
+      connect: upstreamTimeouts.connect.prefault('3s').describe('For a connection to an upstream, TLS included.'),
+      headers: upstreamTimeouts.headers.prefault('8s').describe("For an upstream's response headers, once connected."),
+      idle: upstreamTimeouts.idle.prefault('30s').describe('For the next bytes of a body from an upstream.'),
+      answer: upstreamTimeouts.answer
+        .prefault('10s')
+        .describe('Whatever the upstreams do, a client has headers or an error within this.'),
+      drain: value(duration({ timer: true }))
+        .prefault('30s')
+        .describe('How long running transfers may go on after SIGTERM.'),
+    })
+    .prefault({})
+    .describe('Time limits.'),
+  log: z
+    .strictObject({
+      level: value(oneOf(logLevels)).prefault('info').describe('Least important messages that are written.'),
+      format: value(oneOf(['json', 'text']))
+        .prefault('json')
+        .describe('One JSON object a line, or text for people.'),
+    })
+    .prefault({})
+    .describe('The log, on standard output.'),
+});
+
+/** A configuration as written, checked and with its defaults; units resolved, names not yet looked at together. */
+export type ParsedConfig = z.output<typeof configSchema>;
+
+/** One upstream of {@link ParsedConfig}. */
+export type ParsedUpstream = z.output<typeof upstreamSchema>;
+
+/** Checks data against the schema. */
+export function parseConfig(data: unknown): { config: ParsedConfig } | { problems: readonly SchemaProblem[] } {
+  const result = configSchema.safeParse(data);
+  if (result.success) return { config: result.data };
+  return { problems: result.error.issues.flatMap(translateIssue) };
+}
+
+/** An upstream about which nothing was written. */
+export function emptyUpstream(): ParsedUpstream {
+  return upstreamSchema.parse({});
+}
+
+/** The schema of a configuration file, for editors. */
+export function jsonSchema(): SchemaNode & Readonly<Record<string, unknown>> {
+  const schema = z.toJSONSchema(configSchema, {
+    io: 'input',
+    unrepresentable: 'any',
+    override({ zodSchema, jsonSchema: node }) {
+      // A section without anything under it is `null` in YAML.
+      if (zodSchema._zod.def.type === 'object') node.type = ['object', 'null'] as never;
+    },
+  });
+  return { ...schema, title: 'Millpond configuration' } as never;
+}
+
+function value<T>(kind: ValueKind<T>) {
+  return z
+    .unknown()
+    .transform((found, context) => {
+      try {
+        return kind.parse(found);
+      } catch (error) {
+        if (!(error instanceof ValueError)) throw error;
+        context.addIssue({ code: 'custom', message: found === undefined ? 'is missing' : error.message });
+        return z.NEVER;
+      }
+    })
+    .meta(kind.jsonSchema);
+}
+
+function translateIssue(issue: z.core.$ZodIssue): SchemaProblem[] {
+  const place = issue.path as ConfigPath;
+  if (issue.code === 'unrecognized_keys') {
+    const known = Object.keys(schemaNode(jsonSchema(), place)?.properties ?? {});
+    return issue.keys.map((key) => ({ kind: 'unknown key', path: [...place, key], key, known }));
+  }
+  if (issue.code === 'invalid_type') {
+    return [{ kind: 'wrong type', path: place, expected: issue.expected === 'array' ? 'list' : 'mapping' }];
+  }
+  const message = issue.code === 'too_small' ? 'found an empty list; accepted: a list of at least one' : issue.message;
+  return [{ kind: 'refused', path: place, message }];
+}

@@ -1,6 +1,7 @@
 import { AddressGuard } from './address-guard.ts';
 import { Agents } from './agents.ts';
-import type { Authenticator } from './auth.ts';
+import { Authenticator } from './auth.ts';
+import { readCredential } from './credentials.ts';
 import { Endpoint } from './endpoint.ts';
 import { HttpClient } from './http-client.ts';
 import { defaultMaxConnections, defaultMaxManifestBytes, defaultTimeouts, type UpstreamOptions } from './options.ts';
@@ -26,11 +27,15 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
   const http = new HttpClient({ upstream: name, agents, guard, timeouts });
   const maxManifestBytes = options.maxManifestBytes ?? defaultMaxManifestBytes;
   const endpoints = urls.map((url) => {
-    const authenticator: Authenticator = {
-      authorization: () => Promise.resolve(undefined),
-      renew: () => Promise.resolve('Basic Og=='),
-      forget: () => undefined,
-    };
+    const authenticator = new Authenticator({
+      upstream: name,
+      endpoint: url,
+      tokenRealms: options.tokenRealms ?? [],
+      http,
+      timeoutMs: timeouts.headersMs,
+      credential: () => readCredential(options.credentials, { upstream: name, host: url.host, environment }),
+      now,
+    });
     return new Endpoint({ upstream: name, url: url.href, http, authenticator, maxManifestBytes, now });
   });
   return {

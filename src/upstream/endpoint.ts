@@ -13,7 +13,7 @@ import type {
   ManifestHead,
   RequestOptions,
 } from './client.ts';
-import { credentialsRefused, failureOf, type Subject, unavailable } from './failures.ts';
+import { failureOf, type Subject, unavailable } from './failures.ts';
 import type { HttpAnswer, HttpClient } from './http-client.ts';
 import { nextQuery, withoutSelection } from './link.ts';
 
@@ -172,10 +172,6 @@ export class Endpoint implements BlobEndpoint {
     const { status } = answer;
     if (status === 200 || ask.accepted?.includes(status) === true) return answer;
     await drain(answer.body);
-    if (status === 401 && !answer.foreign) {
-      authenticator.forget(repository);
-      throw credentialsRefused(upstream, { repository, status });
-    }
     const retryAfter = answer.headers['retry-after'];
     throw failureOf({ status, retryAfter, foreign: answer.foreign }, { upstream, subject, repository, now: now() });
   }

@@ -6,7 +6,9 @@ import { type AddressGuard, ForbiddenAddressError } from './address-guard.ts';
 import type { Agents, Lane } from './agents.ts';
 import { drain, IdleTimeoutError, LengthMismatchError, type TransferBody, transferBody } from './body.ts';
 import { unavailable } from './failures.ts';
+import { HeadersDeadline, HeadersTimeoutError } from './headers-deadline.ts';
 import type { UpstreamTimeouts } from './options.ts';
+import { codeOf, originOf } from './origin-error.ts';
 
 /** Most redirects followed for one request. */
 const maxRedirects = 5;
@@ -45,11 +47,6 @@ export interface HttpClientOptions {
   readonly agents: Agents;
   readonly guard: AddressGuard;
   readonly timeouts: UpstreamTimeouts;
-}
-
-/** The headers took longer than allowed. */
-class HeadersTimeoutError extends Error {
-  override readonly name = 'HeadersTimeoutError';
 }
 
 /** The one place that sends requests: redirects, time-outs, guarded addresses, raw bodies. */
@@ -151,7 +148,7 @@ export class HttpClient {
     const { statusCode: status, headers } = response;
     const contentLength = readLength(headers['content-length']);
     const encoding = headers['content-encoding']?.trim().toLowerCase() ?? '';
-    if (request.method === 'GET' && status >= 200 && status < 300 && encoding !== '' && encoding !== 'identity') {
+    if (request.method !== 'HEAD' && status >= 200 && status < 300 && encoding !== '' && encoding !== 'identity') {
       throw unavailable(upstream, 'sends an encoded body although it was asked for the plain one', {
         detail: { contentEncoding: encoding.slice(0, 50) },
       });
@@ -221,60 +218,8 @@ class Exchange {
   }
 }
 
-/** The time until the last headers, over all redirects; a wait for a free connection to our own limit is not counted. */
-class HeadersDeadline {
-  readonly #totalMs: number;
-  #leftMs: number;
-  #since = 0;
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(totalMs: number) {
-    this.#totalMs = totalMs;
-    this.#leftMs = totalMs;
-  }
-
-  watch(request: ClientRequest, stream: Request): void {
-    const start = (): void => {
-      this.#since = performance.now();
-      this.#timer = setTimeout(() => {
-        stream.destroy(new HeadersTimeoutError(`no headers within ${this.#totalMs} ms`));
-      }, this.#leftMs);
-    };
-    const { agent } = request as ClientRequest & { agent: { requests: Record<string, ClientRequest[]> } };
-    const queued = Object.values(agent.requests).some((requests) => requests.includes(request));
-    if (queued) request.once('socket', start);
-    else start();
-  }
-
-  pause(): void {
-    if (this.#timer === undefined) return;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#leftMs = Math.max(1, this.#leftMs - (performance.now() - this.#since));
-  }
-
-  [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
-  }
-}
-
 function isTimeout(error: unknown): boolean {
   return error instanceof TimeoutError || error instanceof HeadersTimeoutError || error instanceof IdleTimeoutError;
-}
-
-/** The error under got's own, which refers to the request with all its headers. */
-function originOf(error: unknown): Error {
-  let origin = error;
-  while (origin instanceof Error && 'options' in origin && origin.cause instanceof Error) origin = origin.cause;
-  const code = codeOf(origin);
-  // A failed proxy tunnel names the proxy's address with its password.
-  if (code === 'ERR_PROXY_TUNNEL') return Object.assign(new Error('the proxy refused the tunnel'), { code });
-  if (origin instanceof Error && !('options' in origin)) return origin;
-  return Object.assign(new Error(origin instanceof Error ? origin.message : 'request failed'), { code });
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
 function readLength(header: string | undefined): number | undefined {

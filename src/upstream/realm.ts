@@ -1,0 +1,50 @@
+import { getDomain } from 'tldts';
+import { unavailable } from './failures.ts';
+
+export interface RealmOptions {
+  /** Name of the upstream, for the error message. */
+  readonly upstream: string;
+  readonly endpoint: URL;
+  /** Hosts, with or without port, that may be given this upstream's credentials beside those of its own domain. */
+  readonly tokenRealms: readonly string[];
+}
+
+/**
+ * Decides whether a realm that a challenge names may be asked for a token. A registry that could name any realm could
+ * have its clients' credentials sent anywhere (the class of CVE-2020-15157 and CVE-2026-33540).
+ * @throws RegistryError UNAVAILABLE, which names the realm's host and the setting; nothing has been dialled then
+ */
+export function trustedRealm(realm: string, { upstream, endpoint, tokenRealms }: RealmOptions): URL {
+  const url = URL.parse(realm);
+  if (
+    url === null ||
+    (url.protocol !== 'https:' && url.protocol !== 'http:') ||
+    url.username !== '' ||
+    url.password !== ''
+  ) {
+    throw unavailable(upstream, 'names a token realm that is no plain http or https address');
+  }
+  if (endpoint.protocol === 'https:' && url.protocol !== 'https:') {
+    throw unavailable(upstream, `names the token realm ${url.host} without https, which is refused`);
+  }
+  if (!isSameDomain(url.hostname, endpoint.hostname) && !isListed(url, tokenRealms)) {
+    throw unavailable(
+      upstream,
+      `names the token realm ${url.host}, which is not of its domain; if it is to be trusted, add it to upstreams.${upstream}.tokenRealms`,
+    );
+  }
+  url.hash = '';
+  return url;
+}
+
+// Private suffixes count as public ones: two tenants of github.io or of a cloud are strangers to each other.
+// Addresses, localhost and names without a suffix have no registrable domain and must be equal.
+function isSameDomain(realmHost: string, endpointHost: string): boolean {
+  if (realmHost === endpointHost) return true;
+  const domain = getDomain(realmHost, { allowPrivateDomains: true });
+  return domain !== null && domain === getDomain(endpointHost, { allowPrivateDomains: true });
+}
+
+function isListed(url: URL, tokenRealms: readonly string[]): boolean {
+  return tokenRealms.some((entry) => entry.toLowerCase() === url.hostname || entry.toLowerCase() === url.host);
+}

@@ -16,7 +16,8 @@ const hash = createHash('sha256').update(lockText).digest('hex');
 if (!isStamped()) {
   if (!installedPackagesFit()) install();
   checkNode();
-  writeFileSync(stampFile, `${hash} ${platform()} ${developmentPackagesFit() ? 'all' : 'production'}\n`);
+  const kind = forTests || developmentPackagesFit() ? 'all' : 'production';
+  writeFileSync(stampFile, `${hash} ${platform()} ${kind}\n`);
 }
 
 if (forTests) {
@@ -49,20 +50,22 @@ function packagesFit(isAskedFor) {
   const installed = JSON.parse(readFileSync(installedFile, 'utf8')).packages;
   return Object.entries(JSON.parse(lockText).packages).every(([path, entry]) => {
     if (path === '' || !isAskedFor(entry)) return true;
-    if (installed[path] === undefined) return entry.optional === true && !isForThisMachine(entry);
+    if (installed[path] === undefined) return entry.optional === true && !isMadeForThisMachine(entry);
     return installed[path].integrity === entry.integrity;
   });
 }
 
-function isForThisMachine(entry) {
-  const fits = (list, own) => list === undefined || [list].flat().includes(own);
-  // Packages that name their C library are left to npm to choose from.
-  return fits(entry.os, process.platform) && fits(entry.cpu, process.arch) && entry.libc === undefined;
+/** Of optional packages only these must be there; those that name a C library are left to npm to choose from. */
+function isMadeForThisMachine(entry) {
+  const names = (list, own) => list !== undefined && [list].flat().includes(own);
+  return names(entry.os, process.platform) && names(entry.cpu, process.arch) && entry.libc === undefined;
 }
 
 function install() {
   process.stderr.write('millpond: installing packages (npm ci), once\n');
-  const args = ['ci', '--ignore-scripts', '--loglevel=error', '--no-fund', '--no-audit', '--no-progress'];
+  const quiet = ['--loglevel=error', '--no-fund', '--no-audit', '--no-progress'];
+  const included = ['--include=optional', ...(forTests ? ['--include=dev'] : [])];
+  const args = ['ci', '--ignore-scripts', ...included, ...quiet];
   // npm names itself and its Node in the environment; the Node pinned here is about to be replaced.
   const { npm_execpath: npm, npm_node_execpath: node } = process.env;
   const options = { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] };

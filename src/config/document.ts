@@ -1,4 +1,4 @@
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from 'yaml';
 import type { ConfigPath } from './schema-node.ts';
 
 /** Something in the text that is not YAML as Millpond takes it. */
@@ -18,8 +18,8 @@ export interface YamlDocument {
 
 // Sentences of our own: those of the library may quote the text around the mistake, which may hold a password.
 const syntaxMessages: Readonly<Record<string, string>> = {
-  BAD_ALIAS: 'an alias (*name) that no anchor (&name) defines',
-  BAD_INDENT: 'wrong indentation',
+  BAD_ALIAS: 'an alias (*name) that no anchor (&name) defines, or that expands without bounds',
+  BAD_INDENT: 'wrong indentation, or a bracket that is not closed',
   BLOCK_AS_IMPLICIT_KEY: 'a mapping begins inside a line; put it on a line of its own, or a text with ": " into quotes',
   BLOCK_IN_FLOW: 'a block inside [ ] or { }',
   DUPLICATE_KEY: 'this key is written twice',
@@ -38,7 +38,7 @@ export function readYaml(text: string): YamlDocument {
     message: syntaxMessages[error.code] ?? 'not valid YAML',
   }));
   return {
-    data: problems.length > 0 ? undefined : plainData(document, problems),
+    data: problems.length > 0 ? undefined : plainData(document, problems, lineCounter),
     problems,
     lineOf(path) {
       const offset = offsetOf(document.contents, path);
@@ -70,11 +70,20 @@ export function readYaml(text: string): YamlDocument {
   }
 }
 
-function plainData(document: ReturnType<typeof parseDocument>, problems: SyntaxProblem[]): unknown {
+/** The problem is added where the aliases cannot be followed, which the library says only now. */
+function plainData(document: Document, problems: SyntaxProblem[], lineCounter: LineCounter): unknown {
   try {
     return document.toJS() ?? undefined;
   } catch {
-    problems.push({ line: 1, message: 'aliases (*name) that expand without bounds' });
+    let line = 1;
+    visit(document, {
+      Alias(_, alias) {
+        if (alias.resolve(document) !== undefined) return undefined;
+        line = lineCounter.linePos(startOf(alias) ?? 0).line;
+        return visit.BREAK;
+      },
+    });
+    problems.push({ line, message: syntaxMessages.BAD_ALIAS! });
     return undefined;
   }
 }

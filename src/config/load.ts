@@ -6,7 +6,7 @@ import { Origins, type Override } from './origins.ts';
 import { ConfigError, formatProblem } from './problems.ts';
 import { resolveConfig } from './resolve.ts';
 import { jsonSchema, parseConfig } from './schema.ts';
-import { type ConfigPath, type SchemaNode, schemaNode } from './schema-node.ts';
+import { type ConfigPath, type SchemaNode, type SchemaProblem, schemaNode } from './schema-node.ts';
 
 /** The settings that command-line flags can give, as the user typed them. */
 export interface ConfigFlags {
@@ -69,8 +69,13 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   return { config, file, origins };
 }
 
-function refused(problems: readonly Parameters<typeof formatProblem>[0][], origins: Origins): ConfigError {
-  return new ConfigError(problems.map((problem) => formatProblem(problem, origins)));
+function refused(problems: readonly SchemaProblem[], origins: Origins): ConfigError {
+  const lineOf = (problem: SchemaProblem): number => {
+    const origin = origins.nearest(problem.path);
+    return origin.kind === 'file' ? origin.line : 0;
+  };
+  const inOrder = problems.toSorted((one, other) => lineOf(one) - lineOf(other));
+  return new ConfigError(inOrder.map((problem) => formatProblem(problem, origins)));
 }
 
 async function readConfigFile(
@@ -121,7 +126,8 @@ function withOverride(data: object, override: Pick<Override, 'path' | 'value'>):
 /** A section with nothing under it (`ghcr.io:`) is `null` in YAML and means: all defaults. */
 function fillEmptySections(data: unknown, path: ConfigPath, root: SchemaNode = jsonSchema()): unknown {
   if (data === null) return schemaNode(root, path)?.type?.includes('object') ? {} : data;
-  if (typeof data !== 'object' || Array.isArray(data)) return data;
+  // Nothing valid is this deep: an alias that holds itself ends here.
+  if (typeof data !== 'object' || Array.isArray(data) || path.length > 16) return data;
   return Object.fromEntries(
     Object.entries(data).map(([key, value]) => [key, fillEmptySections(value, [...path, key], root)]),
   );

@@ -1,0 +1,28 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/** What a program that has ended left behind. */
+export interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** The launcher of the checkout under test. */
+export const launcher = fileURLToPath(new URL('../../bin/millpond', import.meta.url));
+
+/** Runs a program to its end. */
+export function run(
+  file: string,
+  args: readonly string[],
+  options: { readonly cwd: string; readonly environment?: Readonly<Record<string, string>> },
+): Promise<Ended> {
+  const { cwd, environment = {} } = options;
+  // MILLPOND_* of whoever runs the tests must not reach the program under test.
+  const env = { PATH: process.env.PATH, ...environment };
+  return new Promise((resolve) => {
+    const child = execFile(file, args, { cwd, env }, (_error, stdout, stderr) => {
+      resolve({ code: child.exitCode, stdout, stderr });
+    });
+  });
+}

@@ -1,0 +1,197 @@
+import { inspect } from 'node:util';
+import { expect, test } from 'vitest';
+import { nearestWord } from '../../src/config/problems.ts';
+import { ConfigFolder, loadText, problemsOf } from './sources.ts';
+
+test.each([
+  ['cache:\n  dir: x\n  tagTTl: 5s\n', 'millpond.yaml:3: unknown key "tagTTl" in cache; did you mean "tagTtl"?'],
+  ['ofline: true\n', 'millpond.yaml:1: unknown key "ofline"; did you mean "offline"?'],
+  ['\nlog:\n  colour: red\n', 'millpond.yaml:3: unknown key "colour" in log; accepted here: level, format'],
+  [
+    'upstreams:\n  docker.io:\n    repositories:\n      alow: []\n',
+    'millpond.yaml:4: unknown key "alow" in upstreams."docker.io".repositories; did you mean "allow"?',
+  ],
+])('an unknown key is refused with its line and the nearest key: %j', async (text, problem) => {
+  expect(await problemsOf(text)).toEqual([problem]);
+});
+
+test.each([
+  ['auth: {}', 'auth'],
+  ['redis: { url: "redis://127.0.0.1" }', 'redis'],
+  ['cluster: {}', 'cluster'],
+  ['serve: { sendfile: off }', 'serve'],
+  ['upstreams: { a.example: { tags: [] } }', 'upstreams."a.example".tags'],
+  ['upstreams: { a.example: { auth: { helper: ecr-login } } }', 'upstreams."a.example".auth.helper'],
+])('a key of a later version is refused, not ignored: %s', async (text, path) => {
+  expect(await problemsOf(text)).toContain(
+    `millpond.yaml:1: ${path} is not available in this version of Millpond; remove the key`,
+  );
+});
+
+test('a Redis in the environment is refused, not ignored', async () => {
+  await using folder = await ConfigFolder.create();
+  await expect(folder.load({ environment: { MILLPOND_REDIS_URL: 'redis://user:pw@127.0.0.1' } })).rejects.toThrow(
+    /^MILLPOND_REDIS_URL: Redis is not available in this version of Millpond; unset the variable$/,
+  );
+});
+
+test.each([
+  ['listen: 5000', 'listen: found 5000; accepted: an address and a port'],
+  ['listen: localhost:65536', 'listen: found "localhost:65536"; accepted: an address and a port'],
+  ['listen: ::1:5000', 'listen: found "::1:5000"; accepted: an address and a port'],
+  ['cache: { maxSize: 100 }', 'cache.maxSize: found 100; accepted: a size with its unit'],
+  ['cache: { maxSize: 0 }', 'cache.maxSize: found 0; accepted: a size of at least 1 bytes'],
+  ['cache: { tagTtl: }', 'cache.tagTtl: found nothing; accepted: a duration with its unit'],
+  ['cache: { tagTtl: [1s] }', 'cache.tagTtl: found a list; accepted: a duration with its unit'],
+  ['cache: 5', 'cache: accepted: a mapping (key: value)'],
+  ['timeouts: { connect: 0 }', 'timeouts.connect: found 0; accepted: a duration of at least 1ms'],
+  ['timeouts: { idle: 30d }', 'timeouts.idle: found "30d"; accepted: a duration of at most 24d'],
+  ['offline: yes', 'offline: found "yes"; accepted: true or false'],
+  ['log: { level: verbose }', 'log.level: found "verbose"; accepted: trace, debug, info, warn, error, fatal, silent'],
+  ['tls: { certFile: a.pem }', 'tls.keyFile is missing'],
+  ['upstreams: {}', 'upstreams: holds no upstream'],
+  ['upstreams: { a.example: { urls: [] } }', 'upstreams."a.example".urls: found an empty list'],
+  ['upstreams: { a.example: { urls: https://a } }', 'upstreams."a.example".urls: accepted: a list'],
+  [
+    'upstreams: { a.example: { urls: ["ftp://a"] } }',
+    'upstreams."a.example".urls[0]: found "ftp://a"; accepted: a URL such as',
+  ],
+  [
+    'upstreams: { a.example: { urls: ["a.example"] } }',
+    'upstreams."a.example".urls[0]: found "a.example"; accepted: a URL such as',
+  ],
+  [
+    'upstreams: { a.example: { urls: ["http://a/?x=1"] } }',
+    'upstreams."a.example".urls[0]: found "http://a/?x=1"; accepted: a URL without a query',
+  ],
+  [
+    'upstreams: { "https://a": }',
+    'upstreams."https://a": the name of an upstream: found "https://a"; accepted: a host name',
+  ],
+  [
+    'upstreams: { a.example: { maxConnections: 0 } }',
+    'upstreams."a.example".maxConnections: found 0; accepted: a whole number from 1 to 65535',
+  ],
+  [
+    'upstreams: { a.example: { repositories: { deny: [Team/*] } } }',
+    'upstreams."a.example".repositories.deny[0]: found "Team/*"; accepted: a pattern',
+  ],
+  [
+    'upstreams: { a.example: { tls: { certFile: a.pem } } }',
+    'upstreams."a.example".tls: certFile and keyFile go together',
+  ],
+  [
+    'upstreams: { a.example: { auth: } }',
+    'upstreams."a.example".auth: accepted: exactly one of password, passwordFile, passwordEnv, dockerConfig',
+  ],
+  [
+    'upstreams: { a.example: { auth: { password: x, passwordEnv: Y, username: z } } }',
+    'upstreams."a.example".auth: accepted: exactly one of',
+  ],
+  ['upstreams: { a.example: { auth: { password: x } } }', 'upstreams."a.example".auth.username is missing'],
+  [
+    'upstreams: { a.example: { auth: { dockerConfig: x, username: y } } }',
+    'upstreams."a.example".auth.username: does not go with dockerConfig',
+  ],
+  [
+    'defaultUpstream: docker.example',
+    'defaultUpstream: "docker.example" is not in the table of upstreams; accepted: null, or one of docker.io, ghcr.io',
+  ],
+  ['- listen', 'a configuration is a mapping'],
+])('%s is refused with what was found and what is accepted', async (text, problem) => {
+  const problems = await problemsOf(text);
+  expect(problems).toHaveLength(1);
+  expect(problems[0]?.slice(0, `millpond.yaml:1: ${problem}`.length)).toBe(`millpond.yaml:1: ${problem}`);
+});
+
+test.each([
+  [
+    'an alias',
+    'upstreams:\n  a.example:\n  b.example: { aliases: [A.example] }\n',
+    'upstreams."b.example": "a.example" already belongs to the upstream a.example',
+  ],
+  [
+    'a host',
+    'upstreams:\n  a.example: { hosts: [m.example] }\n  b.example: { hosts: [m.example] }\n',
+    'upstreams."b.example": "m.example" already belongs to the upstream a.example',
+  ],
+  [
+    'a built-in alias',
+    'upstreams:\n  docker.io:\n  index.docker.io:\n',
+    'upstreams."index.docker.io": "index.docker.io" already belongs to the upstream docker.io',
+  ],
+])('two upstreams cannot share %s', async (_, text, problem) => {
+  expect(await problemsOf(text)).toEqual([`millpond.yaml:3: ${problem}; names, aliases and hosts must be unique`]);
+});
+
+test('one upstream may be written only once, whatever the case', async () => {
+  const problems = await problemsOf('upstreams:\n  ghcr.io:\n  GHCR.io:\n');
+  expect(problems[0]).toContain('upstreams."ghcr.io": this upstream is in the table twice');
+});
+
+test('every problem is told, each with its own line', async () => {
+  expect(await problemsOf('ofline: true\ncache:\n  tagTtl: soon\nlog:\n  level: loud\n')).toEqual([
+    'millpond.yaml:1: unknown key "ofline"; did you mean "offline"?',
+    'millpond.yaml:3: cache.tagTtl: found "soon"; accepted: a duration with its unit, such as 10s or 30d (ms, s, m, h, d)',
+    'millpond.yaml:5: log.level: found "loud"; accepted: trace, debug, info, warn, error, fatal, silent',
+  ]);
+});
+
+test.each([
+  ['listen: :1\nlisten: :2\n', 'millpond.yaml:2: this key is written twice'],
+  ['cache:\n\tdir: x\n', 'millpond.yaml:2: a tab in the indentation; YAML takes spaces only'],
+  ['cache: { dir: x\n', 'millpond.yaml:2: wrong indentation, or a bracket that is not closed'],
+  ['cache: { dir: "x }\n', 'a character is missing'],
+  ['cache: &loop { dir: *loop }', 'millpond.yaml:1: cache.dir: found a mapping'],
+  ['offline: true\nlisten: *nowhere\n', 'millpond.yaml:2: an alias'],
+  ['listen: :1\n---\nlisten: :2\n', 'millpond.yaml:2: a second document begins'],
+  ['listen: !secret x\n', 'millpond.yaml:1: an unknown tag'],
+])('what is not good YAML is refused with its line: %j', async (text, problem) => {
+  expect((await problemsOf(text))[0]).toContain(problem);
+});
+
+test('a value from a flag or the environment is refused in its name', async () => {
+  await using folder = await ConfigFolder.create();
+  await expect(folder.load({ flags: { listen: 'here' } })).rejects.toThrow(
+    /^--listen: listen: found "here"; accepted: /,
+  );
+  await expect(folder.load({ environment: { MILLPOND_LOG_LEVEL: 'loud' } })).rejects.toThrow(
+    /^MILLPOND_LOG_LEVEL: log\.level: found "loud"/,
+  );
+});
+
+test('a file that was named must be there, one that was not need not', async () => {
+  await using folder = await ConfigFolder.create();
+  const refusal = 'gone.yaml: the configuration file cannot be read: there is no such file';
+  await expect(folder.load({ flags: { config: 'gone.yaml' } })).rejects.toThrow(refusal);
+  await expect(folder.load({ environment: { MILLPOND_CONFIG: 'gone.yaml' } })).rejects.toThrow(refusal);
+  await expect(folder.load({ flags: { config: '.' } })).rejects.toThrow('it is a folder');
+});
+
+test.each([
+  'upstreams: { a.example: { auth: { username: u, password: 190812345 } } }',
+  'upstreams: { a.example: { auth: { username: u, password: [s190812345] } } }',
+  'upstreams: { a.example: { urls: ["https://u:s190812345@a.example"] } }',
+  'upstreams: { a.example: { urls: ["https://u:s1908/12345 x@a.example"] } }',
+  'upstreams: { a.example: { auth: { username: u, password: "s190812345"x } } }',
+  'upstreams: { a.example: { auth: { username: u, password: s190812345: x } } }',
+  'upstreams: { a.example: { auth: { username: u, password: *s190812345 } } }',
+])('no message shows a secret: %s', async (text) => {
+  const problems = await problemsOf(text);
+  expect(problems).not.toEqual([]);
+  expect(problems.join('\n')).not.toContain('1908');
+});
+
+test('a loaded secret shows itself to nobody who does not ask for it', async () => {
+  const { config } = await loadText('upstreams: { a.example: { auth: { username: u, password: s3cret } } }');
+  const auth = config.upstreams[0]?.auth;
+  expect(inspect(auth, { depth: 9, showHidden: true })).not.toContain('s3cret');
+  expect(JSON.stringify(config)).not.toContain('s3cret');
+  expect(auth?.kind === 'password' && String(auth.password)).toBe('[hidden]');
+});
+
+test('a word that is like none has no nearest', () => {
+  expect(nearestWord('xyz', ['listen', 'cache'])).toBeUndefined();
+  expect(nearestWord('upstrems', ['upstreams', 'timeouts'])).toBe('upstreams');
+  expect(nearestWord('ulrs', ['urls', 'auth'])).toBe('urls');
+});

@@ -39,7 +39,9 @@ const authSchema = z.strictObject({
 });
 
 const upstreamTlsSchema = z.strictObject({
-  caFile: value(path).optional().describe('Certificates (PEM) to trust for this upstream instead of the public ones.'),
+  caFile: value(path)
+    .optional()
+    .describe('Certificates (PEM) of authorities to trust for this upstream beside those of the system.'),
   certFile: value(path).optional().describe('Client certificate (PEM) shown to this upstream.'),
   keyFile: value(path).optional().describe('Private key (PEM) of that certificate.'),
   insecureSkipVerify: value(flag)
@@ -52,6 +54,7 @@ const upstreamTlsSchema = z.strictObject({
 const repositoriesSchema = z.strictObject({
   allow: z
     .array(value(repositoryPattern))
+    .min(1)
     .prefault(['**'])
     .describe(
       'Repositories that may be pulled: `*` stands for anything within one part of the name, `**` for any number of parts.',
@@ -75,7 +78,7 @@ const upstreamSchema = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      'Where the registry answers, tried in order; http:// is used only where written. Default: `https://` and the name.',
+      'Where the registry answers, tried in order; http:// is used only where written. A path goes before `/v2/`, one that begins with `/v2/` is continued. Default: `https://` and the name.',
     ),
   aliases: z.array(value(hostName)).prefault([]).describe('Other names clients use for the same registry.'),
   hosts: z.array(value(hostName)).prefault([]).describe('Values of the request header `Host` that mean this upstream.'),
@@ -86,7 +89,9 @@ const upstreamSchema = z.strictObject({
     .describe("Hosts outside the upstream's own domain that may be given its credentials when they issue its tokens."),
   tls: upstreamTlsSchema.prefault({}).describe('TLS towards this upstream.'),
   ...freshnessOverrides,
-  maxConnections: value(integer(1, 65_535)).prefault(32).describe('Connections to this upstream at a time.'),
+  maxConnections: value(integer(1, 65_535))
+    .prefault(32)
+    .describe('Connections to one host of this upstream at a time for blobs, and as many again for everything small.'),
   repositories: repositoriesSchema.prefault({}).describe('Which of its repositories may be pulled.'),
   timeouts: z
     .strictObject({
@@ -153,9 +158,15 @@ const configSchema = z.strictObject({
     ),
   timeouts: z
     .strictObject({
-      connect: upstreamTimeouts.connect.prefault('3s').describe('For a connection to an upstream, TLS included.'),
-      headers: upstreamTimeouts.headers.prefault('8s').describe("For an upstream's response headers, once connected."),
-      idle: upstreamTimeouts.idle.prefault('30s').describe('For the next bytes of a body from an upstream.'),
+      connect: upstreamTimeouts.connect
+        .prefault('3s')
+        .describe('For each of: resolving the name of an upstream, connecting, the TLS handshake.'),
+      headers: upstreamTimeouts.headers
+        .prefault('8s')
+        .describe("For the headers of an upstream's answer, redirects included."),
+      idle: upstreamTimeouts.idle
+        .prefault('30s')
+        .describe('For the next bytes of a body from an upstream, while bytes are wanted.'),
       answer: upstreamTimeouts.answer
         .prefault('10s')
         .describe('Whatever the upstreams do, a client has headers or an error within this.'),
@@ -173,7 +184,7 @@ const configSchema = z.strictObject({
         .describe('One JSON object a line, or text for people.'),
     })
     .prefault({})
-    .describe('The log, on standard output.'),
+    .describe('The log.'),
 });
 
 /** A configuration as written, checked and with its defaults; units resolved, names not yet looked at together. */

@@ -50,6 +50,10 @@ test.each([
   ['log: { level: verbose }', 'log.level: found "verbose"; accepted: trace, debug, info, warn, error, fatal, silent'],
   ['tls: { certFile: a.pem }', 'tls.keyFile is missing'],
   ['upstreams: {}', 'upstreams: holds no upstream'],
+  [
+    'upstreams: { a.example: { repositories: { allow: [] } } }',
+    'upstreams."a.example".repositories.allow: found an empty list; accepted: a list of at least one',
+  ],
   ['upstreams: { a.example: { urls: [] } }', 'upstreams."a.example".urls: found an empty list'],
   ['upstreams: { a.example: { urls: https://a } }', 'upstreams."a.example".urls: accepted: a list'],
   [

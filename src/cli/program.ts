@@ -18,6 +18,11 @@ interface LazyCommand {
 
 const commands: readonly LazyCommand[] = [
   {
+    name: 'serve',
+    summary: 'run the mirror',
+    load: async () => (await import('./serve.ts')).registerServe,
+  },
+  {
     name: 'config',
     summary: 'check, show or describe the configuration',
     load: async () => (await import('./config.ts')).registerConfig,

@@ -4,7 +4,13 @@ import { Authenticator } from './auth.ts';
 import { readCredential } from './credentials.ts';
 import { Endpoint } from './endpoint.ts';
 import { HttpClient } from './http-client.ts';
-import { defaultMaxConnections, defaultMaxManifestBytes, defaultTimeouts, type UpstreamOptions } from './options.ts';
+import {
+  defaultAnswerMs,
+  defaultMaxConnections,
+  defaultMaxManifestBytes,
+  defaultTimeouts,
+  type UpstreamOptions,
+} from './options.ts';
 import { RegistryClient } from './registry-client.ts';
 import { repositoryFilter } from './repository-rules.ts';
 import type { Upstream } from './upstream.ts';
@@ -43,6 +49,7 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     aliases: options.aliases ?? [],
     hosts: options.hosts ?? [],
     freshness: options.freshness,
+    answerMs: options.answerMs ?? defaultAnswerMs,
     allows: repositoryFilter(options.repositories ?? {}),
     client: new RegistryClient(endpoints),
     [Symbol.dispose]: () => agents.close(),

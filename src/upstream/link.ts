@@ -8,6 +8,14 @@ export function withoutSelection(query: string): string {
     .join('&');
 }
 
+/** The parameters of a query string that select the upstream, as they were written. */
+export function onlySelection(query: string): string {
+  return query
+    .split('&')
+    .filter((part) => selectingParameters.has(parameterName(part)))
+    .join('&');
+}
+
 /**
  * The query (without `?`) of the `rel="next"` target of a `Link` header (RFC 8288). Its path and host are of no interest;
  * a token in it is opaque and kept to the letter.

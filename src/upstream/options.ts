@@ -47,6 +47,8 @@ export interface UpstreamOptions {
   /** Globs over repository names without the upstream's name: `*` within a part, `**` across parts. */
   readonly repositories?: { readonly allow?: readonly string[]; readonly deny?: readonly string[] };
   readonly timeouts?: Partial<UpstreamTimeouts>;
+  /** How long an answer may take, all URLs, tokens and redirects together, in milliseconds. Default 9,000. */
+  readonly answerMs?: number;
   /** Largest manifest accepted. Default 4 MiB. */
   readonly maxManifestBytes?: number;
   /** For proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and for credentials. Default `process.env`. */
@@ -56,5 +58,6 @@ export interface UpstreamOptions {
 }
 
 export const defaultTimeouts: UpstreamTimeouts = { connectMs: 5_000, headersMs: 8_000, idleMs: 30_000 };
+export const defaultAnswerMs = 9_000;
 export const defaultMaxConnections = 32;
 export const defaultMaxManifestBytes = 4 * 1024 * 1024;

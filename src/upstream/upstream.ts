@@ -19,6 +19,8 @@ export interface Upstream {
   /** Values of a request's `Host` that mean it. */
   readonly hosts: readonly string[];
   readonly freshness: Freshness;
+  /** How long it may take to answer, all its URLs, tokens and redirects together, in milliseconds. */
+  readonly answerMs: number;
   /** Whether the operator lets this repository be pulled. */
   allows(repository: string): boolean;
   readonly client: UpstreamClient;

@@ -1,0 +1,32 @@
+import type { Readiness } from '../http/operator-routes.ts';
+
+/** A fault that has not come again for this long is over. */
+const faultLastsMs = 60_000;
+
+/** What is wrong with this replica now, for `/readyz`. */
+export class Health {
+  readonly #now: () => number;
+  readonly #faults = new Map<string, number>();
+  #draining = false;
+
+  constructor({ now }: { now: () => number }) {
+    this.#now = now;
+  }
+
+  /** Something that should work has not. @param reason one sentence from a small set: it is kept */
+  fault(reason: string): void {
+    this.#faults.set(reason, this.#now());
+  }
+
+  /** The process is about to end. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  readiness(): Readiness {
+    for (const [reason, at] of this.#faults) if (this.#now() - at > faultLastsMs) this.#faults.delete(reason);
+    const reasons = [...this.#faults.keys()];
+    if (this.#draining) return { status: 'draining', reasons: ['this mirror is shutting down', ...reasons] };
+    return { status: reasons.length > 0 ? 'degraded' : 'ok', reasons };
+  }
+}

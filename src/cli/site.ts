@@ -1,0 +1,117 @@
+import { readFile } from 'node:fs/promises';
+import type { Config, UpstreamAuth, UpstreamConfig } from '../config/config.ts';
+import { createApp } from '../http/app.ts';
+import { type ListenOptions, listen } from '../http/server.ts';
+import { Mirror } from '../mirror/mirror.ts';
+import { Catalog } from '../store/catalog.ts';
+import { DiskStore } from '../store/disk-store.ts';
+import { layoutOf, prepareLayout } from '../store/layout.ts';
+import { type Logger, Metrics } from '../telemetry.ts';
+import { createUpstream } from '../upstream/create-upstream.ts';
+import type { CredentialOptions, UpstreamOptions } from '../upstream/options.ts';
+import { UpstreamTable } from '../upstream/table.ts';
+import { Health } from './health.ts';
+import { mirrorObserver, requestObserver } from './observers.ts';
+
+/** How often what is only noted in memory is written to the catalog. */
+const flushEveryMs = 5_000;
+
+/** A running mirror. */
+export interface Site {
+  /** `host:port` it listens on. */
+  readonly address: string;
+  /** Closes the listener at once, lets transfers end within the configured time, gives everything back. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Puts a mirror together from its configuration and starts it: the one place that knows all the parts.
+ * @throws Error in one sentence when the directory or the address cannot be had
+ */
+export async function startSite(config: Config, { log }: { log: Logger }): Promise<Site> {
+  await using owned = new AsyncDisposableStack();
+  const layout = layoutOf(config.cache.dir);
+  await prepareLayout(layout);
+  const metrics = new Metrics();
+  const health = new Health({ now: Date.now });
+  const catalog = owned.use(
+    await Catalog.open({
+      path: layout.catalog,
+      now: Date.now,
+      onFault: (error) => {
+        health.fault('the catalog cannot be read or written');
+        log.error({ err: error }, 'catalog fault');
+      },
+    }),
+  );
+  const upstreams = config.upstreams.map((upstream) => owned.use(createUpstream(upstreamOptions(config, upstream))));
+  const table = new UpstreamTable(upstreams, { defaultName: config.defaultUpstream });
+  const mirror = owned.use(
+    new Mirror({
+      store: new DiskStore({ layout, memoryBytes: config.cache.memoryBytes }),
+      catalog,
+      offline: config.offline,
+      observer: mirrorObserver({ log, metrics, health }),
+      now: Date.now,
+    }),
+  );
+  const flushing = setInterval(() => catalog.flush(), flushEveryMs);
+  owned.defer(() => clearInterval(flushing));
+  const app = createApp({
+    upstreams: table,
+    mirror,
+    observer: requestObserver({ log, metrics }),
+    answerMs: config.timeouts.answerMs,
+    operator: { readiness: () => health.readiness(), metrics },
+    onError: (error) => log.error({ err: error }, 'unexpected error'),
+  });
+  const answer = app.callback();
+  // Koa answers its own failures: this promise never rejects.
+  const listener = await listen((request, response) => void answer(request, response), await listenOptions(config));
+  const rest = owned.move();
+  return {
+    address: listener.address,
+    async stop() {
+      health.drain();
+      await listener.close(config.timeouts.drainMs);
+      await rest.disposeAsync();
+    },
+  };
+}
+
+async function listenOptions({ listen: { host, port }, tls }: Config): Promise<ListenOptions> {
+  if (!tls) return { host, port };
+  const [cert, key, ca] = await Promise.all([
+    readFile(tls.certFile, 'utf8'),
+    readFile(tls.keyFile, 'utf8'),
+    tls.clientCaFile === undefined ? undefined : readFile(tls.clientCaFile, 'utf8'),
+  ]);
+  return { host, port, tls: { cert, key, ca } };
+}
+
+function upstreamOptions(config: Config, upstream: UpstreamConfig): UpstreamOptions {
+  const { caFile, certFile, keyFile, insecureSkipVerify } = upstream.tls;
+  return {
+    ...upstream,
+    credentials: upstream.auth && credentialOptions(upstream.auth),
+    tls: { ca: caFile, cert: certFile, key: keyFile, insecureSkipVerify },
+    // An upstream that uses up its time leaves enough of the client's to be given something else.
+    answerMs: Math.ceil(Math.min(upstream.timeouts.answerMs, config.timeouts.answerMs) * 0.9),
+    maxManifestBytes: config.cache.maxManifestSizeBytes,
+  };
+}
+
+function credentialOptions(auth: UpstreamAuth): CredentialOptions {
+  switch (auth.kind) {
+    case 'password':
+      return { kind: 'inline', username: auth.username, password: auth.password.reveal() };
+    case 'passwordFile':
+      return { kind: 'password-file', username: auth.username, passwordFile: auth.path };
+    case 'passwordEnv':
+      return { kind: 'environment', username: auth.username, passwordVariable: auth.variable };
+    case 'dockerConfig':
+      return { kind: 'docker-config', path: auth.path };
+    default:
+      return auth satisfies never;
+  }
+}

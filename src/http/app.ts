@@ -1,0 +1,40 @@
+import Koa, { type Middleware } from 'koa';
+import type { Mirror } from '../mirror/mirror.ts';
+import type { UpstreamTable } from '../upstream/table.ts';
+import { beginExchange, onlyPulls, type RequestObserver, readRequest, renderErrors } from './middleware.ts';
+import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts';
+import { registryRoutes } from './registry-routes.ts';
+import { Sender } from './send.ts';
+
+export interface AppOptions {
+  readonly upstreams: UpstreamTable;
+  readonly mirror: Mirror;
+  readonly observer: RequestObserver;
+  /** Within this a client has headers or an error, in milliseconds. */
+  readonly answerMs: number;
+  readonly operator: OperatorRoutesOptions;
+  /** Told of what escapes all of it: a bug. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** The HTTP side. The list reads as the life of a request. */
+export function createApp(options: AppOptions): Koa {
+  const app = new Koa();
+  const sender = new Sender();
+  for (const step of [
+    beginExchange(options),
+    renderErrors({ sender }),
+    onlyPulls,
+    readRequest(options),
+    registryRoutes({ mirror: options.mirror, sender }),
+  ]) {
+    app.use(onRegistryPath(step));
+  }
+  app.use(operatorRoutes(options.operator));
+  app.on('error', options.onError);
+  return app;
+}
+
+function onRegistryPath(step: Middleware): Middleware {
+  return (ctx, next) => ((ctx.req.url ?? '').startsWith('/v2') ? step(ctx, next) : next());
+}

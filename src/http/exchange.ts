@@ -1,0 +1,80 @@
+import { randomUUID } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
+import type { Outcome } from '../mirror/outcome.ts';
+import type { RegistryRequest } from '../oci/request.ts';
+import { onlySelection } from '../upstream/link.ts';
+import type { Selection } from '../upstream/selection.ts';
+
+/** What the steps of one request of the registry API hand to one another, in `ctx.state.exchange`. */
+export class Exchange {
+  readonly startedAtMs = performance.now();
+  /** The request's path and its query (without `?`), both as they were sent. */
+  readonly path: string;
+  readonly query: string;
+  /** What was asked for, once the path has been read. */
+  request: RegistryRequest | undefined;
+  /** Whom it was asked of, once that has been chosen. */
+  selection: Selection | undefined;
+  outcome: Outcome | undefined;
+  /** Bytes of the body handed to the socket. */
+  sentBytes = 0;
+  /** Why the answer is an error, or was cut short after its headers. */
+  failure: unknown;
+  readonly #response: ServerResponse;
+  readonly #answerMs: number;
+  #id: string | undefined;
+  #gone: AbortController | undefined;
+  #signal: AbortSignal | undefined;
+
+  constructor(url: string, { response, answerMs }: { response: ServerResponse; answerMs: number }) {
+    const question = url.indexOf('?');
+    this.path = question === -1 ? url : url.slice(0, question);
+    this.query = question === -1 ? '' : url.slice(question + 1);
+    this.#response = response;
+    this.#answerMs = answerMs;
+  }
+
+  /** Names the request in the log and in a generic error. */
+  get id(): string {
+    this.#id ??= randomUUID();
+    return this.#id;
+  }
+
+  /** The part of the query that chooses the upstream. */
+  get selecting(): string {
+    return onlySelection(this.query);
+  }
+
+  get isGone(): boolean {
+    return this.#gone?.signal.aborted ?? this.#response.destroyed;
+  }
+
+  /** Aborted when the client leaves. Made when first read: most answers never wait. */
+  get gone(): AbortSignal {
+    if (this.#gone === undefined) {
+      const gone = new AbortController();
+      this.#gone = gone;
+      if (this.#response.destroyed) gone.abort(new ClientGone());
+      else this.#response.once('close', () => gone.abort(new ClientGone()));
+    }
+    return this.#gone.signal;
+  }
+
+  /** Aborted when the client leaves, and when it has waited for headers as long as it may have to. */
+  get signal(): AbortSignal {
+    if (this.#signal === undefined) {
+      const leftMs = Math.max(0, this.#answerMs - (performance.now() - this.startedAtMs));
+      this.#signal = AbortSignal.any([this.gone, AbortSignal.timeout(Math.ceil(leftMs))]);
+    }
+    return this.#signal;
+  }
+}
+
+/** Nobody is left to be answered. */
+export class ClientGone extends Error {
+  override readonly name = 'ClientGone';
+
+  constructor() {
+    super('the client has left');
+  }
+}

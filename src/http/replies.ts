@@ -1,0 +1,123 @@
+import type { BlobHead, BlobReply } from '../mirror/blobs.ts';
+import type { ListingReply } from '../mirror/listings.ts';
+import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
+import type { Outcome } from '../mirror/outcome.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { RegistryError } from '../oci/error.ts';
+import { contentRange, readRange } from '../oci/range.ts';
+import type { Reply } from './send.ts';
+
+/** What of a request decides the form of its answer. */
+export interface Conditions {
+  readonly head: boolean;
+  readonly range: string | undefined;
+  readonly ifRange: string | undefined;
+  readonly ifNoneMatch: string | undefined;
+  /** `ns` as it was sent; the answer says that it was heeded. */
+  readonly namespace: string | undefined;
+}
+
+/** `Cache-Status` (RFC 9211) for each way an answer can come about. */
+const cacheStatus: Record<Outcome, string> = {
+  hit: 'millpond; hit',
+  revalidated: 'millpond; fwd=stale; detail=revalidated',
+  stale: 'millpond; hit; detail=stale',
+  miss: 'millpond; fwd=miss; stored',
+  collapsed: 'millpond; fwd=miss; collapsed',
+  bypass: 'millpond; fwd=bypass',
+  negative: 'millpond; hit; detail=negative',
+};
+
+const immutable = 'public, max-age=31536000, immutable';
+
+/** Answers to `GET /v2/` (distribution-spec, end-1). */
+export function pingReply(conditions: Conditions): Reply {
+  const bytes = Buffer.from('{}');
+  return {
+    status: 200,
+    headers: [...commonHeaders('millpond', conditions), 'Content-Type', 'application/json', 'Content-Length', '2'],
+    content: conditions.head ? { kind: 'none' } : { kind: 'bytes', bytes },
+  };
+}
+
+export function manifestReply(
+  manifest: ManifestReply | ManifestHead,
+  { byDigest, ...conditions }: Conditions & { byDigest: boolean },
+): Reply {
+  const { digest, size, contentType, outcome, stale } = manifest;
+  const headers = commonHeaders(cacheStatus[outcome], conditions);
+  headers.push('Docker-Content-Digest', digest, 'ETag', `"${digest}"`);
+  if (byDigest) headers.push('Cache-Control', immutable);
+  if (stale) headers.push('Age', String(stale.ageSeconds), 'Warning', `299 - "${stale.warning}"`);
+  if (matches(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
+  headers.push('Content-Type', contentType, 'Content-Length', String(size));
+  const withBody = !conditions.head && 'bytes' in manifest;
+  return { status: 200, headers, content: withBody ? { kind: 'bytes', bytes: manifest.bytes } : { kind: 'none' } };
+}
+
+/** @throws RegistryError RANGE_INVALID; the caller disposes the body then */
+export function blobReply(blob: BlobReply | BlobHead, conditions: Conditions): Reply {
+  const { digest, size, contentType, outcome } = blob;
+  const headers = commonHeaders(cacheStatus[outcome], conditions);
+  headers.push('Docker-Content-Digest', digest, 'ETag', `"${digest}"`, 'Cache-Control', immutable);
+  if (matches(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
+  headers.push('Content-Type', contentType);
+  if (size === undefined) {
+    const content =
+      'body' in blob ? ({ kind: 'body', body: blob.body, start: 0, end: undefined, early: true } as const) : none;
+    return { status: 200, headers, content: conditions.head ? none : content };
+  }
+  headers.push('Accept-Ranges', 'bytes');
+  // An If-Range of another entity asks for the whole (RFC 9110, 13.1.5).
+  const isRangeMeant = conditions.ifRange === undefined || matches(conditions.ifRange, digest);
+  const range = conditions.head || !isRangeMeant ? undefined : readRange(conditions.range, size);
+  const { start, end } = range ?? { start: 0, end: size };
+  if (range) headers.push('Content-Range', contentRange(range, size));
+  headers.push('Content-Length', String(end - start));
+  if (conditions.head || !('body' in blob)) return { status: 200, headers, content: none };
+  const { bytes } = blob.body;
+  return {
+    status: range ? 206 : 200,
+    headers,
+    content: bytes
+      ? { kind: 'bytes', bytes: range ? bytes.subarray(start, end) : bytes }
+      : { kind: 'body', body: blob.body, start, end, early: outcome !== 'hit' },
+  };
+}
+
+/** @param path the path and the choosing parameters with which this client comes to the same listing again */
+export function listingReply(
+  listing: ListingReply,
+  { path, selecting, ...conditions }: Conditions & { path: string; selecting: string },
+): Reply {
+  const headers = commonHeaders(cacheStatus[listing.outcome], conditions);
+  headers.push('Content-Type', listing.contentType, 'Content-Length', String(listing.bytes.length));
+  if (listing.filtersApplied !== undefined) headers.push('OCI-Filters-Applied', listing.filtersApplied);
+  if (listing.nextQuery !== undefined) {
+    const query = [listing.nextQuery, selecting].filter((part) => part !== '').join('&');
+    headers.push('Link', `<${path}?${query}>; rel="next"`);
+  }
+  return { status: 200, headers, content: conditions.head ? none : { kind: 'bytes', bytes: listing.bytes } };
+}
+
+/** The spec's error body; a HEAD is told its length all the same. */
+export function errorReply(error: RegistryError, conditions: Conditions, outcome: Outcome | undefined): Reply {
+  const bytes = Buffer.from(JSON.stringify(error.toBody()));
+  const headers = commonHeaders(outcome ? cacheStatus[outcome] : 'millpond; detail=error', conditions);
+  for (const [name, value] of Object.entries(error.headers)) headers.push(name, value);
+  headers.push('Content-Type', 'application/json', 'Content-Length', String(bytes.length));
+  return { status: error.status, headers, content: conditions.head ? none : { kind: 'bytes', bytes } };
+}
+
+const none = { kind: 'none' } as const;
+
+function commonHeaders(status: string, { namespace }: Conditions): string[] {
+  const headers = ['Docker-Distribution-Api-Version', 'registry/2.0', 'Cache-Status', status];
+  if (namespace !== undefined) headers.push('OCI-Namespace', namespace);
+  return headers;
+}
+
+function matches(header: string | undefined, digest: Digest): boolean {
+  if (header === undefined) return false;
+  return header.split(',').some((tag) => tag.trim().replace(/^W\//, '') === `"${digest}"`);
+}

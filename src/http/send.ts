@@ -1,0 +1,101 @@
+import type { ServerResponse } from 'node:http';
+import type { BlobBody } from '../mirror/body.ts';
+import type { Exchange } from './exchange.ts';
+
+/** Read and written at a time: larger pieces cost more memory for each client and gain little. */
+const pieceBytes = 256 * 1024;
+/** Pieces kept for the next transfer instead of being given back. */
+const maxIdlePieces = 64;
+
+/** An answer of the registry API. */
+export interface Reply {
+  readonly status: number;
+  /** Name, value, name, value: the form that costs Node least. */
+  readonly headers: string[];
+  readonly content: Content;
+}
+
+export type Content =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'bytes'; readonly bytes: Buffer }
+  /** Bytes `start` to `end` (exclusive) of a body; to its end where that is not known. */
+  | {
+      readonly kind: 'body';
+      readonly body: BlobBody;
+      readonly start: number;
+      readonly end: number | undefined;
+      readonly early: boolean;
+    };
+
+/** Sends answers; keeps the memory that transfers read into. */
+export class Sender {
+  readonly #idle: Buffer[] = [];
+
+  /**
+   * Sends an answer at the client's pace.
+   * @throws what the body throws, when headers are out: the connection has been cut then, short of `Content-Length`
+   */
+  async send(response: ServerResponse, { status, headers, content }: Reply, exchange: Exchange): Promise<void> {
+    if (response.destroyed) return;
+    response.writeHead(status, headers);
+    if (content.kind === 'none') {
+      response.end();
+      return;
+    }
+    if (content.kind === 'bytes') {
+      exchange.sentBytes = content.bytes.length;
+      response.end(content.bytes);
+      return;
+    }
+    // Somebody may wait for the headers while the first bytes are still on their way.
+    if (content.early) response.flushHeaders();
+    try {
+      await this.#stream(response, content, exchange);
+      response.end();
+    } catch (error) {
+      response.destroy();
+      throw error;
+    }
+  }
+
+  async #stream(
+    response: ServerResponse,
+    { body, start, end = Number.POSITIVE_INFINITY }: Extract<Content, { kind: 'body' }>,
+    exchange: Exchange,
+  ): Promise<void> {
+    const piece = this.#idle.pop() ?? Buffer.allocUnsafeSlow(pieceBytes);
+    let isFree = true;
+    try {
+      let position = start;
+      while (position < end) {
+        const room = end - position < piece.length ? piece.subarray(0, end - position) : piece;
+        const count = await body.read(room, position, exchange.gone);
+        if (count === 0) {
+          if (end !== Number.POSITIVE_INFINITY) throw new Error('the body ended before its time');
+          return;
+        }
+        isFree = false;
+        await write(response, room.subarray(0, count));
+        isFree = true;
+        position += count;
+        exchange.sentBytes += count;
+      }
+    } finally {
+      // What the socket may still hold is not written over.
+      if (isFree && this.#idle.length < maxIdlePieces) this.#idle.push(piece);
+    }
+  }
+}
+
+/** Resolves when the piece has left our memory. @throws Error when the client has left */
+function write(response: ServerResponse, piece: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const closed = () => reject(new Error('the client has left'));
+    response.once('close', closed);
+    response.write(piece, (error) => {
+      response.removeListener('close', closed);
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}

@@ -1,0 +1,68 @@
+import { createServer as createPlainServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+
+export interface ListenOptions {
+  /** `undefined`: every address. */
+  readonly host: string | undefined;
+  /** 0: one the system chooses. */
+  readonly port: number;
+  /** PEM texts; `ca` asks clients for a certificate of one of these. Absent: plain HTTP. */
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca: string | undefined } | undefined;
+}
+
+/** A listening server. */
+export interface Listener {
+  /** `host:port`, with the port that was chosen. */
+  readonly address: string;
+  /** Closes the listener at once, lets answers under way end within `drainMs`, then cuts the rest. */
+  close(drainMs: number): Promise<void>;
+}
+
+/** @throws Error in one sentence when the address cannot be had */
+export async function listen(handler: RequestListener, options: ListenOptions): Promise<Listener> {
+  const server = createServer(handler, options.tls);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(options.port, options.host, () => {
+      server.removeListener('error', reject);
+      resolve();
+    });
+  }).catch((error: NodeJS.ErrnoException) => {
+    const place = `${options.host ?? '*'}:${options.port}`;
+    const why = error.code === 'EADDRINUSE' ? 'another program listens there' : (error.code ?? error.message);
+    throw new Error(`cannot listen on ${place}: ${why}`, { cause: error });
+  });
+  const { address, family, port } = server.address() as AddressInfo;
+  return {
+    address: family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`,
+    close: (drainMs) => close(server, drainMs),
+  };
+}
+
+function createServer(handler: RequestListener, tls: ListenOptions['tls']): Server {
+  const settings = {
+    // A mirror is asked rarely by each node and often by all: connections may idle, but not for ever.
+    keepAliveTimeout: 75_000,
+    headersTimeout: 30_000,
+    // Pulls have no bodies; a large layer on a slow line takes its time to be sent, not to be asked for.
+    requestTimeout: 60_000,
+    maxHeaderSize: 32 * 1024,
+    noDelay: true,
+  };
+  if (!tls) return createPlainServer(settings, handler);
+  const { cert, key, ca } = tls;
+  const clients = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: true };
+  return createTlsServer({ ...settings, cert, key, ...clients, minVersion: 'TLSv1.2' }, handler);
+}
+
+async function close(server: Server, drainMs: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  // A connection that was busy is idle when its answer has gone out: nothing else closes it then.
+  const sweep = setInterval(() => server.closeIdleConnections(), 100);
+  const cut = setTimeout(() => server.closeAllConnections(), drainMs);
+  await closed;
+  clearInterval(sweep);
+  clearTimeout(cut);
+}

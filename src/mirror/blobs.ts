@@ -1,0 +1,185 @@
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import { octetStream } from '../oci/media-types.ts';
+import { type BlobStore, DiskFault } from '../store/blob-store.ts';
+import type { Catalog } from '../store/catalog.ts';
+import { type BlobBody, storedBody } from './body.ts';
+import { withDeadline } from './deadline.ts';
+import type { Downloads } from './downloads.ts';
+import type { Fill } from './fill.ts';
+import type { NegativeAnswers } from './negative-answers.ts';
+import type { Outcome } from './outcome.ts';
+import { SingleFlight } from './single-flight.ts';
+import { type Target, upstreamSources } from './sources.ts';
+
+export interface BlobsOptions {
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+  readonly downloads: Downloads;
+  readonly negative: NegativeAnswers;
+  /** No upstream is ever contacted. */
+  readonly offline: boolean;
+  readonly onDiskFault: (error: DiskFault) => void;
+}
+
+/** What a client is told about a blob. */
+export interface BlobHead {
+  readonly digest: Digest;
+  /** Bytes; `undefined` where the upstream does not tell before the end. */
+  readonly size: number | undefined;
+  readonly contentType: string;
+  readonly outcome: Outcome;
+}
+
+/** A blob on its way to a client; whoever got it disposes the body. */
+export interface BlobReply extends BlobHead {
+  readonly body: BlobBody;
+}
+
+/** What lets a wait end: read only where there is something to wait for. */
+export interface Waiting {
+  readonly signal: AbortSignal;
+}
+
+/** Blobs through one repository: from this disk, from a fill under way, or from the upstream. */
+export class Blobs {
+  readonly #options: BlobsOptions;
+  readonly #confirmations = new SingleFlight<BlobHead>();
+
+  constructor(options: BlobsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * A blob's content.
+   * @throws RegistryError BLOB_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
+   */
+  async get(target: Target, digest: Digest, waiting: Waiting): Promise<BlobReply> {
+    const { catalog, store } = this.#options;
+    if (catalog.mayRead(target.key, digest)) {
+      const small = store.small(digest);
+      if (small) return this.#stored(digest, { size: small.length, body: memoryBody(small) });
+    }
+    if (!this.#options.downloads.has(digest)) {
+      const stored = await this.#open(target, digest);
+      if (stored) {
+        try {
+          await this.#checkRight(target, digest, waiting);
+        } catch (error) {
+          await stored.body[Symbol.asyncDispose]();
+          throw error;
+        }
+        return this.#stored(digest, stored);
+      }
+    }
+    return await this.#download(target, digest, waiting);
+  }
+
+  /**
+   * What a GET would answer, without the content; does not begin a fill.
+   * @throws RegistryError as {@link get}
+   */
+  async head(target: Target, digest: Digest, waiting: Waiting): Promise<BlobHead> {
+    const stored = await this.#open(target, digest);
+    if (!stored) return await this.#confirm(target, digest, waiting);
+    await stored.body[Symbol.asyncDispose]();
+    await this.#checkRight(target, digest, waiting);
+    return this.#stored(digest, stored);
+  }
+
+  #stored(digest: Digest, { size, body }: { size: number; body: BlobBody }): BlobReply {
+    const { catalog } = this.#options;
+    catalog.touch(digest);
+    return { digest, size, contentType: catalog.blob(digest)?.contentType ?? octetStream, outcome: 'hit', body };
+  }
+
+  /** The blob on this disk, unless the disk cannot give it: then it is fetched as if it were not here. */
+  async #open(target: Target, digest: Digest): Promise<{ size: number; body: BlobBody } | undefined> {
+    const { store, catalog, onDiskFault } = this.#options;
+    try {
+      const blob = await store.open(digest);
+      if (!blob) return undefined;
+      const expected = catalog.blob(digest)?.size ?? catalog.expectedSize(target.key, digest);
+      if (expected === undefined || expected === blob.size) return { size: blob.size, body: storedBody(blob) };
+      // The file has been altered under us.
+      await blob[Symbol.asyncDispose]();
+      await store.remove(digest);
+      catalog.forgetBlob(digest);
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof DiskFault)) throw error;
+      onDiskFault(error);
+      return undefined;
+    }
+  }
+
+  async #download(target: Target, digest: Digest, waiting: Waiting): Promise<BlobReply> {
+    const { catalog, downloads, negative } = this.#options;
+    const { answerMs } = target.upstream;
+    this.#refuseOffline(target);
+    const known = negative.get(target, digest);
+    if (known) throw known;
+    const { fill, reader, begun } = downloads.join(digest, {
+      repository: target.key,
+      sources: upstreamSources(target),
+      expectedSize: catalog.expectedSize(target.key, digest),
+    });
+    try {
+      const heading = await withDeadline((signal) => reader.heading(signal), { answerMs, signal: waiting.signal });
+      await this.#checkJoined(target, { fill, waiting });
+      return { digest, ...heading, outcome: begun ? 'miss' : 'collapsed', body: reader };
+    } catch (error) {
+      await reader[Symbol.asyncDispose]();
+      negative.note(target, digest, error);
+      throw error;
+    }
+  }
+
+  /** A fill may have been answered for another repository: that says nothing about the right to read through this one. */
+  async #checkJoined(target: Target, { fill, waiting }: { fill: Fill; waiting: Waiting }): Promise<void> {
+    const { catalog } = this.#options;
+    if (fill.confirmed.has(target.key)) catalog.grant(target.key, fill.digest);
+    else await this.#checkRight(target, fill.digest, waiting);
+  }
+
+  /** Bytes are shared between repositories, the right to read them is not. @throws RegistryError */
+  async #checkRight(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
+    if (!this.#options.catalog.mayRead(target.key, digest)) await this.#confirm(target, digest, waiting);
+  }
+
+  /** Asks the upstream whether it has a blob in this repository, and remembers that it has. */
+  async #confirm(target: Target, digest: Digest, waiting: Waiting): Promise<BlobHead> {
+    const { catalog, negative } = this.#options;
+    const { answerMs } = target.upstream;
+    this.#refuseOffline(target);
+    const known = negative.get(target, digest);
+    if (known) throw known;
+    const ask = () =>
+      withDeadline((signal) => target.upstream.client.headBlob(target.repository, digest, { signal }), { answerMs });
+    try {
+      const head = await this.#confirmations.run(
+        `${target.key} ${digest}`,
+        async () => ({ digest, ...(await ask()), outcome: 'bypass' }),
+        waiting,
+      );
+      catalog.grant(target.key, digest);
+      return head;
+    } catch (error) {
+      negative.note(target, digest, error);
+      throw error;
+    }
+  }
+
+  #refuseOffline(target: Target): void {
+    if (!this.#options.offline) return;
+    throw new RegistryError('BLOB_UNKNOWN', `this mirror is offline and has not stored this blob for ${target.key}`);
+  }
+}
+
+function memoryBody(bytes: Buffer): BlobBody {
+  return {
+    bytes,
+    read: (buffer, position) => Promise.resolve(bytes.copy(buffer, 0, position)),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}

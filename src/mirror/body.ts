@@ -1,0 +1,22 @@
+import type { StoredBlob } from '../store/blob-store.ts';
+
+/** The content of an answer: read at the client's pace, given back when the client has it or has left. */
+export interface BlobBody extends AsyncDisposable {
+  /** The whole content, where it is in memory; then there is no need to {@link read}. */
+  readonly bytes: Buffer | undefined;
+  /**
+   * Reads into `buffer` from `position` on, waiting until at least one byte may be given out.
+   * @returns bytes read; 0 at the end of the blob
+   * @throws RegistryError, DiskFault; the signal's reason
+   */
+  read(buffer: Buffer, position: number, signal: AbortSignal | undefined): Promise<number>;
+}
+
+/** A blob on disk as a body. */
+export function storedBody(blob: StoredBlob): BlobBody {
+  return {
+    bytes: blob.bytes,
+    read: (buffer, position) => (position >= blob.size ? Promise.resolve(0) : blob.read(buffer, position)),
+    [Symbol.asyncDispose]: () => blob[Symbol.asyncDispose](),
+  };
+}

@@ -1,0 +1,223 @@
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import { octetStream } from '../oci/media-types.ts';
+import { type BlobStore, DiskFault, type PartialBlob } from '../store/blob-store.ts';
+import { BatchWriter } from './batch-writer.ts';
+import { Progress } from './progress.ts';
+import type { Source, SourceList } from './sources.ts';
+import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';
+
+/** The last bytes of a blob, which nobody is given before the digest has been verified. */
+export const heldBackBytes = 64 * 1024;
+
+/** How a fill ended: on disk, verified but not kept (the disk failed), or not had. */
+export type FillResult = 'stored' | 'unstored' | 'failed';
+
+/** Told of what happens to fills, for the log and the metrics. */
+export interface FillObserver extends TransferObserver {
+  started(digest: Digest): void;
+  wrongBytes(digest: Digest, event: { sources: string[]; actual: Digest }): void;
+  diskFault(error: DiskFault): void;
+  ended(digest: Digest, result: FillResult): void;
+}
+
+export interface FillOptions {
+  readonly digest: Digest;
+  readonly store: BlobStore;
+  readonly sources: SourceList;
+  readonly observer: FillObserver;
+  /** Called when the blob has become visible in the store. */
+  readonly onStored: (blob: { size: number; contentType: string }) => void;
+}
+
+/** What a fill has come to. */
+export type FillState =
+  | 'running'
+  /** Every byte is on disk and the digest is right: readers may have all of it. */
+  | 'verified'
+  /** The disk has failed: what is written may be read, the rest comes from the sources without it. */
+  | 'spilled'
+  | 'failed';
+
+/** One blob being brought to this disk: its sources are read into a partial file, which any number of readers follow. */
+export class Fill {
+  readonly digest: Digest;
+  readonly sources: SourceList;
+  readonly observer: FillObserver;
+  /** Sizes that the manifests of those who wait give the blob. */
+  readonly expectedSizes = new Set<number>();
+  /** The repositories whose upstream has answered with this blob. */
+  readonly confirmed = new Set<string>();
+  readonly progress = new Progress();
+  readonly #options: FillOptions;
+  readonly #abort = new AbortController();
+  #partial: PartialBlob | undefined;
+  #heading: BlobHeading | undefined;
+  #state: FillState = 'running';
+  #fatal: RegistryError | undefined;
+  #generation = 0;
+  #handed = false;
+  #holders = 1;
+
+  constructor(options: FillOptions) {
+    this.digest = options.digest;
+    this.sources = options.sources;
+    this.observer = options.observer;
+    this.#options = options;
+  }
+
+  get state(): FillState {
+    return this.#state;
+  }
+
+  /** What the sources told about the blob; `undefined` until one has answered. */
+  get heading(): BlobHeading | undefined {
+    return this.#heading;
+  }
+
+  /** Counts the times the fill began anew after wrong bytes: what an earlier generation gave is void. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** The file readers follow; `undefined` before it is open, or where the disk could not open it. */
+  get partial(): PartialBlob | undefined {
+    return this.#partial;
+  }
+
+  /** How far readers may read: everything once verified, until then all but the last part. */
+  get readable(): number {
+    const written = this.#partial?.written ?? 0;
+    if (this.#state === 'verified') return written;
+    // Without a size the last part is that of what has come so far.
+    return Math.max(0, Math.min(written, (this.#heading?.size ?? written) - heldBackBytes));
+  }
+
+  /** What to tell those who wait through a repository when the fill has failed. */
+  failure(repository: string): unknown {
+    return this.#fatal ?? this.sources.errorFor(repository);
+  }
+
+  /** A reader has been handed bytes: from now on sources are retried patiently. */
+  markHanded(): void {
+    this.#handed = true;
+  }
+
+  /** Keeps the partial file open for one more reader. */
+  hold(): void {
+    this.#holders += 1;
+  }
+
+  /** Undoes one {@link hold}; the last one closes the file. */
+  async release(): Promise<void> {
+    this.#holders -= 1;
+    if (this.#holders === 0) await this.#partial?.[Symbol.asyncDispose]();
+  }
+
+  /** Ends the fill before its time; the partial file stays for the next run. */
+  stop(): void {
+    this.#abort.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
+  }
+
+  /** Brings the blob to the disk. Never throws: what went wrong is in {@link state} and {@link failure}. */
+  async run(): Promise<void> {
+    const { observer, digest, store, onStored } = this.#options;
+    observer.started(digest);
+    let result: FillResult = 'failed';
+    try {
+      this.#partial = await store.ingest(digest);
+      await this.#receiveVerified(this.#partial);
+      result = 'unstored';
+      this.#enter('verified');
+      await this.#partial.commit();
+      onStored({ size: this.#partial.written, contentType: this.#heading?.contentType ?? octetStream });
+      result = 'stored';
+    } catch (error) {
+      await this.#failed(error);
+    } finally {
+      observer.ended(digest, result);
+      await this.release();
+    }
+  }
+
+  async #failed(error: unknown): Promise<void> {
+    if (error instanceof DiskFault) {
+      this.observer.diskFault(error);
+      if (this.#state === 'running') this.#enter('spilled');
+      await this.#partial?.discard();
+      return;
+    }
+    if (this.#abort.signal.aborted) this.#fatal = this.#abort.signal.reason as RegistryError;
+    this.#enter('failed');
+    if (this.#partial?.written === 0) await this.#partial.discard();
+  }
+
+  /** Receives until the digest is right. @throws RegistryError when no source is left, DiskFault */
+  async #receiveVerified(partial: PartialBlob): Promise<void> {
+    const { digest } = this;
+    // What an earlier run left behind may be the whole blob, a part of it, or more than it.
+    if (partial.written > 0 && partial.digest() === digest) {
+      this.adoptHeading({ size: partial.written, contentType: octetStream });
+      return;
+    }
+    if (this.expectedSizes.size > 0 && partial.written >= Math.max(...this.expectedSizes)) await partial.restart();
+    while (true) {
+      const leftover = partial.written > 0;
+      let contributors: ReadonlySet<Source>;
+      try {
+        contributors = await this.#receive(partial);
+      } catch (error) {
+        // What an earlier run left behind may be longer than the blob; nobody has been handed anything of it then.
+        if (!leftover || this.#handed || error instanceof DiskFault || !this.sources.forgiveRefusedRanges())
+          throw error;
+        await partial.restart();
+        continue;
+      }
+      const actual = partial.digest();
+      if (actual === digest) return;
+      this.observer.wrongBytes(digest, { sources: [...contributors].map((source) => source.id), actual });
+      const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob');
+      // The wrong bytes may be those that an earlier run left: then everybody gets another chance.
+      if (!leftover) for (const source of contributors) this.sources.condemn(source, error);
+      await partial.restart();
+      this.#generation += 1;
+      this.#handed = false;
+      this.progress.wake();
+    }
+  }
+
+  /** One transfer to its end, appended to the partial file. @returns the sources that gave bytes */
+  async #receive(partial: PartialBlob): Promise<ReadonlySet<Source>> {
+    const transfer = new Transfer({
+      digest: this.digest,
+      sources: this.sources,
+      offset: partial.written,
+      isAwaited: () => this.#handed,
+      expectedSizes: this.expectedSizes,
+      observer: this.observer,
+      onAnswer: (source, heading) => {
+        this.confirmed.add(source.repository);
+        this.adoptHeading(heading);
+      },
+      signal: this.#abort.signal,
+    });
+    const writer = new BatchWriter(partial, () => this.progress.wake());
+    try {
+      for await (const chunk of transfer.bytes()) await writer.write(chunk);
+    } finally {
+      await writer.flush();
+    }
+    return transfer.contributors;
+  }
+
+  /** Takes note of what a source told about the blob; the first word holds. */
+  adoptHeading(heading: BlobHeading): void {
+    this.#heading ??= heading;
+    this.progress.wake();
+  }
+
+  #enter(state: FillState): void {
+    this.#state = state;
+    this.progress.wake();
+  }
+}

@@ -1,0 +1,150 @@
+import type { Descriptor } from '../oci/descriptor.ts';
+import { readManifest } from '../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
+import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
+import { ociIndex } from '../oci/media-types.ts';
+import type { Catalog } from '../store/catalog.ts';
+import type { ListingAnswer } from '../upstream/client.ts';
+import type { Waiting } from './blobs.ts';
+import { withDeadline } from './deadline.ts';
+import type { Manifests } from './manifests.ts';
+import type { Outcome } from './outcome.ts';
+import type { Target } from './sources.ts';
+
+export interface ListingsOptions {
+  readonly catalog: Catalog;
+  readonly manifests: Manifests;
+  readonly offline: boolean;
+}
+
+/** A page of tags or referrers. */
+export interface ListingReply extends ListingAnswer {
+  readonly outcome: Outcome;
+}
+
+/** Tags and referrers of one repository: the upstream's own answer, or what is known here where it cannot answer. */
+export class Listings {
+  readonly #options: ListingsOptions;
+
+  constructor(options: ListingsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * A page of tags (distribution-spec, "Listing Tags").
+   * @param query the client's query string without what selects the upstream
+   * @throws RegistryError NAME_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE
+   */
+  async tags(target: Target, query: string, { signal }: Waiting): Promise<ListingReply> {
+    const { offline, catalog } = this.#options;
+    const { answerMs } = target.upstream;
+    try {
+      if (offline) throw offlineError(target);
+      const answer = await withDeadline(
+        (within) => target.upstream.client.listTags(target.repository, query, { signal: within }),
+        { answerMs, signal },
+      );
+      return { ...answer, outcome: 'bypass' };
+    } catch (error) {
+      const tags = offline || isTransient(error) ? catalog.tags(target.key) : [];
+      if (tags.length === 0) throw error;
+      return { ...pageOf(target, tags, query), outcome: offline ? 'hit' : 'stale' };
+    }
+  }
+
+  /**
+   * The manifests that name `digest` as their subject (distribution-spec, "Listing Referrers"): an index, empty where
+   * there are none.
+   * @throws RegistryError DENIED, TOOMANYREQUESTS, UNAVAILABLE
+   */
+  async referrers(
+    target: Target,
+    digest: Digest,
+    { query, signal }: Waiting & { query: string },
+  ): Promise<ListingReply> {
+    const { offline } = this.#options;
+    const { answerMs } = target.upstream;
+    const artifactType = new URLSearchParams(query).get('artifactType') ?? undefined;
+    try {
+      if (offline) return this.#storedReferrers(target, digest, artifactType);
+      const answer = await withDeadline(
+        (within) => target.upstream.client.listReferrers(target.repository, digest, query, { signal: within }),
+        { answerMs, signal },
+      );
+      if (answer) return { ...answer, outcome: 'bypass' };
+      return await this.#fallbackTag(target, digest, { artifactType, signal });
+    } catch (error) {
+      if (!isTransient(error)) throw error;
+      const stored = this.#storedReferrers(target, digest, artifactType);
+      // An empty list would say "not signed" where we only do not know.
+      if (readIndex(stored.bytes).length === 0) throw error;
+      return { ...stored, outcome: 'stale' };
+    }
+  }
+
+  /** What clients keep where a registry has no referrers API (distribution-spec, "Referrers Tag Schema"). */
+  async #fallbackTag(
+    target: Target,
+    digest: Digest,
+    { artifactType, signal }: Waiting & { artifactType: string | undefined },
+  ): Promise<ListingReply> {
+    const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
+    try {
+      const manifest = await this.#options.manifests.byTag(target, tag, { accept: ociIndex, signal });
+      if (artifactType === undefined) return indexReply(manifest.bytes, { outcome: manifest.outcome });
+      return filteredReply(manifest.bytes, { artifactType, outcome: manifest.outcome });
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+      return indexReply(indexOf([]), { outcome: 'bypass' });
+    }
+  }
+
+  #storedReferrers(target: Target, digest: Digest, artifactType: string | undefined): ListingReply {
+    const manifests = this.#options.catalog.referrers(target.key, digest);
+    const bytes = indexOf(manifests);
+    return artifactType === undefined
+      ? indexReply(bytes, { outcome: 'hit' })
+      : filteredReply(bytes, { artifactType, outcome: 'hit' });
+  }
+}
+
+type ReferrerDescriptor = Descriptor & { readonly artifactType?: string | undefined };
+
+function indexOf(manifests: readonly ReferrerDescriptor[]): Buffer {
+  return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: ociIndex, manifests }));
+}
+
+function readIndex(bytes: Buffer): ReferrerDescriptor[] {
+  // Only its shape is checked; the descriptors are passed on as they are.
+  readManifest(bytes, ociIndex);
+  return (JSON.parse(bytes.toString('utf8')) as { manifests?: ReferrerDescriptor[] }).manifests ?? [];
+}
+
+function indexReply(bytes: Buffer, { outcome }: { outcome: Outcome }): ListingReply {
+  return { bytes, contentType: ociIndex, nextQuery: undefined, filtersApplied: undefined, outcome };
+}
+
+function filteredReply(bytes: Buffer, options: { artifactType: string; outcome: Outcome }): ListingReply {
+  const manifests = readIndex(bytes).filter((manifest) => manifest.artifactType === options.artifactType);
+  return { ...indexReply(indexOf(manifests), options), filtersApplied: 'artifactType' };
+}
+
+/** A page of the tags known here, as the distribution-spec pages them: `last` is exclusive, `n` a limit. */
+function pageOf(target: Target, tags: readonly string[], query: string): ListingAnswer {
+  const parameters = new URLSearchParams(query);
+  const last = parameters.get('last') ?? '';
+  const n = /^\d+$/.test(parameters.get('n') ?? '') ? Number(parameters.get('n')) : tags.length;
+  const rest = tags.filter((tag) => tag > last);
+  const page = rest.slice(0, n);
+  const more = n > 0 && rest.length > page.length;
+  return {
+    bytes: Buffer.from(JSON.stringify({ name: target.repository, tags: page })),
+    contentType: 'application/json',
+    nextQuery: more ? new URLSearchParams({ n: String(n), last: page.at(-1) ?? '' }).toString() : undefined,
+    filtersApplied: undefined,
+  };
+}
+
+function offlineError(target: Target): RegistryError {
+  return new RegistryError('NAME_UNKNOWN', `this mirror is offline and has stored no tag of ${target.key}`);
+}

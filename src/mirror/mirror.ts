@@ -1,0 +1,53 @@
+import { type BlobStore, DiskFault } from '../store/blob-store.ts';
+import type { Catalog } from '../store/catalog.ts';
+import { Blobs } from './blobs.ts';
+import { Downloads } from './downloads.ts';
+import type { FillObserver } from './fill.ts';
+import { Listings } from './listings.ts';
+import { Manifests } from './manifests.ts';
+import { NegativeAnswers } from './negative-answers.ts';
+
+/** Told of everything that is worth a log line or a number. */
+export interface MirrorObserver extends FillObserver {
+  /** A manifest has come from an upstream. */
+  manifestReceived(upstream: string, bytes: number): void;
+  /** A tag was served past its time. */
+  staleServed(upstream: string): void;
+}
+
+export interface MirrorOptions {
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+  /** No upstream is ever contacted. */
+  readonly offline: boolean;
+  readonly observer: MirrorObserver;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+}
+
+/** The use cases of a mirror, over one store and one catalog. */
+export class Mirror implements AsyncDisposable {
+  readonly blobs: Blobs;
+  readonly manifests: Manifests;
+  readonly listings: Listings;
+  readonly downloads: Downloads;
+
+  constructor(options: MirrorOptions) {
+    const { store, catalog, observer, now, offline } = options;
+    const negative = new NegativeAnswers({ now });
+    const onDiskFault = (error: DiskFault) => observer.diskFault(error);
+    this.downloads = new Downloads({
+      store,
+      observer,
+      onStored: (digest, blob) => catalog.recordBlob(digest, blob),
+    });
+    this.blobs = new Blobs({ store, catalog, negative, offline, onDiskFault, downloads: this.downloads });
+    this.manifests = new Manifests({ store, catalog, negative, offline, observer, now });
+    this.listings = new Listings({ catalog, offline, manifests: this.manifests });
+  }
+
+  /** Stops what is being fetched; partial files stay to be continued. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.downloads[Symbol.asyncDispose]();
+  }
+}

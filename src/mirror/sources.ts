@@ -1,0 +1,121 @@
+import type { Digest } from '../oci/digest.ts';
+import { isTransient, RegistryError } from '../oci/error.ts';
+import type { BlobAnswer } from '../upstream/client.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+
+/** Somewhere the bytes of a blob can come from. */
+export interface Source {
+  /** Tells sources apart. */
+  readonly id: string;
+  /** Name of the upstream it belongs to. */
+  readonly upstream: string;
+  /** The repository, as the cache names it, whose right to the blob an answer of this source confirms. */
+  readonly repository: string;
+  /** @throws RegistryError as BlobEndpoint.openBlob of the upstream's client */
+  open(digest: Digest, options: { offset: number; end?: number; signal: AbortSignal }): Promise<BlobAnswer>;
+}
+
+/** A repository at an upstream, and what the cache calls it. */
+export interface Target {
+  readonly upstream: Upstream;
+  /** The upstream's own name of the repository, `library/` included. */
+  readonly repository: string;
+  /** The cache's name of it: upstream, slash, repository. */
+  readonly key: string;
+}
+
+/** Each URL of an upstream as a source, in the configured order. */
+export function upstreamSources(target: Target): Source[] {
+  return target.upstream.client.endpoints.map((endpoint) => ({
+    id: `${target.key} ${endpoint.url}`,
+    upstream: target.upstream.name,
+    repository: target.key,
+    open: (digest, options) => endpoint.openBlob(target.repository, digest, options),
+  }));
+}
+
+interface Entry {
+  readonly source: Source;
+  /** Failures since this source last gave a byte. */
+  failures: number;
+  /** The answer after which there is no point in asking again: not here, not allowed, wrong bytes. */
+  verdict: unknown;
+  lastError: unknown;
+}
+
+/** The sources that those who wait for one blob have brought along, and what became of each. */
+export class SourceList {
+  readonly #entries: Entry[] = [];
+
+  add(sources: readonly Source[]): void {
+    for (const source of sources) {
+      if (this.#entries.some((entry) => entry.source.id === source.id)) continue;
+      this.#entries.push({ source, failures: 0, verdict: undefined, lastError: undefined });
+    }
+  }
+
+  /**
+   * The source to try next: in the order given, one that has failed twice in a row after those that have not.
+   * @param patience how many failures in a row a source is allowed
+   */
+  next(patience: number): Source | undefined {
+    return this.#entries
+      .filter((entry) => entry.verdict === undefined && entry.failures < patience)
+      .toSorted((a, b) => (a.failures >> 1) - (b.failures >> 1))[0]?.source;
+  }
+
+  /** The source has given bytes. */
+  progressed(source: Source): void {
+    this.#entry(source).failures = 0;
+  }
+
+  failed(source: Source, error: unknown): void {
+    const entry = this.#entry(source);
+    entry.failures += 1;
+    entry.lastError = error;
+    if (!isTransient(error)) entry.verdict = error;
+  }
+
+  /**
+   * Gives those sources another chance that refused to continue at an offset (416): it lay outside the blob.
+   * @returns whether there were any
+   */
+  forgiveRefusedRanges(): boolean {
+    const refused = this.#entries.filter(
+      ({ lastError }) => lastError instanceof RegistryError && lastError.detail?.['upstreamStatus'] === 416,
+    );
+    for (const entry of refused) {
+      entry.failures = 0;
+      entry.lastError = undefined;
+    }
+    return refused.length > 0;
+  }
+
+  /** The source gave bytes that are not the blob: it is not asked again by those who share this list. */
+  condemn(source: Source, error: unknown): void {
+    const entry = this.#entry(source);
+    entry.verdict = error;
+    entry.lastError = error;
+  }
+
+  /**
+   * What to tell those who wait through a repository: what its own sources said where they said anything. A failure to
+   * answer counts for more than a definite "not here" from another of its URLs.
+   */
+  errorFor(repository: string): unknown {
+    const own = this.#entries.filter((entry) => entry.source.repository === repository);
+    const errors = (own.length > 0 ? own : this.#entries)
+      .map((entry) => entry.lastError)
+      .filter((e) => e !== undefined);
+    return (
+      errors.find((error) => isTransient(error)) ??
+      errors.find((error) => error instanceof RegistryError) ??
+      errors[0] ??
+      new RegistryError('UNAVAILABLE', 'no upstream is left that could give this blob')
+    );
+  }
+
+  #entry(source: Source): Entry {
+    return this.#entries.find((entry) => entry.source.id === source.id)!;
+  }
+}

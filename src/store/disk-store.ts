@@ -1,0 +1,121 @@
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { LRUCache } from 'lru-cache';
+import type { Digest } from '../oci/digest.ts';
+import { type BlobStore, DiskFault, type PartialBlob, type StoredBlob, smallBlobBytes } from './blob-store.ts';
+import type { Layout } from './layout.ts';
+import { openPartial, openTemporary } from './partial-file.ts';
+import { readAt } from './read-at.ts';
+
+/** What a {@link DiskStore} needs. */
+export interface DiskStoreOptions {
+  readonly layout: Layout;
+  /** Upper bound, in bytes, of small blobs kept in memory. */
+  readonly memoryBytes: number;
+}
+
+/** The content-addressed store on a local file system. */
+export class DiskStore implements BlobStore {
+  readonly #layout: Layout;
+  readonly #small: LRUCache<Digest, Buffer>;
+
+  constructor(options: DiskStoreOptions) {
+    this.#layout = options.layout;
+    this.#small = new LRUCache({
+      maxSize: Math.max(options.memoryBytes, 1),
+      // An entry costs more than its content: the key, the Buffer object, the list around them.
+      sizeCalculation: (bytes) => bytes.length + 300,
+    });
+  }
+
+  small(digest: Digest): Buffer | undefined {
+    return this.#small.get(digest);
+  }
+
+  async open(digest: Digest): Promise<StoredBlob | undefined> {
+    const bytes = this.#small.get(digest);
+    if (bytes !== undefined) return inMemory(bytes);
+    let handle: FileHandle;
+    try {
+      handle = await open(this.#layout.blob(digest), 'r');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw new DiskFault('open a blob', error);
+    }
+    try {
+      const { size } = await handle.stat();
+      if (size > smallBlobBytes) return new OpenFile(handle, size);
+      const content = await handle.readFile();
+      await handle.close();
+      this.#small.set(digest, content);
+      return inMemory(content);
+    } catch (error) {
+      await handle.close().catch(() => undefined);
+      throw new DiskFault('read a blob', error);
+    }
+  }
+
+  async ingest(digest: Digest): Promise<PartialBlob> {
+    return await openPartial(this.#layout, digest);
+  }
+
+  async read(digest: Digest): Promise<Buffer | undefined> {
+    const bytes = this.#small.get(digest);
+    if (bytes !== undefined) return bytes;
+    await using blob = await this.open(digest);
+    if (!blob) return undefined;
+    if (blob.bytes) return blob.bytes;
+    const content = Buffer.allocUnsafe(blob.size);
+    for (let position = 0; position < blob.size; ) position += await blob.read(content.subarray(position), position);
+    this.#small.set(digest, content);
+    return content;
+  }
+
+  async put(digest: Digest, bytes: Buffer): Promise<void> {
+    this.#small.set(digest, bytes);
+    await using partial = await openTemporary(this.#layout, digest);
+    try {
+      if (bytes.length > 0) await partial.append([bytes]);
+      await partial.commit();
+    } catch (error) {
+      await partial.discard();
+      throw error;
+    }
+  }
+
+  async remove(digest: Digest): Promise<void> {
+    this.#small.delete(digest);
+    try {
+      await rm(this.#layout.blob(digest), { force: true });
+    } catch (error) {
+      throw new DiskFault('remove a blob', error);
+    }
+  }
+}
+
+function inMemory(bytes: Buffer): StoredBlob {
+  return {
+    size: bytes.length,
+    bytes,
+    read: (buffer, position) => Promise.resolve(bytes.copy(buffer, 0, position)),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+class OpenFile implements StoredBlob {
+  readonly size: number;
+  readonly bytes = undefined;
+  readonly #handle: FileHandle;
+
+  constructor(handle: FileHandle, size: number) {
+    this.#handle = handle;
+    this.size = size;
+  }
+
+  read(buffer: Buffer, position: number): Promise<number> {
+    return readAt(this.#handle, buffer, { position, length: Math.min(buffer.length, this.size - position) });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#handle.close();
+  }
+}

@@ -1,0 +1,84 @@
+import { mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
+
+/** Version of everything below the cache directory; a directory of another version is refused, never misread. */
+export const layoutVersion = 1;
+
+/** Where things are in a cache directory. `blobs/` is that of an OCI image layout, so standard tools can read it. */
+export interface Layout {
+  readonly dir: string;
+  readonly blobs: string;
+  readonly ingest: string;
+  readonly catalog: string;
+  blob(digest: Digest): string;
+  partial(digest: Digest): string;
+}
+
+/** The paths below a cache directory; touches no file. */
+export function layoutOf(dir: string): Layout {
+  const blobs = join(dir, 'blobs');
+  const ingest = join(dir, 'ingest');
+  return {
+    dir,
+    blobs,
+    ingest,
+    catalog: join(dir, 'catalog.sqlite'),
+    blob: (digest) => join(blobs, digestAlgorithm(digest), digestHex(digest)),
+    partial: (digest) => join(ingest, `${digestAlgorithm(digest)}-${digestHex(digest)}`),
+  };
+}
+
+// https://bford.info/cachedir/: backup programs leave such a directory out.
+const cacheDirTag = `Signature: 8a477f597d28d172789f06886806bc55
+# This file marks a cache directory of Millpond. Its content can be fetched again.
+`;
+
+/**
+ * Makes a cache directory ready for use, or checks the one that is there.
+ * @throws Error in one sentence when the directory belongs to another version of the layout
+ */
+export async function prepareLayout(layout: Layout): Promise<void> {
+  await mkdir(layout.dir, { recursive: true });
+  const versionFile = join(layout.dir, 'millpond.json');
+  const found = await readVersion(versionFile);
+  if (found !== undefined && found !== layoutVersion) {
+    throw new Error(
+      `the cache directory ${layout.dir} has layout ${found} and this version reads layout ${layoutVersion}: use another cache.dir, or empty this one`,
+    );
+  }
+  await mkdir(join(layout.blobs, 'sha256'), { recursive: true });
+  await mkdir(join(layout.blobs, 'sha512'), { recursive: true });
+  await mkdir(layout.ingest, { recursive: true });
+  await replaceFile(join(layout.dir, 'CACHEDIR.TAG'), cacheDirTag);
+  await replaceFile(join(layout.dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
+  if (found === undefined) await replaceFile(versionFile, `${JSON.stringify({ layout: layoutVersion })}\n`);
+}
+
+async function readVersion(file: string): Promise<number | string | undefined> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    const { layout } = JSON.parse(text) as { layout?: unknown };
+    return typeof layout === 'number' ? layout : 'unknown';
+  } catch {
+    return 'unknown';
+  }
+}
+
+/** Writes a small file so that a crash leaves the old content or the new one. */
+async function replaceFile(path: string, content: string): Promise<void> {
+  await writeFile(`${path}.new`, content);
+  await rename(`${path}.new`, path);
+}
+
+/** Makes a rename inside `dir` survive a power loss. */
+export async function syncDirectory(dir: string): Promise<void> {
+  await using handle = await open(dir, 'r');
+  await handle.sync();
+}

@@ -1,0 +1,103 @@
+import pino, { type DestinationStream, type Logger } from 'pino';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+
+export type { Logger };
+
+export interface LoggerOptions {
+  readonly level: string;
+  readonly format: 'json' | 'text';
+}
+
+/**
+ * A logger on standard output. Lines are written in batches and at the latest every second: flush before leaving.
+ * Whoever logs a request passes named fields only, never headers or a whole URL: those hold secrets.
+ */
+export function createLogger(options: LoggerOptions): Logger & { flush(): void } {
+  const destination = pino.destination({ dest: 1, sync: false, minLength: 16 * 1024, periodicFlush: 1000 });
+  const stream: DestinationStream =
+    options.format === 'text' ? { write: (line) => destination.write(asText(line)) } : destination;
+  const logger = pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (level) => ({ level }) },
+    },
+    stream,
+  );
+  logger.flush = () => {
+    // Before the file is open there is nothing that could be written at once.
+    if ('fd' in destination && (destination as { fd: number }).fd >= 0) destination.flushSync();
+  };
+  return logger;
+}
+
+function asText(line: string): string {
+  const { time, level, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
+  const rest = Object.entries(fields).map(
+    ([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
+  return `${String(time)} ${String(level).toUpperCase().padEnd(5)} ${String(msg)}${rest.join('')}\n`;
+}
+
+/** Everything that is counted; label values are from closed sets: upstream names of the table, kinds, results. */
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly requests = this.#counter(
+    'requests_total',
+    'Requests of the registry API, by what they asked for and how they were answered.',
+    ['upstream', 'kind', 'result'],
+  );
+  readonly clientBytes = this.#counter('client_bytes_total', 'Bytes of bodies sent to clients.', ['upstream', 'kind']);
+  readonly upstreamBytes = this.#counter('upstream_bytes_total', 'Bytes of bodies received from upstreams.', [
+    'upstream',
+  ]);
+  readonly fills = this.#counter('fills_total', 'Blobs fetched, by what became of them.', ['result']);
+  readonly sourceFailures = this.#counter(
+    'source_failures_total',
+    'Attempts to fetch a blob that failed or were cut.',
+    ['upstream'],
+  );
+  readonly wrongBytes = this.#counter(
+    'wrong_bytes_total',
+    'Blobs that arrived with other bytes than their digest says.',
+    [],
+  );
+  readonly stale = this.#counter(
+    'stale_answers_total',
+    'Tags served past their time because the upstream could not answer.',
+    ['upstream'],
+  );
+  readonly diskFaults = this.#counter('disk_faults_total', 'Operations that the disk of the cache has failed.', []);
+  readonly fillsRunning: Gauge;
+  readonly durations: Histogram;
+
+  constructor() {
+    this.fillsRunning = new Gauge({
+      name: 'millpond_fills_running',
+      help: 'Blobs being fetched now.',
+      registers: [this.#registry],
+    });
+    this.durations = new Histogram({
+      name: 'millpond_request_duration_seconds',
+      help: 'Time from a request to the last byte of its answer.',
+      labelNames: ['kind', 'result'],
+      buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300],
+      registers: [this.#registry],
+    });
+    collectDefaultMetrics({ register: this.#registry, prefix: 'millpond_' });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** The exposition text of Prometheus. */
+  render(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  #counter(name: string, help: string, labelNames: string[]): Counter {
+    return new Counter({ name: `millpond_${name}`, help, labelNames, registers: [this.#registry] });
+  }
+}

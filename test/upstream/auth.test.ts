@@ -1,0 +1,197 @@
+import { expect, test } from 'vitest';
+import type { UpstreamOptions } from '../../src/upstream/options.ts';
+import { type RegistryOptions, type ScriptedRegistry, startRegistry } from '../support/registry.ts';
+import type { TokenServiceOptions } from '../support/token-service.ts';
+import { accept, bytesOf, failureOf, never, upstreamAt } from './support.ts';
+
+const credentials = { username: 'robot', password: 'open:sesame' };
+const inline = { kind: 'inline', ...credentials } as const;
+
+type OwnOptions = Partial<Omit<UpstreamOptions, 'urls'>>;
+
+async function startSite(options: RegistryOptions, own: OwnOptions = {}) {
+  const registry = await startRegistry(options);
+  registry.addImage('library/tiny', 'v1');
+  registry.addImage('library/other', 'v1');
+  const upstream = upstreamAt(registry.origin, own);
+  return {
+    registry,
+    pull: (repository = 'library/tiny', signal = never()) =>
+      upstream.client.getManifest(repository, 'v1', { accept, signal }),
+    async [Symbol.asyncDispose]() {
+      upstream[Symbol.dispose]();
+      await registry.close();
+    },
+  };
+}
+
+const tokenRequests = (registry: ScriptedRegistry) => registry.tokenServer.requests;
+
+test('a token is fetched once for a repository, and then brought along at once', async () => {
+  await using site = await startSite({ token: {} });
+  await site.pull();
+  expect(site.registry.requests.map(({ status }) => status)).toEqual([401, 200]);
+  await site.pull();
+  expect(site.registry.requests.map(({ status }) => status)).toEqual([401, 200, 200]);
+  await site.pull('library/other');
+  expect(site.registry.requests).toHaveLength(4);
+  expect(tokenRequests(site.registry).map(({ query }) => query.get('scope'))).toEqual([
+    'repository:library/tiny:pull',
+    'repository:library/other:pull',
+  ]);
+  expect(tokenRequests(site.registry)[0]?.query.get('service')).toBe('registry.test');
+});
+
+test.each<[string, TokenServiceOptions]>([
+  ['access_token', { field: 'access_token' }],
+  ['both members', { field: 'both', expiresInSeconds: 300, issuedAt: true }],
+  ['a placeholder scope in the challenge', { challengeScope: 'repository:user/image:pull' }],
+  ['no scope in the challenge', { challengeScope: undefined }],
+])('a token service with %s is understood', async (_, token) => {
+  await using site = await startSite({ token });
+  await site.pull();
+  expect(site.registry.tokens.issued('repository:library/tiny:pull')).toBe(1);
+});
+
+test('fifty requests at once share one token request', async () => {
+  await using site = await startSite({ token: { credentials } }, { credentials: inline });
+  const pulls = await Promise.all(Array.from({ length: 50 }, () => site.pull()));
+  expect(pulls).toHaveLength(50);
+  expect(site.registry.tokens.issued()).toBe(1);
+});
+
+test('a waiter that leaves fails nobody else, and the last one to leave ends the wait', async () => {
+  await using site = await startSite({ token: {} });
+  await site.pull();
+  const pause = site.registry.tokenServer.place(undefined, { kind: 'pause' }, {});
+  const leaving = new AbortController();
+  const left = site.pull('library/other', leaving.signal);
+  const stayed = site.pull('library/other');
+  await pause.reached;
+  const reason = new Error('client left');
+  leaving.abort(reason);
+  await expect(left).rejects.toBe(reason);
+  pause.release();
+  expect((await stayed).bytes.length).toBeGreaterThan(0);
+  expect(site.registry.tokens.issued('repository:library/other:pull')).toBe(1);
+});
+
+test('a token without a lifetime is used for less than 60 seconds, one with a lifetime for less than that', async () => {
+  for (const [expiresInSeconds, lifetimeMs] of [
+    [undefined, 60_000],
+    [300, 300_000],
+  ] as const) {
+    let now = 1_000_000;
+    await using site = await startSite({ token: { expiresInSeconds, now: () => now } }, { now: () => now });
+    await site.pull();
+    now += lifetimeMs * 0.75;
+    await site.pull();
+    expect(site.registry.tokens.issued()).toBe(1);
+    now += lifetimeMs * 0.1;
+    await site.pull();
+    expect(site.registry.tokens.issued()).toBe(2);
+    expect(site.registry.requests.map(({ status }) => status)).toEqual([401, 200, 200, 200]);
+  }
+});
+
+test('a cached token that is refused is replaced once, for all who hold it', async () => {
+  await using site = await startSite({ token: {} });
+  await site.pull();
+  site.registry.tokens.revokeAll();
+  await Promise.all(Array.from({ length: 10 }, () => site.pull()));
+  expect(site.registry.tokens.issued()).toBe(2);
+});
+
+test('a refusal after a fresh token is 403 DENIED without the challenge', async () => {
+  await using site = await startSite({ token: {} });
+  const headers = { 'WWW-Authenticate': `Bearer realm="${site.registry.tokenServer.origin}/token",service="hidden"` };
+  site.registry.fault(/manifests/, { kind: 'status', status: 401, headers });
+  const error = await failureOf(site.pull());
+  expect(error).toMatchObject({ code: 'DENIED', status: 403, headers: {} });
+  expect(error.message).toContain('upstreams.docker.io.auth');
+  expect(JSON.stringify(error.toBody())).not.toMatch(/hidden|Bearer/);
+  expect(site.registry.requests).toHaveLength(2);
+});
+
+test('credentials go to the token service and to nobody else', async () => {
+  await using registry = await startRegistry({ token: { credentials } });
+  const blob = registry.addBlob(Buffer.from('blob'));
+  using upstream = upstreamAt(registry.origin, { credentials: inline });
+  await upstream.client.headBlob('library/tiny', blob.digest, { signal: never() });
+  registry.fault(/blobs/, { kind: 'redirect' });
+  await bytesOf(await upstream.client.endpoints[0]!.openBlob('library/tiny', blob.digest, { signal: never() }));
+  expect(tokenRequests(registry).map(({ headers }) => headers.authorization?.split(' ')[0])).toEqual(['Basic']);
+  expect(registry.requests.map(({ headers }) => headers.authorization?.split(' ')[0])).toEqual([
+    undefined,
+    'Bearer',
+    'Bearer',
+  ]);
+  expect(registry.cdn.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+});
+
+test('a realm of another domain is never dialled, unless it is listed', async () => {
+  await using other = await startRegistry({ host: '127.0.0.2', token: {} });
+  const realm = `${other.tokenServer.origin}/token`;
+  {
+    await using site = await startSite({ token: { realm } }, { credentials: inline });
+    const error = await failureOf(site.pull());
+    expect(error).toMatchObject({ code: 'UNAVAILABLE', status: 502 });
+    expect(error.message).toMatch(/127\.0\.0\.2.*upstreams\.docker\.io\.tokenRealms/);
+    expect(tokenRequests(other)).toHaveLength(0);
+  }
+  await using site = await startSite({ token: { realm } }, { credentials: inline, tokenRealms: ['127.0.0.2'] });
+  // That service's tokens mean nothing to this registry; what counts is that it was asked.
+  expect(await failureOf(site.pull())).toMatchObject({ code: 'DENIED' });
+  expect(tokenRequests(other)[0]?.headers.authorization).toMatch(/^Basic /);
+});
+
+test('a token service that redirects to another origin is not followed', async () => {
+  await using other = await startRegistry();
+  await using site = await startSite({ token: { credentials } }, { credentials: inline });
+  site.registry.tokenServer.place(undefined, { kind: 'redirect-to', location: `${other.origin}/token` }, {});
+  expect(await failureOf(site.pull())).toMatchObject({ code: 'UNAVAILABLE' });
+  expect(other.requests).toHaveLength(0);
+});
+
+test.each<[number, string, Record<string, string>]>([
+  [401, 'DENIED', {}],
+  [403, 'DENIED', {}],
+  [429, 'TOOMANYREQUESTS', { 'Retry-After': '9' }],
+  [500, 'UNAVAILABLE', {}],
+  [400, 'UNAVAILABLE', {}],
+])('a token service that answers %i gives %s', async (status, code, headers) => {
+  await using site = await startSite({ token: {} });
+  site.registry.tokenServer.place(undefined, { kind: 'status', status, headers: { 'Retry-After': '9' } }, {});
+  const errors = await Promise.all([failureOf(site.pull()), failureOf(site.pull())]);
+  for (const error of errors) expect(error).toMatchObject({ code, headers });
+});
+
+test('a token service that is silent, or answers without a token, gives UNAVAILABLE', async () => {
+  await using site = await startSite({ token: {} }, { timeouts: { headersMs: 150 } });
+  site.registry.tokenServer.place(undefined, { kind: 'html' }, { times: 1 });
+  expect(await failureOf(site.pull())).toMatchObject({ code: 'UNAVAILABLE', status: 502 });
+  site.registry.tokenServer.place(undefined, { kind: 'silence' }, {});
+  expect(await failureOf(site.pull())).toMatchObject({ code: 'UNAVAILABLE', status: 504 });
+});
+
+test('Basic is remembered after the first challenge', async () => {
+  await using site = await startSite({ basic: credentials }, { credentials: inline });
+  await site.pull();
+  await site.pull('library/other');
+  expect(site.registry.requests.map(({ status }) => status)).toEqual([401, 200, 200]);
+});
+
+test('Basic without credentials, or with wrong ones, is 403 DENIED and not tried over and over', async () => {
+  {
+    await using site = await startSite({ basic: credentials });
+    expect(await failureOf(site.pull())).toMatchObject({ code: 'DENIED', status: 403 });
+    expect(site.registry.requests).toHaveLength(1);
+  }
+  await using site = await startSite({ basic: credentials }, { credentials: { ...inline, password: 'wrong' } });
+  const error = await failureOf(site.pull());
+  expect(error).toMatchObject({ code: 'DENIED', status: 403 });
+  expect(JSON.stringify(error.toBody())).not.toContain('wrong');
+  expect(site.registry.requests).toHaveLength(2);
+  await failureOf(site.pull());
+  expect(site.registry.requests).toHaveLength(3);
+});

@@ -1,0 +1,44 @@
+import { parseDigest } from '../../src/oci/digest.ts';
+import { RegistryError } from '../../src/oci/error.ts';
+import type { BlobAnswer } from '../../src/upstream/client.ts';
+import { createUpstream, type OwnedUpstream } from '../../src/upstream/create-upstream.ts';
+import type { UpstreamOptions } from '../../src/upstream/options.ts';
+
+export const accept = ['application/vnd.oci.image.manifest.v1+json', 'application/vnd.oci.image.index.v1+json'];
+export const unknownDigest = parseDigest(`sha256:${'0'.repeat(64)}`);
+
+/** An upstream called docker.io at the given URLs, with no proxy. */
+export function upstreamAt(
+  urls: string | readonly string[],
+  options: Partial<Omit<UpstreamOptions, 'urls'>> = {},
+): OwnedUpstream {
+  return createUpstream({
+    name: 'docker.io',
+    urls: typeof urls === 'string' ? [urls] : urls,
+    freshness: { tagTtlMs: 60_000, staleIfErrorMs: 0, negativeTtlMs: 0 },
+    environment: {},
+    ...options,
+  });
+}
+
+/** A signal that nobody aborts. */
+export function never(): AbortSignal {
+  return new AbortController().signal;
+}
+
+export async function bytesOf(answer: Pick<BlobAnswer, 'body'>): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of answer.body) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/** The RegistryError that a call fails with. */
+export async function failureOf(call: Promise<unknown>): Promise<RegistryError> {
+  try {
+    await call;
+  } catch (error) {
+    if (error instanceof RegistryError) return error;
+    throw error;
+  }
+  throw new Error('the call did not fail');
+}

@@ -1,0 +1,109 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startRegistry } from '../support/registry.ts';
+import { accept, bytesOf, failureOf, never, upstreamAt } from './support.ts';
+
+let folder: string;
+let cert: string;
+let key: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'millpond-tls-'));
+  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
+  const subject = ['-subj', '/CN=test', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  const files = ['-keyout', join(folder, 'key.pem'), '-out', join(folder, 'cert.pem')];
+  await promisify(execFile)('openssl', [...request, ...subject, ...files]);
+  cert = await readFile(join(folder, 'cert.pem'), 'utf8');
+  key = await readFile(join(folder, 'key.pem'), 'utf8');
+});
+
+afterAll(() => rm(folder, { recursive: true }));
+
+const pull = (upstream: ReturnType<typeof upstreamAt>) =>
+  upstream.client.getManifest('library/tiny', 'v1', { accept, signal: never() });
+
+test('a certificate of an unknown authority is refused, unless it is given or checking is off', async () => {
+  await using registry = await startRegistry({ tls: { cert, key } });
+  registry.addImage('library/tiny', 'v1');
+  using strict = upstreamAt(registry.origin);
+  expect(await failureOf(pull(strict))).toMatchObject({ code: 'UNAVAILABLE', status: 502 });
+  for (const tls of [{ ca: cert }, { ca: join(folder, 'cert.pem') }, { insecureSkipVerify: true }]) {
+    using upstream = upstreamAt(registry.origin, { tls });
+    expect((await pull(upstream)).bytes.length).toBeGreaterThan(0);
+  }
+});
+
+test('a client certificate is shown to the upstream', async () => {
+  await using registry = await startRegistry({
+    tls: { cert, key, ca: cert, requestCert: true, rejectUnauthorized: true },
+  });
+  registry.addImage('library/tiny', 'v1');
+  using without = upstreamAt(registry.origin, { tls: { ca: cert } });
+  expect(await failureOf(pull(without))).toMatchObject({ code: 'UNAVAILABLE' });
+  using upstream = upstreamAt(registry.origin, { tls: { ca: cert, cert, key: join(folder, 'key.pem') } });
+  expect((await pull(upstream)).bytes.length).toBeGreaterThan(0);
+});
+
+test('insecureSkipVerify ends at the own hosts of the upstream', async () => {
+  await using registry = await startRegistry({ tls: { cert, key }, cdnHost: '127.0.0.2' });
+  const blob = registry.addBlob(Buffer.from('blob'));
+  registry.fault(/blobs/, { kind: 'redirect' });
+  using upstream = upstreamAt(registry.origin, { tls: { insecureSkipVerify: true } });
+  const open = upstream.client.endpoints[0]!.openBlob('a', blob.digest, { signal: never() });
+  expect(await failureOf(open)).toMatchObject({ code: 'UNAVAILABLE' });
+  expect(registry.cdn.requests).toHaveLength(0);
+});
+
+test('a redirect from https to plain http is refused', async () => {
+  await using registry = await startRegistry({ tls: { cert, key } });
+  await using plain = await startRegistry();
+  const blob = registry.addBlob(Buffer.from('blob'));
+  registry.fault(/blobs/, { kind: 'redirect-to', location: `${plain.origin}/blob` });
+  using upstream = upstreamAt(registry.origin, { tls: { ca: cert } });
+  const open = upstream.client.endpoints[0]!.openBlob('a', blob.digest, { signal: never() });
+  expect(await failureOf(open)).toMatchObject({ message: expect.stringContaining('plain http') as string });
+  expect(plain.requests).toHaveLength(0);
+});
+
+test('https goes through the tunnel of HTTPS_PROXY, and a refused tunnel tells nothing of the proxy', async () => {
+  await using registry = await startRegistry({ tls: { cert, key } });
+  const blob = registry.addBlob(Buffer.from('blob'));
+  const tunnels: string[] = [];
+  let refuses = false;
+  const proxy = createServer();
+  proxy.on('connect', (request, socket) => {
+    tunnels.push(request.url ?? '');
+    if (refuses) {
+      socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+      return;
+    }
+    const [host, port] = registry.host.split(':');
+    const target = connect(Number(port), host);
+    socket.write('HTTP/1.1 200 OK\r\n\r\n');
+    pipeline(socket, target, socket).catch(() => undefined);
+  });
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  const environment = { HTTPS_PROXY: `http://user:proxy-password@127.0.0.1:${(proxy.address() as AddressInfo).port}` };
+  {
+    using upstream = upstreamAt(registry.origin, { tls: { ca: cert }, environment });
+    const open = () => upstream.client.endpoints[0]!.openBlob('a', blob.digest, { signal: never() });
+    expect((await bytesOf(await open())).toString()).toBe('blob');
+    expect(tunnels).toEqual([registry.host]);
+  }
+  refuses = true;
+  using upstream = upstreamAt(registry.origin, { tls: { ca: cert }, environment });
+  const error = await failureOf(pull(upstream));
+  expect(error).toMatchObject({ code: 'UNAVAILABLE', status: 502 });
+  expect(`${error.message} ${JSON.stringify(error.toBody())} ${String(error.cause)}`).not.toContain('proxy-password');
+  proxy.close();
+  proxy.closeAllConnections();
+});

@@ -1,0 +1,152 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { promisify } from 'node:util';
+import { afterEach } from 'vitest';
+import { toolPath } from './tools.ts';
+
+export interface StartOptions {
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly cwd?: string;
+  /** Output that says that the program is ready; its groups are in `readyMatch`. */
+  readonly ready: RegExp;
+  /** How long that may take (default 20 s). */
+  readonly readyWithinMs?: number;
+}
+
+const keptOutputCharacters = 256 * 1024;
+const stopWithinMs = 5000;
+
+/** A real program that runs beside the tests. */
+export class RunningProcess implements AsyncDisposable {
+  readonly name: string;
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<unknown>;
+  #output = '';
+  #changed = Promise.withResolvers<void>();
+
+  constructor(name: string, child: ChildProcess) {
+    this.name = name;
+    this.#child = child;
+    this.#exited = once(child, 'close').finally(() => this.#change());
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (text: string) => {
+        this.#output = (this.#output + text).slice(-keptOutputCharacters);
+        this.#change();
+      });
+    }
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** Standard output and error so far, mixed, at most the last 256 Ki characters. */
+  get output(): string {
+    return this.#output;
+  }
+
+  /** The exit code, or the signal's name; undefined while it runs. */
+  get exit(): number | string | undefined {
+    return this.#child.exitCode ?? this.#child.signalCode ?? undefined;
+  }
+
+  /**
+   * Waits until the output matches.
+   * @throws Error with the output, when the program ends or the time is over before it does
+   */
+  async untilOutput(pattern: RegExp, withinMs = 20_000): Promise<RegExpExecArray> {
+    const deadline = AbortSignal.timeout(withinMs);
+    for (;;) {
+      const match = pattern.exec(this.#output);
+      if (match !== null) return match;
+      if (this.exit !== undefined || deadline.aborted) {
+        const why = deadline.aborted ? `did not say ${String(pattern)} in time` : `ended (${this.exit})`;
+        throw new Error(`${this.name} ${why}; its output:\n${this.#output}`);
+      }
+      const changed = this.#changed;
+      deadline.addEventListener('abort', () => changed.resolve(), { once: true });
+      await changed.promise;
+    }
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** Settles when the program has ended and its output is complete. */
+  async exited(): Promise<number | string> {
+    await this.#exited;
+    return this.exit ?? 0;
+  }
+
+  /** Asks the program to end, and ends it after five seconds. */
+  async stop(): Promise<void> {
+    if (this.exit === undefined) this.#child.kill('SIGTERM');
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), stopWithinMs);
+    await this.#exited;
+    clearTimeout(timer);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  #change(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+}
+
+/** Starts a program and waits until it says that it is ready. */
+export async function startProcess(
+  command: string,
+  options: StartOptions,
+): Promise<{ readonly process: RunningProcess; readonly readyMatch: RegExpExecArray }> {
+  const child = spawn(command, options.args, {
+    cwd: options.cwd,
+    env: { ...process.env, ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  await once(child, 'spawn');
+  const running = new RunningProcess(command, child);
+  try {
+    return { process: running, readyMatch: await running.untilOutput(options.ready, options.readyWithinMs) };
+  } catch (error) {
+    await running.stop();
+    throw error;
+  }
+}
+
+/** Prints what the programs said after each test of this describe that fails. */
+export function showOutputOnFailure(programs: () => readonly ({ readonly output: string } | undefined)[]): void {
+  afterEach(({ task }) => {
+    if (task.result?.state !== 'fail') return;
+    for (const program of programs()) process.stderr.write(`${program?.output ?? ''}\n`);
+  });
+}
+
+const execute = promisify(execFile);
+
+/**
+ * Runs a client to its end.
+ * @throws Error with the command line and all that it said, when it fails or takes over 50 s
+ */
+export async function run(
+  program: string,
+  args: readonly string[],
+  options: { readonly env?: Readonly<Record<string, string>>; readonly cwd?: string } = {},
+): Promise<string> {
+  try {
+    const { stdout } = await execute(toolPath(program), [...args], {
+      cwd: options.cwd,
+      env: { ...process.env, ...options.env },
+      timeout: 50_000,
+      maxBuffer: 16 * 1024 * 1024,
+    });
+    return stdout;
+  } catch (error) {
+    const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
+    throw new Error(`${program} ${args.join(' ')} failed:\n${stdout}${stderr}`, { cause: error });
+  }
+}

@@ -1,0 +1,77 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pino from 'pino';
+import { stringify } from 'yaml';
+import { startSite } from '../../src/cli/site.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { type GetOptions, get, type Reply } from './client.ts';
+
+export interface SiteOptions {
+  /** Upstreams by name; a string or anything with an `origin` stands for that URL. */
+  readonly upstreams: Readonly<Record<string, UpstreamEntry>>;
+  /** Any other part of the configuration. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** A cache directory that outlives the site; absent: one of its own. */
+  readonly cacheDir?: string;
+}
+
+type UpstreamEntry = { readonly origin: string } | Readonly<Record<string, unknown>>;
+
+/** A mirror in this process, with its own cache directory and port. */
+export interface TestSite extends AsyncDisposable {
+  readonly origin: string;
+  readonly cacheDir: string;
+  /** Every line logged so far. */
+  readonly logLines: readonly Record<string, unknown>[];
+  get(path: string, options?: GetOptions): Promise<Reply>;
+  head(path: string, options?: GetOptions): Promise<Reply>;
+  stop(): Promise<void>;
+}
+
+/** Starts a mirror the way `millpond serve` does, from a configuration file. */
+export async function startTestSite(options: SiteOptions): Promise<TestSite> {
+  await using owned = new AsyncDisposableStack();
+  const folder = await temporaryFolder();
+  owned.use(folder);
+  const cacheDir = options.cacheDir ?? join(folder.path, 'cache');
+  const file = join(folder.path, 'millpond.yaml');
+  const upstreams = Object.fromEntries(
+    Object.entries(options.upstreams).map(([name, entry]) => [
+      name,
+      'origin' in entry ? { urls: [entry.origin] } : entry,
+    ]),
+  );
+  const { cache, ...rest } = options.config ?? {};
+  await writeFile(
+    file,
+    stringify({ listen: '127.0.0.1:0', upstreams, cache: { dir: cacheDir, ...(cache as object) }, ...rest }),
+  );
+  const { config } = await loadConfig({ flags: { config: file }, environment: {}, workingDirectory: folder.path });
+  const logLines: Record<string, unknown>[] = [];
+  const log = pino(
+    { level: 'trace' },
+    { write: (line) => void logLines.push(JSON.parse(line) as Record<string, unknown>) },
+  );
+  const site = await startSite(config, { log });
+  let stopping: Promise<void> | undefined;
+  const stop = (): Promise<void> => (stopping ??= site.stop());
+  owned.defer(stop);
+  const origin = `http://${site.address}`;
+  const held = owned.move();
+  return {
+    origin,
+    cacheDir,
+    logLines,
+    get: (path, given) => get(`${origin}${path}`, given),
+    head: (path, given) => get(`${origin}${path}`, { ...given, method: 'HEAD' }),
+    stop,
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
+
+/** A folder that is removed at the end. */
+export async function temporaryFolder(): Promise<{ readonly path: string } & AsyncDisposable> {
+  const path = await mkdtemp(join(tmpdir(), 'millpond-test-'));
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}

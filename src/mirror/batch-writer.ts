@@ -30,7 +30,7 @@ export class BatchWriter {
     if (chunk.length === 0) return;
     this.#queue.push(chunk);
     this.#queuedBytes += chunk.length;
-    if (this.#queuedBytes >= batchBytes || this.#partial.written < eagerBytes) this.#start();
+    if (this.#isDue) this.#start();
     else this.#linger ??= setTimeout(() => this.#start(), lingerMs);
     while (this.#queuedBytes + this.#writingBytes >= maxPendingBytes) await this.#writing;
     if (this.#fault !== undefined) throw this.#fault;
@@ -38,9 +38,17 @@ export class BatchWriter {
 
   /** Resolves when everything taken is on disk. @throws DiskFault */
   async flush(): Promise<void> {
-    this.#start();
-    while (this.#writing !== undefined) await this.#writing;
+    while (this.#queue.length > 0 || this.#writing !== undefined) {
+      this.#start();
+      await this.#writing;
+    }
+    clearTimeout(this.#linger);
     if (this.#fault !== undefined) throw this.#fault;
+  }
+
+  /** Whether what is queued is to be written without waiting for more. */
+  get #isDue(): boolean {
+    return this.#queuedBytes >= batchBytes || this.#partial.written < eagerBytes;
   }
 
   #start(): void {
@@ -68,8 +76,7 @@ export class BatchWriter {
       } finally {
         this.#writingBytes = 0;
       }
-      const more = this.#queuedBytes >= batchBytes || this.#partial.written < eagerBytes;
-      if (!more && this.#queue.length > 0) {
+      if (this.#queue.length > 0 && !this.#isDue) {
         this.#linger ??= setTimeout(() => this.#start(), lingerMs);
         break;
       }

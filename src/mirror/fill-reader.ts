@@ -54,8 +54,14 @@ export class FillReader implements BlobBody {
       if (partial && position < readable) {
         this.#generation = generation;
         fill.markHanded();
-        const count = await partial.read(buffer, position, Math.min(buffer.length, readable - position));
-        if (generation === fill.generation) return count;
+        const length = Math.min(buffer.length, readable - position);
+        try {
+          const count = await partial.read(buffer, position, length);
+          if (generation === fill.generation) return count;
+        } catch (error) {
+          // The file may have been begun anew under this very read.
+          if (generation === fill.generation) throw error;
+        }
       } else if (fill.state === 'verified') {
         return 0;
       } else if (fill.state === 'failed') {

@@ -13,7 +13,7 @@ export interface LoggerOptions {
  * Whoever logs a request passes named fields only, never headers or a whole URL: those hold secrets.
  */
 export function createLogger(options: LoggerOptions): Logger & { flush(): void } {
-  const destination = pino.destination({ dest: 1, sync: false, minLength: 16 * 1024, periodicFlush: 1000 });
+  const destination = pino.destination({ dest: 1, sync: false, minLength: 8 * 1024, periodicFlush: 1000 });
   const stream: DestinationStream =
     options.format === 'text' ? { write: (line) => destination.write(asText(line)) } : destination;
   const logger = pino(

@@ -1,5 +1,3 @@
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';

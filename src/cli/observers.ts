@@ -29,7 +29,7 @@ export function mirrorObserver({
     },
     sourceFailed(digest, { source, error, position }) {
       metrics.sourceFailures.inc({ upstream: source.upstream });
-      log.warn({ digest, source: source.id, position, err: described(error) }, 'source failed');
+      log.warn({ digest, source: source.id, position, error: described(error) }, 'source failed');
     },
     wrongBytes(digest, { sources, actual }) {
       metrics.wrongBytes.inc();
@@ -38,7 +38,7 @@ export function mirrorObserver({
     diskFault(error) {
       metrics.diskFaults.inc();
       health.fault(`the disk of the cache fails (${error.code}): blobs are passed through without being kept`);
-      log.error({ code: error.code, err: described(error) }, 'disk fault');
+      log.error({ code: error.code, error: described(error) }, 'disk fault');
     },
     manifestReceived(upstream, bytes) {
       metrics.upstreamBytes.inc({ upstream }, bytes);
@@ -75,7 +75,7 @@ export function requestObserver({ log, metrics }: { log: Logger; metrics: Metric
         ...(client !== undefined && { client }),
         ...(userAgent !== undefined && { userAgent }),
         ...(outcome === undefined || outcome === result ? {} : { outcome }),
-        ...(failure !== undefined && { err: described(failure) }),
+        ...(failure !== undefined && { error: described(failure) }),
         ...(isBug && { request: exchange.id }),
       },
       'request',
@@ -92,7 +92,7 @@ function resultOf(exchange: Exchange, { status, complete }: { status: number; co
 }
 
 /** An error as far as it may be told: our own messages hold no secret, those of libraries may. */
-function described(error: unknown): unknown {
+export function described(error: unknown): unknown {
   if (error instanceof RegistryError) {
     const { cause } = error;
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined;

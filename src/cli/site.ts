@@ -11,7 +11,7 @@ import { createUpstream } from '../upstream/create-upstream.ts';
 import type { CredentialOptions, UpstreamOptions } from '../upstream/options.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import { Health } from './health.ts';
-import { mirrorObserver, requestObserver } from './observers.ts';
+import { described, mirrorObserver, requestObserver } from './observers.ts';
 
 /** How often what is only noted in memory is written to the catalog. */
 const flushEveryMs = 5_000;
@@ -40,7 +40,7 @@ export async function startSite(config: Config, { log }: { log: Logger }): Promi
       now: Date.now,
       onFault: (error) => {
         health.fault('the catalog cannot be read or written');
-        log.error({ err: error }, 'catalog fault');
+        log.error({ error: described(error) }, 'catalog fault');
       },
     }),
   );
@@ -63,7 +63,7 @@ export async function startSite(config: Config, { log }: { log: Logger }): Promi
     observer: requestObserver({ log, metrics }),
     answerMs: config.timeouts.answerMs,
     operator: { readiness: () => health.readiness(), metrics },
-    onError: (error) => log.error({ err: error }, 'unexpected error'),
+    onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
   });
   const answer = app.callback();
   // Koa answers its own failures: this promise never rejects.

@@ -31,7 +31,10 @@ export function createApp(options: AppOptions): Koa {
     app.use(onRegistryPath(step));
   }
   app.use(operatorRoutes(options.operator));
-  app.on('error', options.onError);
+  app.on('error', (error: NodeJS.ErrnoException) => {
+    // Clients that leave in the middle are part of every day.
+    if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') options.onError(error);
+  });
   return app;
 }
 

@@ -3,6 +3,7 @@ import { get } from './client.ts';
 import { startContainerd } from './containerd.ts';
 import { startCountingProxy } from './counting-proxy.ts';
 import { startDockerRegistry } from './docker-registry.ts';
+import { localImage, pushImage } from './images.ts';
 import { startProcess } from './processes.ts';
 import { describeWith } from './tools.ts';
 
@@ -30,6 +31,15 @@ describeWith(['docker-registry'], 'docker-registry', () => {
     expect((await get(`${proxy.origin}/v2/a/blobs/sha256:${'0'.repeat(64)}`)).status).toBe(404);
     expect(proxy.requests.map(({ status }) => status)).toEqual([200, 404]);
     expect(proxy.contentRequests()).toHaveLength(1);
+  });
+
+  test('caches another registry in its proxy mode', async () => {
+    await using upstream = await startDockerRegistry();
+    const image = localImage({ label: 'cached' });
+    await pushImage(upstream.origin, 'app', 'v1', image);
+    await using cache = await startDockerRegistry({ proxyFor: upstream.origin });
+    const headers = { accept: image.mediaType };
+    expect(await get(`${cache.origin}/v2/app/manifests/v1`, { headers })).toMatchObject({ sha256: image.digest });
   });
 
   test('asks for credentials where it has a list of users', async () => {

@@ -73,7 +73,8 @@ function installSystemTools(missing) {
   const ownPolicy = !existsSync(servicePolicy);
   if (ownPolicy) writeFileSync(servicePolicy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
   try {
-    apt(['update']);
+    // A source that cannot be reached, often somebody else's, need not keep the packages away.
+    attempt('the newest package lists', () => apt(['update']));
     apt(['install', '--yes', '--no-install-recommends', ...packages]);
   } finally {
     if (ownPolicy) rmSync(servicePolicy);

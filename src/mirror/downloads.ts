@@ -23,8 +23,7 @@ export interface Joiner {
 /** The fills under way: one per digest, whoever asks. */
 export class Downloads implements AsyncDisposable {
   readonly #options: DownloadsOptions;
-  readonly #fills = new Map<Digest, Fill>();
-  readonly #running = new Set<Promise<void>>();
+  readonly #fills = new Map<Digest, { readonly fill: Fill; readonly running: Promise<void> }>();
 
   constructor(options: DownloadsOptions) {
     this.#options = options;
@@ -45,19 +44,21 @@ export class Downloads implements AsyncDisposable {
    * @returns the fill and a reader that the caller has to dispose
    */
   join(digest: Digest, joiner: Joiner): { fill: Fill; reader: FillReader; begun: boolean } {
-    const running = this.#fills.get(digest);
+    const last = this.#fills.get(digest);
+    // One that has failed and is being cleared away has nothing to say to somebody who comes with sources of their own.
+    const running = last?.fill.state === 'failed' ? undefined : last?.fill;
     const fill = running ?? this.#create(digest);
     fill.sources.add(joiner.sources);
     if (joiner.expectedSize !== undefined) fill.expectedSizes.add(joiner.expectedSize);
     const reader = new FillReader(fill, joiner);
-    if (!running) this.#start(fill);
+    if (!running) this.#fills.set(digest, { fill, running: this.#run(fill, last?.running) });
     return { fill, reader, begun: running === undefined };
   }
 
   /** Stops all fills, leaving their partial files to be continued. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const fill of this.#fills.values()) fill.stop();
-    await Promise.all(this.#running);
+    for (const { fill } of this.#fills.values()) fill.stop();
+    await Promise.all(this.#fills.values().map(({ running }) => running));
   }
 
   #create(digest: Digest): Fill {
@@ -71,12 +72,12 @@ export class Downloads implements AsyncDisposable {
     });
   }
 
-  #start(fill: Fill): void {
-    this.#fills.set(fill.digest, fill);
-    const running = fill.run().finally(() => {
-      this.#fills.delete(fill.digest);
-      this.#running.delete(running);
-    });
-    this.#running.add(running);
+  /** @param before the end of an earlier fill of the same digest: both have the same partial file */
+  async #run(fill: Fill, before: Promise<void> | undefined): Promise<void> {
+    await before;
+    await fill.run();
+    if (this.#fills.get(fill.digest)?.fill === fill) this.#fills.delete(fill.digest);
+    // Only now, when nobody can join any more, may the file be closed.
+    await fill.release();
   }
 }

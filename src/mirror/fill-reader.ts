@@ -13,6 +13,8 @@ export class FillReader implements BlobBody {
   readonly #repository: string;
   readonly #expectedSize: number | undefined;
   #generation: number | undefined;
+  /** What the client has been told. */
+  #promised: BlobHeading | undefined;
   #rest: PassThrough | undefined;
   #restPosition = 0;
   #disposed = false;
@@ -41,12 +43,17 @@ export class FillReader implements BlobBody {
         `the blob has ${heading.size} bytes, its manifest says ${this.#expectedSize}`,
       );
     }
+    this.#promised = heading;
     return heading;
   }
 
   async read(buffer: Buffer, position: number, signal: AbortSignal | undefined): Promise<number> {
     const fill = this.#fill;
     while (true) {
+      // The client's headers say the size that a source gave which has since proved wrong.
+      if (fill.heading && this.#promised?.size !== undefined && fill.heading.size !== this.#promised.size) {
+        throw this.#failure();
+      }
       if (this.#rest) return await this.#readRest(buffer, position, signal);
       // What came before wrong bytes were found cannot be joined to what comes after.
       if (this.#generation !== undefined && this.#generation !== fill.generation) throw this.#failure();

@@ -119,7 +119,10 @@ export class Fill {
     this.#abort.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
   }
 
-  /** Brings the blob to the disk. Never throws: what went wrong is in {@link state} and {@link failure}. */
+  /**
+   * Brings the blob to the disk. Never throws: what went wrong is in {@link state} and {@link failure}. The file stays
+   * open until the fill's owner calls {@link release}.
+   */
   async run(): Promise<void> {
     const { observer, digest, store, onStored } = this.#options;
     observer.started(digest);
@@ -136,7 +139,6 @@ export class Fill {
       await this.#failed(error);
     } finally {
       observer.ended(digest, result);
-      await this.release();
     }
   }
 
@@ -179,9 +181,11 @@ export class Fill {
       const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob');
       // The wrong bytes may be those that an earlier run left: then everybody gets another chance.
       if (!leftover) for (const source of contributors) this.sources.condemn(source, error);
-      await partial.restart();
+      // Before the file begins anew, which may fail: what has been handed out is void in any case.
       this.#generation += 1;
       this.#handed = false;
+      this.#heading = undefined;
+      await partial.restart();
       this.progress.wake();
     }
   }
@@ -192,7 +196,8 @@ export class Fill {
       digest: this.digest,
       sources: this.sources,
       offset: partial.written,
-      isAwaited: () => this.#handed,
+      // Once a source has answered, clients may have their headers: patience is then worth more than a quick answer.
+      isAwaited: () => this.#handed || this.#heading !== undefined,
       expectedSizes: this.expectedSizes,
       observer: this.observer,
       onAnswer: (source, heading) => {

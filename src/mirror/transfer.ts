@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Digest } from '../oci/digest.ts';
+import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { BlobAnswer } from '../upstream/client.ts';
 import type { Source, SourceList } from './sources.ts';
@@ -119,13 +119,17 @@ export class Transfer {
     if (answer.start > this.#position) {
       throw new RegistryError('UNAVAILABLE', 'the upstream answered with another part of the blob than was asked for');
     }
-    const { expectedSizes } = this.#options;
+    const { digest, expectedSizes } = this.#options;
     const [anyExpected] = expectedSizes;
     const expected = this.#size ?? (expectedSizes.has(answer.size ?? -1) ? answer.size : anyExpected);
     if (answer.size !== undefined && expected !== undefined && expected !== answer.size) {
       throw wrongSize(answer.size, expected);
     }
     this.#size = expected ?? answer.size;
+    // Nothing of an empty answer could be held back until its digest is known.
+    if (this.#size === 0 && finishDigest(digestAlgorithm(digest), hasherFor(digest)) !== digest) {
+      throw new RegistryError('UNAVAILABLE', 'the upstream gives this blob no bytes, and its digest says it has some');
+    }
     return { size: this.#size, contentType: answer.contentType };
   }
 }

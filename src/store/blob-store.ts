@@ -18,17 +18,24 @@ export interface StoredBlob extends AsyncDisposable {
 }
 
 /**
- * A blob on its way to the disk: a file under `ingest/` that only grows, and that nobody takes for the blob before
- * {@link commit}. Disposing it without commit or discard keeps the file, so that it can be continued.
+ * A blob on its way to the disk: a file under `ingest/` that nobody takes for the blob before {@link commit}. It grows from
+ * its beginning, and bytes may be written ahead of that; the hash follows the unbroken prefix. Disposing it without commit
+ * or discard keeps the file, so that its prefix can be continued.
  */
 export interface PartialBlob extends AsyncDisposable {
   /** Bytes on disk, contiguous from 0. */
   readonly written: number;
+  /** Up to where bytes can be read from `position` on; `position` itself where there are none. */
+  availableFrom(position: number): number;
+  /** Where the next stretch begins that has been written ahead, above `position`. */
+  nextAvailable(position: number): number | undefined;
   /** A copy of the running hash of the bytes from 0 to {@link written}. */
   hashSoFar(): Hash;
-  /** Adds bytes at the end. On failure {@link written} and the hash are as before. @throws DiskFault */
+  /** Adds bytes at the end of the prefix. On failure {@link written} and the hash are as before. @throws DiskFault */
   append(chunks: readonly Buffer[]): Promise<void>;
-  /** Reads bytes below {@link written}; possible until disposal, also after commit. @throws DiskFault */
+  /** Writes bytes at a position where none are yet. Several may write at a time, each in its own place. @throws DiskFault */
+  write(position: number, chunks: readonly Buffer[]): Promise<void>;
+  /** Reads bytes that are there; possible until disposal, also after commit. @throws DiskFault */
   read(buffer: Buffer, position: number, length: number): Promise<number>;
   /** The digest of what is written, to be compared with the one wanted. */
   digest(): Digest;

@@ -1,12 +1,15 @@
 import { type Hash, randomUUID } from 'node:crypto';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/digest.ts';
 import { DiskFault, type PartialBlob } from './blob-store.ts';
+import { Extents } from './extents.ts';
 import { type Layout, syncDirectory } from './layout.ts';
 import { readAt } from './read-at.ts';
 
 const rehashBytes = 1024 * 1024;
+/** How far the prefix of a file with holes may have grown since its length was last noted beside the file. */
+const notePrefixEveryBytes = 32 * 1024 * 1024;
 
 /** Opens the partial file of a digest, new or left behind; what is left behind is hashed again. @throws DiskFault */
 export function openPartial(layout: Layout, digest: Digest): Promise<PartialBlob> {
@@ -24,11 +27,12 @@ async function openPartialAt(
 ): Promise<PartialBlob> {
   try {
     // 'a' would ignore positions on Linux, and 'r+' does not create.
-    const handle = await open(path, 'r+').catch(async (error: NodeJS.ErrnoException) => {
+    const handle = await open(path, 'r+').catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error;
-      return await open(path, 'wx+');
+      return open(path, 'wx+');
     });
     try {
+      await dropHoles(handle, path);
       const { hash, length } = await hashOf(handle, digest);
       return new PartialFile({ handle, hash, written: length, digest, path, finalPath: layout.blob(digest) });
     } catch (error) {
@@ -38,6 +42,22 @@ async function openPartialAt(
   } catch (error) {
     throw error instanceof DiskFault ? error : new DiskFault('open a partial file', error);
   }
+}
+
+/** Names the file that says how much of a partial file is without holes; it exists only while there may be some. */
+function prefixNote(path: string): string {
+  return `${path}.prefix`;
+}
+
+async function dropHoles(handle: FileHandle, path: string): Promise<void> {
+  const note = await readFile(prefixNote(path), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return undefined;
+  });
+  if (note === undefined) return;
+  const { size } = await handle.stat();
+  await handle.truncate(Math.min(size, /^\d{1,15}$/.test(note) ? Number(note) : 0));
+  await rm(prefixNote(path), { force: true });
 }
 
 async function hashOf(handle: FileHandle, digest: Digest): Promise<{ hash: Hash; length: number }> {
@@ -58,8 +78,13 @@ class PartialFile implements PartialBlob {
   readonly #digest: Digest;
   readonly #path: string;
   readonly #finalPath: string;
+  /** What is on disk above the prefix. */
+  readonly #ahead = new Extents();
   #hash: Hash;
   #written: number;
+  /** Whether somebody is moving the end of the prefix. */
+  #advancing = false;
+  #notedPrefix: number | undefined;
 
   constructor(parts: {
     handle: FileHandle;
@@ -81,30 +106,34 @@ class PartialFile implements PartialBlob {
     return this.#written;
   }
 
+  availableFrom(position: number): number {
+    return position < this.#written ? this.#written : this.#ahead.endAt(position);
+  }
+
+  nextAvailable(position: number): number | undefined {
+    return this.#ahead.startAfter(position);
+  }
+
   hashSoFar(): Hash {
     return this.#hash.copy();
   }
 
   async append(chunks: readonly Buffer[]): Promise<void> {
-    const before = this.#hash.copy();
-    const writing = writeAll(this.#handle, chunks, this.#written);
-    // The hash runs on this thread while the system writes on another.
-    let length = 0;
-    for (const chunk of chunks) {
-      this.#hash.update(chunk);
-      length += chunk.length;
-    }
+    await this.write(this.#written, chunks);
+  }
+
+  async write(position: number, chunks: readonly Buffer[]): Promise<void> {
     try {
-      await writing;
+      if (position === this.#written && !this.#advancing) await this.#grow(chunks);
+      else await this.#writeAhead(position, chunks);
     } catch (error) {
-      this.#hash = before;
-      throw new DiskFault('write a blob', error);
+      throw error instanceof DiskFault ? error : new DiskFault('write a blob', error);
     }
-    this.#written += length;
   }
 
   read(buffer: Buffer, position: number, length: number): Promise<number> {
-    return readAt(this.#handle, buffer, { position, length: Math.min(length, this.#written - position) });
+    const available = this.availableFrom(position) - position;
+    return readAt(this.#handle, buffer, { position, length: Math.min(length, available) });
   }
 
   digest(): Digest {
@@ -114,9 +143,12 @@ class PartialFile implements PartialBlob {
   async restart(): Promise<void> {
     try {
       await this.#handle.truncate(0);
+      await rm(prefixNote(this.#path), { force: true });
     } catch (error) {
       throw new DiskFault('truncate a partial file', error);
     }
+    this.#ahead.clear();
+    this.#notedPrefix = undefined;
     this.#hash = hasherFor(this.#digest);
     this.#written = 0;
   }
@@ -128,6 +160,7 @@ class PartialFile implements PartialBlob {
       await this.#handle.sync();
       await rename(this.#path, this.#finalPath);
       await syncDirectory(dirname(this.#finalPath));
+      if (this.#notedPrefix !== undefined) await rm(prefixNote(this.#path), { force: true });
     } catch (error) {
       throw new DiskFault('commit a blob', error);
     }
@@ -135,10 +168,71 @@ class PartialFile implements PartialBlob {
 
   async discard(): Promise<void> {
     await rm(this.#path, { force: true }).catch(() => undefined);
+    await rm(prefixNote(this.#path), { force: true }).catch(() => undefined);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#handle.close().catch(() => undefined);
+  }
+
+  /** Writes at the end of the prefix, then takes in what had been written ahead of it. */
+  async #grow(chunks: readonly Buffer[]): Promise<void> {
+    this.#advancing = true;
+    try {
+      const before = this.#hash.copy();
+      const writing = writeAll(this.#handle, chunks, this.#written);
+      // The hash runs on this thread while the system writes on another.
+      let length = 0;
+      for (const chunk of chunks) {
+        this.#hash.update(chunk);
+        length += chunk.length;
+      }
+      try {
+        await writing;
+      } catch (error) {
+        this.#hash = before;
+        throw error;
+      }
+      this.#written += length;
+      await this.#takeIn();
+    } finally {
+      this.#advancing = false;
+    }
+  }
+
+  async #writeAhead(position: number, chunks: readonly Buffer[]): Promise<void> {
+    if (this.#notedPrefix === undefined) await this.#notePrefix();
+    await writeAll(this.#handle, chunks, position);
+    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    this.#ahead.add(position, position + length);
+    if (this.#advancing) return;
+    this.#advancing = true;
+    try {
+      await this.#takeIn();
+    } finally {
+      this.#advancing = false;
+    }
+  }
+
+  /** Hashes what has been written ahead and now follows the prefix. */
+  async #takeIn(): Promise<void> {
+    let buffer: Buffer | undefined;
+    for (let end = this.#ahead.endAt(this.#written); end > this.#written; end = this.#ahead.endAt(this.#written)) {
+      buffer ??= Buffer.allocUnsafe(rehashBytes);
+      const length = Math.min(buffer.length, end - this.#written);
+      const count = await readAt(this.#handle, buffer, { position: this.#written, length });
+      this.#hash.update(buffer.subarray(0, count));
+      this.#written += count;
+    }
+    this.#ahead.dropBelow(this.#written);
+    if (this.#notedPrefix === undefined) return;
+    if (this.#written - this.#notedPrefix >= notePrefixEveryBytes) await this.#notePrefix();
+  }
+
+  // Not synced: after a power loss the digest decides, as always.
+  async #notePrefix(): Promise<void> {
+    this.#notedPrefix = this.#written;
+    await writeFile(prefixNote(this.#path), String(this.#written));
   }
 }
 

@@ -54,8 +54,10 @@ export function renderErrors({ sender }: { sender: Sender }): Middleware {
     try {
       await next();
     } catch (error) {
-      exchange.failure = error;
-      if (ctx.res.headersSent || error instanceof ClientGone || exchange.isGone) {
+      const isGone = error instanceof ClientGone || exchange.isGone;
+      // One who leaves is no failure of ours.
+      if (!isGone) exchange.failure = error;
+      if (ctx.res.headersSent || isGone) {
         ctx.res.destroy();
         return;
       }

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { BlobBody } from '../mirror/body.ts';
-import type { Exchange } from './exchange.ts';
+import { ClientGone, type Exchange } from './exchange.ts';
 
 /** Read and written at a time: larger pieces cost more memory for each client and gain little. */
 const pieceBytes = 256 * 1024;
@@ -87,14 +87,14 @@ export class Sender {
   }
 }
 
-/** Resolves when the piece has left our memory. @throws Error when the client has left */
+/** Resolves when the piece has left our memory. @throws ClientGone */
 function write(response: ServerResponse, piece: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
-    const closed = () => reject(new Error('the client has left'));
+    const closed = () => reject(new ClientGone());
     response.once('close', closed);
     response.write(piece, (error) => {
       response.removeListener('close', closed);
-      if (error) reject(error);
+      if (error) reject(new ClientGone());
       else resolve();
     });
   });

@@ -34,15 +34,17 @@ export class Mirror implements AsyncDisposable {
 
   constructor(options: MirrorOptions) {
     const { store, catalog, observer, now, offline } = options;
-    const negative = new NegativeAnswers({ now });
+    // Apart: a digest that is no blob of a repository may well be a manifest of it.
+    const noBlobs = new NegativeAnswers({ now });
+    const noManifests = new NegativeAnswers({ now });
     const onDiskFault = (error: DiskFault) => observer.diskFault(error);
     this.downloads = new Downloads({
       store,
       observer,
       onStored: (digest, blob) => catalog.recordBlob(digest, blob),
     });
-    this.blobs = new Blobs({ store, catalog, negative, offline, onDiskFault, downloads: this.downloads });
-    this.manifests = new Manifests({ store, catalog, negative, offline, observer, now });
+    this.blobs = new Blobs({ store, catalog, negative: noBlobs, offline, onDiskFault, downloads: this.downloads });
+    this.manifests = new Manifests({ store, catalog, negative: noManifests, offline, observer, now });
     this.listings = new Listings({ catalog, offline, manifests: this.manifests });
   }
 

@@ -56,6 +56,7 @@ export interface UpstreamConfig {
   readonly tls: UpstreamTlsConfig;
   readonly freshness: FreshnessConfig;
   readonly maxConnections: number;
+  readonly connectionsPerBlob: number;
   readonly repositories: RepositoryRules;
   readonly timeouts: UpstreamTimeouts;
 }

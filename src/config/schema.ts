@@ -92,6 +92,11 @@ const upstreamSchema = z.strictObject({
   maxConnections: value(integer(1, 65_535))
     .prefault(32)
     .describe('Connections to one host of this upstream at a time for blobs, and as many again for everything small.'),
+  connectionsPerBlob: value(integer(1, 8))
+    .prefault(1)
+    .describe(
+      'Connections that one large blob is fetched with; more than 1 pays where the upstream gives each a share of its own.',
+    ),
   repositories: repositoriesSchema.prefault({}).describe('Which of its repositories may be pulled.'),
   timeouts: z
     .strictObject({

@@ -99,6 +99,7 @@ function listUpstream(upstream: UpstreamConfig, add: Add): void {
   add(at('staleIfError'), formatDuration(freshness.staleIfErrorMs), ['cache', 'staleIfError']);
   add(at('negativeTtl'), formatDuration(freshness.negativeTtlMs), ['cache', 'negativeTtl']);
   add(at('maxConnections'), upstream.maxConnections);
+  add(at('connectionsPerBlob'), upstream.connectionsPerBlob);
   add(at('repositories', 'allow'), repositories.allow);
   add(at('repositories', 'deny'), repositories.deny);
   add(at('timeouts', 'connect'), formatDuration(timeouts.connectMs), ['timeouts', 'connect']);

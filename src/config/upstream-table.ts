@@ -75,6 +75,7 @@ function resolveUpstream(
       negativeTtlMs: upstream.negativeTtl ?? parsed.cache.negativeTtl,
     },
     maxConnections: upstream.maxConnections,
+    connectionsPerBlob: upstream.connectionsPerBlob,
     repositories: upstream.repositories,
     timeouts: {
       connectMs: upstream.timeouts.connect ?? parsed.timeouts.connect,

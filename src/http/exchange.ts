@@ -15,6 +15,8 @@ export class Exchange {
   request: RegistryRequest | undefined;
   /** Whom it was asked of, once that has been chosen. */
   selection: Selection | undefined;
+  /** Whether only a part of a blob is asked for. */
+  isRanged = false;
   outcome: Outcome | undefined;
   /** Bytes of the body handed to the socket. */
   sentBytes = 0;

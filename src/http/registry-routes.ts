@@ -61,6 +61,7 @@ export function registryRoutes({ mirror, sender }: { mirror: Mirror; sender: Sen
         exchange.outcome = found.outcome;
         return await sender.send(ctx.res, blobReply(found, conditions), exchange);
       }
+      exchange.isRanged = conditions.range !== undefined;
       const found = await mirror.blobs.get(from, digest, exchange);
       exchange.outcome = found.outcome;
       await using _body: BlobBody = found.body;

@@ -13,6 +13,8 @@ const eagerBytes = 256 * 1024;
 export class BatchWriter {
   readonly #partial: PartialBlob;
   readonly #onWritten: () => void;
+  #position: number;
+  #writtenBytes = 0;
   #queue: Buffer[] = [];
   #queuedBytes = 0;
   #writingBytes = 0;
@@ -20,8 +22,10 @@ export class BatchWriter {
   #linger: NodeJS.Timeout | undefined;
   #fault: Error | undefined;
 
-  constructor(partial: PartialBlob, onWritten: () => void) {
+  /** @param position where in the blob the first chunk belongs */
+  constructor(partial: PartialBlob, { position, onWritten }: { position: number; onWritten: () => void }) {
     this.#partial = partial;
+    this.#position = position;
     this.#onWritten = onWritten;
   }
 
@@ -48,7 +52,7 @@ export class BatchWriter {
 
   /** Whether what is queued is to be written without waiting for more. */
   get #isDue(): boolean {
-    return this.#queuedBytes >= batchBytes || this.#partial.written < eagerBytes;
+    return this.#queuedBytes >= batchBytes || this.#writtenBytes < eagerBytes;
   }
 
   #start(): void {
@@ -68,7 +72,9 @@ export class BatchWriter {
       this.#queuedBytes = 0;
       try {
         if (this.#fault === undefined) {
-          await this.#partial.append(batch);
+          await this.#partial.write(this.#position, batch);
+          this.#position += this.#writingBytes;
+          this.#writtenBytes += this.#writingBytes;
           this.#onWritten();
         }
       } catch (error) {

@@ -39,6 +39,8 @@ export interface BlobReply extends BlobHead {
 /** What lets a wait end: read only where there is something to wait for. */
 export interface Waiting {
   readonly signal: AbortSignal;
+  /** Whether only a part of a blob is asked for. */
+  readonly isRanged?: boolean;
 }
 
 /** Blobs through one repository: from this disk, from a fill under way, or from the upstream. */
@@ -123,6 +125,7 @@ export class Blobs {
       repository: target.key,
       sources: upstreamSources(target),
       expectedSize: catalog.expectedSize(target.key, digest),
+      isRanged: waiting.isRanged === true,
     });
     try {
       const heading = await withDeadline((signal) => reader.heading(signal), { answerMs, signal: waiting.signal });

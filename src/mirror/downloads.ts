@@ -18,6 +18,8 @@ export interface Joiner {
   readonly sources: readonly Source[];
   /** Bytes, as the repository's manifest says. */
   readonly expectedSize: number | undefined;
+  /** Whether only a part of it is wanted now. */
+  readonly isRanged: boolean;
 }
 
 /** The fills under way: one per digest, whoever asks. */
@@ -47,7 +49,7 @@ export class Downloads implements AsyncDisposable {
     const last = this.#fills.get(digest);
     // One that has failed and is being cleared away has nothing to say to somebody who comes with sources of their own.
     const running = last?.fill.state === 'failed' ? undefined : last?.fill;
-    const fill = running ?? this.#create(digest);
+    const fill = running ?? this.#create(digest, joiner);
     fill.sources.add(joiner.sources);
     if (joiner.expectedSize !== undefined) fill.expectedSizes.add(joiner.expectedSize);
     const reader = new FillReader(fill, joiner);
@@ -61,13 +63,14 @@ export class Downloads implements AsyncDisposable {
     await Promise.all(this.#fills.values().map(({ running }) => running));
   }
 
-  #create(digest: Digest): Fill {
+  #create(digest: Digest, { isRanged }: Joiner): Fill {
     const { store, observer, onStored } = this.#options;
     return new Fill({
       digest,
       store,
       sources: new SourceList(),
       observer,
+      inParts: isRanged,
       onStored: (blob) => onStored(digest, blob),
     });
   }

@@ -57,7 +57,8 @@ export class FillReader implements BlobBody {
       if (this.#rest) return await this.#readRest(buffer, position, signal);
       // What came before wrong bytes were found cannot be joined to what comes after.
       if (this.#generation !== undefined && this.#generation !== fill.generation) throw this.#failure();
-      const { generation, readable, partial } = fill;
+      const { generation, partial } = fill;
+      const readable = fill.readableFrom(position);
       if (partial && position < readable) {
         this.#generation = generation;
         fill.markHanded();
@@ -76,6 +77,7 @@ export class FillReader implements BlobBody {
       } else if (fill.state === 'spilled') {
         await this.#openRest(signal);
       } else {
+        fill.want(position);
         await fill.progress.wait(signal);
       }
     }

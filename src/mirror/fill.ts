@@ -2,10 +2,10 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { type BlobStore, DiskFault, type PartialBlob } from '../store/blob-store.ts';
-import { BatchWriter } from './batch-writer.ts';
 import { Progress } from './progress.ts';
+import { Segments } from './segments.ts';
 import type { Source, SourceList } from './sources.ts';
-import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';
+import type { BlobHeading, TransferObserver } from './transfer.ts';
 
 /** The last bytes of a blob, which nobody is given before the digest has been verified. */
 export const heldBackBytes = 64 * 1024;
@@ -26,6 +26,8 @@ export interface FillOptions {
   readonly store: BlobStore;
   readonly sources: SourceList;
   readonly observer: FillObserver;
+  /** Whether it is begun for a part of the blob: then it is asked for in parts. */
+  readonly inParts: boolean;
   /** Called when the blob has become visible in the store. */
   readonly onStored: (blob: { size: number; contentType: string }) => void;
 }
@@ -52,6 +54,7 @@ export class Fill {
   readonly #options: FillOptions;
   readonly #abort = new AbortController();
   #partial: PartialBlob | undefined;
+  #segments: Segments | undefined;
   #heading: BlobHeading | undefined;
   #state: FillState = 'running';
   #fatal: RegistryError | undefined;
@@ -85,12 +88,17 @@ export class Fill {
     return this.#partial;
   }
 
-  /** How far readers may read: everything once verified, until then all but the last part. */
-  get readable(): number {
-    const written = this.#partial?.written ?? 0;
-    if (this.#state === 'verified') return written;
+  /** Up to where readers may read from a position on: everything once verified, until then all but the blob's last part. */
+  readableFrom(position: number): number {
+    const available = this.#partial?.availableFrom(position) ?? 0;
+    if (this.#state === 'verified') return available;
     // Without a size the last part is that of what has come so far.
-    return Math.max(0, Math.min(written, (this.#heading?.size ?? written) - heldBackBytes));
+    return Math.min(available, (this.#heading?.size ?? available) - heldBackBytes);
+  }
+
+  /** A reader has nothing to read at a position: fetches from there if nobody will reach it soon. */
+  want(position: number): void {
+    this.#segments?.want(position);
   }
 
   /** What to tell those who wait through a repository when the fill has failed. */
@@ -190,29 +198,27 @@ export class Fill {
     }
   }
 
-  /** One transfer to its end, appended to the partial file. @returns the sources that gave bytes */
+  /** Receives the whole blob once. @returns the sources that gave bytes */
   async #receive(partial: PartialBlob): Promise<ReadonlySet<Source>> {
-    const transfer = new Transfer({
+    const segments = new Segments({
       digest: this.digest,
+      partial,
       sources: this.sources,
-      offset: partial.written,
+      expectedSizes: this.expectedSizes,
       // Once a source has answered, clients may have their headers: patience is then worth more than a quick answer.
       isAwaited: () => this.#handed || this.#heading !== undefined,
-      expectedSizes: this.expectedSizes,
       observer: this.observer,
       onAnswer: (source, heading) => {
         this.confirmed.add(source.repository);
         this.adoptHeading(heading);
       },
+      onWritten: () => this.progress.wake(),
+      inParts: this.#options.inParts,
       signal: this.#abort.signal,
     });
-    const writer = new BatchWriter(partial, () => this.progress.wake());
-    try {
-      for await (const chunk of transfer.bytes()) await writer.write(chunk);
-    } finally {
-      await writer.flush();
-    }
-    return transfer.contributors;
+    this.#segments = segments;
+    await segments.run();
+    return segments.contributors;
   }
 
   /** Takes note of what a source told about the blob; the first word holds. */

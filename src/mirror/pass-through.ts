@@ -36,8 +36,12 @@ export class PassThrough implements AsyncDisposable {
     this.#hash = options.hash;
     this.#chunks = new Transfer({
       ...options,
+      mayStartOver: true,
       isAwaited: () => options.offset > 0,
-      onAnswer: (source, heading) => options.onAnswer(heading, source.repository),
+      onAnswer: (source, heading) => {
+        options.onAnswer(heading, source.repository);
+        return true;
+      },
       signal: this.#abort.signal,
     }).bytes();
   }

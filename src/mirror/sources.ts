@@ -11,6 +11,8 @@ export interface Source {
   readonly upstream: string;
   /** The repository, as the cache names it, whose right to the blob an answer of this source confirms. */
   readonly repository: string;
+  /** How many connections it may be given for one blob; more than 1 where each has a share of its own. */
+  readonly connections: number;
   /** @throws RegistryError as BlobEndpoint.openBlob of the upstream's client */
   open(digest: Digest, options: { offset: number; end?: number; signal: AbortSignal }): Promise<BlobAnswer>;
 }
@@ -29,6 +31,7 @@ export function upstreamSources(target: Target): Source[] {
   return target.upstream.client.endpoints.map((endpoint) => ({
     id: `${target.key} ${endpoint.url}`,
     upstream: target.upstream.name,
+    connections: target.upstream.connectionsPerBlob,
     repository: target.key,
     open: (digest, options) => endpoint.openBlob(target.repository, digest, options),
   }));
@@ -38,6 +41,8 @@ interface Entry {
   readonly source: Source;
   /** Failures since this source last gave a byte. */
   failures: number;
+  /** It has answered a `Range` with the whole blob: parts of it cannot be had here. */
+  ignoresRange: boolean;
   /** The answer after which there is no point in asking again: not here, not allowed, wrong bytes. */
   verdict: unknown;
   lastError: unknown;
@@ -50,18 +55,35 @@ export class SourceList {
   add(sources: readonly Source[]): void {
     for (const source of sources) {
       if (this.#entries.some((entry) => entry.source.id === source.id)) continue;
-      this.#entries.push({ source, failures: 0, verdict: undefined, lastError: undefined });
+      this.#entries.push({ source, failures: 0, ignoresRange: false, verdict: undefined, lastError: undefined });
     }
   }
 
   /**
    * The source to try next: in the order given, one that has failed twice in a row after those that have not.
-   * @param patience how many failures in a row a source is allowed
+   * @param options.patience how many failures in a row a source is allowed
+   * @param options.ranged only sources that, as far as is known, give parts of a blob
    */
-  next(patience: number): Source | undefined {
+  next({ patience, ranged }: { patience: number; ranged: boolean }): Source | undefined {
     return this.#entries
-      .filter((entry) => entry.verdict === undefined && entry.failures < patience)
+      .filter(({ verdict, failures }) => verdict === undefined && failures < patience)
+      .filter(({ ignoresRange }) => !ranged || !ignoresRange)
       .toSorted((a, b) => (a.failures >> 1) - (b.failures >> 1))[0]?.source;
+  }
+
+  /** How many connections the sources together find right for one blob. */
+  get connections(): number {
+    return Math.max(1, ...this.#entries.filter((entry) => !entry.ignoresRange).map(({ source }) => source.connections));
+  }
+
+  /** Whether any source is left that, as far as is known, gives parts of a blob. */
+  get hasRanged(): boolean {
+    return this.#entries.some((entry) => entry.verdict === undefined && !entry.ignoresRange);
+  }
+
+  /** The source has answered a `Range` with the whole blob. */
+  noteIgnoredRange(source: Source): void {
+    this.#entry(source).ignoresRange = true;
   }
 
   /** The source has given bytes. */

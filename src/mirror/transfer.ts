@@ -8,8 +8,8 @@ import type { Source, SourceList } from './sources.ts';
 const patienceOnceFlowing = 8;
 /** How long all sources together may give nothing before a transfer that had begun is given up. */
 const maxDroughtMs = 60_000;
-/** How often one transfer may begin anew, however little each attempt brings. */
-const maxAttempts = 100;
+/** How often one transfer may fail and go on, however little each attempt brings. */
+const maxFailures = 100;
 
 /** What the sources have told about a blob. */
 export interface BlobHeading {
@@ -31,19 +31,27 @@ export interface TransferOptions {
   readonly sources: SourceList;
   /** First byte wanted. */
   readonly offset: number;
+  /** Size of the blob in bytes where it is known for certain. */
+  readonly size?: number | undefined;
+  /** Where the bytes wanted end; asked again before each use, since others may take over what lies behind it. */
+  readonly limit?: () => number;
+  /** Most bytes asked for by one request; absent: all that is wanted. */
+  readonly partBytes?: number | undefined;
+  /** Whether a source that ignores `Range` may be read from its beginning, skipping what is not wanted. */
+  readonly mayStartOver: boolean;
   /** Whether somebody has been handed earlier bytes, so that patience is worth more than a quick answer. */
   readonly isAwaited: () => boolean;
   /** Sizes that manifests give the blob; empty where none does. */
   readonly expectedSizes: ReadonlySet<number>;
   readonly observer: TransferObserver;
-  /** Called for every source that has answered, with what is known of the blob then. */
-  readonly onAnswer: (source: Source, heading: BlobHeading) => void;
+  /** Called for every answer, with what is known of the blob then. @returns whether the bytes are still wanted */
+  readonly onAnswer: (source: Source, heading: BlobHeading) => boolean;
   readonly signal: AbortSignal;
 }
 
 /**
- * The bytes of a blob from an offset to its end, whole and in order, whatever its sources do: after a cut it goes on from
- * the byte reached, at the same source or the next. The digest is the caller's to verify.
+ * The bytes of a blob from an offset on, whole and in order, whatever its sources do: after a cut it goes on from the byte
+ * reached, at the same source or the next. The digest is the caller's to verify.
  */
 export class Transfer {
   /** The sources that have given bytes. */
@@ -51,47 +59,75 @@ export class Transfer {
   readonly #options: TransferOptions;
   #position: number;
   #size: number | undefined;
+  #isWanted = true;
 
   constructor(options: TransferOptions) {
     this.#options = options;
     this.#position = options.offset;
+    this.#size = options.size;
+  }
+
+  /** Size of the blob, known at the latest when its end has come. */
+  get size(): number | undefined {
+    return this.#size;
   }
 
   /**
    * @throws RegistryError when no source is left (each one's reason is with the {@link SourceList}), the signal's reason
    */
   async *bytes(): AsyncGenerator<Buffer, void, undefined> {
-    const { digest, sources, signal, observer, isAwaited } = this.#options;
+    const { digest, sources, signal, observer, isAwaited, mayStartOver } = this.#options;
+    let failures = 0;
     let fruitless = 0;
     let droughtSinceMs = performance.now();
-    for (let attempt = 0; attempt < maxAttempts; attempt += 1) {
+    let isBegun = false;
+    while (!isBegun || (this.#isWanted && this.#position < this.#end)) {
+      isBegun = true;
       const patience = this.contributors.size > 0 || isAwaited() ? patienceOnceFlowing : 1;
-      const source = sources.next(patience);
-      if (source === undefined || performance.now() - droughtSinceMs > maxDroughtMs) break;
+      const source = sources.next({ patience, ranged: !mayStartOver });
+      if (!source || failures > maxFailures || performance.now() - droughtSinceMs > maxDroughtMs) {
+        throw new RegistryError('UNAVAILABLE', 'no source is left that could give this blob');
+      }
       if (fruitless > 0 && patience > 1) await sleep(backoffMs(fruitless), undefined, { signal });
       const before = this.#position;
       try {
         yield* this.#from(source);
-        return;
+        fruitless = 0;
+        droughtSinceMs = performance.now();
       } catch (error) {
         signal.throwIfAborted();
+        failures += 1;
         fruitless += 1;
         if (this.#position > before) {
           fruitless = 1;
           droughtSinceMs = performance.now();
         }
+        isBegun = this.#size !== undefined;
         sources.failed(source, error);
         observer.sourceFailed(digest, { source, error, position: this.#position });
       }
     }
-    throw new RegistryError('UNAVAILABLE', 'no source is left that could give this blob');
+  }
+
+  get #end(): number {
+    return Math.min(this.#options.limit?.() ?? Number.POSITIVE_INFINITY, this.#size ?? Number.POSITIVE_INFINITY);
   }
 
   async *#from(source: Source): AsyncGenerator<Buffer, void, undefined> {
-    const { digest, sources, signal, observer, onAnswer } = this.#options;
-    const answer = await source.open(digest, { offset: this.#position, signal });
+    const { digest, sources, signal, observer, onAnswer, mayStartOver, partBytes } = this.#options;
+    const end = Math.min(this.#end, this.#position + (partBytes ?? Number.POSITIVE_INFINITY));
+    const wanted = end === Number.POSITIVE_INFINITY || end === this.#size ? undefined : end;
+    const answer = await source.open(digest, { offset: this.#position, end: wanted, signal });
     try {
-      onAnswer(source, this.#accept(answer));
+      if (wanted !== undefined && answer.start === 0 && answer.end !== wanted && answer.end === answer.size) {
+        sources.noteIgnoredRange(source);
+      }
+      if (answer.start < this.#position) {
+        sources.noteIgnoredRange(source);
+        if (!mayStartOver) throw new RegistryError('UNAVAILABLE', 'the upstream gives no parts of this blob');
+      }
+      this.#isWanted = onAnswer(source, this.#accept(answer));
+      if (!this.#isWanted) return;
       let place = answer.start;
       for await (const chunk of answer.body) {
         // A source that ignores Range begins at 0: what is already here is skipped.
@@ -102,11 +138,15 @@ export class Transfer {
         if (known >= chunk.length) continue;
         this.contributors.add(source);
         sources.progressed(source);
-        const fresh = known > 0 ? chunk.subarray(known) : chunk;
+        const fresh = chunk.subarray(known, known + this.#end - this.#position);
         this.#position += fresh.length;
-        yield fresh;
+        if (fresh.length > 0) yield fresh;
+        if (this.#position >= this.#end && this.#position !== this.#size) return;
       }
-      if (this.#size !== undefined && this.#position < this.#size) throw wrongSize(this.#position, this.#size);
+      const bodyEnd = answer.end ?? this.#size;
+      if (bodyEnd !== undefined && this.#position < Math.min(bodyEnd, this.#end)) throw wrongSize(place, bodyEnd);
+      // Without a length the end of the body is the end of the blob.
+      this.#size ??= this.#position;
     } catch (error) {
       throw error instanceof RegistryError || signal.aborted ? error : cut(error);
     } finally {

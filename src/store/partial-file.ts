@@ -123,6 +123,10 @@ class PartialFile implements PartialBlob {
   }
 
   async write(position: number, chunks: readonly Buffer[]): Promise<void> {
+    // What has been hashed or may have been read is never written over.
+    if (position < this.#written || this.availableFrom(position) > position) {
+      throw new Error(`bytes at ${position} are written twice`);
+    }
     try {
       if (position === this.#written && !this.#advancing) await this.#grow(chunks);
       else await this.#writeAhead(position, chunks);
@@ -187,17 +191,16 @@ class PartialFile implements PartialBlob {
         this.#hash.update(chunk);
         length += chunk.length;
       }
-      try {
-        await writing;
-      } catch (error) {
+      await writing.catch((error: unknown) => {
         this.#hash = before;
         throw error;
-      }
+      });
       this.#written += length;
-      await this.#takeIn();
-    } finally {
+    } catch (error) {
       this.#advancing = false;
+      throw error;
     }
+    await this.#takeIn();
   }
 
   async #writeAhead(position: number, chunks: readonly Buffer[]): Promise<void> {
@@ -207,26 +210,28 @@ class PartialFile implements PartialBlob {
     this.#ahead.add(position, position + length);
     if (this.#advancing) return;
     this.#advancing = true;
+    await this.#takeIn();
+  }
+
+  /** Ends an advance: hashes what has been written ahead and now follows the prefix. */
+  async #takeIn(): Promise<void> {
+    let buffer: Buffer | undefined;
     try {
-      await this.#takeIn();
+      while (true) {
+        const end = this.#ahead.endAt(this.#written);
+        // Whoever adds bytes after this test sees that nobody is advancing any more.
+        if (end === this.#written) return;
+        buffer ??= Buffer.allocUnsafe(rehashBytes);
+        const length = Math.min(buffer.length, end - this.#written);
+        const count = await readAt(this.#handle, buffer, { position: this.#written, length });
+        this.#hash.update(buffer.subarray(0, count));
+        this.#written += count;
+        this.#ahead.dropBelow(this.#written);
+        if (this.#written - (this.#notedPrefix ?? this.#written) >= notePrefixEveryBytes) await this.#notePrefix();
+      }
     } finally {
       this.#advancing = false;
     }
-  }
-
-  /** Hashes what has been written ahead and now follows the prefix. */
-  async #takeIn(): Promise<void> {
-    let buffer: Buffer | undefined;
-    for (let end = this.#ahead.endAt(this.#written); end > this.#written; end = this.#ahead.endAt(this.#written)) {
-      buffer ??= Buffer.allocUnsafe(rehashBytes);
-      const length = Math.min(buffer.length, end - this.#written);
-      const count = await readAt(this.#handle, buffer, { position: this.#written, length });
-      this.#hash.update(buffer.subarray(0, count));
-      this.#written += count;
-    }
-    this.#ahead.dropBelow(this.#written);
-    if (this.#notedPrefix === undefined) return;
-    if (this.#written - this.#notedPrefix >= notePrefixEveryBytes) await this.#notePrefix();
   }
 
   // Not synced: after a power loss the digest decides, as always.

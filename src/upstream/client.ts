@@ -29,6 +29,8 @@ export interface BlobAnswer {
   readonly size: number | undefined;
   /** Where in the blob the body begins: the offset asked for, or 0 where the upstream ignored the `Range`. */
   readonly start: number;
+  /** Where in the blob it ends (exclusive); `undefined` where the upstream does not tell. */
+  readonly end: number | undefined;
   readonly contentType: string;
   /** Raw bytes, never decoded. Ends only when the body is complete; a body cut short throws. */
   readonly body: AsyncIterable<Buffer> & { destroy(error?: Error): unknown };

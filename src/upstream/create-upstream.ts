@@ -50,6 +50,7 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     hosts: options.hosts ?? [],
     freshness: options.freshness,
     answerMs: options.answerMs ?? defaultAnswerMs,
+    connectionsPerBlob: Math.min(options.connectionsPerBlob ?? 1, maxConnections),
     allows: repositoryFilter(options.repositories ?? {}),
     client: new RegistryClient(endpoints),
     [Symbol.dispose]: () => agents.close(),

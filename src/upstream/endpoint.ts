@@ -108,13 +108,15 @@ export class Endpoint implements BlobEndpoint {
     });
     const { headers, body } = answer;
     const contentType = headers['content-type'] ?? octetStream;
-    if (answer.status === 200) return { size: answer.contentLength, start: 0, contentType, body };
+    if (answer.status === 200) {
+      return { size: answer.contentLength, start: 0, end: answer.contentLength, contentType, body };
+    }
     const window = readContentRange(headers['content-range']);
     if (window === undefined || !isWindow(window, { offset, end, contentLength: answer.contentLength })) {
       body.destroy();
       throw unavailable(this.#options.upstream, 'answered a range of the blob with another one');
     }
-    return { size: window.size, start: offset, contentType, body };
+    return { size: window.size, start: offset, end: window.range.end, contentType, body };
   }
 
   async listTags(repository: string, query: string, { signal }: RequestOptions): Promise<ListingAnswer> {

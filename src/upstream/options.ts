@@ -47,6 +47,8 @@ export interface UpstreamOptions {
   /** Globs over repository names without the upstream's name: `*` within a part, `**` across parts. */
   readonly repositories?: { readonly allow?: readonly string[]; readonly deny?: readonly string[] };
   readonly timeouts?: Partial<UpstreamTimeouts>;
+  /** Connections that one large blob is fetched with; worth more than 1 where each gets a share of its own. Default 1. */
+  readonly connectionsPerBlob?: number;
   /** How long an answer may take, all URLs, tokens and redirects together, in milliseconds. Default 9,000. */
   readonly answerMs?: number;
   /** Largest manifest accepted. Default 4 MiB. */

@@ -21,6 +21,8 @@ export interface Upstream {
   readonly freshness: Freshness;
   /** How long it may take to answer, all its URLs, tokens and redirects together, in milliseconds. */
   readonly answerMs: number;
+  /** Connections that one large blob may be fetched with at a time. */
+  readonly connectionsPerBlob: number;
   /** Whether the operator lets this repository be pulled. */
   allows(repository: string): boolean;
   readonly client: UpstreamClient;

@@ -196,8 +196,7 @@ export class Fill {
       digest: this.digest,
       sources: this.sources,
       offset: partial.written,
-      // Once a source has answered, clients may have their headers: patience is then worth more than a quick answer.
-      isAwaited: () => this.#handed || this.#heading !== undefined,
+      isAwaited: () => this.#handed,
       expectedSizes: this.expectedSizes,
       observer: this.observer,
       onAnswer: (source, heading) => {

@@ -6,6 +6,8 @@ import type { Source, SourceList } from './sources.ts';
 
 /** Failures in a row, without a byte in between, that one source is allowed once bytes have flowed. */
 const patienceOnceFlowing = 8;
+/** The same where a source has answered, so that clients may have headers, and has given no byte yet. */
+const patienceOnceAnswered = 3;
 /** How long all sources together may give nothing before a transfer that had begun is given up. */
 const maxDroughtMs = 60_000;
 /** How often one transfer may begin anew, however little each attempt brings. */
@@ -51,6 +53,7 @@ export class Transfer {
   readonly #options: TransferOptions;
   #position: number;
   #size: number | undefined;
+  #hasAnswer = false;
 
   constructor(options: TransferOptions) {
     this.#options = options;
@@ -65,7 +68,8 @@ export class Transfer {
     let fruitless = 0;
     let droughtSinceMs = performance.now();
     for (let attempt = 0; attempt < maxAttempts; attempt += 1) {
-      const patience = this.contributors.size > 0 || isAwaited() ? patienceOnceFlowing : 1;
+      const isFlowing = this.contributors.size > 0 || isAwaited();
+      const patience = isFlowing ? patienceOnceFlowing : this.#hasAnswer ? patienceOnceAnswered : 1;
       const source = sources.next(patience);
       if (source === undefined || performance.now() - droughtSinceMs > maxDroughtMs) break;
       if (fruitless > 0 && patience > 1) await sleep(backoffMs(fruitless), undefined, { signal });
@@ -92,6 +96,7 @@ export class Transfer {
     const answer = await source.open(digest, { offset: this.#position, signal });
     try {
       onAnswer(source, this.#accept(answer));
+      this.#hasAnswer = true;
       let place = answer.start;
       for await (const chunk of answer.body) {
         // A source that ignores Range begins at 0: what is already here is skipped.

@@ -46,6 +46,9 @@ export function mirrorObserver({
     staleServed(upstream) {
       metrics.stale.inc({ upstream });
     },
+    revalidationFailed(repository, { tag, error }) {
+      log.warn({ repository, tag, error: described(error) }, 'tag not confirmed, served as it is');
+    },
   };
 }
 

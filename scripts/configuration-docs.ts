@@ -25,6 +25,9 @@ upstreams:
     urls: [https://registry.example:5443, http://10.0.0.5:5000]
     tls: { caFile: /etc/ssl/registry-example.pem }
     repositories: { deny: ["internal/**"] }
+    tags:
+      - { match: "v*.*.*", tagTtl: 365d }
+      - { match: "nightly*", tagTtl: 0s }
 \`\`\`
 
 - \`millpond config check [FILE]\` says what is wrong with a file, each problem with its line.
@@ -71,6 +74,7 @@ function listRows(node: SchemaNode, prefix: string): string[] {
       row(path, child, node.required?.includes(key) ?? false),
       ...listRows(child, `${path}.`),
       ...(named === undefined ? [] : listRows(named, `${path}.NAME.`)),
+      ...(child.items === undefined ? [] : listRows(child.items, `${path}[].`)),
     ];
   });
 }

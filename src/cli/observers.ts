@@ -46,6 +46,9 @@ export function mirrorObserver({
     staleServed(upstream) {
       metrics.stale.inc({ upstream });
     },
+    revalidationFailed(repository, { tag, error }) {
+      log.warn({ repository, tag, error: described(error) }, 'tag not confirmed, served as it is');
+    },
   };
 }
 
@@ -85,7 +88,7 @@ export function requestObserver({ log, metrics }: { log: Logger; metrics: Metric
 
 /** The result of a request as a metric label: from a small closed set. */
 function resultOf(exchange: Exchange, { status, complete }: { status: number; complete: boolean }): string {
-  if (!complete) return exchange.isGone && exchange.failure === undefined ? 'left' : 'cut';
+  if (!complete) return exchange.failure === undefined ? 'left' : 'cut';
   if (status >= 500) return 'failed';
   if (status >= 400) return 'refused';
   return exchange.outcome ?? 'ok';

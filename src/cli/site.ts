@@ -3,6 +3,7 @@ import type { Config, UpstreamAuth, UpstreamConfig } from '../config/config.ts';
 import { createApp } from '../http/app.ts';
 import { type ListenOptions, listen } from '../http/server.ts';
 import { Mirror } from '../mirror/mirror.ts';
+import { tagRule } from '../mirror/tag-rules.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
 import { layoutOf, prepareLayout } from '../store/layout.ts';
@@ -93,6 +94,7 @@ function upstreamOptions(config: Config, upstream: UpstreamConfig): UpstreamOpti
   const { caFile, certFile, keyFile, insecureSkipVerify } = upstream.tls;
   return {
     ...upstream,
+    freshness: { ...upstream.freshness, tags: upstream.tags.map(tagRule) },
     credentials: upstream.auth && credentialOptions(upstream.auth),
     tls: { ca: caFile, cert: certFile, key: keyFile, insecureSkipVerify },
     // An upstream that uses up its time leaves enough of the client's to be given something else.

@@ -37,10 +37,22 @@ export interface CacheConfig extends FreshnessConfig {
   readonly memoryBytes: number;
 }
 
-export interface FreshnessConfig {
+export interface TagTimesConfig {
   readonly tagTtlMs: number;
+  readonly staleWhileRevalidateMs: number;
   readonly staleIfErrorMs: number;
+}
+
+export interface FreshnessConfig extends TagTimesConfig {
   readonly negativeTtlMs: number;
+}
+
+/** Times of their own for the tags that a pattern matches. */
+export interface TagRuleConfig extends TagTimesConfig {
+  /** Over the tag: `*` stands for any characters. */
+  readonly match: string;
+  /** Patterns over repository names, as in {@link RepositoryRules}; none: every repository. */
+  readonly repositories: readonly string[];
 }
 
 export interface UpstreamConfig {
@@ -55,6 +67,8 @@ export interface UpstreamConfig {
   readonly tokenRealms: readonly string[];
   readonly tls: UpstreamTlsConfig;
   readonly freshness: FreshnessConfig;
+  /** The first that matches decides; each carries the upstream's times where it says nothing. */
+  readonly tags: readonly TagRuleConfig[];
   readonly maxConnections: number;
   readonly connectionsPerBlob: number;
   readonly repositories: RepositoryRules;

@@ -40,6 +40,7 @@ export function resolveConfig(
       maxManifestSizeBytes: cache.maxManifestSize,
       memoryBytes: cache.memory,
       tagTtlMs: cache.tagTtl,
+      staleWhileRevalidateMs: cache.staleWhileRevalidate,
       staleIfErrorMs: cache.staleIfError,
       negativeTtlMs: cache.negativeTtl,
     },

@@ -12,6 +12,7 @@ import {
   repositoryPattern,
   secret,
   size,
+  tagPattern,
   text,
   ValueError,
   type ValueKind,
@@ -22,9 +23,22 @@ const path = text('the path of a file');
 
 const freshnessOverrides = {
   tagTtl: value(duration()).optional().describe('`cache.tagTtl` for this upstream.'),
+  staleWhileRevalidate: value(duration()).optional().describe('`cache.staleWhileRevalidate` for this upstream.'),
   staleIfError: value(duration()).optional().describe('`cache.staleIfError` for this upstream.'),
   negativeTtl: value(duration()).optional().describe('`cache.negativeTtl` for this upstream.'),
 };
+
+const tagRuleSchema = z.strictObject({
+  match: value(tagPattern).describe('The tags it is for: `*` stands for any characters, as in `v*.*.*`.'),
+  repositories: z
+    .array(value(repositoryPattern))
+    .min(1)
+    .optional()
+    .describe('Only in these repositories of the upstream, written as in `repositories.allow`. Default: in all.'),
+  tagTtl: value(duration()).optional().describe("The upstream's `tagTtl`, for these tags."),
+  staleWhileRevalidate: value(duration()).optional().describe("The upstream's `staleWhileRevalidate`, for these tags."),
+  staleIfError: value(duration()).optional().describe("The upstream's `staleIfError`, for these tags."),
+});
 
 const authSchema = z.strictObject({
   username: value(text('a user name')).optional().describe('User name; goes with one of the three passwords.'),
@@ -89,6 +103,10 @@ const upstreamSchema = z.strictObject({
     .describe("Hosts outside the upstream's own domain that may be given its credentials when they issue its tokens."),
   tls: upstreamTlsSchema.prefault({}).describe('TLS towards this upstream.'),
   ...freshnessOverrides,
+  tags: z
+    .array(tagRuleSchema)
+    .prefault([])
+    .describe('Times of their own for tags that a pattern matches; the first entry that matches decides.'),
   maxConnections: value(integer(1, 65_535))
     .prefault(32)
     .describe('Connections to one host of this upstream at a time for blobs, and as many again for everything small.'),
@@ -122,9 +140,12 @@ const cacheSchema = z.strictObject({
   tagTtl: value(duration())
     .prefault('60s')
     .describe('How long a tag is served without asking the upstream what it points to; 0: always ask.'),
+  staleWhileRevalidate: value(duration())
+    .prefault('0s')
+    .describe('How long past `tagTtl` a tag is still served at once, while the upstream is asked behind it.'),
   staleIfError: value(duration())
     .prefault('30d')
-    .describe('How long past that it is still served when the upstream cannot answer.'),
+    .describe('How long past `tagTtl` it is still served when the upstream cannot answer.'),
   negativeTtl: value(duration()).prefault('10s').describe('How long "there is no such thing" is remembered.'),
   maxManifestSize: value(size({ minBytes: 1, maxBytes: 2 ** 30 }))
     .prefault('4MiB')

@@ -7,7 +7,7 @@ import type { ListenAddress } from './value-kinds.ts';
 
 /** One value in force. */
 export interface Setting {
-  readonly path: readonly string[];
+  readonly path: ConfigPath;
   /** As it would be written in a file; secrets are `[hidden]`. */
   readonly value: string | number | boolean | null | readonly string[];
   readonly origin: string;
@@ -17,10 +17,10 @@ export interface Setting {
 export function listSettings(loaded: LoadedConfig): readonly Setting[] {
   const { config, origins } = loaded;
   const settings: Setting[] = [];
-  const add = (path: readonly string[], value: Setting['value'] | undefined, inheritedFrom?: ConfigPath): void => {
+  const add: Add = (path, value, ...inheritedFrom) => {
     if (value === undefined) return;
-    const own = origins.of(path);
-    const origin = own.kind === 'default' && inheritedFrom !== undefined ? origins.of(inheritedFrom) : own;
+    const candidates = [path, ...inheritedFrom].map((place) => origins.of(place));
+    const origin = candidates.find(({ kind }) => kind !== 'default') ?? { kind: 'default' };
     settings.push({ path, value, origin: formatOrigin(origin) });
   };
   listGeneral(config, add);
@@ -39,31 +39,44 @@ export function listSettings(loaded: LoadedConfig): readonly Setting[] {
 /** The settings as YAML that can be used as a file again (but for hidden secrets), each with its origin behind it. */
 export function showYaml(settings: readonly Setting[]): string {
   const lines: string[] = [];
-  let open: readonly string[] = [];
+  let open: ConfigPath = [];
+  // The dash of a list's entry stands before its first key.
+  let dash = '';
+  const push = (depth: number, text: string): void => {
+    lines.push(dash === '' ? `${'  '.repeat(depth)}${text}` : `${'  '.repeat(depth - 1)}${dash}${text}`);
+    dash = '';
+  };
   for (const { path, value, origin } of settings) {
     const sections = path.slice(0, -1);
     let depth = 0;
     while (depth < sections.length && sections[depth] === open[depth]) depth++;
-    for (; depth < sections.length; depth++) lines.push(`${'  '.repeat(depth)}${yamlScalar(sections[depth]!)}:`);
+    for (; depth < sections.length; depth++) {
+      const section = sections[depth]!;
+      if (typeof section === 'number') dash = '- ';
+      else push(depth, `${yamlScalar(section)}:`);
+    }
     open = sections;
-    lines.push(`${'  '.repeat(sections.length)}${yamlScalar(path.at(-1)!)}: ${yamlValue(value)} # ${oneLine(origin)}`);
+    push(sections.length, `${yamlScalar(String(path.at(-1)!))}: ${yamlValue(value)} # ${oneLine(origin)}`);
   }
   return `${lines.join('\n')}\n`;
 }
 
 /** The settings as one JSON object: `config` nested as in a file, `origins` by the path's keys. */
 export function showJson(settings: readonly Setting[], file: string | undefined): string {
-  const config: Record<string, unknown> = {};
+  const config: Record<string | number, unknown> = {};
   for (const { path, value } of settings) {
     let section = config;
-    for (const key of path.slice(0, -1)) section = (section[key] ??= {}) as Record<string, unknown>;
+    for (const [depth, key] of path.slice(0, -1).entries()) {
+      section = (section[key] ??= typeof path[depth + 1] === 'number' ? [] : {}) as Record<string | number, unknown>;
+    }
     section[path.at(-1)!] = value;
   }
   const origins = settings.map(({ path, origin }) => ({ path, origin }));
   return `${JSON.stringify({ file: file ?? null, config, origins }, undefined, 2)}\n`;
 }
 
-type Add = (path: readonly string[], value: Setting['value'] | undefined, inheritedFrom?: ConfigPath) => void;
+/** `inheritedFrom`: the places a value comes from where nothing is written at its own, nearest first. */
+type Add = (path: ConfigPath, value: Setting['value'] | undefined, ...inheritedFrom: ConfigPath[]) => void;
 
 function listGeneral(config: Config, add: Add): void {
   const { tls, cache } = config;
@@ -76,6 +89,7 @@ function listGeneral(config: Config, add: Add): void {
   add(['cache', 'maxSize'], formatBytes(cache.maxSizeBytes));
   add(['cache', 'minFree'], formatBytes(cache.minFreeBytes));
   add(['cache', 'tagTtl'], formatDuration(cache.tagTtlMs));
+  add(['cache', 'staleWhileRevalidate'], formatDuration(cache.staleWhileRevalidateMs));
   add(['cache', 'staleIfError'], formatDuration(cache.staleIfErrorMs));
   add(['cache', 'negativeTtl'], formatDuration(cache.negativeTtlMs));
   add(['cache', 'maxManifestSize'], formatBytes(cache.maxManifestSizeBytes));
@@ -84,7 +98,7 @@ function listGeneral(config: Config, add: Add): void {
 }
 
 function listUpstream(upstream: UpstreamConfig, add: Add): void {
-  const at = (...keys: string[]): readonly string[] => ['upstreams', upstream.name, ...keys];
+  const at = (...keys: ConfigPath): ConfigPath => ['upstreams', upstream.name, ...keys];
   const { tls, freshness, repositories, timeouts } = upstream;
   add(at('urls'), upstream.urls);
   add(at('aliases'), upstream.aliases);
@@ -96,8 +110,10 @@ function listUpstream(upstream: UpstreamConfig, add: Add): void {
   add(at('tls', 'keyFile'), tls.keyFile);
   add(at('tls', 'insecureSkipVerify'), tls.insecureSkipVerify);
   add(at('tagTtl'), formatDuration(freshness.tagTtlMs), ['cache', 'tagTtl']);
+  add(at('staleWhileRevalidate'), formatDuration(freshness.staleWhileRevalidateMs), ['cache', 'staleWhileRevalidate']);
   add(at('staleIfError'), formatDuration(freshness.staleIfErrorMs), ['cache', 'staleIfError']);
   add(at('negativeTtl'), formatDuration(freshness.negativeTtlMs), ['cache', 'negativeTtl']);
+  listTagRules(upstream, add);
   add(at('maxConnections'), upstream.maxConnections);
   add(at('connectionsPerBlob'), upstream.connectionsPerBlob);
   add(at('repositories', 'allow'), repositories.allow);
@@ -106,6 +122,18 @@ function listUpstream(upstream: UpstreamConfig, add: Add): void {
   add(at('timeouts', 'headers'), formatDuration(timeouts.headersMs), ['timeouts', 'headers']);
   add(at('timeouts', 'idle'), formatDuration(timeouts.idleMs), ['timeouts', 'idle']);
   add(at('timeouts', 'answer'), formatDuration(timeouts.answerMs), ['timeouts', 'answer']);
+}
+
+function listTagRules({ name, tags }: UpstreamConfig, add: Add): void {
+  for (const [index, rule] of tags.entries()) {
+    const at = (key: string): ConfigPath => ['upstreams', name, 'tags', index, key];
+    add(at('match'), rule.match);
+    if (rule.repositories.length > 0) add(at('repositories'), rule.repositories);
+    const times = { tagTtl: rule.tagTtlMs, staleWhileRevalidate: rule.staleWhileRevalidateMs };
+    for (const [key, timeMs] of Object.entries({ ...times, staleIfError: rule.staleIfErrorMs })) {
+      add(at(key), formatDuration(timeMs), ['upstreams', name, key], ['cache', key]);
+    }
+  }
 }
 
 function listAuth(auth: UpstreamAuth | undefined): readonly (readonly [string, string])[] {

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { UpstreamAuth, UpstreamConfig } from './config.ts';
+import type { FreshnessConfig, UpstreamAuth, UpstreamConfig } from './config.ts';
 import type { ParsedConfig, ParsedUpstream } from './schema.ts';
 import type { ConfigPath, SchemaProblem } from './schema-node.ts';
 import { hostName, ValueError } from './value-kinds.ts';
@@ -56,6 +56,12 @@ function resolveUpstream(
   if ((tls.certFile === undefined) !== (tls.keyFile === undefined)) {
     refuse(context, [...path, 'tls'], 'certFile and keyFile go together');
   }
+  const freshness: FreshnessConfig = {
+    tagTtlMs: upstream.tagTtl ?? parsed.cache.tagTtl,
+    staleWhileRevalidateMs: upstream.staleWhileRevalidate ?? parsed.cache.staleWhileRevalidate,
+    staleIfErrorMs: upstream.staleIfError ?? parsed.cache.staleIfError,
+    negativeTtlMs: upstream.negativeTtl ?? parsed.cache.negativeTtl,
+  };
   return {
     name,
     urls: upstream.urls ?? (isHub ? dockerHub.urls : [`https://${name}`]),
@@ -69,11 +75,14 @@ function resolveUpstream(
       keyFile: absolute(tls.keyFile, folder),
       insecureSkipVerify: tls.insecureSkipVerify,
     },
-    freshness: {
-      tagTtlMs: upstream.tagTtl ?? parsed.cache.tagTtl,
-      staleIfErrorMs: upstream.staleIfError ?? parsed.cache.staleIfError,
-      negativeTtlMs: upstream.negativeTtl ?? parsed.cache.negativeTtl,
-    },
+    freshness,
+    tags: upstream.tags.map(({ match, repositories = [], ...times }) => ({
+      match,
+      repositories,
+      tagTtlMs: times.tagTtl ?? freshness.tagTtlMs,
+      staleWhileRevalidateMs: times.staleWhileRevalidate ?? freshness.staleWhileRevalidateMs,
+      staleIfErrorMs: times.staleIfError ?? freshness.staleIfErrorMs,
+    })),
     maxConnections: upstream.maxConnections,
     connectionsPerBlob: upstream.connectionsPerBlob,
     repositories: upstream.repositories,

@@ -170,6 +170,17 @@ export const repositoryPattern: ValueKind<string> = {
   },
 };
 
+/** A pattern over tags: `*` stands for any characters. */
+export const tagPattern: ValueKind<string> = {
+  jsonSchema: { type: 'string', pattern: '^[A-Za-z0-9_.*-]{1,200}$' },
+  parse(found) {
+    if (typeof found !== 'string' || !/^[A-Za-z0-9_.*-]{1,200}$/.test(found)) {
+      throw refusal(found, 'a pattern of tags, such as v*.*.* or latest (a number needs quotes)');
+    }
+    return found;
+  },
+};
+
 /** `host:port`, `[v6 address]:port`, or `:port` for every address. */
 export const listenAddress: ValueKind<ListenAddress> = {
   jsonSchema: { type: 'string', pattern: ':[0-9]{1,5}$' },

@@ -21,6 +21,7 @@ export interface Conditions {
 const cacheStatus: Record<Outcome, string> = {
   hit: 'millpond; hit',
   revalidated: 'millpond; fwd=stale; detail=revalidated',
+  revalidating: 'millpond; hit; detail=stale-while-revalidate',
   stale: 'millpond; hit; detail=stale',
   miss: 'millpond; fwd=miss; stored',
   collapsed: 'millpond; fwd=miss; collapsed',

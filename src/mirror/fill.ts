@@ -205,8 +205,7 @@ export class Fill {
       partial,
       sources: this.sources,
       expectedSizes: this.expectedSizes,
-      // Once a source has answered, clients may have their headers: patience is then worth more than a quick answer.
-      isAwaited: () => this.#handed || this.#heading !== undefined,
+      isAwaited: () => this.#handed,
       observer: this.observer,
       onAnswer: (source, heading) => {
         this.confirmed.add(source.repository);

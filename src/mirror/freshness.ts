@@ -1,11 +1,13 @@
 import type { TagRecord } from '../store/catalog.ts';
-import type { Freshness } from '../upstream/upstream.ts';
+import type { TagTimes } from '../upstream/upstream.ts';
 
 /** What may be done with a record of a tag. */
 export type FreshnessVerdict =
   /** Served without asking. */
   | { readonly kind: 'fresh' }
-  /** To be confirmed; served as it is where the upstream cannot answer. */
+  /** Served at once; the upstream is asked behind it (RFC 5861, 3). */
+  | { readonly kind: 'revalidating' }
+  /** To be confirmed; served as it is where the upstream cannot answer (RFC 5861, 4). */
   | { readonly kind: 'stale'; readonly ageSeconds: number }
   /** To be confirmed, and too old to stand in for the upstream. */
   | { readonly kind: 'expired' };
@@ -13,13 +15,17 @@ export type FreshnessVerdict =
 /** Judges a record by its age. Offline nothing is too old, since nobody can be asked. */
 export function freshnessOf(
   record: TagRecord,
-  { now, freshness, offline }: { now: number; freshness: Freshness; offline: boolean },
+  { now, times, offline }: { now: number; times: TagTimes; offline: boolean },
 ): FreshnessVerdict {
-  // A clock that went backwards makes a record from the future: it is asked about, not trusted for ever.
+  const { tagTtlMs, staleWhileRevalidateMs = 0, staleIfErrorMs } = times;
   const ageMs = now - record.checkedAtMs;
-  if (offline || (ageMs >= 0 && ageMs < freshness.tagTtlMs)) return { kind: 'fresh' };
-  if (ageMs >= freshness.tagTtlMs + freshness.staleIfErrorMs) return { kind: 'expired' };
-  return { kind: 'stale', ageSeconds: Math.max(0, Math.floor(ageMs / 1000)) };
+  if (offline) return { kind: 'fresh' };
+  // A clock that went backwards makes a record from the future: it is asked about, not trusted for ever.
+  if (ageMs < 0) return { kind: 'stale', ageSeconds: 0 };
+  if (ageMs < tagTtlMs) return { kind: 'fresh' };
+  if (ageMs < tagTtlMs + staleWhileRevalidateMs) return { kind: 'revalidating' };
+  if (ageMs >= tagTtlMs + staleIfErrorMs) return { kind: 'expired' };
+  return { kind: 'stale', ageSeconds: Math.floor(ageMs / 1000) };
 }
 
 /** The text of a `Warning: 299` (distribution-spec, "Warnings"): plain ASCII without quotes or backslashes. */

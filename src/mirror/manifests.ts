@@ -1,23 +1,25 @@
-import { readManifest } from '../oci/descriptor.ts';
-import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
-import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
-import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
-import { type BlobStore, DiskFault } from '../store/blob-store.ts';
-import type { Catalog, TagKey, TagRecord } from '../store/catalog.ts';
-import type { ManifestAnswer } from '../upstream/client.ts';
-import { acceptVariant, isAcceptable } from './accept.ts';
+import type { Digest } from '../oci/digest.ts';
+import { isTransient, RegistryError } from '../oci/error.ts';
+import { manifestAccept } from '../oci/media-types.ts';
+import type { BlobStore, DiskFault } from '../store/blob-store.ts';
+import type { Catalog } from '../store/catalog.ts';
+import { isInTrouble } from './availability.ts';
 import type { Waiting } from './blobs.ts';
+import { Completeness } from './completeness.ts';
 import { withDeadline } from './deadline.ts';
-import { freshnessOf, staleWarning } from './freshness.ts';
+import { type KeptManifest, KeptManifests } from './kept-manifests.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
 import { SingleFlight } from './single-flight.ts';
 import type { Target } from './sources.ts';
+import { type Staleness, stalenessOf, Tags } from './tags.ts';
 
 /** Told of what is worth a number or a log line. */
 export interface ManifestObserver {
   manifestReceived(upstream: string, bytes: number): void;
   staleServed(upstream: string): void;
+  /** A tag that was served at once could not be confirmed behind that answer. @param repository as the cache names it */
+  revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;
   diskFault(error: DiskFault): void;
 }
 
@@ -39,31 +41,32 @@ export interface ManifestHead {
   readonly contentType: string;
   readonly outcome: Outcome;
   /** Of a stale tag: when the upstream last confirmed it, and what the client is warned of. */
-  readonly stale?: { readonly ageSeconds: number; readonly warning: string } | undefined;
+  readonly stale?: Staleness | undefined;
 }
 
 export interface ManifestReply extends ManifestHead {
   readonly bytes: Buffer;
 }
 
-/** What a tag stands for now, as far as it can be known. */
-interface Resolved {
-  readonly record: TagRecord;
-  readonly outcome: Outcome;
-  readonly stale?: ManifestHead['stale'] | undefined;
-  /** What it stood for before the upstream was asked, where that may still stand in for it. */
-  readonly previous?: { readonly record: TagRecord; readonly ageSeconds: number };
-}
-
 /** Manifests through one repository, by digest and by tag. */
-export class Manifests {
+export class Manifests implements AsyncDisposable {
   readonly #options: ManifestsOptions;
+  readonly #kept: KeptManifests;
+  readonly #completeness: Completeness;
+  readonly #tags: Tags;
   readonly #fetches = new SingleFlight<ManifestReply>();
-  readonly #resolutions = new SingleFlight<Resolved>();
   readonly #confirmations = new SingleFlight<void>();
 
   constructor(options: ManifestsOptions) {
     this.#options = options;
+    this.#kept = new KeptManifests(options);
+    this.#completeness = new Completeness({ ...options, kept: this.#kept });
+    this.#tags = new Tags({
+      ...options,
+      kept: this.#kept,
+      completeness: this.#completeness,
+      fetch: (target, record, waiting) => this.byDigest(target, record.digest, waiting),
+    });
   }
 
   /**
@@ -72,10 +75,11 @@ export class Manifests {
    */
   async byDigest(target: Target, digest: Digest, waiting: Waiting): Promise<ManifestReply> {
     const { catalog, negative } = this.#options;
-    const stored = await this.#stored(digest);
-    if (stored) {
+    const kept = await this.#kept.get(digest);
+    if (kept) {
       if (!catalog.mayRead(target.key, digest)) await this.#confirm(target, digest, waiting);
-      return stored;
+      await this.#requireCompletable(target, digest, { kept, waiting });
+      return { ...kept, outcome: 'hit' };
     }
     this.#refuseOffline(target, digest);
     const known = negative.get(target, digest);
@@ -84,7 +88,7 @@ export class Manifests {
       `${target.key} ${digest}`,
       async () => {
         try {
-          return await this.#fetch(target, digest, digest);
+          return await this.#fetch(target, digest);
         } catch (error) {
           negative.note(target, digest, error);
           throw error;
@@ -95,156 +99,76 @@ export class Manifests {
   }
 
   /**
-   * A manifest by tag, at most `tagTtl` behind the upstream, or older where the upstream cannot answer.
-   * @param accept the client's `Accept` headers; empty where it sent none
+   * A manifest by tag, as old as the times of its tag allow, or older where the upstream cannot answer.
+   * @param options `accept`: the client's `Accept` headers; empty where it sent none
    * @throws RegistryError as {@link byDigest}
    */
   async byTag(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ManifestReply> {
-    const { record, outcome, stale, previous } = await this.#resolve(target, tag, options);
+    const resolved = await this.#tags.resolve(target, tag, options);
+    const { record, outcome, stale, previous } = resolved;
     try {
       const manifest = await this.byDigest(target, record.digest, options);
+      this.#tags.adopt(resolved);
       return { ...manifest, outcome: manifest.outcome === 'hit' ? outcome : manifest.outcome, stale };
     } catch (error) {
       // The upstream said what the tag is and then could not give it: what it was before is better than nothing.
-      const stored = isTransient(error) && previous ? await this.#stored(previous.record.digest) : undefined;
-      if (!stored || !previous) throw error;
+      if (!isTransient(error) || !previous) throw error;
+      if (!(await this.#completeness.isWhole(target.key, previous.record))) throw error;
+      const kept = await this.#kept.get(previous.record.digest);
+      if (!kept) throw error;
       this.#options.observer.staleServed(target.upstream.name);
-      return { ...stored, outcome: 'stale', stale: staleness(target, previous.ageSeconds, error) };
+      return { ...kept, outcome: 'stale', stale: stalenessOf(target, previous.ageSeconds, error) };
     }
   }
 
   /** What {@link byTag} would answer, without fetching a manifest that is not here. @throws RegistryError */
   async headByTag(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ManifestHead> {
-    const { record, outcome, stale } = await this.#resolve(target, tag, options);
-    if (this.#options.offline && !(await this.#stored(record.digest))) this.#refuseOffline(target, record.digest);
+    const { record, outcome, stale } = await this.#tags.resolve(target, tag, options);
+    await this.#requireCompletable(target, record.digest, { waiting: options });
     return { digest: record.digest, size: record.size, contentType: record.contentType, outcome, stale };
   }
 
-  async #resolve(target: Target, tag: string, options: Waiting & { accept: string }): Promise<Resolved> {
-    const { catalog } = this.#options;
-    const standard: TagKey = { repository: target.key, tag, variant: '' };
-    const record = catalog.tag(standard);
-    const variant = acceptVariant(options.accept);
-    if (record === undefined || variant.length === 0 || isAcceptable(record.contentType, options.accept)) {
-      const resolved = await this.#resolveVariant(target, standard, manifestAccept, options);
-      if (variant.length === 0 || isAcceptable(resolved.record.contentType, options.accept)) return resolved;
-    }
-    // This client cannot take what the tag is for everybody else: the upstream may have something else for it.
-    return await this.#resolveVariant(target, { ...standard, variant: variant.join(',') }, variant, options);
+  /** Ends what is asked behind answers that have gone out. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#tags[Symbol.asyncDispose]();
   }
 
-  async #resolveVariant(target: Target, key: TagKey, accept: readonly string[], waiting: Waiting): Promise<Resolved> {
-    const { catalog, negative, offline, now } = this.#options;
-    const record = catalog.tag(key);
-    const freshness = record && freshnessOf(record, { now: now(), freshness: target.upstream.freshness, offline });
-    if (record && freshness?.kind === 'fresh') return { record, outcome: 'hit' };
-    if (offline) {
-      throw new RegistryError('MANIFEST_UNKNOWN', `this mirror is offline and has not stored ${target.key}:${key.tag}`);
-    }
-    const what = `${key.tag} ${key.variant}`;
-    const known = negative.get(target, what);
-    if (known) throw known;
-    try {
-      const resolved = await this.#resolutions.run(
-        `${target.key} ${what}`,
-        () => withDeadline((signal) => this.#revalidate(target, key, { accept, record, signal }), target.upstream),
-        waiting,
-      );
-      return record && freshness?.kind === 'stale'
-        ? { ...resolved, previous: { record, ageSeconds: freshness.ageSeconds } }
-        : resolved;
-    } catch (error) {
-      negative.note(target, what, error);
-      if (isNotFound(error) && record) catalog.forgetTag(key);
-      if (!isTransient(error) || !record || freshness?.kind !== 'stale') throw error;
-      // Only what can be given whole may stand in for the upstream.
-      if (!(await this.#stored(record.digest))) throw error;
-      this.#options.observer.staleServed(target.upstream.name);
-      return {
-        record,
-        outcome: 'stale',
-        stale: staleness(target, freshness.ageSeconds, error),
-      };
-    }
-  }
-
-  /** Asks the upstream what a tag is now: by HEAD, which costs no pull, and by GET where that says nothing. */
-  async #revalidate(
+  /**
+   * Refuses to begin an image that cannot be ended: some clients choose between this mirror and another place when they
+   * ask for the manifest, and never again. Costs nothing as long as the upstream is not known to be in trouble.
+   * @throws RegistryError what the upstream says, or MANIFEST_UNKNOWN where nobody may be asked
+   */
+  async #requireCompletable(
     target: Target,
-    key: TagKey,
-    { accept, record, signal }: { accept: readonly string[]; record: TagRecord | undefined; signal: AbortSignal },
-  ): Promise<Resolved> {
-    const { catalog, now } = this.#options;
-    const { client } = target.upstream;
-    const head = await client.headManifest(target.repository, key.tag, { accept, signal });
-    // A HEAD without the manifest's own type is worth nothing: clients fail on it (some registries say application/json).
-    const isTyped = manifestMediaTypes.includes(bareMediaType(head.contentType));
-    if (head.digest !== undefined && head.size !== undefined && isTyped) {
-      const checked: TagRecord = {
-        digest: head.digest,
-        contentType: head.contentType,
-        size: head.size,
-        checkedAtMs: now(),
-      };
-      catalog.recordTag(key, checked);
-      return { record: checked, outcome: record?.digest === head.digest ? 'revalidated' : 'miss' };
+    digest: Digest,
+    { kept, waiting }: { kept?: KeptManifest; waiting: Waiting },
+  ): Promise<void> {
+    const { offline } = this.#options;
+    if (!offline && !isInTrouble(target.upstream)) return;
+    const manifest = kept ?? (await this.#kept.get(digest));
+    if (manifest) {
+      const { value: missing } = await this.#completeness.missing(target.key, manifest).next();
+      if (missing === undefined) return;
+      if (offline) {
+        throw new RegistryError(
+          'MANIFEST_UNKNOWN',
+          `this mirror is offline and lacks a part of ${target.key}@${digest}: ${missing.digest}`,
+          { detail: { missing: missing.digest, size: missing.size } },
+        );
+      }
     }
-    const answer = await client.getManifest(target.repository, key.tag, { accept, signal });
-    const manifest = await this.#keep(target, answer, answer.digest ?? digestOf(answer.bytes));
-    const { digest, contentType, size } = manifest;
-    const checked: TagRecord = { digest, contentType, size, checkedAtMs: now() };
-    catalog.recordTag(key, checked);
-    return { record: checked, outcome: record?.digest === digest ? 'revalidated' : 'miss' };
+    this.#refuseOffline(target, digest);
+    // Refused at once while nobody is sent to this upstream; otherwise the one request that finds out whether it is back.
+    await this.#askFor(target, digest, waiting);
   }
 
-  async #fetch(target: Target, reference: string, digest: Digest): Promise<ManifestReply> {
+  async #fetch(target: Target, digest: Digest): Promise<ManifestReply> {
     const { client } = target.upstream;
     const answer = await withDeadline(
-      (signal) => client.getManifest(target.repository, reference, { accept: manifestAccept, signal }),
-      target.upstream,
+      (signal) => client.getManifest(target.repository, digest, { accept: manifestAccept, signal }),
+      { answerMs: target.upstream.answerMs },
     );
-    return await this.#keep(target, answer, digest);
-  }
-
-  /** Verifies what the upstream gave and stores it. @throws RegistryError UNAVAILABLE for anything that is not the manifest */
-  async #keep(target: Target, answer: ManifestAnswer, digest: Digest): Promise<ManifestReply> {
-    const { catalog, store } = this.#options;
-    const { bytes, contentType } = answer;
-    const size = bytes.length;
-    this.#options.observer.manifestReceived(target.upstream.name, size);
-    const actual = digestOf(bytes, digestAlgorithm(digest));
-    if (actual !== digest) {
-      throw new RegistryError('UNAVAILABLE', `${target.upstream.name} sent bytes that are not this manifest`, {
-        detail: { expected: digest, actual },
-      });
-    }
-    const links = readManifestOf(target, bytes, contentType);
-    try {
-      await store.put(digest, bytes);
-    } catch (error) {
-      // A full disk is no reason to keep a manifest from a client: it stays in memory for a while.
-      if (!(error instanceof DiskFault)) throw error;
-      this.#options.observer.diskFault(error);
-    }
-    catalog.recordManifest(digest, { repository: target.key, size, contentType, links });
-    return { digest, size, contentType, bytes, outcome: 'miss' };
-  }
-
-  async #stored(digest: Digest): Promise<ManifestReply | undefined> {
-    const { store, catalog, observer } = this.#options;
-    if (!catalog.isManifest(digest)) return undefined;
-    const contentType = catalog.blob(digest)?.contentType;
-    if (contentType === undefined) return undefined;
-    try {
-      const bytes = await store.read(digest);
-      if (bytes === undefined) return undefined;
-      catalog.touch(digest);
-      return { digest, size: bytes.length, contentType, bytes, outcome: 'hit' };
-    } catch (error) {
-      if (!(error instanceof DiskFault)) throw error;
-      observer.diskFault(error);
-      return undefined;
-    }
+    return { ...(await this.#kept.keep(target, answer, digest)), outcome: 'miss' };
   }
 
   /** Asks the upstream whether a manifest that is here is also in this repository. */
@@ -253,15 +177,8 @@ export class Manifests {
     this.#refuseOffline(target, digest);
     const known = negative.get(target, digest);
     if (known) throw known;
-    const { client } = target.upstream;
-    const ask = (signal: AbortSignal) =>
-      client.headManifest(target.repository, digest, { accept: manifestAccept, signal });
     try {
-      await this.#confirmations.run(
-        `${target.key} ${digest}`,
-        async () => void (await withDeadline(ask, target.upstream)),
-        waiting,
-      );
+      await this.#askFor(target, digest, waiting);
     } catch (error) {
       negative.note(target, digest, error);
       throw error;
@@ -269,22 +186,19 @@ export class Manifests {
     catalog.grant(target.key, digest);
   }
 
+  async #askFor(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
+    const { client, answerMs } = target.upstream;
+    const ask = (signal: AbortSignal) =>
+      client.headManifest(target.repository, digest, { accept: manifestAccept, signal });
+    await this.#confirmations.run(
+      `${target.key} ${digest}`,
+      async () => void (await withDeadline(ask, { answerMs })),
+      waiting,
+    );
+  }
+
   #refuseOffline(target: Target, digest: Digest): void {
     if (!this.#options.offline) return;
     throw new RegistryError('MANIFEST_UNKNOWN', `this mirror is offline and has not stored ${target.key}@${digest}`);
   }
-}
-
-function readManifestOf(target: Target, bytes: Buffer, contentType: string) {
-  try {
-    return readManifest(bytes, contentType);
-  } catch (error) {
-    throw new RegistryError('UNAVAILABLE', `${target.upstream.name} sent something that is not a manifest`, {
-      cause: error,
-    });
-  }
-}
-
-function staleness(target: Target, ageSeconds: number, error: unknown): NonNullable<ManifestHead['stale']> {
-  return { ageSeconds, warning: staleWarning(target.upstream.name, error) };
 }

@@ -13,6 +13,8 @@ export interface MirrorObserver extends FillObserver {
   manifestReceived(upstream: string, bytes: number): void;
   /** A tag was served past its time. */
   staleServed(upstream: string): void;
+  /** A tag that was served at once could not be confirmed behind that answer. @param repository as the cache names it */
+  revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;
 }
 
 export interface MirrorOptions {
@@ -50,6 +52,7 @@ export class Mirror implements AsyncDisposable {
 
   /** Stops what is being fetched; partial files stay to be continued. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.manifests[Symbol.asyncDispose]();
     await this.downloads[Symbol.asyncDispose]();
   }
 }

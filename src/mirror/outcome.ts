@@ -4,6 +4,8 @@ export type Outcome =
   | 'hit'
   /** A tag past its time that the upstream has just confirmed. */
   | 'revalidated'
+  /** A tag past its time, served at once while the upstream is asked behind it. */
+  | 'revalidating'
   /** A tag past its time, served because the upstream cannot answer. */
   | 'stale'
   /** Not here: fetched from the upstream, and kept. */

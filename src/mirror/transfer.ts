@@ -6,6 +6,8 @@ import type { Source, SourceList } from './sources.ts';
 
 /** Failures in a row, without a byte in between, that one source is allowed once bytes have flowed. */
 const patienceOnceFlowing = 8;
+/** The same where a source has answered, so that clients may have headers, and has given no byte yet. */
+const patienceOnceAnswered = 3;
 /** How long all sources together may give nothing before a transfer that had begun is given up. */
 const maxDroughtMs = 60_000;
 /** How often one transfer may fail and go on, however little each attempt brings. */
@@ -60,6 +62,7 @@ export class Transfer {
   #position: number;
   #size: number | undefined;
   #isWanted = true;
+  #hasAnswer = false;
 
   constructor(options: TransferOptions) {
     this.#options = options;
@@ -83,7 +86,8 @@ export class Transfer {
     let isBegun = false;
     while (!isBegun || (this.#isWanted && this.#position < this.#end)) {
       isBegun = true;
-      const patience = this.contributors.size > 0 || isAwaited() ? patienceOnceFlowing : 1;
+      const isFlowing = this.contributors.size > 0 || isAwaited();
+      const patience = isFlowing ? patienceOnceFlowing : this.#hasAnswer ? patienceOnceAnswered : 1;
       const source = sources.next({ patience, ranged: !mayStartOver });
       if (!source || failures > maxFailures || performance.now() - droughtSinceMs > maxDroughtMs) {
         throw new RegistryError('UNAVAILABLE', 'no source is left that could give this blob');
@@ -127,6 +131,7 @@ export class Transfer {
         if (!mayStartOver) throw new RegistryError('UNAVAILABLE', 'the upstream gives no parts of this blob');
       }
       this.#isWanted = onAnswer(source, this.#accept(answer));
+      this.#hasAnswer = true;
       if (!this.#isWanted) return;
       let place = answer.start;
       for await (const chunk of answer.body) {

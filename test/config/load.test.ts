@@ -30,6 +30,7 @@ describe('with no file', () => {
       maxManifestSizeBytes: 4 * 2 ** 20,
       memoryBytes: 64 * 2 ** 20,
       tagTtlMs: 60_000,
+      staleWhileRevalidateMs: 0,
       staleIfErrorMs: 30 * 86_400_000,
       negativeTtlMs: 10_000,
     });
@@ -161,6 +162,7 @@ describe('the table of upstreams', () => {
     );
     expect(config.upstreams[0]?.freshness).toEqual({
       tagTtlMs: 7_000,
+      staleWhileRevalidateMs: 0,
       staleIfErrorMs: 30 * 86_400_000,
       negativeTtlMs: 0,
     });
@@ -170,6 +172,33 @@ describe('the table of upstreams', () => {
       idleMs: 9_000,
       answerMs: 10_000,
     });
+  });
+
+  test('a rule for tags takes what it does not say from its upstream, and that from the cache', async () => {
+    const { config } = await loadText(
+      `cache: { tagTtl: 7s, staleIfError: 1d, staleWhileRevalidate: 2s }
+upstreams:
+  a.example:
+    staleIfError: 2d
+    tags: [{ match: "v*.*.*", tagTtl: 365d }, { match: "*", repositories: [team/**], staleWhileRevalidate: 1h }]
+`,
+    );
+    expect(config.upstreams[0]?.tags).toEqual([
+      {
+        match: 'v*.*.*',
+        repositories: [],
+        tagTtlMs: 365 * 86_400_000,
+        staleWhileRevalidateMs: 2_000,
+        staleIfErrorMs: 2 * 86_400_000,
+      },
+      {
+        match: '*',
+        repositories: ['team/**'],
+        tagTtlMs: 7_000,
+        staleWhileRevalidateMs: 3_600_000,
+        staleIfErrorMs: 2 * 86_400_000,
+      },
+    ]);
   });
 
   test.each([

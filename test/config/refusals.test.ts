@@ -20,7 +20,6 @@ test.each([
   ['redis: { url: "redis://127.0.0.1" }', 'redis'],
   ['cluster: {}', 'cluster'],
   ['serve: { sendfile: off }', 'serve'],
-  ['upstreams: { a.example: { tags: [] } }', 'upstreams."a.example".tags'],
   ['upstreams: { a.example: { auth: { helper: ecr-login } } }', 'upstreams."a.example".auth.helper'],
 ])('a key of a later version is refused, not ignored: %s', async (text, path) => {
   expect(await problemsOf(text)).toContain(
@@ -79,6 +78,24 @@ test.each([
   [
     'upstreams: { a.example: { repositories: { deny: [Team/*] } } }',
     'upstreams."a.example".repositories.deny[0]: found "Team/*"; accepted: a pattern',
+  ],
+  ['upstreams: { a.example: { tags: { match: x } } }', 'upstreams."a.example".tags: accepted: a list'],
+  ['upstreams: { a.example: { tags: [{ tagTtl: 1d }] } }', 'upstreams."a.example".tags[0].match is missing'],
+  [
+    'upstreams: { a.example: { tags: [{ match: "v*", tagTTl: 1d }] } }',
+    'unknown key "tagTTl" in upstreams."a.example".tags[0]; did you mean "tagTtl"?',
+  ],
+  [
+    'upstreams: { a.example: { tags: [{ match: 22.04 }] } }',
+    'upstreams."a.example".tags[0].match: found 22.04; accepted: a pattern of tags, such as v*.*.* or latest (a number needs quotes)',
+  ],
+  [
+    'upstreams: { a.example: { tags: [{ match: "v*", repositories: [] }] } }',
+    'upstreams."a.example".tags[0].repositories: found an empty list',
+  ],
+  [
+    'upstreams: { a.example: { tags: [{ match: "v*", staleWhileRevalidate: soon }] } }',
+    'upstreams."a.example".tags[0].staleWhileRevalidate: found "soon"; accepted: a duration',
   ],
   [
     'upstreams: { a.example: { tls: { certFile: a.pem } } }',

@@ -8,6 +8,7 @@ function* everyKey(node: SchemaNode, path = ''): Generator<readonly [string, Sch
   for (const [key, child] of Object.entries(node.properties ?? {})) {
     yield [`${path}${key}`, child];
     yield* everyKey(child, `${path}${key}.`);
+    if (child.items !== undefined) yield* everyKey(child.items, `${path}${key}[].`);
   }
   if (typeof node.additionalProperties === 'object') yield* everyKey(node.additionalProperties, `${path}NAME.`);
 }

@@ -13,6 +13,10 @@ upstreams:
   docker.io:
     auth: { username: "on", passwordEnv: HUB }
     tagTtl: 1h
+    tags:
+      - match: "v*.*.*"
+        tagTtl: 365d
+      - { match: edge, repositories: ["library/**", x], staleIfError: 0 }
   reg.example:5443:
     urls: ["http://10.0.0.5:5000", "https://reg.example/a%20b"]
     hosts: ["[::1]:5000"]
@@ -35,9 +39,20 @@ test('each value says where it came from, an inherited one where that was writte
   expect(origins.get('listen')).toBe('millpond.yaml:1');
   expect(origins.get('cache negativeTtl')).toBe('default');
   expect(origins.get('upstreams docker.io tagTtl')).toBe('millpond.yaml:11');
+  expect(origins.get('upstreams docker.io tags 0 match')).toBe('millpond.yaml:13');
+  expect(origins.get('upstreams docker.io tags 0 tagTtl')).toBe('millpond.yaml:14');
+  expect(origins.get('upstreams docker.io tags 1 tagTtl')).toBe('millpond.yaml:11');
+  expect(origins.get('upstreams docker.io tags 1 staleWhileRevalidate')).toBe('default');
   expect(origins.get('upstreams reg.example:5443 tagTtl')).toBe('millpond.yaml:6');
   expect(origins.get('upstreams docker.io auth username')).toBe('millpond.yaml:10');
   expect(origins.get('upstreams reg.example:5443 repositories deny')).toBe('default');
+});
+
+test('a list of rules is written as a list', async () => {
+  const yaml = showYaml(listSettings(await loadText(text)));
+  expect(yaml).toContain(
+    '    tags:\n      - match: "v*.*.*" # millpond.yaml:13\n        tagTtl: 365d # millpond.yaml:14\n',
+  );
 });
 
 test('a password is shown as hidden', async () => {
@@ -52,5 +67,9 @@ test('the JSON form is nested as a file is and lists the origins', async () => {
   const json = JSON.parse(showJson(listSettings(await loadText(text)), 'millpond.yaml'));
   expect(json.file).toBe('millpond.yaml');
   expect(json.config.upstreams['docker.io'].tagTtl).toBe('1h');
+  expect(json.config.upstreams['docker.io'].tags[1]).toMatchObject({
+    match: 'edge',
+    repositories: ['library/**', 'x'],
+  });
   expect(json.origins).toContainEqual({ path: ['cache', 'tagTtl'], origin: 'millpond.yaml:6' });
 });

@@ -20,24 +20,23 @@ describe.each([
   { kind: 'content-length', difference: -7 },
   { kind: 'gzip' },
 ] satisfies Fault[])('an upstream that lies ($kind $declared$difference$position)', (fault) => {
-  test.each([
-    10 * KiB,
-    200 * KiB,
-    2 * MiB,
-  ])('a blob of %i bytes completes for nobody, leaves nothing, and comes once the upstream is right', async (size) => {
-    await using upstream = await startRegistry();
-    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
-    const blob = upstream.addBlob({ size, seed: `${fault.kind} ${size}` });
-    lies(upstream, fault);
-    const path = `/v2/library/app/blobs/${blob.digest}`;
-    const replies = await Promise.all(Array.from({ length: 4 }, () => site.get(path)));
-    for (const reply of replies) expect(reply.status === 502 || !reply.complete).toBe(true);
-    for (const reply of replies) expect(reply.headers['content-encoding']).toBeUndefined();
-    await expectOnlyPrefixes(site, Buffer.concat([...blob.source.read(0, size)]));
-    upstream.clearFaults();
-    expect(await site.get(path)).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
-    expect(await filesOf(site)).toEqual([blobFile(blob.digest)]);
-  });
+  test.each([10 * KiB, 200 * KiB, 2 * MiB])(
+    'a blob of %i bytes completes for nobody, leaves nothing, and comes once the upstream is right',
+    async (size) => {
+      await using upstream = await startRegistry();
+      await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+      const blob = upstream.addBlob({ size, seed: `${fault.kind} ${size}` });
+      lies(upstream, fault);
+      const path = `/v2/library/app/blobs/${blob.digest}`;
+      const replies = await Promise.all(Array.from({ length: 4 }, () => site.get(path)));
+      for (const reply of replies) expect(reply.status === 502 || !reply.complete).toBe(true);
+      for (const reply of replies) expect(reply.headers['content-encoding']).toBeUndefined();
+      await expectOnlyPrefixes(site, Buffer.concat([...blob.source.read(0, size)]));
+      upstream.clearFaults();
+      expect(await site.get(path)).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+      expect(await filesOf(site)).toEqual([blobFile(blob.digest)]);
+    },
+  );
 });
 
 test('a body without length that is wrong is never ended, one that is right is', async () => {
@@ -79,20 +78,20 @@ describe('a second URL that is right', () => {
     { size: 3 * MiB, fault: { kind: 'status', status: 404 } },
     { size: 3 * MiB, fault: { kind: 'cut', afterBytes: 0 } },
     { size: 3 * MiB, fault: { kind: 'cut', afterBytes: MiB } },
-  ] satisfies { size: number; fault: Fault }[])('gives the whole blob of $size bytes after $fault.kind', async ({
-    size,
-    fault,
-  }) => {
-    await using wrong = await startRegistry();
-    await using right = await startRegistry();
-    await using site = await startTestSite({ upstreams: { 'docker.io': { urls: [wrong.origin, right.origin] } } });
-    const blob = wrong.addBlob({ size, seed: `second ${fault.kind}` });
-    right.addBlob({ size, seed: `second ${fault.kind}` });
-    wrong.fault(blob.digest, fault);
-    const reply = await site.get(`/v2/library/app/blobs/${blob.digest}`);
-    expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
-    expect(await filesOf(site)).toEqual([blobFile(blob.digest)]);
-  });
+  ] satisfies { size: number; fault: Fault }[])(
+    'gives the whole blob of $size bytes after $fault.kind',
+    async ({ size, fault }) => {
+      await using wrong = await startRegistry();
+      await using right = await startRegistry();
+      await using site = await startTestSite({ upstreams: { 'docker.io': { urls: [wrong.origin, right.origin] } } });
+      const blob = wrong.addBlob({ size, seed: `second ${fault.kind}` });
+      right.addBlob({ size, seed: `second ${fault.kind}` });
+      wrong.fault(blob.digest, fault);
+      const reply = await site.get(`/v2/library/app/blobs/${blob.digest}`);
+      expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+      expect(await filesOf(site)).toEqual([blobFile(blob.digest)]);
+    },
+  );
 
   test('cannot mend headers that gave the size of a page of HTML; the next client gets all of the blob', async () => {
     await using wrong = await startRegistry();

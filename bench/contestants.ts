@@ -1,0 +1,141 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePort, type Program, serverCore, startServer } from './program.ts';
+import type { ContestantName } from './row.ts';
+
+/** Something that is measured. */
+export interface Contestant {
+  readonly name: ContestantName;
+  readonly origin: string;
+  /** Absent where it is not a server under test. */
+  readonly program?: Program;
+}
+
+export interface ContestantOptions {
+  /** Folder of this contestant alone: configuration, cache, log. */
+  readonly directory: string;
+  readonly upstreamOrigin: string;
+}
+
+export interface MillpondOptions extends ContestantOptions {
+  readonly profileDirectory: string | undefined;
+}
+
+/** Files that nginx serves lie here, under the same path as at a registry. */
+export function documentRoot(directory: string): string {
+  return join(directory, 'files');
+}
+
+/** Millpond as its users run it, all settings as by default, its log of every request in a file. */
+export async function startMillpond(options: MillpondOptions): Promise<Contestant> {
+  const { directory, upstreamOrigin, profileDirectory } = options;
+  const listen = `127.0.0.1:${await freePort()}`;
+  const config = {
+    listen,
+    cache: { dir: join(directory, 'data') },
+    upstreams: { 'docker.io': { urls: [upstreamOrigin] } },
+  };
+  const configFile = join(directory, 'millpond.yaml');
+  // JSON is YAML.
+  await writeFile(configFile, JSON.stringify(config));
+  const profiling = profileDirectory && { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profileDirectory}` };
+  return await start('millpond', {
+    command: fileURLToPath(new URL('../bin/millpond', import.meta.url)),
+    args: ['serve', '--config', configFile],
+    directory,
+    listen,
+    env: profiling || {},
+  });
+}
+
+/** nginx with one worker and sendfile, its log of every request in a file. */
+export async function startNginx({ directory }: ContestantOptions): Promise<Contestant> {
+  const listen = `127.0.0.1:${await freePort()}`;
+  await mkdir(documentRoot(directory), { recursive: true });
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+    .map((name) => `${name}_temp_path ${directory}/${name};`)
+    .join(' ');
+  const configFile = join(directory, 'nginx.conf');
+  await writeFile(
+    configFile,
+    `user root;
+daemon off;
+worker_processes 1;
+pid ${directory}/nginx.pid;
+error_log ${directory}/error.log;
+events { worker_connections 1024; }
+http {
+  ${temporary}
+  default_type application/octet-stream;
+  sendfile on;
+  access_log ${directory}/access.log;
+  keepalive_timeout 75s;
+  keepalive_requests 1000000000;
+  server {
+    listen ${listen};
+    root ${documentRoot(directory)};
+    location = /v2/ { return 200 "{}"; }
+  }
+}
+`,
+  );
+  return await start('nginx', {
+    command: 'nginx',
+    args: ['-p', directory, '-e', join(directory, 'error.log'), '-c', configFile],
+    directory,
+    listen,
+    env: {},
+  });
+}
+
+/** Debian's docker-registry as a pull-through cache, otherwise as in Debian's own configuration, logging errors only. */
+export async function startDockerRegistry({ directory, upstreamOrigin }: ContestantOptions): Promise<Contestant> {
+  const listen = `127.0.0.1:${await freePort()}`;
+  const configFile = join(directory, 'config.json');
+  const config = {
+    version: 0.1,
+    log: { level: 'error', accesslog: { disabled: true } },
+    storage: {
+      cache: { blobdescriptor: 'inmemory' },
+      filesystem: { rootdirectory: join(directory, 'storage') },
+      delete: { enabled: true },
+    },
+    http: { addr: listen },
+    proxy: { remoteurl: upstreamOrigin },
+  };
+  await writeFile(configFile, JSON.stringify(config));
+  const env = { OTEL_TRACES_EXPORTER: 'none' };
+  return await start('docker-registry', {
+    command: 'docker-registry',
+    args: ['serve', configFile],
+    directory,
+    listen,
+    env,
+  });
+}
+
+async function start(
+  name: ContestantName,
+  options: {
+    readonly command: string;
+    readonly args: readonly string[];
+    readonly directory: string;
+    readonly listen: string;
+    readonly env: Readonly<Record<string, string>>;
+  },
+): Promise<Contestant & { readonly program: Program }> {
+  const { command, args, directory, env } = options;
+  const origin = `http://${options.listen}`;
+  const logFile = join(directory, 'output.log');
+  const readyUrl = `${origin}/v2/`;
+  const program = await startServer(command, {
+    args,
+    core: serverCore,
+    logFile,
+    env,
+    cwd: directory,
+    readyUrl,
+  });
+  return { name, origin, program };
+}

@@ -1,0 +1,57 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { acceptManifests } from './image.ts';
+import { clientCore } from './program.ts';
+
+const execute = promisify(execFile);
+
+/** What to ask for. */
+export interface Work {
+  readonly origin: string;
+  readonly path: string;
+  readonly connections: number;
+}
+
+/** What a client has seen. */
+export interface Load {
+  readonly bytes: number;
+  /** Answers that came whole. */
+  readonly requests: number;
+  readonly seconds: number;
+  readonly clientCpuSeconds: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
+
+/** What clients have seen that each pulled once. */
+export interface Pull extends Load {
+  /** Of each connection, from the moment when all of them asked. */
+  readonly firstByteMs: readonly number[];
+}
+
+/** Asks again and again with wrk, the client for small answers: it copies every byte in pieces of 8 KiB. */
+export async function loadWithWrk(work: Work, { seconds }: { readonly seconds: number }): Promise<Load> {
+  const script = fileURLToPath(new URL('wrk.lua', import.meta.url));
+  const { connections, origin, path } = work;
+  const args = `-t 1 -c ${connections} -d ${seconds}s --timeout 20s -s`.split(' ');
+  const accept = `Accept: ${acceptManifests}`;
+  const { stdout } = await onClientCore('wrk', [...args, script, '-H', accept, `${origin}${path}`]);
+  const load = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Load & { readonly errors: number };
+  if (load.errors > 0) throw new Error(`${origin}${path}: ${load.errors} answers were no success`);
+  return load;
+}
+
+/** Asks with a client that throws the bytes away in the kernel: `seconds` long, or without them once. */
+export async function pull(work: Work, { seconds }: { readonly seconds?: number }): Promise<Pull> {
+  const program = fileURLToPath(new URL('pull.py', import.meta.url));
+  const { path, connections } = work;
+  const port = Number(new URL(work.origin).port);
+  const options = { port, path, connections, seconds, headers: { Accept: acceptManifests } };
+  const { stdout } = await onClientCore('python3', [program, JSON.stringify(options)]);
+  return JSON.parse(stdout) as Pull;
+}
+
+async function onClientCore(command: string, args: readonly string[]): Promise<{ stdout: string }> {
+  return await execute('taskset', ['-c', String(clientCore), command, ...args], { timeout: 120_000 });
+}

@@ -1,0 +1,64 @@
+import { type Descriptor, readManifest } from '../oci/descriptor.ts';
+import { type BlobStore, DiskFault } from '../store/blob-store.ts';
+import type { Catalog } from '../store/catalog.ts';
+import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
+
+/** Deepest nesting of indexes that is followed. */
+const maxDepth = 4;
+
+export interface CompletenessOptions {
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+  readonly kept: KeptManifests;
+}
+
+/** Whether what a manifest names is here, so that a client that begins with it can end without any upstream. */
+export class Completeness {
+  readonly #options: CompletenessOptions;
+
+  constructor(options: CompletenessOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * What a client would lack that pulls a manifest through a repository with no upstream to help, found one by one.
+   * An index lacks nothing as long as one of the images it names is whole: which one a client will take is not known.
+   * @param repository the cache's name of it
+   */
+  async *missing(repository: string, manifest: KeptManifest, depth = 0): AsyncGenerator<Descriptor> {
+    const links = readManifest(manifest.bytes, manifest.contentType);
+    for (const blob of links.blobs) {
+      if (!isElsewhere(blob) && !(await this.hasBlob(repository, blob))) yield blob;
+    }
+    for (const child of links.manifests) if (await this.isWhole(repository, child, depth + 1)) return;
+    yield* links.manifests;
+  }
+
+  /** Whether a manifest and all that it needs is here, and may be read through a repository. */
+  async isWhole(repository: string, { digest }: Pick<Descriptor, 'digest'>, depth = 0): Promise<boolean> {
+    const { catalog, kept } = this.#options;
+    if (depth > maxDepth || !catalog.mayRead(repository, digest)) return false;
+    const manifest = await kept.get(digest);
+    if (manifest === undefined) return false;
+    for await (const _ of this.missing(repository, manifest, depth)) return false;
+    return true;
+  }
+
+  /** Whether a blob is on disk in its right size, and may be read through a repository without asking anybody. */
+  async hasBlob(repository: string, { digest, size }: Descriptor): Promise<boolean> {
+    const { catalog, store } = this.#options;
+    if (!catalog.mayRead(repository, digest)) return false;
+    try {
+      await using blob = await store.open(digest);
+      return blob !== undefined && (size < 0 || blob.size === size);
+    } catch (error) {
+      if (!(error instanceof DiskFault)) throw error;
+      return false;
+    }
+  }
+}
+
+/** Layers that registries need not hold: clients fetch them from the addresses that the manifest gives. */
+export function isElsewhere({ mediaType }: Descriptor): boolean {
+  return mediaType.includes('.foreign.') || mediaType.includes('.nondistributable.');
+}

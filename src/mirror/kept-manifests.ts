@@ -1,0 +1,83 @@
+import { readManifest } from '../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import { type BlobStore, DiskFault } from '../store/blob-store.ts';
+import type { Catalog } from '../store/catalog.ts';
+import type { ManifestAnswer } from '../upstream/client.ts';
+import type { Target } from './sources.ts';
+
+/** A manifest as it is kept here. */
+export interface KeptManifest {
+  readonly digest: Digest;
+  readonly size: number;
+  /** The exact `Content-Type` of the upstream. */
+  readonly contentType: string;
+  readonly bytes: Buffer;
+}
+
+export interface KeptManifestsOptions {
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+  readonly observer: { manifestReceived(upstream: string, bytes: number): void; diskFault(error: DiskFault): void };
+}
+
+/** The manifests that are here. */
+export class KeptManifests {
+  readonly #options: KeptManifestsOptions;
+
+  constructor(options: KeptManifestsOptions) {
+    this.#options = options;
+  }
+
+  /** The manifest, unless it is not here or the disk cannot give it. */
+  async get(digest: Digest): Promise<KeptManifest | undefined> {
+    const { store, catalog, observer } = this.#options;
+    if (!catalog.isManifest(digest)) return undefined;
+    const contentType = catalog.blob(digest)?.contentType;
+    if (contentType === undefined) return undefined;
+    try {
+      const bytes = await store.read(digest);
+      if (bytes === undefined) return undefined;
+      catalog.touch(digest);
+      return { digest, size: bytes.length, contentType, bytes };
+    } catch (error) {
+      if (!(error instanceof DiskFault)) throw error;
+      observer.diskFault(error);
+      return undefined;
+    }
+  }
+
+  /** Verifies what the upstream gave and keeps it. @throws RegistryError UNAVAILABLE for anything that is not the manifest */
+  async keep(target: Target, answer: ManifestAnswer, digest: Digest): Promise<KeptManifest> {
+    const { catalog, store, observer } = this.#options;
+    const { bytes, contentType } = answer;
+    const size = bytes.length;
+    observer.manifestReceived(target.upstream.name, size);
+    const actual = digestOf(bytes, digestAlgorithm(digest));
+    if (actual !== digest) {
+      throw new RegistryError('UNAVAILABLE', `${target.upstream.name} sent bytes that are not this manifest`, {
+        detail: { expected: digest, actual },
+      });
+    }
+    const links = readManifestOf(target, bytes, contentType);
+    try {
+      await store.put(digest, bytes);
+    } catch (error) {
+      // A full disk is no reason to keep a manifest from a client: it stays in memory for a while.
+      if (!(error instanceof DiskFault)) throw error;
+      observer.diskFault(error);
+    }
+    catalog.recordManifest(digest, { repository: target.key, size, contentType, links });
+    return { digest, size, contentType, bytes };
+  }
+}
+
+function readManifestOf(target: Target, bytes: Buffer, contentType: string) {
+  try {
+    return readManifest(bytes, contentType);
+  } catch (error) {
+    throw new RegistryError('UNAVAILABLE', `${target.upstream.name} sent something that is not a manifest`, {
+      cause: error,
+    });
+  }
+}

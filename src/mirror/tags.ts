@@ -1,0 +1,229 @@
+import { digestOf } from '../oci/digest.ts';
+import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
+import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
+import type { Catalog, TagKey, TagRecord } from '../store/catalog.ts';
+import { acceptVariant, isAcceptable } from './accept.ts';
+import { isSparing } from './availability.ts';
+import type { Waiting } from './blobs.ts';
+import type { Completeness } from './completeness.ts';
+import { withDeadline } from './deadline.ts';
+import { type FreshnessVerdict, freshnessOf, staleWarning } from './freshness.ts';
+import type { KeptManifests } from './kept-manifests.ts';
+import type { NegativeAnswers } from './negative-answers.ts';
+import type { Outcome } from './outcome.ts';
+import { SingleFlight } from './single-flight.ts';
+import type { Target } from './sources.ts';
+import { decide } from './tag-rules.ts';
+
+export interface TagsOptions {
+  readonly catalog: Catalog;
+  readonly kept: KeptManifests;
+  readonly completeness: Completeness;
+  readonly negative: NegativeAnswers;
+  readonly offline: boolean;
+  readonly now: () => number;
+  readonly observer: {
+    staleServed(upstream: string): void;
+    revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;
+  };
+  /** Brings the manifest of a resolved tag here. */
+  readonly fetch: (target: Target, record: TagRecord, waiting: Waiting) => Promise<unknown>;
+}
+
+/** When the upstream last confirmed a stale tag, and what the client is warned of. */
+export interface Staleness {
+  readonly ageSeconds: number;
+  readonly warning: string;
+}
+
+/** What a tag stands for now, as far as it can be known. */
+export interface ResolvedTag {
+  readonly key: TagKey;
+  readonly record: TagRecord;
+  readonly outcome: Outcome;
+  readonly stale?: Staleness | undefined;
+  /** What it stood for before the upstream was asked, where that may still stand in for it. */
+  readonly previous?: { readonly record: TagRecord; readonly ageSeconds: number };
+}
+
+interface Question {
+  readonly accept: readonly string[];
+  readonly record: TagRecord | undefined;
+  readonly verdict: FreshnessVerdict | undefined;
+}
+
+/** What the tags of repositories stand for, asking the upstream no more often than their times say. */
+export class Tags implements AsyncDisposable {
+  readonly #options: TagsOptions;
+  readonly #flights = new SingleFlight<ResolvedTag>();
+  readonly #behind = new Set<Promise<void>>();
+  readonly #stop = new AbortController();
+
+  constructor(options: TagsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * What a tag stands for, for a client that accepts what it says.
+   * @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
+   */
+  async resolve(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ResolvedTag> {
+    const { catalog } = this.#options;
+    const standard: TagKey = { repository: target.key, tag, variant: '' };
+    const record = catalog.tag(standard);
+    const variant = acceptVariant(options.accept);
+    if (record === undefined || variant.length === 0 || isAcceptable(record.contentType, options.accept)) {
+      const resolved = await this.#resolveVariant(target, standard, manifestAccept, options);
+      if (variant.length === 0 || isAcceptable(resolved.record.contentType, options.accept)) return resolved;
+    }
+    // This client cannot take what the tag is for everybody else: the upstream may have something else for it.
+    return await this.#resolveVariant(target, { ...standard, variant: variant.join(',') }, variant, options);
+  }
+
+  /** The manifest of a resolved tag is here: from now on the tag stands for it, for everybody. */
+  adopt({ key, record }: ResolvedTag): void {
+    const { catalog } = this.#options;
+    const known = catalog.tag(key);
+    if (known === undefined || known.checkedAtMs < record.checkedAtMs) catalog.recordTag(key, record);
+  }
+
+  /** Ends what is asked behind answers that have gone out. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
+    await Promise.all(this.#behind);
+  }
+
+  async #resolveVariant(
+    target: Target,
+    key: TagKey,
+    accept: readonly string[],
+    waiting: Waiting,
+  ): Promise<ResolvedTag> {
+    const { catalog, negative, offline, now, observer } = this.#options;
+    const record = catalog.tag(key);
+    const { times } = decide(target.upstream.freshness, { repository: target.repository, tag: key.tag });
+    const verdict = record && freshnessOf(record, { now: now(), times, offline });
+    if (record && verdict?.kind === 'fresh') return { key, record, outcome: 'hit' };
+    if (offline) {
+      throw new RegistryError('MANIFEST_UNKNOWN', `this mirror is offline and has not stored ${target.key}:${key.tag}`);
+    }
+    const known = negative.get(target, whatOf(key));
+    if (known) throw known;
+    const question: Question = { accept, record, verdict };
+    if (record && verdict?.kind === 'revalidating') {
+      this.#askBehind(target, key, question);
+      return { key, record, outcome: 'revalidating' };
+    }
+    try {
+      const resolved = await this.#ask(target, key, { ...question, waiting });
+      if (!record || verdict?.kind !== 'stale') return resolved;
+      await this.#spare(target, record, resolved);
+      return { ...resolved, previous: { record, ageSeconds: verdict.ageSeconds } };
+    } catch (error) {
+      if (!isTransient(error) || !record || verdict?.kind !== 'stale') throw error;
+      // Blobs are not counted as pulls: while only those are spared, what is not whole can still be completed.
+      if (!(error instanceof PullSpared) && !(await this.#options.completeness.isWhole(key.repository, record))) {
+        throw error;
+      }
+      observer.staleServed(target.upstream.name);
+      return { key, record, outcome: 'stale', stale: stalenessOf(target, verdict.ageSeconds, error) };
+    }
+  }
+
+  /** Asks the upstream, once for all who want to know. */
+  async #ask(target: Target, key: TagKey, { waiting, ...question }: Question & { waiting: Waiting }) {
+    const { catalog, negative } = this.#options;
+    const { answerMs } = target.upstream;
+    try {
+      return await this.#flights.run(
+        `${target.key} ${whatOf(key)}`,
+        () =>
+          withDeadline((signal) => this.#revalidate(target, key, { ...question, signal }), {
+            answerMs,
+            signal: this.#stop.signal,
+          }),
+        waiting,
+      );
+    } catch (error) {
+      negative.note(target, whatOf(key), error);
+      if (isNotFound(error) && question.record) catalog.forgetTag(key);
+      throw error;
+    }
+  }
+
+  /** Asks the upstream behind an answer that goes out now, and fetches what it says is new. */
+  #askBehind(target: Target, key: TagKey, question: Question): void {
+    const { observer, fetch } = this.#options;
+    const waiting: Waiting = { signal: this.#stop.signal };
+    const work = async (): Promise<void> => {
+      try {
+        const resolved = await this.#ask(target, key, { ...question, waiting });
+        if (resolved.record.digest === question.record?.digest || isSparing(target.upstream)) return;
+        await fetch(target, resolved.record, waiting);
+        this.adopt(resolved);
+      } catch (error) {
+        if (!this.#stop.signal.aborted) observer.revalidationFailed(target.key, { tag: key.tag, error });
+      }
+    };
+    const running = work().finally(() => this.#behind.delete(running));
+    this.#behind.add(running);
+  }
+
+  /** Asks the upstream what a tag is now: by HEAD, which costs no pull, and by GET where that says nothing. */
+  async #revalidate(
+    target: Target,
+    key: TagKey,
+    { accept, record, verdict, signal }: Question & { signal: AbortSignal },
+  ): Promise<ResolvedTag> {
+    const { catalog, kept, now } = this.#options;
+    const { client } = target.upstream;
+    const head = await client.headManifest(target.repository, key.tag, { accept, signal });
+    // A HEAD without the manifest's own type is worth nothing: clients fail on it (some registries say application/json).
+    const isTyped = manifestMediaTypes.includes(bareMediaType(head.contentType));
+    if (head.digest !== undefined && head.size !== undefined && isTyped) {
+      const checked: TagRecord = {
+        digest: head.digest,
+        contentType: head.contentType,
+        size: head.size,
+        checkedAtMs: now(),
+      };
+      // What the tag was before is given up only when what it is now is here, or there was nothing.
+      if (record === undefined || record.digest === head.digest || (await kept.get(head.digest))) {
+        catalog.recordTag(key, checked);
+      }
+      return { key, record: checked, outcome: record?.digest === head.digest ? 'revalidated' : 'miss' };
+    }
+    if (record && verdict?.kind === 'stale' && isSparing(target.upstream) && (await kept.get(record.digest))) {
+      throw new PullSpared(target);
+    }
+    const answer = await client.getManifest(target.repository, key.tag, { accept, signal });
+    const { digest, contentType, size } = await kept.keep(target, answer, answer.digest ?? digestOf(answer.bytes));
+    const checked: TagRecord = { digest, contentType, size, checkedAtMs: now() };
+    catalog.recordTag(key, checked);
+    return { key, record: checked, outcome: record?.digest === digest ? 'revalidated' : 'miss' };
+  }
+
+  /** @throws PullSpared where the new manifest would cost a pull that is better kept, and the one before is here */
+  async #spare(target: Target, previous: TagRecord, { record }: ResolvedTag): Promise<void> {
+    const { kept } = this.#options;
+    if (!isSparing(target.upstream) || record.digest === previous.digest) return;
+    if ((await kept.get(record.digest)) || !(await kept.get(previous.digest))) return;
+    throw new PullSpared(target);
+  }
+}
+
+/** The upstream could give a newer manifest, at the price of one of the few pulls that are left. */
+class PullSpared extends RegistryError {
+  constructor(target: Target) {
+    super('TOOMANYREQUESTS', `few pulls are left at ${target.upstream.name}, and they are kept for what is not here`);
+  }
+}
+
+/** What a client is told of a tag that is served past its time. */
+export function stalenessOf(target: Target, ageSeconds: number, error: unknown): Staleness {
+  return { ageSeconds, warning: staleWarning(target.upstream.name, error) };
+}
+
+function whatOf(key: TagKey): string {
+  return `${key.tag} ${key.variant}`;
+}

@@ -130,7 +130,7 @@ export class Blobs {
     try {
       const heading = await withDeadline((signal) => reader.heading(signal), { answerMs, signal: waiting.signal });
       await this.#checkJoined(target, { fill, waiting });
-      return { digest, ...heading, outcome: begun ? 'miss' : 'collapsed', body: reader };
+      return { digest, ...heading, outcome: outcomeOf(fill, begun), body: reader };
     } catch (error) {
       await reader[Symbol.asyncDispose]();
       negative.note(target, digest, error);
@@ -185,4 +185,10 @@ function memoryBody(bytes: Buffer): BlobBody {
     read: (buffer, position) => Promise.resolve(bytes.copy(buffer, 0, position)),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
+}
+
+/** Joining a fill whose blob is all here and right is as good as finding it on disk. */
+function outcomeOf(fill: Fill, begun: boolean): Outcome {
+  if (begun) return 'miss';
+  return fill.state === 'verified' ? 'hit' : 'collapsed';
 }

@@ -199,9 +199,11 @@ export class Segments {
 
   #limitOf(claim: Claim): number {
     const others = [...this.#claims].filter((other) => other !== claim && other.isAnswered);
+    const { partial } = this.#options;
+    const isHere = partial.availableFrom(claim.position) > claim.position;
     return Math.min(
       claim.end,
-      this.#options.partial.nextAvailable(claim.position) ?? Number.POSITIVE_INFINITY,
+      isHere ? claim.position : (partial.nextAvailable(claim.position) ?? Number.POSITIVE_INFINITY),
       ...others.map((other) => other.start).filter((start) => start >= claim.position),
     );
   }

@@ -124,7 +124,9 @@ class PartialFile implements PartialBlob {
 
   async write(position: number, chunks: readonly Buffer[]): Promise<void> {
     // What has been hashed or may have been read is never written over.
-    if (position < this.#written || this.availableFrom(position) > position) {
+    const end = position + chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    const next = this.nextAvailable(position) ?? end;
+    if (position < this.#written || this.availableFrom(position) > position || next < end) {
       throw new Error(`bytes at ${position} are written twice`);
     }
     try {

@@ -74,4 +74,6 @@ test('bytes that may have been read are never written over', async () => {
   await partial.write(500, [Buffer.alloc(100)]);
   await expect(partial.write(50, [Buffer.alloc(10)])).rejects.toThrow('written twice');
   await expect(partial.write(550, [Buffer.alloc(10)])).rejects.toThrow('written twice');
+  await expect(partial.write(450, [Buffer.alloc(51)])).rejects.toThrow('written twice');
+  await partial.write(450, [Buffer.alloc(50)]);
 });

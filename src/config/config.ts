@@ -70,6 +70,8 @@ export interface UpstreamConfig {
   /** The first that matches decides; each carries the upstream's times where it says nothing. */
   readonly tags: readonly TagRuleConfig[];
   readonly maxConnections: number;
+  /** Remaining pulls at or below which the upstream is spared; 0: never. */
+  readonly rateLimitFloor: number;
   readonly repositories: RepositoryRules;
   readonly timeouts: UpstreamTimeouts;
 }

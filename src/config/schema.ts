@@ -110,6 +110,11 @@ const upstreamSchema = z.strictObject({
   maxConnections: value(integer(1, 65_535))
     .prefault(32)
     .describe('Connections to one host of this upstream at a time for blobs, and as many again for everything small.'),
+  rateLimitFloor: value(integer(0, 1_000_000_000))
+    .prefault(0)
+    .describe(
+      'Pulls to leave unspent: when the upstream says that only so many remain, they go to what is not stored. 0: no floor.',
+    ),
   repositories: repositoriesSchema.prefault({}).describe('Which of its repositories may be pulled.'),
   timeouts: z
     .strictObject({

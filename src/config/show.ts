@@ -115,6 +115,7 @@ function listUpstream(upstream: UpstreamConfig, add: Add): void {
   add(at('negativeTtl'), formatDuration(freshness.negativeTtlMs), ['cache', 'negativeTtl']);
   listTagRules(upstream, add);
   add(at('maxConnections'), upstream.maxConnections);
+  add(at('rateLimitFloor'), upstream.rateLimitFloor);
   add(at('repositories', 'allow'), repositories.allow);
   add(at('repositories', 'deny'), repositories.deny);
   add(at('timeouts', 'connect'), formatDuration(timeouts.connectMs), ['timeouts', 'connect']);

@@ -84,6 +84,7 @@ function resolveUpstream(
       staleIfErrorMs: times.staleIfError ?? freshness.staleIfErrorMs,
     })),
     maxConnections: upstream.maxConnections,
+    rateLimitFloor: upstream.rateLimitFloor,
     repositories: upstream.repositories,
     timeouts: {
       connectMs: upstream.timeouts.connect ?? parsed.timeouts.connect,

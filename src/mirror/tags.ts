@@ -56,7 +56,8 @@ interface Question {
 export class Tags implements AsyncDisposable {
   readonly #options: TagsOptions;
   readonly #flights = new SingleFlight<ResolvedTag>();
-  readonly #behind = new Set<Promise<void>>();
+  /** What is asked behind answers, by tag: one at a time, to its very end. */
+  readonly #behind = new Map<string, Promise<void>>();
   readonly #stop = new AbortController();
 
   constructor(options: TagsOptions) {
@@ -90,7 +91,7 @@ export class Tags implements AsyncDisposable {
   /** Ends what is asked behind answers that have gone out. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
-    await Promise.all(this.#behind);
+    await Promise.all(this.#behind.values());
   }
 
   async #resolveVariant(
@@ -154,6 +155,8 @@ export class Tags implements AsyncDisposable {
   /** Asks the upstream behind an answer that goes out now, and fetches what it says is new. */
   #askBehind(target: Target, key: TagKey, question: Question): void {
     const { observer, fetch } = this.#options;
+    const what = `${target.key} ${whatOf(key)}`;
+    if (this.#behind.has(what)) return;
     const waiting: Waiting = { signal: this.#stop.signal };
     const work = async (): Promise<void> => {
       try {
@@ -165,8 +168,10 @@ export class Tags implements AsyncDisposable {
         if (!this.#stop.signal.aborted) observer.revalidationFailed(target.key, { tag: key.tag, error });
       }
     };
-    const running = work().finally(() => this.#behind.delete(running));
-    this.#behind.add(running);
+    this.#behind.set(
+      what,
+      work().finally(() => this.#behind.delete(what)),
+    );
   }
 
   /** Asks the upstream what a tag is now: by HEAD, which costs no pull, and by GET where that says nothing. */

@@ -34,7 +34,7 @@ describe('stale-while-revalidate', () => {
     const image = upstream.addImage('library/app', 'v1', { layers: ['new'] });
     advance(61 * second);
     upstream.forgetRequests();
-    const held = upstream.fault({ method: 'HEAD' }, { kind: 'pause' });
+    const held = upstream.fault(({ method }) => method === 'HEAD', { kind: 'pause' });
     const served = await site.get(tagPath);
     expect(served.headers['cache-status']).toBe('millpond; hit; detail=stale-while-revalidate');
     expect(served.headers).not.toHaveProperty('warning');
@@ -80,7 +80,7 @@ describe('stale-while-revalidate', () => {
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config, now });
     upstream.addImage('library/app', 'v1');
     await site.get(tagPath);
-    const silent = upstream.fault({ method: 'HEAD' }, { kind: 'silence' });
+    const silent = upstream.fault(({ method }) => method === 'HEAD', { kind: 'silence' });
     advance(61 * second);
     await site.get(tagPath);
     await silent.reached;

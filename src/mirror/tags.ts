@@ -3,7 +3,6 @@ import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
 import type { Catalog, TagKey, TagRecord } from '../store/catalog.ts';
 import { acceptVariant, isAcceptable } from './accept.ts';
-import { isSparing } from './availability.ts';
 import type { Waiting } from './blobs.ts';
 import type { Completeness } from './completeness.ts';
 import { withDeadline } from './deadline.ts';
@@ -161,7 +160,7 @@ export class Tags implements AsyncDisposable {
     const work = async (): Promise<void> => {
       try {
         const resolved = await this.#ask(target, key, { ...question, waiting });
-        if (resolved.record.digest === question.record?.digest || isSparing(target.upstream)) return;
+        if (resolved.record.digest === question.record?.digest || target.upstream.isSparing) return;
         await fetch(target, resolved.record, waiting);
         this.adopt(resolved);
       } catch (error) {
@@ -198,7 +197,7 @@ export class Tags implements AsyncDisposable {
       }
       return { key, record: checked, outcome: record?.digest === head.digest ? 'revalidated' : 'miss' };
     }
-    if (record && verdict?.kind === 'stale' && isSparing(target.upstream) && (await kept.get(record.digest))) {
+    if (record && verdict?.kind === 'stale' && target.upstream.isSparing && (await kept.get(record.digest))) {
       throw new PullSpared(target);
     }
     const answer = await client.getManifest(target.repository, key.tag, { accept, signal });
@@ -211,7 +210,7 @@ export class Tags implements AsyncDisposable {
   /** @throws PullSpared where the new manifest would cost a pull that is better kept, and the one before is here */
   async #spare(target: Target, previous: TagRecord, { record }: ResolvedTag): Promise<void> {
     const { kept } = this.#options;
-    if (!isSparing(target.upstream) || record.digest === previous.digest) return;
+    if (!target.upstream.isSparing || record.digest === previous.digest) return;
     if ((await kept.get(record.digest)) || !(await kept.get(previous.digest))) return;
     throw new PullSpared(target);
   }

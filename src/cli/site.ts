@@ -10,7 +10,14 @@ import { type Logger, Metrics } from '../telemetry.ts';
 import { createUpstream } from '../upstream/create-upstream.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import { Health } from './health.ts';
-import { described, mirrorObserver, requestObserver } from './observers.ts';
+import {
+  described,
+  mirrorObserver,
+  requestObserver,
+  upstreamConditions,
+  upstreamObserver,
+  upstreamReadings,
+} from './observers.ts';
 import { upstreamOptions } from './upstream-options.ts';
 
 /** How often what is only noted in memory is written to the catalog. */
@@ -51,8 +58,12 @@ export async function startSite(config: Config, { log, now = Date.now }: SiteOpt
     }),
   );
   const upstreams = config.upstreams.map((upstream) =>
-    owned.use(createUpstream({ ...upstreamOptions(config, upstream), now })),
+    owned.use(
+      createUpstream({ ...upstreamOptions(config, upstream), now, observer: upstreamObserver({ log, metrics }) }),
+    ),
   );
+  health.watch(() => upstreamConditions(upstreams));
+  metrics.watchUpstreams(() => upstreamReadings(upstreams));
   const table = new UpstreamTable(upstreams, { defaultName: config.defaultUpstream });
   const mirror = owned.use(
     new Mirror({

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
+import { startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -114,5 +115,16 @@ describe('docker-compose.yml', () => {
     );
     expect([...new Set(copied)].toSorted()).toEqual(sent.toSorted());
     for (const name of copied) expect(await isThere(join(root, name))).toBe(true);
+  });
+});
+
+describe('docs/operations.md', () => {
+  test('has a line for every metric', async () => {
+    await using site = await startTestSite({ upstreams: { 'registry.test': { origin: 'http://127.0.0.1:1' } } });
+    const exposed = (await site.get('/metrics')).body.toString();
+    const names = [...exposed.matchAll(/^# TYPE (millpond_(?!process_|nodejs_)\w+)/gm)].map(([, name = '']) => name);
+    const page = await readFile(join(root, 'docs', 'operations.md'), 'utf8');
+    expect(names).toContain('millpond_requests_total');
+    expect(names.filter((name) => !page.includes(`\`${name}\``))).toEqual([]);
   });
 });

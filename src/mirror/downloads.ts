@@ -48,7 +48,7 @@ export class Downloads implements AsyncDisposable {
 
   /** What is being filled now, for those who watch. */
   progress(): FillProgress[] {
-    return [...this.#fills.values()].map((fill) => ({
+    return [...this.#fills.values()].map(({ fill }) => ({
       digest: fill.digest,
       writtenBytes: fill.partial?.written ?? 0,
       sizeBytes: fill.heading?.size,

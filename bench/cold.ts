@@ -10,6 +10,7 @@ interface ColdRow {
   readonly bytes: number;
   readonly connections: number;
   readonly upstream: { readonly bytesPerSecond: number; readonly latencyMs?: number };
+  readonly contestants: readonly ContestantName[];
   /** Where one repetition takes a minute, one is enough. */
   readonly registryOnce: boolean;
   readonly checksOf: (samples: ReadonlyMap<ContestantName, readonly Sample[]>) => Check[];
@@ -30,6 +31,7 @@ export const coldRows: readonly Row[] = [
     bytes: 100 * 1024 * 1024,
     connections: 1,
     upstream: { bytesPerSecond: 50e6, latencyMs: 50 },
+    contestants: ['direct', 'millpond', 'docker-registry'],
     registryOnce: false,
     checksOf(samples) {
       const own = samples.get('millpond');
@@ -52,6 +54,7 @@ export const coldRows: readonly Row[] = [
     bytes: 200e6,
     connections: 50,
     upstream: { bytesPerSecond: 200e6 },
+    contestants: ['millpond', 'docker-registry'],
     registryOnce: true,
     checksOf(samples) {
       const own = samples.get('millpond');
@@ -73,8 +76,7 @@ function row(cold: ColdRow): Row {
 
 async function measure(cold: ColdRow, options: RowOptions): Promise<RowResult> {
   await using stack = new AsyncDisposableStack();
-  const contestants: ContestantName[] = ['direct', 'millpond', 'docker-registry'];
-  const stage = await setStage(stack, options, { ...cold.upstream, contestants });
+  const stage = await setStage(stack, options, { ...cold.upstream, contestants: cold.contestants });
   for (const contestant of stage.contestants) await warmUp(contestant, stage);
   const samples = new Map<ContestantName, Sample[]>(stage.contestants.map(({ name }) => [name, []]));
   for (let repetition = 0; repetition < options.repetitions; repetition++) {

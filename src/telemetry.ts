@@ -40,6 +40,15 @@ function asText(line: string): string {
   return `${String(time)} ${String(level).toUpperCase().padEnd(5)} ${String(msg)}${rest.join('')}\n`;
 }
 
+/** What is told of an upstream whenever the metrics are read. */
+export interface UpstreamReading {
+  readonly name: string;
+  /** Whether it can be asked through one of its URLs at least. */
+  readonly available: boolean;
+  /** Pulls it has left for us; `undefined` where it has not said. */
+  readonly remainingPulls: number | undefined;
+}
+
 /** Everything that is counted; label values are from closed sets: upstream names of the table, kinds, results. */
 export class Metrics {
   readonly #registry = new Registry();
@@ -68,6 +77,11 @@ export class Metrics {
     'Tags served past their time because the upstream could not answer.',
     ['upstream'],
   );
+  readonly upstreamRefusals = this.#counter(
+    'upstream_refusals_total',
+    'Requests refused instead of being sent, because the upstream or its token service asked for a pause (limited) or does not answer (broken).',
+    ['upstream', 'reason'],
+  );
   readonly diskFaults = this.#counter('disk_faults_total', 'Operations that the disk of the cache has failed.', []);
   readonly fillsRunning: Gauge;
   readonly durations: Histogram;
@@ -86,6 +100,32 @@ export class Metrics {
       registers: [this.#registry],
     });
     collectDefaultMetrics({ register: this.#registry, prefix: 'millpond_' });
+  }
+
+  /** Reads the state of the upstreams at each rendering. To be called once. */
+  watchUpstreams(read: () => Iterable<UpstreamReading>): void {
+    const available = new Gauge({
+      name: 'millpond_upstream_available',
+      help: 'Whether the upstream can be asked through one of its URLs at least (1), or is left alone for now (0).',
+      labelNames: ['upstream'],
+      registers: [],
+      collect() {
+        for (const upstream of read()) this.set({ upstream: upstream.name }, upstream.available ? 1 : 0);
+      },
+    });
+    const remaining = new Gauge({
+      name: 'millpond_upstream_ratelimit_remaining',
+      help: 'Pulls that the upstream has left for us; absent as long as it has not said.',
+      labelNames: ['upstream'],
+      registers: [],
+      collect() {
+        this.reset();
+        for (const { name, remainingPulls } of read()) {
+          if (remainingPulls !== undefined) this.set({ upstream: name }, remainingPulls);
+        }
+      },
+    });
+    for (const gauge of [available, remaining]) this.#registry.registerMetric(gauge);
   }
 
   get contentType(): string {

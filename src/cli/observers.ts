@@ -2,7 +2,9 @@ import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
 import { RegistryError } from '../oci/error.ts';
-import type { Logger, Metrics } from '../telemetry.ts';
+import type { Logger, Metrics, UpstreamReading } from '../telemetry.ts';
+import { Refusal } from '../upstream/gate.ts';
+import { isAvailable, type Upstream, type UpstreamObserver } from '../upstream/upstream.ts';
 import type { Health } from './health.ts';
 
 /** Turns what happens in the mirror into log lines, numbers and readiness. */
@@ -28,8 +30,13 @@ export function mirrorObserver({
       metrics.upstreamBytes.inc({ upstream: source.upstream }, bytes);
     },
     sourceFailed(digest, { source, error, position }) {
-      metrics.sourceFailures.inc({ upstream: source.upstream });
-      log.warn({ digest, source: source.id, position, error: described(error) }, 'source failed');
+      // What was not sent has not failed: it is counted and told of where it was refused.
+      const refused = error instanceof Refusal;
+      if (!refused) metrics.sourceFailures.inc({ upstream: source.upstream });
+      log[refused ? 'debug' : 'warn'](
+        { digest, source: source.id, position, error: described(error) },
+        'source failed',
+      );
     },
     wrongBytes(digest, { sources, actual }) {
       metrics.wrongBytes.inc();
@@ -47,9 +54,47 @@ export function mirrorObserver({
       metrics.stale.inc({ upstream });
     },
     revalidationFailed(repository, { tag, error }) {
-      log.warn({ repository, tag, error: described(error) }, 'tag not confirmed, served as it is');
+      log[error instanceof Refusal ? 'debug' : 'warn'](
+        { repository, tag, error: described(error) },
+        'tag not confirmed, served as it is',
+      );
     },
   };
+}
+
+/** One log line when an upstream is left alone and one when it is asked again; a count of what was refused meanwhile. */
+export function upstreamObserver({ log, metrics }: { log: Logger; metrics: Metrics }): UpstreamObserver {
+  return {
+    closed(upstream, { service, url, state, reason, forMs }) {
+      log.warn({ upstream, service, url, state, reason, seconds: Math.ceil(forMs / 1000) }, 'upstream left alone');
+    },
+    opened(upstream, { service, url }) {
+      log.info({ upstream, service, url }, 'upstream asked again');
+    },
+    refused(upstream, { service, state }) {
+      metrics.upstreamRefusals.inc({ upstream, reason: service === 'registry' ? state : `token_${state}` });
+    },
+  };
+}
+
+/** The upstreams' state as numbers. */
+export function upstreamReadings(upstreams: readonly Upstream[]): UpstreamReading[] {
+  return upstreams.map((upstream) => {
+    const status = upstream.status();
+    return { name: upstream.name, available: isAvailable(status), remainingPulls: status.rateLimit?.remaining };
+  });
+}
+
+/** A sentence for each upstream that cannot be asked through any of its URLs. */
+export function upstreamConditions(upstreams: readonly Upstream[]): string[] {
+  return upstreams.flatMap((upstream) => {
+    const status = upstream.status();
+    if (isAvailable(status)) return [];
+    const [first] = status.endpoints.map(({ tokenService, ...registry }) =>
+      registry.state === 'available' ? `has a token service that ${tokenService.reason}` : registry.reason,
+    );
+    return [`upstream ${upstream.name} ${first}: what is stored is served, the rest is refused at once`];
+  });
 }
 
 /** One log line and one count for each request. */

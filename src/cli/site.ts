@@ -1,18 +1,24 @@
 import { readFile } from 'node:fs/promises';
-import type { Config, UpstreamAuth, UpstreamConfig } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
 import { createApp } from '../http/app.ts';
 import { type ListenOptions, listen } from '../http/server.ts';
 import { Mirror } from '../mirror/mirror.ts';
-import { tagRule } from '../mirror/tag-rules.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
 import { layoutOf, prepareLayout } from '../store/layout.ts';
 import { type Logger, Metrics } from '../telemetry.ts';
 import { createUpstream } from '../upstream/create-upstream.ts';
-import type { CredentialOptions, UpstreamOptions } from '../upstream/options.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import { Health } from './health.ts';
-import { described, mirrorObserver, requestObserver } from './observers.ts';
+import {
+  described,
+  mirrorObserver,
+  requestObserver,
+  upstreamConditions,
+  upstreamObserver,
+  upstreamReadings,
+} from './observers.ts';
+import { upstreamOptions } from './upstream-options.ts';
 
 /** How often what is only noted in memory is written to the catalog. */
 const flushEveryMs = 5_000;
@@ -25,27 +31,39 @@ export interface Site {
   stop(): Promise<void>;
 }
 
+export interface SiteOptions {
+  readonly log: Logger;
+  /** Wall clock in milliseconds. */
+  readonly now?: () => number;
+}
+
 /**
  * Puts a mirror together from its configuration and starts it: the one place that knows all the parts.
  * @throws Error in one sentence when the directory or the address cannot be had
  */
-export async function startSite(config: Config, { log }: { log: Logger }): Promise<Site> {
+export async function startSite(config: Config, { log, now = Date.now }: SiteOptions): Promise<Site> {
   await using owned = new AsyncDisposableStack();
   const layout = layoutOf(config.cache.dir);
   await prepareLayout(layout);
   const metrics = new Metrics();
-  const health = new Health({ now: Date.now });
+  const health = new Health({ now });
   const catalog = owned.use(
     await Catalog.open({
       path: layout.catalog,
-      now: Date.now,
+      now,
       onFault: (error) => {
         health.fault('the catalog cannot be read or written');
         log.error({ error: described(error) }, 'catalog fault');
       },
     }),
   );
-  const upstreams = config.upstreams.map((upstream) => owned.use(createUpstream(upstreamOptions(config, upstream))));
+  const upstreams = config.upstreams.map((upstream) =>
+    owned.use(
+      createUpstream({ ...upstreamOptions(config, upstream), now, observer: upstreamObserver({ log, metrics }) }),
+    ),
+  );
+  health.watch(() => upstreamConditions(upstreams));
+  metrics.watchUpstreams(() => upstreamReadings(upstreams));
   const table = new UpstreamTable(upstreams, { defaultName: config.defaultUpstream });
   const mirror = owned.use(
     new Mirror({
@@ -53,7 +71,7 @@ export async function startSite(config: Config, { log }: { log: Logger }): Promi
       catalog,
       offline: config.offline,
       observer: mirrorObserver({ log, metrics, health }),
-      now: Date.now,
+      now,
     }),
   );
   const flushing = setInterval(() => catalog.flush(), flushEveryMs);
@@ -88,32 +106,4 @@ async function listenOptions({ listen: { host, port }, tls }: Config): Promise<L
     tls.clientCaFile === undefined ? undefined : readFile(tls.clientCaFile, 'utf8'),
   ]);
   return { host, port, tls: { cert, key, ca } };
-}
-
-function upstreamOptions(config: Config, upstream: UpstreamConfig): UpstreamOptions {
-  const { caFile, certFile, keyFile, insecureSkipVerify } = upstream.tls;
-  return {
-    ...upstream,
-    freshness: { ...upstream.freshness, tags: upstream.tags.map(tagRule) },
-    credentials: upstream.auth && credentialOptions(upstream.auth),
-    tls: { ca: caFile, cert: certFile, key: keyFile, insecureSkipVerify },
-    // An upstream that uses up its time leaves enough of the client's to be given something else.
-    answerMs: Math.ceil(Math.min(upstream.timeouts.answerMs, config.timeouts.answerMs) * 0.9),
-    maxManifestBytes: config.cache.maxManifestSizeBytes,
-  };
-}
-
-function credentialOptions(auth: UpstreamAuth): CredentialOptions {
-  switch (auth.kind) {
-    case 'password':
-      return { kind: 'inline', username: auth.username, password: auth.password.reveal() };
-    case 'passwordFile':
-      return { kind: 'password-file', username: auth.username, passwordFile: auth.path };
-    case 'passwordEnv':
-      return { kind: 'environment', username: auth.username, passwordVariable: auth.variable };
-    case 'dockerConfig':
-      return { kind: 'docker-config', path: auth.path };
-    default:
-      return auth satisfies never;
-  }
 }

@@ -71,6 +71,8 @@ export interface UpstreamConfig {
   readonly tags: readonly TagRuleConfig[];
   readonly maxConnections: number;
   readonly connectionsPerBlob: number;
+  /** Remaining pulls at or below which the upstream is spared; 0: never. */
+  readonly rateLimitFloor: number;
   readonly repositories: RepositoryRules;
   readonly timeouts: UpstreamTimeouts;
 }

@@ -114,6 +114,10 @@ const upstreamSchema = z.strictObject({
     .prefault(1)
     .describe(
       'Connections that one large blob is fetched with; more than 1 pays where the upstream gives each a share of its own.',
+  rateLimitFloor: value(integer(0, 1_000_000_000))
+    .prefault(0)
+    .describe(
+      'Pulls to leave unspent: when the upstream says that only so many remain, they go to what is not stored. 0: no floor.',
     ),
   repositories: repositoriesSchema.prefault({}).describe('Which of its repositories may be pulled.'),
   timeouts: z

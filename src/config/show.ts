@@ -116,6 +116,7 @@ function listUpstream(upstream: UpstreamConfig, add: Add): void {
   listTagRules(upstream, add);
   add(at('maxConnections'), upstream.maxConnections);
   add(at('connectionsPerBlob'), upstream.connectionsPerBlob);
+  add(at('rateLimitFloor'), upstream.rateLimitFloor);
   add(at('repositories', 'allow'), repositories.allow);
   add(at('repositories', 'deny'), repositories.deny);
   add(at('timeouts', 'connect'), formatDuration(timeouts.connectMs), ['timeouts', 'connect']);

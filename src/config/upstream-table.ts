@@ -85,6 +85,7 @@ function resolveUpstream(
     })),
     maxConnections: upstream.maxConnections,
     connectionsPerBlob: upstream.connectionsPerBlob,
+    rateLimitFloor: upstream.rateLimitFloor,
     repositories: upstream.repositories,
     timeouts: {
       connectMs: upstream.timeouts.connect ?? parsed.timeouts.connect,

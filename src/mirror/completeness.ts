@@ -38,7 +38,7 @@ export class Completeness {
   async isWhole(repository: string, { digest }: Pick<Descriptor, 'digest'>, depth = 0): Promise<boolean> {
     const { catalog, kept } = this.#options;
     if (depth > maxDepth || !catalog.mayRead(repository, digest)) return false;
-    const manifest = await kept.get(digest);
+    const manifest = await kept.peek(digest);
     if (manifest === undefined) return false;
     for await (const _ of this.missing(repository, manifest, depth)) return false;
     return true;

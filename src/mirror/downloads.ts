@@ -22,6 +22,18 @@ export interface Joiner {
   readonly isRanged: boolean;
 }
 
+/** How far a fill has come. */
+export interface FillProgress {
+  readonly digest: Digest;
+  readonly writtenBytes: number;
+  /** `undefined` until a source has told it. */
+  readonly sizeBytes: number | undefined;
+  /** Repository and URL of each place that the bytes can come from. */
+  readonly sources: readonly string[];
+  /** Clients that follow it now. */
+  readonly readers: number;
+}
+
 /** The fills under way: one per digest, whoever asks. */
 export class Downloads implements AsyncDisposable {
   readonly #options: DownloadsOptions;
@@ -34,6 +46,17 @@ export class Downloads implements AsyncDisposable {
   /** Fills under way. */
   get count(): number {
     return this.#fills.size;
+  }
+
+  /** What is being filled now, for those who watch. */
+  progress(): FillProgress[] {
+    return [...this.#fills.values()].map(({ fill }) => ({
+      digest: fill.digest,
+      writtenBytes: fill.partial?.written ?? 0,
+      sizeBytes: fill.heading?.size,
+      sources: fill.sources.all.map((source) => source.id),
+      readers: fill.readers,
+    }));
   }
 
   /** Whether a blob is being filled now. */

@@ -73,6 +73,12 @@ export class Fill {
     return this.#state;
   }
 
+  /** Readers that follow it now. */
+  get readers(): number {
+    // The fill itself holds its file until it has ended.
+    return this.#holders - 1;
+  }
+
   /** What the sources told about the blob; `undefined` until one has answered. */
   get heading(): BlobHeading | undefined {
     return this.#heading;

@@ -31,6 +31,13 @@ export class KeptManifests {
 
   /** The manifest, unless it is not here or the disk cannot give it. */
   async get(digest: Digest): Promise<KeptManifest | undefined> {
+    const manifest = await this.peek(digest);
+    if (manifest) this.#options.catalog.touch(digest);
+    return manifest;
+  }
+
+  /** As {@link get}, without noting that it was used. */
+  async peek(digest: Digest): Promise<KeptManifest | undefined> {
     const { store, catalog, observer } = this.#options;
     if (!catalog.isManifest(digest)) return undefined;
     const contentType = catalog.blob(digest)?.contentType;
@@ -38,7 +45,6 @@ export class KeptManifests {
     try {
       const bytes = await store.read(digest);
       if (bytes === undefined) return undefined;
-      catalog.touch(digest);
       return { digest, size: bytes.length, contentType, bytes };
     } catch (error) {
       if (!(error instanceof DiskFault)) throw error;

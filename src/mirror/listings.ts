@@ -71,7 +71,8 @@ export class Listings {
         (within) => target.upstream.client.listReferrers(target.repository, digest, query, { signal: within }),
         { answerMs, signal },
       );
-      if (answer) return { ...answer, outcome: 'bypass' };
+      // Some registries have a page of their website where the referrers API would be.
+      if (answer && isIndex(answer.bytes)) return { ...answer, outcome: 'bypass' };
       return await this.#fallbackTag(target, digest, { artifactType, signal });
     } catch (error) {
       if (!isTransient(error)) throw error;
@@ -118,6 +119,16 @@ function readIndex(bytes: Buffer): ReferrerDescriptor[] {
   // Only its shape is checked; the descriptors are passed on as they are.
   readManifest(bytes, ociIndex);
   return (JSON.parse(bytes.toString('utf8')) as { manifests?: ReferrerDescriptor[] }).manifests ?? [];
+}
+
+function isIndex(bytes: Buffer): boolean {
+  try {
+    readIndex(bytes);
+    return true;
+  } catch (error) {
+    if (!(error instanceof RegistryError)) throw error;
+    return false;
+  }
 }
 
 function indexReply(bytes: Buffer, { outcome }: { outcome: Outcome }): ListingReply {

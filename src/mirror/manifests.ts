@@ -3,7 +3,7 @@ import { isTransient, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
-import { isInTrouble } from './availability.ts';
+import { isAvailable } from '../upstream/upstream.ts';
 import type { Waiting } from './blobs.ts';
 import { Completeness } from './completeness.ts';
 import { withDeadline } from './deadline.ts';
@@ -144,7 +144,7 @@ export class Manifests implements AsyncDisposable {
     { kept, waiting }: { kept?: KeptManifest; waiting: Waiting },
   ): Promise<void> {
     const { offline } = this.#options;
-    if (!offline && !isInTrouble(target.upstream)) return;
+    if (!offline && isAvailable(target.upstream.status())) return;
     const manifest = kept ?? (await this.#kept.get(digest));
     if (manifest) {
       const { value: missing } = await this.#completeness.missing(target.key, manifest).next();

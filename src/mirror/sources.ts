@@ -59,6 +59,11 @@ export class SourceList {
     }
   }
 
+  /** Every source that was brought along. */
+  get all(): readonly Source[] {
+    return this.#entries.map((entry) => entry.source);
+  }
+
   /**
    * The source to try next: in the order given, one that has failed twice in a row after those that have not.
    * @param options.patience how many failures in a row a source is allowed

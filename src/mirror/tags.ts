@@ -3,7 +3,6 @@ import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
 import type { Catalog, TagKey, TagRecord } from '../store/catalog.ts';
 import { acceptVariant, isAcceptable } from './accept.ts';
-import { isSparing } from './availability.ts';
 import type { Waiting } from './blobs.ts';
 import type { Completeness } from './completeness.ts';
 import { withDeadline } from './deadline.ts';
@@ -56,7 +55,8 @@ interface Question {
 export class Tags implements AsyncDisposable {
   readonly #options: TagsOptions;
   readonly #flights = new SingleFlight<ResolvedTag>();
-  readonly #behind = new Set<Promise<void>>();
+  /** What is asked behind answers, by tag: one at a time, to its very end. */
+  readonly #behind = new Map<string, Promise<void>>();
   readonly #stop = new AbortController();
 
   constructor(options: TagsOptions) {
@@ -90,7 +90,7 @@ export class Tags implements AsyncDisposable {
   /** Ends what is asked behind answers that have gone out. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
-    await Promise.all(this.#behind);
+    await Promise.all(this.#behind.values());
   }
 
   async #resolveVariant(
@@ -154,19 +154,23 @@ export class Tags implements AsyncDisposable {
   /** Asks the upstream behind an answer that goes out now, and fetches what it says is new. */
   #askBehind(target: Target, key: TagKey, question: Question): void {
     const { observer, fetch } = this.#options;
+    const what = `${target.key} ${whatOf(key)}`;
+    if (this.#behind.has(what)) return;
     const waiting: Waiting = { signal: this.#stop.signal };
     const work = async (): Promise<void> => {
       try {
         const resolved = await this.#ask(target, key, { ...question, waiting });
-        if (resolved.record.digest === question.record?.digest || isSparing(target.upstream)) return;
+        if (resolved.record.digest === question.record?.digest || target.upstream.isSparing) return;
         await fetch(target, resolved.record, waiting);
         this.adopt(resolved);
       } catch (error) {
         if (!this.#stop.signal.aborted) observer.revalidationFailed(target.key, { tag: key.tag, error });
       }
     };
-    const running = work().finally(() => this.#behind.delete(running));
-    this.#behind.add(running);
+    this.#behind.set(
+      what,
+      work().finally(() => this.#behind.delete(what)),
+    );
   }
 
   /** Asks the upstream what a tag is now: by HEAD, which costs no pull, and by GET where that says nothing. */
@@ -193,7 +197,7 @@ export class Tags implements AsyncDisposable {
       }
       return { key, record: checked, outcome: record?.digest === head.digest ? 'revalidated' : 'miss' };
     }
-    if (record && verdict?.kind === 'stale' && isSparing(target.upstream) && (await kept.get(record.digest))) {
+    if (record && verdict?.kind === 'stale' && target.upstream.isSparing && (await kept.get(record.digest))) {
       throw new PullSpared(target);
     }
     const answer = await client.getManifest(target.repository, key.tag, { accept, signal });
@@ -206,7 +210,7 @@ export class Tags implements AsyncDisposable {
   /** @throws PullSpared where the new manifest would cost a pull that is better kept, and the one before is here */
   async #spare(target: Target, previous: TagRecord, { record }: ResolvedTag): Promise<void> {
     const { kept } = this.#options;
-    if (!isSparing(target.upstream) || record.digest === previous.digest) return;
+    if (!target.upstream.isSparing || record.digest === previous.digest) return;
     if ((await kept.get(record.digest)) || !(await kept.get(previous.digest))) return;
     throw new PullSpared(target);
   }

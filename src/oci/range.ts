@@ -14,6 +14,9 @@ export interface ByteRange {
  */
 export function readRange(header: string | undefined, size: number): ByteRange | undefined {
   if (header === undefined) return undefined;
+  // range-parser refuses a suffix longer than the blob, which means the whole of it (RFC 9110, 14.1.2).
+  const suffixBytes = Number(/^bytes=-(\d+)$/.exec(header)?.[1]);
+  if (size > 0 && suffixBytes > size) return { start: 0, end: size };
   const ranges = parseRange(size, header);
   if (ranges === -1) {
     throw new RegistryError(

@@ -194,6 +194,12 @@ export class Catalog implements Disposable {
     return true;
   }
 
+  /** How many blobs are known to be stored, manifests among them, and their bytes in all. */
+  usage(): { blobs: number; bytes: number } {
+    const row = this.#get('SELECT COUNT(*) AS blobs, TOTAL(size) AS bytes FROM blobs');
+    return { blobs: Number(row?.['blobs'] ?? 0), bytes: Number(row?.['bytes'] ?? 0) };
+  }
+
   /** Records a blob that has just been stored. */
   recordBlob(digest: Digest, { size, contentType }: BlobRecord): void {
     this.#blobs.set(digest, { size, contentType });

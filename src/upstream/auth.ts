@@ -2,6 +2,7 @@ import { parseChallenges } from './challenge.ts';
 import type { RequestOptions } from './client.ts';
 import { basicAuthorization, type Credential } from './credentials.ts';
 import { credentialsRefused, unavailable } from './failures.ts';
+import type { Gate } from './gate.ts';
 import type { HttpClient } from './http-client.ts';
 import { trustedRealm } from './realm.ts';
 import { TokenCache, type TokenService } from './tokens.ts';
@@ -12,6 +13,8 @@ export interface AuthenticatorOptions {
   readonly endpoint: URL;
   readonly tokenRealms: readonly string[];
   readonly http: HttpClient;
+  /** Before the token service, which fails apart from the registry. */
+  readonly gate: Gate;
   /** Longest time for a token, in milliseconds. */
   readonly timeoutMs: number;
   readonly credential: () => Promise<Credential | undefined>;

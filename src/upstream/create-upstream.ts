@@ -3,17 +3,21 @@ import { Agents } from './agents.ts';
 import { Authenticator } from './auth.ts';
 import { readCredential } from './credentials.ts';
 import { Endpoint } from './endpoint.ts';
+import type { Service } from './failures.ts';
+import { Gate, type GateObserver, type GateOptions } from './gate.ts';
 import { HttpClient } from './http-client.ts';
 import {
   defaultAnswerMs,
   defaultMaxConnections,
   defaultMaxManifestBytes,
+  defaultProbeMs,
   defaultTimeouts,
   type UpstreamOptions,
 } from './options.ts';
+import { isCurrent, type RateLimit, readRateLimit } from './rate-limit.ts';
 import { RegistryClient } from './registry-client.ts';
 import { repositoryFilter } from './repository-rules.ts';
-import type { Upstream } from './upstream.ts';
+import type { Upstream, UpstreamObserver } from './upstream.ts';
 
 /** An upstream with the connections it owns; disposing ends them, transfers under way too. */
 export type OwnedUpstream = Upstream & Disposable;
@@ -30,19 +34,47 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
   const agents = new Agents({ tls: options.tls ?? {}, maxConnections, environment });
   const guard = new AddressGuard(urls);
   const timeouts = { ...defaultTimeouts, ...options.timeouts };
-  const http = new HttpClient({ upstream: name, agents, guard, timeouts });
+  const answerMs = options.answerMs ?? defaultAnswerMs;
+  const fairWaitMs = Math.min(timeouts.headersMs, answerMs) / 2;
+  const http = new HttpClient({ upstream: name, agents, guard, timeouts, fairWaitMs });
   const maxManifestBytes = options.maxManifestBytes ?? defaultMaxManifestBytes;
-  const endpoints = urls.map((url) => {
+  let rateLimit: RateLimit | undefined;
+  const currentRateLimit = () => (rateLimit && isCurrent(rateLimit, now()) ? rateLimit : undefined);
+  const places = urls.map((url) => {
+    const createGate = (service: Service, onAnswer?: GateOptions['onAnswer']) =>
+      new Gate({
+        upstream: name,
+        service,
+        url: url.href,
+        probeMs: options.probeMs ?? defaultProbeMs,
+        now,
+        onAnswer,
+        observer: options.observer && gateObserver(name, options.observer),
+      });
+    const gate = createGate('registry', (headers) => {
+      rateLimit = readRateLimit(headers, now()) ?? rateLimit;
+    });
+    const tokenGate = createGate('token service');
     const authenticator = new Authenticator({
       upstream: name,
       endpoint: url,
       tokenRealms: options.tokenRealms ?? [],
       http,
+      gate: tokenGate,
       timeoutMs: timeouts.headersMs,
       credential: () => readCredential(options.credentials, { upstream: name, host: url.host, environment }),
       now,
     });
-    return new Endpoint({ upstream: name, url: url.href, http, authenticator, maxManifestBytes, now });
+    const endpoint = new Endpoint({
+      upstream: name,
+      url: url.href,
+      http,
+      gate,
+      authenticator,
+      maxManifestBytes,
+      now,
+    });
+    return { endpoint, gate, tokenGate };
   });
   return {
     name,
@@ -51,9 +83,30 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     freshness: options.freshness,
     answerMs: options.answerMs ?? defaultAnswerMs,
     connectionsPerBlob: Math.min(options.connectionsPerBlob ?? 1, maxConnections),
+    answerMs,
     allows: repositoryFilter(options.repositories ?? {}),
-    client: new RegistryClient(endpoints),
+    client: new RegistryClient(places.map(({ endpoint }) => endpoint)),
+    get isSparing() {
+      const { rateLimitFloor = 0 } = options;
+      return rateLimitFloor > 0 && (currentRateLimit()?.remaining ?? Number.POSITIVE_INFINITY) <= rateLimitFloor;
+    },
+    status: () => ({
+      endpoints: places.map(({ endpoint, gate, tokenGate }) => ({
+        url: endpoint.url,
+        ...gate.status(),
+        tokenService: tokenGate.status(),
+      })),
+      rateLimit: currentRateLimit(),
+    }),
     [Symbol.dispose]: () => agents.close(),
+  };
+}
+
+function gateObserver(upstream: string, observer: UpstreamObserver): GateObserver {
+  return {
+    closed: (event) => observer.closed(upstream, event),
+    opened: (event) => observer.opened(upstream, event),
+    refused: (event) => observer.refused(upstream, event),
   };
 }
 

@@ -14,6 +14,7 @@ import type {
   RequestOptions,
 } from './client.ts';
 import { failureOf, type Subject, unavailable } from './failures.ts';
+import type { Gate } from './gate.ts';
 import type { HttpAnswer, HttpClient } from './http-client.ts';
 import { nextQuery, withoutSelection } from './link.ts';
 
@@ -25,6 +26,7 @@ export interface EndpointOptions {
   readonly upstream: string;
   readonly url: string;
   readonly http: HttpClient;
+  readonly gate: Gate;
   readonly authenticator: Authenticator;
   readonly maxManifestBytes: number;
   readonly now: () => number;
@@ -178,8 +180,10 @@ export class Endpoint implements BlobEndpoint {
     throw failureOf({ status, retryAfter, foreign: answer.foreign }, { upstream, subject, repository, now: now() });
   }
 
-  #send(ask: Ask, authorization: string | undefined): Promise<HttpAnswer> {
-    return this.#options.http.send({
+  async #send(ask: Ask, authorization: string | undefined): Promise<HttpAnswer> {
+    const { http, gate } = this.#options;
+    return await http.send({
+      gate,
       method: ask.method,
       url: resourceUrl(this.url, `${ask.repository}/${ask.path}`),
       headers: { ...ask.headers, ...(authorization !== undefined && { authorization }) },

@@ -1,5 +1,12 @@
 import { RegistryError } from '../oci/error.ts';
 
+/** How long a 429 without `Retry-After` is taken to mean, and the longest that is honoured, in milliseconds. */
+const defaultPauseMs = 10_000;
+const maxPauseMs = 3_600_000;
+
+/** The two that an upstream consists of. */
+export type Service = 'registry' | 'token service';
+
 /** What a request to an upstream is about; decides the code of its 404 and the wording of its errors. */
 export type Subject = 'blob' | 'manifest' | 'repository' | 'referrers';
 
@@ -33,7 +40,8 @@ export function failureOf(
   }
   // A refusal by the storage behind a redirect says nothing about our credentials, which it never saw.
   if ((status === 401 || status === 403) && !foreign) return credentialsRefused(upstream, { repository, status });
-  if (status === 429) return rateLimited(upstream, { ...answer, now: context.now });
+  const pauseMs = pauseOf(answer, context.now);
+  if (pauseMs !== undefined) return rateLimited(upstream, { status, pauseMs });
   return new RegistryError('UNAVAILABLE', `upstream ${upstream} answered ${status} for ${repository}`, { detail });
 }
 
@@ -49,16 +57,39 @@ export function credentialsRefused(
   );
 }
 
-/** The upstream, or its token service, asks for a pause; its `Retry-After` is kept, in seconds. */
+/**
+ * How long an answer asks us to stay away, in milliseconds: 429, and 503 where it says for how long (RFC 6585, 4;
+ * RFC 9110, 15.6.4). `undefined` where it asks for nothing of the kind.
+ */
+export function pauseOf(
+  { status, retryAfter }: { readonly status: number; readonly retryAfter: string | undefined },
+  now: number,
+): number | undefined {
+  if (status !== 429 && status !== 503) return undefined;
+  const seconds = retryAfterSeconds(retryAfter, now);
+  if (seconds === undefined) return status === 429 ? defaultPauseMs : undefined;
+  return Math.min(Math.max(1000, seconds * 1000), maxPauseMs);
+}
+
+/** The upstream, or its token service, has asked for a pause. */
 export function rateLimited(
   upstream: string,
-  { retryAfter, now }: { readonly retryAfter: string | undefined; readonly now: number },
+  { status, pauseMs, service = 'registry' }: { readonly status: number; readonly pauseMs: number; service?: Service },
 ): RegistryError {
-  const seconds = retryAfterSeconds(retryAfter, now);
-  return new RegistryError('TOOMANYREQUESTS', `upstream ${upstream} limits our requests; try again later`, {
-    detail: { upstream, upstreamStatus: 429 },
-    headers: seconds === undefined ? {} : { 'Retry-After': String(seconds) },
+  return new RegistryError('TOOMANYREQUESTS', `${nameOf(upstream, service)} ${pauseReason(status)}; try again later`, {
+    detail: { upstream, upstreamStatus: status },
+    headers: { 'Retry-After': String(Math.ceil(pauseMs / 1000)) },
   });
+}
+
+/** What an upstream does that asks for a pause, as a clause. */
+export function pauseReason(status: number): string {
+  return status === 429 ? 'limits our requests' : 'asks for a pause';
+}
+
+/** How an upstream, or its token service, is called in a sentence. */
+export function nameOf(upstream: string, service: Service): string {
+  return service === 'registry' ? `upstream ${upstream}` : `upstream ${upstream} has a token service that`;
 }
 
 /** The upstream cannot give an answer that can be used. `reason` is a clause about it, without secrets. */

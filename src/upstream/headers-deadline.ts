@@ -13,12 +13,18 @@ interface Destroyable {
 export class HeadersDeadline {
   readonly #totalMs: number;
   #leftMs: number;
+  #waitedMs = 0;
   #since = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(totalMs: number) {
     this.#totalMs = totalMs;
     this.#leftMs = totalMs;
+  }
+
+  /** How long others have been waited for so far, in milliseconds; right while it stands still. */
+  get waitedMs(): number {
+    return this.#waitedMs;
   }
 
   /** Runs from now on, or from when the request has a connection to go out on; ends the stream when it is over. */
@@ -40,7 +46,9 @@ export class HeadersDeadline {
     if (this.#timer === undefined) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#leftMs = Math.max(1, this.#leftMs - (performance.now() - this.#since));
+    const passedMs = performance.now() - this.#since;
+    this.#waitedMs += passedMs;
+    this.#leftMs = Math.max(1, this.#leftMs - passedMs);
   }
 
   [Symbol.dispose](): void {

@@ -1,11 +1,14 @@
-import type { ClientRequest, IncomingHttpHeaders } from 'node:http';
-import got, { type Request, type Response, TimeoutError } from 'got';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import got, { TimeoutError } from 'got';
 import packageJson from '../../package.json' with { type: 'json' };
 import { RegistryError } from '../oci/error.ts';
 import { type AddressGuard, ForbiddenAddressError } from './address-guard.ts';
 import type { Agents, Lane } from './agents.ts';
 import { drain, IdleTimeoutError, LengthMismatchError, type TransferBody, transferBody } from './body.ts';
+import { Exchange } from './exchange.ts';
 import { unavailable } from './failures.ts';
+import type { Gate, Passage } from './gate.ts';
 import { HeadersDeadline, HeadersTimeoutError } from './headers-deadline.ts';
 import type { UpstreamTimeouts } from './options.ts';
 import { codeOf, originOf } from './origin-error.ts';
@@ -15,6 +18,9 @@ const maxRedirects = 5;
 
 /** How often a request is sent again because the kept connection it went out on had just been closed. */
 const maxStaleConnections = 2;
+
+/** Largest headers of an answer, in bytes: redirects to signed addresses can take several KiB. */
+const maxHeaderSize = 32 * 1024;
 
 const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
@@ -28,6 +34,8 @@ export interface HttpRequest {
   readonly lane: Lane;
   /** `same-origin` for requests that carry credentials other than in a header. */
   readonly redirects: 'any-origin' | 'same-origin';
+  /** Decides whether the request is sent, and learns what its own origin answers; redirect targets do not count. */
+  readonly gate: Gate;
   readonly signal: AbortSignal;
 }
 
@@ -47,6 +55,8 @@ export interface HttpClientOptions {
   readonly agents: Agents;
   readonly guard: AddressGuard;
   readonly timeouts: UpstreamTimeouts;
+  /** A caller who runs out of time is a failure of the upstream only after this wait for it, in milliseconds. */
+  readonly fairWaitMs: number;
 }
 
 /** The one place that sends requests: redirects, time-outs, guarded addresses, raw bodies. */
@@ -59,17 +69,23 @@ export class HttpClient {
 
   /**
    * Sends a request and follows its redirects until an answer is there.
-   * @throws RegistryError UNAVAILABLE (502, or 504 for a time-out); the signal's reason where that was aborted
+   * @throws RegistryError UNAVAILABLE (502, or 504 for a time-out); Refusal where the gate is closed; the signal's
+   *   reason where that was aborted
    */
   async send(request: HttpRequest): Promise<HttpAnswer> {
     const { upstream } = this.#options;
+    using passage = await this.#enter(request);
     using deadline = new HeadersDeadline(this.#options.timeouts.headersMs);
     let { url } = request;
     let headers = request.headers;
     let foreign = false;
     for (let hop = 0; ; hop += 1) {
-      const answer = await this.#exchange({ ...request, url, headers }, deadline);
-      if (!redirectStatuses.has(answer.status)) return { ...answer, foreign };
+      const watching = foreign ? undefined : passage;
+      const answer = await this.#exchange({ ...request, url, headers }, { deadline, passage: watching });
+      if (!redirectStatuses.has(answer.status)) {
+        watching?.answered(answer);
+        return { ...answer, foreign };
+      }
       await drain(answer.body);
       if (hop === maxRedirects) throw unavailable(upstream, `redirects more than ${maxRedirects} times`);
       const target = this.#redirectTarget(answer.headers.location, url);
@@ -77,6 +93,7 @@ export class HttpClient {
         if (request.redirects === 'same-origin') {
           throw unavailable(upstream, 'redirects its token endpoint to another origin');
         }
+        passage.answered(answer);
         foreign = true;
         // Besides the leak, storage behind signed URLs refuses a second way of authentication.
         const { authorization: _dropped, ...kept } = headers;
@@ -101,7 +118,18 @@ export class HttpClient {
     return target;
   }
 
-  async #exchange(request: HttpRequest, deadline: HeadersDeadline): Promise<Omit<HttpAnswer, 'foreign'>> {
+  async #enter({ gate, signal }: HttpRequest): Promise<Passage> {
+    try {
+      return await gate.enter(signal);
+    } catch (error) {
+      throw this.#translate(error, signal);
+    }
+  }
+
+  async #exchange(
+    request: HttpRequest,
+    { deadline, passage }: { deadline: HeadersDeadline; passage: Passage | undefined },
+  ): Promise<Omit<HttpAnswer, 'foreign'>> {
     for (let attempt = 0; ; attempt += 1) {
       request.signal.throwIfAborted();
       const exchange = this.#start(request, deadline);
@@ -111,7 +139,10 @@ export class HttpClient {
         exchange.stream.destroy();
         deadline.pause();
         if (request.method !== 'POST' && attempt < maxStaleConnections && exchange.wasStale(error)) continue;
-        throw this.#translate(error, request.signal);
+        const failure = this.#translate(error, request.signal);
+        // Whoever came with hardly any time left has learned nothing about the upstream.
+        if (!request.signal.aborted || deadline.waitedMs >= this.#options.fairWaitMs) passage?.failed(failure);
+        throw failure;
       }
     }
   }
@@ -136,16 +167,17 @@ export class HttpClient {
       throwHttpErrors: false,
       retry: { limit: 0 },
       http2: false,
+      maxHeaderSize,
     });
     return new Exchange(stream, deadline);
   }
 
   #answer(
-    response: Response,
-    { request, stream }: { request: HttpRequest; stream: Request },
+    response: IncomingMessage,
+    { request, stream }: { request: HttpRequest; stream: Duplex },
   ): Omit<HttpAnswer, 'foreign'> {
     const { upstream, timeouts } = this.#options;
-    const { statusCode: status, headers } = response;
+    const { statusCode: status = 0, headers } = response;
     const contentLength = readLength(headers['content-length']);
     const encoding = headers['content-encoding']?.trim().toLowerCase() ?? '';
     if (request.method !== 'HEAD' && status >= 200 && status < 300 && encoding !== '' && encoding !== 'identity') {
@@ -187,34 +219,6 @@ export class HttpClient {
       return unavailable(upstream, 'ended a body at another length than it announced', { cause });
     }
     return unavailable(upstream, `cannot be reached (${code ?? 'connection failed'})`, { cause });
-  }
-}
-
-/** A request under way, until its headers are there. */
-class Exchange {
-  readonly stream: Request;
-  readonly response: Promise<Response>;
-  #request: ClientRequest | undefined;
-
-  constructor(stream: Request, deadline: HeadersDeadline) {
-    this.stream = stream;
-    this.response = new Promise((resolve, reject) => {
-      stream.once('response', resolve);
-      // Stays for the stream's life: an error while nobody reads is seen by whoever reads next.
-      stream.on('error', reject);
-      stream.once('close', () => reject(new Error('the connection was closed')));
-    });
-    stream.once('request', (request: ClientRequest) => {
-      this.#request = request;
-      deadline.watch(request, stream);
-    });
-    stream.once('response', () => deadline.pause());
-  }
-
-  /** Whether the request failed because the server had just closed the kept connection it was sent on. */
-  wasStale(error: unknown): boolean {
-    const code = codeOf(originOf(error)) ?? codeOf(error);
-    return this.#request?.reusedSocket === true && (code === 'ECONNRESET' || code === 'EPIPE');
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Freshness } from './upstream.ts';
+import type { Freshness, UpstreamObserver } from './upstream.ts';
 
 /** Where the credentials of an upstream come from; files and variables are read at each use, so that rotation works. */
 export type CredentialOptions =
@@ -51,6 +51,11 @@ export interface UpstreamOptions {
   readonly connectionsPerBlob?: number;
   /** How long an answer may take, all URLs, tokens and redirects together, in milliseconds. Default 9,000. */
   readonly answerMs?: number;
+  /** Remaining pulls at or below which the upstream is to be spared (`isSparing`). Default 0: never. */
+  readonly rateLimitFloor?: number;
+  /** How long a URL that fails to answer is left alone before one request tries it, in milliseconds. Default 5,000. */
+  readonly probeMs?: number;
+  readonly observer?: UpstreamObserver;
   /** Largest manifest accepted. Default 4 MiB. */
   readonly maxManifestBytes?: number;
   /** For proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and for credentials. Default `process.env`. */
@@ -61,5 +66,6 @@ export interface UpstreamOptions {
 
 export const defaultTimeouts: UpstreamTimeouts = { connectMs: 5_000, headersMs: 8_000, idleMs: 30_000 };
 export const defaultAnswerMs = 9_000;
+export const defaultProbeMs = 5_000;
 export const defaultMaxConnections = 32;
 export const defaultMaxManifestBytes = 4 * 1024 * 1024;

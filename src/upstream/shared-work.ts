@@ -26,7 +26,8 @@ export class SharedWork<T> {
       flight.waiters -= 1;
       if (flight.waiters === 0) {
         this.#forget(key, flight);
-        flight.controller.abort();
+        // Why the last one left says whether the work took too long.
+        flight.controller.abort(signal.reason);
       }
     }
   }
@@ -45,7 +46,8 @@ export class SharedWork<T> {
   }
 }
 
-function untilAborted<T>(result: Promise<T>, signal: AbortSignal): Promise<T> {
+/** Waits for a result only as long as a signal lets us. @throws the signal's reason */
+export function untilAborted<T>(result: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   const leave = (): void => reject(signal.reason as Error);
   signal.addEventListener('abort', leave, { once: true });

@@ -2,7 +2,8 @@ import { LRUCache } from 'lru-cache';
 import { drain, readBounded } from './body.ts';
 import type { RequestOptions } from './client.ts';
 import { basicAuthorization, type Credential } from './credentials.ts';
-import { credentialsRefused, rateLimited, unavailable } from './failures.ts';
+import { credentialsRefused, pauseOf, rateLimited, unavailable } from './failures.ts';
+import type { Gate } from './gate.ts';
 import type { HttpAnswer, HttpClient, HttpRequest } from './http-client.ts';
 import { SharedWork } from './shared-work.ts';
 
@@ -27,6 +28,8 @@ export interface TokenCacheOptions {
   /** Name of the upstream, for error messages. */
   readonly upstream: string;
   readonly http: HttpClient;
+  /** Before the token service. */
+  readonly gate: Gate;
   /** Longest time for a token, its body included, in milliseconds. */
   readonly timeoutMs: number;
   readonly credential: () => Promise<Credential | undefined>;
@@ -71,10 +74,10 @@ export class TokenCache {
   }
 
   async #request(repository: string, { service, signal }: RequestOptions & { service: TokenService }): Promise<string> {
-    const { http, timeoutMs, credential, now } = this.#options;
+    const { http, gate, timeoutMs, credential, now } = this.#options;
     const request = tokenRequest(repository, { service, credential: await credential() });
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    const answer = await http.send({ ...request, lane: 'metadata', redirects: 'same-origin', signal: limited });
+    const answer = await http.send({ ...request, gate, lane: 'metadata', redirects: 'same-origin', signal: limited });
     const { token, lifetimeSeconds } = await this.#read(answer, repository);
     this.#tokens.set(repository, { token, renewAtMs: now() + lifetimeSeconds * 1000 * usableShare });
     return token;
@@ -86,7 +89,8 @@ export class TokenCache {
     if (status !== 200) {
       await drain(body);
       if (status === 401 || status === 403) throw credentialsRefused(upstream, { repository, status });
-      if (status === 429) throw rateLimited(upstream, { retryAfter: headers['retry-after'], now: now() });
+      const pauseMs = pauseOf({ status, retryAfter: headers['retry-after'] }, now());
+      if (pauseMs !== undefined) throw rateLimited(upstream, { status, pauseMs, service: 'token service' });
       throw unavailable(upstream, `has a token service that answered ${status}`, {
         detail: { upstreamStatus: status },
       });

@@ -1,4 +1,6 @@
 import type { UpstreamClient } from './client.ts';
+import type { GateObserver, GateStatus } from './gate.ts';
+import type { RateLimit } from './rate-limit.ts';
 
 /** How long what an upstream said of a tag holds, in milliseconds. */
 export interface TagTimes {
@@ -42,4 +44,37 @@ export interface Upstream {
   /** Whether the operator lets this repository be pulled. */
   allows(repository: string): boolean;
   readonly client: UpstreamClient;
+  /**
+   * Whether its remaining pulls are at or below the configured floor: only what is not stored may spend pulls then.
+   * False as long as it has not said how many remain, and once the window for which it said so is over.
+   */
+  readonly isSparing: boolean;
+  /** Whether it can be asked now, for those who watch. */
+  status(): UpstreamStatus;
+}
+
+/** What is known of an upstream without asking it. */
+export interface UpstreamStatus {
+  /** Each URL, in the order they are tried. */
+  readonly endpoints: readonly EndpointStatus[];
+  /** The pulls it has left for us; absent where it has not said, or not for as long as its window lasts. */
+  readonly rateLimit?: RateLimit;
+}
+
+/** Whether one URL can be asked. */
+export interface EndpointStatus extends GateStatus {
+  /** Without credentials. */
+  readonly url: string;
+  /** Of where its tokens come from; without it, only what needs no token or has one still can be asked for. */
+  readonly tokenService: GateStatus;
+}
+
+/** Told of the gates before an upstream's URLs and token services. */
+export type UpstreamObserver = {
+  readonly [Event in keyof GateObserver]: (upstream: string, event: Parameters<GateObserver[Event]>[0]) => void;
+};
+
+/** Whether something of an upstream can be asked for through one of its URLs at least. */
+export function isAvailable({ endpoints }: UpstreamStatus): boolean {
+  return endpoints.some(({ state, tokenService }) => state === 'available' && tokenService.state === 'available');
 }

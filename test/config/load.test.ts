@@ -51,6 +51,7 @@ describe('with no file', () => {
       aliases: ['index.docker.io', 'registry-1.docker.io'],
       tokenRealms: ['auth.docker.io'],
       maxConnections: 32,
+      rateLimitFloor: 0,
       repositories: { allow: ['**'], deny: [] },
     });
   });

@@ -76,6 +76,10 @@ test.each([
     'upstreams."a.example".maxConnections: found 0; accepted: a whole number from 1 to 65535',
   ],
   [
+    'upstreams: { a.example: { rateLimitFloor: -1 } }',
+    'upstreams."a.example".rateLimitFloor: found -1; accepted: a whole number from 0 to 1000000000',
+  ],
+  [
     'upstreams: { a.example: { repositories: { deny: [Team/*] } } }',
     'upstreams."a.example".repositories.deny[0]: found "Team/*"; accepted: a pattern',
   ],

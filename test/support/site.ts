@@ -14,6 +14,8 @@ export interface SiteOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** A cache directory that outlives the site; absent: one of its own. */
   readonly cacheDir?: string;
+  /** Wall clock of the mirror in milliseconds (default: the real one). */
+  readonly now?: () => number;
 }
 
 type UpstreamEntry = { readonly origin: string } | Readonly<Record<string, unknown>>;
@@ -53,7 +55,7 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
     { level: 'trace' },
     { write: (line) => void logLines.push(JSON.parse(line) as Record<string, unknown>) },
   );
-  const site = await startSite(config, { log });
+  const site = await startSite(config, { log, now: options.now });
   let stopping: Promise<void> | undefined;
   const stop = (): Promise<void> => (stopping ??= site.stop());
   owned.defer(stop);

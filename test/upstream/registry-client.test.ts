@@ -196,7 +196,7 @@ test('an encoded body is refused before any byte, a page of HTML is left to the 
 test('silence ends in 504: before the headers, in the middle of a body, never because the reader is slow', async () => {
   await using registry = await startRegistry();
   const blob = registry.addBlob(content);
-  using upstream = upstreamAt(registry.origin, { timeouts: { headersMs: 150, idleMs: 150 } });
+  using upstream = upstreamAt(registry.origin, { timeouts: { headersMs: 150, idleMs: 150 }, probeMs: 0 });
   const open = () => firstEndpoint(upstream).openBlob('library/tiny', blob.digest, { signal: never() });
   registry.fault(undefined, { kind: 'silence' }, { times: 1 });
   expect(await failureOf(open())).toMatchObject({ code: 'UNAVAILABLE', status: 504 });

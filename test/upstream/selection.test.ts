@@ -18,6 +18,8 @@ function upstream(name: string, more: Partial<Upstream> = {}): Upstream {
     answerMs: 9_000,
     freshness: { tagTtlMs: 0, staleIfErrorMs: 0, negativeTtlMs: 0 },
     allows: () => true,
+    isSparing: false,
+    status: () => ({ endpoints: [] }),
     get client(): never {
       throw new Error('choosing an upstream asks it nothing');
     },

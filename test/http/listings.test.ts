@@ -1,0 +1,125 @@
+import { describe, expect, test } from 'vitest';
+import { ociIndex } from '../../src/oci/media-types.ts';
+import { json, type Reply } from '../support/client.ts';
+import { startRegistry } from '../support/registry.ts';
+import { startTestSite } from '../support/site.ts';
+
+interface Index {
+  readonly schemaVersion: number;
+  readonly mediaType: string;
+  readonly manifests: readonly { digest: string; artifactType?: string }[];
+}
+
+function expectIndex(reply: Reply, digests: readonly string[]): void {
+  expect(reply).toMatchObject({ status: 200, complete: true });
+  expect(reply.headers['content-type']).toBe(ociIndex);
+  const index = json<Index>(reply);
+  expect(index).toMatchObject({ schemaVersion: 2, mediaType: ociIndex });
+  expect(index.manifests.map(({ digest }) => digest).toSorted((a, b) => a.localeCompare(b))).toEqual(
+    digests.toSorted((a, b) => a.localeCompare(b)),
+  );
+}
+
+const signatureType = 'application/vnd.example.signature';
+const listType = 'application/vnd.example.sbom';
+
+describe.each([
+  { where: 'the referrers API', referrers: true },
+  { where: 'the fallback tag', referrers: false },
+])('referrers from $where', ({ referrers }) => {
+  test.each(['sha256', 'sha512'] as const)(
+    'of a %s subject are listed, filtered, and empty where there are none',
+    async (algorithm) => {
+      await using upstream = await startRegistry({ referrers });
+      await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+      const image = upstream.addImage('library/app', '1', { algorithm });
+      const signature = upstream.addReferrer('library/app', image, { artifactType: signatureType });
+      const list = upstream.addReferrer('library/app', image, { artifactType: listType, layers: ['x'] });
+      const path = `/v2/library/app/referrers/${image.digest}`;
+      expectIndex(await site.get(path), [signature.digest, list.digest]);
+      const filtered = await site.get(`${path}?artifactType=${encodeURIComponent(signatureType)}&ns=docker.io`);
+      expectIndex(filtered, [signature.digest]);
+      expect(filtered.headers['oci-filters-applied']).toBe('artifactType');
+      expectIndex(await site.get(`${path}?artifactType=none`), []);
+      expectIndex(await site.get(`/v2/library/app/referrers/sha256:${'0'.repeat(64)}`), []);
+      expectIndex(await site.get(`/v2/library/unheard-of/referrers/${image.digest}`), []);
+      expect((await site.head(path)).headers['content-type']).toBe(ociIndex);
+      expect(upstream.requests.some((request) => request.query.has('ns'))).toBe(false);
+    },
+  );
+});
+
+test('referrers that are known here stand in for an upstream that cannot answer, an empty list does not', async () => {
+  await using upstream = await startRegistry();
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  const image = upstream.addImage('library/app', '1');
+  const bare = upstream.addImage('library/app', '2', { layers: ['bare'] });
+  const signature = upstream.addReferrer('library/app', image, { artifactType: signatureType });
+  for (const { digest } of [image, bare, signature]) await site.get(`/v2/library/app/manifests/${digest}`);
+  upstream.fault(undefined, { kind: 'status', status: 503 });
+  const stale = await site.get(`/v2/library/app/referrers/${image.digest}`);
+  expectIndex(stale, [signature.digest]);
+  expect(stale.headers['cache-status']).toBe('millpond; hit; detail=stale');
+  expect((await site.get(`/v2/library/app/referrers/${bare.digest}`)).status).toBe(502);
+});
+
+test('a page of HTML in place of the referrers API is no list: the fallback tag is read', async () => {
+  await using upstream = await startRegistry({ referrers: false });
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  const image = upstream.addImage('library/app', '1');
+  const signature = upstream.addReferrer('library/app', image, { artifactType: signatureType });
+  upstream.fault(/\/referrers\//, { kind: 'html' });
+  expectIndex(await site.get(`/v2/library/app/referrers/${image.digest}`), [signature.digest]);
+});
+
+describe('tags', () => {
+  test('pass as the upstream gives them, and are not there where it has none', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    for (const tag of ['b', 'a', 'C']) upstream.addImage('library/app', tag);
+    const reply = await site.get('/v2/library/app/tags/list');
+    expect(json(reply)).toEqual({ name: 'library/app', tags: ['C', 'a', 'b'] });
+    expect(reply.headers.link).toBeUndefined();
+    const missing = await site.get('/v2/library/none/tags/list');
+    expect(missing.status).toBe(404);
+    expect(json(missing)).toMatchObject({ errors: [{ code: 'NAME_UNKNOWN' }] });
+  });
+
+  test('n=0 is an empty list without Link', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    upstream.addImage('library/app', '1');
+    const reply = await site.get('/v2/library/app/tags/list?n=0');
+    expect(json(reply)).toMatchObject({ tags: [] });
+    expect(reply.headers.link).toBeUndefined();
+  });
+
+  test('of an opaque paging are followed to the end with the token to the letter', async () => {
+    await using upstream = await startRegistry({ tagPageSize: 1, linkStyle: 'opaque' });
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    for (const tag of ['1', '2', '3']) upstream.addImage('library/app', tag);
+    const found: string[] = [];
+    let next: string | undefined = '/v2/library/app/tags/list';
+    for (let page = 0; next !== undefined && page < 9; page += 1) {
+      const reply = await site.get(next);
+      found.push(...json<{ tags: string[] }>(reply).tags);
+      next = /^<([^>]+)>; rel="next"$/.exec(String(reply.headers.link))?.[1];
+    }
+    expect(found).toEqual(['1', '2', '3']);
+  });
+
+  test('that are known here stand in for an upstream that cannot answer, page by page', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    for (const tag of ['1', '2', '3']) {
+      upstream.addImage('library/app', tag);
+      await site.get(`/v2/library/app/manifests/${tag}`);
+    }
+    upstream.fault(undefined, { kind: 'status', status: 503 });
+    const first = await site.get('/v2/app/tags/list?n=2&ns=docker.io');
+    expect(json(first)).toEqual({ name: 'library/app', tags: ['1', '2'] });
+    expect(first.headers.link).toBe('</v2/app/tags/list?n=2&last=2&ns=docker.io>; rel="next"');
+    expect(json(await site.get('/v2/app/tags/list?n=2&last=2'))).toMatchObject({ tags: ['3'] });
+    expect(json(await site.get('/v2/app/tags/list?n=0'))).toMatchObject({ tags: [] });
+  });
+});

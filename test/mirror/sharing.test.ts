@@ -1,0 +1,119 @@
+import { describe, expect, test } from 'vitest';
+import { startRegistry } from '../support/registry.ts';
+import { startTestSite } from '../support/site.ts';
+import { settled } from './support.ts';
+
+const MiB = 1024 * 1024;
+
+describe('a blob that two repositories share', () => {
+  test('is read from disk through the second once its upstream has confirmed it there', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const blob = upstream.addBlob({ size: MiB, seed: 'shared' });
+    await site.get(`/v2/team/one/blobs/${blob.digest}`);
+    await settled(site);
+    upstream.forgetRequests();
+    for (let turn = 0; turn < 3; turn += 1) {
+      const reply = await site.get(`/v2/team/two/blobs/${blob.digest}`);
+      expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    }
+    expect(upstream.requests.map(({ method, path }) => `${method} ${path}`)).toEqual([
+      `HEAD /v2/team/two/blobs/${blob.digest}`,
+    ]);
+  });
+
+  test('needs no question where a manifest of the second names it', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const one = upstream.addImage('team/one', '1', { layers: [{ size: MiB, seed: 'named' }] });
+    const [layer] = one.layers;
+    upstream.addImage('team/two', '1', { layers: [layer!] });
+    await site.get(`/v2/team/one/blobs/${layer!.digest}`);
+    await site.get('/v2/team/two/manifests/1');
+    await settled(site);
+    upstream.forgetRequests();
+    expect(await site.get(`/v2/team/two/blobs/${layer!.digest}`)).toMatchObject({ sha256: layer!.digest });
+    expect(upstream.requests).toEqual([]);
+  });
+
+  test.each([
+    { status: 404, code: 'BLOB_UNKNOWN', shown: 404 },
+    { status: 403, code: 'DENIED', shown: 403 },
+    { status: 401, code: 'DENIED', shown: 403 },
+  ])('stays private where the upstream says $status', async ({ status, code, shown }) => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const secret = upstream.addImage('team/secret', '1', { layers: [{ size: MiB, seed: 'secret' }] });
+    const digest = secret.layers[0]!.digest;
+    await site.get('/v2/team/secret/manifests/1');
+    await site.get(`/v2/team/secret/blobs/${digest}`);
+    await settled(site);
+    upstream.fault(({ path }) => path.startsWith('/v2/team/other/'), { kind: 'status', status });
+    for (const path of [`blobs/${digest}`, `manifests/${secret.digest}`]) {
+      const refused = await site.get(`/v2/team/other/${path}`);
+      expect(refused.status).toBe(shown);
+      expect(refused.headers['www-authenticate']).toBeUndefined();
+      expect((await site.head(`/v2/team/other/${path}`)).status).toBe(shown);
+    }
+    const refused = await site.get(`/v2/team/other/blobs/${digest}`);
+    expect(JSON.parse(refused.body.toString())).toMatchObject({ errors: [{ code }] });
+  });
+
+  test('stays private while it is being filled', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const blob = upstream.addBlob({ size: MiB, seed: 'filling' }, { repository: 'team/secret' });
+    const stall = upstream.fault(blob.digest, { kind: 'stall', afterBytes: MiB / 2 });
+    const allowed = site.get(`/v2/team/secret/blobs/${blob.digest}`);
+    await stall.reached;
+    const refused = await site.get(`/v2/team/other/blobs/${blob.digest}`);
+    expect(refused.status).toBe(404);
+    stall.release();
+    expect(await allowed).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    expect((await site.get(`/v2/team/other/blobs/${blob.digest}`)).status).toBe(404);
+  });
+
+  test('asked for by one who may not read it first is not refused to one who may', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const blob = upstream.addBlob({ size: MiB, seed: 'both' }, { repository: 'team/secret' });
+    const [refused, allowed] = await Promise.all([
+      site.get(`/v2/team/other/blobs/${blob.digest}`),
+      site.get(`/v2/team/secret/blobs/${blob.digest}`),
+    ]);
+    expect(refused.status).toBe(404);
+    expect(allowed).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+  });
+
+  test('at two upstreams is fetched from one, and goes on from the other when that fails', async () => {
+    await using first = await startRegistry();
+    await using second = await startRegistry();
+    const upstreams = { 'one.example': first, 'two.example': second };
+    await using site = await startTestSite({ upstreams });
+    const blob = first.addBlob({ size: MiB, seed: 'two upstreams' });
+    second.addBlob({ size: MiB, seed: 'two upstreams' });
+    const stall = first.fault(blob.digest, { kind: 'stall', afterBytes: MiB / 2 });
+    const one = site.get(`/v2/app/blobs/${blob.digest}?ns=one.example`);
+    await stall.reached;
+    const two = site.get(`/v2/app/blobs/${blob.digest}?ns=two.example`);
+    await expect.poll(() => second.requests.map(({ method }) => method)).toEqual(['HEAD']);
+    await first.suspend();
+    expect(await one).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    expect(await two).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    expect(second.requests.map(({ headers }) => headers.range)).toEqual([
+      undefined,
+      expect.stringMatching(/^bytes=\d+-$/),
+    ]);
+    expect(second.bytesSent(blob.digest)).toBeLessThanOrEqual(MiB);
+  });
+});
+
+test('a HEAD of a blob that is not here asks the upstream and begins no fill', async () => {
+  await using upstream = await startRegistry();
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  const blob = upstream.addBlob({ size: MiB, seed: 'headed' });
+  const head = await site.head(`/v2/library/app/blobs/${blob.digest}`);
+  expect(head).toMatchObject({ status: 200, receivedBytes: 0 });
+  expect(head.headers).toMatchObject({ 'content-length': String(MiB), 'docker-content-digest': blob.digest });
+  expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD']);
+});

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { ConfigError } from '../config/problems.ts';
 import {
   type Command,
@@ -8,6 +7,7 @@ import {
   runCommandLine,
   UsageError,
 } from './command.ts';
+import { readVersion } from './version.ts';
 
 interface LazyCommand {
   readonly name: string;
@@ -21,6 +21,16 @@ const commands: readonly LazyCommand[] = [
     name: 'serve',
     summary: 'run the mirror',
     load: async () => (await import('./serve.ts')).registerServe,
+  },
+  {
+    name: 'status',
+    summary: 'show a running mirror',
+    load: async () => (await import('./status.ts')).registerStatus,
+  },
+  {
+    name: 'explain',
+    summary: 'say what an image name gets, and why',
+    load: async () => (await import('./explain.ts')).registerExplain,
   },
   {
     name: 'config',
@@ -61,9 +71,4 @@ function describeFailure(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   const hint = error instanceof UsageError ? ' (see "millpond --help")' : '';
   return `millpond: ${message.replaceAll('\n', ' ')}${hint}`;
-}
-
-async function readVersion(): Promise<string> {
-  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { readonly version: string }).version;
 }

@@ -9,6 +9,7 @@ import { layoutOf, prepareLayout } from '../store/layout.ts';
 import { type Logger, Metrics } from '../telemetry.ts';
 import { createUpstream } from '../upstream/create-upstream.ts';
 import { UpstreamTable } from '../upstream/table.ts';
+import { openControl } from './control.ts';
 import { Health } from './health.ts';
 import {
   described,
@@ -18,7 +19,8 @@ import {
   upstreamObserver,
   upstreamReadings,
 } from './observers.ts';
-import { upstreamOptions } from './upstream-options.ts';
+import { credentialsOf, upstreamOptions } from './upstream-options.ts';
+import { readVersion } from './version.ts';
 
 /** How often what is only noted in memory is written to the catalog. */
 const flushEveryMs = 5_000;
@@ -65,9 +67,10 @@ export async function startSite(config: Config, { log, now = Date.now }: SiteOpt
   health.watch(() => upstreamConditions(upstreams));
   metrics.watchUpstreams(() => upstreamReadings(upstreams));
   const table = new UpstreamTable(upstreams, { defaultName: config.defaultUpstream });
+  const store = new DiskStore({ layout, memoryBytes: config.cache.memoryBytes });
   const mirror = owned.use(
     new Mirror({
-      store: new DiskStore({ layout, memoryBytes: config.cache.memoryBytes }),
+      store,
       catalog,
       offline: config.offline,
       observer: mirrorObserver({ log, metrics, health }),
@@ -85,8 +88,24 @@ export async function startSite(config: Config, { log, now = Date.now }: SiteOpt
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
   });
   const answer = app.callback();
+  const version = await readVersion();
   // Koa answers its own failures: this promise never rejects.
   const listener = await listen((request, response) => void answer(request, response), await listenOptions(config));
+  const control = await openControl({
+    config,
+    version,
+    address: listener.address,
+    startedAtMs: now(),
+    now,
+    readiness: () => health.readiness(),
+    upstreams,
+    metrics,
+    downloads: mirror.downloads,
+    catalog,
+    explanation: { upstreams: table, store, catalog, offline: config.offline, now, credential: credentialsOf(config) },
+    log,
+  });
+  if (control) owned.use(control);
   const rest = owned.move();
   return {
     address: listener.address,

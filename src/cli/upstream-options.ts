@@ -30,3 +30,26 @@ function credentialOptions(auth: UpstreamAuth): CredentialOptions {
       return auth satisfies never;
   }
 }
+
+/** The kind of credential that an upstream is shown, in words without any secret. */
+export function credentialInWords(auth: UpstreamAuth | undefined): string {
+  switch (auth?.kind) {
+    case undefined:
+      return 'anonymous';
+    case 'password':
+      return `user ${auth.username}, password from the configuration`;
+    case 'passwordFile':
+      return `user ${auth.username}, password from ${auth.path}`;
+    case 'passwordEnv':
+      return `user ${auth.username}, password from the environment variable ${auth.variable}`;
+    case 'dockerConfig':
+      return `what ${auth.path} holds for it`;
+    default:
+      return auth satisfies never;
+  }
+}
+
+/** As {@link credentialInWords}, by the name of the upstream. */
+export function credentialsOf(config: Config): (upstream: string) => string {
+  return (name) => credentialInWords(config.upstreams.find((upstream) => upstream.name === name)?.auth);
+}

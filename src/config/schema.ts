@@ -114,6 +114,7 @@ const upstreamSchema = z.strictObject({
     .prefault(1)
     .describe(
       'Connections that one large blob is fetched with; more than 1 pays where the upstream gives each a share of its own.',
+    ),
   rateLimitFloor: value(integer(0, 1_000_000_000))
     .prefault(0)
     .describe(

@@ -163,8 +163,10 @@ export class Endpoint implements BlobEndpoint {
 
   /** Sends a request, with credentials where they are asked for, and throws for every status not accepted. */
   async #ask(ask: Ask): Promise<HttpAnswer> {
-    const { upstream, authenticator, now } = this.#options;
+    const { upstream, gate, authenticator, now } = this.#options;
     const { repository, subject, signal } = ask;
+    // No token is fetched for a request that will not be sent.
+    gate.check();
     const known = await authenticator.authorization(repository, { signal });
     let answer = await this.#send(ask, known);
     if (answer.status === 401 && !answer.foreign) {

@@ -113,14 +113,21 @@ export class Gate {
    */
   async enter(signal: AbortSignal): Promise<Passage> {
     for (;;) {
+      this.check();
       const closure = this.#closure;
       if (closure === undefined) return this.#passage();
-      if (this.#leftMs(closure) > 0) throw this.#refusal(closure);
       if (this.#probe === undefined) return this.#probing(closure);
-      if (closure.state === 'broken') throw this.#refusal(closure);
       signal.throwIfAborted();
       await untilAborted(this.#probe, signal);
     }
+  }
+
+  /** To be called before others are asked for what a request needs. @throws Refusal where it would not be sent now */
+  check(): void {
+    const closure = this.#closure;
+    if (closure === undefined) return;
+    const mustWait = closure.state === 'broken' && this.#probe !== undefined;
+    if (mustWait || this.#leftMs(closure) > 0) throw this.#refusal(closure);
   }
 
   status(): GateStatus {

@@ -124,6 +124,8 @@ describe('the command line', () => {
     [['config', 'show', '--help']],
     [['config', 'schema', '--help']],
     [['help', 'config']],
+    [['status', '--help']],
+    [['explain', '--help']],
   ])('%j prints the usage', async (args) => {
     const { code, stdout, stderr } = await millpond(args);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });

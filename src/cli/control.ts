@@ -1,0 +1,33 @@
+import { createControlApp } from '../http/control-app.ts';
+import { controlSocketPath, openControlSocket } from '../http/control-socket.ts';
+import { type ExplanationOptions, explainImage } from '../mirror/explanation.ts';
+import type { Logger } from '../telemetry.ts';
+import { described } from './observers.ts';
+import { type SiteStatusOptions, siteStatus } from './site-status.ts';
+
+/**
+ * Lets the commands beside a running mirror ask it, over a socket in its cache directory. Where there can be none the
+ * log says so and the mirror goes on without it.
+ */
+export async function openControl(
+  options: SiteStatusOptions & { readonly explanation: ExplanationOptions; readonly log: Logger },
+): Promise<AsyncDisposable | undefined> {
+  const { log, explanation, config } = options;
+  const app = createControlApp({
+    status: () => siteStatus(options),
+    explain: (image) => explainImage(image, explanation),
+    onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
+  });
+  const answer = app.callback();
+  try {
+    // Koa answers its own failures: this promise never rejects.
+    return await openControlSocket(
+      controlSocketPath(config.cache.dir),
+      (request, response) => void answer(request, response),
+    );
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    log.warn({ reason }, 'no control socket: status and explain cannot ask this mirror');
+    return undefined;
+  }
+}

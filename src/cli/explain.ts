@@ -1,0 +1,115 @@
+import { access } from 'node:fs/promises';
+import type { Config } from '../config/config.ts';
+import { loadConfig } from '../config/load.ts';
+import { formatDuration } from '../config/units.ts';
+import { type Explanation, explainImage } from '../mirror/explanation.ts';
+import { Catalog } from '../store/catalog.ts';
+import { DiskStore } from '../store/disk-store.ts';
+import { layoutOf } from '../store/layout.ts';
+import { createUpstream } from '../upstream/create-upstream.ts';
+import { UpstreamTable } from '../upstream/table.ts';
+import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
+import { askControl } from './control-client.ts';
+import { labelled, shownBytes, shownDigest, shownSeconds } from './terminal.ts';
+import { credentialsOf, upstreamOptions } from './upstream-options.ts';
+
+/** `millpond explain`: what an image name gets, and why. */
+export function registerExplain(program: Command, io: CommandIo): void {
+  addConfigFlags(program.command('explain'))
+    .description('say which upstream, credential, rule and cache decision an image name gets, and why')
+    .argument('<image>', 'such as docker.io/library/ubuntu:24.04 or ghcr.io/org/app@sha256:…')
+    .option('--json', 'as one JSON object')
+    .action(async (image: string, options: { readonly json?: true }, command: Command) => {
+      const { config } = await loadConfig({
+        flags: configFlags(command),
+        environment: io.environment,
+        workingDirectory: io.workingDirectory,
+      });
+      const asked = await askControl(config.cache.dir, `/explain?image=${encodeURIComponent(image)}`);
+      const explanation = (asked as Explanation | undefined) ?? (await explainFromDisk(image, config));
+      io.stdout.write(options.json ? `${JSON.stringify(explanation, undefined, 2)}\n` : explanationText(explanation));
+    });
+}
+
+/** Reads the cache directory itself; makes none that is not there. @throws Error where a mirror that cannot be asked has it */
+async function explainFromDisk(image: string, config: Config): Promise<Explanation> {
+  using owned = new DisposableStack();
+  const layout = layoutOf(config.cache.dir);
+  const isThere = await access(layout.catalog).then(
+    () => true,
+    () => false,
+  );
+  const faults: unknown[] = [];
+  const catalog = owned.use(await openCatalog(isThere ? layout.catalog : ':memory:', (error) => faults.push(error)));
+  const upstreams = config.upstreams.map((upstream) => owned.use(createUpstream(upstreamOptions(config, upstream))));
+  const explanation = await explainImage(image, {
+    upstreams: new UpstreamTable(upstreams, { defaultName: config.defaultUpstream }),
+    catalog,
+    store: new DiskStore({ layout, memoryBytes: config.cache.memoryBytes }),
+    offline: config.offline,
+    now: Date.now,
+    credential: credentialsOf(config),
+  });
+  if (faults.length > 0) throw new Error(`the catalog in ${config.cache.dir} cannot be read`, { cause: faults[0] });
+  return explanation;
+}
+
+async function openCatalog(path: string, onFault: (error: unknown) => void): Promise<Catalog> {
+  try {
+    return await Catalog.open({ path, now: Date.now, onFault });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    if (!message.startsWith('another Millpond')) throw error;
+    throw new Error(`${message}, and it has no control socket on which it could be asked`, { cause: error });
+  }
+}
+
+/** An explanation for people, within 80 columns but for long names. */
+export function explanationText(explanation: Explanation): string {
+  const { upstream, repository, tag, stored } = explanation;
+  const lines = [
+    ...labelled('image', explanation.image),
+    ...labelled(
+      'upstream',
+      `${upstream.name} (${upstream.namedBy === 'image' ? 'named by the image' : 'the default'})`,
+    ),
+    ...labelled('repository', `${repository}${explanation.allowed ? '' : ' (not allowed)'}`),
+    ...upstream.urls.map((url, index) => (index === 0 ? 'asked at' : '').padEnd(12) + url),
+    ...labelled('credential', upstream.credential),
+  ];
+  if (!upstream.available) lines.push(...labelled('', `${upstream.name} is known not to answer now.`));
+  if (upstream.sparing)
+    lines.push(...labelled('', `Few pulls are left at ${upstream.name}: they are kept for what is not here.`));
+  if (tag !== null) lines.push(...labelled('tag', tag), ...ruleLines(explanation));
+  lines.push(...(stored ? storedLines(explanation, stored) : labelled('stored', 'nothing')));
+  return `${[...lines, '', ...labelled('now', explanation.outcome.text)].join('\n')}\n`;
+}
+
+function ruleLines({ freshness, upstream, offline }: Explanation): string[] {
+  if (freshness === null) return [];
+  const { rule, tagTtlMs, staleWhileRevalidateMs, staleIfErrorMs } = freshness;
+  const within = rule && rule.repositories.length > 0 ? ` in ${rule.repositories.join(', ')}` : '';
+  const which = rule
+    ? `upstreams.${upstream.name}.tags[${rule.position}] matches: "${rule.match}"${within}`
+    : `none of upstreams.${upstream.name}.tags matches: the upstream's own times`;
+  const times = `fresh for ${formatDuration(tagTtlMs)}, then served at once for ${formatDuration(staleWhileRevalidateMs)} while the upstream is asked, and for ${formatDuration(staleIfErrorMs)} if it cannot answer`;
+  return [...labelled('rule', which), ...labelled('', offline ? 'without effect: the mirror is offline' : times)];
+}
+
+function storedLines({ ageSeconds, checkedAt }: Explanation, stored: NonNullable<Explanation['stored']>): string[] {
+  const { blobs, missingBlobs, storedBytes, missingBytes } = stored;
+  const lacks = missingBlobs === 0 ? '' : `, ${missingBlobs} missing (${shownBytes(missingBytes)})`;
+  const lines = [
+    ...labelled('stored', stored.mediaType),
+    `  ${stored.digest}`,
+    ...labelled('', `${blobs - missingBlobs} of ${blobs} blobs here (${shownBytes(storedBytes)})${lacks}`),
+  ];
+  if (checkedAt !== null) lines.push(...labelled('confirmed', `${shownSeconds(ageSeconds ?? 0)} ago, at ${checkedAt}`));
+  for (const digest of stored.missing.slice(0, 10)) lines.push(...labelled('', `missing ${shownDigest(digest)}`));
+  if (stored.missing.length > 10) lines.push(...labelled('', `and ${stored.missing.length - 10} more`));
+  for (const { digest, platform, stored: isHere, whole, missingBytes: lacking } of stored.platforms) {
+    const state = whole ? 'whole' : isHere ? `lacks ${shownBytes(lacking)}` : 'not here';
+    lines.push(...labelled('', `${(platform ?? 'no platform').padEnd(16)} ${shownDigest(digest)}  ${state}`));
+  }
+  return lines;
+}

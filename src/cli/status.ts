@@ -1,0 +1,81 @@
+import { loadConfig } from '../config/load.ts';
+import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
+import { askControl } from './control-client.ts';
+import type { SiteStatus } from './site-status.ts';
+import { labelled, shownBytes, shownDigest, shownRatio, shownSeconds } from './terminal.ts';
+
+/** `millpond status`: what a running mirror is doing. */
+export function registerStatus(program: Command, io: CommandIo): void {
+  addConfigFlags(program.command('status'))
+    .description('show a running mirror: upstreams, hits, bytes saved, downloads under way')
+    .option('--json', 'as one JSON object')
+    .action(async (options: { readonly json?: true }, command: Command) => {
+      const { config } = await loadConfig({
+        flags: configFlags(command),
+        environment: io.environment,
+        workingDirectory: io.workingDirectory,
+      });
+      const status = await askControl(config.cache.dir, '/status');
+      if (status === undefined) throw new Error(`no mirror is running on ${config.cache.dir}`);
+      io.stdout.write(options.json ? `${JSON.stringify(status, undefined, 2)}\n` : statusText(status as SiteStatus));
+    });
+}
+
+/** A status for people, within 80 columns but for long names. */
+export function statusText(status: SiteStatus): string {
+  const { readiness, traffic, upstreams, fills, cache } = status;
+  const free = cache.freeBytes === null ? '' : `, ${shownBytes(cache.freeBytes)} free on its disk`;
+  const lines = [
+    ...labelled('mirror', `Millpond ${status.version} at ${status.address}, up ${shownSeconds(status.uptimeSeconds)}`),
+    ...labelled('state', [status.offline ? 'offline, ' : '', readiness.status].join('')),
+    ...readiness.reasons.flatMap((reason) => labelled('', reason)),
+    ...labelled(
+      'hits',
+      `${shownRatio(traffic.hitRatio)} of ${traffic.hits + traffic.misses} manifests and blobs, ${shownRatio(traffic.byteHitRatio)} of bytes`,
+    ),
+    ...labelled(
+      'bytes',
+      `${shownBytes(traffic.bytesToClients)} to clients, ${shownBytes(traffic.bytesFromUpstream)} from upstreams, ${shownBytes(traffic.bytesSaved)} saved`,
+    ),
+    ...labelled('cache', cache.dir),
+    ...labelled('', `${cache.blobs} blobs, ${shownBytes(cache.usedBytes)} of ${shownBytes(cache.maxBytes)}${free}`),
+    '',
+    'UPSTREAM                  STATE       HITS   MISSES   FETCHED  PULLS LEFT',
+    ...upstreams.flatMap(upstreamLines),
+  ];
+  if (fills.length > 0) {
+    lines.push('', 'DOWNLOAD              WRITTEN      SIZE  READERS  FROM');
+    for (const { digest, writtenBytes, sizeBytes, readers, sources } of fills) {
+      const size = sizeBytes === undefined ? '–' : shownBytes(sizeBytes);
+      const columns = [shownBytes(writtenBytes).padStart(8), size.padStart(9), String(readers).padStart(8)];
+      lines.push(`${shownDigest(digest).padEnd(21)}${columns.join(' ')}  ${sources.join(', ')}`);
+    }
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function upstreamLines({ name, available, sparing, status, ...traffic }: SiteStatus['upstreams'][number]): string[] {
+  const state = available ? (sparing ? 'sparing' : 'available') : 'left alone';
+  const { rateLimit } = status;
+  const left = rateLimit ? `${rateLimit.remaining}${rateLimit.limit === undefined ? '' : `/${rateLimit.limit}`}` : '–';
+  const columns = [
+    name.padEnd(25),
+    state.padEnd(10),
+    String(traffic.hits).padStart(5),
+    String(traffic.misses).padStart(8),
+    shownBytes(traffic.bytesFromUpstream).padStart(9),
+    left.padStart(11),
+  ];
+  const troubles = status.endpoints.flatMap(({ url, tokenService, ...registry }) =>
+    [
+      { what: url, ...registry },
+      { what: `${url} (tokens)`, ...tokenService },
+    ]
+      .filter((part) => part.state !== 'available')
+      .flatMap((part) => [
+        `  ${part.what}`,
+        `    ${part.state}${part.untilMs === undefined ? '' : ` until ${new Date(part.untilMs).toISOString()}`}: ${part.reason ?? ''}`,
+      ]),
+  );
+  return [columns.join(' '), ...troubles];
+}

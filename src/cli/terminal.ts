@@ -1,0 +1,54 @@
+import { formatBytes } from '../config/units.ts';
+
+const binaryUnits = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+
+/** Bytes for people: three digits and a unit. */
+export function shownBytes(bytes: number): string {
+  if (bytes < 1024) return formatBytes(bytes);
+  const power = Math.min(binaryUnits.length - 1, Math.floor(Math.log2(bytes) / 10));
+  const value = bytes / 1024 ** power;
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)}${binaryUnits[power]}`;
+}
+
+/** A share from 0 to 1 as per cent; a dash where there is none yet. */
+export function shownRatio(ratio: number | null): string {
+  return ratio === null ? '–' : `${(ratio * 100).toFixed(1)} %`;
+}
+
+/** Seconds for people, in the two largest units. */
+export function shownSeconds(seconds: number): string {
+  const parts = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'min'],
+    [Math.floor(seconds) % 60, 's'],
+  ] as const;
+  const first = parts.findIndex(([count]) => count > 0);
+  if (first === -1) return '0 s';
+  return parts
+    .slice(first, first + 2)
+    .filter(([count]) => count > 0)
+    .map(([count, unit]) => `${count} ${unit}`)
+    .join(' ');
+}
+
+/** The first digits of a digest, enough to tell it from others. */
+export function shownDigest(digest: string): string {
+  return digest.replace(/^(\w+:[0-9a-f]{12})[0-9a-f]+$/, '$1…');
+}
+
+/** A line of `label  text`, the text broken at spaces so that it fits a terminal; what has no spaces stays whole. */
+export function labelled(label: string, text: string): string[] {
+  const indent = 12;
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && indent + line.length + 1 + word.length > 80) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === '' ? word : `${line} ${word}`;
+    }
+  }
+  return [...lines, line].map((part, index) => (index === 0 ? label : '').padEnd(indent) + part);
+}

@@ -1,0 +1,119 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { dirname, join, posix } from 'node:path';
+import { describe, expect, test } from 'vitest';
+
+const root = join(dirname(import.meta.dirname), 'src');
+
+/** What the files of each layer may import; of its own layer a file may import anything. */
+const allowed: Record<string, readonly string[]> = {
+  'main.ts': ['cli'],
+  cli: ['config', 'http', 'mirror', 'store', 'upstream', 'coordination', 'oci', 'telemetry.ts'],
+  http: ['mirror', 'upstream', 'oci'],
+  mirror: ['store', 'upstream', 'coordination', 'oci'],
+  store: ['oci'],
+  upstream: ['oci'],
+  coordination: ['oci'],
+  config: [],
+  'telemetry.ts': [],
+  oci: [],
+};
+
+/** Packages that one place only may know. */
+const owners: Record<string, RegExp> = {
+  got: /^upstream\/http-client\.ts$/,
+  'node:sqlite': /^store\/catalog\.ts$/,
+  'prom-client': /^telemetry\.ts$/,
+  pino: /^telemetry\.ts$/,
+  commander: /^cli\/command\.ts$/,
+  yaml: /^config\/document\.ts$/,
+  zod: /^config\/schema\.ts$/,
+};
+
+/** Files that may be longer than the rest, in lines: all that speaks SQL is in one. */
+const longer: Record<string, number> = { 'store/catalog.ts': 450 };
+
+interface Import {
+  readonly file: string;
+  readonly specifier: string;
+  /** The file below `src` that is meant, where it is one of ours. */
+  readonly target: string | undefined;
+}
+
+interface SourceFile {
+  readonly file: string;
+  readonly text: string;
+  readonly imports: readonly Import[];
+}
+
+async function sourceFiles(): Promise<SourceFile[]> {
+  const names = (await readdir(root, { recursive: true })).filter((name) => name.endsWith('.ts'));
+  return await Promise.all(
+    names.map(async (name) => {
+      const file = name.replaceAll('\\', '/');
+      const text = await readFile(join(root, name), 'utf8');
+      const found = text.matchAll(
+        /^(?:import|export)\b[^'";]*?\bfrom '([^']+)'|^import '([^']+)'|\bimport\('([^']+)'\)/gm,
+      );
+      const imports = [...found].map(([, from, bare, dynamic]) => {
+        const specifier = from ?? bare ?? dynamic ?? '';
+        const path = specifier.startsWith('.') ? posix.join(posix.dirname(file), specifier) : undefined;
+        return { file, specifier, target: path?.startsWith('..') ? undefined : path };
+      });
+      return { file, text, imports };
+    }),
+  );
+}
+
+const layerOf = (file: string): string => file.split('/', 1)[0] ?? '';
+
+const files = await sourceFiles();
+const imports = files.flatMap((source) => source.imports);
+
+describe('the source', () => {
+  test('is read at all', () => {
+    expect(files.length).toBeGreaterThan(50);
+    expect(imports.length).toBeGreaterThan(200);
+    expect([...new Set(files.map(({ file }) => layerOf(file)))].filter((layer) => !(layer in allowed))).toEqual([]);
+  });
+
+  test('imports one way only: nothing upward, nothing sideways', () => {
+    const wrong = imports.filter(({ file, target }) => {
+      if (target === undefined) return false;
+      const [from, to] = [layerOf(file), layerOf(target)];
+      return from !== to && allowed[from]?.includes(to) !== true;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test('imports what is there, with its ending, from no barrel file', () => {
+    const known = new Set(files.map(({ file }) => file));
+    expect(imports.filter(({ target }) => target !== undefined && !known.has(target))).toEqual([]);
+    expect(
+      files.map(({ file }) => file).filter((file) => /(?:^|\/)(?:index\.ts|utils?|helpers|common)\b/.test(file)),
+    ).toEqual([]);
+  });
+
+  test.each(Object.entries(owners))('knows %s in one file only', (name, owner) => {
+    const users = imports.filter(({ specifier }) => specifier === name || specifier.startsWith(`${name}/`));
+    expect(users.length).toBeGreaterThan(0);
+    expect(users.map(({ file }) => file).filter((file) => !owner.test(file))).toEqual([]);
+  });
+
+  test('has named exports only, and passes nothing on', () => {
+    const wrong = files.filter(({ text }) => /^export default\b|^export \*/m.test(text));
+    expect(wrong.map(({ file }) => file)).toEqual([]);
+  });
+
+  test('has no file of more than 300 lines', () => {
+    const isLong = ({ file, text }: SourceFile) => text.split('\n').length > (longer[file] ?? 300) + 1;
+    const long = files.filter(isLong);
+    expect(long.map(({ file }) => file)).toEqual([]);
+  });
+
+  test('keeps no state in modules', () => {
+    const wrong = files.filter(({ text }) =>
+      /^(?:export )?let\b|^(?:export )?const \w+ = new (?:Map|WeakMap|LRUCache)\b/m.test(text),
+    );
+    expect(wrong.map(({ file }) => file)).toEqual([]);
+  });
+});

@@ -1,0 +1,101 @@
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { readManifest } from '../../src/oci/descriptor.ts';
+import { digestOf } from '../../src/oci/digest.ts';
+import { ociManifest } from '../../src/oci/media-types.ts';
+import { Catalog } from '../../src/store/catalog.ts';
+import { temporaryDirectory } from '../support/temporary-directory.ts';
+
+const config = digestOf(Buffer.from('config'));
+const layer = digestOf(Buffer.from('layer'));
+const body = Buffer.from(
+  JSON.stringify({
+    config: { mediaType: 'application/x.config', digest: config, size: 6 },
+    layers: [{ mediaType: 'application/x.layer', digest: layer, size: 5 }],
+    subject: { mediaType: ociManifest, digest: digestOf(Buffer.from('subject')), size: 7 },
+    annotations: { key: 'value' },
+  }),
+);
+const manifest = digestOf(body);
+const key = { repository: 'docker.io/library/app', tag: '1', variant: '' };
+const record = { digest: manifest, contentType: ociManifest, size: body.length, checkedAtMs: 1000 };
+
+async function openIn(path: string, faults: unknown[] = []): Promise<Catalog> {
+  return await Catalog.open({
+    path: join(path, 'catalog.sqlite'),
+    now: () => 5,
+    onFault: (error) => faults.push(error),
+  });
+}
+
+describe('the catalog', () => {
+  test('knows after a restart what it was told before', async () => {
+    await using folder = await temporaryDirectory();
+    {
+      using catalog = await openIn(folder.path);
+      catalog.recordTag(key, record);
+      catalog.recordTag({ ...key, variant: 'x' }, { ...record, digest: layer });
+      catalog.recordManifest(manifest, {
+        repository: key.repository,
+        size: body.length,
+        contentType: ociManifest,
+        links: readManifest(body, ociManifest),
+      });
+      catalog.recordBlob(layer, { size: 5, contentType: 'application/octet-stream' });
+      catalog.grant('quay.io/other', config);
+    }
+    using catalog = await openIn(folder.path);
+    expect(catalog.tag(key)).toMatchObject(record);
+    expect(catalog.tag({ ...key, variant: 'x' })?.digest).toBe(layer);
+    expect(catalog.tag({ ...key, repository: 'quay.io/library/app' })).toBeUndefined();
+    expect(catalog.tags(key.repository)).toEqual(['1']);
+    expect(catalog.isManifest(manifest)).toBe(true);
+    expect(catalog.isManifest(layer)).toBe(false);
+    expect(catalog.blob(layer)).toEqual({ size: 5, contentType: 'application/octet-stream' });
+    expect(catalog.mayRead(key.repository, layer)).toBe(true);
+    expect(catalog.expectedSize(key.repository, layer)).toBe(5);
+    expect(catalog.mayRead('quay.io/other', layer)).toBe(false);
+    expect(catalog.mayRead('quay.io/other', config)).toBe(true);
+    expect(catalog.expectedSize('quay.io/other', config)).toBeUndefined();
+    expect(catalog.referrers(key.repository, digestOf(Buffer.from('subject')))).toMatchObject([
+      { digest: manifest, artifactType: 'application/x.config', annotations: { key: 'value' } },
+    ]);
+    expect(catalog.referrers('quay.io/other', digestOf(Buffer.from('subject')))).toEqual([]);
+  });
+
+  test('forgets a tag and a blob in memory and on disk', async () => {
+    await using folder = await temporaryDirectory();
+    {
+      using catalog = await openIn(folder.path);
+      catalog.recordTag(key, record);
+      catalog.recordBlob(layer, { size: 5, contentType: 'x' });
+      catalog.forgetTag(key);
+      catalog.forgetBlob(layer);
+      expect([catalog.tag(key), catalog.blob(layer)]).toEqual([undefined, undefined]);
+    }
+    using catalog = await openIn(folder.path);
+    expect([catalog.tag(key), catalog.blob(layer)]).toEqual([undefined, undefined]);
+    // The tag has moved on; what it meant may still be read by its digest.
+    expect(catalog.mayRead(key.repository, manifest)).toBe(true);
+  });
+
+  test('goes on from memory when the database fails, and says so', async () => {
+    await using folder = await temporaryDirectory();
+    const faults: unknown[] = [];
+    const catalog = await openIn(folder.path, faults);
+    catalog[Symbol.dispose]();
+    expect(faults).toEqual([]);
+    catalog.recordTag(key, record);
+    expect(catalog.tag(key)).toMatchObject(record);
+    expect(catalog.mayRead(key.repository, manifest)).toBe(true);
+    expect(catalog.tag({ ...key, tag: 'other' })).toBeUndefined();
+    expect(faults.length).toBeGreaterThan(0);
+  });
+
+  test('is refused to a second owner, also in the same process', async () => {
+    await using folder = await temporaryDirectory();
+    using first = await openIn(folder.path);
+    await expect(openIn(folder.path)).rejects.toThrow('one cache directory has one owner');
+    expect(first.tags('any')).toEqual([]);
+  });
+});

@@ -1,0 +1,113 @@
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { filesOf } from '../mirror/support.ts';
+import { startRegistry } from '../support/registry.ts';
+import { startTestSite } from '../support/site.ts';
+import { temporaryDirectory } from '../support/temporary-directory.ts';
+
+const MiB = 1024 * 1024;
+
+describe('a disk that cannot take anything', () => {
+  test('lets pulls through, verified; /readyz says so; afterwards things are kept again', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const image = upstream.addImage('library/app', '1', { layers: [{ size: 3 * MiB, seed: 'disk' }] });
+    const ingest = join(site.cacheDir, 'ingest');
+    await rename(ingest, `${ingest}.away`);
+    await writeFile(ingest, 'a file where the folder should be');
+
+    expect(await site.get('/v2/library/app/manifests/1')).toMatchObject({ status: 200, sha256: image.digest });
+    for (const { digest, size } of [image.config, ...image.layers]) {
+      const replies = await Promise.all([1, 2, 3].map(() => site.get(`/v2/library/app/blobs/${digest}`)));
+      for (const reply of replies) expect(reply).toMatchObject({ status: 200, complete: true, sha256: digest });
+      const tail = await site.get(`/v2/library/app/blobs/${digest}`, { headers: { range: 'bytes=-10' } });
+      expect(tail).toMatchObject({ status: 206, receivedBytes: Math.min(10, size) });
+    }
+    const wrong = upstream.addBlob({ size: MiB, seed: 'wrong' });
+    upstream.fault(wrong.digest, { kind: 'flip' });
+    expect((await site.get(`/v2/library/app/blobs/${wrong.digest}`)).complete).toBe(false);
+
+    const ready = await site.get('/readyz');
+    expect(ready.status).toBe(200);
+    expect(JSON.parse(ready.body.toString())).toMatchObject({
+      status: 'degraded',
+      reasons: [expect.stringContaining('disk')],
+    });
+    expect((await site.get('/metrics')).body.toString()).toMatch(/^millpond_disk_faults_total [1-9]/m);
+
+    await rm(ingest);
+    await rename(`${ingest}.away`, ingest);
+    expect(await filesOf(site)).toEqual([]);
+    const [layer] = image.layers;
+    await site.get(`/v2/library/app/blobs/${layer?.digest}`);
+    expect(await filesOf(site)).toHaveLength(1);
+    upstream.forgetRequests();
+    expect(await site.get(`/v2/library/app/blobs/${layer?.digest}`)).toMatchObject({ sha256: layer?.digest });
+    expect(upstream.requests).toEqual([]);
+  });
+
+  test('only at the end, when the blob is to be made visible, still gives it whole and leaves no partial', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const blobs = join(site.cacheDir, 'blobs', 'sha256');
+    await rm(blobs, { recursive: true });
+    await writeFile(blobs, 'a file where the folder should be');
+    const blob = upstream.addBlob({ size: MiB, seed: 'commit' });
+    const reply = await site.get(`/v2/library/app/blobs/${blob.digest}`);
+    expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    expect(await filesOf(site).then((files) => files.filter((file) => file.startsWith('ingest')))).toEqual([]);
+    await rm(blobs);
+    await mkdir(blobs);
+    expect(await site.get(`/v2/library/app/blobs/${blob.digest}`)).toMatchObject({ sha256: blob.digest });
+    expect(await filesOf(site)).toHaveLength(1);
+  });
+});
+
+describe('a cache directory', () => {
+  test('has one owner: a second mirror is refused in one sentence, and the first goes on', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const second = startTestSite({ upstreams: { 'docker.io': upstream }, cacheDir: site.cacheDir });
+    await expect(second).rejects.toThrow(/^another Millpond uses \S+: one cache directory has one owner$/);
+    const image = upstream.addImage('library/app', '1');
+    expect(await site.get('/v2/library/app/manifests/1')).toMatchObject({ status: 200, sha256: image.digest });
+    await site.stop();
+    await using third = await startTestSite({ upstreams: { 'docker.io': upstream }, cacheDir: site.cacheDir });
+    expect((await third.get('/v2/library/app/manifests/1')).headers['cache-status']).toBe('millpond; hit');
+  });
+
+  test.each(['{"layout":2}', '{"layout":"1"}', '{}', 'nonsense', ''])(
+    'of another layout (%s) is refused, and left alone',
+    async (text) => {
+      await using cache = await temporaryDirectory();
+      await writeFile(join(cache.path, 'millpond.json'), text);
+      const site = startTestSite({
+        upstreams: { 'docker.io': { origin: 'http://127.0.0.1:9' } },
+        cacheDir: cache.path,
+      });
+      await expect(site).rejects.toThrow(/^the cache directory \S+ has layout \S+ and this version reads layout 1: /);
+      expect(await readdir(cache.path)).toEqual(['millpond.json']);
+    },
+  );
+
+  test('is marked as a cache and as an OCI layout', async () => {
+    await using site = await startTestSite({ upstreams: { 'docker.io': { origin: 'http://127.0.0.1:9' } } });
+    const names = await readdir(site.cacheDir);
+    for (const name of ['CACHEDIR.TAG', 'oci-layout', 'blobs', 'ingest', 'millpond.json', 'catalog.sqlite']) {
+      expect(names).toContain(name);
+    }
+    expect(names.filter((name) => name.endsWith('.new'))).toEqual([]);
+  });
+
+  test('that lost its blobs fetches them again', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const blob = upstream.addBlob({ size: MiB, seed: 'lost' });
+    const path = `/v2/library/app/blobs/${blob.digest}`;
+    await site.get(path);
+    for (const file of await filesOf(site)) await rm(join(site.cacheDir, file));
+    expect(await site.get(path)).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    expect(await filesOf(site)).toHaveLength(1);
+  });
+});

@@ -1,0 +1,211 @@
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { expect, test } from 'vitest';
+import { json } from './support/client.ts';
+import { type RegistryOptions, type ScriptedRegistry, startRegistry } from './support/registry.ts';
+import { startTestSite } from './support/site.ts';
+
+const quick = { connect: '1s', headers: '1s', answer: '3s' };
+
+/** A mirror of one registry with one image stored, whose clock stands still until it is moved. */
+async function startFaultSite(options: Omit<RegistryOptions, 'token'> & { readonly token?: true } = {}) {
+  let nowMs = Date.now();
+  const now = () => nowMs;
+  await using owned = new AsyncDisposableStack();
+  const upstream = owned.use(await startRegistry({ ...options, token: options.token && { now } }));
+  const site = owned.use(
+    await startTestSite({
+      upstreams: { 'docker.io': { urls: [upstream.origin], rateLimitFloor: 10 } },
+      config: { cache: { tagTtl: '0s', negativeTtl: '0s' }, timeouts: quick },
+      now,
+    }),
+  );
+  const stored = upstream.addImage('library/app', 'stored');
+  const absent = upstream.addImage('library/app', 'absent', { layers: ['not stored'] });
+  for (const reference of ['stored', stored.digest]) await site.get(`/v2/library/app/manifests/${reference}`);
+  for (const blob of [stored.config, ...stored.layers]) await site.get(`/v2/library/app/blobs/${blob.digest}`);
+  const metrics = async () => (await site.get('/metrics')).body.toString();
+  await expect.poll(metrics, { interval: 5 }).toMatch(/^millpond_fills_running 0$/m);
+  upstream.forgetRequests();
+  const held = owned.move();
+  return {
+    upstream,
+    site,
+    metrics,
+    pass: (ms: number) => {
+      nowMs += ms;
+    },
+    pullStored: () => site.get('/v2/library/app/manifests/stored'),
+    /** Everything a client could want that is not stored. */
+    pullAbsent: () =>
+      Promise.all(
+        ['manifests/absent', `manifests/${absent.digest}`, `blobs/${absent.layers[0]?.digest}`].map((path) =>
+          site.get(`/v2/library/app/${path}`),
+        ),
+      ),
+    asked: () => upstream.requests.length + upstream.tokenServer.requests.length,
+    logged: (phrase: string) => site.logLines.filter(({ msg }) => msg === phrase),
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
+
+function limit(upstream: ScriptedRegistry, where: 'everything' | 'the token endpoint'): void {
+  const fault = { kind: 'status', status: 429, headers: { 'Retry-After': '60' } } as const;
+  upstream.tokenServer.place(undefined, fault);
+  if (where === 'everything') upstream.fault(undefined, fault);
+}
+
+test.each(['everything', 'the token endpoint'] as const)(
+  '429 with Retry-After on %s: what is stored is served stale, the rest refused, one request a minute goes out',
+  async (where) => {
+    await using scene = await startFaultSite({ token: true });
+    const { upstream, pass } = scene;
+    limit(upstream, where);
+    // The token of before is over, so that a new one is needed.
+    pass(60_000);
+    expect((await scene.pullStored()).headers['cache-status']).toBe('millpond; hit; detail=stale');
+    for (let minute = 0; minute < 3; minute += 1) {
+      for (let tenSeconds = 0; tenSeconds < 6; tenSeconds += 1) {
+        const reply = await scene.pullStored();
+        expect(reply).toMatchObject({ status: 200, complete: true });
+        expect(reply.headers).toMatchObject({
+          'cache-status': 'millpond; hit; detail=stale',
+          warning: expect.stringContaining('limits our requests') as string,
+        });
+        for (const refused of await scene.pullAbsent()) {
+          expect(refused.status).toBe(429);
+          expect(json(refused)).toMatchObject({
+            errors: [{ code: 'TOOMANYREQUESTS', detail: { upstream: 'docker.io' } }],
+          });
+          expect(Number(refused.headers['retry-after'])).toBe(60 - tenSeconds * 10);
+        }
+        pass(10_000);
+      }
+      expect(scene.asked()).toBe(minute + 1);
+    }
+    expect(scene.logged('upstream left alone')).toHaveLength(1);
+    upstream.clearFaults();
+    expect((await scene.pullAbsent()).map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(scene.logged('upstream asked again')).toHaveLength(1);
+  },
+);
+
+test('429 on everything while a token is held stops the requests for other repositories too', async () => {
+  await using scene = await startFaultSite({ token: true });
+  limit(scene.upstream, 'everything');
+  await scene.pullStored();
+  for (const repository of ['app', 'other', 'third']) {
+    expect((await scene.site.get(`/v2/library/${repository}/manifests/new`)).status).toBe(429);
+  }
+  expect(scene.asked()).toBe(1);
+});
+
+test('an upstream that accepts and never answers is waited for once, and found again by the next probe', async () => {
+  await using scene = await startFaultSite();
+  const { upstream, pass } = scene;
+  const silence = upstream.fault(undefined, { kind: 'silence' });
+  expect((await scene.pullStored()).headers['cache-status']).toBe('millpond; hit; detail=stale');
+  expect(scene.asked()).toBe(1);
+  for (let round = 0; round < 3; round += 1) {
+    const stale = await scene.pullStored();
+    expect(stale).toMatchObject({ status: 200, complete: true });
+    expect(stale.headers.warning).toContain('did not answer in time; it is not asked again before the next probe');
+    for (const refused of await scene.pullAbsent()) {
+      expect(refused.status).toBe(502);
+      expect(json<{ errors: { message: string }[] }>(refused).errors[0]?.message).toContain('before the next probe');
+    }
+  }
+  expect(scene.asked()).toBe(1);
+
+  pass(5_000);
+  await scene.pullStored();
+  await scene.pullStored();
+  expect(scene.asked()).toBe(2);
+
+  silence.release();
+  pass(5_000);
+  expect((await scene.pullStored()).headers['cache-status']).toBe('millpond; fwd=stale; detail=revalidated');
+  for (const reply of await scene.pullAbsent()) expect(reply.status).toBe(200);
+});
+
+test('nothing stored and an upstream that never answers: one error after the time-out, then at once', async () => {
+  await using scene = await startFaultSite();
+  scene.upstream.fault(undefined, { kind: 'silence' });
+  const blob = scene.upstream.addBlob('never sent');
+  const path = `/v2/library/app/blobs/${blob.digest}`;
+  const together = await Promise.all([scene.site.get(path), scene.site.get(path), scene.site.get(path)]);
+  for (const reply of together) expect([502, 504]).toContain(reply.status);
+  expect((await scene.site.get(path)).status).toBe(502);
+  expect(scene.asked()).toBe(1);
+});
+
+test('/readyz, the metrics and the log say which upstream is left alone, and that it is asked again', async () => {
+  await using scene = await startFaultSite();
+  const { site, upstream, metrics, pass } = scene;
+  expect(json(await site.get('/readyz'))).toEqual({ status: 'ok', reasons: [] });
+  expect(await metrics()).toContain('millpond_upstream_available{upstream="docker.io"} 1');
+  expect(await metrics()).not.toContain('millpond_upstream_ratelimit_remaining{');
+
+  const headers = { 'Retry-After': '60', 'ratelimit-limit': '100;w=21600', 'ratelimit-remaining': '0;w=21600' };
+  upstream.fault(undefined, { kind: 'status', status: 429, headers });
+  await scene.pullStored();
+  await scene.pullStored();
+  const ready = await site.get('/readyz');
+  expect(ready.status).toBe(200);
+  expect(json(ready)).toEqual({
+    status: 'degraded',
+    reasons: ['upstream docker.io limits our requests: what is stored is served, the rest is refused at once'],
+  });
+  const numbers = await metrics();
+  expect(numbers).toContain('millpond_upstream_available{upstream="docker.io"} 0');
+  expect(numbers).toContain('millpond_upstream_ratelimit_remaining{upstream="docker.io"} 0');
+  expect(numbers).toContain('millpond_upstream_refusals_total{upstream="docker.io",reason="limited"} 1');
+  expect(scene.logged('upstream left alone')).toEqual([
+    expect.objectContaining({
+      level: 40,
+      upstream: 'docker.io',
+      service: 'registry',
+      url: `${upstream.origin}/`,
+      state: 'limited',
+      reason: 'limits our requests',
+      seconds: 60,
+    }),
+  ]);
+
+  upstream.clearFaults();
+  pass(60_000);
+  await scene.pullStored();
+  expect(json(await site.get('/readyz'))).toEqual({ status: 'ok', reasons: [] });
+  expect(await metrics()).toContain('millpond_upstream_available{upstream="docker.io"} 1');
+  expect(scene.logged('upstream asked again')).toHaveLength(1);
+});
+
+test('a token service that is gone is told as that', async () => {
+  await using scene = await startFaultSite({ token: true });
+  scene.pass(60_000);
+  scene.upstream.tokenServer.place(undefined, { kind: 'silence' });
+  await scene.pullStored();
+  await scene.pullStored();
+  expect(json(await scene.site.get('/readyz'))).toEqual({
+    status: 'degraded',
+    reasons: [
+      'upstream docker.io has a token service that did not answer in time: what is stored is served, the rest is refused at once',
+    ],
+  });
+  expect(await scene.metrics()).toContain(
+    'millpond_upstream_refusals_total{upstream="docker.io",reason="token_broken"} 1',
+  );
+  expect(scene.asked()).toBe(1);
+});
+
+test('a request with more than 32 KiB of headers is refused with 431, one with less is served', async () => {
+  await using scene = await startFaultSite();
+  const ask = async (bytes: number) => {
+    const { hostname, port } = new URL(scene.site.origin);
+    const socket = connect(Number(port), hostname);
+    socket.write(`GET /v2/ HTTP/1.1\r\nHost: mirror\r\nConnection: close\r\nX-Long: ${'x'.repeat(bytes)}\r\n\r\n`);
+    return (await text(socket)).split('\r\n', 1)[0];
+  };
+  expect(await ask(30 * 1024)).toBe('HTTP/1.1 200 OK');
+  expect(await ask(40 * 1024)).toMatch(/^HTTP\/1\.1 431 /);
+});

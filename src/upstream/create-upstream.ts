@@ -81,7 +81,6 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     aliases: options.aliases ?? [],
     hosts: options.hosts ?? [],
     freshness: options.freshness,
-    answerMs: options.answerMs ?? defaultAnswerMs,
     connectionsPerBlob: Math.min(options.connectionsPerBlob ?? 1, maxConnections),
     answerMs,
     allows: repositoryFilter(options.repositories ?? {}),

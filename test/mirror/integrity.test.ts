@@ -128,6 +128,7 @@ test('a blob that was altered on disk is fetched again', async () => {
   const blob = upstream.addBlob({ size: MiB, seed: 'altered' });
   const path = `/v2/library/app/blobs/${blob.digest}`;
   await site.get(path);
+  await settled(site);
   await truncate(join(site.cacheDir, blobFile(blob.digest)), 1000);
   expect(await site.get(path)).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
   expect(upstream.requestsFor(blob.digest)).toHaveLength(2);

@@ -1,5 +1,6 @@
 import type { Contestant } from './contestants.ts';
 import { type Pull, pull } from './load.ts';
+import { serverCoreSeconds } from './program.ts';
 import { atMost, type Check, type ContestantName, type Row, type RowOptions, type RowResult } from './row.ts';
 import { pathOf, pullAndCheck, rotated, type Stage, setStage } from './stage.ts';
 import { median, medianRatio } from './statistics.ts';
@@ -18,6 +19,8 @@ interface ColdRow {
 
 interface Sample extends Pull {
   readonly cpuSeconds: number;
+  /** What others have taken of the server's core. */
+  readonly otherSeconds: number;
   readonly blobRequests: number;
   readonly allRequests: number;
 }
@@ -112,14 +115,17 @@ async function sample(
   const digest = await upstream.addBlob(bytes);
   const allBefore = await upstream.requestCount();
   const before = program?.cpuSeconds() ?? 0;
+  const coreBefore = serverCoreSeconds();
   const seen = await pull({ origin, path: pathOf('blobs', digest), connections }, {});
   const cpuSeconds = (program?.cpuSeconds() ?? 0) - before;
+  const otherSeconds = Math.max(0, serverCoreSeconds() - coreBefore - cpuSeconds);
   await upstream.untilIdle();
   // The client's own GET of /v2/ before each timed one is no mirror's doing.
   const greetings = origin === upstream.origin ? connections : 0;
   return {
     ...seen,
     cpuSeconds,
+    otherSeconds,
     blobRequests: await upstream.timesAsked(digest),
     allRequests: (await upstream.requestCount()) - allBefore - greetings,
   };
@@ -132,6 +138,7 @@ function valuesOf(name: ContestantName, samples: readonly Sample[]): Record<stri
     'first byte ms': of(firstOf),
     'last first byte ms': of((each) => firstOf(each) + spreadOf(each)),
     'CPU s/GB': name === 'direct' ? undefined : of((each) => (each.cpuSeconds / each.bytes) * 1e9),
+    'others %': of((each) => (each.otherSeconds / each.seconds) * 100),
     'client busy %': of((each) => (each.clientCpuSeconds / each.seconds) * 100),
     'GETs of the blob': of((each) => each.blobRequests),
     'requests to the upstream': of((each) => each.allRequests),

@@ -90,6 +90,14 @@ export async function startServer(
   throw new Error(`${command} does not answer; its log:\n${readFileSync(options.logFile, 'utf8')}`);
 }
 
+/** CPU time that anything has taken on the servers' core since the system started, in seconds. */
+export function serverCoreSeconds(): number {
+  const line = new RegExp(`^cpu${serverCore} (.*)$`, 'm').exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '';
+  // proc(5): user nice system idle iowait irq softirq steal …
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = line.split(' ').map(Number);
+  return (user + nice + system + irq + softirq + steal) / ticksPerSecond;
+}
+
 /** A port that nobody listens on now. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');

@@ -2,12 +2,12 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { createThrottle, type Throttle } from '../test/support/throttle.ts';
 import { type Content, ContentMaker } from './content.ts';
 import { type ImageManifest, imageManifest, ociManifestType } from './image.ts';
+import { Pace } from './pace.ts';
 
 interface Settings {
-  readonly throttle: Throttle | undefined;
+  readonly pace: Pace | undefined;
   readonly latencyMs: number;
 }
 
@@ -40,17 +40,17 @@ async function answer(request: IncomingMessage, response: ServerResponse, settin
   });
   if (request.method === 'HEAD') response.end();
   else if (manifest) response.end(manifest.bytes);
-  else if (blob) await send(response, blob, settings.throttle);
+  else if (blob) await send(response, blob, settings.pace);
 }
 
-async function send(response: ServerResponse, blob: Content, throttle: Throttle | undefined): Promise<void> {
+async function send(response: ServerResponse, blob: Content, pace: Pace | undefined): Promise<void> {
   const gone = new AbortController();
   response.once('close', () => gone.abort());
   response.flushHeaders();
   transfers += 1;
   try {
-    for (const chunk of blob.chunks(throttle?.chunkBytes ?? 256 * 1024)) {
-      await throttle?.take(chunk.length, { signal: gone.signal });
+    for (const chunk of blob.chunks(pace ? 64 * 1024 : 256 * 1024)) {
+      await pace?.take(chunk.length, { signal: gone.signal });
       if (gone.signal.aborted) return;
       if (!response.write(chunk)) await once(response, 'drain', { signal: gone.signal });
     }
@@ -82,7 +82,7 @@ function json(response: ServerResponse, value: object): void {
 
 const [port, bytesPerSecond, latencyMs] = process.argv.slice(2).map(Number);
 const settings = {
-  throttle: bytesPerSecond ? createThrottle(bytesPerSecond) : undefined,
+  pace: bytesPerSecond ? new Pace(bytesPerSecond) : undefined,
   latencyMs: latencyMs ?? 0,
 };
 createServer((request, response) => {

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { type Contestant, documentRoot } from './contestants.ts';
 import { acceptManifests } from './image.ts';
 import { type Load, loadWithWrk, pull } from './load.ts';
+import { serverCoreSeconds } from './program.ts';
 import { atLeast, atMost, type Check, type ContestantName, type Row, type RowOptions, type RowResult } from './row.ts';
 import { pathOf, pullAndCheck, rotated, type Stage, setStage } from './stage.ts';
 import { median, medianRatio } from './statistics.ts';
@@ -22,6 +23,8 @@ interface WarmRow {
 
 interface Sample extends Load {
   readonly cpuSeconds: number;
+  /** What others have taken of the server's core. */
+  readonly otherSeconds: number;
 }
 
 const KiB = 1024;
@@ -112,8 +115,10 @@ async function sample(
 ): Promise<Sample> {
   const load = client === 'wrk' ? loadWithWrk : pull;
   const before = program?.cpuSeconds() ?? 0;
+  const coreBefore = serverCoreSeconds();
   const seen = await load({ origin, path, connections }, { seconds });
-  return { ...seen, cpuSeconds: (program?.cpuSeconds() ?? 0) - before };
+  const cpuSeconds = (program?.cpuSeconds() ?? 0) - before;
+  return { ...seen, cpuSeconds, otherSeconds: Math.max(0, serverCoreSeconds() - coreBefore - cpuSeconds) };
 }
 
 /** Puts the same bytes into every cache and under nginx, and checks what each of them sends. Gives the path. */
@@ -154,6 +159,7 @@ function valuesOf(warm: WarmRow, samples: readonly Sample[]): Record<string, num
     'p50 ms': of((each) => each.p50Ms),
     'p99 ms': of((each) => each.p99Ms),
     'server busy %': of((each) => (each.cpuSeconds / each.seconds) * 100),
+    'others %': of((each) => (each.otherSeconds / each.seconds) * 100),
     'client busy %': of((each) => (each.clientCpuSeconds / each.seconds) * 100),
   };
 }

@@ -6,16 +6,17 @@ import { described } from './observers.ts';
 import { type SiteStatusOptions, siteStatus } from './site-status.ts';
 
 /**
+ * What is in the options is read at each question: it may be changed while the mirror runs.
  * Lets the commands beside a running mirror ask it, over a socket in its cache directory. Where there can be none the
  * log says so and the mirror goes on without it.
  */
 export async function openControl(
   options: SiteStatusOptions & { readonly explanation: ExplanationOptions; readonly log: Logger },
 ): Promise<AsyncDisposable | undefined> {
-  const { log, explanation, config } = options;
+  const { log, config } = options;
   const app = createControlApp({
     status: () => siteStatus(options),
-    explain: (image) => explainImage(image, explanation),
+    explain: (image) => explainImage(image, options.explanation),
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
   });
   const answer = app.callback();

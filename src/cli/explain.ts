@@ -92,7 +92,11 @@ function ruleLines({ freshness, upstream, offline }: Explanation): string[] {
   const which = rule
     ? `upstreams.${upstream.name}.tags[${rule.position}] matches: "${rule.match}"${within}`
     : `none of upstreams.${upstream.name}.tags matches: the upstream's own times`;
-  const times = `fresh for ${formatDuration(tagTtlMs)}, then served at once for ${formatDuration(staleWhileRevalidateMs)} while the upstream is asked, and for ${formatDuration(staleIfErrorMs)} if it cannot answer`;
+  const behind =
+    staleWhileRevalidateMs === 0
+      ? ''
+      : `, then served at once for ${formatDuration(staleWhileRevalidateMs)} while the upstream is asked`;
+  const times = `fresh for ${formatDuration(tagTtlMs)}${behind}, then for ${formatDuration(staleIfErrorMs)} if the upstream cannot answer`;
   return [...labelled('rule', which), ...labelled('', offline ? 'without effect: the mirror is offline' : times)];
 }
 

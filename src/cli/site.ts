@@ -7,10 +7,9 @@ import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
 import { layoutOf, prepareLayout } from '../store/layout.ts';
 import { type Logger, Metrics } from '../telemetry.ts';
-import { createUpstream } from '../upstream/create-upstream.ts';
-import { UpstreamTable } from '../upstream/table.ts';
 import { openControl } from './control.ts';
 import { Health } from './health.ts';
+import { LiveUpstreams } from './live-upstreams.ts';
 import {
   described,
   mirrorObserver,
@@ -19,7 +18,8 @@ import {
   upstreamObserver,
   upstreamReadings,
 } from './observers.ts';
-import { credentialsOf, upstreamOptions } from './upstream-options.ts';
+import { needRestart, withoutFixedParts } from './reload.ts';
+import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
 
 /** How often what is only noted in memory is written to the catalog. */
@@ -31,6 +31,12 @@ export interface Site {
   readonly address: string;
   /** Closes the listener at once, lets transfers end within the configured time, gives everything back. */
   stop(): Promise<void>;
+  /**
+   * Puts another configuration in force for requests that come from now on; those under way end with what they began.
+   * @returns the keys that differ and need a restart: they stay as they were
+   * @throws Error where an upstream cannot be made of it; nothing has changed then
+   */
+  reload(config: Config): readonly string[];
 }
 
 export interface SiteOptions {
@@ -43,7 +49,8 @@ export interface SiteOptions {
  * Puts a mirror together from its configuration and starts it: the one place that knows all the parts.
  * @throws Error in one sentence when the directory or the address cannot be had
  */
-export async function startSite(config: Config, { log, now = Date.now }: SiteOptions): Promise<Site> {
+export async function startSite(started: Config, { log, now = Date.now }: SiteOptions): Promise<Site> {
+  let config = started;
   await using owned = new AsyncDisposableStack();
   const layout = layoutOf(config.cache.dir);
   await prepareLayout(layout);
@@ -59,14 +66,9 @@ export async function startSite(config: Config, { log, now = Date.now }: SiteOpt
       },
     }),
   );
-  const upstreams = config.upstreams.map((upstream) =>
-    owned.use(
-      createUpstream({ ...upstreamOptions(config, upstream), now, observer: upstreamObserver({ log, metrics }) }),
-    ),
-  );
-  health.watch(() => upstreamConditions(upstreams));
-  metrics.watchUpstreams(() => upstreamReadings(upstreams));
-  const table = new UpstreamTable(upstreams, { defaultName: config.defaultUpstream });
+  const upstreams = owned.use(new LiveUpstreams(config, { now, observer: upstreamObserver({ log, metrics }) }));
+  health.watch(() => upstreamConditions(upstreams.all));
+  metrics.watchUpstreams(() => upstreamReadings(upstreams.all));
   const store = new DiskStore({ layout, memoryBytes: config.cache.memoryBytes });
   const mirror = owned.use(
     new Mirror({
@@ -80,10 +82,14 @@ export async function startSite(config: Config, { log, now = Date.now }: SiteOpt
   const flushing = setInterval(() => catalog.flush(), flushEveryMs);
   owned.defer(() => clearInterval(flushing));
   const app = createApp({
-    upstreams: table,
+    get upstreams() {
+      return upstreams.table;
+    },
     mirror,
     observer: requestObserver({ log, metrics }),
-    answerMs: config.timeouts.answerMs,
+    get answerMs() {
+      return config.timeouts.answerMs;
+    },
     operator: { readiness: () => health.readiness(), metrics },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
   });
@@ -92,17 +98,24 @@ export async function startSite(config: Config, { log, now = Date.now }: SiteOpt
   // Koa answers its own failures: this promise never rejects.
   const listener = await listen((request, response) => void answer(request, response), await listenOptions(config));
   const control = await openControl({
-    config,
+    get config() {
+      return config;
+    },
+    get upstreams() {
+      return upstreams.all;
+    },
+    get explanation() {
+      const { table } = upstreams;
+      return { upstreams: table, store, catalog, offline: config.offline, now, credential: credentialsOf(config) };
+    },
     version,
     address: listener.address,
     startedAtMs: now(),
     now,
     readiness: () => health.readiness(),
-    upstreams,
     metrics,
     downloads: mirror.downloads,
     catalog,
-    explanation: { upstreams: table, store, catalog, offline: config.offline, now, credential: credentialsOf(config) },
     log,
   });
   if (control) owned.use(control);
@@ -113,6 +126,14 @@ export async function startSite(config: Config, { log, now = Date.now }: SiteOpt
       health.drain();
       await listener.close(config.timeouts.drainMs);
       await rest.disposeAsync();
+    },
+    reload(wanted) {
+      const left = needRestart(config, wanted);
+      const next = withoutFixedParts(config, wanted);
+      upstreams.replace(next);
+      config = next;
+      log.level = config.log.level;
+      return left;
     },
   };
 }

@@ -6,6 +6,7 @@ import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts
 import { registryRoutes } from './registry-routes.ts';
 import { Sender } from './send.ts';
 
+/** `upstreams` and `answerMs` are read for each request: they may be changed while the mirror runs. */
 export interface AppOptions {
   readonly upstreams: UpstreamTable;
   readonly mirror: Mirror;

@@ -21,8 +21,11 @@ export type RequestObserver = (event: {
 }) => void;
 
 /** Begins a request of the registry API, and tells the observer when its connection is done with it. */
-export function beginExchange({ observer, answerMs }: { observer: RequestObserver; answerMs: number }): Middleware {
+export function beginExchange(options: { observer: RequestObserver; readonly answerMs: number }): Middleware {
+  const { observer } = options;
   return async function begin(ctx, next) {
+    // Read for each request: it may be changed while the mirror runs.
+    const { answerMs } = options;
     const exchange = new Exchange(ctx.req.url ?? '', { response: ctx.res, answerMs });
     ctx.state['exchange'] = exchange;
     // The answer goes straight to the socket: Koa's own responder would add to it.
@@ -89,14 +92,14 @@ export const onlyPulls: Middleware = async function refuseWrites(ctx, next) {
 };
 
 /** Reads what is asked for and chooses the upstream it is asked of. */
-export function readRequest({ upstreams }: { upstreams: UpstreamTable }): Middleware {
+export function readRequest(options: { readonly upstreams: UpstreamTable }): Middleware {
   return async function read(ctx, next) {
     const exchange = ctx.state['exchange'] as Exchange;
     const request = parseRequest(exchange.path);
     exchange.request = request;
     if (request.kind !== 'ping') {
       const parameters = exchange.query === '' ? undefined : new URLSearchParams(exchange.query);
-      exchange.selection = selectUpstream(upstreams, {
+      exchange.selection = selectUpstream(options.upstreams, {
         name: request.name,
         nsValues: parameters?.getAll('ns') ?? [],
         refNameValues: [

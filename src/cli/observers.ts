@@ -110,21 +110,23 @@ export function requestObserver({ log, metrics }: { log: Logger; metrics: Metric
     const isBug = failure !== undefined && !(failure instanceof RegistryError) && status === 500;
     const level = isBug ? 'error' : status >= 500 || result === 'cut' ? 'warn' : 'info';
     if (!log.isLevelEnabled(level)) return;
+    // What is undefined is left out of the line.
     log[level](
       {
         method,
         path: exchange.path,
         upstream,
-        ...(selection && { repository: selection.repository, namedBy: selection.namedBy }),
+        repository: selection?.repository,
+        namedBy: selection?.namedBy,
         status,
         result,
         bytes: sentBytes,
         ms: Math.round(durationMs * 10) / 10,
-        ...(client !== undefined && { client }),
-        ...(userAgent !== undefined && { userAgent }),
-        ...(outcome === undefined || outcome === result ? {} : { outcome }),
-        ...(failure !== undefined && { error: described(failure) }),
-        ...(isBug && { request: exchange.id }),
+        client,
+        userAgent,
+        outcome: outcome === result ? undefined : outcome,
+        error: failure === undefined ? undefined : described(failure),
+        request: isBug ? exchange.id : undefined,
       },
       'request',
     );

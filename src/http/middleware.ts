@@ -1,7 +1,8 @@
 import type { Middleware } from 'koa';
+import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/error.ts';
-import { parseRequest, pullMethods } from '../oci/request.ts';
-import { selectUpstream } from '../upstream/selection.ts';
+import { parseRequest, pullMethods, type RegistryRequest } from '../oci/request.ts';
+import { type Selection, selectUpstream } from '../upstream/selection.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import { ClientGone, Exchange } from './exchange.ts';
 import { conditionsOf } from './registry-routes.ts';
@@ -82,35 +83,62 @@ function toRegistryError(error: unknown, exchange: Exchange): RegistryError {
 }
 
 /** Refuses everything but pulls: this is a mirror. */
-export const onlyPulls: Middleware = async function refuseWrites(ctx, next) {
+export const onlyPulls: Middleware = function refuseWrites(ctx, next) {
   if (!pullMethods.includes(ctx.method)) {
     throw new RegistryError('UNSUPPORTED', 'this mirror serves pulls only: push to the registry itself', {
       headers: { Allow: pullMethods.join(', ') },
     });
   }
-  await next();
+  return next();
 };
 
 /** Reads what is asked for and chooses the upstream it is asked of. */
 export function readRequest(options: { readonly upstreams: UpstreamTable }): Middleware {
-  return async function read(ctx, next) {
+  const readings = new LRUCache<string, Reading>({ max: 5_000 });
+  let table: UpstreamTable | undefined;
+  return function read(ctx, next) {
     const exchange = ctx.state['exchange'] as Exchange;
-    const request = parseRequest(exchange.path);
-    exchange.request = request;
-    if (request.kind !== 'ping') {
-      const parameters = exchange.query === '' ? undefined : new URLSearchParams(exchange.query);
-      exchange.selection = selectUpstream(options.upstreams, {
-        name: request.name,
-        nsValues: parameters?.getAll('ns') ?? [],
-        refNameValues: [
-          ...headerValues(ctx.req.headers['oci-ref-name']),
-          ...(parameters?.getAll('oci-ref-name') ?? []),
-        ],
-        host: ctx.req.headers.host,
-      });
+    const { upstreams } = options;
+    if (table !== upstreams) readings.clear();
+    table = upstreams;
+    const { host, 'oci-ref-name': refName } = ctx.req.headers;
+    // The same few things are asked for again and again, and a table gives the same answer each time.
+    const key = `${host} ${String(refName)} ${exchange.path}?${exchange.query}`;
+    let reading = readings.get(key);
+    if (reading === undefined) {
+      reading = readFor(upstreams, { exchange, host, refNames: headerValues(refName) });
+      if (key.length <= maxKeyLength) readings.set(key, reading);
     }
-    await next();
+    exchange.request = reading.request;
+    exchange.selection = reading.selection;
+    return next();
   };
+}
+
+/** Longer ones are not kept: no real client sends them, and what is kept has to stay small. */
+const maxKeyLength = 600;
+
+interface Reading {
+  readonly request: RegistryRequest;
+  /** None for `/v2/` itself. */
+  readonly selection: Selection | undefined;
+}
+
+function readFor(
+  upstreams: UpstreamTable,
+  { exchange, host, refNames }: { exchange: Exchange; host: string | undefined; refNames: string[] },
+): Reading {
+  const request = parseRequest(exchange.path);
+  exchange.request = request;
+  if (request.kind === 'ping') return { request, selection: undefined };
+  const parameters = exchange.query === '' ? undefined : new URLSearchParams(exchange.query);
+  const selection = selectUpstream(upstreams, {
+    name: request.name,
+    nsValues: parameters?.getAll('ns') ?? [],
+    refNameValues: [...refNames, ...(parameters?.getAll('oci-ref-name') ?? [])],
+    host,
+  });
+  return { request, selection };
 }
 
 // Node joins a header that was sent several times with commas, which no image name has.

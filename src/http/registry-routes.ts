@@ -1,73 +1,100 @@
 import type { Context, Middleware } from 'koa';
 import type { BlobBody } from '../mirror/body.ts';
+import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { Target } from '../mirror/sources.ts';
-import { RegistryError } from '../oci/error.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { ManifestReference, RegistryRequest } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';
 import { blobReply, type Conditions, listingReply, manifestReply, pingReply } from './replies.ts';
-import type { Reply, Sender } from './send.ts';
+import type { Sender } from './send.ts';
 
 /** The last step of a request of the pull API: gets what was asked for from the mirror and sends it. */
 export function registryRoutes({ mirror, sender }: { mirror: Mirror; sender: Sender }): Middleware {
-  return async function answer(ctx) {
+  return function answer(ctx) {
     const exchange = ctx.state['exchange'] as Exchange;
-    const conditions = conditionsOf(ctx, exchange);
     const { request, selection } = exchange;
-    if (!request) throw new RegistryError('NAME_UNKNOWN', 'this path is not part of the pull API of a registry');
-    if (request.kind === 'ping') return await sender.send(ctx.res, pingReply(conditions), exchange);
+    if (!request) throw new Error('no request has been read');
+    const asked: Asked = { ctx, exchange, conditions: conditionsOf(ctx, exchange) };
+    if (request.kind === 'ping') return sender.send(ctx.res, pingReply(asked.conditions), exchange);
     if (!selection) throw new Error('no upstream has been chosen');
     const { upstream, repository } = selection;
     const target: Target = { upstream, repository, key: `${upstream.name}/${repository}` };
     switch (request.kind) {
       case 'manifest':
-        return await sender.send(ctx.res, await manifest(target, request.reference), exchange);
+        return answerManifest({ mirror, sender }, { ...asked, target, reference: request.reference });
       case 'blob':
-        return await blob(target, request.digest);
+        return answerBlob({ mirror, sender }, { ...asked, target, digest: request.digest });
       case 'tags':
-      case 'referrers': {
-        const listing =
-          request.kind === 'tags'
-            ? await mirror.listings.tags(target, exchange.query, exchange)
-            : await mirror.listings.referrers(target, request.digest, exchange);
-        exchange.outcome = listing.outcome;
-        const reply = listingReply(listing, { ...conditions, path: exchange.path, selecting: exchange.selecting });
-        return await sender.send(ctx.res, reply, exchange);
-      }
+      case 'referrers':
+        return answerListing({ mirror, sender }, { ...asked, target, request });
       default:
         return request satisfies never;
     }
-
-    async function manifest(
-      from: Target,
-      reference: Extract<typeof request, { kind: 'manifest' }>['reference'],
-    ): Promise<Reply> {
-      if (reference.kind === 'digest') {
-        const found = await mirror.manifests.byDigest(from, reference.digest, exchange);
-        exchange.outcome = found.outcome;
-        return manifestReply(found, { ...conditions, byDigest: true });
-      }
-      // Not `exchange` itself with a getter spread: its signal must stay lazy.
-      const options = new TagOptions(exchange, ctx.req.headers.accept ?? '');
-      const found = conditions.head
-        ? await mirror.manifests.headByTag(from, reference.tag, options)
-        : await mirror.manifests.byTag(from, reference.tag, options);
-      exchange.outcome = found.outcome;
-      return manifestReply(found, { ...conditions, byDigest: false });
-    }
-
-    async function blob(from: Target, digest: Extract<typeof request, { kind: 'blob' }>['digest']): Promise<void> {
-      if (conditions.head) {
-        const found = await mirror.blobs.head(from, digest, exchange);
-        exchange.outcome = found.outcome;
-        return await sender.send(ctx.res, blobReply(found, conditions), exchange);
-      }
-      exchange.isRanged = conditions.range !== undefined;
-      const found = await mirror.blobs.get(from, digest, exchange);
-      exchange.outcome = found.outcome;
-      await using _body: BlobBody = found.body;
-      await sender.send(ctx.res, blobReply(found, conditions), exchange);
-    }
   };
+}
+
+type ListingRequest = Extract<RegistryRequest, { kind: 'tags' | 'referrers' }>;
+
+interface Answering {
+  readonly mirror: Mirror;
+  readonly sender: Sender;
+}
+
+interface Asked {
+  readonly ctx: Context;
+  readonly exchange: Exchange;
+  readonly conditions: Conditions;
+}
+
+async function answerManifest(
+  { mirror, sender }: Answering,
+  { ctx, exchange, conditions, target, reference }: Asked & { target: Target; reference: ManifestReference },
+): Promise<void> {
+  const accept = ctx.req.headers.accept ?? '';
+  const found =
+    mirror.manifests.atHand(target, reference, accept) ??
+    (reference.kind === 'digest'
+      ? await mirror.manifests.byDigest(target, reference.digest, exchange)
+      : await byTag(reference.tag, new TagOptions(exchange, accept)));
+  exchange.outcome = found.outcome;
+  const reply = manifestReply(found, { ...conditions, byDigest: reference.kind === 'digest' });
+  await sender.send(ctx.res, reply, exchange);
+
+  function byTag(tag: string, options: TagOptions): Promise<ManifestReply | ManifestHead> {
+    const { manifests } = mirror;
+    return conditions.head ? manifests.headByTag(target, tag, options) : manifests.byTag(target, tag, options);
+  }
+}
+
+async function answerBlob(
+  { mirror, sender }: Answering,
+  { ctx, exchange, conditions, target, digest }: Asked & { target: Target; digest: Digest },
+): Promise<void> {
+  if (conditions.head) {
+    const found = await mirror.blobs.head(target, digest, exchange);
+    exchange.outcome = found.outcome;
+    await sender.send(ctx.res, blobReply(found, conditions), exchange);
+    return;
+  }
+  exchange.isRanged = conditions.range !== undefined;
+  const found = mirror.blobs.atHand(target, digest) ?? (await mirror.blobs.get(target, digest, exchange));
+  exchange.outcome = found.outcome;
+  await using _body: BlobBody = found.body;
+  await sender.send(ctx.res, blobReply(found, conditions), exchange);
+}
+
+async function answerListing(
+  { mirror, sender }: Answering,
+  { ctx, exchange, conditions, target, request }: Asked & { target: Target; request: ListingRequest },
+): Promise<void> {
+  const listing =
+    request.kind === 'tags'
+      ? await mirror.listings.tags(target, exchange.query, exchange)
+      : await mirror.listings.referrers(target, request.digest, exchange);
+  exchange.outcome = listing.outcome;
+  const { path, selecting } = exchange;
+  await sender.send(ctx.res, listingReply(listing, { ...conditions, path, selecting }), exchange);
 }
 
 /** What the mirror has to know of a client that asks for a tag. */

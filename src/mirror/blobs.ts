@@ -52,16 +52,21 @@ export class Blobs {
     this.#options = options;
   }
 
+  /** The answer that needs no waiting: a small blob in memory that may be read. `undefined`: {@link get} has to be asked. */
+  atHand(target: Target, digest: Digest): BlobReply | undefined {
+    const { catalog, store } = this.#options;
+    const small = store.small(digest);
+    if (small === undefined || !catalog.mayRead(target.key, digest)) return undefined;
+    return this.#stored(digest, { size: small.length, body: memoryBody(small) });
+  }
+
   /**
    * A blob's content.
    * @throws RegistryError BLOB_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */
   async get(target: Target, digest: Digest, waiting: Waiting): Promise<BlobReply> {
-    const { catalog, store } = this.#options;
-    if (catalog.mayRead(target.key, digest)) {
-      const small = store.small(digest);
-      if (small) return this.#stored(digest, { size: small.length, body: memoryBody(small) });
-    }
+    const atHand = this.atHand(target, digest);
+    if (atHand) return atHand;
     if (!this.#options.downloads.has(digest)) {
       const stored = await this.#open(target, digest);
       if (stored) {
@@ -183,6 +188,7 @@ function memoryBody(bytes: Buffer): BlobBody {
   return {
     bytes,
     read: (buffer, position) => Promise.resolve(bytes.copy(buffer, 0, position)),
+    peek: (position) => bytes.subarray(position),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 }

@@ -10,6 +10,8 @@ export interface BlobBody extends AsyncDisposable {
    * @throws RegistryError, DiskFault; the signal's reason
    */
   read(buffer: Buffer, position: number, signal: AbortSignal | undefined): Promise<number>;
+  /** Bytes from `position` on that are in memory and may be given out as they are; nobody changes them. */
+  peek(position: number): Buffer | undefined;
 }
 
 /** A blob on disk as a body. */
@@ -17,6 +19,7 @@ export function storedBody(blob: StoredBlob): BlobBody {
   return {
     bytes: blob.bytes,
     read: (buffer, position) => (position >= blob.size ? Promise.resolve(0) : blob.read(buffer, position)),
+    peek: () => undefined,
     [Symbol.asyncDispose]: () => blob[Symbol.asyncDispose](),
   };
 }

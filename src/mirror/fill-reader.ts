@@ -50,10 +50,7 @@ export class FillReader implements BlobBody {
   async read(buffer: Buffer, position: number, signal: AbortSignal | undefined): Promise<number> {
     const fill = this.#fill;
     while (true) {
-      // The client's headers say the size that a source gave which has since proved wrong.
-      if (fill.heading && this.#promised?.size !== undefined && fill.heading.size !== this.#promised.size) {
-        throw this.#failure();
-      }
+      if (!this.#isAsPromised) throw this.#failure();
       if (this.#rest) return await this.#readRest(buffer, position, signal);
       // What came before wrong bytes were found cannot be joined to what comes after.
       if (this.#generation !== undefined && this.#generation !== fill.generation) throw this.#failure();
@@ -77,10 +74,25 @@ export class FillReader implements BlobBody {
       } else if (fill.state === 'spilled') {
         await this.#openRest(signal);
       } else {
+        // Somebody has brought it meanwhile, and it is still in memory.
+        const recent = this.peek(position);
+        if (recent) return recent.copy(buffer);
         fill.want(position);
         await fill.progress.wait(signal);
       }
     }
+  }
+
+  peek(position: number): Buffer | undefined {
+    const fill = this.#fill;
+    const isVoid = this.#generation !== undefined && this.#generation !== fill.generation;
+    if (isVoid || this.#rest || !this.#isAsPromised) return undefined;
+    const chunk = fill.recentFrom(position);
+    if (chunk) {
+      this.#generation = fill.generation;
+      fill.markHanded();
+    }
+    return chunk;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -88,6 +100,12 @@ export class FillReader implements BlobBody {
     this.#disposed = true;
     await this.#rest?.[Symbol.asyncDispose]();
     await this.#fill.release();
+  }
+
+  /** Whether the blob still has the size that the client's headers say: the source that gave it may have proved wrong. */
+  get #isAsPromised(): boolean {
+    const { heading } = this.#fill;
+    return !heading || this.#promised?.size === undefined || heading.size === this.#promised.size;
   }
 
   #failure(): unknown {

@@ -3,12 +3,15 @@ import { RegistryError } from '../oci/error.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { type BlobStore, DiskFault, type PartialBlob } from '../store/blob-store.ts';
 import { Progress } from './progress.ts';
+import { RecentBytes } from './recent-bytes.ts';
 import { Segments } from './segments.ts';
 import type { Source, SourceList } from './sources.ts';
 import type { BlobHeading, TransferObserver } from './transfer.ts';
 
 /** The last bytes of a blob, which nobody is given before the digest has been verified. */
 export const heldBackBytes = 64 * 1024;
+/** What readers at the head of a fill share in memory. */
+const recentBytes = 2 * 1024 * 1024;
 
 /** How a fill ended: on disk, verified but not kept (the disk failed), or not had. */
 export type FillResult = 'stored' | 'unstored' | 'failed';
@@ -51,6 +54,7 @@ export class Fill {
   /** The repositories whose upstream has answered with this blob. */
   readonly confirmed = new Set<string>();
   readonly progress = new Progress();
+  readonly #recent = new RecentBytes({ capacityBytes: recentBytes });
   readonly #options: FillOptions;
   readonly #abort = new AbortController();
   #partial: PartialBlob | undefined;
@@ -96,7 +100,19 @@ export class Fill {
 
   /** Up to where readers may read from a position on: everything once verified, until then all but the blob's last part. */
   readableFrom(position: number): number {
-    const available = this.#partial?.availableFrom(position) ?? 0;
+    return this.#released(this.#partial?.availableFrom(position) ?? 0);
+  }
+
+  /** The bytes from a position on that readers may have and that are still in memory, on their way to the disk. */
+  recentFrom(position: number): Buffer | undefined {
+    const chunk = this.#recent.at(position);
+    if (chunk === undefined) return undefined;
+    const length = this.#released(position + chunk.length) - position;
+    return length > 0 ? chunk.subarray(0, length) : undefined;
+  }
+
+  /** Up to where readers may have what is here up to `available`. */
+  #released(available: number): number {
     if (this.#state === 'verified') return available;
     // Without a size the last part is that of what has come so far.
     return Math.min(available, (this.#heading?.size ?? available) - heldBackBytes);
@@ -197,6 +213,7 @@ export class Fill {
       if (!leftover) for (const source of contributors) this.sources.condemn(source, error);
       // Before the file begins anew, which may fail: what has been handed out is void in any case.
       this.#generation += 1;
+      this.#recent.clear();
       this.#handed = false;
       this.#heading = undefined;
       await partial.restart();
@@ -216,6 +233,10 @@ export class Fill {
       onAnswer: (source, heading) => {
         this.confirmed.add(source.repository);
         this.adoptHeading(heading);
+      },
+      onReceived: (position, chunk) => {
+        this.#recent.add(position, chunk);
+        this.progress.wake();
       },
       onWritten: () => this.progress.wake(),
       inParts: this.#options.inParts,

@@ -29,6 +29,16 @@ export class KeptManifests {
     this.#options = options;
   }
 
+  /** The manifest, where it is in memory; notes that it was used. */
+  inMemory(digest: Digest): KeptManifest | undefined {
+    const { store, catalog } = this.#options;
+    const bytes = store.small(digest);
+    const contentType = catalog.blob(digest)?.contentType;
+    if (bytes === undefined || contentType === undefined || !catalog.isManifest(digest)) return undefined;
+    catalog.touch(digest);
+    return { digest, size: bytes.length, contentType, bytes };
+  }
+
   /** The manifest, unless it is not here or the disk cannot give it. */
   async get(digest: Digest): Promise<KeptManifest | undefined> {
     const manifest = await this.peek(digest);

@@ -1,9 +1,9 @@
 import type { Digest } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
+import type { ManifestReference } from '../oci/request.ts';
 import type { BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
-import { isAvailable } from '../upstream/upstream.ts';
 import type { Waiting } from './blobs.ts';
 import { Completeness } from './completeness.ts';
 import { withDeadline } from './deadline.ts';
@@ -67,6 +67,21 @@ export class Manifests implements AsyncDisposable {
       completeness: this.#completeness,
       fetch: (target, record, waiting) => this.byDigest(target, record.digest, waiting),
     });
+  }
+
+  /**
+   * The answer that needs no waiting, nearly always: a manifest in memory, by its digest or by a tag that is fresh.
+   * @param accept as of {@link byTag}; of no account for a digest
+   * @returns `undefined` where {@link byDigest} or {@link byTag} has to be asked
+   */
+  atHand(target: Target, reference: ManifestReference, accept: string): ManifestReply | undefined {
+    const { catalog, offline } = this.#options;
+    if (offline || !target.upstream.isAvailable) return undefined;
+    const digest =
+      reference.kind === 'digest' ? reference.digest : this.#tags.fresh(target, reference.tag, accept)?.digest;
+    if (digest === undefined || !catalog.mayRead(target.key, digest)) return undefined;
+    const kept = this.#kept.inMemory(digest);
+    return kept && { ...kept, outcome: 'hit' };
   }
 
   /**
@@ -144,7 +159,7 @@ export class Manifests implements AsyncDisposable {
     { kept, waiting }: { kept?: KeptManifest; waiting: Waiting },
   ): Promise<void> {
     const { offline } = this.#options;
-    if (!offline && isAvailable(target.upstream.status())) return;
+    if (!offline && target.upstream.isAvailable) return;
     const manifest = kept ?? (await this.#kept.get(digest));
     if (manifest) {
       const { value: missing } = await this.#completeness.missing(target.key, manifest).next();

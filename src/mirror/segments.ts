@@ -20,7 +20,9 @@ export interface SegmentsOptions {
   readonly isAwaited: () => boolean;
   readonly observer: TransferObserver;
   readonly onAnswer: (source: Source, heading: BlobHeading) => void;
-  /** More bytes can be read. */
+  /** A chunk has come, and is on its way to the disk. */
+  readonly onReceived: (position: number, chunk: Buffer) => void;
+  /** More bytes can be read from disk. */
   readonly onWritten: () => void;
   /** Whether to ask for the blob in parts from the start, because a client did. */
   readonly inParts: boolean;
@@ -113,7 +115,7 @@ export class Segments {
   }
 
   async #fetch(claim: Claim): Promise<void> {
-    const { partial, onWritten, digest, sources, expectedSizes, isAwaited, observer } = this.#options;
+    const { partial, onReceived, onWritten, digest, sources, expectedSizes, isAwaited, observer } = this.#options;
     const transfer = new Transfer({
       digest,
       sources,
@@ -131,6 +133,7 @@ export class Segments {
     const writer = new BatchWriter(partial, { position: claim.position, onWritten });
     try {
       for await (const chunk of transfer.bytes()) {
+        onReceived(claim.position, chunk);
         claim.position += chunk.length;
         await writer.write(chunk);
       }

@@ -2,7 +2,7 @@ import { digestOf } from '../oci/digest.ts';
 import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
 import type { Catalog, TagKey, TagRecord } from '../store/catalog.ts';
-import { acceptVariant, isAcceptable } from './accept.ts';
+import { AcceptReader } from './accept.ts';
 import type { Waiting } from './blobs.ts';
 import type { Completeness } from './completeness.ts';
 import { withDeadline } from './deadline.ts';
@@ -58,6 +58,7 @@ export class Tags implements AsyncDisposable {
   /** What is asked behind answers, by tag: one at a time, to its very end. */
   readonly #behind = new Map<string, Promise<void>>();
   readonly #stop = new AbortController();
+  readonly #accepts = new AcceptReader();
 
   constructor(options: TagsOptions) {
     this.#options = options;
@@ -71,13 +72,22 @@ export class Tags implements AsyncDisposable {
     const { catalog } = this.#options;
     const standard: TagKey = { repository: target.key, tag, variant: '' };
     const record = catalog.tag(standard);
-    const variant = acceptVariant(options.accept);
-    if (record === undefined || variant.length === 0 || isAcceptable(record.contentType, options.accept)) {
+    const variant = this.#accepts.variant(options.accept);
+    if (record === undefined || variant.length === 0 || this.#accepts.takes(record.contentType, options.accept)) {
       const resolved = await this.#resolveVariant(target, standard, manifestAccept, options);
-      if (variant.length === 0 || isAcceptable(resolved.record.contentType, options.accept)) return resolved;
+      if (variant.length === 0 || this.#accepts.takes(resolved.record.contentType, options.accept)) return resolved;
     }
     // This client cannot take what the tag is for everybody else: the upstream may have something else for it.
     return await this.#resolveVariant(target, { ...standard, variant: variant.join(',') }, variant, options);
+  }
+
+  /** What a tag stands for, where that is known, fresh, and what this client accepts. */
+  fresh(target: Target, tag: string, accept: string): TagRecord | undefined {
+    const { catalog, offline, now } = this.#options;
+    const record = catalog.tag({ repository: target.key, tag, variant: '' });
+    if (record === undefined || !this.#accepts.takes(record.contentType, accept)) return undefined;
+    const { times } = decide(target.upstream.freshness, { repository: target.repository, tag });
+    return freshnessOf(record, { now: now(), times, offline }).kind === 'fresh' ? record : undefined;
   }
 
   /** The manifest of a resolved tag is here: from now on the tag stands for it, for everybody. */

@@ -1,5 +1,5 @@
 import { type Hash, randomUUID } from 'node:crypto';
-import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { constants, type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/digest.ts';
 import { DiskFault, type PartialBlob } from './blob-store.ts';
@@ -26,14 +26,12 @@ async function openPartialAt(
   { layout, digest }: { layout: Layout; digest: Digest },
 ): Promise<PartialBlob> {
   try {
-    // 'a' would ignore positions on Linux, and 'r+' does not create.
-    const handle = await open(path, 'r+').catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-      return open(path, 'wx+');
-    });
+    // 'a+' would ignore positions on Linux, and 'r+' does not create.
+    const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o644);
     try {
-      await dropHoles(handle, path);
-      const { hash, length } = await hashOf(handle, digest);
+      const { size } = await handle.stat();
+      if (size > 0) await dropHoles(handle, path);
+      const { hash, length } = size > 0 ? await hashOf(handle, digest) : { hash: hasherFor(digest), length: 0 };
       return new PartialFile({ handle, hash, written: length, digest, path, finalPath: layout.blob(digest) });
     } catch (error) {
       await handle.close().catch(() => undefined);

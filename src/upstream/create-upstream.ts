@@ -85,6 +85,9 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     answerMs,
     allows: repositoryFilter(options.repositories ?? {}),
     client: new RegistryClient(places.map(({ endpoint }) => endpoint)),
+    get isAvailable() {
+      return places.some(({ gate, tokenGate }) => gate.isOpen && tokenGate.isOpen);
+    },
     get isSparing() {
       const { rateLimitFloor = 0 } = options;
       return rateLimitFloor > 0 && (currentRateLimit()?.remaining ?? Number.POSITIVE_INFINITY) <= rateLimitFloor;

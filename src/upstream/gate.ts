@@ -130,6 +130,12 @@ export class Gate {
     if (mustWait || this.#leftMs(closure) > 0) throw this.#refusal(closure);
   }
 
+  /** Whether {@link status} says `available`. */
+  get isOpen(): boolean {
+    const closure = this.#closure;
+    return closure === undefined || (closure.state === 'limited' && this.#leftMs(closure) === 0);
+  }
+
   status(): GateStatus {
     const closure = this.#closure;
     if (closure === undefined) return { state: 'available' };

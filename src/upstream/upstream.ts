@@ -49,6 +49,8 @@ export interface Upstream {
    * False as long as it has not said how many remain, and once the window for which it said so is over.
    */
   readonly isSparing: boolean;
+  /** Whether one of its URLs can be asked now, as {@link isAvailable} of {@link status}, without a word on why. */
+  readonly isAvailable: boolean;
   /** Whether it can be asked now, for those who watch. */
   status(): UpstreamStatus;
 }

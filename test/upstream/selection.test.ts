@@ -19,6 +19,7 @@ function upstream(name: string, more: Partial<Upstream> = {}): Upstream {
     freshness: { tagTtlMs: 0, staleIfErrorMs: 0, negativeTtlMs: 0 },
     allows: () => true,
     isSparing: false,
+    isAvailable: true,
     status: () => ({ endpoints: [] }),
     get client(): never {
       throw new Error('choosing an upstream asks it nothing');

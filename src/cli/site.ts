@@ -6,6 +6,7 @@ import { Mirror } from '../mirror/mirror.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
 import { layoutOf, prepareLayout } from '../store/layout.ts';
+import { sweepIngest } from '../store/sweep.ts';
 import { type Logger, Metrics } from '../telemetry.ts';
 import { openControl } from './control.ts';
 import { Health } from './health.ts';
@@ -66,6 +67,9 @@ export async function startSite(started: Config, { log, now = Date.now }: SiteOp
       },
     }),
   );
+  // The catalog holds the lock of the directory: nobody else writes there.
+  const sweptFiles = await sweepIngest(layout, { now });
+  if (sweptFiles > 0) log.info({ files: sweptFiles }, 'left-over files removed');
   const upstreams = owned.use(new LiveUpstreams(config, { now, observer: upstreamObserver({ log, metrics }) }));
   health.watch(() => upstreamConditions(upstreams.all));
   metrics.watchUpstreams(() => upstreamReadings(upstreams.all));

@@ -83,6 +83,8 @@ class PartialFile implements PartialBlob {
   /** Whether somebody is moving the end of the prefix. */
   #advancing = false;
   #notedPrefix: number | undefined;
+  /** Settles when the first note is on disk. */
+  #noted: Promise<void> | undefined;
 
   constructor(parts: {
     handle: FileHandle;
@@ -153,6 +155,7 @@ class PartialFile implements PartialBlob {
     }
     this.#ahead.clear();
     this.#notedPrefix = undefined;
+    this.#noted = undefined;
     this.#hash = hasherFor(this.#digest);
     this.#written = 0;
   }
@@ -204,7 +207,8 @@ class PartialFile implements PartialBlob {
   }
 
   async #writeAhead(position: number, chunks: readonly Buffer[]): Promise<void> {
-    if (this.#notedPrefix === undefined) await this.#notePrefix();
+    // Nobody writes ahead before it is on disk that there may be holes.
+    await (this.#noted ??= this.#notePrefix());
     await writeAll(this.#handle, chunks, position);
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
     this.#ahead.add(position, position + length);

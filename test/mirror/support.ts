@@ -13,10 +13,15 @@ export async function settled(site: TestSite): Promise<void> {
 /** Every file under `blobs/` and `ingest/`, when no fill is under way. */
 export async function filesOf(site: TestSite): Promise<string[]> {
   await settled(site);
+  return await filesIn(site.cacheDir);
+}
+
+/** Every file under `blobs/` and `ingest/` of a cache directory. */
+export async function filesIn(cacheDir: string): Promise<string[]> {
   const folders = ['blobs', 'ingest'].map(async (folder) => {
-    const found = await readdir(join(site.cacheDir, folder), { recursive: true, withFileTypes: true });
+    const found = await readdir(join(cacheDir, folder), { recursive: true, withFileTypes: true });
     const files = found.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-    return files.map((file) => file.slice(site.cacheDir.length + 1));
+    return files.map((file) => file.slice(cacheDir.length + 1));
   });
   return (await Promise.all(folders)).flat();
 }

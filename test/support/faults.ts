@@ -6,6 +6,8 @@ import { flippedSource, readAll } from './bytes.ts';
 export type Fault =
   /** The socket is closed after so many bytes. */
   | { readonly kind: 'cut'; readonly afterBytes: number }
+  /** The socket is closed where this position of the blob is reached, wherever the answer begins. */
+  | { readonly kind: 'cut-at'; readonly position: number }
   /** Nothing follows so many bytes until the fault is released; then the rest does. */
   | { readonly kind: 'stall'; readonly afterBytes: number }
   /** Not even the status line is sent until the fault is released. */
@@ -90,6 +92,9 @@ export function applyFault(answer: Answer, placed: PlacedFault, signedUrl: (reus
   switch (fault.kind) {
     case 'cut':
       answer.cutAfterBytes = fault.afterBytes;
+      return;
+    case 'cut-at':
+      answer.cutAfterBytes = Math.max(0, fault.position - answer.start);
       return;
     case 'stall':
       answer.stalls.push({ afterBytes: fault.afterBytes, fault: placed });

@@ -8,11 +8,20 @@ export interface LoggerOptions {
   readonly format: 'json' | 'text';
 }
 
+/** Writes the line of one request; `fields` is not empty, and what is undefined in it is left out. */
+export type RequestLog = (level: 'info' | 'warn' | 'error', fields: Readonly<Record<string, unknown>>) => void;
+
+export type ProgramLogger = Logger & {
+  /** As `logger[level](fields, 'request')`, at a fraction of its cost: it is done for every request. */
+  readonly requestLog: RequestLog;
+  flush(): void;
+};
+
 /**
  * A logger on standard output. Lines are written in batches and at the latest every second: flush before leaving.
  * Whoever logs a request passes named fields only, never headers or a whole URL: those hold secrets.
  */
-export function createLogger(options: LoggerOptions): Logger & { flush(): void } {
+export function createLogger(options: LoggerOptions): ProgramLogger {
   const destination = pino.destination({ dest: 1, sync: false, minLength: 8 * 1024, periodicFlush: 1000 });
   const stream: DestinationStream =
     options.format === 'text' ? { write: (line) => destination.write(asText(line)) } : destination;
@@ -25,11 +34,17 @@ export function createLogger(options: LoggerOptions): Logger & { flush(): void }
     },
     stream,
   );
-  logger.flush = () => {
+  const time = isoTime();
+  const requestLog: RequestLog = (level, fields) => {
+    if (!logger.isLevelEnabled(level)) return;
+    const rest = JSON.stringify(fields).slice(1, -1);
+    stream.write(`{"level":"${level}"${time()},${rest},"msg":"request"}\n`);
+  };
+  const flush = () => {
     // Before the file is open there is nothing that could be written at once.
     if ('fd' in destination && (destination as { fd: number }).fd >= 0) destination.flushSync();
   };
-  return logger;
+  return Object.assign(logger, { requestLog, flush });
 }
 
 /** The `time` of a line; many lines share a millisecond. */
@@ -63,15 +78,40 @@ export interface UpstreamReading {
   readonly remainingPulls: number | undefined;
 }
 
+/** A request of the registry API that has ended. */
+export interface EndedRequest {
+  readonly upstream: string;
+  readonly kind: string;
+  readonly result: string;
+  /** Of the body. */
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+interface Tally {
+  readonly upstream: string;
+  readonly kind: string;
+  readonly result: string;
+  requests: number;
+  bytes: number;
+}
+
 /** Everything that is counted; label values are from closed sets: upstream names of the table, kinds, results. */
 export class Metrics {
   readonly #registry = new Registry();
+  readonly #tallies = new Map<string, Tally>();
   readonly requests = this.#counter(
     'requests_total',
     'Requests of the registry API, by what they asked for and how they were answered.',
     ['upstream', 'kind', 'result'],
+    () => this.#settle(),
   );
-  readonly clientBytes = this.#counter('client_bytes_total', 'Bytes of bodies sent to clients.', ['upstream', 'kind']);
+  readonly clientBytes = this.#counter(
+    'client_bytes_total',
+    'Bytes of bodies sent to clients.',
+    ['upstream', 'kind'],
+    () => this.#settle(),
+  );
   readonly upstreamBytes = this.#counter('upstream_bytes_total', 'Bytes of bodies received from upstreams.', [
     'upstream',
   ]);
@@ -142,6 +182,27 @@ export class Metrics {
     for (const gauge of [available, remaining]) this.#registry.registerMetric(gauge);
   }
 
+  /** Counts a request that has ended. The labels of a combination are looked up when the metrics are read, not now. */
+  countRequest({ upstream, kind, result, bytes, seconds }: EndedRequest): void {
+    const key = `${upstream} ${kind} ${result}`;
+    let tally = this.#tallies.get(key);
+    if (tally === undefined) {
+      tally = { upstream, kind, result, requests: 0, bytes: 0 };
+      this.#tallies.set(key, tally);
+    }
+    tally.requests += 1;
+    tally.bytes += bytes;
+    this.durations.observe({ kind, result }, seconds);
+  }
+
+  #settle(): void {
+    for (const { upstream, kind, result, requests, bytes } of this.#tallies.values()) {
+      this.requests.inc({ upstream, kind, result }, requests);
+      this.clientBytes.inc({ upstream, kind }, bytes);
+    }
+    this.#tallies.clear();
+  }
+
   get contentType(): string {
     return this.#registry.contentType;
   }
@@ -151,7 +212,7 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
-  #counter(name: string, help: string, labelNames: string[]): Counter {
-    return new Counter({ name: `millpond_${name}`, help, labelNames, registers: [this.#registry] });
+  #counter(name: string, help: string, labelNames: string[], collect: () => void = () => undefined): Counter {
+    return new Counter({ name: `millpond_${name}`, help, labelNames, collect, registers: [this.#registry] });
   }
 }

@@ -2,7 +2,7 @@ import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
 import { RegistryError } from '../oci/error.ts';
-import type { Logger, Metrics, UpstreamReading } from '../telemetry.ts';
+import type { Logger, Metrics, RequestLog, UpstreamReading } from '../telemetry.ts';
 import { Refusal } from '../upstream/gate.ts';
 import { isAvailable, type Upstream, type UpstreamObserver } from '../upstream/upstream.ts';
 import type { Health } from './health.ts';
@@ -98,38 +98,31 @@ export function upstreamConditions(upstreams: readonly Upstream[]): string[] {
 }
 
 /** One log line and one count for each request. */
-export function requestObserver({ log, metrics }: { log: Logger; metrics: Metrics }): RequestObserver {
+export function requestObserver({ log, metrics }: { log: RequestLog; metrics: Metrics }): RequestObserver {
   return ({ exchange, method, status, complete, durationMs, userAgent, client }) => {
     const { request, selection, outcome, failure, sentBytes } = exchange;
     const kind = request?.kind ?? 'other';
     const upstream = selection?.upstream.name ?? 'none';
     const result = resultOf(exchange, { status, complete });
-    metrics.requests.inc({ upstream, kind, result });
-    metrics.clientBytes.inc({ upstream, kind }, sentBytes);
-    metrics.durations.observe({ kind, result }, durationMs / 1000);
+    metrics.countRequest({ upstream, kind, result, bytes: sentBytes, seconds: durationMs / 1000 });
     const isBug = failure !== undefined && !(failure instanceof RegistryError) && status === 500;
     const level = isBug ? 'error' : status >= 500 || result === 'cut' ? 'warn' : 'info';
-    if (!log.isLevelEnabled(level)) return;
-    // What is undefined is left out of the line.
-    log[level](
-      {
-        method,
-        path: exchange.path,
-        upstream,
-        repository: selection?.repository,
-        namedBy: selection?.namedBy,
-        status,
-        result,
-        bytes: sentBytes,
-        ms: Math.round(durationMs * 10) / 10,
-        client,
-        userAgent,
-        outcome: outcome === result ? undefined : outcome,
-        error: failure === undefined ? undefined : described(failure),
-        request: isBug ? exchange.id : undefined,
-      },
-      'request',
-    );
+    log(level, {
+      method,
+      path: exchange.path,
+      upstream,
+      repository: selection?.repository,
+      namedBy: selection?.namedBy,
+      status,
+      result,
+      bytes: sentBytes,
+      ms: Math.round(durationMs * 10) / 10,
+      client,
+      userAgent,
+      outcome: outcome === result ? undefined : outcome,
+      error: failure === undefined ? undefined : described(failure),
+      request: isBug ? exchange.id : undefined,
+    });
   };
 }
 

@@ -7,7 +7,7 @@ import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
 import { layoutOf, prepareLayout } from '../store/layout.ts';
 import { sweepIngest } from '../store/sweep.ts';
-import { type Logger, Metrics } from '../telemetry.ts';
+import { type Logger, Metrics, type RequestLog } from '../telemetry.ts';
 import { openControl } from './control.ts';
 import { Health } from './health.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
@@ -42,6 +42,8 @@ export interface Site {
 
 export interface SiteOptions {
   readonly log: Logger;
+  /** Default: `log` itself. */
+  readonly requestLog?: RequestLog | undefined;
   /** Wall clock in milliseconds. */
   readonly now?: () => number;
 }
@@ -50,7 +52,9 @@ export interface SiteOptions {
  * Puts a mirror together from its configuration and starts it: the one place that knows all the parts.
  * @throws Error in one sentence when the directory or the address cannot be had
  */
-export async function startSite(started: Config, { log, now = Date.now }: SiteOptions): Promise<Site> {
+export async function startSite(started: Config, options: SiteOptions): Promise<Site> {
+  const { log, now = Date.now } = options;
+  const requestLog: RequestLog = options.requestLog ?? ((level, fields) => log[level](fields, 'request'));
   let config = started;
   await using owned = new AsyncDisposableStack();
   const layout = layoutOf(config.cache.dir);
@@ -90,7 +94,7 @@ export async function startSite(started: Config, { log, now = Date.now }: SiteOp
       return upstreams.table;
     },
     mirror,
-    observer: requestObserver({ log, metrics }),
+    observer: requestObserver({ log: requestLog, metrics }),
     get answerMs() {
       return config.timeouts.answerMs;
     },

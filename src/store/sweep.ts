@@ -5,21 +5,27 @@ import type { Layout } from './layout.ts';
 /** A partial file that nobody has continued for this long is not wanted any more. */
 export const partialLastsMs = 7 * 24 * 60 * 60 * 1000;
 
-const algorithmAndHex = /^(sha256|sha512)-([0-9a-f]+)$/;
+/** More partial files than this are not kept; those that have not been written to for longest go first. */
+export const maxPartials = 100;
+
+const partialName = /^(sha256|sha512)-([0-9a-f]+)$/;
+const leftoverName = /^((?:sha256|sha512)-[0-9a-f]+)\.(.+)$/;
 
 /**
- * Removes what a process that was killed has left under `ingest/` and nobody can use: files that were not to be continued,
- * notes about partial files that are gone, partial files that are empty, older than {@link partialLastsMs}, or of blobs
- * that are stored meanwhile. The caller has the lock of the directory, and no fill is under way. What cannot be removed
- * stays, since a disk that fails must not keep the mirror from starting.
+ * Removes what a process that was killed has left under `ingest/` and nobody can use or wants: files that were not to be
+ * continued; partial files that are empty, of blobs that are stored meanwhile, older than {@link partialLastsMs}, or one
+ * too many; notes without their partial file. The caller has the lock of the directory, and no fill is under way. What
+ * cannot be removed stays: a disk that fails must not keep the mirror from starting.
  * @returns how many files were removed
  */
 export async function sweepIngest(layout: Layout, { now }: { readonly now: () => number }): Promise<number> {
-  const names = await readdir(layout.ingest).catch(() => []);
+  const names = await readdir(layout.ingest).catch((): string[] => []);
+  const kept = new Set(await wantedPartials(layout, { names, nowMs: now() }));
   let removed = 0;
-  // In order, so that a note comes after its partial file.
-  for (const name of names.toSorted()) {
-    if (!(await isUseless(layout, name, now()))) continue;
+  for (const name of names) {
+    const [, partial = '', suffix] = leftoverName.exec(name) ?? [];
+    const isOurs = suffix !== undefined || partialName.test(name);
+    if (!isOurs || kept.has(name) || (suffix === 'prefix' && kept.has(partial))) continue;
     const isRemoved = await rm(join(layout.ingest, name)).then(
       () => true,
       () => false,
@@ -29,18 +35,21 @@ export async function sweepIngest(layout: Layout, { now }: { readonly now: () =>
   return removed;
 }
 
-async function isUseless(layout: Layout, name: string, nowMs: number): Promise<boolean> {
-  const [partial = '', suffix] = name.split('.', 2);
-  const [, algorithm, hex] = algorithmAndHex.exec(partial) ?? [];
-  // Not a file of ours.
-  if (algorithm === undefined || hex === undefined) return false;
-  if (suffix !== undefined && suffix !== 'prefix') return true;
-  const found = await statOf(join(layout.ingest, partial));
-  // A note goes with its partial file, or after it.
-  if (suffix === 'prefix') return found === undefined;
-  if (found === undefined) return false;
-  if (found.size === 0 || nowMs - found.mtimeMs > partialLastsMs) return true;
-  return (await statOf(join(layout.blobs, algorithm, hex))) !== undefined;
+async function wantedPartials(
+  layout: Layout,
+  { names, nowMs }: { readonly names: readonly string[]; readonly nowMs: number },
+): Promise<string[]> {
+  const wanted: { readonly name: string; readonly mtimeMs: number }[] = [];
+  for (const name of names) {
+    const [, algorithm, hex] = partialName.exec(name) ?? [];
+    if (algorithm === undefined || hex === undefined) continue;
+    const found = await statOf(join(layout.ingest, name));
+    if (found === undefined || found.size === 0 || nowMs - found.mtimeMs > partialLastsMs) continue;
+    if (await statOf(join(layout.blobs, algorithm, hex))) continue;
+    wanted.push({ name, mtimeMs: found.mtimeMs });
+  }
+  const newestFirst = wanted.toSorted((one, other) => other.mtimeMs - one.mtimeMs);
+  return newestFirst.slice(0, maxPartials).map(({ name }) => name);
 }
 
 async function statOf(path: string): Promise<{ readonly size: number; readonly mtimeMs: number } | undefined> {

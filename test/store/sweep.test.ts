@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { layoutOf, prepareLayout } from '../../src/store/layout.ts';
-import { partialLastsMs, sweepIngest } from '../../src/store/sweep.ts';
+import { maxPartials, partialLastsMs, sweepIngest } from '../../src/store/sweep.ts';
 import { startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
@@ -47,6 +47,21 @@ test.each<Left>([
   expect((await readdir(layout.ingest)).toSorted()).toEqual([...kept].toSorted());
   expect(removed).toBe(Object.keys(files).length - kept.length);
   expect(await readdir(join(layout.blobs, 'sha256'))).toHaveLength(stored ? 2 : 1);
+});
+
+test('of too many partial files the newest are kept', async () => {
+  await using folder = await temporaryDirectory();
+  const layout = layoutOf(folder.path);
+  await prepareLayout(layout);
+  const names = Array.from({ length: maxPartials + 3 }, (_, index) =>
+    digestOf(Buffer.from(`blob ${index}`)).replace(':', '-'),
+  );
+  for (const [index, name] of names.entries()) {
+    await writeFile(join(layout.ingest, name), 'a b');
+    await utimes(join(layout.ingest, name), nowMs / 1000, nowMs / 1000 - 10_000 + index);
+  }
+  expect(await sweepIngest(layout, { now: () => nowMs })).toBe(3);
+  expect((await readdir(layout.ingest)).toSorted()).toEqual(names.slice(3).toSorted());
 });
 
 test('what cannot be removed or read stays without a word', async () => {

@@ -55,6 +55,18 @@ export async function prepareLayout(layout: Layout): Promise<void> {
   if (found === undefined) await replaceFile(versionFile, `${JSON.stringify({ layout: layoutVersion })}\n`);
 }
 
+/**
+ * Makes the folders again that somebody has removed under a running mirror; the cache directory itself is left as it is.
+ * @throws the system's error
+ */
+export async function restoreFolders(layout: Layout): Promise<void> {
+  for (const folder of [layout.ingest, layout.blobs, join(layout.blobs, 'sha256'), join(layout.blobs, 'sha512')]) {
+    await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+  }
+}
+
 async function readVersion(file: string): Promise<number | string | undefined> {
   let text: string;
   try {

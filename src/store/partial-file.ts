@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/digest.ts';
 import { DiskFault, type PartialBlob } from './blob-store.ts';
 import { Extents } from './extents.ts';
-import { type Layout, syncDirectory } from './layout.ts';
+import { type Layout, restoreFolders, syncDirectory } from './layout.ts';
 import { readAt } from './read-at.ts';
 
 const rehashBytes = 1024 * 1024;
@@ -26,19 +26,33 @@ async function openPartialAt(
   { layout, digest }: { layout: Layout; digest: Digest },
 ): Promise<PartialBlob> {
   try {
-    // 'a+' would ignore positions on Linux, and 'r+' does not create.
-    const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o644);
+    const handle = await unlessMissing(
+      // 'a+' would ignore positions on Linux, and 'r+' does not create.
+      () => open(path, constants.O_RDWR | constants.O_CREAT, 0o644),
+      () => restoreFolders(layout),
+    );
     try {
       const { size } = await handle.stat();
       if (size > 0) await dropHoles(handle, path);
       const { hash, length } = size > 0 ? await hashOf(handle, digest) : { hash: hasherFor(digest), length: 0 };
-      return new PartialFile({ handle, hash, written: length, digest, path, finalPath: layout.blob(digest) });
+      return new PartialFile({ handle, hash, written: length, digest, path, layout });
     } catch (error) {
       await handle.close().catch(() => undefined);
       throw error;
     }
   } catch (error) {
     throw error instanceof DiskFault ? error : new DiskFault('open a partial file', error);
+  }
+}
+
+/** Tries again after `mend` where a file or folder is missing. */
+async function unlessMissing<Result>(work: () => Promise<Result>, mend: () => Promise<void>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    await mend();
+    return await work();
   }
 }
 
@@ -75,7 +89,7 @@ class PartialFile implements PartialBlob {
   readonly #handle: FileHandle;
   readonly #digest: Digest;
   readonly #path: string;
-  readonly #finalPath: string;
+  readonly #layout: Layout;
   /** What is on disk above the prefix. */
   readonly #ahead = new Extents();
   #hash: Hash;
@@ -92,14 +106,14 @@ class PartialFile implements PartialBlob {
     written: number;
     digest: Digest;
     path: string;
-    finalPath: string;
+    layout: Layout;
   }) {
     this.#handle = parts.handle;
     this.#hash = parts.hash;
     this.#written = parts.written;
     this.#digest = parts.digest;
     this.#path = parts.path;
-    this.#finalPath = parts.finalPath;
+    this.#layout = parts.layout;
   }
 
   get written(): number {
@@ -161,12 +175,16 @@ class PartialFile implements PartialBlob {
   }
 
   async commit(): Promise<void> {
+    const finalPath = this.#layout.blob(this.#digest);
     try {
       // A write that failed half-way may have left bytes behind the last whole one.
       await this.#handle.truncate(this.#written);
       await this.#handle.sync();
-      await rename(this.#path, this.#finalPath);
-      await syncDirectory(dirname(this.#finalPath));
+      await unlessMissing(
+        () => rename(this.#path, finalPath),
+        () => restoreFolders(this.#layout),
+      );
+      await syncDirectory(dirname(finalPath));
       if (this.#notedPrefix !== undefined) await rm(prefixNote(this.#path), { force: true });
     } catch (error) {
       throw new DiskFault('commit a blob', error);

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
@@ -90,9 +91,9 @@ describe('a partial file', () => {
     expect(await readdir(layout.blobs, { recursive: true })).toEqual(['sha256', 'sha512']);
   });
 
-  test('of a folder that is gone is a DiskFault with the code of the system', async () => {
+  test('of a cache directory that is gone is a DiskFault with the code of the system', async () => {
     await using folder = await temporaryDirectory();
-    const store = new DiskStore({ layout: layoutOf(folder.path), memoryBytes: 1024 });
+    const store = new DiskStore({ layout: layoutOf(join(folder.path, 'gone')), memoryBytes: 1024 });
     await expect(store.ingest(wanted)).rejects.toMatchObject({ name: 'DiskFault', code: 'ENOENT' });
     await expect(store.put(wanted, Buffer.from('x'))).rejects.toMatchObject({ name: 'DiskFault' });
   });

@@ -56,15 +56,21 @@ export async function prepareLayout(layout: Layout): Promise<void> {
 }
 
 /**
- * Makes the folders again that somebody has removed under a running mirror; the cache directory itself is left as it is.
- * @throws the system's error
+ * Does something below the cache directory; where a folder is missing that somebody has removed under a running mirror, it
+ * is made again first. The cache directory itself is not. @throws the system's error
  */
-export async function restoreFolders(layout: Layout): Promise<void> {
+export async function withFolders<Result>(layout: Layout, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
   for (const folder of [layout.ingest, layout.blobs, join(layout.blobs, 'sha256'), join(layout.blobs, 'sha512')]) {
     await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
     });
   }
+  return await work();
 }
 
 async function readVersion(file: string): Promise<number | string | undefined> {

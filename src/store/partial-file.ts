@@ -4,8 +4,9 @@ import { dirname } from 'node:path';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/digest.ts';
 import { DiskFault, type PartialBlob } from './blob-store.ts';
 import { Extents } from './extents.ts';
-import { type Layout, restoreFolders, syncDirectory } from './layout.ts';
+import { type Layout, syncDirectory, withFolders } from './layout.ts';
 import { readAt } from './read-at.ts';
+import { writeAt } from './write-at.ts';
 
 const rehashBytes = 1024 * 1024;
 /** How far the prefix of a file with holes may have grown since its length was last noted beside the file. */
@@ -26,11 +27,8 @@ async function openPartialAt(
   { layout, digest }: { layout: Layout; digest: Digest },
 ): Promise<PartialBlob> {
   try {
-    const handle = await unlessMissing(
-      // 'a+' would ignore positions on Linux, and 'r+' does not create.
-      () => open(path, constants.O_RDWR | constants.O_CREAT, 0o644),
-      () => restoreFolders(layout),
-    );
+    // 'a+' would ignore positions on Linux, and 'r+' does not create.
+    const handle = await withFolders(layout, () => open(path, constants.O_RDWR | constants.O_CREAT, 0o644));
     try {
       const { size } = await handle.stat();
       if (size > 0) await dropHoles(handle, path);
@@ -42,17 +40,6 @@ async function openPartialAt(
     }
   } catch (error) {
     throw error instanceof DiskFault ? error : new DiskFault('open a partial file', error);
-  }
-}
-
-/** Tries again after `mend` where a file or folder is missing. */
-async function unlessMissing<Result>(work: () => Promise<Result>, mend: () => Promise<void>): Promise<Result> {
-  try {
-    return await work();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    await mend();
-    return await work();
   }
 }
 
@@ -180,10 +167,7 @@ class PartialFile implements PartialBlob {
       // A write that failed half-way may have left bytes behind the last whole one.
       await this.#handle.truncate(this.#written);
       await this.#handle.sync();
-      await unlessMissing(
-        () => rename(this.#path, finalPath),
-        () => restoreFolders(this.#layout),
-      );
+      await withFolders(this.#layout, () => rename(this.#path, finalPath));
       await syncDirectory(dirname(finalPath));
       if (this.#notedPrefix !== undefined) await rm(prefixNote(this.#path), { force: true });
     } catch (error) {
@@ -205,7 +189,7 @@ class PartialFile implements PartialBlob {
     this.#advancing = true;
     try {
       const before = this.#hash.copy();
-      const writing = writeAll(this.#handle, chunks, this.#written);
+      const writing = writeAt(this.#handle, chunks, this.#written);
       // The hash runs on this thread while the system writes on another.
       let length = 0;
       for (const chunk of chunks) {
@@ -227,7 +211,7 @@ class PartialFile implements PartialBlob {
   async #writeAhead(position: number, chunks: readonly Buffer[]): Promise<void> {
     // Nobody writes ahead before it is on disk that there may be holes.
     await (this.#noted ??= this.#notePrefix());
-    await writeAll(this.#handle, chunks, position);
+    await writeAt(this.#handle, chunks, position);
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
     this.#ahead.add(position, position + length);
     if (this.#advancing) return;
@@ -261,28 +245,4 @@ class PartialFile implements PartialBlob {
     this.#notedPrefix = this.#written;
     await writeFile(prefixNote(this.#path), String(this.#written));
   }
-}
-
-async function writeAll(handle: FileHandle, chunks: readonly Buffer[], start: number): Promise<void> {
-  let rest = chunks;
-  let position = start;
-  while (rest.length > 0) {
-    const { bytesWritten } = await handle.writev(rest, position);
-    if (bytesWritten === 0) throw Object.assign(new Error('nothing could be written'), { code: 'EIO' });
-    position += bytesWritten;
-    rest = skip(rest, bytesWritten);
-  }
-}
-
-function skip(chunks: readonly Buffer[], count: number): readonly Buffer[] {
-  let left = count;
-  let index = 0;
-  for (; index < chunks.length; index += 1) {
-    const length = chunks[index]!.length;
-    if (left < length) break;
-    left -= length;
-  }
-  const rest = chunks.slice(index);
-  if (left > 0) rest[0] = rest[0]!.subarray(left);
-  return rest;
 }

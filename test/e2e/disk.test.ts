@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { blobFile, filesOf } from '../mirror/support.ts';
+import { blobFile, filesOf, settled } from '../mirror/support.ts';
 import { readAll } from '../support/bytes.ts';
 import { json } from '../support/client.ts';
 import type { AddedImage } from '../support/contents.ts';
@@ -92,6 +92,7 @@ describeWith(mountRequirements(), 'a disk that becomes read-only', () => {
       using _ = disk.makeReadOnly();
       stall.release();
       await first;
+      await settled(site);
       await pull(site, later, { clients: 2 });
       expect(await readiness(site)).toMatchObject({
         status: 'degraded',
@@ -119,6 +120,7 @@ test.each(['ingest', 'blobs'])(
     await rm(join(site.cacheDir, folder), { recursive: true });
     stall.release();
     await pulling;
+    await settled(site);
     await pull(site, image, { clients: 2 });
     expect(await filesOf(site)).toContain(blobFile(image.layers[0]!.digest));
     expect(await partials(site)).toEqual([]);

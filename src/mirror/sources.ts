@@ -37,6 +37,12 @@ export function upstreamSources(target: Target): Source[] {
   }));
 }
 
+interface NextOptions {
+  readonly patience: number;
+  readonly ranged: boolean;
+  readonly except?: { has(source: Source): boolean };
+}
+
 interface Entry {
   readonly source: Source;
   /** Failures since this source last gave a byte. */
@@ -68,11 +74,13 @@ export class SourceList {
    * The source to try next: in the order given, one that has failed twice in a row after those that have not.
    * @param options.patience how many failures in a row a source is allowed
    * @param options.ranged only sources that, as far as is known, give parts of a blob
+   * @param options.except sources to leave alone for now
    */
-  next({ patience, ranged }: { patience: number; ranged: boolean }): Source | undefined {
+  next({ patience, ranged, except }: NextOptions): Source | undefined {
     return this.#entries
       .filter(({ verdict, failures }) => verdict === undefined && failures < patience)
       .filter(({ ignoresRange }) => !ranged || !ignoresRange)
+      .filter(({ source }) => except?.has(source) !== true)
       .toSorted((a, b) => (a.failures >> 1) - (b.failures >> 1))[0]?.source;
   }
 
@@ -94,6 +102,11 @@ export class SourceList {
   /** The source has given bytes. */
   progressed(source: Source): void {
     this.#entry(source).failures = 0;
+  }
+
+  /** Nothing was sent to the source: that says nothing about it, except to those who ask why it gave nothing. */
+  refused(source: Source, error: unknown): void {
+    this.#entry(source).lastError = error;
   }
 
   failed(source: Source, error: unknown): void {

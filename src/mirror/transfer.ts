@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { BlobAnswer } from '../upstream/client.ts';
+import { Refusal } from '../upstream/gate.ts';
 import type { Source, SourceList } from './sources.ts';
 
 /** Failures in a row, without a byte in between, that one source is allowed once bytes have flowed. */
@@ -12,6 +13,8 @@ const patienceOnceAnswered = 3;
 const maxDroughtMs = 60_000;
 /** How often one transfer may fail and go on, however little each attempt brings. */
 const maxFailures = 100;
+/** A source that is being probed by somebody else is asked again after this at the earliest. */
+const minRefusedMs = 200;
 
 /** What the sources have told about a blob. */
 export interface BlobHeading {
@@ -62,6 +65,8 @@ export class Transfer {
   #position: number;
   #size: number | undefined;
   #isWanted = true;
+  /** Sources that nothing is sent to for a while, and until when by the monotonic clock. */
+  readonly #refusedUntilMs = new Map<Source, number>();
   #hasAnswer = false;
 
   constructor(options: TransferOptions) {
@@ -88,7 +93,15 @@ export class Transfer {
       isBegun = true;
       const isFlowing = this.contributors.size > 0 || isAwaited();
       const patience = isFlowing ? patienceOnceFlowing : this.#hasAnswer ? patienceOnceAnswered : 1;
-      const source = sources.next({ patience, ranged: !mayStartOver });
+      this.#forgetOpened();
+      const source = sources.next({ patience, ranged: !mayStartOver, except: this.#refusedUntilMs });
+      if (!source && this.#refusedUntilMs.size > 0 && failures <= maxFailures) {
+        const untilMs = Math.min(...this.#refusedUntilMs.values());
+        if (untilMs - droughtSinceMs < maxDroughtMs) {
+          await sleep(untilMs - performance.now(), undefined, { signal });
+          continue;
+        }
+      }
       if (!source || failures > maxFailures || performance.now() - droughtSinceMs > maxDroughtMs) {
         throw new RegistryError('UNAVAILABLE', 'no source is left that could give this blob');
       }
@@ -100,6 +113,13 @@ export class Transfer {
         droughtSinceMs = performance.now();
       } catch (error) {
         signal.throwIfAborted();
+        if (error instanceof Refusal && patience > 1) {
+          // It was not sent, so it has not failed: it goes on when the source may be asked again.
+          this.#refusedUntilMs.set(source, performance.now() + Math.max(error.retryAfterMs, minRefusedMs));
+          sources.refused(source, error);
+          observer.sourceFailed(digest, { source, error, position: this.#position });
+          continue;
+        }
         failures += 1;
         fruitless += 1;
         if (this.#position > before) {
@@ -111,6 +131,11 @@ export class Transfer {
         observer.sourceFailed(digest, { source, error, position: this.#position });
       }
     }
+  }
+
+  #forgetOpened(): void {
+    const nowMs = performance.now();
+    for (const [source, untilMs] of this.#refusedUntilMs) if (untilMs <= nowMs) this.#refusedUntilMs.delete(source);
   }
 
   get #end(): number {

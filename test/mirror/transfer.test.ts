@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import { type Source, SourceList } from '../../src/mirror/sources.ts';
+import { Transfer } from '../../src/mirror/transfer.ts';
+import type { Digest } from '../../src/oci/digest.ts';
+import { RegistryError } from '../../src/oci/error.ts';
+import { Refusal } from '../../src/upstream/gate.ts';
+
+const bytes = Buffer.from('the bytes of a blob that comes in two parts');
+const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
+
+/** Gives ten bytes, then answers each attempt with the next of the errors, then gives the rest. */
+function sourceOf(id: string, errors: readonly Error[]): Source & { readonly offsets: number[] } {
+  const left = [...errors];
+  const offsets: number[] = [];
+  return {
+    id,
+    upstream: 'docker.io',
+    repository: 'docker.io/library/app',
+    connections: 1,
+    offsets,
+    async open(_digest, { offset }) {
+      offsets.push(offset);
+      const error = offset === 0 ? undefined : left.shift();
+      if (error) throw error;
+      const rest = bytes.subarray(offset, offset === 0 ? 10 : bytes.length);
+      const body = Readable.from([rest]) as Readable & AsyncIterable<Buffer>;
+      return await Promise.resolve({ size: bytes.length, start: offset, end: bytes.length, contentType: 'a/b', body });
+    },
+  };
+}
+
+async function receive(...sources: Source[]): Promise<Buffer> {
+  const list = new SourceList();
+  list.add(sources);
+  const transfer = new Transfer({
+    digest,
+    sources: list,
+    offset: 0,
+    mayStartOver: true,
+    isAwaited: () => true,
+    expectedSizes: new Set([bytes.length]),
+    observer: { sourceFailed: () => undefined, received: () => undefined },
+    onAnswer: () => true,
+    signal: AbortSignal.timeout(30_000),
+  });
+  return Buffer.concat(await Array.fromAsync(transfer.bytes()));
+}
+
+const refusals = (count: number, state: 'limited' | 'broken', retryAfterMs: number) =>
+  Array.from({ length: count }, () => new Refusal(state, 'not asked', { upstream: 'docker.io', retryAfterMs }));
+
+describe('a transfer whose source may not be asked for a while', () => {
+  test('waits as long as it is told, however often, and goes on from the byte reached', async () => {
+    const source = sourceOf('one', refusals(10, 'limited', 1));
+    expect(await receive(source)).toEqual(bytes);
+    expect(source.offsets).toEqual([0, ...Array.from({ length: 11 }, () => 10)]);
+  });
+
+  test('goes on at another source at once', async () => {
+    const first = sourceOf('one', refusals(1, 'broken', 3_600_000));
+    const second = sourceOf('two', []);
+    expect(await receive(first, second)).toEqual(bytes);
+    expect(second.offsets).toEqual([10]);
+  });
+
+  test('gives up where the pause is longer than a transfer may stand still', async () => {
+    const source = sourceOf('one', refusals(1, 'limited', 3_600_000));
+    await expect(receive(source)).rejects.toThrow(RegistryError);
+    expect(source.offsets).toEqual([0, 10]);
+  });
+});

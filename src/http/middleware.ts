@@ -1,5 +1,6 @@
 import type { Middleware } from 'koa';
 import { LRUCache } from 'lru-cache';
+import { RememberedAnswer } from '../mirror/negative-answers.ts';
 import { RegistryError } from '../oci/error.ts';
 import { parseRequest, pullMethods, type RegistryRequest } from '../oci/request.ts';
 import { type Selection, selectUpstream } from '../upstream/selection.ts';
@@ -65,6 +66,7 @@ export function renderErrors({ sender }: { sender: Sender }): Middleware {
         ctx.res.destroy();
         return;
       }
+      if (error instanceof RememberedAnswer) exchange.outcome = 'negative';
       const shown = toRegistryError(error, exchange);
       await sender.send(ctx.res, errorReply(shown, conditionsOf(ctx, exchange), exchange.outcome), exchange);
     }

@@ -46,11 +46,14 @@ export function manifestReply(
   { byDigest, ...conditions }: Conditions & { byDigest: boolean },
 ): Reply {
   const { digest, size, contentType, outcome, stale } = manifest;
-  const headers = commonHeaders(cacheStatus[outcome], conditions);
+  // Of a tag that was only asked about nothing is stored but what it stands for.
+  const isStored = 'bytes' in manifest;
+  const status = outcome === 'miss' && !isStored ? 'millpond; fwd=miss' : cacheStatus[outcome];
+  const headers = commonHeaders(status, conditions);
   headers.push('Docker-Content-Digest', digest, 'ETag', `"${digest}"`);
   if (byDigest) headers.push('Cache-Control', immutable);
   if (stale) headers.push('Age', String(stale.ageSeconds), 'Warning', `299 - "${stale.warning}"`);
-  if (matches(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
+  if (isKnown(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
   headers.push('Content-Type', contentType, 'Content-Length', String(size));
   const withBody = !conditions.head && 'bytes' in manifest;
   return { status: 200, headers, content: withBody ? { kind: 'bytes', bytes: manifest.bytes } : { kind: 'none' } };
@@ -61,7 +64,7 @@ export function blobReply(blob: BlobReply | BlobHead, conditions: Conditions): R
   const { digest, size, contentType, outcome } = blob;
   const headers = commonHeaders(cacheStatus[outcome], conditions);
   headers.push('Docker-Content-Digest', digest, 'ETag', `"${digest}"`, 'Cache-Control', immutable);
-  if (matches(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
+  if (isKnown(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
   headers.push('Content-Type', contentType);
   if (size === undefined) {
     const content =
@@ -116,6 +119,11 @@ function commonHeaders(status: string, { namespace }: Conditions): string[] {
   const headers = ['Docker-Distribution-Api-Version', 'registry/2.0', 'Cache-Status', status];
   if (namespace !== undefined) headers.push('OCI-Namespace', namespace);
   return headers;
+}
+
+// `*` stands for whatever is there (RFC 9110, 13.1.2).
+function isKnown(ifNoneMatch: string | undefined, digest: Digest): boolean {
+  return ifNoneMatch?.trim() === '*' || matches(ifNoneMatch, digest);
 }
 
 function matches(header: string | undefined, digest: Digest): boolean {

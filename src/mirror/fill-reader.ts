@@ -132,7 +132,8 @@ export class FillReader implements BlobBody {
     try {
       await this.#rest.begin(signal);
     } catch (error) {
-      throw fill.sources.errorFor(this.#repository) ?? error;
+      // Who has waited long enough is told that, not what the sources have come to.
+      throw signal?.aborted ? error : fill.sources.errorFor(this.#repository);
     }
   }
 

@@ -66,7 +66,7 @@ export class KeptManifests {
   /** Verifies what the upstream gave and keeps it. @throws RegistryError UNAVAILABLE for anything that is not the manifest */
   async keep(target: Target, answer: ManifestAnswer, digest: Digest): Promise<KeptManifest> {
     const { catalog, store, observer } = this.#options;
-    const { bytes, contentType } = answer;
+    const { bytes } = answer;
     const size = bytes.length;
     observer.manifestReceived(target.upstream.name, size);
     const actual = digestOf(bytes, digestAlgorithm(digest));
@@ -75,7 +75,11 @@ export class KeptManifests {
         detail: { expected: digest, actual },
       });
     }
-    const links = readManifestOf(target, bytes, contentType);
+    const links = readManifestOf(target, bytes, answer.contentType);
+    const contentType = answer.contentType === '' ? links.mediaType : answer.contentType;
+    if (contentType === '') {
+      throw new RegistryError('UNAVAILABLE', `${target.upstream.name} sent a manifest and not of which type it is`);
+    }
     try {
       await store.put(digest, bytes);
     } catch (error) {

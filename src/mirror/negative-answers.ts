@@ -1,6 +1,13 @@
 import { LRUCache } from 'lru-cache';
-import { isNotFound, type RegistryError } from '../oci/error.ts';
+import { isNotFound, RegistryError } from '../oci/error.ts';
 import type { Target } from './sources.ts';
+
+/** A 404 that was not asked for again: the upstream gave it a moment ago. */
+export class RememberedAnswer extends RegistryError {
+  constructor({ code, message, status, detail, headers }: RegistryError) {
+    super(code, message, { status, headers, ...(detail && { detail }) });
+  }
+}
 
 /** Remembers for a short while what an upstream has said it does not have. */
 export class NegativeAnswers {
@@ -11,12 +18,15 @@ export class NegativeAnswers {
   }
 
   /** The 404 given for this a moment ago. */
-  get(target: Target, what: string): RegistryError | undefined {
-    return this.#answers.get(`${target.key} ${what}`);
+  get(target: Target, what: string): RememberedAnswer | undefined {
+    const answer = this.#answers.get(`${target.key} ${what}`);
+    return answer && new RememberedAnswer(answer);
   }
 
   /** Remembers an error if it says that the thing does not exist. */
   note(target: Target, what: string, error: unknown): void {
+    // To be told of it again is no news.
+    if (error instanceof RememberedAnswer) return;
     const ttl = target.upstream.freshness.negativeTtlMs;
     if (ttl > 0 && isNotFound(error)) this.#answers.set(`${target.key} ${what}`, error as RegistryError, { ttl });
   }

@@ -1,6 +1,6 @@
 import { type Digest, isDigest } from './digest.ts';
 import { RegistryError } from './error.ts';
-import { bareMediaType, dockerSchema1, dockerSchema1Signed } from './media-types.ts';
+import { bareMediaType, dockerSchema1, dockerSchema1Signed, ociIndex, ociManifest } from './media-types.ts';
 
 /** A descriptor as a manifest holds it (image-spec, "Content Descriptors"), reduced to what a mirror acts upon. */
 export interface Descriptor {
@@ -12,7 +12,10 @@ export interface Descriptor {
 
 /** What a manifest refers to. */
 export interface ManifestLinks {
-  /** The manifest's own media type: from its body where it says one, else from the `Content-Type` it came with. */
+  /**
+   * The manifest's own media type: from its body where it says one, else from the `Content-Type` it came with, else by
+   * its form; '' where nothing tells.
+   */
   readonly mediaType: string;
   /** Manifests that an index names. */
   readonly manifests: readonly Descriptor[];
@@ -33,7 +36,7 @@ export function readManifest(bytes: Uint8Array, contentType: string): ManifestLi
   const body = parseObject(bytes);
   const headerType = bareMediaType(contentType);
   const bodyType = typeof body['mediaType'] === 'string' ? body['mediaType'] : undefined;
-  const mediaType = bodyType ?? headerType;
+  const mediaType = bodyType ?? (headerType === '' ? typeByForm(body) : headerType);
   if (!isManifestShaped(body)) {
     throw new RegistryError('MANIFEST_INVALID', `a body of type "${headerType}" is not a manifest`);
   }
@@ -80,6 +83,14 @@ function isManifestShaped(body: Record<string, unknown>): boolean {
     Array.isArray(body['blobs']) ||
     readDescriptor(body['config']) !== undefined
   );
+}
+
+// Docker's own types always name themselves in the body, those of the OCI need not (image-spec, "Image Manifest").
+function typeByForm(body: Record<string, unknown>): string {
+  if (body['schemaVersion'] === 1) return Array.isArray(body['signatures']) ? dockerSchema1Signed : dockerSchema1;
+  if (body['schemaVersion'] !== 2) return '';
+  if (Array.isArray(body['manifests'])) return ociIndex;
+  return Array.isArray(body['layers']) ? ociManifest : '';
 }
 
 function readDescriptors(value: unknown): Descriptor[] {

@@ -64,6 +64,20 @@ describe('a disk that cannot take anything', () => {
   });
 });
 
+describe('a disk that cannot take anything, before an upstream that says nothing', () => {
+  test('costs nobody more than the deadline, whose end is 504', async () => {
+    await using upstream = await startRegistry();
+    const config = { timeouts: { answer: '300ms' } };
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
+    const blob = upstream.addBlob({ size: MiB, seed: 'silent' });
+    const ingest = join(site.cacheDir, 'ingest');
+    await rm(ingest, { recursive: true });
+    await writeFile(ingest, 'a file where the folder should be');
+    upstream.fault(blob.digest, { kind: 'silence' });
+    expect((await site.get(`/v2/library/app/blobs/${blob.digest}`)).status).toBe(504);
+  });
+});
+
 describe('a cache directory', () => {
   test('has one owner: a second mirror is refused in one sentence, and the first goes on', async () => {
     await using upstream = await startRegistry();

@@ -1,7 +1,8 @@
 import { digestOf } from '../oci/digest.ts';
 import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
-import type { Catalog, TagKey, TagRecord } from '../store/catalog.ts';
+import type { Catalog } from '../store/catalog.ts';
+import type { TagKey, TagRecord } from '../store/tag-records.ts';
 import { AcceptReader } from './accept.ts';
 import type { Waiting } from './blobs.ts';
 import type { Completeness } from './completeness.ts';

@@ -1,0 +1,161 @@
+import { LRUCache } from 'lru-cache';
+import type { ManifestLinks } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Database } from './database.ts';
+import type { GrantRecords } from './grant-records.ts';
+
+/** What is known of a stored blob. */
+export interface BlobRecord {
+  readonly size: number;
+  /** The exact `Content-Type` it came with. */
+  readonly contentType: string;
+}
+
+/** A manifest that has named a subject. */
+export interface ReferrerRecord {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly size: number;
+  readonly artifactType: string | undefined;
+  readonly annotations: Readonly<Record<string, string>> | undefined;
+}
+
+/** A manifest that has just been verified. */
+export interface NewManifest extends BlobRecord {
+  /** The repository it came through, as the cache names it. */
+  readonly repository: string;
+  readonly links: ManifestLinks;
+}
+
+/** The blobs on this disk, and which of them are manifests. Reads come from bounded memory first. */
+export class BlobRecords {
+  readonly #database: Database;
+  readonly #grants: GrantRecords;
+  readonly #now: () => number;
+  readonly #blobs = new LRUCache<Digest, BlobRecord>({ max: 50_000 });
+  readonly #manifests = new LRUCache<Digest, true>({ max: 50_000 });
+  readonly #used = new Set<Digest>();
+
+  constructor(database: Database, { grants, now }: { grants: GrantRecords; now: () => number }) {
+    this.#database = database;
+    this.#grants = grants;
+    this.#now = now;
+  }
+
+  /** What is known of a blob or manifest that has been stored. */
+  get(digest: Digest): BlobRecord | undefined {
+    const cached = this.#blobs.get(digest);
+    if (cached !== undefined) return cached;
+    const row = this.#database.get('SELECT size, content_type FROM blobs WHERE digest = ?', digest);
+    if (!row) return undefined;
+    const record: BlobRecord = { size: Number(row['size']), contentType: String(row['content_type']) };
+    this.#blobs.set(digest, record);
+    return record;
+  }
+
+  /** Whether a digest is known to be a manifest. */
+  isManifest(digest: Digest): boolean {
+    if (this.#manifests.has(digest)) return true;
+    if (this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) === undefined) return false;
+    this.#manifests.set(digest, true);
+    return true;
+  }
+
+  /** How many blobs are known to be stored, manifests among them, and their bytes in all. */
+  usage(): { blobs: number; bytes: number } {
+    const row = this.#database.get('SELECT COUNT(*) AS blobs, TOTAL(size) AS bytes FROM blobs');
+    return { blobs: Number(row?.['blobs'] ?? 0), bytes: Number(row?.['bytes'] ?? 0) };
+  }
+
+  /** Records a blob that has just been stored. */
+  record(digest: Digest, { size, contentType }: BlobRecord): void {
+    this.#blobs.set(digest, { size, contentType });
+    const now = this.#now();
+    this.#database.write(() => {
+      this.#database.run(
+        `INSERT INTO blobs VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,
+         content_type = excluded.content_type, used_at = excluded.used_at`,
+        digest,
+        size,
+        contentType,
+        now,
+        now,
+      );
+    });
+  }
+
+  /** Records a verified manifest, what it names, and that its repository may read all of that. */
+  recordManifest(digest: Digest, { repository, size, contentType, links }: NewManifest): void {
+    this.record(digest, { size, contentType });
+    this.#grants.grant(repository, digest);
+    this.#manifests.set(digest, true);
+    const targets = [
+      ...links.manifests.map((target) => ({ ...target, kind: 'manifest' })),
+      ...links.blobs.map((target) => ({ ...target, kind: 'blob' })),
+    ];
+    for (const target of targets) this.#grants.note(repository, target.digest, target.size);
+    this.#database.write(() => {
+      const { subject, artifactType, annotations, mediaType } = links;
+      this.#database.run(
+        'INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)',
+        digest,
+        mediaType,
+        artifactType ?? null,
+        subject?.digest ?? null,
+        annotations ? JSON.stringify(annotations) : null,
+      );
+      const repositoryId = this.#database.repositoryId(repository);
+      for (const target of targets) {
+        this.#database.run(
+          'INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)',
+          digest,
+          target.digest,
+          target.kind,
+          target.size,
+        );
+        this.#database.run('INSERT OR REPLACE INTO grants VALUES (?, ?, ?)', repositoryId, target.digest, target.size);
+      }
+    });
+  }
+
+  /** The stored manifests of a repository whose `subject` is a digest. */
+  referrers(repository: string, subject: Digest): ReferrerRecord[] {
+    const rows = this.#database.all(
+      `SELECT m.digest, m.media_type, m.artifact_type, m.annotations, b.size FROM manifests m
+       JOIN blobs b ON b.digest = m.digest JOIN grants g ON g.digest = m.digest
+       JOIN repositories r ON r.id = g.repository WHERE m.subject = ? AND r.name = ? ORDER BY m.digest`,
+      subject,
+      repository,
+    );
+    return rows.map((row) => ({
+      digest: row['digest'] as Digest,
+      mediaType: String(row['media_type']),
+      size: Number(row['size']),
+      artifactType: row['artifact_type'] === null ? undefined : String(row['artifact_type']),
+      annotations: row['annotations'] === null ? undefined : JSON.parse(String(row['annotations'])),
+    }));
+  }
+
+  /** Forgets a blob whose file is gone. */
+  forget(digest: Digest): void {
+    this.#blobs.delete(digest);
+    this.#database.write(() => this.#database.run('DELETE FROM blobs WHERE digest = ?', digest));
+  }
+
+  /** Notes that a blob was used; written in batches by {@link flush}. */
+  touch(digest: Digest): void {
+    this.#used.add(digest);
+    if (this.#used.size >= 10_000) this.flush();
+  }
+
+  /** Writes what {@link touch} has noted. */
+  flush(): void {
+    if (this.#used.size === 0) return;
+    const used = [...this.#used];
+    this.#used.clear();
+    const now = this.#now();
+    this.#database.write(() => {
+      for (const digest of used) this.#database.run('UPDATE blobs SET used_at = ? WHERE digest = ?', now, digest);
+    });
+  }
+}

@@ -1,0 +1,152 @@
+import { rename } from 'node:fs/promises';
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
+import { LRUCache } from 'lru-cache';
+import { catalogSchema } from './catalog-schema.ts';
+
+/** Version of the tables; a catalog of another version is set aside and begun anew. */
+const catalogVersion = 1;
+
+export interface DatabaseOptions {
+  /** Path of the database file. */
+  readonly path: string;
+  /** Told of every failed read or write. */
+  readonly onFault: (error: unknown) => void;
+}
+
+/** The tables of the catalog in one SQLite file that this process has for itself. */
+export class Database implements Disposable {
+  readonly #connection: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  readonly #repositoryIds = new LRUCache<string, number>({ max: 10_000 });
+  readonly #onFault: (error: unknown) => void;
+
+  private constructor(connection: DatabaseSync, { onFault }: DatabaseOptions) {
+    this.#connection = connection;
+    this.#onFault = onFault;
+  }
+
+  /**
+   * Opens the file and takes the directory's lock, which ends with the process however it ends. A file that cannot be
+   * read is set aside as `catalog.sqlite.broken` and begun anew.
+   * @throws Error in one sentence where another process has the directory
+   */
+  static async open(options: DatabaseOptions): Promise<Database> {
+    try {
+      return new Database(openDatabase(options.path), options);
+    } catch (error) {
+      if (isLocked(error)) {
+        throw new Error(`another Millpond uses ${options.path}: one cache directory has one owner`, { cause: error });
+      }
+      if (!isBroken(error)) throw error;
+      options.onFault(error);
+      for (const suffix of ['', '-wal', '-shm']) {
+        await rename(options.path + suffix, `${options.path}${suffix}.broken`).catch(() => undefined);
+      }
+      return new Database(openDatabase(options.path), options);
+    }
+  }
+
+  /** Does work in one transaction; where it fails nothing of it holds, and the fault is told. */
+  write(work: () => void): void {
+    try {
+      this.#connection.exec('BEGIN IMMEDIATE');
+      try {
+        work();
+        this.#connection.exec('COMMIT');
+      } catch (error) {
+        // A full disk may have rolled the transaction back already, and an id given inside it is gone.
+        this.#repositoryIds.clear();
+        if (this.#connection.isTransaction) this.#connection.exec('ROLLBACK');
+        throw error;
+      }
+    } catch (error) {
+      this.#onFault(error);
+    }
+  }
+
+  /** The first row; `undefined` where there is none or it cannot be read. */
+  get(sql: string, ...values: SQLInputValue[]): Record<string, SQLOutputValue> | undefined {
+    try {
+      return this.#statement(sql).get(...values);
+    } catch (error) {
+      this.#onFault(error);
+      return undefined;
+    }
+  }
+
+  /** All rows; none where they cannot be read. */
+  all(sql: string, ...values: SQLInputValue[]): Record<string, SQLOutputValue>[] {
+    try {
+      return this.#statement(sql).all(...values);
+    } catch (error) {
+      this.#onFault(error);
+      return [];
+    }
+  }
+
+  /** To be called within {@link write}. @throws what SQLite says */
+  run(sql: string, ...values: SQLInputValue[]): void {
+    this.#statement(sql).run(...values);
+  }
+
+  #statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (!statement) {
+      statement = this.#connection.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  /** The number that stands for a repository in the tables. To be called within {@link write}. */
+  repositoryId(name: string): number {
+    const cached = this.#repositoryIds.get(name);
+    if (cached !== undefined) return cached;
+    this.run('INSERT OR IGNORE INTO repositories (name) VALUES (?)', name);
+    const id = Number(this.get('SELECT id FROM repositories WHERE name = ?', name)?.['id']);
+    this.#repositoryIds.set(name, id);
+    return id;
+  }
+
+  [Symbol.dispose](): void {
+    this.#connection.close();
+  }
+}
+
+function openDatabase(path: string): DatabaseSync {
+  const database = new DatabaseSync(path);
+  try {
+    // Exclusive locking before WAL: no shared-memory file, and a second owner is refused.
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
+    database.exec('BEGIN EXCLUSIVE; COMMIT;');
+    const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
+    if (version !== 0 && version !== catalogVersion) throw new CatalogVersionError(version);
+    database.exec(catalogSchema);
+    database.exec(`PRAGMA user_version = ${catalogVersion}`);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+class CatalogVersionError extends Error {
+  constructor(version: number) {
+    super(`the catalog has version ${version}, this program reads version ${catalogVersion}`);
+  }
+}
+
+function sqliteCode(error: unknown): number | undefined {
+  return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number'
+    ? error.errcode & 0xff
+    : undefined;
+}
+
+function isLocked(error: unknown): boolean {
+  return sqliteCode(error) === 5 || sqliteCode(error) === 6;
+}
+
+// SQLITE_CORRUPT and SQLITE_NOTADB.
+function isBroken(error: unknown): boolean {
+  return error instanceof CatalogVersionError || sqliteCode(error) === 11 || sqliteCode(error) === 26;
+}

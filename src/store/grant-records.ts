@@ -1,0 +1,57 @@
+import { LRUCache } from 'lru-cache';
+import type { Digest } from '../oci/digest.ts';
+import type { Database } from './database.ts';
+
+/** Which repositories may read which digests. Reads come from bounded memory first. */
+export class GrantRecords {
+  readonly #database: Database;
+  readonly #grants = new LRUCache<string, number>({ max: 100_000 });
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** Whether a repository may read a digest: a manifest of it names it, or the upstream has confirmed it there. */
+  mayRead(repository: string, digest: Digest): boolean {
+    return this.#grant(repository, digest) !== undefined;
+  }
+
+  /** The size that a manifest of the repository gives a blob, in bytes; `undefined` where none does. */
+  expectedSize(repository: string, digest: Digest): number | undefined {
+    const size = this.#grant(repository, digest);
+    return size === undefined || size < 0 ? undefined : size;
+  }
+
+  /** Remembers that the upstream has confirmed a digest in a repository. */
+  grant(repository: string, digest: Digest): void {
+    if (this.mayRead(repository, digest)) return;
+    this.#grants.set(`${repository} ${digest}`, -1);
+    this.#database.write(() => {
+      this.#database.run(
+        'INSERT OR IGNORE INTO grants VALUES (?, ?, -1)',
+        this.#database.repositoryId(repository),
+        digest,
+      );
+    });
+  }
+
+  /** What a manifest of a repository has said: written by whoever records the manifest. */
+  note(repository: string, digest: Digest, size: number): void {
+    this.#grants.set(`${repository} ${digest}`, size);
+  }
+
+  #grant(repository: string, digest: Digest): number | undefined {
+    const cacheKey = `${repository} ${digest}`;
+    const cached = this.#grants.get(cacheKey);
+    if (cached !== undefined) return cached;
+    const row = this.#database.get(
+      'SELECT g.size FROM grants g JOIN repositories r ON r.id = g.repository WHERE r.name = ? AND g.digest = ?',
+      repository,
+      digest,
+    );
+    if (!row) return undefined;
+    const size = Number(row['size']);
+    this.#grants.set(cacheKey, size);
+    return size;
+  }
+}

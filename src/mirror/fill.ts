@@ -12,6 +12,9 @@ import type { BlobHeading, TransferObserver } from './transfer.ts';
 export const heldBackBytes = 64 * 1024;
 /** What readers at the head of a fill share in memory. */
 const recentBytes = 2 * 1024 * 1024;
+/** Up to here readers are woken by every chunk, afterwards by every so many bytes: waking many for little costs a lot. */
+const eagerBytes = 256 * 1024;
+const announceBytes = 512 * 1024;
 
 /** How a fill ended: on disk, verified but not kept (the disk failed), or not had. */
 export type FillResult = 'stored' | 'unstored' | 'failed';
@@ -64,6 +67,7 @@ export class Fill {
   #fatal: RegistryError | undefined;
   #generation = 0;
   #handed = false;
+  #unannouncedBytes = 0;
   #holders = 1;
 
   constructor(options: FillOptions) {
@@ -236,6 +240,10 @@ export class Fill {
       },
       onReceived: (position, chunk) => {
         this.#recent.add(position, chunk);
+        this.#unannouncedBytes += chunk.length;
+        // The first bytes are waited for; later ones are told of by the half megabyte, or when they are on disk.
+        if (position > eagerBytes && this.#unannouncedBytes < announceBytes) return;
+        this.#unannouncedBytes = 0;
         this.progress.wake();
       },
       onWritten: () => this.progress.wake(),

@@ -11,10 +11,10 @@ import type { BlobHeading, TransferObserver } from './transfer.ts';
 /** The last bytes of a blob, which nobody is given before the digest has been verified. */
 export const heldBackBytes = 64 * 1024;
 /** What readers at the head of a fill share in memory. */
-const recentBytes = 2 * 1024 * 1024;
+const recentBytes = 4 * 1024 * 1024;
 /** Up to here readers are woken by every chunk, afterwards by every so many bytes: waking many for little costs a lot. */
 const eagerBytes = 256 * 1024;
-const announceBytes = 512 * 1024;
+const announceBytes = 1024 * 1024;
 
 /** How a fill ended: on disk, verified but not kept (the disk failed), or not had. */
 export type FillResult = 'stored' | 'unstored' | 'failed';
@@ -239,9 +239,9 @@ export class Fill {
         this.adoptHeading(heading);
       },
       onReceived: (position, chunk) => {
-        this.#recent.add(position, chunk);
+        if (this.readers > 0) this.#recent.add(position, chunk);
         this.#unannouncedBytes += chunk.length;
-        // The first bytes are waited for; later ones are told of by the half megabyte, or when they are on disk.
+        // The first bytes are waited for; later ones are told of by the megabyte, or when they are on disk.
         if (position > eagerBytes && this.#unannouncedBytes < announceBytes) return;
         this.#unannouncedBytes = 0;
         this.progress.wake();

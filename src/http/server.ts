@@ -1,6 +1,6 @@
-import { createServer as createPlainServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createPlainServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 
 export interface ListenOptions {
   /** `undefined`: every address. */
@@ -15,13 +15,22 @@ export interface ListenOptions {
 export interface Listener {
   /** `host:port`, with the port that was chosen. */
   readonly address: string;
-  /** Closes the listener at once, lets answers under way end within `drainMs`, then cuts the rest. */
+  /**
+   * Closes the listener and every connection that waits for nothing at once, lets answers under way end within `drainMs`,
+   * then cuts the rest. Answers that begin meanwhile are the last of their connection, and say so.
+   */
   close(drainMs: number): Promise<void>;
 }
 
 /** @throws Error in one sentence when the address cannot be had */
 export async function listen(handler: RequestListener, options: ListenOptions): Promise<Listener> {
-  const server = createServer(handler, options.tls);
+  const connections = new Connections();
+  const server = createServer((request, response) => {
+    connections.answering(response);
+    handler(request, response);
+  }, options.tls);
+  server.on('connection', (socket: Socket) => connections.add(socket));
+  server.on('secureConnection', (socket: Socket) => connections.add(socket));
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(options.port, options.host, () => {
@@ -36,7 +45,7 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
   const { address, family, port } = server.address() as AddressInfo;
   return {
     address: family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`,
-    close: (drainMs) => close(server, drainMs),
+    close: (drainMs) => close(server, { connections, drainMs }),
   };
 }
 
@@ -56,12 +65,50 @@ function createServer(handler: RequestListener, tls: ListenOptions['tls']): Serv
   return createTlsServer({ ...settings, cert, key, ...clients, minVersion: 'TLSv1.2' }, handler);
 }
 
-async function close(server: Server, drainMs: number): Promise<void> {
+/** The open connections, those that Node's own list lacks too: before a TLS handshake is over there is no request. */
+class Connections {
+  readonly #latest = new Map<Socket, ServerResponse | undefined>();
+  #isDraining = false;
+
+  add(socket: Socket): void {
+    this.#latest.set(socket, undefined);
+    socket.once('close', () => this.#latest.delete(socket));
+  }
+
+  /** A request has come. */
+  answering(response: ServerResponse): void {
+    if (this.#isDraining) response.shouldKeepAlive = false;
+    const { socket } = response;
+    if (socket) this.#latest.set(socket, response);
+  }
+
+  /** From now on each answer is the last of its connection; one on which nothing has come is closed. */
+  drain(): void {
+    this.#isDraining = true;
+    for (const [socket, response] of this.#latest) {
+      if (response && !response.headersSent) response.shouldKeepAlive = false;
+      if (socket.bytesRead === 0) socket.destroy();
+    }
+  }
+
+  cut(): void {
+    for (const socket of this.#latest.keys()) socket.destroy();
+  }
+}
+
+async function close(
+  server: Server,
+  { connections, drainMs }: { connections: Connections; drainMs: number },
+): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  connections.drain();
   server.closeIdleConnections();
   // A connection that was busy is idle when its answer has gone out: nothing else closes it then.
   const sweep = setInterval(() => server.closeIdleConnections(), 100);
-  const cut = setTimeout(() => server.closeAllConnections(), drainMs);
+  const cut = setTimeout(() => {
+    server.closeAllConnections();
+    connections.cut();
+  }, drainMs);
   await closed;
   clearInterval(sweep);
   clearTimeout(cut);

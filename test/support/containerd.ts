@@ -7,6 +7,8 @@ import { toolPath } from './tools.ts';
 export interface ContainerdOptions {
   /** `containerd` and `ctr` of the system, or those of release 2. */
   readonly release?: 'system' | '2';
+  /** Lets release 2 fetch a layer in several requests, each for so many bytes (default: in one request). */
+  readonly layerFetchBytes?: number;
 }
 
 /** A containerd with root, state and socket in a temporary folder, without CRI, for pulls by `ctr`. */
@@ -60,6 +62,8 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
     ...(options.release === '2'
       ? [
           `[plugins."io.containerd.transfer.v1.local"]`,
+          `max_concurrent_downloads = 6`,
+          `concurrent_layer_fetch_buffer = ${options.layerFetchBytes ?? 0}`,
           `[[plugins."io.containerd.transfer.v1.local".unpack_config]]`,
           `platform = "linux"`,
           `snapshotter = "native"`,

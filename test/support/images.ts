@@ -182,8 +182,8 @@ function descriptor({ mediaType, digest, size }: LocalBlob): { mediaType: string
   return { mediaType, digest, size };
 }
 
-// A ustar archive of small files and folders (names that end with a slash), the same bytes each time.
-function tarArchive(files: Readonly<Record<string, string>>): Buffer {
+/** A ustar archive of files and folders (names that end with a slash), the same bytes each time. */
+export function tarArchive(files: Readonly<Record<string, string | Uint8Array>>): Buffer {
   const blocks = Object.entries(files).flatMap(([name, content]) => {
     const header = Buffer.alloc(512);
     const folder = name.endsWith('/');
@@ -196,7 +196,7 @@ function tarArchive(files: Readonly<Record<string, string>>): Buffer {
     header.write('ustar\x0000', 257);
     const checksum = header.reduce((sum, byte) => sum + byte, 0);
     header.write(`${checksum.toString(8).padStart(6, '0')}\0 `, 148);
-    return [header, Buffer.from(content), Buffer.alloc((512 - (size % 512)) % 512)];
+    return [header, Buffer.from(content as string), Buffer.alloc((512 - (size % 512)) % 512)];
   });
   return Buffer.concat([...blocks, Buffer.alloc(1024)]);
 }

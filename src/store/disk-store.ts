@@ -1,6 +1,6 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
-import type { Digest } from '../oci/digest.ts';
+import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { type BlobStore, DiskFault, type PartialBlob, type StoredBlob, smallBlobBytes } from './blob-store.ts';
 import type { Layout } from './layout.ts';
 import { openPartial, openTemporary } from './partial-file.ts';
@@ -46,11 +46,10 @@ export class DiskStore implements BlobStore {
       if (size > smallBlobBytes) return new OpenFile(handle, size);
       const content = await handle.readFile();
       await handle.close();
-      this.#small.set(digest, content);
-      return inMemory(content);
+      return (await this.#admit(digest, content)) ? inMemory(content) : undefined;
     } catch (error) {
       await handle.close().catch(() => undefined);
-      throw new DiskFault('read a blob', error);
+      throw error instanceof DiskFault ? error : new DiskFault('read a blob', error);
     }
   }
 
@@ -66,8 +65,7 @@ export class DiskStore implements BlobStore {
     if (blob.bytes) return blob.bytes;
     const content = Buffer.allocUnsafe(blob.size);
     for (let position = 0; position < blob.size; ) position += await blob.read(content.subarray(position), position);
-    this.#small.set(digest, content);
-    return content;
+    return (await this.#admit(digest, content)) ? content : undefined;
   }
 
   async put(digest: Digest, bytes: Buffer): Promise<void> {
@@ -89,6 +87,15 @@ export class DiskStore implements BlobStore {
     } catch (error) {
       throw new DiskFault('remove a blob', error);
     }
+  }
+
+  /** Takes content from disk into memory. @returns false where it has been altered: then it is removed */
+  async #admit(digest: Digest, content: Buffer): Promise<boolean> {
+    // Where all of it is at hand this costs next to nothing.
+    const isRight = digestOf(content, digestAlgorithm(digest)) === digest;
+    if (isRight) this.#small.set(digest, content);
+    else await this.remove(digest);
+    return isRight;
   }
 }
 

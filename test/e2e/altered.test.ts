@@ -1,15 +1,46 @@
-import { rm, truncate } from 'node:fs/promises';
+import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { digestOf } from '../../src/oci/digest.ts';
 import { plainGet } from '../mirror/plain-client.ts';
 import { blobFile, settled } from '../mirror/support.ts';
 import { readAll } from '../support/bytes.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';
+import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const size = 60_000_000;
 
-// A file whose bytes were replaced by as many others is given as it is: what is stored is not hashed when it is read.
+// A larger file whose bytes were replaced by as many others is given as it is: only what is read whole is hashed again.
+test('a manifest or small blob that was replaced by as many other bytes is never given, and is fetched again', async () => {
+  await using upstream = await startRegistry();
+  await using cache = await temporaryDirectory();
+  let now = Date.now();
+  const options = { upstreams: { 'docker.io': upstream }, cacheDir: cache.path, now: () => now };
+  const image = upstream.addImage('library/app', '1', { layers: [{ size: 64 * 1024, seed: 'small' }] });
+  const [layer] = image.layers;
+  const paths = [`manifests/${image.digest}`, ...[image.config, layer!].map(({ digest }) => `blobs/${digest}`)];
+  {
+    await using site = await startTestSite(options);
+    for (const path of paths) await site.get(`/v2/library/app/${path}`);
+  }
+  for (const { digest, size: bytes } of [image, image.config, layer!]) {
+    await writeFile(join(cache.path, blobFile(digest)), Buffer.alloc(bytes, 'x'));
+  }
+  await using site = await startTestSite(options);
+  const digests = [image.digest, image.config.digest, layer!.digest];
+  await upstream.suspend();
+  for (const path of paths) expect((await site.get(`/v2/library/app/${path}`)).status).toBe(502);
+  await upstream.resume();
+  now += 60_000;
+  for (const [index, path] of paths.entries()) {
+    const reply = await site.get(`/v2/library/app/${path}`);
+    expect(reply).toMatchObject({ status: 200, complete: true, sha256: digests[index] });
+  }
+  await settled(site);
+  for (const digest of digests) expect(digestOf(await readFile(join(cache.path, blobFile(digest))))).toBe(digest);
+});
+
 describe('a stored blob, while a client reads it', () => {
   test('that is deleted is read to its end, and fetched again for the next', async () => {
     await using upstream = await startRegistry();

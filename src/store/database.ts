@@ -19,6 +19,9 @@ export class Database implements Disposable {
   readonly #statements = new Map<string, StatementSync>();
   readonly #repositoryIds = new LRUCache<string, number>({ max: 10_000 });
   readonly #onFault: (error: unknown) => void;
+  #waiting: (() => void)[] = [];
+  #flushing: NodeJS.Immediate | undefined;
+  #isWriting = false;
 
   private constructor(connection: DatabaseSync, { onFault }: DatabaseOptions) {
     this.#connection = connection;
@@ -46,26 +49,55 @@ export class Database implements Disposable {
     }
   }
 
-  /** Does work in one transaction; where it fails nothing of it holds, and the fault is told. */
+  /**
+   * Does work in a transaction, together with what else comes in this turn: nobody who waits for an answer waits for it.
+   * Where it fails nothing of it holds, and the fault is told. Reads see it at once.
+   */
   write(work: () => void): void {
+    this.#waiting.push(work);
+    this.#flushing ??= setImmediate(() => this.flush());
+  }
+
+  /** Does now what {@link write} has put off. */
+  flush(): void {
+    clearImmediate(this.#flushing);
+    this.#flushing = undefined;
+    if (this.#waiting.length === 0) return;
+    const works = this.#waiting;
+    this.#waiting = [];
     try {
-      this.#connection.exec('BEGIN IMMEDIATE');
-      try {
-        work();
-        this.#connection.exec('COMMIT');
-      } catch (error) {
-        // A full disk may have rolled the transaction back already, and an id given inside it is gone.
-        this.#repositoryIds.clear();
-        if (this.#connection.isTransaction) this.#connection.exec('ROLLBACK');
-        throw error;
-      }
+      this.#transaction(works);
     } catch (error) {
-      this.#onFault(error);
+      // One of them may be to blame: the others are not to be lost with it.
+      for (const work of works) {
+        try {
+          this.#transaction([work]);
+        } catch {
+          this.#onFault(error);
+        }
+      }
+    }
+  }
+
+  #transaction(works: readonly (() => void)[]): void {
+    this.#connection.exec('BEGIN IMMEDIATE');
+    this.#isWriting = true;
+    try {
+      for (const work of works) work();
+      this.#connection.exec('COMMIT');
+    } catch (error) {
+      // A full disk may have rolled the transaction back already, and an id given inside it is gone.
+      this.#repositoryIds.clear();
+      if (this.#connection.isTransaction) this.#connection.exec('ROLLBACK');
+      throw error;
+    } finally {
+      this.#isWriting = false;
     }
   }
 
   /** The first row; `undefined` where there is none or it cannot be read. */
   get(sql: string, ...values: SQLInputValue[]): Record<string, SQLOutputValue> | undefined {
+    if (!this.#isWriting) this.flush();
     try {
       return this.#statement(sql).get(...values);
     } catch (error) {
@@ -76,6 +108,7 @@ export class Database implements Disposable {
 
   /** All rows; none where they cannot be read. */
   all(sql: string, ...values: SQLInputValue[]): Record<string, SQLOutputValue>[] {
+    if (!this.#isWriting) this.flush();
     try {
       return this.#statement(sql).all(...values);
     } catch (error) {
@@ -109,6 +142,7 @@ export class Database implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.flush();
     this.#connection.close();
   }
 }

@@ -4,6 +4,7 @@ import type { BlobBody } from './body.ts';
 import type { Fill } from './fill.ts';
 import { PassThrough } from './pass-through.ts';
 import type { BlobHeading } from './transfer.ts';
+import { UnsettledBytes } from './unsettled-bytes.ts';
 
 /** One client's way through a blob that is being filled, at its own pace. */
 export class FillReader implements BlobBody {
@@ -17,6 +18,7 @@ export class FillReader implements BlobBody {
   #promised: BlobHeading | undefined;
   #rest: PassThrough | undefined;
   #restPosition = 0;
+  readonly #unsettled = new UnsettledBytes();
   #disposed = false;
 
   constructor(fill: Fill, { repository, expectedSize }: { repository: string; expectedSize: number | undefined }) {
@@ -62,7 +64,16 @@ export class FillReader implements BlobBody {
         const length = Math.min(buffer.length, readable - position);
         try {
           const count = await partial.read(buffer, position, length);
-          if (generation === fill.generation) return count;
+          if (generation === fill.generation) {
+            // The buffer is used again: what lies beyond the hashed part has to be kept as a copy.
+            const isHashed = position + count <= partial.written;
+            this.#unsettled.add(
+              position,
+              isHashed ? buffer.subarray(0, count) : copyOf(buffer, count),
+              partial.written,
+            );
+            return count;
+          }
         } catch (error) {
           // The file may have been begun anew under this very read.
           if (generation === fill.generation) throw error;
@@ -91,6 +102,7 @@ export class FillReader implements BlobBody {
     if (chunk) {
       this.#generation = fill.generation;
       fill.markHanded();
+      this.#unsettled.add(position, chunk, fill.partial?.written ?? 0);
     }
     return chunk;
   }
@@ -148,10 +160,18 @@ export class FillReader implements BlobBody {
       const before = buffer.subarray(0, Math.min(buffer.length, position - this.#restPosition));
       const skipped = await rest.read(before, signal);
       if (skipped === 0) return 0;
+      // The client has these bytes, from a transfer whose digest nobody will ever know.
+      if (!this.#unsettled.agrees(this.#restPosition, before.subarray(0, skipped))) {
+        throw new RegistryError('UNAVAILABLE', 'the upstream gave other bytes of this blob before the disk failed');
+      }
       this.#restPosition += skipped;
     }
     const count = await rest.read(buffer, signal);
     this.#restPosition += count;
     return count;
   }
+}
+
+function copyOf(buffer: Buffer, length: number): Buffer {
+  return Buffer.from(buffer.subarray(0, length));
 }

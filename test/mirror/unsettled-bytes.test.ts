@@ -1,0 +1,41 @@
+import { randomBytes } from 'node:crypto';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { UnsettledBytes } from '../../src/mirror/unsettled-bytes.ts';
+
+test('bytes that come again agree exactly where they are those that were handed out', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 10 }),
+      fc.constantFrom(0, 0, 30),
+      fc.nat(400),
+      fc.nat(400),
+      (lengths, first, written, flipped) => {
+        const blob = randomBytes(700);
+        const unsettled = new UnsettledBytes();
+        let position = first;
+        for (const length of lengths) {
+          unsettled.add(position, blob.subarray(position, position + length), Math.min(written, position));
+          position += length;
+        }
+        // From the hashed part on, in pieces that fit nothing.
+        const from = Math.min(written, first + lengths.slice(0, -1).reduce((sum, length) => sum + length, 0));
+        const again = Buffer.from(blob);
+        again[flipped] = again[flipped]! ^ 1;
+        const wrong = first === 0 && flipped >= from && flipped < position;
+        const pieces: boolean[] = [];
+        for (let at = from; at < position; at += 7) {
+          pieces.push(unsettled.agrees(at, again.subarray(at, Math.min(at + 7, position))));
+        }
+        expect(pieces.every(Boolean)).toBe(!wrong);
+      },
+    ),
+  );
+});
+
+test('where too much was handed out to remember, nothing agrees', () => {
+  const unsettled = new UnsettledBytes();
+  const piece = Buffer.alloc(1024 * 1024);
+  for (let index = 0; index < 9; index += 1) unsettled.add(index * piece.length, piece, 0);
+  expect(unsettled.agrees(0, piece)).toBe(false);
+});

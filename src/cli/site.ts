@@ -83,6 +83,11 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
       store,
       catalog,
       offline: config.offline,
+      limits: {
+        get maxFills() {
+          return config.cache.maxFills;
+        },
+      },
       observer: mirrorObserver({ log, metrics, health }),
       now,
     }),
@@ -97,6 +102,9 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     observer: requestObserver({ log: requestLog, metrics }),
     get answerMs() {
       return config.timeouts.answerMs;
+    },
+    get clientIdleMs() {
+      return config.timeouts.clientIdleMs;
     },
     operator: { readiness: () => health.readiness(), metrics },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),

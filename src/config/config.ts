@@ -17,6 +17,8 @@ export interface Config {
   readonly timeouts: UpstreamTimeouts & {
     /** How long running transfers may go on after SIGTERM. */
     readonly drainMs: number;
+    /** A client that takes nothing of what waits for it is cut after this. */
+    readonly clientIdleMs: number;
   };
   readonly log: LogConfig;
 }
@@ -35,6 +37,8 @@ export interface CacheConfig extends FreshnessConfig {
   readonly maxManifestSizeBytes: number;
   /** Bytes of small objects kept in memory. */
   readonly memoryBytes: number;
+  /** Blobs fetched at a time. */
+  readonly maxFills: number;
 }
 
 export interface TagTimesConfig {

@@ -39,6 +39,7 @@ export function resolveConfig(
       minFreeBytes: cache.minFree,
       maxManifestSizeBytes: cache.maxManifestSize,
       memoryBytes: cache.memory,
+      maxFills: cache.maxFills,
       tagTtlMs: cache.tagTtl,
       staleWhileRevalidateMs: cache.staleWhileRevalidate,
       staleIfErrorMs: cache.staleIfError,
@@ -52,6 +53,7 @@ export function resolveConfig(
       idleMs: timeouts.idle,
       answerMs: timeouts.answer,
       drainMs: timeouts.drain,
+      clientIdleMs: timeouts.clientIdle,
     },
     log: parsed.log,
   };

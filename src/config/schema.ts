@@ -156,6 +156,9 @@ const cacheSchema = z.strictObject({
     .prefault('4MiB')
     .describe('Largest manifest taken from an upstream.'),
   memory: value(size()).prefault('64MiB').describe('Bytes of manifests and other small objects kept in memory.'),
+  maxFills: value(integer(1, 65_535))
+    .prefault(64)
+    .describe('Blobs fetched from upstreams at a time; further ones wait, for as long as their clients may.'),
 });
 
 const configSchema = z.strictObject({
@@ -204,6 +207,9 @@ const configSchema = z.strictObject({
       drain: value(duration({ timer: true }))
         .prefault('30s')
         .describe('How long running transfers may go on after SIGTERM.'),
+      clientIdle: value(duration({ minMs: 1, timer: true }))
+        .prefault('5m')
+        .describe('A client that takes nothing of what waits for it is cut after this.'),
     })
     .prefault({})
     .describe('Time limits.'),

@@ -31,6 +31,7 @@ export function listSettings(loaded: LoadedConfig): readonly Setting[] {
   add(['timeouts', 'idle'], formatDuration(timeouts.idleMs));
   add(['timeouts', 'answer'], formatDuration(timeouts.answerMs));
   add(['timeouts', 'drain'], formatDuration(timeouts.drainMs));
+  add(['timeouts', 'clientIdle'], formatDuration(timeouts.clientIdleMs));
   add(['log', 'level'], log.level);
   add(['log', 'format'], log.format);
   return settings;
@@ -94,6 +95,7 @@ function listGeneral(config: Config, add: Add): void {
   add(['cache', 'negativeTtl'], formatDuration(cache.negativeTtlMs));
   add(['cache', 'maxManifestSize'], formatBytes(cache.maxManifestSizeBytes));
   add(['cache', 'memory'], formatBytes(cache.memoryBytes));
+  add(['cache', 'maxFills'], cache.maxFills);
   add(['offline'], config.offline);
 }
 

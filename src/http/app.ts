@@ -6,13 +6,15 @@ import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts
 import { registryRoutes } from './registry-routes.ts';
 import { Sender } from './send.ts';
 
-/** `upstreams` and `answerMs` are read for each request: they may be changed while the mirror runs. */
+/** `upstreams` and the times are read for each request: they may be changed while the mirror runs. */
 export interface AppOptions {
   readonly upstreams: UpstreamTable;
   readonly mirror: Mirror;
   readonly observer: RequestObserver;
   /** Within this a client has headers or an error, in milliseconds. */
   readonly answerMs: number;
+  /** A client that takes nothing of what waits for it is cut after this, in milliseconds. */
+  readonly clientIdleMs: number;
   readonly operator: OperatorRoutesOptions;
   /** Told of what escapes all of it: a bug. */
   readonly onError: (error: unknown) => void;
@@ -21,7 +23,7 @@ export interface AppOptions {
 /** The HTTP side. The list reads as the life of a request. */
 export function createApp(options: AppOptions): Koa {
   const app = new Koa();
-  const sender = new Sender();
+  const sender = new Sender(options);
   for (const step of [
     beginExchange(options),
     renderErrors({ sender }),

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { BlobBody } from '../mirror/body.ts';
+import { RegistryError } from '../oci/error.ts';
 import { ClientGone, type Exchange } from './exchange.ts';
 
 /** Read and written at a time: half of it costs half as much again per byte, twice of it gains nothing more. */
@@ -32,6 +33,12 @@ export type Content =
 /** Sends answers; keeps the memory that transfers read into. */
 export class Sender {
   readonly #idle: Buffer[] = [];
+  readonly #options: { readonly clientIdleMs: number };
+
+  /** @param options `clientIdleMs`: a client that takes nothing of what waits for it is cut after this; read each time */
+  constructor(options: { readonly clientIdleMs: number }) {
+    this.#options = options;
+  }
 
   /**
    * Sends an answer at the client's pace.
@@ -48,11 +55,15 @@ export class Sender {
       exchange.sentBytes = content.bytes.length;
       // A string of single-byte characters leaves together with the headers, as one piece of memory.
       if (content.bytes.length <= singleWriteBytes) response.end(content.bytes.toString('latin1'), 'latin1');
-      else response.end(content.bytes);
+      else {
+        response.end(content.bytes);
+        this.#cutIdle(response, exchange);
+      }
       return;
     }
     // Somebody may wait for the headers while the first bytes are still on their way.
     if (content.early) response.flushHeaders();
+    this.#cutIdle(response, exchange);
     try {
       await this.#stream(response, content, exchange);
       response.end();
@@ -60,6 +71,17 @@ export class Sender {
       response.destroy();
       throw error;
     }
+  }
+
+  /** Cuts the connection once the client has taken nothing for too long; a wait for the upstream is not its fault. */
+  #cutIdle(response: ServerResponse, exchange: Exchange): void {
+    const { clientIdleMs } = this.#options;
+    // Every write, and every byte that the system takes of one, begins the time anew.
+    response.setTimeout(clientIdleMs, () => {
+      if (!response.socket || response.socket.writableLength === 0) return;
+      exchange.failure = new RegistryError('UNAVAILABLE', `the client has taken nothing for ${clientIdleMs} ms`);
+      response.destroy();
+    });
   }
 
   async #stream(

@@ -7,10 +7,12 @@ import { type BlobBody, storedBody } from './body.ts';
 import { withDeadline } from './deadline.ts';
 import type { Downloads } from './downloads.ts';
 import type { Fill } from './fill.ts';
+import type { FillReader } from './fill-reader.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
 import { SingleFlight } from './single-flight.ts';
 import { type Target, upstreamSources } from './sources.ts';
+import type { BlobHeading } from './transfer.ts';
 
 export interface BlobsOptions {
   readonly store: BlobStore;
@@ -133,13 +135,33 @@ export class Blobs {
       isRanged: waiting.isRanged === true,
     });
     try {
-      const heading = await withDeadline((signal) => reader.heading(signal), { answerMs, signal: waiting.signal });
+      const heading = await withDeadline((signal) => this.#heading(reader, { digest, signal }), {
+        answerMs,
+        signal: waiting.signal,
+      });
       await this.#checkJoined(target, { fill, waiting });
       return { digest, ...heading, outcome: outcomeOf(fill, begun), body: reader };
     } catch (error) {
       await reader[Symbol.asyncDispose]();
       negative.note(target, digest, error);
       throw error;
+    }
+  }
+
+  /** @throws RegistryError 503 where all the time was spent waiting for other blobs; else what the reader throws */
+  async #heading(
+    reader: FillReader,
+    { digest, signal }: { digest: Digest; signal: AbortSignal },
+  ): Promise<BlobHeading> {
+    try {
+      return await reader.heading(signal);
+    } catch (error) {
+      if (!signal.aborted || !this.#options.downloads.isQueued(digest)) throw error;
+      throw new RegistryError('UNAVAILABLE', 'this mirror is fetching as many blobs as it may; try again later', {
+        status: 503,
+        headers: { 'Retry-After': '5' },
+        cause: error,
+      });
     }
   }
 

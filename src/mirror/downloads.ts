@@ -1,12 +1,15 @@
 import type { Digest } from '../oci/digest.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { Fill, type FillObserver } from './fill.ts';
+import { FillPlaces } from './fill-places.ts';
 import { FillReader } from './fill-reader.ts';
 import { type Source, SourceList } from './sources.ts';
 
 export interface DownloadsOptions {
   readonly store: BlobStore;
   readonly observer: FillObserver;
+  /** `maxFills`: how many blobs may be fetched at a time; read each time, as it may be changed while the mirror runs. */
+  readonly limits: { readonly maxFills: number };
   /** Called when a blob has become visible in the store. */
   readonly onStored: (digest: Digest, blob: { size: number; contentType: string }) => void;
 }
@@ -34,13 +37,22 @@ export interface FillProgress {
   readonly readers: number;
 }
 
-/** The fills under way: one per digest, whoever asks. */
+interface Download {
+  readonly fill: Fill;
+  running: Promise<void>;
+  /** It was stopped for the sake of others: whoever comes now begins it anew. */
+  hasYielded: boolean;
+}
+
+/** The fills under way: one per digest, whoever asks, and no more at a time than there are places. */
 export class Downloads implements AsyncDisposable {
   readonly #options: DownloadsOptions;
-  readonly #fills = new Map<Digest, { readonly fill: Fill; readonly running: Promise<void> }>();
+  readonly #fills = new Map<Digest, Download>();
+  readonly #places: FillPlaces;
 
   constructor(options: DownloadsOptions) {
     this.#options = options;
+    this.#places = new FillPlaces(options.limits);
   }
 
   /** Fills under way. */
@@ -64,6 +76,11 @@ export class Downloads implements AsyncDisposable {
     return this.#fills.has(digest);
   }
 
+  /** Whether a blob waits for others to be fetched. */
+  isQueued(digest: Digest): boolean {
+    return this.#places.isWaiting(this.#fills.get(digest));
+  }
+
   /**
    * A reader of the fill of a digest, begun now unless it is under way. The right to read is the caller's to check.
    * @returns the fill and a reader that the caller has to dispose
@@ -71,18 +88,19 @@ export class Downloads implements AsyncDisposable {
   join(digest: Digest, joiner: Joiner): { fill: Fill; reader: FillReader; begun: boolean } {
     const last = this.#fills.get(digest);
     // One that has failed and is being cleared away has nothing to say to somebody who comes with sources of their own.
-    const running = last?.fill.state === 'failed' ? undefined : last?.fill;
+    const running = last?.fill.state === 'failed' || last?.hasYielded ? undefined : last?.fill;
     const fill = running ?? this.#create(digest, joiner);
     fill.sources.add(joiner.sources);
     if (joiner.expectedSize !== undefined) fill.expectedSizes.add(joiner.expectedSize);
     const reader = new FillReader(fill, joiner);
-    if (!running) this.#fills.set(digest, { fill, running: this.#run(fill, last?.running) });
+    if (!running) this.#begin(fill, last?.running);
     return { fill, reader, begun: running === undefined };
   }
 
   /** Stops all fills, leaving their partial files to be continued. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { fill } of this.#fills.values()) fill.stop();
+    this.#places.close();
     await Promise.all(this.#fills.values().map(({ running }) => running));
   }
 
@@ -95,15 +113,48 @@ export class Downloads implements AsyncDisposable {
       observer,
       inParts: isRanged,
       onStored: (blob) => onStored(digest, blob),
+      onUnwanted: () => this.#makeRoom(),
     });
   }
 
+  #begin(fill: Fill, before: Promise<void> | undefined): void {
+    const download: Download = { fill, running: Promise.resolve(), hasYielded: false };
+    this.#fills.set(fill.digest, download);
+    download.running = this.#run(download, before);
+  }
+
   /** @param before the end of an earlier fill of the same digest: both have the same partial file */
-  async #run(fill: Fill, before: Promise<void> | undefined): Promise<void> {
+  async #run(download: Download, before: Promise<void> | undefined): Promise<void> {
+    const { fill } = download;
     await before;
-    await fill.run();
-    if (this.#fills.get(fill.digest)?.fill === fill) this.#fills.delete(fill.digest);
+    const place = this.#places.take(download);
+    this.#makeRoom();
+    if (await place) {
+      await fill.run();
+      this.#places.giveBack();
+    }
+    this.#forget(download);
     // Only now, when nobody can join any more, may the file be closed.
     await fill.release();
+  }
+
+  /** While others wait for a place, nobody keeps one, or waits for one, for whom nobody is waiting. */
+  #makeRoom(): void {
+    if (this.#places.waiting === 0) return;
+    for (const download of this.#fills.values()) {
+      const { fill } = download;
+      if (fill.readers > 0 || fill.state !== 'running' || download.hasYielded) continue;
+      if (this.#places.isWaiting(download)) {
+        this.#forget(download);
+        this.#places.leave(download);
+      } else {
+        download.hasYielded = true;
+        fill.stop();
+      }
+    }
+  }
+
+  #forget(download: Download): void {
+    if (this.#fills.get(download.fill.digest) === download) this.#fills.delete(download.fill.digest);
   }
 }

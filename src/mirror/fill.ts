@@ -36,6 +36,8 @@ export interface FillOptions {
   readonly inParts: boolean;
   /** Called when the blob has become visible in the store. */
   readonly onStored: (blob: { size: number; contentType: string }) => void;
+  /** Called when the last reader has left. */
+  readonly onUnwanted: () => void;
 }
 
 /** What a fill has come to. */
@@ -145,6 +147,7 @@ export class Fill {
   /** Undoes one {@link hold}; the last one closes the file. */
   async release(): Promise<void> {
     this.#holders -= 1;
+    if (this.#holders === 1) this.#options.onUnwanted();
     if (this.#holders === 0) await this.#partial?.[Symbol.asyncDispose]();
   }
 

@@ -23,6 +23,8 @@ export interface MirrorOptions {
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   readonly observer: MirrorObserver;
+  /** `maxFills`: how many blobs may be fetched at a time; may be changed while the mirror runs. */
+  readonly limits: { readonly maxFills: number };
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -43,6 +45,7 @@ export class Mirror implements AsyncDisposable {
     this.downloads = new Downloads({
       store,
       observer,
+      limits: options.limits,
       onStored: (digest, blob) => catalog.recordBlob(digest, blob),
     });
     this.blobs = new Blobs({ store, catalog, negative: noBlobs, offline, onDiskFault, downloads: this.downloads });

@@ -29,6 +29,7 @@ describe('with no file', () => {
       minFreeBytes: 5 * 2 ** 30,
       maxManifestSizeBytes: 4 * 2 ** 20,
       memoryBytes: 64 * 2 ** 20,
+      maxFills: 64,
       tagTtlMs: 60_000,
       staleWhileRevalidateMs: 0,
       staleIfErrorMs: 30 * 86_400_000,
@@ -40,6 +41,7 @@ describe('with no file', () => {
       idleMs: 30_000,
       answerMs: 10_000,
       drainMs: 30_000,
+      clientIdleMs: 300_000,
     });
     expect(config.log).toEqual({ level: 'info', format: 'json' });
   });

@@ -1,0 +1,90 @@
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { get } from '../support/client.ts';
+import { startRegistry } from '../support/registry.ts';
+import { startTestSite } from '../support/site.ts';
+import { filesOf } from './support.ts';
+
+const MiB = 1024 * 1024;
+interface Status {
+  readonly fills: readonly unknown[];
+}
+
+const pathOf = (digest: string) => `/v2/library/app/blobs/${digest}`;
+
+describe('a mirror that may fetch one blob at a time', () => {
+  test('fetches one after another, and each client gets its own', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({
+      upstreams: { 'docker.io': upstream },
+      config: { cache: { maxFills: 1 } },
+    });
+    const blobs = ['one', 'two', 'three'].map((seed) => upstream.addBlob({ size: MiB, seed }));
+    const first = upstream.fault(blobs[0]?.digest, { kind: 'stall', afterBytes: MiB / 2 });
+    const running = site.get(pathOf(blobs[0]!.digest));
+    await first.reached;
+    const others = blobs.slice(1).map(({ digest }) => site.get(pathOf(digest)));
+    // A blob that is on its way is joined without a place of its own.
+    const joined = site.get(pathOf(blobs[0]!.digest));
+    first.release();
+    const replies = await Promise.all([running, ...others, joined]);
+    const digests = [...blobs, blobs[0]].map((blob) => blob?.digest);
+    expect(replies.map(({ sha256 }) => sha256)).toEqual(digests);
+    expect(upstream.requestsFor(({ path }) => path.includes('/blobs/'))).toHaveLength(3);
+  });
+
+  test('refuses with Retry-After who has waited as long as a client may', async () => {
+    await using upstream = await startRegistry();
+    const config = { cache: { maxFills: 1 }, timeouts: { answer: '400ms' } };
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
+    const [one, two] = ['one', 'two'].map((seed) => upstream.addBlob({ size: MiB, seed }));
+    const stall = upstream.fault(one?.digest, { kind: 'stall', afterBytes: MiB / 2 });
+    const running = site.get(pathOf(one!.digest));
+    await stall.reached;
+    const refused = await site.get(pathOf(two!.digest));
+    expect(refused).toMatchObject({ status: 503, headers: { 'retry-after': '5' } });
+    expect(JSON.parse(refused.body.toString())).toMatchObject({ errors: [{ code: 'UNAVAILABLE' }] });
+    expect(upstream.requestsFor(two!.digest)).toEqual([]);
+    stall.release();
+    expect(await running).toMatchObject({ complete: true, sha256: one?.digest });
+    // Nobody waits for it any more, so it was not fetched afterwards either.
+    expect(upstream.requestsFor(two!.digest)).toEqual([]);
+    expect(await site.get(pathOf(two!.digest))).toMatchObject({ complete: true, sha256: two?.digest });
+  });
+
+  test('takes the place of a blob for which nobody waits any more, and goes on with that one later', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({
+      upstreams: { 'docker.io': upstream },
+      config: { cache: { maxFills: 1 } },
+    });
+    const [one, two] = ['one', 'two'].map((seed) => upstream.addBlob({ size: 2 * MiB, seed }));
+    const stall = upstream.fault(one?.digest, { kind: 'stall', afterBytes: MiB }, { times: 1 });
+    const left = await site.get(pathOf(one!.digest), { leaveAfterBytes: MiB / 4 });
+    expect(left.complete).toBe(false);
+    await stall.reached;
+    expect(await site.get(pathOf(two!.digest))).toMatchObject({ complete: true, sha256: two?.digest });
+    expect(await site.get(pathOf(one!.digest))).toMatchObject({ complete: true, sha256: one?.digest });
+    const [, again] = upstream.requestsFor(one!.digest);
+    expect(again?.headers.range).toMatch(/^bytes=\d{5,}-$/);
+    expect(await filesOf(site)).toHaveLength(2);
+  });
+
+  test('ends those that wait when it is told to stop', async () => {
+    await using upstream = await startRegistry();
+    const config = { cache: { maxFills: 1 }, timeouts: { drain: '50ms' } };
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
+    const [one, two] = ['one', 'two'].map((seed) => upstream.addBlob({ size: MiB, seed }));
+    const stall = upstream.fault(one?.digest, { kind: 'stall', afterBytes: MiB / 2 });
+    const running = site.get(pathOf(one!.digest));
+    await stall.reached;
+    const waiting = site.get(pathOf(two!.digest)).catch((error: NodeJS.ErrnoException) => error.code);
+    const unixSocket = join(site.cacheDir, 'control.sock');
+    await expect
+      .poll(async () => (JSON.parse(String((await get('http://mirror/status', { unixSocket })).body)) as Status).fills)
+      .toHaveLength(2);
+    await site.stop();
+    expect((await running).complete).toBe(false);
+    expect(await waiting).toBe('ECONNRESET');
+  });
+});

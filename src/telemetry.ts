@@ -126,6 +126,11 @@ export class Metrics {
     'Blobs that arrived with other bytes than their digest says.',
     [],
   );
+  readonly altered = this.#counter(
+    'altered_blobs_total',
+    'Stored blobs that something else has altered; removed, and fetched again when asked for.',
+    [],
+  );
   readonly stale = this.#counter(
     'stale_answers_total',
     'Tags served past their time because the upstream could not answer.',

@@ -42,6 +42,10 @@ export function mirrorObserver({
       metrics.wrongBytes.inc();
       log.error({ digest, actual, sources }, 'wrong bytes from upstream, dropped');
     },
+    altered(digest) {
+      metrics.altered.inc();
+      log.error({ digest }, 'stored blob was altered, removed');
+    },
     diskFault(error) {
       metrics.diskFaults.inc();
       health.fault(`the disk of the cache fails (${error.code}): blobs are passed through without being kept`);

@@ -77,7 +77,12 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const upstreams = owned.use(new LiveUpstreams(config, { now, observer: upstreamObserver({ log, metrics }) }));
   health.watch(() => upstreamConditions(upstreams.all));
   metrics.watchUpstreams(() => upstreamReadings(upstreams.all));
-  const store = new DiskStore({ layout, memoryBytes: config.cache.memoryBytes });
+  const observer = mirrorObserver({ log, metrics, health });
+  const store = new DiskStore({
+    layout,
+    memoryBytes: config.cache.memoryBytes,
+    onAltered: (digest) => observer.altered(digest),
+  });
   const mirror = owned.use(
     new Mirror({
       store,
@@ -88,7 +93,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
           return config.cache.maxFills;
         },
       },
-      observer: mirrorObserver({ log, metrics, health }),
+      observer,
       now,
     }),
   );

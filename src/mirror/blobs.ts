@@ -22,6 +22,8 @@ export interface BlobsOptions {
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   readonly onDiskFault: (error: DiskFault) => void;
+  /** A stored blob had been altered, and has been removed. */
+  readonly onAltered: (digest: Digest) => void;
 }
 
 /** What a client is told about a blob. */
@@ -104,7 +106,7 @@ export class Blobs {
 
   /** The blob on this disk, unless the disk cannot give it: then it is fetched as if it were not here. */
   async #open(target: Target, digest: Digest): Promise<{ size: number; body: BlobBody } | undefined> {
-    const { store, catalog, onDiskFault } = this.#options;
+    const { store, catalog, onDiskFault, onAltered } = this.#options;
     try {
       const blob = await store.open(digest);
       if (!blob) return undefined;
@@ -114,6 +116,7 @@ export class Blobs {
       await blob[Symbol.asyncDispose]();
       await store.remove(digest);
       catalog.forgetBlob(digest);
+      onAltered(digest);
       return undefined;
     } catch (error) {
       if (!(error instanceof DiskFault)) throw error;

@@ -1,3 +1,4 @@
+import type { Digest } from '../oci/digest.ts';
 import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import { Blobs } from './blobs.ts';
@@ -11,6 +12,8 @@ import { NegativeAnswers } from './negative-answers.ts';
 export interface MirrorObserver extends FillObserver {
   /** A manifest has come from an upstream. */
   manifestReceived(upstream: string, bytes: number): void;
+  /** A stored blob had been altered by something else, and has been removed. */
+  altered(digest: Digest): void;
   /** A tag was served past its time. */
   staleServed(upstream: string): void;
   /** A tag that was served at once could not be confirmed behind that answer. @param repository as the cache names it */
@@ -42,13 +45,22 @@ export class Mirror implements AsyncDisposable {
     const noBlobs = new NegativeAnswers({ now });
     const noManifests = new NegativeAnswers({ now });
     const onDiskFault = (error: DiskFault) => observer.diskFault(error);
+    const onAltered = (digest: Digest) => observer.altered(digest);
     this.downloads = new Downloads({
       store,
       observer,
       limits: options.limits,
       onStored: (digest, blob) => catalog.recordBlob(digest, blob),
     });
-    this.blobs = new Blobs({ store, catalog, negative: noBlobs, offline, onDiskFault, downloads: this.downloads });
+    this.blobs = new Blobs({
+      store,
+      catalog,
+      negative: noBlobs,
+      offline,
+      onDiskFault,
+      onAltered,
+      downloads: this.downloads,
+    });
     this.manifests = new Manifests({ store, catalog, negative: noManifests, offline, observer, now });
     this.listings = new Listings({ catalog, offline, manifests: this.manifests });
   }

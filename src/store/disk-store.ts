@@ -11,6 +11,8 @@ export interface DiskStoreOptions {
   readonly layout: Layout;
   /** Upper bound, in bytes, of small blobs kept in memory. */
   readonly memoryBytes: number;
+  /** A stored blob had been altered, and has been removed. */
+  readonly onAltered?: (digest: Digest) => void;
 }
 
 /** The content-addressed store on a local file system. */
@@ -18,7 +20,10 @@ export class DiskStore implements BlobStore {
   readonly #layout: Layout;
   readonly #small: LRUCache<Digest, Buffer>;
 
+  readonly #onAltered: ((digest: Digest) => void) | undefined;
+
   constructor(options: DiskStoreOptions) {
+    this.#onAltered = options.onAltered;
     this.#layout = options.layout;
     this.#small = new LRUCache({
       maxSize: Math.max(options.memoryBytes, 1),
@@ -94,7 +99,10 @@ export class DiskStore implements BlobStore {
     // Where all of it is at hand this costs next to nothing.
     const isRight = digestOf(content, digestAlgorithm(digest)) === digest;
     if (isRight) this.#small.set(digest, content);
-    else await this.remove(digest);
+    else {
+      await this.remove(digest);
+      this.#onAltered?.(digest);
+    }
     return isRight;
   }
 }

@@ -1,7 +1,7 @@
 // Does the set-up that is missing before `npm start` and `npm test`. Plain JavaScript: it runs on any Node from 20 on.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -16,6 +16,7 @@ const hash = createHash('sha256').update(lockText).digest('hex');
 if (!isStamped()) {
   if (!installedPackagesFit()) install();
   checkNode();
+  warmUp();
   const kind = forTests || developmentPackagesFit() ? 'all' : 'production';
   writeFileSync(stampFile, `${hash} ${platform()} ${kind}\n`);
 }
@@ -64,7 +65,7 @@ function isMadeForThisMachine(entry) {
 function install() {
   process.stderr.write('millpond: installing packages (npm ci), once\n');
   const quiet = ['--loglevel=error', '--no-fund', '--no-audit', '--no-progress'];
-  const included = ['--include=optional', ...(forTests ? ['--include=dev'] : [])];
+  const included = ['--include=optional', forTests ? '--include=dev' : '--omit=dev'];
   const args = ['ci', '--ignore-scripts', ...included, ...quiet];
   // npm names itself and its Node in the environment; the Node pinned here is about to be replaced.
   const { npm_execpath: npm, npm_node_execpath: node } = process.env;
@@ -77,7 +78,15 @@ function install() {
 /** Makes sure that the `node` which npm scripts find first is one that can run the program. */
 function checkNode() {
   if (existsSync(pinnedNode)) {
-    if (spawnSync(pinnedNode, ['--version']).status === 0) return;
+    let tried = tryNode();
+    if (tried.status !== 0 && forTests && lacksLibrary(tried) && installLibrary()) tried = tryNode();
+    if (tried.status === 0) return;
+    if (lacksLibrary(tried)) {
+      const said = tried.stderr.trim();
+      fail(
+        `the Node that comes with Millpond does not run here yet: ${said}\nInstall what it wants (on Debian and Ubuntu: apt-get install libatomic1) and try again`,
+      );
+    }
     // Built for another C library (musl): out of the way of the system's own.
     rmSync(pinnedNode);
   }
@@ -85,6 +94,31 @@ function checkNode() {
   fail(
     `no ready-made Node comes with Millpond for ${platform()}: install Node ${oldestNode} or newer, put it first on the PATH, and try again`,
   );
+}
+
+function tryNode() {
+  return spawnSync(pinnedNode, ['--version'], { encoding: 'utf8' });
+}
+
+function lacksLibrary({ stderr }) {
+  return /error while loading shared libraries/.test(stderr ?? '');
+}
+
+/** Where the tests install their programs by themselves, this library too. */
+function installLibrary() {
+  if (process.getuid?.() !== 0 || !existsSync('/etc/debian_version')) return false;
+  process.stderr.write('millpond: installing libatomic1, which the pinned Node needs\n');
+  const options = { stdio: 'ignore', env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } };
+  spawnSync('apt-get', ['-qq', 'update'], options);
+  return (
+    spawnSync('apt-get', ['-qq', 'install', '--yes', '--no-install-recommends', 'libatomic1'], options).status === 0
+  );
+}
+
+/** Compiles the program once, so that each start is spared it; a failure costs nothing but that. */
+function warmUp() {
+  mkdirSync(`${root}node_modules/.cache`, { recursive: true });
+  if (existsSync(`${root}bin/millpond`)) spawnSync(`${root}bin/millpond`, ['serve', '--help'], { stdio: 'ignore' });
 }
 
 function systemNodeMajor() {

@@ -1,5 +1,13 @@
+import { existsSync } from 'node:fs';
+import { enableCompileCache } from 'node:module';
 import process from 'node:process';
-import { runProgram } from './cli/program.ts';
+import { fileURLToPath } from 'node:url';
+
+// Code that is compiled already starts faster and takes less memory. Nothing but existing folders is written to.
+const cacheFolder = fileURLToPath(new URL('../node_modules/.cache', import.meta.url));
+if (existsSync(cacheFolder)) enableCompileCache(`${cacheFolder}/compiled`);
+// What is imported before the cache is on does not come from it.
+const { runProgram } = await import('./cli/program.ts');
 
 // A reader that has seen enough (`millpond config show | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -64,6 +64,7 @@ test('a fresh clone is installed once, without install scripts, in one line of o
   const calls = await npmCalls();
   expect(calls).toHaveLength(1);
   expect(calls[0]).toMatch(/^ci --ignore-scripts /);
+  expect(calls[0]).toContain('--omit=dev');
 });
 
 test('another lock file is installed', async () => {
@@ -114,4 +115,22 @@ test('where no ready-made Node comes with it, an own one that is new enough will
   await writeFile(join(root, 'path/node'), '#!/bin/sh\necho v24.0.0\n');
   await chmod(join(root, 'path/node'), 0o755);
   expect(await setup([], { NO_PINNED_NODE: '1' })).toEqual({ code: 0, stdout: '', stderr: announcement });
+});
+
+test('a pinned Node that lacks a library is kept, says what to install, and is taken once that is there', async () => {
+  await setup();
+  const pinned = join(root, 'node_modules/.bin/node');
+  const error = 'node: error while loading shared libraries: libatomic.so.1: cannot open shared object file';
+  await rm(join(root, 'node_modules/.millpond-setup'));
+  await rm(pinned);
+  await writeFile(pinned, `#!/bin/sh\necho '${error}' >&2\nexit 127\n`, { mode: 0o755 });
+  for (const _ of ['first', 'second']) {
+    const { code, stderr } = await setup();
+    expect(code).toBe(1);
+    expect(stderr).toContain(error);
+    expect(stderr).toContain('apt-get install libatomic1');
+  }
+  await writeFile(pinned, '#!/bin/sh\necho v26.10.0\n');
+  expect(await setup()).toEqual({ code: 0, stdout: '', stderr: '' });
+  expect(await npmCalls()).toHaveLength(1);
 });

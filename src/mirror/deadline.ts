@@ -13,9 +13,44 @@ export async function withDeadline<Value>(
     return await work(signal ? AbortSignal.any([signal, over]) : over);
   } catch (error) {
     if (!over.aborted || signal?.aborted || (error instanceof RegistryError && error !== over.reason)) throw error;
-    throw new RegistryError('UNAVAILABLE', `the upstream has not answered within ${answerMs} ms`, {
-      status: 504,
-      cause: error,
-    });
+    throw tooLate(answerMs, error);
   }
+}
+
+/**
+ * The part of one client's patience that may be spent on an upstream, however often it is asked for that client: what is
+ * left then is for the answer that can still be given.
+ */
+export class AnswerBudget implements Disposable {
+  readonly #startedAtMs = performance.now();
+  readonly #options: { readonly answerMs: number; readonly waiting: { readonly signal: AbortSignal } };
+  #timer: NodeJS.Timeout | undefined;
+  #signal: AbortSignal | undefined;
+
+  constructor(options: { readonly answerMs: number; readonly waiting: { readonly signal: AbortSignal } }) {
+    this.#options = options;
+  }
+
+  /** Aborted when the client leaves, and with RegistryError UNAVAILABLE 504 when the time is over. Made when first read. */
+  get signal(): AbortSignal {
+    if (this.#signal === undefined) {
+      const { answerMs, waiting } = this.#options;
+      const over = new AbortController();
+      const leftMs = Math.max(0, answerMs - (performance.now() - this.#startedAtMs));
+      this.#timer = setTimeout(() => over.abort(tooLate(answerMs)), leftMs);
+      this.#signal = AbortSignal.any([waiting.signal, over.signal]);
+    }
+    return this.#signal;
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+function tooLate(answerMs: number, cause?: unknown): RegistryError {
+  return new RegistryError('UNAVAILABLE', `the upstream has not answered within ${answerMs} ms`, {
+    status: 504,
+    cause,
+  });
 }

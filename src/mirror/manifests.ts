@@ -6,7 +6,7 @@ import type { BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { Waiting } from './blobs.ts';
 import { Completeness } from './completeness.ts';
-import { withDeadline } from './deadline.ts';
+import { AnswerBudget, withDeadline } from './deadline.ts';
 import { type KeptManifest, KeptManifests } from './kept-manifests.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
@@ -119,10 +119,11 @@ export class Manifests implements AsyncDisposable {
    * @throws RegistryError as {@link byDigest}
    */
   async byTag(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ManifestReply> {
-    const resolved = await this.#tags.resolve(target, tag, options);
+    using waiting = new AnswerBudget({ answerMs: target.upstream.answerMs, waiting: options });
+    const resolved = await this.#tags.resolve(target, tag, { accept: options.accept, waiting });
     const { record, outcome, stale, previous } = resolved;
     try {
-      const manifest = await this.byDigest(target, record.digest, options);
+      const manifest = await this.byDigest(target, record.digest, waiting);
       this.#tags.adopt(resolved);
       return { ...manifest, outcome: manifest.outcome === 'hit' ? outcome : manifest.outcome, stale };
     } catch (error) {
@@ -138,8 +139,9 @@ export class Manifests implements AsyncDisposable {
 
   /** What {@link byTag} would answer, without fetching a manifest that is not here. @throws RegistryError */
   async headByTag(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ManifestHead> {
-    const { record, outcome, stale } = await this.#tags.resolve(target, tag, options);
-    await this.#requireCompletable(target, record.digest, { waiting: options });
+    using waiting = new AnswerBudget({ answerMs: target.upstream.answerMs, waiting: options });
+    const { record, outcome, stale } = await this.#tags.resolve(target, tag, { accept: options.accept, waiting });
+    await this.#requireCompletable(target, record.digest, { waiting });
     return { digest: record.digest, size: record.size, contentType: record.contentType, outcome, stale };
   }
 

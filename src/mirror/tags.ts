@@ -69,17 +69,21 @@ export class Tags implements AsyncDisposable {
    * What a tag stands for, for a client that accepts what it says.
    * @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */
-  async resolve(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ResolvedTag> {
+  async resolve(
+    target: Target,
+    tag: string,
+    { accept, waiting }: { accept: string; waiting: Waiting },
+  ): Promise<ResolvedTag> {
     const { catalog } = this.#options;
     const standard: TagKey = { repository: target.key, tag, variant: '' };
     const record = catalog.tag(standard);
-    const variant = this.#accepts.variant(options.accept);
-    if (record === undefined || variant.length === 0 || this.#accepts.takes(record.contentType, options.accept)) {
-      const resolved = await this.#resolveVariant(target, standard, manifestAccept, options);
-      if (variant.length === 0 || this.#accepts.takes(resolved.record.contentType, options.accept)) return resolved;
+    const variant = this.#accepts.variant(accept);
+    if (record === undefined || variant.length === 0 || this.#accepts.takes(record.contentType, accept)) {
+      const resolved = await this.#resolveVariant(target, standard, manifestAccept, waiting);
+      if (variant.length === 0 || this.#accepts.takes(resolved.record.contentType, accept)) return resolved;
     }
     // This client cannot take what the tag is for everybody else: the upstream may have something else for it.
-    return await this.#resolveVariant(target, { ...standard, variant: variant.join(',') }, variant, options);
+    return await this.#resolveVariant(target, { ...standard, variant: variant.join(',') }, variant, waiting);
   }
 
   /** What a tag stands for, where that is known, fresh, and what this client accepts. */

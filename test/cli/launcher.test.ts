@@ -42,7 +42,11 @@ test('a chain of links leads to the program', async () => {
 
 test('without a Node beside the program, one on the PATH that is new enough is taken', async () => {
   await fakeNode('path/node', { major: 24 });
-  expect(await launch(['x'])).toEqual({ code: 0, stdout: `node 24: ${join(root, 'app/src/main.ts')} x\n`, stderr: '' });
+  expect(await launch(['x'])).toEqual({
+    code: 0,
+    stdout: `node 24: --max-semi-space-size=4 ${join(root, 'app/src/main.ts')} x\n`,
+    stderr: '',
+  });
 });
 
 test('a Node on the PATH that is too old is refused in one line', async () => {

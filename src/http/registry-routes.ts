@@ -78,7 +78,7 @@ async function answerBlob(
     return;
   }
   exchange.isRanged = conditions.range !== undefined;
-  const found = mirror.blobs.atHand(target, digest) ?? (await mirror.blobs.get(target, digest, exchange));
+  const found = await mirror.blobs.get(target, digest, exchange);
   exchange.outcome = found.outcome;
   await using _body: BlobBody = found.body;
   await sender.send(ctx.res, blobReply(found, conditions), exchange);

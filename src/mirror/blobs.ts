@@ -56,8 +56,8 @@ export class Blobs {
     this.#options = options;
   }
 
-  /** The answer that needs no waiting: a small blob in memory that may be read. `undefined`: {@link get} has to be asked. */
-  atHand(target: Target, digest: Digest): BlobReply | undefined {
+  /** The answer that needs no waiting: a small blob in memory that may be read. `undefined` where there is none. */
+  #atHand(target: Target, digest: Digest): BlobReply | undefined {
     const { catalog, store } = this.#options;
     const small = store.small(digest);
     if (small === undefined || !catalog.mayRead(target.key, digest)) return undefined;
@@ -69,7 +69,7 @@ export class Blobs {
    * @throws RegistryError BLOB_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */
   async get(target: Target, digest: Digest, waiting: Waiting): Promise<BlobReply> {
-    const atHand = this.atHand(target, digest);
+    const atHand = this.#atHand(target, digest);
     if (atHand) return atHand;
     if (!this.#options.downloads.has(digest)) {
       const stored = await this.#open(target, digest);

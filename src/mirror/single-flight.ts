@@ -1,3 +1,5 @@
+import { untilAborted } from '../upstream/shared-work.ts';
+
 /** Lets those who want the same thing at the same time share one piece of work. */
 export class SingleFlight<Value> {
   readonly #flights = new Map<string, Promise<Value>>();
@@ -13,20 +15,6 @@ export class SingleFlight<Value> {
       flight = work().finally(() => this.#flights.delete(key));
       this.#flights.set(key, flight);
     }
-    return await abandonable(flight, signal);
-  }
-}
-
-/** Waits for a promise only as long as a signal lets us; what the promise comes to later is dropped. */
-export async function abandonable<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
-  promise.catch(() => undefined);
-  signal.throwIfAborted();
-  const { promise: abandoned, reject } = Promise.withResolvers<never>();
-  const abandon = () => reject(signal.reason);
-  signal.addEventListener('abort', abandon, { once: true });
-  try {
-    return await Promise.race([promise, abandoned]);
-  } finally {
-    signal.removeEventListener('abort', abandon);
+    return await untilAborted(flight, signal);
   }
 }

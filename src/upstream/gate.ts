@@ -133,16 +133,14 @@ export class Gate {
   /** Whether {@link status} says `available`. */
   get isOpen(): boolean {
     const closure = this.#closure;
+    // A pause that is over is no reason not to ask.
     return closure === undefined || (closure.state === 'limited' && this.#leftMs(closure) === 0);
   }
 
   status(): GateStatus {
     const closure = this.#closure;
-    if (closure === undefined) return { state: 'available' };
-    const leftMs = this.#leftMs(closure);
-    // A pause that is over is no reason not to ask.
-    if (closure.state === 'limited' && leftMs === 0) return { state: 'available' };
-    return { state: closure.state, untilMs: this.#options.now() + leftMs, reason: closure.reason };
+    if (closure === undefined || this.isOpen) return { state: 'available' };
+    return { state: closure.state, untilMs: this.#options.now() + this.#leftMs(closure), reason: closure.reason };
   }
 
   #passage(closure?: Closure, onEnd?: () => void): Passage {

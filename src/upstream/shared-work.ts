@@ -50,7 +50,8 @@ export class SharedWork<T> {
 export function untilAborted<T>(result: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   const leave = (): void => reject(signal.reason as Error);
-  signal.addEventListener('abort', leave, { once: true });
+  if (signal.aborted) leave();
+  else signal.addEventListener('abort', leave, { once: true });
   result.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
   return promise;
 }

@@ -1,16 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { type ScriptedRegistry, startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';
-import { settled } from './support.ts';
+import { clock, settled } from './support.ts';
 
 const tagPath = '/v2/library/app/manifests/v1';
 const second = 1000;
-
-/** A clock that stands until it is moved. */
-function clock() {
-  let time = Date.now();
-  return { now: () => time, advance: (ms: number) => void (time += ms) };
-}
 
 function asked({ requests }: ScriptedRegistry): string[] {
   return requests.map(({ method, path }) => `${method} ${path.replace('/v2/library/app/', '')}`);

@@ -30,3 +30,9 @@ export async function filesIn(cacheDir: string): Promise<string[]> {
 export function blobFile(digest: string): string {
   return `blobs/${digest.replace(':', '/')}`;
 }
+
+/** A clock that stands until it is moved. */
+export function clock(): { readonly now: () => number; readonly advance: (ms: number) => void } {
+  let time = Date.now();
+  return { now: () => time, advance: (ms) => void (time += ms) };
+}

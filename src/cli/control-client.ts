@@ -1,9 +1,13 @@
 import { lstat } from 'node:fs/promises';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
+import { connect } from 'node:net';
+import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { pipeline } from 'node:stream/promises';
 import { controlSocketPath, isSocketPath } from '../http/control-socket.ts';
+import type { OperationContext, OperationEnd } from '../http/operations.ts';
 
-/** How long a running mirror may take to answer. */
+/** How long a running mirror may take to answer a question. */
 const answerMs = 10_000;
 
 /**
@@ -19,19 +23,111 @@ export async function askControl(cacheDir: string, path: string): Promise<unknow
   try {
     answer = await get(socketPath, path);
   } catch (error) {
-    const { code, name, message } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ECONNREFUSED') return undefined;
-    const why =
-      name === 'TimeoutError'
-        ? `has not answered within ${answerMs / 1000} s`
-        : code === 'EACCES'
-          ? 'belongs to another user; ask as that one'
-          : `cannot be asked: ${code ?? message}`;
-    throw new Error(`the mirror at ${socketPath} ${why}`, { cause: error });
+    if (isNobody(error)) return undefined;
+    throw unreachable(socketPath, error);
   }
   const parsed = parse(answer.body, socketPath);
   if (answer.status === 200) return parsed;
   throw new Error((parsed as { error?: string }).error ?? `the mirror answered ${answer.status}`);
+}
+
+/** Whether a mirror listens for the commands on a cache directory. @throws Error where somebody does who is not trusted */
+export async function controlListens(cacheDir: string): Promise<boolean> {
+  const socketPath = controlSocketPath(cacheDir);
+  if (!isSocketPath(socketPath) || !(await isTrusted(socketPath))) return false;
+  return await new Promise((resolve, reject) => {
+    const socket = connect(socketPath);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', (error) => (isNobody(error) ? resolve(false) : reject(unreachable(socketPath, error))));
+  });
+}
+
+/**
+ * Has the mirror on a cache directory do something.
+ * @returns its events, as they come; whoever stops reading them ends the operation
+ * @throws Error in one sentence where it cannot be reached, fails at it, or goes away in the middle
+ */
+export async function* runOnControl(
+  cacheDir: string,
+  name: string,
+  parameters: object,
+  { signal, input }: OperationContext,
+): AsyncGenerator {
+  const socketPath = controlSocketPath(cacheDir);
+  using left = new DisposableStack();
+  const abort = new AbortController();
+  left.defer(() => abort.abort());
+  const asked = request({
+    socketPath,
+    path: `/operations/${encodeURIComponent(name)}`,
+    method: 'POST',
+    agent: false,
+    signal: AbortSignal.any([signal, abort.signal]),
+    headers: { host: 'millpond', 'content-type': 'application/json' },
+  });
+  const answered = new Promise<IncomingMessage>((resolve, reject) => {
+    asked.once('response', resolve);
+    asked.once('error', reject);
+  });
+  // A mirror that fails at it stops reading: then its answer says why, and what was not sent does not matter.
+  const sent = pipeline(Readable.from(bodyOf(parameters, input), { objectMode: false }), asked).catch(() => undefined);
+  let ended: OperationEnd | undefined;
+  try {
+    const response = await answered;
+    if (response.statusCode !== 200) {
+      const refusal = parse(await text(response), socketPath) as { error?: string };
+      throw new OperationFailure(refusal.error ?? `the mirror answered ${response.statusCode}`);
+    }
+    for await (const line of linesOf(response)) {
+      const answer = parse(line, socketPath) as { event: unknown } | OperationEnd;
+      if ('end' in answer) ended = answer;
+      else yield answer.event;
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error instanceof OperationFailure ? error : unreachable(socketPath, error);
+  }
+  signal.throwIfAborted();
+  if (ended === undefined) throw new Error('the mirror has gone away in the middle of it');
+  if (ended.end === 'failed') throw new Error(ended.error);
+  await sent;
+}
+
+async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
+  let rest = '';
+  for await (const chunk of response.setEncoding('utf8')) {
+    const lines = (rest + String(chunk)).split('\n');
+    rest = lines.pop() ?? '';
+    yield* lines;
+  }
+}
+
+/** The mirror says itself why it does not do something. */
+class OperationFailure extends Error {}
+
+async function* bodyOf(parameters: object, input: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield Buffer.from(`${JSON.stringify(parameters)}\n`);
+  yield* input;
+}
+
+/** Whether there is just nobody who listens. */
+function isNobody(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ECONNREFUSED';
+}
+
+function unreachable(socketPath: string, cause: unknown): Error {
+  const { code, name, message } = cause as NodeJS.ErrnoException;
+  const why =
+    name === 'TimeoutError'
+      ? `has not answered within ${answerMs / 1000} s`
+      : code === 'EACCES'
+        ? 'belongs to another user; ask as that one'
+        : `cannot be asked: ${code ?? message}`;
+  return new Error(`the mirror at ${socketPath} ${why}`, { cause });
 }
 
 /** Whoever could put a socket of his own there would answer in the mirror's name. @throws Error where somebody did */

@@ -3,6 +3,7 @@ import { controlSocketPath, openControlSocket } from '../http/control-socket.ts'
 import { type ExplanationOptions, explainImage } from '../mirror/explanation.ts';
 import type { Logger } from '../telemetry.ts';
 import { described } from './observers.ts';
+import type { Operations } from './operations.ts';
 import { type SiteStatusOptions, siteStatus } from './site-status.ts';
 
 /**
@@ -11,12 +12,18 @@ import { type SiteStatusOptions, siteStatus } from './site-status.ts';
  * log says so and the mirror goes on without it.
  */
 export async function openControl(
-  options: SiteStatusOptions & { readonly explanation: ExplanationOptions; readonly log: Logger },
+  options: SiteStatusOptions & {
+    readonly explanation: ExplanationOptions;
+    readonly operations: Operations;
+    readonly log: Logger;
+  },
 ): Promise<AsyncDisposable | undefined> {
   const { log, config } = options;
   const app = createControlApp({
     status: () => siteStatus(options),
     explain: (image) => explainImage(image, options.explanation),
+    operations: { ...options.operations },
+    onOperationError: (operation, error) => log.warn({ operation, error: described(error) }, 'operation failed'),
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
   });
   const answer = app.callback();

@@ -2,29 +2,15 @@ import { readFile } from 'node:fs/promises';
 import type { Config } from '../config/config.ts';
 import { createApp } from '../http/app.ts';
 import { type ListenOptions, listen } from '../http/server.ts';
-import { Mirror } from '../mirror/mirror.ts';
-import { Catalog } from '../store/catalog.ts';
-import { DiskStore } from '../store/disk-store.ts';
-import { layoutOf, prepareLayout } from '../store/layout.ts';
-import { sweepIngest } from '../store/sweep.ts';
 import { type Logger, Metrics, type RequestLog } from '../telemetry.ts';
+import { openCache } from './cache.ts';
 import { openControl } from './control.ts';
 import { Health } from './health.ts';
-import { LiveUpstreams } from './live-upstreams.ts';
-import {
-  described,
-  mirrorObserver,
-  requestObserver,
-  upstreamConditions,
-  upstreamObserver,
-  upstreamReadings,
-} from './observers.ts';
+import { described, requestObserver } from './observers.ts';
+import { operationsOf } from './operations.ts';
 import { needRestart, withoutFixedParts } from './reload.ts';
 import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
-
-/** How often what is only noted in memory is written to the catalog. */
-const flushEveryMs = 5_000;
 
 /** A running mirror. */
 export interface Site {
@@ -55,50 +41,11 @@ export interface SiteOptions {
 export async function startSite(started: Config, options: SiteOptions): Promise<Site> {
   const { log, now = Date.now } = options;
   const requestLog: RequestLog = options.requestLog ?? ((level, fields) => log[level](fields, 'request'));
-  let config = started;
   await using owned = new AsyncDisposableStack();
-  const layout = layoutOf(config.cache.dir);
-  await prepareLayout(layout);
   const metrics = new Metrics();
   const health = new Health({ now });
-  const catalog = owned.use(
-    await Catalog.open({
-      path: layout.catalog,
-      now,
-      onFault: (error) => {
-        health.fault('the catalog cannot be read or written');
-        log.error({ error: described(error) }, 'catalog fault');
-      },
-    }),
-  );
-  // The catalog holds the lock of the directory: nobody else writes there.
-  const sweptFiles = await sweepIngest(layout, { now });
-  if (sweptFiles > 0) log.info({ files: sweptFiles }, 'left-over files removed');
-  const upstreams = owned.use(new LiveUpstreams(config, { now, observer: upstreamObserver({ log, metrics }) }));
-  health.watch(() => upstreamConditions(upstreams.all));
-  metrics.watchUpstreams(() => upstreamReadings(upstreams.all));
-  const observer = mirrorObserver({ log, metrics, health });
-  const store = new DiskStore({
-    layout,
-    memoryBytes: config.cache.memoryBytes,
-    onAltered: (digest) => observer.altered(digest),
-  });
-  const mirror = owned.use(
-    new Mirror({
-      store,
-      catalog,
-      offline: config.offline,
-      limits: {
-        get maxFills() {
-          return config.cache.maxFills;
-        },
-      },
-      observer,
-      now,
-    }),
-  );
-  const flushing = setInterval(() => catalog.flush(), flushEveryMs);
-  owned.defer(() => clearInterval(flushing));
+  const cache = owned.use(await openCache(started, { log, metrics, health, now }));
+  const { mirror, catalog, store, upstreams } = cache;
   const app = createApp({
     get upstreams() {
       return upstreams.table;
@@ -106,10 +53,10 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     mirror,
     observer: requestObserver({ log: requestLog, metrics }),
     get answerMs() {
-      return config.timeouts.answerMs;
+      return cache.config.timeouts.answerMs;
     },
     get clientIdleMs() {
-      return config.timeouts.clientIdleMs;
+      return cache.config.timeouts.clientIdleMs;
     },
     operator: { readiness: () => health.readiness(), metrics },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
@@ -117,15 +64,16 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const answer = app.callback();
   const version = await readVersion();
   // Koa answers its own failures: this promise never rejects.
-  const listener = await listen((request, response) => void answer(request, response), await listenOptions(config));
+  const listener = await listen((request, response) => void answer(request, response), await listenOptions(started));
   const control = await openControl({
     get config() {
-      return config;
+      return cache.config;
     },
     get upstreams() {
       return upstreams.all;
     },
     get explanation() {
+      const { config } = cache;
       const { table } = upstreams;
       return { upstreams: table, store, catalog, offline: config.offline, now, credential: credentialsOf(config) };
     },
@@ -137,6 +85,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     metrics,
     downloads: mirror.downloads,
     catalog,
+    operations: operationsOf(cache),
     log,
   });
   if (control) owned.use(control);
@@ -145,15 +94,13 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     address: listener.address,
     async stop() {
       health.drain();
-      await listener.close(config.timeouts.drainMs);
+      await listener.close(cache.config.timeouts.drainMs);
       await rest.disposeAsync();
     },
     reload(wanted) {
-      const left = needRestart(config, wanted);
-      const next = withoutFixedParts(config, wanted);
-      upstreams.replace(next);
-      config = next;
-      log.level = config.log.level;
+      const left = needRestart(cache.config, wanted);
+      cache.replaceConfig(withoutFixedParts(cache.config, wanted));
+      log.level = cache.config.log.level;
       return left;
     },
   };

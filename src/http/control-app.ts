@@ -1,6 +1,8 @@
+import { Readable } from 'node:stream';
 import Koa from 'koa';
 import { Router } from 'koa-router';
 import { RegistryError } from '../oci/error.ts';
+import { answerLines, type OperationTable, readOperation } from './operations.ts';
 
 /** What can be asked of a running mirror over its control socket. */
 export interface ControlOptions {
@@ -8,12 +10,21 @@ export interface ControlOptions {
   readonly status: () => Promise<unknown>;
   /** Everything that `millpond explain` shows. @throws RegistryError */
   readonly explain: (image: string) => Promise<unknown>;
+  /** What commands can have done to the cache. */
+  readonly operations: OperationTable;
+  /** Told of an operation that did not end well. */
+  readonly onOperationError: (operation: string, error: unknown) => void;
   /** Told of bugs. */
   readonly onError: (error: unknown) => void;
 }
 
-/** The administrative side; never served over TCP. Answers are JSON, errors `{ "error": "one sentence" }`. */
-export function createControlApp({ status, explain, onError }: ControlOptions): Koa {
+/**
+ * The administrative side; never served over TCP. Questions are answered in JSON, errors as `{ "error": "one sentence" }`.
+ * An operation is a POST whose body is its parameters in one line of JSON and then what is sent along; it is answered
+ * by a line of JSON for each event, while it runs, and ends when whoever asked leaves.
+ */
+export function createControlApp(options: ControlOptions): Koa {
+  const { status, explain, operations, onOperationError, onError } = options;
   const app = new Koa();
   const router = new Router();
   app.use(async (ctx, next) => {
@@ -33,6 +44,28 @@ export function createControlApp({ status, explain, onError }: ControlOptions): 
     const { image } = ctx.query;
     if (typeof image !== 'string' || image === '') return refuse(ctx, 400, 'the parameter image is missing');
     ctx.body = await explain(image);
+  });
+  router.post('/operations/:name', async (ctx) => {
+    const name = ctx.params['name'] ?? '';
+    const operation = Object.hasOwn(operations, name) ? operations[name] : undefined;
+    if (operation === undefined) return;
+    const left = new AbortController();
+    ctx.res.once('close', () => left.abort(new Error('whoever asked has left')));
+    let read: Awaited<ReturnType<typeof readOperation>>;
+    try {
+      read = await readOperation(ctx.req);
+    } catch {
+      return refuse(ctx, 400, 'the parameters cannot be read');
+    }
+    const events = operation(read.parameters as never, { signal: left.signal, input: read.input });
+    ctx.type = 'application/x-ndjson';
+    ctx.body = Readable.from(
+      answerLines(events, {
+        onError: (error) => {
+          if (!left.signal.aborted) onOperationError(name, error);
+        },
+      }),
+    );
   });
   app.use(router.routes() as unknown as Koa.Middleware);
   app.on('error', (error: NodeJS.ErrnoException) => {

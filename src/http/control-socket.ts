@@ -25,7 +25,8 @@ export async function openControlSocket(path: string, handler: RequestListener):
   if (!isSocketPath(path)) {
     throw new Error(`the path of the control socket has more than ${maxPathBytes} bytes: ${path}`);
   }
-  const server = createServer({ requestTimeout: 10_000, keepAliveTimeout: 1_000 }, handler);
+  // An archive may take hours to be sent; the headers may not.
+  const server = createServer({ requestTimeout: 0, headersTimeout: 10_000, keepAliveTimeout: 1_000 }, handler);
   try {
     await rm(path, { force: true });
     await new Promise<void>((resolve, reject) => {

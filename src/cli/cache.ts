@@ -1,0 +1,103 @@
+import type { Config } from '../config/config.ts';
+import { Mirror } from '../mirror/mirror.ts';
+import { Catalog } from '../store/catalog.ts';
+import { DiskStore } from '../store/disk-store.ts';
+import { type Layout, layoutOf, prepareLayout } from '../store/layout.ts';
+import { sweepIngest } from '../store/sweep.ts';
+import type { Logger, Metrics } from '../telemetry.ts';
+import type { Health } from './health.ts';
+import { LiveUpstreams } from './live-upstreams.ts';
+import { described, mirrorObserver, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
+
+/** How often what is only noted in memory is written to the catalog. */
+const flushEveryMs = 1_000;
+
+/** A cache directory that this process owns, and the mirror over it. */
+export interface Cache extends AsyncDisposable {
+  readonly layout: Layout;
+  readonly catalog: Catalog;
+  readonly store: DiskStore;
+  readonly upstreams: LiveUpstreams;
+  readonly mirror: Mirror;
+  /** The configuration in force. */
+  readonly config: Config;
+  readonly now: () => number;
+  /** Puts another configuration in force. @throws Error where an upstream cannot be made of it; nothing has changed then */
+  replaceConfig(config: Config): void;
+}
+
+export interface CacheOptions {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly health: Health;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+}
+
+/**
+ * Opens a cache directory, makes it where there is none, and puts a mirror over it that serves nobody yet: what a running
+ * mirror and a command that works alone have in common.
+ * @throws Error in one sentence when the directory cannot be had
+ */
+export async function openCache(started: Config, options: CacheOptions): Promise<Cache> {
+  const { log, metrics, health, now } = options;
+  let config = started;
+  await using owned = new AsyncDisposableStack();
+  const layout = layoutOf(config.cache.dir);
+  await prepareLayout(layout);
+  const catalog = owned.use(
+    await Catalog.open({
+      path: layout.catalog,
+      now,
+      onFault: (error) => {
+        health.fault('the catalog cannot be read or written');
+        log.error({ error: described(error) }, 'catalog fault');
+      },
+    }),
+  );
+  // The catalog holds the lock of the directory: nobody else writes there.
+  const sweptFiles = await sweepIngest(layout, { now });
+  if (sweptFiles > 0) log.info({ files: sweptFiles }, 'left-over files removed');
+  const upstreams = owned.use(new LiveUpstreams(config, { now, observer: upstreamObserver({ log, metrics }) }));
+  health.watch(() => upstreamConditions(upstreams.all));
+  metrics.watchUpstreams(() => upstreamReadings(upstreams.all));
+  const observer = mirrorObserver({ log, metrics, health });
+  const store = new DiskStore({
+    layout,
+    memoryBytes: config.cache.memoryBytes,
+    onAltered: (digest) => observer.altered(digest),
+  });
+  const mirror = owned.use(
+    new Mirror({
+      store,
+      catalog,
+      offline: config.offline,
+      limits: {
+        get maxFills() {
+          return config.cache.maxFills;
+        },
+      },
+      observer,
+      now,
+    }),
+  );
+  const flushing = setInterval(() => catalog.flush(), flushEveryMs);
+  owned.defer(() => clearInterval(flushing));
+  const rest = owned.move();
+  return {
+    layout,
+    catalog,
+    store,
+    upstreams,
+    mirror,
+    now,
+    get config() {
+      return config;
+    },
+    replaceConfig(next) {
+      upstreams.replace(next);
+      config = next;
+    },
+    [Symbol.asyncDispose]: () => rest.disposeAsync(),
+  };
+}

@@ -1,0 +1,20 @@
+import type { OperationContext } from '../http/operations.ts';
+import type { Cache } from './cache.ts';
+
+/**
+ * What a command can have done to a cache, beside a running mirror or alone: parameters in, events out, all of it JSON.
+ * One entry for each; it is made in {@link operationsOf}. @throws Error in one sentence
+ */
+export interface Operations {
+  /** The directory that the operations are about, which only says that they can be had. */
+  directory(parameters: object, context: OperationContext): AsyncIterable<{ readonly dir: string }>;
+}
+
+/** The operations of a cache that this process owns. */
+export function operationsOf(cache: Cache): Operations {
+  return {
+    async *directory() {
+      yield { dir: cache.layout.dir };
+    },
+  };
+}

@@ -1,0 +1,67 @@
+import type { IncomingMessage } from 'node:http';
+
+/** Longest line of parameters that is read, in bytes. */
+const maxParametersBytes = 16 * 1024 * 1024;
+
+/** What an operation has beside its parameters. */
+export interface OperationContext {
+  /** Whoever asked has left: nothing more is to be done. */
+  readonly signal: AbortSignal;
+  /** The bytes that whoever asked sends along, such as an archive; empty for most. To be read at most once. */
+  readonly input: AsyncIterable<Uint8Array>;
+}
+
+/**
+ * Something a command can have done to a cache: parameters in, events out, all of it JSON. It ends well when its events
+ * end. @throws Error in one sentence
+ */
+export type Operation = (parameters: never, context: OperationContext) => AsyncIterable<unknown>;
+
+/** What a running mirror can be asked to do, by name. */
+export type OperationTable = Readonly<Record<string, Operation>>;
+
+/** The last line of an answer: without it the mirror has gone away in the middle. */
+export type OperationEnd = { readonly end: 'done' } | { readonly end: 'failed'; readonly error: string };
+
+/**
+ * Reads the request of an operation: one line of JSON, then the bytes that are sent along.
+ * @throws SyntaxError where the first line is not JSON, RangeError where it does not end
+ */
+export async function readOperation(
+  request: IncomingMessage,
+): Promise<{ parameters: unknown; input: AsyncIterable<Uint8Array> }> {
+  const chunks = request[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  let line = Buffer.alloc(0);
+  while (true) {
+    const newline = line.indexOf(0x0a);
+    if (newline !== -1) {
+      const parameters: unknown = JSON.parse(line.toString('utf8', 0, newline));
+      return { parameters, input: continued(line.subarray(newline + 1), chunks) };
+    }
+    if (line.length > maxParametersBytes) throw new RangeError('the parameters are too long');
+    const next = await chunks.next();
+    if (next.done === true) throw new SyntaxError('the parameters are missing');
+    line = Buffer.concat([line, next.value]);
+  }
+}
+
+/** What comes after the first line. */
+async function* continued(first: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Uint8Array> {
+  if (first.length > 0) yield first;
+  yield* { [Symbol.asyncIterator]: () => rest };
+}
+
+/** The lines of an answer: `{ "event": … }` for each event, and how it ended. Never throws. */
+export async function* answerLines(
+  events: AsyncIterable<unknown>,
+  { onError }: { onError: (error: unknown) => void },
+): AsyncGenerator<string> {
+  let end: OperationEnd = { end: 'done' };
+  try {
+    for await (const event of events) yield `${JSON.stringify({ event })}\n`;
+  } catch (error) {
+    onError(error);
+    end = { end: 'failed', error: error instanceof Error ? error.message : String(error) };
+  }
+  yield `${JSON.stringify(end)}\n`;
+}

@@ -3,6 +3,8 @@ import type { ManifestLinks } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
+import type { ImageGraph } from './image-graph.ts';
+import type { PinRecords } from './pin-records.ts';
 
 /** What is known of a stored blob. */
 export interface BlobRecord {
@@ -27,6 +29,16 @@ export interface NewManifest extends BlobRecord {
   readonly links: ManifestLinks;
 }
 
+/** How many used blobs are written in one go: a manifest among them stands for all that it needs. */
+const usedPerFlush = 200;
+
+interface BlobRecordsOptions {
+  readonly grants: GrantRecords;
+  readonly graph: ImageGraph;
+  readonly pins: PinRecords;
+  readonly now: () => number;
+}
+
 /** The blobs on this disk, and which of them are manifests. Reads come from bounded memory first. */
 export class BlobRecords {
   readonly #database: Database;
@@ -34,11 +46,16 @@ export class BlobRecords {
   readonly #now: () => number;
   readonly #blobs = new LRUCache<Digest, BlobRecord>({ max: 50_000 });
   readonly #manifests = new LRUCache<Digest, true>({ max: 50_000 });
-  readonly #used = new Set<Digest>();
+  /** How often each blob was used since that was last written. */
+  readonly #used = new Map<Digest, number>();
+  readonly #graph: ImageGraph;
+  readonly #pins: PinRecords;
 
-  constructor(database: Database, { grants, now }: { grants: GrantRecords; now: () => number }) {
+  constructor(database: Database, { grants, graph, pins, now }: BlobRecordsOptions) {
     this.#database = database;
     this.#grants = grants;
+    this.#graph = graph;
+    this.#pins = pins;
     this.#now = now;
   }
 
@@ -63,7 +80,7 @@ export class BlobRecords {
 
   /** How many blobs are known to be stored, manifests among them, and their bytes in all. */
   usage(): { blobs: number; bytes: number } {
-    const row = this.#database.get('SELECT COUNT(*) AS blobs, TOTAL(size) AS bytes FROM blobs');
+    const row = this.#database.get('SELECT blobs, bytes FROM totals');
     return { blobs: Number(row?.['blobs'] ?? 0), bytes: Number(row?.['bytes'] ?? 0) };
   }
 
@@ -72,15 +89,17 @@ export class BlobRecords {
     this.#blobs.set(digest, { size, contentType });
     const now = this.#now();
     this.#database.write(() => {
+      // A blob begins as warm as the images that need it.
       this.#database.run(
-        `INSERT INTO blobs VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,
-         content_type = excluded.content_type, used_at = excluded.used_at`,
+        `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat) VALUES (?1, ?2, ?3, ?4, ?4, heat_after(
+           (SELECT MAX(b.heat) FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1), 1, ?4))
+         ON CONFLICT DO UPDATE SET size = excluded.size, content_type = excluded.content_type, used_at = excluded.used_at`,
         digest,
         size,
         contentType,
         now,
-        now,
       );
+      this.#pins.stored(digest);
     });
   }
 
@@ -89,6 +108,7 @@ export class BlobRecords {
     this.record(digest, { size, contentType });
     this.#grants.grant(repository, digest);
     this.#manifests.set(digest, true);
+    if (links.subject) this.#graph.attach(links.subject.digest, digest);
     const targets = [
       ...links.manifests.map((target) => ({ ...target, kind: 'manifest' })),
       ...links.blobs.map((target) => ({ ...target, kind: 'blob' })),
@@ -115,6 +135,7 @@ export class BlobRecords {
         );
         this.#database.run('INSERT OR REPLACE INTO grants VALUES (?, ?, ?)', repositoryId, target.digest, target.size);
       }
+      this.#pins.stored(digest);
     });
   }
 
@@ -144,18 +165,29 @@ export class BlobRecords {
 
   /** Notes that a blob was used; written in batches by {@link flush}. */
   touch(digest: Digest): void {
-    this.#used.add(digest);
-    if (this.#used.size >= 10_000) this.flush();
+    this.#used.set(digest, (this.#used.get(digest) ?? 0) + 1);
   }
 
-  /** Writes what {@link touch} has noted. */
-  flush(): void {
-    if (this.#used.size === 0) return;
-    const used = [...this.#used];
-    this.#used.clear();
+  /** Writes what {@link touch} has noted: a part of it, so that nobody waits for long, or all. */
+  flush({ everything }: { everything: boolean }): void {
+    const used = [...this.#used].slice(0, everything ? undefined : usedPerFlush);
+    if (used.length === 0) return;
+    for (const [digest] of used) this.#used.delete(digest);
     const now = this.#now();
     this.#database.write(() => {
-      for (const digest of used) this.#database.run('UPDATE blobs SET used_at = ? WHERE digest = ?', now, digest);
+      // An image is used as a whole, with what goes with it; an index only names images, of which one is used.
+      for (const [digest, uses] of used) {
+        this.#database.run(
+          `WITH RECURSIVE used(digest) AS (
+             VALUES (?1)
+             UNION SELECT l.target FROM links l JOIN used u ON l.manifest = u.digest WHERE l.kind = 'blob'
+             UNION SELECT a.manifest FROM attachments a JOIN used u ON a.subject = u.digest)
+           UPDATE blobs SET used_at = ?3, heat = heat_after(heat, ?2, ?3) WHERE digest IN used`,
+          digest,
+          uses,
+          now,
+        );
+      }
     });
   }
 }

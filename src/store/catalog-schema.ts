@@ -1,6 +1,9 @@
+/** Version of the tables below. */
+export const catalogVersion = 2;
+
 /**
  * The tables of the catalog. The blobs on disk are the truth; the catalog says what they are for: which repository may
- * read them, what a tag meant and when that was checked, what a manifest names.
+ * read them, what a tag meant and when that was checked, what a manifest names, what is pinned and what is used.
  */
 export const catalogSchema = `
 CREATE TABLE IF NOT EXISTS repositories (
@@ -8,14 +11,35 @@ CREATE TABLE IF NOT EXISTS repositories (
   name TEXT NOT NULL UNIQUE
 ) STRICT;
 
--- A blob on disk; kept while its file is.
+-- A blob on disk; kept while its file is. 'heat': see eviction-policy.ts. 'pinned' is 1 for all that a pin holds.
 CREATE TABLE IF NOT EXISTS blobs (
   digest TEXT PRIMARY KEY,
   size INTEGER NOT NULL,
   content_type TEXT NOT NULL,
   stored_at INTEGER NOT NULL,
-  used_at INTEGER NOT NULL
+  used_at INTEGER NOT NULL,
+  heat REAL NOT NULL DEFAULT 0,
+  pinned INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS blobs_by_heat ON blobs (heat) WHERE pinned = 0;
+CREATE INDEX IF NOT EXISTS blobs_pinned ON blobs (pinned) WHERE pinned = 1;
+
+-- How many blobs there are and their bytes, so that nobody has to count them.
+CREATE TABLE IF NOT EXISTS totals (
+  id INTEGER PRIMARY KEY CHECK (id = 0),
+  blobs INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO totals SELECT 0, COUNT(*), CAST(TOTAL(size) AS INTEGER) FROM blobs;
+CREATE TRIGGER IF NOT EXISTS blob_counted AFTER INSERT ON blobs BEGIN
+  UPDATE totals SET blobs = blobs + 1, bytes = bytes + NEW.size;
+END;
+CREATE TRIGGER IF NOT EXISTS blob_uncounted AFTER DELETE ON blobs BEGIN
+  UPDATE totals SET blobs = blobs - 1, bytes = bytes - OLD.size;
+END;
+CREATE TRIGGER IF NOT EXISTS blob_resized AFTER UPDATE OF size ON blobs BEGIN
+  UPDATE totals SET bytes = bytes + NEW.size - OLD.size;
+END;
 
 -- A blob that is a manifest.
 CREATE TABLE IF NOT EXISTS manifests (
@@ -37,6 +61,14 @@ CREATE TABLE IF NOT EXISTS links (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS links_by_target ON links (target);
 
+-- What goes with an image: manifests that name it as their subject, or whose tag does (signatures of cosign, referrers tags).
+CREATE TABLE IF NOT EXISTS attachments (
+  subject TEXT NOT NULL,
+  manifest TEXT NOT NULL,
+  PRIMARY KEY (subject, manifest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS attachments_by_manifest ON attachments (manifest);
+
 -- The right to read a blob through a repository, and the size that the repository's manifest gives it (-1: none does).
 CREATE TABLE IF NOT EXISTS grants (
   repository INTEGER NOT NULL,
@@ -44,6 +76,7 @@ CREATE TABLE IF NOT EXISTS grants (
   size INTEGER NOT NULL,
   PRIMARY KEY (repository, digest)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS grants_by_digest ON grants (digest);
 
 -- What a tag meant when the upstream was last asked; variant '' is the answer to our own Accept list.
 CREATE TABLE IF NOT EXISTS tags (
@@ -56,4 +89,30 @@ CREATE TABLE IF NOT EXISTS tags (
   checked_at INTEGER NOT NULL,
   PRIMARY KEY (repository, tag, variant)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tags_by_digest ON tags (digest);
+
+-- What an operator has pinned: a tag or a digest of a repository.
+CREATE TABLE IF NOT EXISTS pins (
+  repository TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  pinned_at INTEGER NOT NULL,
+  PRIMARY KEY (repository, reference)
+) STRICT, WITHOUT ROWID;
+
+-- Small things that outlive the process, such as how far a scrub has come.
+CREATE TABLE IF NOT EXISTS notes (
+  name TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 `;
+
+/** What makes tables of a version ready for {@link catalogSchema}; they are then of the version after it. */
+export const catalogMigrations: Readonly<Record<number, string>> = {
+  1: `
+ALTER TABLE blobs ADD COLUMN heat REAL NOT NULL DEFAULT 0;
+ALTER TABLE blobs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+UPDATE blobs SET heat = heat_after(NULL, 1, used_at);
+CREATE TABLE attachments (subject TEXT NOT NULL, manifest TEXT NOT NULL, PRIMARY KEY (subject, manifest)) STRICT, WITHOUT ROWID;
+INSERT INTO attachments SELECT subject, digest FROM manifests WHERE subject IS NOT NULL;
+`,
+};

@@ -2,6 +2,8 @@ import type { Digest } from '../oci/digest.ts';
 import { type BlobRecord, BlobRecords, type NewManifest, type ReferrerRecord } from './blob-records.ts';
 import { Database, type DatabaseOptions } from './database.ts';
 import { GrantRecords } from './grant-records.ts';
+import { ImageGraph, type ImagePart, subjectOfTag } from './image-graph.ts';
+import { type Pin, type PinPatterns, PinRecords } from './pin-records.ts';
 import { type TagKey, type TagRecord, TagRecords } from './tag-records.ts';
 
 /** After a failed read or write, which is told, the catalog goes on with what it has in memory. */
@@ -18,12 +20,18 @@ export class Catalog implements Disposable {
   readonly #tags: TagRecords;
   readonly #grants: GrantRecords;
   readonly #blobs: BlobRecords;
+  readonly #graph: ImageGraph;
+  readonly #pins: PinRecords;
+  readonly #now: () => number;
 
   private constructor(database: Database, { now }: CatalogOptions) {
     this.#database = database;
     this.#tags = new TagRecords(database);
     this.#grants = new GrantRecords(database);
-    this.#blobs = new BlobRecords(database, { grants: this.#grants, now });
+    this.#graph = new ImageGraph(database);
+    this.#pins = new PinRecords(database, this.#graph);
+    this.#blobs = new BlobRecords(database, { grants: this.#grants, graph: this.#graph, pins: this.#pins, now });
+    this.#now = now;
   }
 
   /** Opens the catalog and takes the directory's lock. @throws Error as {@link Database.open} */
@@ -38,8 +46,13 @@ export class Catalog implements Disposable {
 
   /** Notes what a tag means now, and that its repository may read that. */
   recordTag(key: TagKey, record: TagRecord): void {
+    const before = this.#tags.get(key);
     this.#tags.record(key, record);
     this.#grants.grant(key.repository, record.digest);
+    if (before?.digest === record.digest) return;
+    const subject = subjectOfTag(key.tag);
+    if (subject !== undefined) this.#graph.attach(subject, record.digest);
+    this.#database.write(() => this.#pins.tagMoved(key.repository, key.tag, before !== undefined));
   }
 
   /** Forgets what a tag meant: the upstream has said that it is gone. */
@@ -102,18 +115,69 @@ export class Catalog implements Disposable {
     this.#blobs.forget(digest);
   }
 
+  /** A manifest itself, all that it names and all that goes with it, whether it is stored or not; each once. */
+  parts(manifest: Digest): ImagePart[] {
+    return this.#graph.parts(manifest);
+  }
+
+  /** The manifests that go with another one: referrers, and what tags of cosign attach to it. */
+  attachments(subject: Digest): Digest[] {
+    return this.#graph.attachments(subject);
+  }
+
+  /** The stored manifests that name a digest. */
+  parents(digest: Digest): Digest[] {
+    return this.#graph.parents(digest);
+  }
+
+  /** Every pin by name. */
+  pins(): Pin[] {
+    return this.#pins.list();
+  }
+
+  /** Whether a tag or digest of a repository is pinned, by name or by the configuration. */
+  isPinned(repository: string, reference: string): boolean {
+    return this.#pins.isPinned(repository, reference);
+  }
+
+  /** Keeps what a tag stands for, now and later, or a digest, with all that it needs and that goes with it. */
+  pin(repository: string, reference: string): void {
+    this.#pins.add({ repository, reference, pinnedAtMs: this.#now() });
+  }
+
+  /** Takes a pin back. @returns whether there was one */
+  unpin(repository: string, reference: string): boolean {
+    return this.#pins.remove(repository, reference);
+  }
+
+  /** Puts the configuration's pins in force. @param fingerprint tells them from those of an earlier run */
+  usePinPatterns(patterns: PinPatterns, fingerprint: string): void {
+    this.#pins.usePatterns(patterns, fingerprint);
+  }
+
+  /** What was noted under a name. */
+  note(name: string): string | undefined {
+    const row = this.#database.get('SELECT value FROM notes WHERE name = ?', name);
+    return row === undefined ? undefined : String(row['value']);
+  }
+
+  /** Notes something small that outlives the process. */
+  setNote(name: string, value: string): void {
+    this.#database.write(() => this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', name, value));
+  }
+
   /** Notes that a blob was used; written in batches by {@link flush}. */
   touch(digest: Digest): void {
     this.#blobs.touch(digest);
   }
 
-  /** Writes what {@link touch} has noted. */
+  /** Writes what {@link touch} has noted: a bounded part of it. */
   flush(): void {
-    this.#blobs.flush();
+    this.#blobs.flush({ everything: false });
   }
 
   [Symbol.dispose](): void {
-    this.flush();
+    this.#blobs.flush({ everything: true });
     this.#database[Symbol.dispose]();
   }
 }

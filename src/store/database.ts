@@ -1,10 +1,8 @@
 import { rename } from 'node:fs/promises';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { LRUCache } from 'lru-cache';
-import { catalogSchema } from './catalog-schema.ts';
-
-/** Version of the tables; a catalog of another version is set aside and begun anew. */
-const catalogVersion = 1;
+import { catalogMigrations, catalogSchema, catalogVersion } from './catalog-schema.ts';
+import { heatAfter } from './eviction-policy.ts';
 
 export interface DatabaseOptions {
   /** Path of the database file. */
@@ -29,9 +27,9 @@ export class Database implements Disposable {
   }
 
   /**
-   * Opens the file and takes the directory's lock, which ends with the process however it ends. A file that cannot be
-   * read is set aside as `catalog.sqlite.broken` and begun anew.
-   * @throws Error in one sentence where another process has the directory
+   * Opens the file and takes the directory's lock, which ends with the process however it ends. The tables of an older
+   * version are brought up to date. A file that cannot be read is set aside as `catalog.sqlite.broken` and begun anew.
+   * @throws Error in one sentence where another process has the directory, or a newer version has written the tables
    */
   static async open(options: DatabaseOptions): Promise<Database> {
     try {
@@ -153,10 +151,10 @@ function openDatabase(path: string): DatabaseSync {
     // Exclusive locking before WAL: no shared-memory file, and a second owner is refused.
     database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
     database.exec('BEGIN EXCLUSIVE; COMMIT;');
-    const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
-    if (version !== 0 && version !== catalogVersion) throw new CatalogVersionError(version);
-    database.exec(catalogSchema);
-    database.exec(`PRAGMA user_version = ${catalogVersion}`);
+    database.function('heat_after', { deterministic: true }, (heat, uses, nowMs) =>
+      heatAfter(heat === null ? undefined : Number(heat), Number(uses), Number(nowMs)),
+    );
+    migrate(database, path);
     return database;
   } catch (error) {
     database.close();
@@ -164,9 +162,24 @@ function openDatabase(path: string): DatabaseSync {
   }
 }
 
-class CatalogVersionError extends Error {
-  constructor(version: number) {
-    super(`the catalog has version ${version}, this program reads version ${catalogVersion}`);
+/** Makes the tables those of this version: all of it or nothing. @throws Error in one sentence where they are of a newer one */
+function migrate(database: DatabaseSync, path: string): void {
+  const found = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
+  if (found > catalogVersion) {
+    throw new Error(
+      `${path} has version ${found} and this program knows ${catalogVersion}: use the newer program, or another cache.dir`,
+    );
+  }
+  database.exec('BEGIN EXCLUSIVE');
+  try {
+    if (found > 0)
+      for (let version = found; version < catalogVersion; version += 1) database.exec(catalogMigrations[version] ?? '');
+    database.exec(catalogSchema);
+    database.exec(`PRAGMA user_version = ${catalogVersion}`);
+    database.exec('COMMIT');
+  } catch (error) {
+    if (database.isTransaction) database.exec('ROLLBACK');
+    throw error;
   }
 }
 
@@ -182,5 +195,5 @@ function isLocked(error: unknown): boolean {
 
 // SQLITE_CORRUPT and SQLITE_NOTADB.
 function isBroken(error: unknown): boolean {
-  return error instanceof CatalogVersionError || sqliteCode(error) === 11 || sqliteCode(error) === 26;
+  return sqliteCode(error) === 11 || sqliteCode(error) === 26;
 }

@@ -1,11 +1,12 @@
 import { Command, CommanderError } from 'commander';
 import type { ConfigFlags } from '../config/load.ts';
+import type { ProgressOutput } from './progress.ts';
 
 export type { Command };
 
 /** What a command may touch of the process it runs in. */
 export interface CommandIo {
-  readonly stdout: { write(text: string): unknown };
+  readonly stdout: ProgressOutput;
   readonly stderr: { write(text: string): unknown };
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly workingDirectory: string;

@@ -1,0 +1,146 @@
+import { shownBytes, shownSeconds } from './terminal.ts';
+
+/** Shortest time between two pictures on a terminal, in milliseconds. */
+const drawEveryMs = 100;
+/** The rate is that of so many last milliseconds. */
+const rateOverMs = 10_000;
+const barWidth = 24;
+
+/** Where progress is shown, such as `process.stdout`. */
+export interface ProgressOutput {
+  write(text: string): unknown;
+  /** Whether the cursor can be moved there. */
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+}
+
+/** Something that is under way. */
+export interface ProgressRow {
+  readonly label: string;
+  /** Steps to the right. */
+  readonly depth?: number;
+  readonly doneBytes: number;
+  /** `undefined`: not known yet. */
+  readonly totalBytes: number | undefined;
+  /** In place of the figures. */
+  readonly note?: string | undefined;
+}
+
+/** Everything that is shown at one moment. */
+export interface ProgressPicture {
+  readonly rows: readonly ProgressRow[];
+  /** The whole of it; its rate and time left are worked out here. What need not be moved counts in neither. */
+  readonly total: ProgressRow;
+}
+
+/**
+ * Shows how far long work has come: rows with bars that are drawn over again on a terminal; elsewhere plain lines only,
+ * one at each tenth of the whole. Disposing removes the rows and leaves the lines.
+ */
+export class Progress implements Disposable {
+  readonly #output: ProgressOutput;
+  readonly #now: () => number;
+  readonly #samples: { readonly atMs: number; readonly bytes: number }[] = [];
+  #picture: ProgressPicture | undefined;
+  #drawnLines = 0;
+  #drawnAtMs = Number.NEGATIVE_INFINITY;
+  #tenths = 0;
+
+  /** @param options.now a clock in milliseconds */
+  constructor(output: ProgressOutput, { now }: { now: () => number }) {
+    this.#output = output;
+    this.#now = now;
+  }
+
+  /** To be called at every change: looks at the picture only when it is time to show it. */
+  update(picture: () => ProgressPicture): void {
+    const now = this.#now();
+    if (this.#output.isTTY !== true) {
+      this.#sayTenths(picture().total, now);
+      return;
+    }
+    if (now - this.#drawnAtMs < drawEveryMs) return;
+    this.#picture = picture();
+    this.#sample(this.#picture.total, now);
+    this.#output.write(this.#cleared() + this.#drawn(now));
+  }
+
+  /** A line that stays. */
+  line(text: string): void {
+    const rest = this.#picture === undefined ? '' : this.#cleared();
+    this.#output.write(`${rest}${printable(text)}\n${this.#picture === undefined ? '' : this.#drawn(this.#now())}`);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#drawnLines > 0) this.#output.write(this.#cleared());
+    this.#picture = undefined;
+  }
+
+  #sayTenths(total: ProgressRow, now: number): void {
+    this.#sample(total, now);
+    const { doneBytes, totalBytes } = total;
+    const tenths = totalBytes === undefined || totalBytes === 0 ? 0 : Math.floor((doneBytes / totalBytes) * 10);
+    if (tenths <= this.#tenths) return;
+    this.#tenths = tenths;
+    this.line(`${tenths * 10} %, ${this.#figures(total)}`);
+  }
+
+  #sample({ doneBytes }: ProgressRow, atMs: number): void {
+    this.#samples.push({ atMs, bytes: doneBytes });
+    while (this.#samples.length > 2 && atMs - this.#samples[1]!.atMs >= rateOverMs) this.#samples.shift();
+    // However often it is called: every second one tells nearly as much.
+    if (this.#samples.length > 512)
+      for (let index = 1; index < this.#samples.length; index += 1) this.#samples.splice(index, 1);
+  }
+
+  #cleared(): string {
+    const up = this.#drawnLines === 0 ? '' : `\x1b[${this.#drawnLines}A`;
+    this.#drawnLines = 0;
+    return `\r${up}\x1b[J`;
+  }
+
+  #drawn(now: number): string {
+    if (this.#picture === undefined) return '';
+    const { columns = 80, rows: height = 24 } = this.#output;
+    const { rows, total } = this.#picture;
+    const room = Math.max(1, height - 4);
+    const lines = rows.slice(0, room).map((row) => `${rowHead(row, columns)}${row.note ?? amounts(row)}`);
+    if (rows.length > room) lines.push(`and ${rows.length - room} more`);
+    lines.push(`${rowHead(total, columns)}${this.#figures(total)}`);
+    this.#drawnLines = lines.length;
+    this.#drawnAtMs = now;
+    return lines.map((line) => `${printable(line).slice(0, columns - 1)}\n`).join('');
+  }
+
+  /** Amounts, rate and time left of the whole. */
+  #figures(total: ProgressRow): string {
+    const [first] = this.#samples;
+    const last = this.#samples.at(-1);
+    const seconds = first && last ? (last.atMs - first.atMs) / 1000 : 0;
+    const bytesPerSecond = first && last && seconds > 0 ? (last.bytes - first.bytes) / seconds : 0;
+    if (bytesPerSecond <= 0) return amounts(total);
+    const left = total.totalBytes === undefined ? 0 : (total.totalBytes - total.doneBytes) / bytesPerSecond;
+    const until = left < 1 ? '' : `, ${shownSeconds(left)} left`;
+    return `${amounts(total)}, ${shownBytes(Math.round(bytesPerSecond))}/s${until}`;
+  }
+}
+
+function rowHead({ label, depth = 0, doneBytes, totalBytes }: ProgressRow, columns: number): string {
+  const width = Math.max(16, Math.min(44, columns - barWidth - 36));
+  const name = `${'  '.repeat(depth)}${label}`;
+  // The end of a name tells more than its beginning.
+  const fitted = name.length > width ? `…${name.slice(name.length - width + 1)}` : name.padEnd(width);
+  if (totalBytes === undefined) return `${fitted} ${' '.repeat(barWidth + 2)} `;
+  const filled = totalBytes === 0 ? barWidth : Math.min(barWidth, Math.floor((doneBytes / totalBytes) * barWidth));
+  return `${fitted} [${'='.repeat(filled)}${' '.repeat(barWidth - filled)}] `;
+}
+
+function amounts({ doneBytes, totalBytes }: ProgressRow): string {
+  return totalBytes === undefined ? shownBytes(doneBytes) : `${shownBytes(doneBytes)} of ${shownBytes(totalBytes)}`;
+}
+
+/** What comes from elsewhere does not steer the terminal. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?');
+}

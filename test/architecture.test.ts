@@ -13,7 +13,7 @@ const allowed: Record<string, readonly string[]> = {
   store: ['oci'],
   upstream: ['oci'],
   coordination: ['oci'],
-  config: [],
+  config: ['oci'],
   'telemetry.ts': [],
   oci: [],
 };
@@ -26,7 +26,8 @@ const owners: Record<string, RegExp> = {
   pino: /^telemetry\.ts$/,
   commander: /^cli\/command\.ts$/,
   yaml: /^config\/document\.ts$/,
-  zod: /^config\/schema\.ts$/,
+  zod: /^config\/(?:[\w-]+-)?schema\.ts$/,
+  semver: /^oci\/tag-selector\.ts$/,
 };
 
 interface Import {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type ConfigPath, type SchemaNode, type SchemaProblem, schemaNode } from './schema-node.ts';
+import type { SchemaNode, SchemaProblem } from './schema-node.ts';
 import {
   duration,
   flag,
@@ -14,9 +14,8 @@ import {
   size,
   tagPattern,
   text,
-  ValueError,
-  type ValueKind,
 } from './value-kinds.ts';
+import { parseWith, schemaOf, value } from './value-schema.ts';
 
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 const path = text('the path of a file');
@@ -232,9 +231,8 @@ export type ParsedUpstream = z.output<typeof upstreamSchema>;
 
 /** Checks data against the schema. */
 export function parseConfig(data: unknown): { config: ParsedConfig } | { problems: readonly SchemaProblem[] } {
-  const result = configSchema.safeParse(data);
-  if (result.success) return { config: result.data };
-  return { problems: result.error.issues.flatMap(translateIssue) };
+  const parsed = parseWith(configSchema, data, jsonSchema);
+  return 'problems' in parsed ? parsed : { config: parsed.value };
 }
 
 /** An upstream about which nothing was written. */
@@ -244,41 +242,5 @@ export function emptyUpstream(): ParsedUpstream {
 
 /** The schema of a configuration file, for editors. */
 export function jsonSchema(): SchemaNode & Readonly<Record<string, unknown>> {
-  const schema = z.toJSONSchema(configSchema, {
-    io: 'input',
-    unrepresentable: 'any',
-    override({ zodSchema, jsonSchema: node }) {
-      // A section without anything under it is `null` in YAML.
-      if (zodSchema._zod.def.type === 'object') node.type = ['object', 'null'] as never;
-    },
-  });
-  return { ...schema, title: 'Millpond configuration' } as never;
-}
-
-function value<T>(kind: ValueKind<T>) {
-  return z
-    .unknown()
-    .transform((found, context) => {
-      try {
-        return kind.parse(found);
-      } catch (error) {
-        if (!(error instanceof ValueError)) throw error;
-        context.addIssue({ code: 'custom', message: found === undefined ? 'is missing' : error.message });
-        return z.NEVER;
-      }
-    })
-    .meta(kind.jsonSchema);
-}
-
-function translateIssue(issue: z.core.$ZodIssue): SchemaProblem[] {
-  const place = issue.path as ConfigPath;
-  if (issue.code === 'unrecognized_keys') {
-    const known = Object.keys(schemaNode(jsonSchema(), place)?.properties ?? {});
-    return issue.keys.map((key) => ({ kind: 'unknown key', path: [...place, key], key, known }));
-  }
-  if (issue.code === 'invalid_type') {
-    return [{ kind: 'wrong type', path: place, expected: issue.expected === 'array' ? 'list' : 'mapping' }];
-  }
-  const message = issue.code === 'too_small' ? 'found an empty list; accepted: a list of at least one' : issue.message;
-  return [{ kind: 'refused', path: place, message }];
+  return { ...schemaOf(configSchema), title: 'Millpond configuration' };
 }

@@ -1,0 +1,78 @@
+import semver from 'semver';
+import { isTag } from './reference.ts';
+
+/**
+ * Which tags of a repository are meant: a tag; a pattern, in which `*` stands for any characters; or a range of versions
+ * such as `>=1.2 <2`, `~1.4` or `^2`.
+ */
+export interface TagSelector {
+  readonly text: string;
+  readonly kind: 'tag' | 'pattern' | 'range';
+  matches(tag: string): boolean;
+}
+
+/** Reads a selector. @returns `undefined` where the text is none */
+export function parseTagSelector(text: string): TagSelector | undefined {
+  if (/^[<>=~^]|\s|\|\|/.test(text)) {
+    const range = semver.validRange(text);
+    if (range === null) return undefined;
+    return {
+      text,
+      kind: 'range',
+      matches: (tag) => {
+        const version = versionOf(tag);
+        return version !== undefined && semver.satisfies(version, range);
+      },
+    };
+  }
+  if (text.includes('*')) {
+    if (!/^[\w.*-]{1,200}$/.test(text)) return undefined;
+    const parts = text.split(/\*+/);
+    return { text, kind: 'pattern', matches: (tag) => matchesParts(tag, parts) };
+  }
+  return isTag(text) ? { text, kind: 'tag', matches: (tag) => tag === text } : undefined;
+}
+
+/**
+ * The tags that any of the selectors takes, newest first: versions by their order, and after them the rest, which has
+ * no order but that of its text.
+ * @param options.limit how many at most
+ */
+export function selectTags(
+  tags: Iterable<string>,
+  selectors: readonly TagSelector[],
+  { limit = Number.POSITIVE_INFINITY }: { readonly limit?: number | undefined } = {},
+): string[] {
+  const chosen = [...new Set(tags)].filter((tag) => selectors.some((selector) => selector.matches(tag)));
+  return chosen.sort(newestFirst).slice(0, limit);
+}
+
+/** The version that a tag stands for: with or without a `v`, `1.4` as `1.4.0`. */
+function versionOf(tag: string): semver.SemVer | undefined {
+  const [, major, minor = '0', patch = '0', rest = ''] =
+    /^v?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?((?:-[\w.-]+)?)$/.exec(tag) ?? [];
+  if (major === undefined) return undefined;
+  return semver.parse(`${Number(major)}.${Number(minor)}.${Number(patch)}${rest}`, { loose: true }) ?? undefined;
+}
+
+function newestFirst(one: string, other: string): number {
+  const [first, second] = [versionOf(one), versionOf(other)];
+  if (first && second) return semver.rcompare(first, second) || (one < other ? 1 : -1);
+  if (first || second) return first ? -1 : 1;
+  return one < other ? 1 : -1;
+}
+
+/** Whether a text is made of these parts in this order with anything between them; in linear time, whatever the text. */
+function matchesParts(text: string, parts: readonly string[]): boolean {
+  const [first = '', ...rest] = parts;
+  const last = rest.pop() ?? '';
+  if (!text.startsWith(first) || !text.endsWith(last) || text.length < first.length + last.length) return false;
+  let at = first.length;
+  const end = text.length - last.length;
+  for (const part of rest) {
+    const found = text.indexOf(part, at);
+    if (found === -1 || found + part.length > end) return false;
+    at = found + part.length;
+  }
+  return true;
+}

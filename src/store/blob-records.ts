@@ -70,6 +70,21 @@ export class BlobRecords {
     return record;
   }
 
+  /** Whether a blob is known to be stored; unlike {@link get} it leaves the memory to what is in use. */
+  isRecorded(digest: Digest): boolean {
+    return this.#database.get('SELECT 1 FROM blobs WHERE digest = ?', digest) !== undefined;
+  }
+
+  /** Blobs that are known to be stored, in the order of their digests, so that all can be gone through part by part. */
+  page({ after, limit }: { readonly after: string; readonly limit: number }): { digest: Digest; size: number }[] {
+    const rows = this.#database.all(
+      'SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?',
+      after,
+      limit,
+    );
+    return rows.map((row) => ({ digest: row['digest'] as Digest, size: Number(row['size']) }));
+  }
+
   /** Whether a digest is known to be a manifest. */
   isManifest(digest: Digest): boolean {
     if (this.#manifests.has(digest)) return true;

@@ -85,6 +85,16 @@ export class Catalog implements Disposable {
     return this.#blobs.get(digest);
   }
 
+  /** Whether a blob is known to be stored; for those who go through many. */
+  isRecorded(digest: Digest): boolean {
+    return this.#blobs.isRecorded(digest);
+  }
+
+  /** Blobs that are known to be stored, in the order of their digests: those after one, up to a number. */
+  blobPage(page: { readonly after: string; readonly limit: number }): { digest: Digest; size: number }[] {
+    return this.#blobs.page(page);
+  }
+
   /** Whether a digest is known to be a manifest. */
   isManifest(digest: Digest): boolean {
     return this.#blobs.isManifest(digest);

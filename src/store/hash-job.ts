@@ -1,0 +1,20 @@
+import type { DigestAlgorithm } from '../oci/digest.ts';
+
+/** What a {@link FileHasher} asks of its thread. */
+export interface HashJob {
+  readonly path: string;
+  readonly algorithm: DigestAlgorithm;
+}
+
+/** What the thread says: `read`, as often as it likes, and then one of the others. */
+export type HashAnswer =
+  | { readonly kind: 'read'; readonly bytes: number }
+  | { readonly kind: 'hashed'; readonly hex: string; readonly size: number; readonly inode: number }
+  | { readonly kind: 'stopped' }
+  /** With the system's code. */
+  | { readonly kind: 'failed'; readonly code: string };
+
+/** Places in the numbers that both threads see: 1 to stop what is under way. */
+export const stopAt = 0;
+/** The rate that is not to be passed, in KiB a second; 0: none. */
+export const kibPerSecondAt = 1;

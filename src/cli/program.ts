@@ -33,6 +33,11 @@ const commands: readonly LazyCommand[] = [
     load: async () => (await import('./explain.ts')).registerExplain,
   },
   {
+    name: 'fetch',
+    summary: 'bring images into the cache, whole',
+    load: async () => (await import('./fetch.ts')).registerFetch,
+  },
+  {
     name: 'config',
     summary: 'check, show or describe the configuration',
     load: async () => (await import('./config.ts')).registerConfig,

@@ -97,6 +97,11 @@ export class Downloads implements AsyncDisposable {
     return { fill, reader, begun: running === undefined };
   }
 
+  /** Settles when the fill of a digest has ended, for good or ill, and its blob is where it stays; at once if there is none. */
+  async ended(digest: Digest): Promise<void> {
+    await this.#fills.get(digest)?.running;
+  }
+
   /** Stops all fills, leaving their partial files to be continued. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { fill } of this.#fills.values()) fill.stop();

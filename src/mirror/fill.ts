@@ -215,7 +215,9 @@ export class Fill {
       const actual = partial.digest();
       if (actual === digest) return;
       this.observer.wrongBytes(digest, { sources: [...contributors].map((source) => source.id), actual });
-      const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob');
+      const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob', {
+        detail: { expected: digest, actual },
+      });
       // The wrong bytes may be those that an earlier run left: then everybody gets another chance.
       if (!leftover) for (const source of contributors) this.sources.condemn(source, error);
       // Before the file begins anew, which may fail: what has been handed out is void in any case.

@@ -37,6 +37,8 @@ const overrides = [
   { path: ['listen'], flag: '--listen', option: 'listen', variable: 'MILLPOND_LISTEN' },
   { path: ['cache', 'dir'], flag: '--cache-dir', option: 'cacheDir', variable: 'MILLPOND_CACHE_DIR' },
   { path: ['log', 'level'], flag: '--log-level', option: 'logLevel', variable: 'MILLPOND_LOG_LEVEL' },
+  // Each replica's own, where all read one file.
+  { path: ['cluster', 'advertise'], flag: undefined, option: undefined, variable: 'MILLPOND_ADVERTISE' },
 ] as const;
 
 /**
@@ -105,9 +107,9 @@ function reason(code: string | undefined): string {
 function readOverrides(sources: ConfigSources): readonly Override[] {
   const found: Override[] = [];
   for (const { path, flag, option, variable } of overrides) {
-    const fromFlag = sources.flags[option];
+    const fromFlag = option && sources.flags[option];
     const fromEnvironment = sources.environment[variable];
-    if (fromFlag !== undefined) found.push({ path, value: fromFlag, origin: { kind: 'flag', flag } });
+    if (flag && fromFlag !== undefined) found.push({ path, value: fromFlag, origin: { kind: 'flag', flag } });
     else if (isSet(fromEnvironment))
       found.push({ path, value: fromEnvironment, origin: { kind: 'environment', variable } });
   }

@@ -25,11 +25,18 @@ const systemTools = {
   containerd: 'containerd',
   ctr: 'containerd',
   openssl: 'openssl',
+  nginx: 'nginx',
+  shellcheck: 'shellcheck',
 };
 
 /** Programs of newer Debian releases, unpacked beside the system: name → release, package, path inside the package. */
 const newerTools = {
   oras: { release: 'trixie', package: 'oras', path: 'usr/bin/oras' },
+  'docker-compose': {
+    release: 'trixie',
+    package: 'docker-compose',
+    path: 'usr/libexec/docker/cli-plugins/docker-compose',
+  },
   'containerd-2': { release: 'sid', package: 'containerd', path: 'usr/bin/containerd' },
   'ctr-2': { release: 'sid', package: 'containerd', path: 'usr/bin/ctr' },
 };

@@ -2,7 +2,6 @@ import { access, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { parse } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
 import { startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
@@ -86,25 +85,7 @@ describe('the documents', () => {
   });
 });
 
-interface ComposeFile {
-  readonly services: Readonly<
-    Record<string, { build: { context: string; dockerfile: string }; volumes: string[]; ports: string[] }>
-  >;
-  readonly volumes: Readonly<Record<string, unknown>>;
-}
-
-describe('docker-compose.yml', () => {
-  test('builds the image of this checkout and keeps the cache in a volume at the place the image says', async () => {
-    const compose = parse(await readFile(join(root, 'docker-compose.yml'), 'utf8')) as ComposeFile;
-    const { millpond } = compose.services;
-    const dockerfile = await readFile(join(root, millpond?.build.dockerfile ?? ''), 'utf8');
-    const volume = /^VOLUME (\S+)$/m.exec(dockerfile)?.[1];
-    expect(millpond?.volumes).toEqual([`cache:${volume}`]);
-    expect(Object.keys(compose.volumes)).toEqual(['cache']);
-    expect(dockerfile).toContain(`MILLPOND_CACHE_DIR=${volume}`);
-    expect(millpond?.ports).toEqual([`127.0.0.1:5000:${/^EXPOSE (\d+)$/m.exec(dockerfile)?.[1]}`]);
-  });
-
+describe('deploy/Dockerfile', () => {
   test('what the image copies is what the builder is sent', async () => {
     const dockerfile = await readFile(join(root, 'deploy', 'Dockerfile'), 'utf8');
     const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, names = '']) =>

@@ -7,12 +7,13 @@ const root = join(dirname(import.meta.dirname), 'src');
 /** What the files of each layer may import; of its own layer a file may import anything. */
 const allowed: Record<string, readonly string[]> = {
   'main.ts': ['cli'],
-  cli: ['config', 'http', 'mirror', 'store', 'upstream', 'coordination', 'oci', 'telemetry.ts'],
+  cli: ['config', 'http', 'mirror', 'store', 'upstream', 'coordination', 'archive', 'oci', 'telemetry.ts'],
   http: ['mirror', 'upstream', 'oci'],
-  mirror: ['store', 'upstream', 'coordination', 'oci'],
+  mirror: ['store', 'upstream', 'coordination', 'archive', 'oci'],
   store: ['oci'],
   upstream: ['oci'],
   coordination: ['oci'],
+  archive: ['oci'],
   config: ['oci'],
   'telemetry.ts': [],
   oci: [],

@@ -1,0 +1,136 @@
+import { createHash, type Hash } from 'node:crypto';
+import { type FileHandle, open, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { ArchiveError } from './archive-error.ts';
+import { partPath } from './parts.ts';
+
+/** A file that has been written, under its final name. */
+export interface WrittenFile {
+  readonly name: string;
+  readonly sha256: string;
+  readonly size: number;
+}
+
+interface OpenPart {
+  readonly path: string;
+  readonly handle: FileHandle;
+  readonly hash: Hash;
+  size: number;
+}
+
+export interface ArchiveOutputOptions {
+  /** Most bytes of one part; `undefined`: one file. */
+  readonly splitBytes: number | undefined;
+}
+
+/**
+ * The file of an archive, or its parts, while they are written: nothing has its final name before all is on disk.
+ * Disposing it without {@link finish} removes what was written.
+ */
+export class ArchiveOutput implements AsyncDisposable {
+  readonly #path: string;
+  readonly #splitBytes: number;
+  readonly #isSplit: boolean;
+  readonly #written: WrittenFile[] = [];
+  readonly #unfinished = new Set<string>();
+  #part: OpenPart | undefined;
+
+  /** @param path of the whole; parts are called after it */
+  constructor(path: string, { splitBytes }: ArchiveOutputOptions) {
+    this.#path = path;
+    this.#isSplit = splitBytes !== undefined;
+    this.#splitBytes = splitBytes ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** Adds bytes. @throws ArchiveError where the disk does not take them */
+  async write(chunk: Buffer): Promise<void> {
+    for (let rest = chunk; rest.length > 0; ) {
+      if (this.#part && this.#part.size >= this.#splitBytes) await this.#endPart();
+      const part = (this.#part ??= await this.#beginPart());
+      const piece = rest.subarray(0, Math.min(rest.length, this.#splitBytes - part.size));
+      try {
+        const writing = writeAll(part.handle, piece);
+        // The hash runs on this thread while the system writes on another.
+        part.hash.update(piece);
+        await writing;
+      } catch (error) {
+        throw unwritable(part.path, error);
+      }
+      part.size += piece.length;
+      rest = rest.subarray(piece.length);
+    }
+  }
+
+  /**
+   * Gives all files their names, and last of all writes the list.
+   * @param list its path and text
+   * @throws ArchiveError
+   */
+  async finish(list: {
+    readonly path: string;
+    readonly text: (files: readonly WrittenFile[]) => string;
+  }): Promise<readonly WrittenFile[]> {
+    await this.#endPart();
+    try {
+      await writeFile(temporary(list.path), list.text(this.#written), { flush: true });
+      this.#unfinished.add(list.path);
+      const paths = [...this.#unfinished];
+      for (const path of paths) {
+        await rename(temporary(path), path);
+        this.#unfinished.delete(path);
+      }
+      await using folder = await open(dirname(this.#path), 'r');
+      await folder.sync();
+    } catch (error) {
+      throw unwritable(this.#path, error);
+    }
+    return this.#written;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#part?.handle.close().catch(() => undefined);
+    for (const path of this.#unfinished) await rm(temporary(path), { force: true }).catch(() => undefined);
+  }
+
+  async #beginPart(): Promise<OpenPart> {
+    const path = this.#isSplit ? partPath(this.#path, this.#written.length + 1) : this.#path;
+    try {
+      const handle = await open(temporary(path), 'w');
+      this.#unfinished.add(path);
+      return { path, handle, hash: createHash('sha256'), size: 0 };
+    } catch (error) {
+      throw unwritable(path, error);
+    }
+  }
+
+  async #endPart(): Promise<void> {
+    const part = this.#part;
+    if (!part) return;
+    this.#part = undefined;
+    try {
+      await part.handle.sync();
+    } catch (error) {
+      throw unwritable(part.path, error);
+    } finally {
+      await part.handle.close();
+    }
+    this.#written.push({ name: basename(part.path), sha256: part.hash.digest('hex'), size: part.size });
+  }
+}
+
+async function writeAll(handle: FileHandle, bytes: Buffer): Promise<void> {
+  for (let rest = bytes; rest.length > 0; ) {
+    const { bytesWritten } = await handle.write(rest);
+    rest = rest.subarray(bytesWritten);
+  }
+}
+
+/** Beside the final name: a rename takes it there. What a killed run has left is written over by the next. */
+function temporary(path: string): string {
+  return `${path}.partial`;
+}
+
+function unwritable(path: string, error: unknown): ArchiveError {
+  const { code = 'unknown' } = error as NodeJS.ErrnoException;
+  return new ArchiveError(`${path} cannot be written: ${code}`, { cause: error });
+}

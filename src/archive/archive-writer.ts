@@ -1,0 +1,147 @@
+import { type Digest, digestOf } from '../oci/digest.ts';
+import { ociIndex } from '../oci/media-types.ts';
+import { blobName } from './archive.ts';
+import type { ArchiveOutput, WrittenFile } from './archive-output.ts';
+import { type Base, checksumListPath, formatChecksumList } from './checksum-list.ts';
+import { type BlobSize, descriptionName, writeDescription } from './description.ts';
+import { attachmentAnnotation, imageNameAnnotation, refNameAnnotation } from './image-names.ts';
+import { blockBytes, encodeHeader, padded } from './tar-header.ts';
+
+/** An image, or what belongs to one, with everything that it is made of. */
+export interface ExportedImage {
+  /** `registry/repository:tag` or `registry/repository@digest`. */
+  readonly name: string;
+  readonly isAttachment: boolean;
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly size: number;
+  /** Itself and the manifests that it names. */
+  readonly manifests: readonly BlobSize[];
+  /** Their configs and layers. */
+  readonly blobs: readonly BlobSize[];
+}
+
+export interface ArchivePlan {
+  readonly id: Digest;
+  readonly base: Digest | undefined;
+  /** What is here once the archive is imported. */
+  readonly complete: readonly Digest[];
+  /** Files in their order: content, or a blob that is read when its turn comes. */
+  readonly files: readonly ({ readonly name: string; readonly bytes: Buffer } | PlannedBlob)[];
+  /** Bytes of the whole tar archive. */
+  readonly size: number;
+  readonly blobs: number;
+  /** Blobs that were left to the base. */
+  readonly leftOut: number;
+}
+
+interface PlannedBlob extends BlobSize {
+  readonly name: string;
+}
+
+/**
+ * Decides what is in an archive, byte by byte: the same images since the same base give the same.
+ * @param base what need not be in it again
+ */
+export function planArchive(images: readonly ExportedImage[], base: Base | undefined): ArchivePlan {
+  const known = new Set(base?.complete);
+  const named = new Map<Digest, BlobSize>();
+  const manifests = new Map<Digest, BlobSize>();
+  const blobs = new Map<Digest, BlobSize>();
+  for (const image of images) {
+    const all = [...image.manifests, ...image.blobs];
+    for (const blob of all) named.set(blob.digest, blob);
+    if (all.every(({ digest }) => known.has(digest))) continue;
+    // Of an image with anything new, all manifests: whoever reads the archive finds what they name by them.
+    for (const manifest of image.manifests) manifests.set(manifest.digest, manifest);
+    for (const blob of image.blobs) if (!known.has(blob.digest)) blobs.set(blob.digest, blob);
+  }
+  for (const digest of manifests.keys()) blobs.delete(digest);
+  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: ociIndex, manifests: indexEntries(images) }));
+  const needs = [...named.values()].filter(({ digest }) => !manifests.has(digest) && !blobs.has(digest));
+  const complete = [...new Set([...known, ...named.keys()])];
+  const description = writeDescription({ index: digestOf(index), base: base?.id, needs, complete });
+  const contents = [...sorted(manifests), ...sorted(blobs)];
+  const files: ArchivePlan['files'] = [
+    { name: 'oci-layout', bytes: Buffer.from('{"imageLayoutVersion":"1.0.0"}') },
+    { name: 'index.json', bytes: index },
+    { name: descriptionName, bytes: description.bytes },
+    ...['blobs/', 'blobs/sha256/', ...(contents.some(isSha512) ? ['blobs/sha512/'] : [])].map((name) => ({
+      name,
+      bytes: Buffer.alloc(0),
+    })),
+    ...contents.map((blob) => ({ ...blob, name: blobName(blob.digest) })),
+  ];
+  return {
+    id: description.id,
+    base: base?.id,
+    complete,
+    files,
+    size: files.reduce((sum, file) => sum + fileBytes(file), 2 * blockBytes),
+    blobs: contents.length,
+    leftOut: needs.length,
+  };
+}
+
+/**
+ * Writes an archive and its list.
+ * @param options `read`: a blob's content, verified at the latest when its end has come; `onWritten`: told of bytes on disk
+ * @throws ArchiveError, and what `read` throws: then nothing has been written under the archive's name
+ */
+export async function writeArchive(
+  plan: ArchivePlan,
+  output: ArchiveOutput,
+  options: {
+    readonly path: string;
+    readonly read: (blob: BlobSize) => AsyncIterable<Buffer>;
+    readonly onWritten: (bytes: number) => void;
+    readonly signal: AbortSignal;
+  },
+): Promise<readonly WrittenFile[]> {
+  const { read, onWritten, signal, path } = options;
+  const put = async (chunk: Buffer): Promise<void> => {
+    signal.throwIfAborted();
+    await output.write(chunk);
+    onWritten(chunk.length);
+  };
+  for (const file of plan.files) {
+    const size = 'bytes' in file ? file.bytes.length : file.size;
+    await put(encodeHeader(file.name, size));
+    if ('bytes' in file) await put(file.bytes);
+    else for await (const chunk of read(file)) await put(chunk);
+    await put(Buffer.alloc(padded(size) - size));
+  }
+  await put(Buffer.alloc(2 * blockBytes));
+  const { id, base, complete } = plan;
+  return await output.finish({
+    path: checksumListPath(path),
+    text: (files) => formatChecksumList({ id, since: base, complete, files }),
+  });
+}
+
+function indexEntries(images: readonly ExportedImage[]): object[] {
+  const byName = images.toSorted((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
+  return byName.map(({ name, isAttachment, digest, mediaType, size }) => ({
+    mediaType,
+    digest,
+    size,
+    annotations: isAttachment
+      ? { [attachmentAnnotation]: name }
+      : { [imageNameAnnotation]: name, [refNameAnnotation]: name },
+  }));
+}
+
+function sorted(blobs: ReadonlyMap<Digest, BlobSize>): BlobSize[] {
+  return [...blobs.values()]
+    .map(({ digest, size }) => ({ digest, size }))
+    .toSorted((one, other) => (one.digest < other.digest ? -1 : 1));
+}
+
+function isSha512({ digest }: BlobSize): boolean {
+  return digest.startsWith('sha512:');
+}
+
+function fileBytes(file: ArchivePlan['files'][number]): number {
+  const size = 'bytes' in file ? file.bytes.length : file.size;
+  return encodeHeader(file.name, size).length + padded(size);
+}

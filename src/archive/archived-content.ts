@@ -1,0 +1,127 @@
+import { type Descriptor, readManifest } from '../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestHex, digestOf } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import { type Archive, blobName, readDocuments } from './archive.ts';
+import { ArchiveError } from './archive-error.ts';
+import { type ArchivedImage, readIndexFile } from './archived-images.ts';
+import { type ArchiveDescription, type BlobSize, descriptionName, readDescription } from './description.ts';
+import { readDockerSave } from './docker-save.ts';
+
+/** Longest `index.json` and the like, in bytes. */
+const maxListBytes = 16 * 1024 * 1024;
+/** Longest manifest, in bytes. */
+const maxManifestBytes = 4 * 1024 * 1024;
+/** Deepest nesting of manifests that is followed. */
+const maxDepth = 8;
+/** Most bytes of manifests in one archive. */
+const maxManifestsBytes = 32 * 1024 * 1024;
+/** Most blobs that the images of one archive may name. */
+const maxBlobs = 500_000;
+
+/** A blob that an archive has and its images name. */
+export interface ArchivedBlob extends BlobSize {
+  /** The file it is in. */
+  readonly file: string;
+}
+
+/** What is in an archive, as far as its images name it; anything else in it is left alone. */
+export interface ArchivedContent {
+  readonly images: readonly ArchivedImage[];
+  /** What an archive of ours says about itself. */
+  readonly description: ArchiveDescription | undefined;
+  /** Configs and layers that it has. */
+  readonly blobs: readonly ArchivedBlob[];
+  /** Manifests that it has, verified. */
+  readonly manifests: ReadonlyMap<Digest, Buffer>;
+}
+
+/**
+ * Reads what an archive has: an OCI image layout (of ours, skopeo, umoci, `ctr images export`, `docker save` since
+ * Docker 25), or the older form of `docker save`.
+ * @throws ArchiveError
+ */
+export async function readContent(archive: Archive): Promise<ArchivedContent> {
+  const lists = await readDocuments(archive, ['index.json', 'manifest.json', descriptionName], {
+    maxBytes: maxListBytes,
+  });
+  const index = lists.get('index.json');
+  const saved = lists.get('manifest.json');
+  if (index) {
+    const description = lists.get(descriptionName);
+    return {
+      ...(await readClosure(archive, { images: readIndexFile(index), made: new Map(), files: new Map() })),
+      description: description && readDescription(description, digestOf(index)),
+    };
+  }
+  if (!saved) throw new ArchiveError('it is no archive of images: it has neither an index.json nor a manifest.json');
+  const { images, manifests, files } = await readDockerSave(archive, saved);
+  return { ...(await readClosure(archive, { images, made: manifests, files })), description: undefined };
+}
+
+interface Start {
+  readonly images: readonly ArchivedImage[];
+  /** Manifests that are at hand. */
+  readonly made: ReadonlyMap<Digest, Buffer>;
+  /** Files that are not called by their digests. */
+  readonly files: ReadonlyMap<Digest, string>;
+}
+
+/** Follows the manifests of an archive, level by level, so that one that is compressed is gone through few times. */
+async function readClosure(
+  archive: Archive,
+  { images, made, files }: Start,
+): Promise<Omit<ArchivedContent, 'description'>> {
+  const manifests = new Map<Digest, Buffer>();
+  const blobs = new Map<Digest, ArchivedBlob>();
+  const fileOf = ({ digest, size }: BlobSize): string | undefined => {
+    const file = files.get(digest) ?? blobName(digest);
+    const found = archive.files.get(file);
+    if (found !== undefined && size >= 0 && found !== size) {
+      throw new ArchiveError(`a manifest in it gives ${digest} ${size} bytes, and it has ${found}`);
+    }
+    return found === undefined ? undefined : file;
+  };
+  let manifestsBytes = 0;
+  let level: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[] = images;
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth > maxDepth) throw new ArchiveError('its indexes are nested too deeply');
+    const fresh = new Map(level.filter(({ digest }) => !manifests.has(digest)).map((link) => [link.digest, link]));
+    const next: Descriptor[] = [];
+    const documents = await readDocuments(
+      archive,
+      [...fresh.values()].map((link) => (made.has(link.digest) ? '' : (fileOf(link) ?? ''))),
+      { maxBytes: maxManifestBytes },
+    );
+    for (const { digest, mediaType } of fresh.values()) {
+      const bytes = made.get(digest) ?? documents.get(files.get(digest) ?? blobName(digest));
+      // Of another platform, or in a base.
+      if (bytes === undefined) continue;
+      const links = readVerified(bytes, { digest, mediaType });
+      manifests.set(digest, bytes);
+      manifestsBytes += bytes.length;
+      if (manifestsBytes > maxManifestsBytes)
+        throw new ArchiveError(`its manifests have more than ${maxManifestsBytes} bytes`);
+      next.push(...links.manifests);
+      for (const blob of links.blobs) {
+        const file = fileOf(blob);
+        if (file !== undefined) blobs.set(blob.digest, { digest: blob.digest, size: archive.files.get(file)!, file });
+      }
+      if (blobs.size > maxBlobs) throw new ArchiveError(`its images name more than ${maxBlobs} blobs`);
+    }
+    level = next;
+  }
+  return { images, manifests, blobs: [...blobs.values()] };
+}
+
+function readVerified(bytes: Buffer, { digest, mediaType }: { digest: Digest; mediaType: string }) {
+  const actual = digestOf(bytes, digestAlgorithm(digest));
+  if (actual !== digest) {
+    throw new ArchiveError(`its manifest ${digestHex(digest).slice(0, 12)}… has other bytes than its digest says`);
+  }
+  try {
+    return readManifest(bytes, mediaType);
+  } catch (error) {
+    if (!(error instanceof RegistryError)) throw error;
+    throw new ArchiveError(`what it has as manifest ${digestHex(digest).slice(0, 12)}… is none`, { cause: error });
+  }
+}

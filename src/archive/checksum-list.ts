@@ -1,0 +1,71 @@
+import { readFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { type Digest, isDigest } from '../oci/digest.ts';
+import { ArchiveError } from './archive-error.ts';
+
+/** What an archive is built upon: another one, and what is there once that is imported. */
+export interface Base {
+  readonly id: Digest;
+  readonly complete: readonly Digest[];
+}
+
+/** Beside an archive: its files with their checksums, as sha256sum reads them, and in comments what it holds. */
+export interface ChecksumList extends Base {
+  readonly since: Digest | undefined;
+  readonly files: readonly { readonly name: string; readonly sha256: string }[];
+}
+
+const idLine = '# archive ';
+const sinceLine = '# since ';
+const holdsLine = '# holds ';
+
+/** The path of an archive's list. */
+export function checksumListPath(archive: string): string {
+  return `${archive}.sha256`;
+}
+
+/** The text of a list. `sha256sum --check` skips the comments. */
+export function formatChecksumList({ id, since, complete, files }: ChecksumList): string {
+  const lines = [
+    `${idLine}${id}`,
+    ...(since ? [`${sinceLine}${since}`] : []),
+    ...complete.toSorted().map((digest) => `${holdsLine}${digest}`),
+    ...files.map(({ name, sha256 }) => `${sha256}  ${name}`),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** @returns `undefined` where a text is no list of ours */
+export function parseChecksumList(text: string): ChecksumList | undefined {
+  const lines = text.split('\n');
+  const id = lines[0]?.startsWith(idLine) ? lines[0].slice(idLine.length) : '';
+  if (!isDigest(id)) return undefined;
+  const after = (start: string): Digest[] =>
+    lines.filter((line) => line.startsWith(start)).map((line) => line.slice(start.length) as Digest);
+  const files = lines.flatMap((line) => {
+    const [, sha256, name] = /^([0-9a-f]{64}) {2}(.+)$/.exec(line) ?? [];
+    return sha256 === undefined || name === undefined ? [] : [{ sha256, name }];
+  });
+  return { id, since: after(sinceLine)[0], complete: after(holdsLine).filter(isDigest), files };
+}
+
+/** The files that the list at a path names, where there is one. */
+export async function listedFiles(path: string): Promise<string[]> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  const { files = [] } = parseChecksumList(text) ?? {};
+  return files.map(({ name }) => join(dirname(path), basename(name)));
+}
+
+/** Reads a file as a list. @returns `undefined` where it is something else, such as an archive. @throws ArchiveError */
+export async function readChecksumList(path: string): Promise<ChecksumList | undefined> {
+  if (!path.endsWith('.sha256')) return undefined;
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    throw new ArchiveError(`${path} cannot be read: ${(error as NodeJS.ErrnoException).code}`, { cause: error });
+  }
+  const list = parseChecksumList(text);
+  if (!list) throw new ArchiveError(`${path} is no list of an archive of Millpond`);
+  return list;
+}

@@ -1,0 +1,81 @@
+import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
+import { ArchiveError } from './archive-error.ts';
+import { parseObject } from './archived-images.ts';
+
+/** A file of ours at the root of an archive that says which archive it is and what it builds upon. */
+export const descriptionName = 'millpond.json';
+
+/** A blob by its digest, with its size in bytes. */
+export interface BlobSize {
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/** What an archive of ours says about itself. */
+export interface ArchiveDescription {
+  /** Names the archive: the digest of all the rest. */
+  readonly id: Digest;
+  /** The archive that it builds upon. */
+  readonly base: Digest | undefined;
+  /** Blobs of its images that are not in it, but in the base or in what that builds upon. */
+  readonly needs: readonly BlobSize[];
+  /** What is here once it and its bases are imported: what an archive since this one need not have. */
+  readonly complete: readonly Digest[];
+}
+
+/** @param parts `index`: the digest of its `index.json`; lists are sorted here */
+export function writeDescription(parts: {
+  readonly index: Digest;
+  readonly base: Digest | undefined;
+  readonly needs: readonly BlobSize[];
+  readonly complete: readonly Digest[];
+}): { readonly id: Digest; readonly bytes: Buffer } {
+  const content = {
+    version: 1,
+    index: parts.index,
+    ...(parts.base && { base: parts.base }),
+    needs: parts.needs
+      .map(({ digest, size }) => ({ digest, size }))
+      .toSorted((one, other) => compare(one.digest, other.digest)),
+    complete: parts.complete.toSorted(compare),
+  };
+  const id = digestOf(Buffer.from(JSON.stringify(content)));
+  return { id, bytes: Buffer.from(JSON.stringify({ archive: id, ...content })) };
+}
+
+/** @throws ArchiveError where it is none of ours or has been altered */
+export function readDescription(bytes: Buffer, index: Digest): ArchiveDescription {
+  const { archive, ...content } = parseObject(bytes, descriptionName);
+  const { base, needs, complete } = content;
+  if (typeof content['version'] === 'number' && content['version'] > 1) {
+    throw new ArchiveError('a newer version of Millpond has made it');
+  }
+  const isWhole =
+    archive === digestOf(Buffer.from(JSON.stringify(content))) &&
+    content['index'] === index &&
+    (base === undefined || isDigestText(base)) &&
+    Array.isArray(needs) &&
+    needs.every(isBlobSize) &&
+    Array.isArray(complete) &&
+    complete.every(isDigestText);
+  if (!isWhole) throw altered();
+  return { id: archive as Digest, base, needs, complete };
+}
+
+function altered(): ArchiveError {
+  return new ArchiveError(`its ${descriptionName} or index.json has been altered`);
+}
+
+function isDigestText(value: unknown): value is Digest {
+  return typeof value === 'string' && isDigest(value);
+}
+
+function isBlobSize(value: unknown): value is BlobSize {
+  if (typeof value !== 'object' || value === null) return false;
+  const { digest, size } = value as Record<string, unknown>;
+  return isDigestText(digest) && Number.isSafeInteger(size) && (size as number) >= 0;
+}
+
+function compare(one: string, other: string): number {
+  return one < other ? -1 : one > other ? 1 : 0;
+}

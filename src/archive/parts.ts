@@ -1,0 +1,63 @@
+import { readdir, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { Archive } from './archive.ts';
+import { ArchiveError } from './archive-error.ts';
+import { openDirectory } from './directory-archive.ts';
+import { openTar } from './tar-archive.ts';
+
+const partName = /^(.*)\.(\d{3,4})$/;
+
+/**
+ * Opens an archive: a tar archive, its parts in any order, or a folder. Where only one part is named, or the whole that the
+ * parts are of, the others are looked for beside it.
+ * @throws ArchiveError
+ */
+export async function openArchive(paths: readonly string[]): Promise<Archive> {
+  const [first, ...others] = paths;
+  if (first === undefined) throw new ArchiveError('no archive is named');
+  const found = await stat(first).catch(() => undefined);
+  if (others.length === 0 && found?.isDirectory()) return await openDirectory(first);
+  if (others.length > 0) return await openTar(inOrder(paths));
+  if (found && !partName.test(first)) return await openTar([first]);
+  const whole = partName.exec(first)?.[1] ?? first;
+  const parts = await partsOf(whole);
+  // A name may end in digits for other reasons.
+  return await openTar(parts.includes(partPath(whole, 1)) || !found ? inOrderOr(parts, first) : [first]);
+}
+
+/** The name of a part. @param number from 1 on */
+export function partPath(whole: string, number: number): string {
+  return `${whole}.${String(number).padStart(3, '0')}`;
+}
+
+/** The parts of an archive that lie beside one another. */
+export async function partsOf(whole: string): Promise<string[]> {
+  const names = await readdir(dirname(whole)).catch((): string[] => []);
+  const wanted = basename(whole);
+  return names.filter((name) => partName.exec(name)?.[1] === wanted).map((name) => join(dirname(whole), name));
+}
+
+function inOrderOr(parts: readonly string[], path: string): string[] {
+  return parts.length > 0 ? inOrder(parts) : [path];
+}
+
+/** @throws ArchiveError where one is missing or named twice */
+function inOrder(paths: readonly string[]): string[] {
+  const byNumber = new Map<number, string>();
+  for (const path of paths) {
+    const [, whole, digits] = partName.exec(basename(path)) ?? [];
+    if (digits === undefined) throw new ArchiveError(`${path} is not a part: parts end in .001, .002 and so on`);
+    const before = byNumber.get(Number(digits));
+    if (before !== undefined && before !== path) throw new ArchiveError(`${before} and ${path} are the same part`);
+    const [sibling] = byNumber.values();
+    if (sibling !== undefined && partName.exec(basename(sibling))?.[1] !== whole) {
+      throw new ArchiveError(`${sibling} and ${path} are not parts of one archive`);
+    }
+    byNumber.set(Number(digits), path);
+  }
+  const last = Math.max(...byNumber.keys());
+  for (let number = 1; number <= last; number += 1) {
+    if (!byNumber.has(number)) throw new ArchiveError(`part ${String(number).padStart(3, '0')} is missing`);
+  }
+  return [...byNumber].toSorted(([one], [other]) => one - other).map(([, path]) => path);
+}

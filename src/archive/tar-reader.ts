@@ -1,0 +1,112 @@
+import { ArchiveError, shownName } from './archive-error.ts';
+import type { Cursor } from './cursor.ts';
+import { blockBytes, decodeAttributes, decodeHeader, padded, type TarHeader } from './tar-header.ts';
+
+/** Longest extra header that is read, in bytes: they hold names. */
+const maxExtraBytes = 64 * 1024;
+/** Most of them before one entry. */
+const maxExtras = 8;
+/** Most entries that are read. */
+const maxEntries = 200_000;
+
+/** A file or a link in a tar archive. */
+export interface TarEntry {
+  /** As {@link plainName} has it. */
+  readonly name: string;
+  readonly size: number;
+  /** Where its content begins. */
+  readonly position: number;
+  /** Of a link: what it leads to, as it is written. */
+  readonly link: { readonly kind: 'hard' | 'symbolic'; readonly target: string } | undefined;
+}
+
+/**
+ * The files and links of a tar archive, in its order, each while the cursor stands at its content: whoever wants it
+ * reads there. Directories are left out.
+ * @throws ArchiveError for everything that has no business in an archive of images: names that lead out of it, devices,
+ *   sparse files, headers that do not end
+ */
+export async function* tarEntries(cursor: Cursor): AsyncGenerator<TarEntry> {
+  let attributes = new Map<string, string>();
+  let count = 0;
+  let extras = 0;
+  while (true) {
+    const block = await cursor.read(blockBytes);
+    if (block.length === 0) return;
+    if (block.length < blockBytes) throw new ArchiveError('it is cut short in the middle of a header');
+    const header = decodeHeader(block);
+    if (header === undefined) return;
+    count += 1;
+    if (count > maxEntries) throw new ArchiveError(`it has more than ${maxEntries} entries`);
+    if (isExtra(header)) {
+      extras += 1;
+      if (extras > maxExtras) throw new ArchiveError(`it has more than ${maxExtras} extra headers for one entry`);
+      for (const [key, value] of await readExtra(cursor, header)) attributes.set(key, value);
+      continue;
+    }
+    const entry = entryOf(header, attributes, cursor.position);
+    attributes = new Map();
+    extras = 0;
+    const end = cursor.position + padded(entry.size);
+    if (header.type !== '5') yield entry;
+    if (cursor.position > end) throw new Error('more was read than the entry has');
+    await cursor.skipTo(end, entry.name);
+  }
+}
+
+/**
+ * A name without `.` parts and a leading `./`.
+ * @throws ArchiveError where it is absolute, leads upwards, or is no name at all
+ */
+export function plainName(name: string): string {
+  const parts = name.split('/').filter((part) => part !== '' && part !== '.');
+  if (name.startsWith('/') || parts.includes('..') || name.includes('\0') || name.length > 4096) {
+    throw new ArchiveError(`it has an entry that leads out of it: ${shownName(name)}`);
+  }
+  return parts.join('/');
+}
+
+function entryOf(header: TarHeader, attributes: ReadonlyMap<string, string>, position: number): TarEntry {
+  const written = attributes.get('path') ?? header.name;
+  const size = attributes.has('size') ? Number(attributes.get('size')) : header.size;
+  if (!Number.isSafeInteger(size) || size < 0) throw new ArchiveError(`the size of ${shownName(written)} is no number`);
+  const isSparse = header.type === 'S' || [...attributes.keys()].some((key) => key.startsWith('GNU.sparse.'));
+  if (isSparse) throw new ArchiveError(`${shownName(written)} in it is stored sparsely, which cannot be read`);
+  const name = plainName(written);
+  const target = attributes.get('linkpath') ?? header.linkName;
+  switch (header.type) {
+    case '0':
+      if (name === '') throw new ArchiveError('it has a file without a name');
+      return { name, size, position, link: undefined };
+    case '5':
+      return { name, size, position, link: undefined };
+    case '1':
+      return { name, size: 0, position, link: { kind: 'hard', target } };
+    case '2':
+      return { name, size: 0, position, link: { kind: 'symbolic', target } };
+    default:
+      throw new ArchiveError(`${shownName(written)} in it is neither a file nor a folder nor a link`);
+  }
+}
+
+function isExtra({ type }: TarHeader): boolean {
+  return type === 'x' || type === 'g' || type === 'L' || type === 'K';
+}
+
+/** Attributes of the entry that follows: pax headers, and the long names of GNU. */
+async function readExtra(cursor: Cursor, { type, size, name }: TarHeader): Promise<Map<string, string>> {
+  if (size > maxExtraBytes) throw new ArchiveError(`an extra header in it has ${size} bytes`);
+  const content = await cursor.read(padded(size));
+  if (content.length < padded(size)) throw new ArchiveError(`it is cut short within ${shownName(name)}`);
+  const bytes = content.subarray(0, size);
+  if (type === 'x') return decodeAttributes(bytes);
+  if (type === 'g') {
+    const attributes = decodeAttributes(bytes);
+    if (attributes.has('path') || attributes.has('size') || attributes.has('linkpath')) {
+      throw new ArchiveError('it gives all its entries one name or size');
+    }
+    return new Map();
+  }
+  const text = bytes.toString('utf8').replaceAll('\0', '');
+  return new Map([[type === 'L' ? 'path' : 'linkpath', text]]);
+}

@@ -22,6 +22,8 @@ export interface Cache extends AsyncDisposable {
   /** The configuration in force. */
   readonly config: Config;
   readonly now: () => number;
+  /** Reads and writes of the catalog that have failed so far. */
+  readonly catalogFaults: number;
   /** Puts another configuration in force. @throws Error where an upstream cannot be made of it; nothing has changed then */
   replaceConfig(config: Config): void;
 }
@@ -42,6 +44,7 @@ export interface CacheOptions {
 export async function openCache(started: Config, options: CacheOptions): Promise<Cache> {
   const { log, metrics, health, now } = options;
   let config = started;
+  let catalogFaults = 0;
   await using owned = new AsyncDisposableStack();
   const layout = layoutOf(config.cache.dir);
   await prepareLayout(layout);
@@ -50,6 +53,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       path: layout.catalog,
       now,
       onFault: (error) => {
+        catalogFaults += 1;
         health.fault('the catalog cannot be read or written');
         log.error({ error: described(error) }, 'catalog fault');
       },
@@ -93,6 +97,9 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     now,
     get config() {
       return config;
+    },
+    get catalogFaults() {
+      return catalogFaults;
     },
     replaceConfig(next) {
       upstreams.replace(next);

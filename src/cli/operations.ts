@@ -1,17 +1,14 @@
 import type { OperationContext } from '../http/operations.ts';
-import { type WarmUpDependencies, warmUp } from '../mirror/warm-up.ts';
-import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up-events.ts';
+import { type ArchiveOperations, archiveOperationsOf } from './archive-operations.ts';
 import type { Cache } from './cache.ts';
 
 /**
  * What a command can have done to a cache, beside a running mirror or alone: parameters in, events out, all of it JSON.
  * One entry for each; it is made in {@link operationsOf}. @throws Error in one sentence
  */
-export interface Operations {
+export interface Operations extends ArchiveOperations {
   /** The directory that the operations are about, which only says that they can be had. */
   directory(parameters: object, context: OperationContext): AsyncIterable<{ readonly dir: string }>;
-  /** Brings images here, whole. */
-  fetch(parameters: WarmUpParameters, context: OperationContext): AsyncIterable<WarmUpEvent>;
 }
 
 /** The operations of a cache that this process owns. */
@@ -20,12 +17,6 @@ export function operationsOf(cache: Cache): Operations {
     async *directory() {
       yield { dir: cache.layout.dir };
     },
-    fetch: (parameters, { signal }) => warmUp(parameters, warmUpDependencies(cache), { signal }),
+    ...archiveOperationsOf(cache),
   };
-}
-
-/** What bringing images here needs of a cache, by the configuration in force now. */
-export function warmUpDependencies({ mirror, store, catalog, upstreams, config, now }: Cache): WarmUpDependencies {
-  const { offline, cache } = config;
-  return { mirror, store, catalog, upstreams: upstreams.table, offline, maxFills: cache.maxFills, now };
 }

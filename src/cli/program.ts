@@ -33,9 +33,14 @@ const commands: readonly LazyCommand[] = [
     load: async () => (await import('./explain.ts')).registerExplain,
   },
   {
-    name: 'fetch',
-    summary: 'bring images into the cache, whole',
-    load: async () => (await import('./fetch.ts')).registerFetch,
+    name: 'export',
+    summary: 'write images of the cache into an archive',
+    load: async () => (await import('./export.ts')).registerExport,
+  },
+  {
+    name: 'import',
+    summary: 'load the images of an archive into the cache',
+    load: async () => (await import('./import.ts')).registerImport,
   },
   {
     name: 'config',

@@ -1,5 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import { untilAborted } from '../upstream/shared-work.ts';
 import { Fill, type FillObserver } from './fill.ts';
 import { FillPlaces } from './fill-places.ts';
 import { FillReader } from './fill-reader.ts';
@@ -97,9 +99,20 @@ export class Downloads implements AsyncDisposable {
     return { fill, reader, begun: running === undefined };
   }
 
-  /** Settles when the fill of a digest has ended, for good or ill, and its blob is where it stays; at once if there is none. */
-  async ended(digest: Digest): Promise<void> {
-    await this.#fills.get(digest)?.running;
+  /**
+   * Resolves when a blob is in the store: fills it, or waits for the fill that is under way. The right to read is the
+   * caller's to check.
+   * @throws RegistryError when no source could give it or the disk did not take it; the signal's reason
+   */
+  async bring(digest: Digest, joiner: Omit<Joiner, 'isRanged'>, signal: AbortSignal): Promise<void> {
+    const { fill, reader } = this.join(digest, { ...joiner, isRanged: false });
+    // As long as somebody reads, the fill keeps its place.
+    await using _ = reader;
+    while (fill.state === 'running') await fill.progress.wait(signal);
+    if (fill.state === 'failed') throw fill.failure(joiner.repository);
+    await untilAborted(this.#fills.get(digest)?.running ?? Promise.resolve(), signal);
+    if (!fill.isStored)
+      throw new RegistryError('UNAVAILABLE', 'the disk of this cache could not take a blob', { status: 507 });
   }
 
   /** Stops all fills, leaving their partial files to be continued. */

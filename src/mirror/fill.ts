@@ -71,6 +71,7 @@ export class Fill {
   #handed = false;
   #unannouncedBytes = 0;
   #holders = 1;
+  #isStored = false;
 
   constructor(options: FillOptions) {
     this.digest = options.digest;
@@ -81,6 +82,11 @@ export class Fill {
 
   get state(): FillState {
     return this.#state;
+  }
+
+  /** Whether the blob has become visible in the store. */
+  get isStored(): boolean {
+    return this.#isStored;
   }
 
   /** Readers that follow it now. */
@@ -171,6 +177,7 @@ export class Fill {
       this.#enter('verified');
       await this.#partial.commit();
       onStored({ size: this.#partial.written, contentType: this.#heading?.contentType ?? octetStream });
+      this.#isStored = true;
       result = 'stored';
     } catch (error) {
       await this.#failed(error);
@@ -215,9 +222,7 @@ export class Fill {
       const actual = partial.digest();
       if (actual === digest) return;
       this.observer.wrongBytes(digest, { sources: [...contributors].map((source) => source.id), actual });
-      const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob', {
-        detail: { expected: digest, actual },
-      });
+      const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob');
       // The wrong bytes may be those that an earlier run left: then everybody gets another chance.
       if (!leftover) for (const source of contributors) this.sources.condemn(source, error);
       // Before the file begins anew, which may fail: what has been handed out is void in any case.

@@ -1,0 +1,73 @@
+import type { ExportedImage } from '../archive/archive-writer.ts';
+import type { BlobSize } from '../archive/description.ts';
+import type { OperationContext } from '../http/operations.ts';
+import { ExportPlanner } from '../mirror/export-plan.ts';
+import { type AdoptedImage, Imports, type NewImage } from '../mirror/imports.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Platform } from '../oci/platform.ts';
+import type { Cache } from './cache.ts';
+
+/** What `export` and `import` have done to a cache. */
+export interface ArchiveOperations {
+  /** An image and what goes with it, as far as it is to be exported. */
+  exportImage(
+    parameters: {
+      readonly image: string;
+      readonly platforms: readonly Platform[];
+      readonly referrers: boolean;
+      readonly nondistributable: boolean;
+    },
+    context: OperationContext,
+  ): AsyncIterable<ExportedImage>;
+  /** The names that the cache has for images. */
+  importNames(
+    parameters: { readonly names: readonly string[] },
+    context: OperationContext,
+  ): AsyncIterable<readonly string[]>;
+  /** Which blobs are not here. */
+  importLacking(
+    parameters: { readonly blobs: readonly BlobSize[] },
+    context: OperationContext,
+  ): AsyncIterable<readonly Digest[]>;
+  /** Takes in one blob, which is sent along. */
+  importBlob(
+    parameters: BlobSize & { readonly name: string },
+    context: OperationContext,
+  ): AsyncIterable<{ readonly stored: Digest }>;
+  /** Gives images that are whole their names. */
+  importImages(
+    parameters: { readonly images: readonly NewImage[] },
+    context: OperationContext,
+  ): AsyncIterable<AdoptedImage>;
+}
+
+/** The same, of a cache that this process owns. */
+export function archiveOperationsOf(cache: Cache): ArchiveOperations {
+  const { store, catalog, mirror, now } = cache;
+  const imports = (): Imports =>
+    new Imports({ store, catalog, downloads: mirror.downloads, upstreams: cache.upstreams.table, now });
+  return {
+    exportImage({ image, ...choice }) {
+      return new ExportPlanner({ upstreams: cache.upstreams.table, store, catalog }).image(image, choice);
+    },
+    async *importNames({ names }) {
+      yield names.map((name) => imports().nameOf(name));
+    },
+    async *importLacking({ blobs }) {
+      yield await imports().lacking(blobs);
+    },
+    async *importBlob({ digest, size, name }, { input, signal }) {
+      await imports().receive({ digest, size }, { name, body: input, signal });
+      yield { stored: digest };
+    },
+    async *importImages({ images }) {
+      const faultsBefore = cache.catalogFaults;
+      for await (const adopted of imports().adopt(images)) {
+        // A read waits for what is to be written.
+        catalog.usage();
+        if (cache.catalogFaults > faultsBefore) throw new Error('the catalog of the cache cannot be written');
+        yield adopted;
+      }
+    },
+  };
+}

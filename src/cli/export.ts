@@ -1,0 +1,162 @@
+import { resolve } from 'node:path';
+import { ArchiveOutput } from '../archive/archive-output.ts';
+import { type ArchivePlan, type ExportedImage, planArchive, writeArchive } from '../archive/archive-writer.ts';
+import { readBase } from '../archive/base.ts';
+import { checksumListPath } from '../archive/checksum-list.ts';
+import type { Config } from '../config/config.ts';
+import { loadConfig } from '../config/load.ts';
+import { parseBytes } from '../config/units.ts';
+import { type Platform, parsePlatform } from '../oci/platform.ts';
+import { layoutOf } from '../store/layout.ts';
+import { readVerified } from '../store/verified-read.ts';
+import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
+import { interruption } from './interruption.ts';
+import { openOperations } from './open-operations.ts';
+import { Progress } from './progress.ts';
+import { shownBytes, shownDigest } from './terminal.ts';
+
+interface ExportFlags {
+  readonly output: string;
+  readonly since?: string;
+  readonly split?: string;
+  readonly platform?: string;
+  readonly referrers: boolean;
+  readonly nondistributable?: true;
+  readonly json?: true;
+}
+
+/** Fewer bytes in a part than this would make too many of them. */
+const minSplitBytes = 4096;
+
+/** `millpond export`: writes images of the cache into an archive. */
+export function registerExport(program: Command, io: CommandIo): void {
+  addConfigFlags(program.command('export'))
+    .description('write images of the cache into a tar archive (OCI image layout), with what goes with them')
+    .argument('<image...>', 'such as docker.io/library/nginx:1.27 or ghcr.io/org/app@sha256:…')
+    .requiredOption('--output <file>', 'the archive; a list of checksums is written beside it')
+    .option('--since <archive>', 'only what this earlier archive, or its list, has not')
+    .option('--split <size>', 'parts of at most this size, such as 4GB')
+    .option('--platform <platforms>', 'only these, such as linux/amd64,linux/arm64 (default: all that are here)')
+    .option('--no-referrers', 'without signatures and the like')
+    .option('--nondistributable', 'also layers that registries need not hold')
+    .option('--json', 'one JSON object a line for each event')
+    .action(async (images: readonly string[], options: ExportFlags, command: Command) => {
+      const platforms = readPlatforms(options.platform);
+      const splitBytes = readSplit(options.split);
+      const { config } = await loadConfig({
+        flags: configFlags(command),
+        environment: io.environment,
+        workingDirectory: io.workingDirectory,
+      });
+      using interrupted = interruption();
+      const { signal } = interrupted;
+      const found = await findImages(images, { config, platforms, options, io, signal });
+      const plan = planArchive(found, options.since === undefined ? undefined : await readBase(options.since));
+      await write(plan, { config, splitBytes, options, io, signal });
+    });
+}
+
+/** @throws Error where one of them is not here: nothing is written then */
+async function findImages(
+  names: readonly string[],
+  {
+    config,
+    platforms,
+    options,
+    io,
+    signal,
+  }: {
+    config: Config;
+    platforms: readonly Platform[];
+    options: ExportFlags;
+    io: CommandIo;
+    signal: AbortSignal;
+  },
+): Promise<ExportedImage[]> {
+  await using cache = await openOperations(config);
+  const found = new Map<string, ExportedImage>();
+  const failures: string[] = [];
+  for (const image of names) {
+    const choice = { platforms, referrers: options.referrers, nondistributable: options.nondistributable === true };
+    const context = { signal, input: nothing() };
+    try {
+      for await (const part of cache.operations.exportImage({ image, ...choice }, context)) {
+        const earlier = found.get(part.name);
+        if (!earlier || earlier.isAttachment) found.set(part.name, part);
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  if (failures.length === 0) return [...found.values()];
+  if (failures.length === 1) throw new Error(failures[0]);
+  for (const failure of failures) io.stderr.write(`millpond: ${failure}\n`);
+  throw new Error(`${failures.length} of ${names.length} images cannot be exported, nothing was written`);
+}
+
+async function write(
+  plan: ArchivePlan,
+  {
+    config,
+    splitBytes,
+    options,
+    io,
+    signal,
+  }: {
+    config: Config;
+    splitBytes: number | undefined;
+    options: ExportFlags;
+    io: CommandIo;
+    signal: AbortSignal;
+  },
+): Promise<void> {
+  const layout = layoutOf(config.cache.dir);
+  const path = resolve(io.workingDirectory, options.output);
+  const say = (event: object): unknown => io.stdout.write(`${JSON.stringify(event)}\n`);
+  const { id, base, size, blobs, leftOut } = plan;
+  if (options.json) say({ kind: 'plan', archive: id, since: base ?? null, bytes: size, blobs, leftOut });
+  using progress = new Progress(io.stdout, { now: () => performance.now() });
+  let doneBytes = 0;
+  await using output = new ArchiveOutput(path, { splitBytes });
+  const files = await writeArchive(plan, output, {
+    path,
+    signal,
+    read: (blob) => readVerified(layout, blob),
+    onWritten(bytes) {
+      doneBytes += bytes;
+      const total = { label: 'in all', doneBytes, totalBytes: size };
+      if (!options.json) progress.update(() => ({ rows: [], total }));
+    },
+  });
+  const list = checksumListPath(options.output);
+  if (options.json) {
+    say({ kind: 'end', archive: id, files, list });
+    return;
+  }
+  for (const file of files) progress.line(`${file.name} ${shownBytes(file.size)}`);
+  const since = base === undefined ? '' : `, since ${shownDigest(base)} (${leftOut} blobs left out)`;
+  progress.line(`archive ${id}: ${blobs} blobs${since}; checksums in ${list}`);
+}
+
+function readPlatforms(text: string | undefined): Platform[] {
+  return (text ?? '')
+    .split(',')
+    .filter((part) => part.trim() !== '')
+    .map((part) => {
+      const platform = parsePlatform(part.trim());
+      if (!platform) throw new UsageError(`"${part}" is not a platform such as linux/amd64`);
+      return platform;
+    });
+}
+
+function readSplit(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const bytes = parseBytes(text);
+  if (bytes === undefined || bytes < minSplitBytes) {
+    throw new UsageError(`--split ${text}: not a size of at least ${minSplitBytes} bytes, such as 4GB`);
+  }
+  return bytes;
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array> {}

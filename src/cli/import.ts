@@ -1,0 +1,125 @@
+import { basename } from 'node:path';
+import { ArchiveError } from '../archive/archive-error.ts';
+import { openArchive } from '../archive/parts.ts';
+import { loadConfig } from '../config/load.ts';
+import type { OperationContext } from '../http/operations.ts';
+import { type ImportEvent, type ImportTarget, importArchive } from '../mirror/import-archive.ts';
+import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
+import { interruption } from './interruption.ts';
+import { openOperations } from './open-operations.ts';
+import type { Operations } from './operations.ts';
+import { Progress } from './progress.ts';
+import { shownBytes, shownDigest } from './terminal.ts';
+
+interface ImportFlags {
+  readonly name?: string;
+  readonly json?: true;
+}
+
+/** `millpond import`: loads the images of an archive into the cache. */
+export function registerImport(program: Command, io: CommandIo): void {
+  addConfigFlags(program.command('import'))
+    .description(
+      'verify an archive and load its images: of millpond export, skopeo, umoci, docker save, ctr images export',
+    )
+    .argument(
+      '<archive...>',
+      'a tar archive (plain, gzip, zstd), its parts in any order, or a folder with an image layout',
+    )
+    .option('--name <image>', 'what to call its image, or the repository of its images, where it does not say')
+    .option('--json', 'one JSON object a line for each event')
+    .action(async (paths: readonly string[], options: ImportFlags, command: Command) => {
+      const { config } = await loadConfig({
+        flags: configFlags(command),
+        environment: io.environment,
+        workingDirectory: io.workingDirectory,
+      });
+      using interrupted = interruption();
+      const { signal } = interrupted;
+      try {
+        await using archive = await openArchive(paths);
+        await using cache = await openOperations(config);
+        const target = importTarget(cache.operations, signal);
+        using shown = new ShownImport(io, { isJson: options.json === true });
+        const onBytes = (bytes: number): void => shown.received(bytes);
+        for await (const event of importArchive(archive, target, { name: options.name, onBytes, signal })) {
+          shown.take(event);
+        }
+        shown.end();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof ArchiveError) || !/^its? /.test(error.message)) throw error;
+        throw new Error(`${basename(paths[0] ?? '')}: ${error.message}`, { cause: error });
+      }
+    });
+}
+
+/** A cache that is brought something by its operations. */
+export function importTarget(operations: Operations, signal: AbortSignal): ImportTarget {
+  const context = (input: OperationContext['input'] = nothing()): OperationContext => ({ signal, input });
+  return {
+    names: async (names) => await first(operations.importNames({ names }, context())),
+    lacking: async (blobs) => await first(operations.importLacking({ blobs }, context())),
+    async receive(blob, { name, body }) {
+      await first(operations.importBlob({ ...blob, name }, context(body)));
+    },
+    adopt: (images) => operations.importImages({ images }, context()),
+  };
+}
+
+async function first<Event>(events: AsyncIterable<Event>): Promise<Event> {
+  const found: Event[] = [];
+  for await (const event of events) found.push(event);
+  if (found.length === 0) throw new Error('the mirror has not answered');
+  return found[0]!;
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array> {}
+
+/** What of an import is seen on the terminal. */
+class ShownImport implements Disposable {
+  readonly #io: CommandIo;
+  readonly #isJson: boolean;
+  readonly #progress: Progress;
+  #plan: Extract<ImportEvent, { kind: 'plan' }> | undefined;
+  #receivedBytes = 0;
+  #attachments = 0;
+
+  constructor(io: CommandIo, { isJson }: { isJson: boolean }) {
+    this.#io = io;
+    this.#isJson = isJson;
+    this.#progress = new Progress(io.stdout, { now: () => performance.now() });
+  }
+
+  received(bytes: number): void {
+    this.#receivedBytes += bytes;
+    if (this.#isJson) return;
+    const total = { label: 'in all', doneBytes: this.#receivedBytes, totalBytes: this.#plan?.bytes };
+    this.#progress.update(() => ({ rows: [], total }));
+  }
+
+  take(event: ImportEvent): void {
+    if (this.#isJson) {
+      this.#io.stdout.write(`${JSON.stringify(event)}\n`);
+    } else if (event.kind === 'image' && !event.isAttachment) {
+      this.#progress.line(`${event.name} ${shownDigest(event.digest)}`);
+      if (event.leftOut.length > 0) this.#progress.line(`  without ${event.leftOut.join(', ')}`);
+    } else if (event.kind === 'left-out') {
+      this.#progress.line(`left out ${event.name}: ${event.reason}`);
+    }
+    if (event.kind === 'plan') this.#plan = event;
+    if (event.kind === 'image' && event.isAttachment) this.#attachments += 1;
+  }
+
+  end(): void {
+    const { images = 0, blobs = 0, bytes = 0, present = 0 } = this.#plan ?? {};
+    const along = this.#attachments === 0 ? '' : ` with ${this.#attachments} that go with them`;
+    const summary = `${images} images${along}: ${blobs} blobs taken in (${shownBytes(bytes)}), ${present} were here`;
+    if (this.#isJson) this.#io.stdout.write(`${JSON.stringify({ kind: 'end', images, blobs, bytes, present })}\n`);
+    else this.#progress.line(summary);
+  }
+
+  [Symbol.dispose](): void {
+    this.#progress[Symbol.dispose]();
+  }
+}

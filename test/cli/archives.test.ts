@@ -1,0 +1,312 @@
+import { createHash } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { filesIn } from '../mirror/support.ts';
+import { json } from '../support/client.ts';
+import { type CommandResult, runCommand } from '../support/commands.ts';
+import {
+  type LocalManifest,
+  localArtifact,
+  localBlob,
+  localImage,
+  localIndex,
+  localReferrers,
+  tarArchive,
+} from '../support/images.ts';
+import { fileOf, type LayoutImage, layoutOf, named, writeFolder, writeTar } from '../support/layouts.ts';
+import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
+
+/** A folder with a configuration, and commands that run in it. */
+async function place(config: object = {}) {
+  const folder = await temporaryFolder();
+  const upstreams = { 'docker.io': { urls: ['http://127.0.0.1:1'] }, 'quay.io': { urls: ['http://127.0.0.1:1'] } };
+  const cacheDir = join(folder.path, 'data');
+  await writeFile(
+    join(folder.path, 'millpond.yaml'),
+    JSON.stringify({ upstreams, cache: { dir: cacheDir }, ...config }),
+  );
+  return {
+    cacheDir,
+    upstreams,
+    path: (name: string) => join(folder.path, name),
+    run: (...args: readonly string[]): Promise<CommandResult> => runCommand(args, folder.path),
+    [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
+  };
+}
+
+/** The mirror that serves what is there, offline. */
+async function served(cacheDir: string): Promise<TestSite> {
+  const upstreams = { 'docker.io': { urls: ['http://127.0.0.1:1'] }, 'quay.io': { urls: ['http://127.0.0.1:1'] } };
+  return await startTestSite({ upstreams, cacheDir, config: { offline: true } });
+}
+
+async function expectServed(site: TestSite, repository: string, manifest: LocalManifest, tag?: string): Promise<void> {
+  for (const reference of [manifest.digest, ...(tag === undefined ? [] : [tag])]) {
+    const got = await site.get(`/v2/${repository}/manifests/${reference}`);
+    expect([got.status, got.headers['content-type']]).toEqual([200, manifest.mediaType]);
+    expect(got.body.equals(manifest.bytes)).toBe(true);
+  }
+  for (const blob of manifest.blobs) {
+    const got = await site.get(`/v2/${repository}/blobs/${blob.digest}`);
+    expect([got.status, localBlob(got.body).digest]).toEqual([200, blob.digest]);
+  }
+  for (const child of manifest.manifests) await expectServed(site, repository, child);
+}
+
+const index = localIndex('two platforms', ['amd64', 'arm64']);
+const alpine = localImage({ label: 'alpine', mediaTypes: 'docker' });
+const images: LayoutImage[] = [
+  { manifest: index, annotations: named('docker.io/library/nginx:1.27') },
+  { manifest: alpine, annotations: named('quay.io/org/alpine:3') },
+];
+
+describe('import', () => {
+  test.each([
+    ['a plain tar archive', (bytes: Buffer) => bytes],
+    ['one compressed with gzip', (bytes: Buffer) => gzipSync(bytes)],
+    ['one compressed with zstd', (bytes: Buffer) => zstdCompressSync(bytes)],
+  ])('takes in %s, and all of it can be pulled offline', async (_, pack) => {
+    await using here = await place();
+    await writeFile(here.path('a.tar'), pack(tarArchive(layoutOf(images))));
+    const done = await here.run('import', here.path('a.tar'));
+    expect(done).toMatchObject({ code: 0, stderr: '' });
+    expect(done.stdout).toContain('docker.io/library/nginx:1.27');
+    expect(done.stdout).toContain('2 images: 10 blobs taken in');
+    await using site = await served(here.cacheDir);
+    await expectServed(site, 'docker.io/library/nginx', index, '1.27');
+    await expectServed(site, 'quay.io/org/alpine', alpine, '3');
+    expect(json(await site.get('/v2/docker.io/library/nginx/tags/list'))).toMatchObject({ tags: ['1.27'] });
+    // What came in for one repository is not another one's to read.
+    expect((await site.get(`/v2/quay.io/org/alpine/blobs/${index.manifests[0]!.blobs[0]!.digest}`)).status).toBe(404);
+  });
+
+  test('a second time takes in nothing', async () => {
+    await using here = await place();
+    await writeTar(here.path('a.tar'), layoutOf(images));
+    await here.run('import', here.path('a.tar'));
+    const again = await here.run('import', here.path('a.tar'), '--json');
+    expect(
+      again.stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ).toMatchObject([
+      { kind: 'plan', images: 2, blobs: 0, bytes: 0, present: 10 },
+      { kind: 'image', name: 'docker.io/library/nginx:1.27', digest: index.digest },
+      { kind: 'image', name: 'quay.io/org/alpine:3' },
+      { kind: 'end' },
+    ]);
+  });
+
+  test('a folder; a name where the archive gives none; beside a running mirror', async () => {
+    await using here = await place();
+    await using site = await served(here.cacheDir);
+    const folder = await writeFolder(here.path('layout'), layoutOf([{ manifest: alpine }]));
+    expect(await here.run('import', folder)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('layout: it does not say of which repository an image without a name'),
+    });
+    const done = await here.run('import', folder, '--name', 'alpine:edge');
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining('docker.io/library/alpine:edge') });
+    await expectServed(site, 'docker.io/library/alpine', alpine, 'edge');
+  });
+
+  test('of docker save before Docker 25: links between layers, names without a registry', async () => {
+    await using here = await place();
+    const layers = [tarArchive({ one: '1' }), tarArchive({ two: '2' })];
+    const config = JSON.stringify({
+      architecture: 'amd64',
+      os: 'linux',
+      rootfs: { type: 'layers', diff_ids: layers.map((layer) => localBlob(layer).digest) },
+    });
+    const name = `${localBlob(config).digest.slice(7)}.json`;
+    await writeTar(here.path('saved.tar'), {
+      'aaa/layer.tar': layers[0]!,
+      'bbb/layer.tar': layers[1]!,
+      'aaa/VERSION': Buffer.from('1.0'),
+      [name]: Buffer.from(config),
+      'manifest.json': Buffer.from(
+        JSON.stringify([
+          { Config: name, RepoTags: ['nginx:old', 'quay.io/org/x:1'], Layers: ['aaa/layer.tar', 'bbb/layer.tar'] },
+        ]),
+      ),
+    });
+    const done = await here.run('import', here.path('saved.tar'));
+    expect(done).toMatchObject({ code: 0, stderr: '' });
+    await using site = await served(here.cacheDir);
+    const manifest = await site.get('/v2/docker.io/library/nginx/manifests/old');
+    expect(manifest.status).toBe(200);
+    expect((await site.get('/v2/quay.io/org/x/manifests/1')).body).toEqual(manifest.body);
+    const { layers: pulled } = json(manifest) as { layers: { digest: string; size: number }[] };
+    expect(pulled.map(({ digest }) => digest)).toEqual(layers.map((layer) => localBlob(layer).digest));
+    expect((await site.get(`/v2/docker.io/library/nginx/blobs/${pulled[1]!.digest}`)).body).toEqual(layers[1]);
+  });
+
+  test('an index of which one platform is here; the other is a 404 that says so', async () => {
+    await using here = await place();
+    const files = layoutOf([{ manifest: index, annotations: named('docker.io/library/nginx:1') }]);
+    const [amd64, arm64] = index.manifests;
+    for (const blob of [arm64!, ...arm64!.blobs]) delete files[fileOf(blob)];
+    const done = await here.run('import', await writeTar(here.path('a.tar'), files));
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining('without linux/arm64') });
+    await using site = await served(here.cacheDir);
+    expect((await site.get('/v2/docker.io/library/nginx/manifests/1')).body).toEqual(index.bytes);
+    await expectServed(site, 'docker.io/library/nginx', amd64!);
+    const missing = await site.get(`/v2/docker.io/library/nginx/manifests/${arm64!.digest}`);
+    expect(missing.status).toBe(404);
+    expect(missing.body.toString()).toContain('offline');
+  });
+
+  test('a tag does not appear when a layer is missing or wrong, and the next archive mends it', async () => {
+    await using here = await place();
+    const files = layoutOf([{ manifest: alpine, annotations: named('quay.io/org/alpine:3') }]);
+    const layer = fileOf(alpine.blobs[1]!);
+    const whole = files[layer]!;
+    delete files[layer];
+    expect(await here.run('import', await writeTar(here.path('a.tar'), files))).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^millpond: .*quay\.io\/org\/alpine:3 is not whole: it lacks sha256:.*\n$/),
+    });
+    files[layer] = Buffer.from(whole.map((byte) => byte ^ 1));
+    expect(await here.run('import', await writeTar(here.path('b.tar'), files))).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('are other ones than its digest says'),
+    });
+    await using site = await served(here.cacheDir);
+    expect((await site.get('/v2/quay.io/org/alpine/manifests/3')).status).toBe(404);
+    expect((await filesIn(here.cacheDir)).filter((name) => name.includes('ingest/'))).toEqual([]);
+    files[layer] = whole;
+    expect(await here.run('import', await writeTar(here.path('c.tar'), files))).toMatchObject({ code: 0 });
+    await expectServed(site, 'quay.io/org/alpine', alpine, '3');
+  });
+});
+
+describe('export', () => {
+  const signature = localArtifact({ artifactType: 'application/vnd.dev.cosign.artifact.sig.v1+json' });
+  const sbom = localArtifact({ artifactType: 'application/spdx+json', subject: index });
+  const sbomSignature = localArtifact({ artifactType: 'application/x-signature', subject: sbom });
+  const referrers = localReferrers([{ manifest: sbom, artifactType: 'application/spdx+json' }]);
+  const tag = index.digest.replace(':', '-');
+  const attached = (name: string) => ({ 'io.millpond.attachment': `docker.io/library/nginx${name}` });
+  const everything: LayoutImage[] = [
+    ...images,
+    { manifest: signature, annotations: attached(`:${tag}.sig`) },
+    { manifest: referrers, annotations: attached(`:${tag}`) },
+    { manifest: sbomSignature, annotations: attached(`@${sbomSignature.digest}`) },
+  ];
+
+  test('gives the same bytes each time; signatures, referrers and theirs travel along', async () => {
+    await using first = await place();
+    await writeTar(first.path('in.tar'), layoutOf(everything));
+    expect(await first.run('import', first.path('in.tar'))).toMatchObject({ code: 0, stderr: '' });
+    const names = ['nginx:1.27', 'quay.io/org/alpine:3'];
+    expect(await first.run('export', '--output', 'one.tar', ...names)).toMatchObject({ code: 0, stderr: '' });
+    await using site = await served(first.cacheDir);
+    expect(await first.run('export', '--output', 'two.tar', ...names.toReversed())).toMatchObject({ code: 0 });
+    const one = await readFile(first.path('one.tar'));
+    expect(one.equals(await readFile(first.path('two.tar')))).toBe(true);
+    const list = await readFile(first.path('one.tar.sha256'), 'utf8');
+    expect(list).toContain(`${createHash('sha256').update(one).digest('hex')}  one.tar\n`);
+    await using second = await place();
+    const imported = await second.run('import', first.path('one.tar'));
+    expect(imported).toMatchObject({ code: 0, stdout: expect.stringContaining('2 images with 4 that go with them') });
+    await using other = await served(second.cacheDir);
+    await expectServed(other, 'docker.io/library/nginx', index, '1.27');
+    await expectServed(other, 'docker.io/library/nginx', signature, `${tag}.sig`);
+    await expectServed(other, 'docker.io/library/nginx', sbomSignature);
+    const listed = async (digest: string): Promise<string[]> => {
+      const reply = await other.get(`/v2/docker.io/library/nginx/referrers/${digest}`);
+      return json<{ manifests: { digest: string }[] }>(reply).manifests.map((manifest) => manifest.digest);
+    };
+    expect(await listed(index.digest)).toEqual([sbom.digest]);
+    expect(await listed(sbom.digest)).toEqual([sbomSignature.digest]);
+    expect((await site.get('/v2/')).status).toBe(200);
+  });
+
+  test('of one platform leaves the index as it is; what is not here is refused and nothing written', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));
+    const one = await here.run('export', '--output', 'one.tar', '--platform', 'linux/arm64', 'nginx:1.27');
+    expect(one).toMatchObject({ code: 0, stderr: '' });
+    await using other = await place();
+    const done = await other.run('import', here.path('one.tar'));
+    expect(done.stdout).toContain('without linux/amd64');
+    expect(await here.run('export', '--output', 'x.tar', '--platform', 'linux/s390x', 'nginx:1.27')).toMatchObject({
+      code: 1,
+      stderr: 'millpond: docker.io/library/nginx:1.27 is not made for linux/s390x\n',
+    });
+    expect(await here.run('export', '--output', 'x.tar', 'nginx:1', 'nginx:2')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('docker.io/library/nginx:1 is not in the cache: fetch it first\n'),
+    });
+    await expect(readFile(here.path('x.tar'))).rejects.toThrow('ENOENT');
+    expect(await here.run('export', '--output', 'x.tar', '--split', '7', 'nginx:1.27')).toMatchObject({ code: 2 });
+  });
+
+  test('since an earlier archive, or its list, has only what is new, and is refused where that is missing', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));
+    await here.run('export', '--output', 'base.tar', 'nginx:1.27', 'quay.io/org/alpine:3');
+    const newer = localImage({ label: 'newer' });
+    await here.run(
+      'import',
+      await writeTar(here.path('new.tar'), layoutOf([{ manifest: newer, annotations: named('quay.io/org/alpine:4') }])),
+    );
+    const names = ['nginx:1.27', 'quay.io/org/alpine:3', 'quay.io/org/alpine:4'];
+    expect(await here.run('export', '--output', 'a.tar', '--since', here.path('base.tar'), ...names)).toMatchObject({
+      code: 0,
+    });
+    await here.run('export', '--output', 'b.tar', '--since', here.path('base.tar.sha256'), ...names);
+    const delta = await readFile(here.path('a.tar'));
+    expect(delta.equals(await readFile(here.path('b.tar')))).toBe(true);
+    expect(delta.includes(newer.blobs[1]!.bytes)).toBe(true);
+    expect(delta.includes(alpine.blobs[1]!.bytes)).toBe(false);
+
+    await using other = await place();
+    const [, id] = /^# archive (\S+)/.exec(await readFile(here.path('base.tar.sha256'), 'utf8')) ?? [];
+    expect(await other.run('import', here.path('a.tar'))).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`a.tar: it has only what is new since archive ${id}: import that one first`),
+    });
+    expect((await filesIn(other.cacheDir)).length).toBe(0);
+    expect(await other.run('import', here.path('base.tar'))).toMatchObject({ code: 0 });
+    expect(await other.run('import', here.path('a.tar'))).toMatchObject({ code: 0, stderr: '' });
+    await using site = await served(other.cacheDir);
+    await expectServed(site, 'quay.io/org/alpine', newer, '4');
+
+    // A third one builds upon both.
+    await here.run('export', '--output', 'third.tar', '--since', here.path('a.tar'), ...names);
+    expect((await readFile(here.path('third.tar'))).includes(alpine.blobs[1]!.bytes)).toBe(false);
+    expect(await other.run('import', here.path('third.tar'))).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  test('in parts, which are imported in any order, and none of which may be missing', async () => {
+    await using here = await place();
+    const big = localArtifact({ layers: [localBlob(Buffer.alloc(40_000, 'layer'))] });
+    await here.run(
+      'import',
+      await writeTar(here.path('in.tar'), layoutOf([{ manifest: big, annotations: named('quay.io/org/big:1') }])),
+    );
+    await here.run('export', '--output', 'whole.tar', 'quay.io/org/big:1');
+    expect(await here.run('export', '--output', 'f.tar', '--split', '16KiB', 'quay.io/org/big:1')).toMatchObject({
+      code: 0,
+    });
+    const parts = ['f.tar.001', 'f.tar.002', 'f.tar.003'].map(here.path);
+    const joined = Buffer.concat(
+      await Promise.all([...parts, here.path('f.tar.004')].map((part) => readFile(part).catch(() => Buffer.alloc(0)))),
+    );
+    expect(joined.equals(await readFile(here.path('whole.tar')))).toBe(true);
+    for (const given of [parts.toReversed(), [parts[1]!], [here.path('f.tar')]]) {
+      await using other = await place();
+      expect(await other.run('import', ...given.filter(Boolean))).toMatchObject({ code: 0, stderr: '' });
+    }
+    await using other = await place();
+    expect(await other.run('import', parts[2]!, parts[0]!)).toMatchObject({
+      code: 1,
+      stderr: 'millpond: part 002 is missing\n',
+    });
+    expect((await other.run('import', parts[0]!, parts[1]!)).stderr).toContain('cut short');
+  });
+});

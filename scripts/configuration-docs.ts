@@ -41,6 +41,7 @@ A flag goes over the environment, the environment over the file, the file over t
 | (the file) | \`--config\` | \`MILLPOND_CONFIG\` |
 | \`listen\` | \`--listen\` | \`MILLPOND_LISTEN\` |
 | \`cache.dir\` | \`--cache-dir\` | \`MILLPOND_CACHE_DIR\` |
+| \`redis.url\` | \`--redis\` | \`MILLPOND_REDIS_URL\` |
 | \`log.level\` | \`--log-level\` | \`MILLPOND_LOG_LEVEL\` |
 
 Sizes take B, KB, MB, GB, KiB, MiB, GiB, TiB; durations ms, s, m, h, d; \`0\` needs no unit. A relative path counts from

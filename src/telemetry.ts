@@ -142,6 +142,27 @@ export class Metrics {
     ['upstream', 'reason'],
   );
   readonly diskFaults = this.#counter('disk_faults_total', 'Operations that the disk of the cache has failed.', []);
+  readonly peerRequests = this.#counter(
+    'peer_requests_total',
+    'Requests of other replicas, by how they were answered.',
+    ['result'],
+  );
+  readonly peerSentBytes = this.#counter('peer_sent_bytes_total', 'Bytes of blobs sent to other replicas.', []);
+  readonly peerReceivedBytes = this.#counter(
+    'peer_received_bytes_total',
+    'Bytes of blobs received from other replicas.',
+    [],
+  );
+  readonly peerFailures = this.#counter(
+    'peer_failures_total',
+    'Blobs that another replica did not give, or not to the end.',
+    ['fault'],
+  );
+  readonly redisCalls = this.#counter('redis_calls_total', 'Questions to Redis, by what came of them.', [
+    'script',
+    'result',
+  ]);
+  readonly redisSeconds: Histogram;
   readonly fillsRunning: Gauge;
   readonly durations: Histogram;
 
@@ -156,6 +177,13 @@ export class Metrics {
       help: 'Time from a request to the last byte of its answer.',
       labelNames: ['kind', 'result'],
       buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300],
+      registers: [this.#registry],
+    });
+    this.redisSeconds = new Histogram({
+      name: 'millpond_redis_call_duration_seconds',
+      help: 'Time from a question to Redis to its answer.',
+      labelNames: ['script'],
+      buckets: [0.0005, 0.001, 0.005, 0.025, 0.1, 0.5],
       registers: [this.#registry],
     });
     collectDefaultMetrics({ register: this.#registry, prefix: 'millpond_' });
@@ -185,6 +213,26 @@ export class Metrics {
       },
     });
     for (const gauge of [available, remaining]) this.#registry.registerMetric(gauge);
+  }
+
+  /** Reads what is known of the other replicas at each rendering. To be called once. */
+  watchReplicas(read: () => { readonly connected: boolean; readonly replicas: number; readonly leases: number }): void {
+    const gauge = (name: string, help: string, value: () => number): void => {
+      const made = new Gauge({
+        name: `millpond_${name}`,
+        help,
+        registers: [],
+        collect() {
+          this.set(value());
+        },
+      });
+      this.#registry.registerMetric(made);
+    };
+    gauge('redis_connected', 'Whether Redis answers (1) or each replica is on its own (0).', () =>
+      Number(read().connected),
+    );
+    gauge('peer_replicas', 'Live replicas, this one included.', () => read().replicas);
+    gauge('peer_leases', 'Blobs that this replica fetches for all.', () => read().leases);
   }
 
   /** Counts a request that has ended. The labels of a combination are looked up when the metrics are read, not now. */

@@ -29,6 +29,7 @@ const owners: Record<string, RegExp> = {
   yaml: /^config\/document\.ts$/,
   zod: /^config\/(?:[\w-]+-)?schema\.ts$/,
   semver: /^oci\/tag-selector\.ts$/,
+  ioredis: /^coordination\/redis\.ts$/,
 };
 
 interface Import {

@@ -1,10 +1,14 @@
 import type { Config } from '../config/config.ts';
 import { Mirror } from '../mirror/mirror.ts';
+import { Replicas } from '../mirror/replicas.ts';
+import type { Target } from '../mirror/sources.ts';
+import { isRepository } from '../oci/reference.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
 import { type Layout, layoutOf, prepareLayout } from '../store/layout.ts';
 import { sweepIngest } from '../store/sweep.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
+import type { UpstreamTable } from '../upstream/table.ts';
 import type { Health } from './health.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
 import { described, mirrorObserver, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
@@ -32,6 +36,8 @@ export interface CacheOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly health: Health;
+  /** The other replicas; absent: one process alone. */
+  readonly replicas?: Replicas | undefined;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -42,7 +48,7 @@ export interface CacheOptions {
  * @throws Error in one sentence when the directory cannot be had
  */
 export async function openCache(started: Config, options: CacheOptions): Promise<Cache> {
-  const { log, metrics, health, now } = options;
+  const { log, metrics, health, now, replicas = Replicas.none() } = options;
   let config = started;
   let catalogFaults = 0;
   await using owned = new AsyncDisposableStack();
@@ -82,6 +88,8 @@ export async function openCache(started: Config, options: CacheOptions): Promise
         },
       },
       observer,
+      replicas,
+      target: (key) => targetOf(upstreams.table, key),
       now,
     }),
   );
@@ -107,4 +115,14 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     },
     [Symbol.asyncDispose]: () => rest.disposeAsync(),
   };
+}
+
+/** A repository by the cache's name of it, where its upstream is configured and lets it be pulled. */
+function targetOf(table: UpstreamTable, key: string): Target | undefined {
+  const slash = key.indexOf('/');
+  const upstream = slash === -1 ? undefined : table.find(key.slice(0, slash));
+  const repository = key.slice(slash + 1);
+  if (upstream?.name !== key.slice(0, slash) || !isRepository(repository) || !upstream.allows(repository))
+    return undefined;
+  return { upstream, repository, key };
 }

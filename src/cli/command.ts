@@ -38,6 +38,7 @@ export function addConfigFlags(command: Command): Command {
     .option('--config <file>', 'configuration file (default: ./millpond.yaml if it exists)')
     .option('--listen <address>', 'address and port to serve on, such as 127.0.0.1:5000')
     .option('--cache-dir <folder>', 'folder of the cache')
+    .option('--redis <url>', 'the Redis that replicas share, such as redis://127.0.0.1:6379')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal, silent');
 }
 

@@ -7,7 +7,7 @@ const faultLastsMs = 60_000;
 export class Health {
   readonly #now: () => number;
   readonly #faults = new Map<string, number>();
-  #conditions: () => readonly string[] = () => [];
+  readonly #conditions: (() => readonly string[])[] = [];
   #draining = false;
 
   constructor({ now }: { now: () => number }) {
@@ -21,7 +21,7 @@ export class Health {
 
   /** Takes further reasons from where they are known, each time it is asked. */
   watch(conditions: () => readonly string[]): void {
-    this.#conditions = conditions;
+    this.#conditions.push(conditions);
   }
 
   /** The process is about to end. */
@@ -31,7 +31,7 @@ export class Health {
 
   readiness(): Readiness {
     for (const [reason, at] of this.#faults) if (this.#now() - at > faultLastsMs) this.#faults.delete(reason);
-    const reasons = [...this.#faults.keys(), ...this.#conditions()];
+    const reasons = [...this.#faults.keys(), ...this.#conditions.flatMap((read) => read())];
     if (this.#draining) return { status: 'draining', reasons: ['this mirror is shutting down', ...reasons] };
     return { status: reasons.length > 0 ? 'degraded' : 'ok', reasons };
   }

@@ -1,3 +1,5 @@
+import { PeerFailure } from '../coordination/peer-failure.ts';
+import type { LinkObserver } from '../coordination/redis.ts';
 import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
@@ -27,11 +29,17 @@ export function mirrorObserver({
       log.debug({ digest, result }, 'fill ended');
     },
     received(source, bytes) {
-      metrics.upstreamBytes.inc({ upstream: source.upstream }, bytes);
+      if (source.replica === undefined) metrics.upstreamBytes.inc({ upstream: source.upstream }, bytes);
+      else metrics.peerReceivedBytes.inc(bytes);
     },
     sourceFailed(digest, { source, error, position }) {
       // What was not sent has not failed: it is counted and told of where it was refused.
       const refused = error instanceof Refusal;
+      if (error instanceof PeerFailure) {
+        metrics.peerFailures.inc({ fault: error.fault });
+        log.info({ digest, source: source.id, position, fault: error.fault }, 'replica failed, going on elsewhere');
+        return;
+      }
       if (!refused) metrics.sourceFailures.inc({ upstream: source.upstream });
       log[refused ? 'debug' : 'warn'](
         { digest, source: source.id, position, error: described(error) },
@@ -89,6 +97,18 @@ export function upstreamReadings(upstreams: readonly Upstream[]): UpstreamReadin
   });
 }
 
+/** One log line when Redis goes and one when it is back; a count of every call. */
+export function linkObserver({ log, metrics }: { log: Logger; metrics: Metrics }): LinkObserver {
+  return {
+    lost: (reason) => log.warn({ reason }, 'Redis lost: replicas go on alone'),
+    found: () => log.info('Redis found'),
+    called({ script, result, seconds }) {
+      metrics.redisCalls.inc({ script, result });
+      if (result !== 'skipped') metrics.redisSeconds.observe({ script }, seconds);
+    },
+  };
+}
+
 /** A sentence for each upstream that cannot be asked through any of its URLs. */
 export function upstreamConditions(upstreams: readonly Upstream[]): string[] {
   return upstreams.flatMap((upstream) => {
@@ -108,7 +128,9 @@ export function requestObserver({ log, metrics }: { log: RequestLog; metrics: Me
     const kind = request?.kind ?? 'other';
     const upstream = selection?.upstream.name ?? 'none';
     const result = resultOf(exchange, { status, complete });
-    metrics.countRequest({ upstream, kind, result, bytes: sentBytes, seconds: durationMs / 1000 });
+    // What replicas give one another is counted for itself.
+    if (!exchange.isPeer)
+      metrics.countRequest({ upstream, kind, result, bytes: sentBytes, seconds: durationMs / 1000 });
     const isBug = failure !== undefined && !(failure instanceof RegistryError) && status === 500;
     const level = isBug ? 'error' : status >= 500 || result === 'cut' ? 'warn' : 'info';
     log(level, {

@@ -2,9 +2,19 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Config } from '../config/config.ts';
 
 /** What of a configuration is only read at the start. */
-function fixedParts({ listen, tls, cache, offline, log }: Config): Readonly<Record<string, unknown>> {
+function fixedParts({ listen, tls, cache, offline, log, redis, cluster }: Config): Readonly<Record<string, unknown>> {
   const { dir, memoryBytes } = cache;
-  return { listen, tls, 'cache.dir': dir, 'cache.memory': memoryBytes, offline, 'log.format': log.format };
+  return {
+    listen,
+    tls,
+    'cache.dir': dir,
+    'cache.memory': memoryBytes,
+    offline,
+    'log.format': log.format,
+    // A secret does not take part in a comparison of its text.
+    redis: redis && { ...redis, password: redis.location.password?.reveal() },
+    cluster,
+  };
 }
 
 /** The keys in which a new configuration differs from the running one and that need a restart. */
@@ -16,13 +26,15 @@ export function needRestart(running: Config, wanted: Config): string[] {
 
 /** The new configuration with what needs a restart left as it is. */
 export function withoutFixedParts(running: Config, wanted: Config): Config {
-  const { listen, tls, offline } = running;
+  const { listen, tls, offline, redis, cluster } = running;
   const { dir, memoryBytes } = running.cache;
   return {
     ...wanted,
     listen,
     tls,
     offline,
+    redis,
+    cluster,
     cache: { ...wanted.cache, dir, memoryBytes },
     log: { ...wanted.log, format: running.log.format },
   };

@@ -9,6 +9,7 @@ import { Health } from './health.ts';
 import { described, requestObserver } from './observers.ts';
 import { operationsOf } from './operations.ts';
 import { needRestart, withoutFixedParts } from './reload.ts';
+import { openReplicas } from './replicas.ts';
 import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
 
@@ -44,7 +45,9 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   await using owned = new AsyncDisposableStack();
   const metrics = new Metrics();
   const health = new Health({ now });
-  const cache = owned.use(await openCache(started, { log, metrics, health, now }));
+  const others = await openReplicas(started, { log, metrics, health, now });
+  if (others) owned.use(others);
+  const cache = owned.use(await openCache(started, { log, metrics, health, now, replicas: others?.replicas }));
   const { mirror, catalog, store, upstreams } = cache;
   const app = createApp({
     get upstreams() {
@@ -58,6 +61,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     get clientIdleMs() {
       return cache.config.timeouts.clientIdleMs;
     },
+    peers: others?.routes,
     operator: { readiness: () => health.readiness(), metrics },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
   });
@@ -65,6 +69,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const version = await readVersion();
   // Koa answers its own failures: this promise never rejects.
   const listener = await listen((request, response) => void answer(request, response), await listenOptions(started));
+  others?.join(listener.address);
   const control = await openControl({
     get config() {
       return cache.config;

@@ -1,3 +1,4 @@
+import type { RedisLocation } from './redis-url.ts';
 import type { Secret } from './secret.ts';
 import type { ListenAddress } from './value-kinds.ts';
 
@@ -21,6 +22,25 @@ export interface Config {
     readonly clientIdleMs: number;
   };
   readonly log: LogConfig;
+  /** `undefined`: one process alone. */
+  readonly redis: RedisConfig | undefined;
+  readonly cluster: ClusterConfig;
+}
+
+export interface RedisConfig {
+  readonly location: RedisLocation;
+  readonly passwordFile: string | undefined;
+  readonly caFile: string | undefined;
+  readonly keyPrefix: string;
+}
+
+export interface ClusterConfig {
+  /** `undefined`: the address that is listened on. */
+  readonly advertise: string | undefined;
+  readonly secretFile: string | undefined;
+  readonly placement: 'everywhere' | 'sharded';
+  readonly copies: number;
+  readonly clockToleranceMs: number;
 }
 
 export interface ServerTlsConfig {

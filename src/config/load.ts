@@ -14,6 +14,7 @@ export interface ConfigFlags {
   readonly config?: string | undefined;
   readonly listen?: string | undefined;
   readonly cacheDir?: string | undefined;
+  readonly redis?: string | undefined;
   readonly logLevel?: string | undefined;
 }
 
@@ -36,6 +37,7 @@ export interface LoadedConfig {
 const overrides = [
   { path: ['listen'], flag: '--listen', option: 'listen', variable: 'MILLPOND_LISTEN' },
   { path: ['cache', 'dir'], flag: '--cache-dir', option: 'cacheDir', variable: 'MILLPOND_CACHE_DIR' },
+  { path: ['redis', 'url'], flag: '--redis', option: 'redis', variable: 'MILLPOND_REDIS_URL' },
   { path: ['log', 'level'], flag: '--log-level', option: 'logLevel', variable: 'MILLPOND_LOG_LEVEL' },
   // Each replica's own, where all read one file.
   { path: ['cluster', 'advertise'], flag: undefined, option: undefined, variable: 'MILLPOND_ADVERTISE' },
@@ -47,11 +49,6 @@ const overrides = [
  * @throws ConfigError with every problem found
  */
 export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
-  if (isSet(sources.environment.MILLPOND_REDIS_URL)) {
-    throw new ConfigError([
-      'MILLPOND_REDIS_URL: Redis is not available in this version of Millpond; unset the variable',
-    ]);
-  }
   const { file, document } = await readConfigFile(sources);
   const origins = new Origins({ file, document, overrides: readOverrides(sources) });
   if (document !== undefined && document.problems.length > 0) {

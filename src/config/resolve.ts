@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { Config, ServerTlsConfig, UpstreamConfig } from './config.ts';
+import type { ClusterConfig, Config, ServerTlsConfig, UpstreamConfig } from './config.ts';
 import type { Origins } from './origins.ts';
 import { emptyUpstream, type ParsedConfig } from './schema.ts';
 import type { SchemaProblem } from './schema-node.ts';
@@ -56,8 +56,43 @@ export function resolveConfig(
       clientIdleMs: timeouts.clientIdle,
     },
     log: parsed.log,
+    redis: parsed.redis && resolveRedis(parsed.redis, folder),
+    cluster: resolveCluster(parsed, { folder, problems }),
   };
   return { config, problems };
+}
+
+function resolveRedis({ url, passwordFile, caFile, keyPrefix }: NonNullable<ParsedConfig['redis']>, folder: string) {
+  return {
+    location: url,
+    passwordFile: passwordFile === undefined ? undefined : resolve(folder, passwordFile),
+    caFile: caFile === undefined ? undefined : resolve(folder, caFile),
+    keyPrefix,
+  };
+}
+
+function resolveCluster(
+  { redis, cluster, listen }: ParsedConfig,
+  { folder, problems }: { folder: string; problems: SchemaProblem[] },
+): ClusterConfig {
+  const { advertise, secretFile, placement, copies, clockTolerance } = cluster;
+  const refuse = (key: string, message: string): void => {
+    problems.push({ kind: 'refused', path: ['cluster', key], message });
+  };
+  if (redis && secretFile === undefined) {
+    refuse('secretFile', 'is missing: with redis the replicas need a secret of their own, in the same file for all');
+  }
+  const isEveryAddress = listen.host === undefined || listen.host === '0.0.0.0' || listen.host === '::';
+  if (redis && advertise === undefined && isEveryAddress) {
+    refuse('advertise', 'is missing: with redis and a listener on every address, the others have to be told one');
+  }
+  return {
+    advertise,
+    secretFile: secretFile === undefined ? undefined : resolve(folder, secretFile),
+    placement,
+    copies,
+    clockToleranceMs: clockTolerance,
+  };
 }
 
 function resolveServerTls(tls: NonNullable<ParsedConfig['tls']>, folder: string): ServerTlsConfig {

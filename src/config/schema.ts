@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { clusterSchema, redisSchema } from './replicas-schema.ts';
 import type { SchemaNode, SchemaProblem } from './schema-node.ts';
 import {
   duration,
@@ -189,6 +190,10 @@ const configSchema = z.strictObject({
     .describe(
       'The registries that may be pulled from, by name. A file that has this key replaces the default table; a name outside the table is never dialled.',
     ),
+  redis: redisSchema
+    .optional()
+    .describe('The Redis through which several replicas act as one cache; absent: one process alone.'),
+  cluster: clusterSchema.prefault({}).describe('How the replicas reach one another, and who keeps what.'),
   timeouts: z
     .strictObject({
       connect: upstreamTimeouts.connect

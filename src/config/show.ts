@@ -25,6 +25,7 @@ export function listSettings(loaded: LoadedConfig): readonly Setting[] {
   };
   listGeneral(config, add);
   for (const upstream of config.upstreams) listUpstream(upstream, add);
+  listReplicas(config, add);
   const { timeouts, log } = config;
   add(['timeouts', 'connect'], formatDuration(timeouts.connectMs));
   add(['timeouts', 'headers'], formatDuration(timeouts.headersMs));
@@ -97,6 +98,19 @@ function listGeneral(config: Config, add: Add): void {
   add(['cache', 'memory'], formatBytes(cache.memoryBytes));
   add(['cache', 'maxFills'], cache.maxFills);
   add(['offline'], config.offline);
+}
+
+function listReplicas({ redis, cluster }: Config, add: Add): void {
+  if (!redis) return;
+  add(['redis', 'url'], redis.location.shown);
+  add(['redis', 'passwordFile'], redis.passwordFile);
+  add(['redis', 'caFile'], redis.caFile);
+  add(['redis', 'keyPrefix'], redis.keyPrefix);
+  add(['cluster', 'advertise'], cluster.advertise);
+  add(['cluster', 'secretFile'], cluster.secretFile);
+  add(['cluster', 'placement'], cluster.placement);
+  add(['cluster', 'copies'], cluster.copies);
+  add(['cluster', 'clockTolerance'], formatDuration(cluster.clockToleranceMs));
 }
 
 function listUpstream(upstream: UpstreamConfig, add: Add): void {

@@ -1,3 +1,4 @@
+import { parseRedisUrl, type RedisLocation } from './redis-url.ts';
 import { Secret } from './secret.ts';
 import {
   acceptedDurations,
@@ -156,6 +157,29 @@ export const registryUrl: ValueKind<string> = {
     }
     if (/[?#]/.test(String(found))) throw refusal(found, 'a URL without a query and without a fragment');
     return url.href.replace(/\/+$/, '');
+  },
+};
+
+/** Where Redis is; a password in it is never shown. */
+export const redisUrl: ValueKind<RedisLocation> = {
+  jsonSchema: { type: 'string', pattern: '^rediss?(\\+(sentinel|cluster))?://' },
+  parse(found) {
+    const location = typeof found === 'string' ? parseRedisUrl(found) : undefined;
+    if (location !== undefined) return location;
+    throw refusal(
+      found,
+      'redis://[user:password@]host:port[/db], rediss://… for TLS, redis+cluster://host:port,…, redis+sentinel://host:port,…/name',
+    );
+  },
+};
+
+/** The base URL of a server of ours: scheme, host and port alone. */
+export const originUrl: ValueKind<string> = {
+  jsonSchema: { type: 'string', pattern: '^https?://' },
+  parse(found) {
+    const url = registryUrl.parse(found);
+    if (URL.parse(url)?.pathname !== '/') throw refusal(found, 'a URL without a path, such as http://10.0.0.7:5000');
+    return url;
   },
 };
 

@@ -3,6 +3,7 @@ import type { Mirror } from '../mirror/mirror.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import { beginExchange, onlyPulls, type RequestObserver, readRequest, renderErrors } from './middleware.ts';
 import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts';
+import { type PeerRoutesOptions, peerRoutes } from './peer-routes.ts';
 import { registryRoutes } from './registry-routes.ts';
 import { Sender } from './send.ts';
 
@@ -16,6 +17,8 @@ export interface AppOptions {
   /** A client that takes nothing of what waits for it is cut after this, in milliseconds. */
   readonly clientIdleMs: number;
   readonly operator: OperatorRoutesOptions;
+  /** Absent: one process alone, which serves no other replica. */
+  readonly peers: PeerRoutesOptions | undefined;
   /** Told of what escapes all of it: a bug. */
   readonly onError: (error: unknown) => void;
 }
@@ -28,6 +31,7 @@ export function createApp(options: AppOptions): Koa {
     beginExchange(options),
     renderErrors({ sender }),
     onlyPulls,
+    peerRoutes({ service: options.mirror.peerService, sender }, options.peers),
     readRequest(options),
     registryRoutes({ mirror: options.mirror, sender }),
   ]) {

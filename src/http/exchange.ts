@@ -17,6 +17,8 @@ export class Exchange {
   selection: Selection | undefined;
   /** Whether only a part of a blob is asked for. */
   isRanged = false;
+  /** Whether it is one of another replica, or says so. */
+  isPeer = false;
   outcome: Outcome | undefined;
   /** Bytes of the body handed to the socket. */
   sentBytes = 0;

@@ -5,11 +5,15 @@ import { untilAborted } from '../upstream/shared-work.ts';
 import { Fill, type FillObserver } from './fill.ts';
 import { FillPlaces } from './fill-places.ts';
 import { FillReader } from './fill-reader.ts';
+import { PeerReader } from './peer-reader.ts';
+import type { Route } from './route.ts';
 import { type Source, SourceList } from './sources.ts';
 
 export interface DownloadsOptions {
   readonly store: BlobStore;
   readonly observer: FillObserver;
+  /** Says where a fill reads from. */
+  readonly route: (digest: Digest, sources: SourceList, options: { isOwned: boolean }) => Route;
   /** `maxFills`: how many blobs may be fetched at a time; read each time, as it may be changed while the mirror runs. */
   readonly limits: { readonly maxFills: number };
   /** Called when a blob has become visible in the store. */
@@ -25,6 +29,8 @@ export interface Joiner {
   readonly expectedSize: number | undefined;
   /** Whether only a part of it is wanted now. */
   readonly isRanged: boolean;
+  /** Whether it is to be kept here even where other replicas are the ones that keep it. */
+  readonly isOwned?: boolean;
 }
 
 /** How far a fill has come. */
@@ -115,6 +121,13 @@ export class Downloads implements AsyncDisposable {
       throw new RegistryError('UNAVAILABLE', 'the disk of this cache could not take a blob', { status: 507 });
   }
 
+  /** A reader of a fill under way for another replica, which has to dispose it; `undefined` where there is none. */
+  follow(digest: Digest): PeerReader | undefined {
+    const fill = this.#fills.get(digest)?.fill;
+    if (fill === undefined || !fill.isServing || fill.state === 'failed' || fill.state === 'spilled') return undefined;
+    return new PeerReader(fill);
+  }
+
   /** Stops all fills, leaving their partial files to be continued. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { fill } of this.#fills.values()) fill.stop();
@@ -122,12 +135,14 @@ export class Downloads implements AsyncDisposable {
     await Promise.all(this.#fills.values().map(({ running }) => running));
   }
 
-  #create(digest: Digest, { isRanged }: Joiner): Fill {
-    const { store, observer, onStored } = this.#options;
+  #create(digest: Digest, { isRanged, isOwned = false }: Joiner): Fill {
+    const { store, observer, onStored, route } = this.#options;
+    const sources = new SourceList();
     return new Fill({
       digest,
       store,
-      sources: new SourceList(),
+      sources,
+      route: route(digest, sources, { isOwned }),
       observer,
       inParts: isRanged,
       onStored: (blob) => onStored(digest, blob),

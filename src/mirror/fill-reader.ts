@@ -137,7 +137,7 @@ export class FillReader implements BlobBody {
       expectedSizes: fill.expectedSizes,
       observer: fill.observer,
       onAnswer: (heading, repository) => {
-        fill.confirmed.add(repository);
+        if (repository !== undefined) fill.confirmed.add(repository);
         fill.adoptHeading(heading);
       },
     });

@@ -4,6 +4,7 @@ import { octetStream } from '../oci/media-types.ts';
 import { type BlobStore, DiskFault, type PartialBlob } from '../store/blob-store.ts';
 import { Progress } from './progress.ts';
 import { RecentBytes } from './recent-bytes.ts';
+import type { Route } from './route.ts';
 import { Segments } from './segments.ts';
 import type { Source, SourceList } from './sources.ts';
 import type { BlobHeading, TransferObserver } from './transfer.ts';
@@ -16,8 +17,8 @@ const recentBytes = 4 * 1024 * 1024;
 const eagerBytes = 256 * 1024;
 const announceBytes = 1024 * 1024;
 
-/** How a fill ended: on disk, verified but not kept (the disk failed), or not had. */
-export type FillResult = 'stored' | 'unstored' | 'failed';
+/** How a fill ended: on disk; verified but not kept, since the disk failed, or others keep it; or not had. */
+export type FillResult = 'stored' | 'unstored' | 'passed' | 'failed';
 
 /** Told of what happens to fills, for the log and the metrics. */
 export interface FillObserver extends TransferObserver {
@@ -31,6 +32,7 @@ export interface FillOptions {
   readonly digest: Digest;
   readonly store: BlobStore;
   readonly sources: SourceList;
+  readonly route: Route;
   readonly observer: FillObserver;
   /** Whether it is begun for a part of the blob: then it is asked for in parts. */
   readonly inParts: boolean;
@@ -80,6 +82,11 @@ export class Fill {
     this.#options = options;
   }
 
+  /** Whether other replicas may read from it. */
+  get isServing(): boolean {
+    return this.#options.route.isServing;
+  }
+
   get state(): FillState {
     return this.#state;
   }
@@ -121,6 +128,11 @@ export class Fill {
     if (chunk === undefined) return undefined;
     const length = this.#released(position + chunk.length) - position;
     return length > 0 ? chunk.subarray(0, length) : undefined;
+  }
+
+  /** The bytes from a position on that are still in memory, verified by nobody: for another replica, which does that. */
+  unverifiedFrom(position: number): Buffer | undefined {
+    return this.#recent.at(position);
   }
 
   /** Up to where readers may have what is here up to `available`. */
@@ -167,7 +179,7 @@ export class Fill {
    * open until the fill's owner calls {@link release}.
    */
   async run(): Promise<void> {
-    const { observer, digest, store, onStored } = this.#options;
+    const { observer, digest, store, onStored, route } = this.#options;
     observer.started(digest);
     let result: FillResult = 'failed';
     try {
@@ -175,13 +187,20 @@ export class Fill {
       await this.#receiveVerified(this.#partial);
       result = 'unstored';
       this.#enter('verified');
-      await this.#partial.commit();
-      onStored({ size: this.#partial.written, contentType: this.#heading?.contentType ?? octetStream });
-      this.#isStored = true;
-      result = 'stored';
+      if (route.isKept) {
+        await this.#partial.commit();
+        onStored({ size: this.#partial.written, contentType: this.#heading?.contentType ?? octetStream });
+        this.#isStored = true;
+        result = 'stored';
+      } else {
+        // Its readers have the file open: for them it stays until they are done.
+        await this.#partial.discard();
+        result = 'passed';
+      }
     } catch (error) {
       await this.#failed(error);
     } finally {
+      await route.end(result === 'stored');
       observer.ended(digest, result);
     }
   }
@@ -224,7 +243,11 @@ export class Fill {
       this.observer.wrongBytes(digest, { sources: [...contributors].map((source) => source.id), actual });
       const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob');
       // The wrong bytes may be those that an earlier run left: then everybody gets another chance.
-      if (!leftover) for (const source of contributors) this.sources.condemn(source, error);
+      // A replica passes on what nobody has verified: as long as one may be to blame, an upstream is not.
+      const replicas = [...contributors].filter((source) => source.replica !== undefined);
+      const suspects = replicas.length > 0 ? replicas : contributors;
+      if (!leftover) for (const source of suspects) this.sources.condemn(source, error);
+      this.#options.route.wrongBytes(replicas);
       // Before the file begins anew, which may fail: what has been handed out is void in any case.
       this.#generation += 1;
       this.#recent.clear();
@@ -241,11 +264,12 @@ export class Fill {
       digest: this.digest,
       partial,
       sources: this.sources,
+      route: this.#options.route,
       expectedSizes: this.expectedSizes,
       isAwaited: () => this.#handed,
       observer: this.observer,
       onAnswer: (source, heading) => {
-        this.confirmed.add(source.repository);
+        if (source.replica === undefined) this.confirmed.add(source.repository);
         this.adoptHeading(heading);
       },
       onReceived: (position, chunk) => {

@@ -7,6 +7,9 @@ import type { FillObserver } from './fill.ts';
 import { Listings } from './listings.ts';
 import { Manifests } from './manifests.ts';
 import { NegativeAnswers } from './negative-answers.ts';
+import { PeerService } from './peer-service.ts';
+import type { Replicas } from './replicas.ts';
+import type { Target } from './sources.ts';
 
 /** Told of everything that is worth a log line or a number. */
 export interface MirrorObserver extends FillObserver {
@@ -28,6 +31,9 @@ export interface MirrorOptions {
   readonly observer: MirrorObserver;
   /** `maxFills`: how many blobs may be fetched at a time; may be changed while the mirror runs. */
   readonly limits: { readonly maxFills: number };
+  readonly replicas: Replicas;
+  /** A repository by the cache's name of it, where it may be pulled from. */
+  readonly target: (key: string) => Target | undefined;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -38,9 +44,11 @@ export class Mirror implements AsyncDisposable {
   readonly manifests: Manifests;
   readonly listings: Listings;
   readonly downloads: Downloads;
+  /** What other replicas are served. */
+  readonly peerService: PeerService;
 
   constructor(options: MirrorOptions) {
-    const { store, catalog, observer, now, offline } = options;
+    const { store, catalog, observer, now, offline, replicas } = options;
     // Apart: a digest that is no blob of a repository may well be a manifest of it.
     const noBlobs = new NegativeAnswers({ now });
     const noManifests = new NegativeAnswers({ now });
@@ -50,6 +58,7 @@ export class Mirror implements AsyncDisposable {
       store,
       observer,
       limits: options.limits,
+      route: (digest, sources, route) => replicas.route(digest, sources, route),
       onStored: (digest, blob) => catalog.recordBlob(digest, blob),
     });
     this.blobs = new Blobs({
@@ -62,6 +71,14 @@ export class Mirror implements AsyncDisposable {
       downloads: this.downloads,
     });
     this.manifests = new Manifests({ store, catalog, negative: noManifests, offline, observer, now });
+    this.peerService = new PeerService({
+      store,
+      catalog,
+      downloads: this.downloads,
+      coordinator: replicas.coordinator,
+      target: options.target,
+      onDiskFault,
+    });
     this.listings = new Listings({ catalog, offline, manifests: this.manifests });
   }
 

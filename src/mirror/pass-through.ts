@@ -2,6 +2,7 @@ import type { Hash } from 'node:crypto';
 import { type Digest, digestAlgorithm, finishDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { heldBackBytes } from './fill.ts';
+import { DirectRoute } from './route.ts';
 import type { SourceList } from './sources.ts';
 import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';
 
@@ -14,7 +15,8 @@ export interface PassThroughOptions {
   readonly hash: Hash;
   readonly expectedSizes: ReadonlySet<number>;
   readonly observer: TransferObserver;
-  readonly onAnswer: (heading: BlobHeading, repository: string) => void;
+  /** @param repository the one that the answer confirms, where it confirms any */
+  readonly onAnswer: (heading: BlobHeading, repository: string | undefined) => void;
 }
 
 /**
@@ -36,10 +38,11 @@ export class PassThrough implements AsyncDisposable {
     this.#hash = options.hash;
     this.#chunks = new Transfer({
       ...options,
+      route: new DirectRoute(options.sources),
       mayStartOver: true,
       isAwaited: () => options.offset > 0,
       onAnswer: (source, heading) => {
-        options.onAnswer(heading, source.repository);
+        options.onAnswer(heading, source.replica === undefined ? source.repository : undefined);
         return true;
       },
       signal: this.#abort.signal,

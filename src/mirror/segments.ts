@@ -2,6 +2,7 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { DiskFault, type PartialBlob } from '../store/blob-store.ts';
 import { BatchWriter } from './batch-writer.ts';
+import type { Route } from './route.ts';
 import type { Source, SourceList } from './sources.ts';
 import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';
 
@@ -16,6 +17,7 @@ export interface SegmentsOptions {
   readonly digest: Digest;
   readonly partial: PartialBlob;
   readonly sources: SourceList;
+  readonly route: Route;
   readonly expectedSizes: ReadonlySet<number>;
   readonly isAwaited: () => boolean;
   readonly observer: TransferObserver;
@@ -115,10 +117,12 @@ export class Segments {
   }
 
   async #fetch(claim: Claim): Promise<void> {
-    const { partial, onReceived, onWritten, digest, sources, expectedSizes, isAwaited, observer } = this.#options;
+    const { partial, onReceived, onWritten, digest, sources, route, expectedSizes, isAwaited, observer } =
+      this.#options;
     const transfer = new Transfer({
       digest,
       sources,
+      route,
       expectedSizes,
       isAwaited,
       observer,
@@ -145,7 +149,7 @@ export class Segments {
   }
 
   #answered(claim: Claim, source: Source, heading: BlobHeading): boolean {
-    const { sources, onAnswer } = this.#options;
+    const { sources, route, onAnswer } = this.#options;
     // Another connection may have come past this place meanwhile.
     const isOvertaken = !claim.isAnswered && this.#isTaken(claim);
     claim.isAnswered = true;
@@ -157,7 +161,8 @@ export class Segments {
       this.#inParts = false;
       claim.end = Number.POSITIVE_INFINITY;
     }
-    while (this.#inParts && this.#size !== undefined && this.#claims.size < Math.min(sources.connections, maxClaims)) {
+    const connections = route.isFollowing ? 1 : sources.connections;
+    while (this.#inParts && this.#size !== undefined && this.#claims.size < Math.min(connections, maxClaims)) {
       const next = this.#nextClaim();
       if (!next) break;
       this.#start(next);

@@ -11,6 +11,8 @@ export interface Source {
   readonly upstream: string;
   /** The repository, as the cache names it, whose right to the blob an answer of this source confirms. */
   readonly repository: string;
+  /** The id of the other replica that it is; its answers confirm no right. Absent: not a replica. */
+  readonly replica?: string;
   /** How many connections it may be given for one blob; more than 1 where each has a share of its own. */
   readonly connections: number;
   /** @throws RegistryError as BlobEndpoint.openBlob of the upstream's client */
@@ -37,9 +39,11 @@ export function upstreamSources(target: Target): Source[] {
   }));
 }
 
-interface NextOptions {
+export interface NextOptions {
   readonly patience: number;
   readonly ranged: boolean;
+  /** Other replicas are left out. */
+  readonly withoutReplicas?: boolean;
   readonly except?: { has(source: Source): boolean };
 }
 
@@ -76,11 +80,11 @@ export class SourceList {
    * @param options.ranged only sources that, as far as is known, give parts of a blob
    * @param options.except sources to leave alone for now
    */
-  next({ patience, ranged, except }: NextOptions): Source | undefined {
+  next({ patience, ranged, except, withoutReplicas }: NextOptions): Source | undefined {
     return this.#entries
       .filter(({ verdict, failures }) => verdict === undefined && failures < patience)
       .filter(({ ignoresRange }) => !ranged || !ignoresRange)
-      .filter(({ source }) => except?.has(source) !== true)
+      .filter(({ source }) => except?.has(source) !== true && (!withoutReplicas || source.replica === undefined))
       .toSorted((a, b) => (a.failures >> 1) - (b.failures >> 1))[0]?.source;
   }
 

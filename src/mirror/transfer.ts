@@ -3,6 +3,7 @@ import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/di
 import { RegistryError } from '../oci/error.ts';
 import type { BlobAnswer } from '../upstream/client.ts';
 import { Refusal } from '../upstream/gate.ts';
+import type { Route } from './route.ts';
 import type { Source, SourceList } from './sources.ts';
 
 /** Failures in a row, without a byte in between, that one source is allowed once bytes have flowed. */
@@ -34,6 +35,8 @@ export interface TransferObserver {
 export interface TransferOptions {
   readonly digest: Digest;
   readonly sources: SourceList;
+  /** Says which of the sources comes next. */
+  readonly route: Route;
   /** First byte wanted. */
   readonly offset: number;
   /** Size of the blob in bytes where it is known for certain. */
@@ -84,7 +87,7 @@ export class Transfer {
    * @throws RegistryError when no source is left (each one's reason is with the {@link SourceList}), the signal's reason
    */
   async *bytes(): AsyncGenerator<Buffer, void, undefined> {
-    const { digest, sources, signal, observer, isAwaited, mayStartOver } = this.#options;
+    const { digest, sources, route, signal, observer, isAwaited, mayStartOver } = this.#options;
     let failures = 0;
     let fruitless = 0;
     let droughtSinceMs = performance.now();
@@ -94,7 +97,8 @@ export class Transfer {
       const isFlowing = this.contributors.size > 0 || isAwaited();
       const patience = isFlowing ? patienceOnceFlowing : this.#hasAnswer ? patienceOnceAnswered : 1;
       this.#forgetOpened();
-      const source = sources.next({ patience, ranged: !mayStartOver, except: this.#refusedUntilMs });
+      const wanted = { patience, ranged: !mayStartOver, except: this.#refusedUntilMs };
+      const source = await route.next(wanted, signal);
       if (!source && this.#refusedUntilMs.size > 0 && failures <= maxFailures) {
         const untilMs = Math.min(...this.#refusedUntilMs.values());
         if (untilMs - droughtSinceMs < maxDroughtMs) {
@@ -128,6 +132,7 @@ export class Transfer {
         }
         isBegun = this.#size !== undefined;
         sources.failed(source, error);
+        route.failed(source, error);
         observer.sourceFailed(digest, { source, error, position: this.#position });
       }
     }
@@ -143,10 +148,12 @@ export class Transfer {
   }
 
   async *#from(source: Source): AsyncGenerator<Buffer, void, undefined> {
-    const { digest, sources, signal, observer, onAnswer, mayStartOver, partBytes } = this.#options;
+    const { digest, sources, route, signal, observer, onAnswer, mayStartOver, partBytes } = this.#options;
     const end = Math.min(this.#end, this.#position + (partBytes ?? Number.POSITIVE_INFINITY));
     const wanted = end === Number.POSITIVE_INFINITY || end === this.#size ? undefined : end;
-    const answer = await source.open(digest, { offset: this.#position, end: wanted, signal });
+    const guard = route.guard(source);
+    const openSignal = guard ? AbortSignal.any([signal, guard]) : signal;
+    const answer = await source.open(digest, { offset: this.#position, end: wanted, signal: openSignal });
     try {
       if (wanted !== undefined && answer.start === 0 && answer.end !== wanted && answer.end === answer.size) {
         sources.noteIgnoredRange(source);
@@ -164,6 +171,7 @@ export class Transfer {
         const known = Math.max(0, this.#position - place);
         place += chunk.length;
         observer.received(source, chunk.length);
+        route.received();
         if (this.#size !== undefined && place > this.#size) throw wrongSize(place, this.#size);
         if (known >= chunk.length) continue;
         this.contributors.add(source);

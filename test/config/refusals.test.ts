@@ -17,8 +17,6 @@ test.each([
 
 test.each([
   ['auth: {}', 'auth'],
-  ['redis: { url: "redis://127.0.0.1" }', 'redis'],
-  ['cluster: {}', 'cluster'],
   ['serve: { sendfile: off }', 'serve'],
   ['upstreams: { a.example: { auth: { helper: ecr-login } } }', 'upstreams."a.example".auth.helper'],
 ])('a key of a later version is refused, not ignored: %s', async (text, path) => {
@@ -27,11 +25,32 @@ test.each([
   );
 });
 
-test('a Redis in the environment is refused, not ignored', async () => {
+test.each([
+  ['redis: {}', 'redis.url is missing'],
+  ['redis: { url: "http://127.0.0.1" }', 'redis.url: found "http://127.0.0.1"; accepted: redis://'],
+  ['redis: { url: "redis://:pw@a,b" }', 'redis.url: found "redis://[hidden]@a,b"; accepted: redis://'],
+  ['redis: { url: "redis+sentinel://a:26379" }', 'redis.url: found "redis+sentinel://a:26379"; accepted: redis://'],
+  ['redis: { url: "redis://127.0.0.1" }', 'cluster.secretFile is missing: with redis'],
+  [
+    'listen: :5000\nredis: { url: "redis://a" }\ncluster: { secretFile: s }',
+    'cluster.advertise is missing: with redis',
+  ],
+  ['cluster: { advertise: "http://a/b" }', 'cluster.advertise: found "http://a/b"; accepted: a URL without a path'],
+  ['cluster: { placement: here }', 'cluster.placement: found "here"; accepted: everywhere, sharded'],
+  ['cluster: { copies: 0 }', 'cluster.copies: found 0; accepted: a whole number from 1 to 16'],
+])('replicas that could not find or trust one another are refused: %s', async (text, problem) => {
+  expect((await problemsOf(text)).join('\n')).toContain(problem);
+});
+
+test('a Redis in the environment needs the secret of the replicas, and its password is not shown', async () => {
   await using folder = await ConfigFolder.create();
-  await expect(folder.load({ environment: { MILLPOND_REDIS_URL: 'redis://user:pw@127.0.0.1' } })).rejects.toThrow(
-    /^MILLPOND_REDIS_URL: Redis is not available in this version of Millpond; unset the variable$/,
-  );
+  const environment = { MILLPOND_REDIS_URL: 'redis://user:pw@127.0.0.1' };
+  await expect(folder.load({ environment })).rejects.toThrow(/cluster\.secretFile is missing/);
+  await folder.write('millpond.yaml', 'cluster: { secretFile: /run/secret }');
+  const { config } = await folder.load({ environment });
+  expect(config.redis?.location).toMatchObject({ kind: 'single', username: 'user', hosts: [{ port: 6379 }] });
+  expect(config.redis?.location.password?.reveal()).toBe('pw');
+  expect(inspect(config, { depth: 9 })).not.toMatch(/pw@|'pw'/);
 });
 
 test.each([

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
+import { DirectRoute } from '../../src/mirror/route.ts';
 import { type Source, SourceList } from '../../src/mirror/sources.ts';
 import { Transfer } from '../../src/mirror/transfer.ts';
 import type { Digest } from '../../src/oci/digest.ts';
@@ -37,6 +38,7 @@ async function receive(...sources: Source[]): Promise<Buffer> {
   const transfer = new Transfer({
     digest,
     sources: list,
+    route: new DirectRoute(list),
     offset: 0,
     mayStartOver: true,
     isAwaited: () => true,

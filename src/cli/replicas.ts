@@ -1,0 +1,118 @@
+import { readFile } from 'node:fs/promises';
+import type { Config, RedisConfig } from '../config/config.ts';
+import { PeerPass } from '../coordination/peer-pass.ts';
+import { Peers } from '../coordination/peers.ts';
+import type { RedisLocation } from '../coordination/redis.ts';
+import { Seal } from '../coordination/seal.ts';
+import { SharedCoordinator } from '../coordination/shared.ts';
+import type { PeerRoutesOptions } from '../http/peer-routes.ts';
+import { Replicas } from '../mirror/replicas.ts';
+import type { Logger, Metrics } from '../telemetry.ts';
+import type { Health } from './health.ts';
+import { linkObserver } from './observers.ts';
+
+/** What a replica needs of the others, and what it gives them. */
+export interface LiveReplicas extends AsyncDisposable {
+  readonly replicas: Replicas;
+  readonly routes: PeerRoutesOptions;
+  /** To be called when the mirror can be reached. @param address `host:port` it listens on */
+  join(address: string): void;
+}
+
+export interface LiveReplicasOptions {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly health: Health;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+}
+
+/**
+ * Connects a mirror with its replicas, as far as its configuration names a Redis. Nobody waits for that Redis.
+ * @throws Error in one sentence where a file cannot be used
+ */
+export async function openReplicas(config: Config, options: LiveReplicasOptions): Promise<LiveReplicas | undefined> {
+  const { redis, cluster, tls } = config;
+  const { log, metrics, health, now } = options;
+  if (!redis || cluster.secretFile === undefined) return undefined;
+  const seal = sealOf(await read(cluster.secretFile, 'cluster.secretFile'), cluster.secretFile);
+  const coordinator = new SharedCoordinator({
+    location: await locationOf(redis),
+    keyPrefix: redis.keyPrefix,
+    seal,
+    observer: linkObserver({ log, metrics }),
+    onChange: (replicas) => log.info({ others: replicas.map(({ address }) => address) }, 'replicas changed'),
+  });
+  const pass = new PeerPass({ seal, toleranceMs: cluster.clockToleranceMs, now });
+  const peers = new Peers({
+    pass,
+    self: () => coordinator.self,
+    tls: tls && {
+      cert: await read(tls.certFile, 'tls.certFile'),
+      key: await read(tls.keyFile, 'tls.keyFile'),
+      ca: tls.clientCaFile === undefined ? undefined : await read(tls.clientCaFile, 'tls.clientCaFile'),
+    },
+  });
+  const status = () => coordinator.status();
+  metrics.watchReplicas(() => {
+    const { state, replicas, leases } = status();
+    return { connected: state === 'connected', replicas: replicas.length + 1, leases: leases.length };
+  });
+  health.watch(() => {
+    const { state, reason } = status();
+    return state === 'lost' ? [`Redis ${reason}: this replica is on its own, and may fetch what others have`] : [];
+  });
+  const copies = cluster.placement === 'sharded' ? cluster.copies : undefined;
+  return {
+    replicas: new Replicas({ coordinator, peers, copies }),
+    routes: {
+      admit: ({ method, url, range, pass: header }) =>
+        pass.check({ method, path: url, range, to: `${coordinator.self}:${coordinator.boot}` }, header),
+      observer: ({ result, bytes }) => {
+        metrics.peerRequests.inc({ result });
+        metrics.peerSentBytes.inc(bytes);
+      },
+    },
+    join(address) {
+      coordinator.join(cluster.advertise ?? `${tls ? 'https' : 'http'}://${address}`);
+    },
+    async [Symbol.asyncDispose]() {
+      await coordinator[Symbol.asyncDispose]();
+      peers[Symbol.dispose]();
+    },
+  };
+}
+
+async function locationOf({ location, passwordFile, caFile }: RedisConfig): Promise<RedisLocation> {
+  const { kind, tls, hosts, username, db, name } = location;
+  const password =
+    passwordFile === undefined ? location.password?.reveal() : (await read(passwordFile, 'redis.passwordFile')).trim();
+  const ca = caFile === undefined ? undefined : await read(caFile, 'redis.caFile');
+  const common = { tls, ca, username, password };
+  switch (kind) {
+    case 'single':
+      return { ...common, kind, db, ...hosts[0]! };
+    case 'sentinel':
+      return { ...common, kind, db, name, sentinels: hosts };
+    case 'cluster':
+      return { ...common, kind, nodes: hosts };
+    default:
+      return kind satisfies never;
+  }
+}
+
+function sealOf(text: string, file: string): Seal {
+  try {
+    return new Seal(Buffer.from(text.trim()));
+  } catch (error) {
+    throw new Error(`cluster.secretFile: ${file} holds fewer than 16 bytes`, { cause: error });
+  }
+}
+
+async function read(file: string, key: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw new Error(`${key}: ${file} cannot be read: ${(error as NodeJS.ErrnoException).code}`, { cause: error });
+  }
+}

@@ -1,0 +1,88 @@
+import type { Digest } from '../oci/digest.ts';
+import type { Claim, ClaimOptions, Lease, Replica } from './coordinator.ts';
+import type { Link } from './redis.ts';
+import { claimScript, holdScript, releaseScript, renewScript } from './scripts.ts';
+
+/** How long a lease is believed in without a word from who has it, in milliseconds: so long a dead one may hold up all. */
+const leaseMs = 3_000;
+/** How long a replica is believed to hold a blob. */
+const holdMs = 7 * 86_400_000;
+/** How many read from one that fills: enough to reach a thousand in five steps, few enough for one network card. */
+const fanOut = 4;
+
+export interface LeasesOptions {
+  readonly link: Link;
+  readonly self: () => string;
+  readonly replica: (id: string) => Replica | undefined;
+}
+
+/** Who fetches which digest, and who holds it. */
+export class Leases {
+  readonly #options: LeasesOptions;
+  readonly #held = new Map<Digest, Lease>();
+
+  constructor(options: LeasesOptions) {
+    this.#options = options;
+  }
+
+  /** The leases of this replica. */
+  get held(): readonly Lease[] {
+    return [...this.#held.values()];
+  }
+
+  async claim(digest: Digest, { avoid = [], takeOver }: ClaimOptions): Promise<Claim> {
+    const { link, self } = this.#options;
+    const values = [self(), leaseMs, takeOver === undefined ? '' : String(takeOver), fanOut, avoid.join(',')];
+    const [kind, found, third] = (await link.run(claimScript, [fillKey(digest), holdersKey(digest)], values)) as [
+      string,
+      string | string[],
+      string | undefined,
+    ];
+    if (kind === 'lease') {
+      const lease: Lease = { digest, fence: Number(found) };
+      this.#held.set(digest, lease);
+      return { kind, lease };
+    }
+    const replicas = (found as string[]).map((id) => this.#options.replica(id)).filter((one) => one !== undefined);
+    if (kind === 'filling') return { kind, fence: Number(third), replicas };
+    // Holders that are not there: as good as none.
+    if (replicas.length === 0) {
+      return await this.claim(digest, { avoid: [...avoid, ...(found as string[])], takeOver });
+    }
+    return { kind: 'held', replicas };
+  }
+
+  async renew(lease: Lease): Promise<'held' | 'lost'> {
+    const { link, self } = this.#options;
+    const answer = await link.run(renewScript, [fillKey(lease.digest)], [self(), String(lease.fence), leaseMs]);
+    if (answer === 1) return 'held';
+    this.#forget(lease);
+    return 'lost';
+  }
+
+  async release(lease: Lease): Promise<void> {
+    this.#forget(lease);
+    await this.#options.link.run(releaseScript, [fillKey(lease.digest)], [this.#options.self(), String(lease.fence)]);
+  }
+
+  async hold(digest: Digest): Promise<void> {
+    await this.#options.link.run(holdScript, [holdersKey(digest)], [this.#options.self(), holdMs]);
+  }
+
+  async drop(digest: Digest): Promise<void> {
+    await this.#options.link.run(holdScript, [holdersKey(digest)], [this.#options.self(), 0]);
+  }
+
+  #forget(lease: Lease): void {
+    if (this.#held.get(lease.digest)?.fence === lease.fence) this.#held.delete(lease.digest);
+  }
+}
+
+// Braces keep what one script touches on one node of a cluster.
+function fillKey(digest: Digest): string {
+  return `fill:{${digest}}`;
+}
+
+function holdersKey(digest: Digest): string {
+  return `holders:{${digest}}`;
+}

@@ -1,0 +1,26 @@
+import { RegistryError } from '../oci/error.ts';
+
+/** Why another replica has not given what it was asked for. */
+export type PeerFault =
+  /** It does not have it. */
+  | 'absent'
+  /** No connection, or one that ended in the middle. */
+  | 'unreachable'
+  /** It said nothing for too long. */
+  | 'silent'
+  /** It does not let us in. */
+  | 'refused'
+  /** It answered something else. */
+  | 'odd';
+
+/** Another replica could not give the bytes. */
+export class PeerFailure extends RegistryError {
+  readonly fault: PeerFault;
+  readonly replica: string;
+
+  constructor(replica: string, fault: PeerFault, options: { readonly sentence: string; readonly cause?: unknown }) {
+    super(fault === 'absent' ? 'BLOB_UNKNOWN' : 'UNAVAILABLE', options.sentence, { cause: options.cause });
+    this.fault = fault;
+    this.replica = replica;
+  }
+}

@@ -1,0 +1,77 @@
+import { randomBytes } from 'node:crypto';
+import type { Seal } from './seal.ts';
+
+/** Nonces remembered at a time; only those who have the secret can fill it. */
+const maxNonces = 200_000;
+
+/** The header that carries it. */
+export const passHeader = 'millpond-pass';
+
+/** The parts of a request between replicas that nobody may change. */
+export interface PeerRequest {
+  readonly method: string;
+  /** With its query. */
+  readonly path: string;
+  readonly range: string | undefined;
+  /** `replica:boot` of the one it is for: of no use at another one, nor after a restart. */
+  readonly to: string;
+}
+
+/** Whether a request is let in. */
+export type Admission = { readonly from: string } | { readonly refused: 'unsigned' | 'forged' | 'old' | 'replayed' };
+
+export interface PeerPassOptions {
+  readonly seal: Seal;
+  /** How far the clocks of two replicas may be apart, in milliseconds. */
+  readonly toleranceMs: number;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+}
+
+/** Signs what this replica asks of others, and checks what is asked of it: HMAC, time stamp, nonce. */
+export class PeerPass {
+  readonly #options: PeerPassOptions;
+  /** Nonces of requests that were let in, and until when they could come again. */
+  readonly #seen = new Map<string, number>();
+
+  constructor(options: PeerPassOptions) {
+    this.#options = options;
+  }
+
+  /** The header's value for a request. */
+  sign(request: PeerRequest, from: string): string {
+    const { seal, now } = this.#options;
+    const nonce = randomBytes(16).toString('base64url');
+    const stamped = `${from} ${Math.round(now())} ${nonce}`;
+    return `${stamped} ${seal.mac('peer request', textOf(request, stamped))}`;
+  }
+
+  /** Whether a request may be answered; the same one is let in once. */
+  check(request: PeerRequest, header: string | undefined): Admission {
+    const { seal, toleranceMs, now } = this.#options;
+    if (header === undefined) return { refused: 'unsigned' };
+    const match = /^([A-Za-z0-9_-]{1,64}) (\d{1,15}) ([A-Za-z0-9_-]{22}) ([A-Za-z0-9_-]{43})$/.exec(header);
+    if (match === null) return { refused: 'forged' };
+    const [, from = '', stamp = '', nonce = '', mac = ''] = match;
+    if (!seal.matches('peer request', textOf(request, `${from} ${stamp} ${nonce}`), mac)) return { refused: 'forged' };
+    const nowMs = now();
+    if (Math.abs(nowMs - Number(stamp)) > toleranceMs) return { refused: 'old' };
+    if (this.#seen.has(nonce) || !this.#hasRoom(nowMs)) return { refused: 'replayed' };
+    this.#seen.set(nonce, Number(stamp) + 2 * toleranceMs);
+    return { from };
+  }
+
+  /** Forgets nonces whose requests would be too old by now. */
+  #hasRoom(nowMs: number): boolean {
+    for (const [nonce, untilMs] of this.#seen) {
+      if (untilMs > nowMs && this.#seen.size < maxNonces) break;
+      if (untilMs > nowMs) return false;
+      this.#seen.delete(nonce);
+    }
+    return true;
+  }
+}
+
+function textOf({ method, path, range = '', to }: PeerRequest, stamped: string): string {
+  return [method, path, range, to, stamped].join('\n');
+}

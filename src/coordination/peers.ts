@@ -1,0 +1,220 @@
+import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { Digest } from '../oci/digest.ts';
+import { octetStream } from '../oci/media-types.ts';
+import { readContentRange } from '../oci/range.ts';
+import type { Replica } from './coordinator.ts';
+import { type PeerBody, peerBody, SilentPeer } from './peer-body.ts';
+import { PeerFailure, type PeerFault } from './peer-failure.ts';
+import { type PeerPass, passHeader } from './peer-pass.ts';
+
+/** What another replica is asked for: what it has on its disk, also what it is fetching, or to fetch it. */
+export type PeerWant = 'stored' | 'filling' | 'fill' | 'copy';
+
+/** A blob on its way from another replica; `body` is ended with `destroy()` unless it was read to its end. */
+export interface PeerAnswer {
+  /** Size of the whole blob in bytes; `undefined` where the replica does not know it yet. */
+  readonly size: number | undefined;
+  readonly start: number;
+  readonly end: number | undefined;
+  readonly contentType: string;
+  /** Not verified by anybody. */
+  readonly body: PeerBody;
+}
+
+export interface PeerTimes {
+  /** For a connection, TLS included. */
+  readonly connectMs: number;
+  /** For headers, or a sign that they are waited for. */
+  readonly headersMs: number;
+  /** For the next bytes of a body. */
+  readonly idleMs: number;
+}
+
+export interface PeersOptions {
+  readonly pass: PeerPass;
+  /** This replica's id. */
+  readonly self: () => string;
+  /** PEM texts: the certificate shown to other replicas, and authorities that theirs may be signed by. */
+  readonly tls?: {
+    readonly cert?: string | undefined;
+    readonly key?: string | undefined;
+    readonly ca?: string | undefined;
+  };
+  readonly times?: PeerTimes;
+}
+
+const defaultTimes: PeerTimes = { connectMs: 1_000, headersMs: 3_000, idleMs: 4_000 };
+
+/** How long a replica is left alone after each fault, in milliseconds. */
+const avoidMs: Record<PeerFault | 'wrong', number> = {
+  absent: 0,
+  unreachable: 2_000,
+  silent: 5_000,
+  refused: 10_000,
+  odd: 10_000,
+  wrong: 60_000,
+};
+
+/** The other replicas as places to read blobs from. Only those that the fleet knows are dialled; no redirect is followed. */
+export class Peers implements Disposable {
+  readonly #options: PeersOptions;
+  readonly #times: PeerTimes;
+  readonly #http = new HttpAgent({ keepAlive: true, maxFreeSockets: 8 });
+  readonly #https: HttpsAgent;
+  /** By the monotonic clock. */
+  readonly #avoidedUntilMs = new Map<string, number>();
+
+  constructor(options: PeersOptions) {
+    this.#options = options;
+    this.#times = options.times ?? defaultTimes;
+    const { cert, key, ca } = options.tls ?? {};
+    this.#https = new HttpsAgent({
+      keepAlive: true,
+      maxFreeSockets: 8,
+      ...(cert !== undefined && { cert }),
+      ...(key !== undefined && { key }),
+      ...(ca !== undefined && { ca }),
+    });
+  }
+
+  /** Whether a replica is left alone for now, because it has failed. */
+  isAvoided(replica: string): boolean {
+    const untilMs = this.#avoidedUntilMs.get(replica);
+    if (untilMs === undefined) return false;
+    if (untilMs > performance.now()) return true;
+    this.#avoidedUntilMs.delete(replica);
+    return false;
+  }
+
+  /** How many replicas are left alone now. */
+  get avoided(): readonly string[] {
+    return [...this.#avoidedUntilMs.keys()].filter((replica) => this.isAvoided(replica));
+  }
+
+  /** A replica has failed in a way that says something about it, not only about this blob. */
+  avoid(replica: string, fault: PeerFault | 'wrong'): void {
+    const untilMs = performance.now() + avoidMs[fault];
+    if (untilMs > (this.#avoidedUntilMs.get(replica) ?? 0)) this.#avoidedUntilMs.set(replica, untilMs);
+  }
+
+  /**
+   * Begins to read a blob.
+   * @param options `through`: the repository, as the cache names it, through which a `fill` is to be fetched
+   * @throws PeerFailure; the signal's reason
+   */
+  async open(
+    replica: Replica,
+    digest: Digest,
+    options: {
+      readonly want: PeerWant;
+      readonly through?: string;
+      readonly offset: number;
+      readonly end?: number | undefined;
+      readonly signal: AbortSignal;
+    },
+  ): Promise<PeerAnswer> {
+    const { want, through, offset, end, signal } = options;
+    const query = new URLSearchParams({ want, ...(through !== undefined && { through }) });
+    const path = `/v2/_millpond/blobs/${digest}?${query.toString()}`;
+    const range = offset > 0 || end !== undefined ? `bytes=${offset}-${end === undefined ? '' : end - 1}` : undefined;
+    const response = await this.#send(replica, { path, range, signal });
+    const body = peerBody(response, { replica: replica.id, idleMs: this.#times.idleMs, signal });
+    try {
+      return { ...this.#read(replica, response, offset), body };
+    } catch (error) {
+      body.destroy();
+      throw error;
+    }
+  }
+
+  /** Asks a replica to keep a blob too. Never rejects: it is a wish. */
+  async askToCopy(replica: Replica, digest: Digest, through: string): Promise<void> {
+    const path = `/v2/_millpond/blobs/${digest}?${new URLSearchParams({ want: 'copy', through }).toString()}`;
+    try {
+      (await this.#send(replica, { path, range: undefined, signal: AbortSignal.timeout(5_000) })).destroy();
+    } catch {
+      // The next one who wants the blob comes upon it there or elsewhere.
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#http.destroy();
+    this.#https.destroy();
+  }
+
+  #read(replica: Replica, response: IncomingMessage, offset: number): Omit<PeerAnswer, 'body'> {
+    const { statusCode: status = 0, headers } = response;
+    const fail = (fault: PeerFault, what: string): never => {
+      this.avoid(replica.id, fault);
+      throw new PeerFailure(replica.id, fault, { sentence: `another replica ${what}` });
+    };
+    if (status === 404) return fail('absent', 'does not have this blob');
+    if (status === 401 || status === 403) return fail('refused', 'does not let this one in');
+    if (status === 503) return fail('silent', 'cannot give this blob now');
+    const contentType = headers['content-type'] ?? octetStream;
+    if (status === 200) {
+      const size = lengthOf(headers['content-length']);
+      return { size, start: 0, end: size, contentType };
+    }
+    const window = readContentRange(headers['content-range']);
+    if (status !== 206 || window?.range.start !== offset) return fail('odd', `answered ${status}`);
+    return { size: window.size, start: offset, end: window.range.end, contentType };
+  }
+
+  async #send(
+    replica: Replica,
+    { path, range, signal }: { path: string; range: string | undefined; signal: AbortSignal },
+  ): Promise<IncomingMessage> {
+    const { pass, self } = this.#options;
+    signal.throwIfAborted();
+    const { id, address, boot } = replica;
+    const header = pass.sign({ method: 'GET', path, range, to: `${id}:${boot}` }, self());
+    const isTls = address.startsWith('https:');
+    const settings = {
+      headers: { [passHeader]: header, ...(range !== undefined && { range }) },
+      agent: isTls ? this.#https : this.#http,
+      signal,
+    };
+    const url = new URL(path, address);
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const request = isTls ? httpsRequest(url, settings) : httpRequest(url, settings);
+    request.once('response', resolve);
+    request.on('error', reject);
+    const timer = this.#watch(request);
+    request.end();
+    try {
+      return await promise;
+    } catch (error) {
+      signal.throwIfAborted();
+      const fault = error instanceof SilentPeer ? 'silent' : 'unreachable';
+      this.avoid(id, fault);
+      throw new PeerFailure(id, fault, { sentence: `another replica is ${fault}`, cause: error });
+    } finally {
+      timer[Symbol.dispose]();
+    }
+  }
+
+  /** Ends a request that takes too long: first for the connection, then for each sign of life. */
+  #watch(request: ClientRequest): Disposable {
+    const { connectMs, headersMs } = this.#times;
+    const end = (): void => void request.destroy(new SilentPeer());
+    let timer = setTimeout(end, connectMs);
+    const answering = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(end, headersMs);
+    };
+    request.once('finish', answering);
+    // Whoever waits for bytes himself says so again and again.
+    request.on('information', answering);
+    request.once('socket', (socket) => {
+      if (!socket.connecting) answering();
+      else socket.once('connect', answering);
+    });
+    return { [Symbol.dispose]: () => clearTimeout(timer) };
+  }
+}
+
+function lengthOf(header: string | undefined): number | undefined {
+  return header !== undefined && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
+}

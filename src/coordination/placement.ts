@@ -1,0 +1,15 @@
+import { createHash } from 'node:crypto';
+import type { Digest } from '../oci/digest.ts';
+
+/**
+ * The replicas that are to keep a blob, best first: those with the highest hash of blob and replica together. When one
+ * comes or goes only what it keeps moves.
+ * @param copies how many; all of them where there are no more
+ */
+export function ownersOf(digest: Digest, replicas: readonly string[], copies: number): string[] {
+  return replicas
+    .map((id) => ({ id, weight: createHash('sha256').update(`${digest} ${id}`).digest().readUIntBE(0, 6) }))
+    .toSorted((one, other) => other.weight - one.weight || (one.id < other.id ? -1 : 1))
+    .slice(0, copies)
+    .map(({ id }) => id);
+}

@@ -1,0 +1,161 @@
+import type { Digest } from '../oci/digest.ts';
+import { Answers } from './answers.ts';
+import { Budget } from './budget.ts';
+import type {
+  Claim,
+  ClaimOptions,
+  Coordinator,
+  CoordinatorStatus,
+  Lease,
+  Message,
+  MessageListener,
+  MissingAnswer,
+  Replica,
+  SharedTag,
+  SharedTagKey,
+  TagClaim,
+} from './coordinator.ts';
+import { Fleet } from './fleet.ts';
+import { Leases } from './leases.ts';
+import { LinkError, type LinkObserver, RedisLink, type RedisLocation } from './redis.ts';
+import type { Seal } from './seal.ts';
+
+export interface SharedCoordinatorOptions {
+  readonly location: RedisLocation;
+  readonly keyPrefix: string;
+  readonly seal: Seal;
+  readonly observer: LinkObserver;
+  /** Called when other replicas have come or gone. */
+  readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
+}
+
+const noPlace: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
+
+/** Replicas that agree through Redis. Until it has joined them this one is alone. */
+export class SharedCoordinator implements Coordinator {
+  readonly #link: RedisLink;
+  readonly #fleet: Fleet;
+  readonly #leases: Leases;
+  readonly #answers: Answers;
+  readonly #budget: Budget;
+  #isEnding = false;
+
+  constructor(options: SharedCoordinatorOptions) {
+    const { location, keyPrefix, seal, observer } = options;
+    this.#link = new RedisLink({
+      location,
+      keyPrefix,
+      observer,
+      onFound: () => void this.#fleet.beat(),
+      onWake: () => void this.#fleet.beat(),
+    });
+    const link = this.#link;
+    this.#fleet = new Fleet({ link, seal, wakeChannel: link.wakeChannel, onChange: options.onChange });
+    const self = (): string => this.#fleet.self;
+    this.#leases = new Leases({ link, self, replica: (id) => this.#fleet.replica(id) });
+    this.#answers = new Answers({ link, seal, self });
+    this.#budget = new Budget(link);
+  }
+
+  get isAlone(): boolean {
+    return this.#isEnding || this.#fleet.self === '';
+  }
+
+  /** Is one of the replicas from now on. @param address base URL at which others reach this one */
+  join(address: string): void {
+    this.#fleet.join(address);
+  }
+
+  get self(): string {
+    return this.#fleet.self;
+  }
+
+  get boot(): string {
+    return this.#fleet.boot;
+  }
+
+  get replicas(): readonly Replica[] {
+    return this.#fleet.replicas;
+  }
+
+  claim(digest: Digest, options: ClaimOptions = {}): Promise<Claim> {
+    return orElse(this.#leases.claim(digest, options), { kind: 'alone' });
+  }
+
+  renew(lease: Lease): Promise<'held' | 'lost' | 'unknown'> {
+    return orElse<'held' | 'lost' | 'unknown'>(this.#leases.renew(lease), 'unknown');
+  }
+
+  release(lease: Lease): Promise<void> {
+    return orElse(this.#leases.release(lease), undefined);
+  }
+
+  hold(digest: Digest): Promise<void> {
+    return orElse(this.#leases.hold(digest), undefined);
+  }
+
+  drop(digest: Digest): Promise<void> {
+    return orElse(this.#leases.drop(digest), undefined);
+  }
+
+  claimTag(key: SharedTagKey, options: { maxAgeMs: number; signal: AbortSignal }): Promise<TagClaim> {
+    return orElse<TagClaim>(this.#answers.claimTag(key, options), { kind: 'alone' });
+  }
+
+  recordTag(key: SharedTagKey, tag: SharedTag, options: { forMs: number }): Promise<void> {
+    return orElse(this.#answers.recordTag(key, tag, options), undefined);
+  }
+
+  leaveTag(key: SharedTagKey): Promise<void> {
+    return orElse(this.#answers.leaveTag(key), undefined);
+  }
+
+  missing(what: string): Promise<MissingAnswer | undefined> {
+    return orElse(this.#answers.missing(what), undefined);
+  }
+
+  recordMissing(what: string, answer: MissingAnswer, options: { forMs: number }): Promise<void> {
+    return orElse(this.#answers.recordMissing(what, answer, options), undefined);
+  }
+
+  enter(upstream: string, options: { max: number; signal: AbortSignal }): Promise<AsyncDisposable> {
+    return orElse(this.#budget.enter(upstream, options), noPlace);
+  }
+
+  announce(message: Message): Promise<void> {
+    return orElse(this.#fleet.announce(message), undefined);
+  }
+
+  subscribe(listener: MessageListener): Disposable {
+    return this.#fleet.subscribe(listener);
+  }
+
+  status(): CoordinatorStatus {
+    const { reason } = this.#link;
+    return {
+      state: reason === undefined ? 'connected' : 'lost',
+      reason,
+      self: this.self,
+      replicas: this.replicas,
+      leases: this.#leases.held,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    for (const lease of this.#leases.held) await this.release(lease);
+    await this.#fleet.leave();
+    await this.#link[Symbol.asyncDispose]();
+  }
+}
+
+/** What could not be agreed is done alone; who leaves while waiting is told so. */
+async function orElse<Value>(work: Promise<Value>, fallback: Value): Promise<Value> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof LinkError) return fallback;
+    throw error;
+  }
+}

@@ -1,0 +1,55 @@
+import type { Claim, Coordinator, CoordinatorStatus, MissingAnswer, TagClaim } from './coordinator.ts';
+
+const nothing: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
+
+/** One process alone: there is nobody to agree with. */
+export class SoloCoordinator implements Coordinator {
+  readonly isAlone = true;
+  readonly self = '';
+  readonly boot = '';
+  readonly replicas = [];
+
+  claim(): Promise<Claim> {
+    return Promise.resolve({ kind: 'alone' });
+  }
+
+  renew(): Promise<'unknown'> {
+    return Promise.resolve('unknown');
+  }
+
+  async release(): Promise<void> {}
+
+  async hold(): Promise<void> {}
+
+  async drop(): Promise<void> {}
+
+  claimTag(): Promise<TagClaim> {
+    return Promise.resolve({ kind: 'alone' });
+  }
+
+  async recordTag(): Promise<void> {}
+
+  async leaveTag(): Promise<void> {}
+
+  missing(): Promise<MissingAnswer | undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  async recordMissing(): Promise<void> {}
+
+  enter(): Promise<AsyncDisposable> {
+    return Promise.resolve(nothing);
+  }
+
+  async announce(): Promise<void> {}
+
+  subscribe(): Disposable {
+    return { [Symbol.dispose]: () => undefined };
+  }
+
+  status(): CoordinatorStatus {
+    return { state: 'alone', self: '', replicas: [], leases: [] };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}

@@ -1,0 +1,148 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Context, Middleware } from 'koa';
+import type { PeerBlob, PeerQuestion, PeerService } from '../mirror/peer-service.ts';
+import { type Digest, isDigest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import { contentRange } from '../oci/range.ts';
+import type { Exchange } from './exchange.ts';
+import type { Reply, Sender } from './send.ts';
+
+/** How often one who waits for bytes is told that this replica is still there, in milliseconds. */
+const patienceMs = 1_000;
+/** Longest wait for bytes before a replica is sent elsewhere, in milliseconds. */
+const longestWaitMs = 30_000;
+
+const pathForm = /^\/v2\/_millpond\/blobs\/([^/]+)$/;
+const wants: readonly string[] = ['stored', 'filling', 'fill', 'copy'] satisfies PeerQuestion['want'][];
+
+export interface PeerRoutesOptions {
+  /** Whether a request comes from a replica of ours. @param url with its query */
+  readonly admit: (request: {
+    readonly method: string;
+    readonly url: string;
+    readonly range: string | undefined;
+    readonly pass: string | undefined;
+  }) => { readonly from: string } | { readonly refused: string };
+  /** Told of each request that was let in or refused, and of the bytes sent for it. */
+  readonly observer: (event: { readonly result: string; readonly bytes: number }) => void;
+}
+
+/** Millpond's own extension between replicas: blobs by digest, for those who have the common secret. */
+export function peerRoutes(
+  { service, sender }: { service: PeerService; sender: Sender },
+  options: PeerRoutesOptions | undefined,
+): Middleware {
+  return function serveReplica(ctx, next) {
+    const exchange = ctx.state['exchange'] as Exchange;
+    if (!exchange.path.startsWith('/v2/_millpond/')) return next();
+    const [, text = ''] = pathForm.exec(exchange.path) ?? [];
+    if (options === undefined || !isDigest(text)) {
+      throw new RegistryError('UNSUPPORTED', 'this mirror has nothing at that path', { status: 404 });
+    }
+    exchange.isPeer = true;
+    const admission = options.admit({
+      method: ctx.method,
+      url: ctx.req.url ?? '',
+      range: ctx.req.headers.range,
+      pass: headerOf(ctx.req, 'millpond-pass'),
+    });
+    if ('from' in admission) return answer(ctx, { service, sender, exchange, digest: text, options });
+    options.observer({ result: admission.refused, bytes: 0 });
+    throw new RegistryError('DENIED', 'only replicas of this mirror are served here');
+  };
+}
+
+async function answer(
+  ctx: Context,
+  parts: {
+    service: PeerService;
+    sender: Sender;
+    exchange: Exchange;
+    digest: Digest;
+    options: PeerRoutesOptions;
+  },
+): Promise<void> {
+  const { service, sender, exchange, digest, options } = parts;
+  const question = questionOf(ctx, exchange);
+  if (question.want === 'copy') {
+    const isHere = await service.copy(digest, question);
+    options.observer({ result: isHere ? 'ok' : 'absent', bytes: 0 });
+    await sender.send(ctx.res, plain(isHere ? 202 : 404), exchange);
+    return;
+  }
+  const blob = await waiting(ctx.res, () => service.open(digest, question));
+  if (!blob) {
+    options.observer({ result: 'absent', bytes: 0 });
+    await sender.send(ctx.res, plain(404), exchange);
+    return;
+  }
+  await using _body: AsyncDisposable = blob.body;
+  try {
+    await sender.send(ctx.res, blobReply(blob, { question, range: ctx.req.headers.range }), exchange);
+    options.observer({ result: 'ok', bytes: exchange.sentBytes });
+  } catch (error) {
+    options.observer({ result: 'cut', bytes: exchange.sentBytes });
+    throw error;
+  }
+}
+
+/** Tells whoever waits for the headers, again and again, that they will come (RFC 9110, 15.2; 102 of RFC 2518). */
+async function waiting<Value>(response: ServerResponse, work: () => Promise<Value>): Promise<Value> {
+  const timer = setInterval(() => {
+    if (!response.headersSent && !response.destroyed) response.writeProcessing();
+  }, patienceMs);
+  try {
+    return await work();
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+function questionOf(ctx: Context, exchange: Exchange): PeerQuestion {
+  const query = new URLSearchParams(exchange.query);
+  const want = query.get('want') ?? 'stored';
+  if (!wants.includes(want)) throw new RegistryError('NAME_INVALID', 'another replica asks for something unknown');
+  const [, start = '0'] = /^bytes=(\d{1,15})-/.exec(ctx.req.headers.range ?? '') ?? [];
+  return {
+    want: want as PeerQuestion['want'],
+    offset: Number(start),
+    through: query.get('through') ?? undefined,
+    signal: AbortSignal.any([exchange.gone, AbortSignal.timeout(longestWaitMs)]),
+  };
+}
+
+function blobReply(
+  { size, contentType, body }: PeerBlob,
+  { question, range }: { question: PeerQuestion; range: string | undefined },
+): Reply {
+  const headers = ['Content-Type', contentType, 'Cache-Control', 'no-store'];
+  // Without a size there is nothing to say about a part: all of it is sent.
+  if (size === undefined) {
+    return { status: 200, headers, content: { kind: 'body', body, start: 0, end: undefined, early: true } };
+  }
+  const { offset } = question;
+  if (offset > size || (offset === size && size > 0)) {
+    throw new RegistryError('RANGE_INVALID', 'the range lies outside the blob');
+  }
+  const [, last] = /^bytes=\d+-(\d{1,15})$/.exec(range ?? '') ?? [];
+  const end = Math.min(size, last === undefined ? size : Number(last) + 1);
+  headers.push('Content-Length', String(end - offset));
+  if (range !== undefined) headers.push('Content-Range', contentRange({ start: offset, end }, size));
+  const { bytes } = body;
+  return {
+    status: range === undefined ? 200 : 206,
+    headers,
+    content: bytes
+      ? { kind: 'bytes', bytes: bytes.subarray(offset, end) }
+      : { kind: 'body', body, start: offset, end, early: true },
+  };
+}
+
+function plain(status: number): Reply {
+  return { status, headers: ['Content-Length', '0'], content: { kind: 'none' } };
+}
+
+function headerOf(request: IncomingMessage, name: string): string | undefined {
+  const value = request.headers[name];
+  return typeof value === 'string' ? value : undefined;
+}

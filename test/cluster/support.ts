@@ -1,0 +1,67 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { type RedisServer, startRedis } from '../support/redis.ts';
+import { startTestSite, type TestSite } from '../support/site.ts';
+import { temporaryDirectory } from '../support/temporary-directory.ts';
+
+export const clusterSecret = 'the secret that all replicas of a test share';
+
+export interface FleetOptions {
+  readonly replicas: number;
+  readonly upstreams: Readonly<Record<string, { readonly origin: string } | Readonly<Record<string, unknown>>>>;
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly cluster?: Readonly<Record<string, unknown>>;
+  readonly now?: () => number;
+}
+
+/** Several mirrors in this process, each with a directory and a port of its own, and the Redis they share. */
+export interface TestFleet extends AsyncDisposable {
+  readonly sites: readonly TestSite[];
+  readonly redis: RedisServer;
+  /** Starts one more. */
+  add(): Promise<TestSite>;
+}
+
+export async function startFleet(options: FleetOptions): Promise<TestFleet> {
+  await using stack = new AsyncDisposableStack();
+  const redis = stack.use(await startRedis());
+  const directory = stack.use(await temporaryDirectory('fleet'));
+  const secretFile = join(directory.path, 'secret');
+  await writeFile(secretFile, clusterSecret);
+  const sites: TestSite[] = [];
+  const add = async (): Promise<TestSite> => {
+    const site = stack.use(
+      await startTestSite({
+        upstreams: options.upstreams,
+        now: options.now,
+        config: { ...options.config, redis: { url: redis.url }, cluster: { secretFile, ...options.cluster } },
+      }),
+    );
+    sites.push(site);
+    return site;
+  };
+  for (let index = 0; index < options.replicas; index += 1) await add();
+  for (const site of sites)
+    await expect.poll(() => metric(site, 'millpond_peer_replicas'), poll).toBe(options.replicas);
+  const owned = stack.move();
+  return {
+    sites,
+    redis,
+    add: async () => {
+      const site = await add();
+      owned.use(site);
+      return site;
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+export const poll = { interval: 20, timeout: 15_000 };
+
+/** The value of a metric without labels, or the sum over its labels. */
+export async function metric(site: TestSite, name: string): Promise<number> {
+  const text = (await site.get('/metrics')).body.toString();
+  const values = [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'gm'))];
+  return values.reduce((sum, [, value]) => sum + Number(value), 0);
+}

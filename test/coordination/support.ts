@@ -1,0 +1,56 @@
+import type { Message } from '../../src/coordination/coordinator.ts';
+import { Seal } from '../../src/coordination/seal.ts';
+import { SharedCoordinator } from '../../src/coordination/shared.ts';
+import type { Digest } from '../../src/oci/digest.ts';
+
+export const secret = Buffer.from('a secret of the replicas');
+
+/** A digest that no test but one uses. */
+export function digest(number: number): Digest {
+  return `sha256:${number.toString(16).padStart(64, '0')}` as Digest;
+}
+
+/** What a replica was told. */
+export interface Heard {
+  readonly messages: Message[];
+  missed: number;
+}
+
+/** A replica's coordinator, without the replica. */
+export function startCoordinator(
+  port: number,
+  name: string,
+  options: { readonly secret?: Buffer; readonly password?: string } = {},
+): { readonly coordinator: SharedCoordinator; readonly heard: Heard; readonly events: string[] } & AsyncDisposable {
+  const events: string[] = [];
+  const coordinator = new SharedCoordinator({
+    location: {
+      kind: 'single',
+      host: '127.0.0.1',
+      port,
+      db: 0,
+      tls: false,
+      username: undefined,
+      password: options.password,
+    },
+    keyPrefix: 'test:',
+    seal: new Seal(options.secret ?? secret),
+    observer: {
+      lost: (reason) => events.push(`lost: ${reason}`),
+      found: () => events.push('found'),
+      called: () => undefined,
+    },
+  });
+  coordinator.join(`http://${name}.test:5000`);
+  const heard: Heard = { messages: [], missed: 0 };
+  coordinator.subscribe({
+    received: (message) => void heard.messages.push(message),
+    missed: () => void (heard.missed += 1),
+  });
+  return { coordinator, heard, events, [Symbol.asyncDispose]: () => coordinator[Symbol.asyncDispose]() };
+}
+
+/** Runs until a coordinator is connected and sees so many others. */
+export function sees(coordinator: SharedCoordinator, others: number): () => boolean {
+  return () => coordinator.status().state === 'connected' && coordinator.replicas.length === others;
+}

@@ -1,0 +1,63 @@
+import { createServer } from 'node:net';
+import { type RunningProcess, startProcess } from './processes.ts';
+import { temporaryDirectory } from './temporary-directory.ts';
+import { toolPath } from './tools.ts';
+
+/** A real redis-server; nothing of it outlives the test. */
+export interface RedisServer extends AsyncDisposable {
+  readonly port: number;
+  /** `redis://127.0.0.1:40123` */
+  readonly url: string;
+  readonly process: RunningProcess;
+  /** Kills it. */
+  kill(): Promise<void>;
+  /** Starts an empty one on the same port. */
+  restart(): Promise<void>;
+}
+
+/** Starts Redis on a port of the system's choice. */
+export async function startRedis(options: { readonly args?: readonly string[] } = {}): Promise<RedisServer> {
+  await using stack = new AsyncDisposableStack();
+  const directory = stack.use(await temporaryDirectory('redis')).path;
+  const port = await freePort();
+  const start = async (): Promise<RunningProcess> => {
+    const { process } = await startProcess(toolPath('redis-server'), {
+      args: ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', directory, ...(options.args ?? [])],
+      ready: /Ready to accept connections/,
+    });
+    return process;
+  };
+  let running = await start();
+  stack.defer(() => running.stop());
+  const owned = stack.move();
+  const kill = async (): Promise<void> => {
+    running.kill('SIGKILL');
+    await running.exited();
+  };
+  return {
+    port,
+    url: `redis://127.0.0.1:${port}`,
+    get process() {
+      return running;
+    },
+    kill,
+    async restart() {
+      if (running.exit === undefined) await kill();
+      running = await start();
+    },
+    async [Symbol.asyncDispose]() {
+      // One that is frozen would not hear that it is to end.
+      if (running.exit === undefined) running.kill('SIGCONT');
+      await owned.disposeAsync();
+    },
+  };
+}
+
+/** A port that nobody listens on now. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

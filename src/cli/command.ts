@@ -6,6 +6,7 @@ export type { Command };
 
 /** What a command may touch of the process it runs in. */
 export interface CommandIo {
+  readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: ProgressOutput;
   readonly stderr: { write(text: string): unknown };
   readonly environment: Readonly<Record<string, string | undefined>>;

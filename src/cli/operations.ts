@@ -1,4 +1,6 @@
 import type { OperationContext } from '../http/operations.ts';
+import { type WarmUpDependencies, warmUp } from '../mirror/warm-up.ts';
+import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up-events.ts';
 import { type ArchiveOperations, archiveOperationsOf } from './archive-operations.ts';
 import type { Cache } from './cache.ts';
 
@@ -9,6 +11,8 @@ import type { Cache } from './cache.ts';
 export interface Operations extends ArchiveOperations {
   /** The directory that the operations are about, which only says that they can be had. */
   directory(parameters: object, context: OperationContext): AsyncIterable<{ readonly dir: string }>;
+  /** Brings images here, whole. */
+  fetch(parameters: WarmUpParameters, context: OperationContext): AsyncIterable<WarmUpEvent>;
 }
 
 /** The operations of a cache that this process owns. */
@@ -18,5 +22,12 @@ export function operationsOf(cache: Cache): Operations {
       yield { dir: cache.layout.dir };
     },
     ...archiveOperationsOf(cache),
+    fetch: (parameters, { signal }) => warmUp(parameters, warmUpDependencies(cache), { signal }),
   };
+}
+
+/** What bringing images here needs of a cache, by the configuration in force now. */
+export function warmUpDependencies({ mirror, store, catalog, upstreams, config, now }: Cache): WarmUpDependencies {
+  const { offline, cache } = config;
+  return { mirror, store, catalog, upstreams: upstreams.table, offline, maxFills: cache.maxFills, now };
 }

@@ -43,6 +43,11 @@ const commands: readonly LazyCommand[] = [
     load: async () => (await import('./import.ts')).registerImport,
   },
   {
+    name: 'fetch',
+    summary: 'bring images into the cache, whole',
+    load: async () => (await import('./fetch.ts')).registerFetch,
+  },
+  {
     name: 'config',
     summary: 'check, show or describe the configuration',
     load: async () => (await import('./config.ts')).registerConfig,

@@ -1,4 +1,15 @@
-import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from 'yaml';
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseAllDocuments,
+  parseDocument,
+  visit,
+} from 'yaml';
 import type { ConfigPath } from './schema-node.ts';
 
 /** Something in the text that is not YAML as Millpond takes it. */
@@ -68,6 +79,29 @@ export function readYaml(text: string): YamlDocument {
     }
     return offset;
   }
+}
+
+/**
+ * Reads any number of YAML documents of others, as plain data: what only a strict reader would refuse (keys written twice,
+ * unknown tags) is let pass.
+ */
+export function readYamlStream(text: string): { documents: readonly unknown[]; problems: readonly SyntaxProblem[] } {
+  const lineCounter = new LineCounter();
+  const parsed = parseAllDocuments(text, { lineCounter, prettyErrors: false, uniqueKeys: false });
+  const problems: SyntaxProblem[] = [];
+  const documents = Array.isArray(parsed)
+    ? parsed.map((document) => {
+        for (const { code, pos } of document.errors) {
+          const { line } = lineCounter.linePos(pos[0]);
+          problems.push({
+            line,
+            message: syntaxMessages[code] ?? 'not valid YAML; a template has to be rendered first',
+          });
+        }
+        return document.errors.length > 0 ? undefined : plainData(document, problems, lineCounter);
+      })
+    : [];
+  return { documents, problems };
 }
 
 /** The problem is added where the aliases cannot be followed, which the library says only now. */

@@ -2,11 +2,12 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { untilAborted } from '../upstream/shared-work.ts';
-import { Fill, type FillObserver } from './fill.ts';
+import { Fill } from './fill.ts';
+import type { FillObserver } from './fill-events.ts';
 import { FillPlaces } from './fill-places.ts';
 import { FillReader } from './fill-reader.ts';
 import { PeerReader } from './peer-reader.ts';
-import type { Route } from './route.ts';
+import { DirectRoute, type Route } from './route.ts';
 import { type Source, SourceList } from './sources.ts';
 
 export interface DownloadsOptions {
@@ -31,6 +32,8 @@ export interface Joiner {
   readonly isRanged: boolean;
   /** Whether it is to be kept here even where other replicas are the ones that keep it. */
   readonly isOwned?: boolean;
+  /** Whether its sources cost nobody anything, so that no other replica is asked. */
+  readonly isLocal?: boolean;
 }
 
 /** How far a fill has come. */
@@ -128,6 +131,11 @@ export class Downloads implements AsyncDisposable {
     return new PeerReader(fill);
   }
 
+  /** Settles when the fill of a digest has ended, for good or ill, and its blob is where it stays; at once if there is none. */
+  async ended(digest: Digest): Promise<void> {
+    await this.#fills.get(digest)?.running;
+  }
+
   /** Stops all fills, leaving their partial files to be continued. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { fill } of this.#fills.values()) fill.stop();
@@ -135,14 +143,14 @@ export class Downloads implements AsyncDisposable {
     await Promise.all(this.#fills.values().map(({ running }) => running));
   }
 
-  #create(digest: Digest, { isRanged, isOwned = false }: Joiner): Fill {
+  #create(digest: Digest, { isRanged, isOwned = false, isLocal = false }: Joiner): Fill {
     const { store, observer, onStored, route } = this.#options;
     const sources = new SourceList();
     return new Fill({
       digest,
       store,
       sources,
-      route: route(digest, sources, { isOwned }),
+      route: isLocal ? new DirectRoute(sources) : route(digest, sources, { isOwned }),
       observer,
       inParts: isRanged,
       onStored: (blob) => onStored(digest, blob),

@@ -2,12 +2,13 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { type BlobStore, DiskFault, type PartialBlob } from '../store/blob-store.ts';
+import type { FillObserver, FillResult } from './fill-events.ts';
 import { Progress } from './progress.ts';
 import { RecentBytes } from './recent-bytes.ts';
 import type { Route } from './route.ts';
 import { Segments } from './segments.ts';
 import type { Source, SourceList } from './sources.ts';
-import type { BlobHeading, TransferObserver } from './transfer.ts';
+import type { BlobHeading } from './transfer.ts';
 
 /** The last bytes of a blob, which nobody is given before the digest has been verified. */
 export const heldBackBytes = 64 * 1024;
@@ -16,17 +17,6 @@ const recentBytes = 4 * 1024 * 1024;
 /** Up to here readers are woken by every chunk, afterwards by every so many bytes: waking many for little costs a lot. */
 const eagerBytes = 256 * 1024;
 const announceBytes = 1024 * 1024;
-
-/** How a fill ended: on disk; verified but not kept, since the disk failed, or others keep it; or not had. */
-export type FillResult = 'stored' | 'unstored' | 'passed' | 'failed';
-
-/** Told of what happens to fills, for the log and the metrics. */
-export interface FillObserver extends TransferObserver {
-  started(digest: Digest): void;
-  wrongBytes(digest: Digest, event: { sources: string[]; actual: Digest }): void;
-  diskFault(error: DiskFault): void;
-  ended(digest: Digest, result: FillResult): void;
-}
 
 export interface FillOptions {
   readonly digest: Digest;
@@ -241,7 +231,9 @@ export class Fill {
       const actual = partial.digest();
       if (actual === digest) return;
       this.observer.wrongBytes(digest, { sources: [...contributors].map((source) => source.id), actual });
-      const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob');
+      const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob', {
+        detail: { expected: digest, actual },
+      });
       // The wrong bytes may be those that an earlier run left: then everybody gets another chance.
       // A replica passes on what nobody has verified: as long as one may be to blame, an upstream is not.
       const replicas = [...contributors].filter((source) => source.replica !== undefined);

@@ -85,7 +85,7 @@ export class Imports {
     if (await this.#has({ digest, size })) return;
     const { target } = namedImage(this.#options.upstreams, name);
     const source = pushedSource({ digest, size, body, repository: target.key });
-    const joiner = { repository: target.key, sources: [source], expectedSize: size };
+    const joiner = { repository: target.key, sources: [source], expectedSize: size, isLocal: true };
     try {
       await this.#options.downloads.bring(digest, joiner, signal);
     } catch (error) {

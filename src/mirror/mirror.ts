@@ -3,7 +3,7 @@ import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import { Blobs } from './blobs.ts';
 import { Downloads } from './downloads.ts';
-import type { FillObserver } from './fill.ts';
+import type { FillObserver } from './fill-events.ts';
 import { Listings } from './listings.ts';
 import { Manifests } from './manifests.ts';
 import { NegativeAnswers } from './negative-answers.ts';

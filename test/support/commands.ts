@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import { runProgram } from '../../src/cli/program.ts';
 
 /** What a command has left behind. */
@@ -14,6 +15,7 @@ export async function runCommand(args: readonly string[], workingDirectory: stri
   const code = await runProgram(args, {
     stdout: { write: (text) => void (stdout += text) },
     stderr: { write: (text) => void (stderr += text) },
+    stdin: Readable.from([]),
     environment: {},
     workingDirectory,
   });

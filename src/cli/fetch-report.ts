@@ -1,0 +1,112 @@
+import type { WarmUpEvent } from '../mirror/warm-up-events.ts';
+import { Progress, type ProgressOutput, type ProgressPicture, type ProgressRow } from './progress.ts';
+import { shownBytes, shownDigest } from './terminal.ts';
+
+interface ImageState {
+  missingBytes: number;
+  waiting: string | undefined;
+  /** Blobs that have been begun, by digest. */
+  readonly blobs: Map<string, { doneBytes: number; totalBytes: number | null; isDone: boolean }>;
+}
+
+/** Tells people how a fetch goes: what is under way with bars on a terminal, and a line for each image that has ended. */
+export class FetchReport implements Disposable {
+  readonly #progress: Progress;
+  readonly #isTerminal: boolean;
+  /** What is under way. */
+  readonly #images = new Map<string, ImageState>();
+  #total = { doneBytes: 0, totalBytes: 0, images: 0 };
+  #ended = 0;
+
+  constructor(output: ProgressOutput, { now }: { now: () => number }) {
+    this.#progress = new Progress(output, { now });
+    this.#isTerminal = output.isTTY === true;
+  }
+
+  take(event: WarmUpEvent): void {
+    const progress = this.#progress;
+    switch (event.kind) {
+      case 'resolved':
+        this.#image(event.image).missingBytes = event.missingBytes;
+        break;
+      case 'blob': {
+        const image = this.#image(event.image);
+        image.waiting = undefined;
+        image.blobs.set(event.digest, event);
+        break;
+      }
+      case 'waiting': {
+        const text = `waits ${event.seconds} s: ${event.reason}`;
+        this.#image(event.image).waiting = text;
+        if (!this.#isTerminal) progress.line(`${event.image} ${text}`);
+        break;
+      }
+      case 'fetched':
+        this.#endImage(event.image);
+        progress.line(`${event.image} ${shownDigest(event.digest)} ${shownBytes(event.bytes)}${fetchedPart(event)}`);
+        break;
+      case 'failed':
+        this.#endImage(event.image);
+        progress.line(`${event.image} failed: ${event.error}`);
+        break;
+      case 'total':
+        this.#total = event;
+        break;
+      case 'end':
+        progress[Symbol.dispose]();
+        progress.line(
+          `${event.fetched} of ${counted(event.images, 'image')} here, ${shownBytes(event.fetchedBytes)} fetched`,
+        );
+        return;
+      default:
+        event satisfies never;
+    }
+    progress.update(() => this.#picture());
+  }
+
+  [Symbol.dispose](): void {
+    this.#progress[Symbol.dispose]();
+  }
+
+  #image(name: string): ImageState {
+    const known = this.#images.get(name);
+    if (known) return known;
+    const image: ImageState = { missingBytes: 0, waiting: undefined, blobs: new Map() };
+    this.#images.set(name, image);
+    return image;
+  }
+
+  #endImage(name: string): void {
+    this.#images.delete(name);
+    this.#ended += 1;
+  }
+
+  #picture(): ProgressPicture {
+    const rows = [...this.#images].flatMap(([label, image]): ProgressRow[] => {
+      const blobs = [...image.blobs];
+      if (blobs.length === 0 && image.waiting === undefined) return [];
+      const doneBytes = blobs.reduce((sum, [, blob]) => sum + blob.doneBytes, 0);
+      const layers = blobs
+        .filter(([, { isDone }]) => !isDone)
+        .map(([digest, blob]) => ({
+          label: shownDigest(digest),
+          depth: 1,
+          doneBytes: blob.doneBytes,
+          totalBytes: blob.totalBytes ?? undefined,
+        }));
+      // What is fetched for another image too counts where it was begun.
+      const totalBytes = Math.max(doneBytes, image.missingBytes);
+      return [{ label, doneBytes, totalBytes, note: image.waiting }, ...layers];
+    });
+    const { doneBytes, totalBytes, images } = this.#total;
+    return { rows, total: { label: `${this.#ended} of ${counted(images, 'image')}`, doneBytes, totalBytes } };
+  }
+}
+
+function fetchedPart({ fetchedBlobs, fetchedBytes }: Extract<WarmUpEvent, { kind: 'fetched' }>): string {
+  return fetchedBlobs === 0 ? ', all here' : `, ${shownBytes(fetchedBytes)} fetched`;
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}

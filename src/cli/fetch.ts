@@ -1,0 +1,143 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { readImageList } from '../config/image-list.ts';
+import type { ImageEntry } from '../config/image-list-schema.ts';
+import { loadConfig } from '../config/load.ts';
+import { acceptedDurations, parseDurationMs } from '../config/units.ts';
+import { workloadImages } from '../config/workload-images.ts';
+import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up-events.ts';
+import { RegistryError } from '../oci/error.ts';
+import { parsePlatform } from '../oci/platform.ts';
+import { parseReference } from '../oci/reference.ts';
+import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
+import { FetchReport } from './fetch-report.ts';
+import { interruption } from './interruption.ts';
+import { openOperations } from './open-operations.ts';
+
+interface FetchFlags {
+  readonly file?: string;
+  readonly fromManifests?: string;
+  readonly platform?: string;
+  readonly referrers: boolean;
+  readonly nondistributable?: true;
+  readonly concurrency?: string;
+  readonly maxWait?: string;
+  readonly json?: true;
+}
+
+/** `millpond fetch`: brings images into the cache, whole. */
+export function registerFetch(program: Command, io: CommandIo): void {
+  addConfigFlags(program.command('fetch'))
+    .description('bring images into the cache, whole: every platform, with signatures and other referrers')
+    .argument('[images...]', 'such as docker.io/library/ubuntu:24.04 or ghcr.io/org/app@sha256:…')
+    .option('--file <file>', 'a list of images, with tag patterns, version ranges and platforms (YAML)')
+    .option('--from-manifests <file>', 'every image that Kubernetes manifests name; "-" reads standard input')
+    .option('--platform <list>', 'only these images of an index, such as linux/amd64,linux/arm64 (default: all)')
+    .option('--no-referrers', 'without signatures and other referrers')
+    .option('--nondistributable', 'with the layers that registries need not hold')
+    .option('--concurrency <count>', 'blobs fetched at a time (default: 6)')
+    .option('--max-wait <duration>', 'longest time to spend on the pauses an upstream asks for (default: 15m)')
+    .option('--json', 'one event a line, as JSON')
+    .action(async (names: string[], flags: FetchFlags, command: Command) => {
+      const parameters = await readParameters(names, flags, io);
+      const { config } = await loadConfig({
+        flags: configFlags(command),
+        environment: io.environment,
+        workingDirectory: io.workingDirectory,
+      });
+      using interrupted = interruption();
+      await using opened = await openOperations(config);
+      const events = opened.operations.fetch(parameters, { signal: interrupted.signal, input: nothing() });
+      await report(events, { json: flags.json === true, io });
+    });
+}
+
+async function report(
+  events: AsyncIterable<WarmUpEvent>,
+  { json, io }: { readonly json: boolean; readonly io: CommandIo },
+): Promise<void> {
+  using people = json ? undefined : new FetchReport(io.stdout, { now: () => performance.now() });
+  let end: Extract<WarmUpEvent, { kind: 'end' }> | undefined;
+  for await (const event of events) {
+    if (people) people.take(event);
+    else io.stdout.write(`${JSON.stringify(event)}\n`);
+    if (event.kind === 'end') end = event;
+  }
+  if (end === undefined || end.failed === 0) return;
+  const [first] = end.failures;
+  const more = end.failed > 1 ? ` and ${end.failed - 1} more of ${end.images}` : '';
+  throw new Error(`${first?.image}${more} could not be fetched: ${first?.error}`);
+}
+
+/** @throws UsageError, ConfigError */
+async function readParameters(names: readonly string[], flags: FetchFlags, io: CommandIo): Promise<WarmUpParameters> {
+  for (const name of names) requireImage(name);
+  const images: WarmUpParameters['images'][number][] = names.map((image) => ({ image }));
+  if (flags.file !== undefined) {
+    images.push(...readImageList(await readInput(flags.file, io), flags.file).map(wantedImages));
+  }
+  if (flags.fromManifests !== undefined) {
+    const found = workloadImages(await readInput(flags.fromManifests, io), flags.fromManifests);
+    images.push(...found.map((image) => ({ image })));
+  }
+  if (images.length === 0) {
+    const from = flags.file ?? flags.fromManifests;
+    if (from !== undefined) throw new Error(`${from} names no image`);
+    throw new UsageError('no image is named: give names, --file or --from-manifests');
+  }
+  return {
+    images,
+    platforms: flags.platform === undefined ? undefined : readPlatforms(flags.platform),
+    referrers: flags.referrers,
+    nondistributable: flags.nondistributable,
+    concurrency: flags.concurrency === undefined ? undefined : readCount(flags.concurrency),
+    longestPauseMs: flags.maxWait === undefined ? undefined : readDuration(flags.maxWait),
+  };
+}
+
+/** An entry of a list, as a warm-up takes it. */
+export function wantedImages({ name, ...rest }: ImageEntry): WarmUpParameters['images'][number] {
+  return { image: name, ...rest };
+}
+
+function requireImage(name: string): void {
+  try {
+    parseReference(name);
+  } catch (error) {
+    if (error instanceof RegistryError) throw new UsageError(`${name} is not the name of an image: ${error.message}`);
+    throw error;
+  }
+}
+
+async function readInput(file: string, { stdin, workingDirectory }: CommandIo): Promise<string> {
+  if (file === '-') return await text(stdin);
+  try {
+    return await readFile(resolve(workingDirectory, file), 'utf8');
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new Error(`${file} cannot be read: ${code ?? message}`, { cause: error });
+  }
+}
+
+function readPlatforms(list: string): string[] {
+  return list.split(',').map((part) => {
+    if (parsePlatform(part.trim())) return part.trim();
+    throw new UsageError(`--platform: "${part}" is not a platform such as linux/amd64 or linux/arm/v7`);
+  });
+}
+
+function readCount(found: string): number {
+  if (/^[1-9]\d{0,3}$/.test(found)) return Number(found);
+  throw new UsageError(`--concurrency: found "${found}"; accepted: a whole number from 1 to 9999`);
+}
+
+function readDuration(found: string): number {
+  const durationMs = parseDurationMs(found);
+  if (durationMs !== undefined) return durationMs;
+  throw new UsageError(`--max-wait: found "${found}"; accepted: ${acceptedDurations}`);
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array> {
+  // Nothing is sent along.
+}

@@ -1,15 +1,19 @@
 // Kills millpond serve with SIGKILL at random moments under load and looks at what is left: node bench/kill.ts [COUNT] [SEED]
+// With --fetch first, it is millpond fetch that is killed.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { killFetches } from '../test/e2e/kill/fetch.ts';
 import { killAgainAndAgain } from '../test/e2e/kill/run.ts';
 
-const [count = 200, seed = Date.now() % 1_000_000] = process.argv.slice(2).map(Number);
-if (!(count >= 1) || !Number.isSafeInteger(seed)) throw new Error('usage: node bench/kill.ts [COUNT] [SEED]');
+const isFetch = process.argv[2] === '--fetch';
+const [count = 200, seed = Date.now() % 1_000_000] = process.argv.slice(isFetch ? 3 : 2).map(Number);
+if (!(count >= 1) || !Number.isSafeInteger(seed)) throw new Error('usage: node bench/kill.ts [--fetch] [COUNT] [SEED]');
 const directory = await mkdtemp(join(tmpdir(), 'millpond-kill-'));
 const startMs = performance.now();
 console.log(`${count} kills, seed ${seed}`);
-const report = await killAgainAndAgain({ count, seed, directory, onKill: (line) => console.log(line) });
+const options = { count, seed, directory, onKill: (line: string) => console.log(line) };
+const report = await (isFetch ? killFetches(options) : killAgainAndAgain(options));
 const { violations, ...figures } = report;
 console.log({ ...figures, seconds: Math.round((performance.now() - startMs) / 1000) });
 if (violations.length === 0) {

@@ -15,14 +15,20 @@ export const launcher = fileURLToPath(new URL('../../bin/millpond', import.meta.
 export function run(
   file: string,
   args: readonly string[],
-  options: { readonly cwd: string; readonly environment?: Readonly<Record<string, string>> },
+  options: {
+    readonly cwd: string;
+    readonly environment?: Readonly<Record<string, string>>;
+    /** What it reads from standard input (default: nothing). */
+    readonly input?: string;
+  },
 ): Promise<Ended> {
-  const { cwd, environment = {} } = options;
+  const { cwd, environment = {}, input = '' } = options;
   // MILLPOND_* of whoever runs the tests must not reach the program under test.
   const env = { PATH: process.env.PATH, ...environment };
   return new Promise((resolve) => {
     const child = execFile(file, args, { cwd, env }, (_error, stdout, stderr) => {
       resolve({ code: child.exitCode, stdout, stderr });
     });
+    child.stdin?.on('error', () => undefined).end(input);
   });
 }

@@ -10,6 +10,8 @@ import { describeWith } from '../support/tools.ts';
 
 const rulesFile = fileURLToPath(new URL('../../deploy/prometheus/millpond.rules.yaml', import.meta.url));
 
+const dashboardFile = fileURLToPath(new URL('../../deploy/grafana/millpond.json', import.meta.url));
+
 interface RulesFile {
   readonly groups: readonly { readonly rules: readonly { readonly alert: string; readonly expr: string }[] }[];
 }
@@ -18,15 +20,42 @@ async function rules(): Promise<RulesFile['groups'][number]['rules']> {
   return (parse(await readFile(rulesFile, 'utf8')) as RulesFile).groups.flatMap((group) => group.rules);
 }
 
-test('every alert asks for metrics that the mirror has', async () => {
+interface Dashboard {
+  readonly panels: readonly { readonly title: string; readonly targets: readonly { readonly expr: string }[] }[];
+}
+
+/** Each query of the dashboard, with what Grafana would put into it. */
+async function queries(): Promise<readonly { readonly name: string; readonly expr: string }[]> {
+  const { panels } = JSON.parse(await readFile(dashboardFile, 'utf8')) as Dashboard;
+  return panels.flatMap(({ title, targets }) =>
+    targets.map(({ expr }) => ({
+      name: title,
+      expr: expr.replaceAll('$__rate_interval', '5m').replaceAll('$instance', '.*'),
+    })),
+  );
+}
+
+test('alerts and dashboard ask for metrics that the mirror has', async () => {
   await using site = await startTestSite({ upstreams: { 'registry.test': { origin: 'http://127.0.0.1:1' } } });
   const exposed = (await site.get('/metrics')).body.toString();
   const known = [...exposed.matchAll(/^# TYPE (\w+)/gm)].map(([, name = '']) => name);
-  for (const { alert, expr } of await rules()) {
-    const asked = [...expr.matchAll(/millpond_\w+/g)].map(([name]) => name);
-    expect(asked.length, alert).toBeGreaterThan(0);
-    expect(known, alert).toEqual(expect.arrayContaining(asked));
+  const asking = [...(await rules()).map(({ alert, expr }) => ({ name: alert, expr })), ...(await queries())];
+  expect(asking.length).toBeGreaterThan(15);
+  for (const { name, expr } of asking) {
+    const asked = [...expr.matchAll(/millpond_\w+/g)].map(([metric]) => metric.replace(/_bucket$/, ''));
+    expect(asked.length, name).toBeGreaterThan(0);
+    expect(known, name).toEqual(expect.arrayContaining(asked));
   }
+});
+
+describeWith(['promtool'], 'the queries of the dashboard, as Prometheus reads them', () => {
+  test('are valid', async () => {
+    await using folder = await temporaryDirectory('queries');
+    const file = join(folder.path, 'rules.yaml');
+    const recorded = (await queries()).map(({ expr }, index) => ({ record: `query_${index}`, expr }));
+    await writeFile(file, JSON.stringify({ groups: [{ name: 'queries', rules: recorded }] }));
+    expect(await run('promtool', ['check', 'rules', file])).toContain(`${recorded.length} rules found`);
+  });
 });
 
 describeWith(['promtool'], 'the alerts, as Prometheus reads them', () => {

@@ -43,6 +43,7 @@ A flag goes over the environment, the environment over the file, the file over t
 | \`cache.dir\` | \`--cache-dir\` | \`MILLPOND_CACHE_DIR\` |
 | \`redis.url\` | \`--redis\` | \`MILLPOND_REDIS_URL\` |
 | \`log.level\` | \`--log-level\` | \`MILLPOND_LOG_LEVEL\` |
+| \`cluster.advertise\` | | \`MILLPOND_ADVERTISE\` |
 
 Sizes take B, KB, MB, GB, KiB, MiB, GiB, TiB; durations ms, s, m, h, d; \`0\` needs no unit. A relative path counts from
 the folder of the file it is written in; on the command line, in the environment and by default from the working directory.

@@ -108,6 +108,20 @@ describe('the order of precedence', () => {
     expect(config.listen.port).toBe(5000);
   });
 
+  test('MILLPOND_ADVERTISE gives replicas that read one file an address each', async () => {
+    await using folder = await ConfigFolder.create();
+    await folder.write('millpond.yaml', 'cluster: { secretFile: secret, advertise: "http://10.0.0.1:5000" }\n');
+    const { config, origins } = await folder.load({ environment: { MILLPOND_ADVERTISE: 'http://[fd00::7]:5000' } });
+    expect(config.cluster).toMatchObject({
+      advertise: 'http://[fd00::7]:5000',
+      secretFile: join(folder.path, 'secret'),
+    });
+    expect(formatOrigin(origins.of(['cluster', 'advertise']))).toBe('env MILLPOND_ADVERTISE');
+    await expect(folder.load({ environment: { MILLPOND_ADVERTISE: '10.0.0.7:5000' } })).rejects.toThrow(
+      /^MILLPOND_ADVERTISE: cluster\.advertise: found "10\.0\.0\.7:5000"/,
+    );
+  });
+
   test('MILLPOND_CONFIG names the file, and --config goes over it', async () => {
     await using folder = await ConfigFolder.create();
     const one = await folder.write('one.yaml', 'listen: :1\n');

@@ -7,7 +7,6 @@ import { loadConfig } from '../../src/config/load.ts';
 import { run, startProcess } from '../support/processes.ts';
 import { type TemporaryDirectory, temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith, toolPath } from '../support/tools.ts';
-import { knowsReplicas } from './manifest-checks.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const secretsScript = join(root, 'deploy', 'compose', 'make-secrets.sh');
@@ -96,34 +95,31 @@ describe('docker-compose.yml', () => {
     }
   });
 
-  test.runIf(knowsReplicas)(
-    'each replica has a valid configuration and an address of its own that the other and nginx know',
-    async () => {
-      const port = /^EXPOSE (\d+)$/m.exec(await dockerfile())?.[1];
-      const listen = /MILLPOND_LISTEN=(\S+)/.exec(await dockerfile())?.[1] ?? '';
-      const nginx = await readFile(join(root, 'deploy', 'nginx', 'nginx.conf'), 'utf8');
-      for (const name of ['millpond-1', 'millpond-2']) {
-        const { environment = {}, volumes = [] } = await serviceOf(name);
-        const [file = '', target] = volumes.find((volume) => volume.includes('millpond.yaml'))?.split(':') ?? [];
-        // The folder that the image looks for it in.
-        expect(target).toBe(`${/^WORKDIR (\/etc\S+)$/m.exec(await dockerfile())?.[1]}/millpond.yaml`);
-        const { config } = await loadConfig({
-          flags: { config: file },
-          environment: { ...environment, MILLPOND_LISTEN: listen },
-          workingDirectory: root,
-        });
-        expect(config).toMatchObject({
-          cluster: { advertise: `http://${name}:${port}`, secretFile: '/run/secrets/millpond/cluster-secret' },
-          redis: {
-            location: { hosts: [{ host: 'redis', port: 6379 }] },
-            passwordFile: '/run/secrets/millpond/redis-password',
-          },
-        });
-        expect(volumes).toContain('secrets:/run/secrets/millpond:ro');
-        expect(nginx).toContain(`server ${name}:${port} `);
-      }
-    },
-  );
+  test('each replica has a valid configuration and an address of its own that the other and nginx know', async () => {
+    const port = /^EXPOSE (\d+)$/m.exec(await dockerfile())?.[1];
+    const listen = /MILLPOND_LISTEN=(\S+)/.exec(await dockerfile())?.[1] ?? '';
+    const nginx = await readFile(join(root, 'deploy', 'nginx', 'nginx.conf'), 'utf8');
+    for (const name of ['millpond-1', 'millpond-2']) {
+      const { environment = {}, volumes = [] } = await serviceOf(name);
+      const [file = '', target] = volumes.find((volume) => volume.includes('millpond.yaml'))?.split(':') ?? [];
+      // The folder that the image looks for it in.
+      expect(target).toBe(`${/^WORKDIR (\/etc\S+)$/m.exec(await dockerfile())?.[1]}/millpond.yaml`);
+      const { config } = await loadConfig({
+        flags: { config: file },
+        environment: { ...environment, MILLPOND_LISTEN: listen },
+        workingDirectory: root,
+      });
+      expect(config).toMatchObject({
+        cluster: { advertise: `http://${name}:${port}`, secretFile: '/run/secrets/millpond/cluster-secret' },
+        redis: {
+          location: { hosts: [{ host: 'redis', port: 6379 }] },
+          passwordFile: '/run/secrets/millpond/redis-password',
+        },
+      });
+      expect(volumes).toContain('secrets:/run/secrets/millpond:ro');
+      expect(nginx).toContain(`server ${name}:${port} `);
+    }
+  });
 });
 
 describeWith(['docker-compose'], 'docker-compose.yml, as Compose reads it', () => {

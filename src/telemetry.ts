@@ -128,7 +128,7 @@ export class Metrics {
   );
   readonly altered = this.#counter(
     'altered_blobs_total',
-    'Stored blobs that something else has altered; removed, and fetched again when asked for.',
+    'Stored blobs that something else has altered; put into quarantine.',
     [],
   );
   readonly stale = this.#counter(
@@ -163,6 +163,12 @@ export class Metrics {
     'result',
   ]);
   readonly redisSeconds: Histogram;
+  readonly catalogsLost = this.#counter(
+    'catalogs_lost_total',
+    'Catalogs that were found damaged, set aside and rebuilt from the disk.',
+    [],
+  );
+  readonly rebuilding: Gauge;
   readonly fillsRunning: Gauge;
   readonly durations: Histogram;
 
@@ -170,6 +176,11 @@ export class Metrics {
     this.fillsRunning = new Gauge({
       name: 'millpond_fills_running',
       help: 'Blobs being fetched now.',
+      registers: [this.#registry],
+    });
+    this.rebuilding = new Gauge({
+      name: 'millpond_catalog_rebuilding',
+      help: 'Whether the catalog is being rebuilt from the disk (1) or not (0).',
       registers: [this.#registry],
     });
     this.durations = new Histogram({

@@ -6,15 +6,21 @@ import { isRepository } from '../oci/reference.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
 import { type Layout, layoutOf, prepareLayout } from '../store/layout.ts';
+import { Rebuild } from '../store/rebuild.ts';
 import { sweepIngest } from '../store/sweep.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Health } from './health.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
-import { described, mirrorObserver, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
-
-/** How often what is only noted in memory is written to the catalog. */
-const flushEveryMs = 1_000;
+import {
+  described,
+  mirrorObserver,
+  rebuildObserver,
+  upstreamConditions,
+  upstreamObserver,
+  upstreamReadings,
+} from './observers.ts';
+import { Upkeep } from './upkeep.ts';
 
 /** A cache directory that this process owns, and the mirror over it. */
 export interface Cache extends AsyncDisposable {
@@ -52,6 +58,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   let config = started;
   let catalogFaults = 0;
   await using owned = new AsyncDisposableStack();
+  let afterLoss = () => undefined as void;
   const layout = layoutOf(config.cache.dir);
   await prepareLayout(layout);
   const catalog = owned.use(
@@ -63,6 +70,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
         health.fault('the catalog cannot be read or written');
         log.error({ error: described(error) }, 'catalog fault');
       },
+      onReplaced: () => afterLoss(),
     }),
   );
   // The catalog holds the lock of the directory: nobody else writes there.
@@ -75,7 +83,10 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   const store = new DiskStore({
     layout,
     memoryBytes: config.cache.memoryBytes,
-    onAltered: (digest) => observer.altered(digest),
+    onAltered: (digest) => {
+      catalog.forgetBlob(digest);
+      observer.altered(digest);
+    },
   });
   const mirror = owned.use(
     new Mirror({
@@ -93,8 +104,22 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       now,
     }),
   );
-  const flushing = setInterval(() => catalog.flush(), flushEveryMs);
-  owned.defer(() => clearInterval(flushing));
+  const rebuild = new Rebuild({ layout, catalog, store, observer: rebuildObserver({ log, metrics, health }) });
+  await rebuild.skipIfEmpty();
+  // Where nobody can be asked, an answer without the names would be a wrong one.
+  if (config.offline) await rebuild.readNames(new AbortController().signal);
+  health.watch(() =>
+    rebuild.stage === undefined
+      ? []
+      : [
+          'the catalog was lost and is being rebuilt from the disk: what is not known again yet is asked of the upstreams',
+        ],
+  );
+  const upkeep = owned.use(new Upkeep({ catalog, rebuild, log }));
+  afterLoss = () => {
+    metrics.catalogsLost.inc();
+    upkeep.look();
+  };
   const rest = owned.move();
   return {
     layout,

@@ -4,6 +4,8 @@ import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
 import { RegistryError } from '../oci/error.ts';
+import type { DiskFault } from '../store/blob-store.ts';
+import type { RebuildCounts, RebuildStage } from '../store/rebuild.ts';
 import type { Logger, Metrics, RequestLog, UpstreamReading } from '../telemetry.ts';
 import { Refusal } from '../upstream/gate.ts';
 import { isAvailable, type Upstream, type UpstreamObserver } from '../upstream/upstream.ts';
@@ -52,7 +54,7 @@ export function mirrorObserver({
     },
     altered(digest) {
       metrics.altered.inc();
-      log.error({ digest }, 'stored blob was altered, removed');
+      log.error({ digest }, 'stored blob was altered, put into quarantine');
     },
     diskFault(error) {
       metrics.diskFaults.inc();
@@ -70,6 +72,24 @@ export function mirrorObserver({
         { repository, tag, error: described(error) },
         'tag not confirmed, served as it is',
       );
+    },
+  };
+}
+
+/** Turns what happens to a catalog that was lost into log lines and numbers. */
+export function rebuildObserver({ log, metrics, health }: { log: Logger; metrics: Metrics; health: Health }) {
+  return {
+    rebuilding(stage: RebuildStage) {
+      metrics.rebuilding.set(1);
+      log[stage === 'names' ? 'warn' : 'info']({ from: stage }, 'catalog is being rebuilt from the disk');
+    },
+    rebuilt(counts: RebuildCounts) {
+      metrics.rebuilding.set(0);
+      log.info({ ...counts }, 'catalog rebuilt');
+    },
+    diskFault(error: DiskFault) {
+      health.fault(`the catalog cannot be rebuilt now (${error.code}): the next start tries again`);
+      log.error({ code: error.code, error: described(error) }, 'disk fault');
     },
   };
 }

@@ -1,5 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
+import type { BlobRecord } from '../store/blob-records.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { untilAborted } from '../upstream/shared-work.ts';
 import { Fill } from './fill.ts';
@@ -18,7 +19,7 @@ export interface DownloadsOptions {
   /** `maxFills`: how many blobs may be fetched at a time; read each time, as it may be changed while the mirror runs. */
   readonly limits: { readonly maxFills: number };
   /** Called when a blob has become visible in the store. */
-  readonly onStored: (digest: Digest, blob: { size: number; contentType: string }) => void;
+  readonly onStored: (digest: Digest, blob: BlobRecord) => void;
 }
 
 /** What somebody who wants a blob brings along. */

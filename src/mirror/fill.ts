@@ -1,6 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { octetStream } from '../oci/media-types.ts';
+import type { BlobRecord } from '../store/blob-records.ts';
 import { type BlobStore, DiskFault, type PartialBlob } from '../store/blob-store.ts';
 import type { FillObserver, FillResult } from './fill-events.ts';
 import { Progress } from './progress.ts';
@@ -27,7 +28,7 @@ export interface FillOptions {
   /** Whether it is begun for a part of the blob: then it is asked for in parts. */
   readonly inParts: boolean;
   /** Called when the blob has become visible in the store. */
-  readonly onStored: (blob: { size: number; contentType: string }) => void;
+  readonly onStored: (blob: BlobRecord) => void;
   /** Called when the last reader has left. */
   readonly onUnwanted: () => void;
 }
@@ -178,8 +179,9 @@ export class Fill {
       result = 'unstored';
       this.#enter('verified');
       if (route.isKept) {
-        await this.#partial.commit();
-        onStored({ size: this.#partial.written, contentType: this.#heading?.contentType ?? octetStream });
+        const modifiedAtMs = await this.#partial.commit();
+        const { contentType = octetStream } = this.#heading ?? {};
+        onStored({ size: this.#partial.written, contentType, modifiedAtMs });
         this.#isStored = true;
         result = 'stored';
       } else {

@@ -3,6 +3,7 @@ import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
+import { recallManifest } from '../store/remembered-manifest.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
 import type { Target } from './sources.ts';
 
@@ -49,10 +50,11 @@ export class KeptManifests {
   /** As {@link get}, without noting that it was used. */
   async peek(digest: Digest): Promise<KeptManifest | undefined> {
     const { store, catalog, observer } = this.#options;
-    if (!catalog.isManifest(digest)) return undefined;
-    const contentType = catalog.blob(digest)?.contentType;
-    if (contentType === undefined) return undefined;
     try {
+      // A lost catalog may have known it: what is asked for does not wait for its turn.
+      if (!catalog.isManifest(digest) && !(await recallManifest(digest, { catalog, store }))) return undefined;
+      const contentType = catalog.blob(digest)?.contentType;
+      if (contentType === undefined) return undefined;
       const bytes = await store.read(digest);
       if (bytes === undefined) return undefined;
       return { digest, size: bytes.length, contentType, bytes };

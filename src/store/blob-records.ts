@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { ManifestLinks } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
+import { octetStream } from '../oci/media-types.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
 import type { ImageGraph } from './image-graph.ts';
@@ -11,6 +12,8 @@ export interface BlobRecord {
   readonly size: number;
   /** The exact `Content-Type` it came with. */
   readonly contentType: string;
+  /** When its file was last written to, in milliseconds, as far as its content is known to be right; `undefined`: not noted. */
+  readonly modifiedAtMs?: number | undefined;
 }
 
 /** A manifest that has named a subject. */
@@ -27,7 +30,20 @@ export interface NewManifest extends BlobRecord {
   /** The repository it came through, as the cache names it. */
   readonly repository: string;
   readonly links: ManifestLinks;
+  /** When it was last used, in milliseconds since 1970 (default: now). */
+  readonly usedAtMs?: number;
 }
+
+/** A file under `blobs/` that the catalog did not know. */
+export interface FoundBlob {
+  readonly size: number;
+  readonly modifiedAtMs: number;
+  readonly usedAtMs: number;
+}
+
+// A blob begins as warm as the images that need it. ?1 is its digest, ?4 when it was used.
+const heatOfNew = `heat_after(
+  (SELECT MAX(b.heat) FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1), 1, ?4)`;
 
 /** How many used blobs are written in one go: a manifest among them stands for all that it needs. */
 const usedPerFlush = 200;
@@ -63,9 +79,14 @@ export class BlobRecords {
   get(digest: Digest): BlobRecord | undefined {
     const cached = this.#blobs.get(digest);
     if (cached !== undefined) return cached;
-    const row = this.#database.get('SELECT size, content_type FROM blobs WHERE digest = ?', digest);
+    const row = this.#database.get('SELECT size, content_type, modified_at FROM blobs WHERE digest = ?', digest);
     if (!row) return undefined;
-    const record: BlobRecord = { size: Number(row['size']), contentType: String(row['content_type']) };
+    const modifiedAt = row['modified_at'];
+    const record: BlobRecord = {
+      size: Number(row['size']),
+      contentType: String(row['content_type']),
+      modifiedAtMs: typeof modifiedAt === 'number' ? modifiedAt : undefined,
+    };
     this.#blobs.set(digest, record);
     return record;
   }
@@ -100,27 +121,51 @@ export class BlobRecords {
   }
 
   /** Records a blob that has just been stored. */
-  record(digest: Digest, { size, contentType }: BlobRecord): void {
-    this.#blobs.set(digest, { size, contentType });
-    const now = this.#now();
+  record(digest: Digest, { size, contentType, modifiedAtMs }: BlobRecord, usedAtMs = this.#now()): void {
+    this.#blobs.set(digest, { size, contentType, modifiedAtMs });
     this.#database.write(() => {
-      // A blob begins as warm as the images that need it.
       this.#database.run(
-        `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat) VALUES (?1, ?2, ?3, ?4, ?4, heat_after(
-           (SELECT MAX(b.heat) FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1), 1, ?4))
-         ON CONFLICT DO UPDATE SET size = excluded.size, content_type = excluded.content_type, used_at = excluded.used_at`,
+        `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat, modified_at)
+         VALUES (?1, ?2, ?3, ?4, ?4, ${heatOfNew}, ?5)
+         ON CONFLICT DO UPDATE SET size = excluded.size, content_type = excluded.content_type, used_at = excluded.used_at,
+           modified_at = excluded.modified_at`,
         digest,
         size,
         contentType,
-        now,
+        usedAtMs,
+        modifiedAtMs ?? null,
       );
       this.#pins.stored(digest);
     });
   }
 
+  /** Records a blob that was found on disk, with the type that is remembered of it; what is known by now stays. */
+  adopt(digest: Digest, { size, modifiedAtMs, usedAtMs }: FoundBlob): void {
+    this.#database.write(() => {
+      this.#database.run(
+        `INSERT OR IGNORE INTO blobs (digest, size, content_type, stored_at, used_at, heat, modified_at)
+         VALUES (?1, ?2, COALESCE((SELECT content_type FROM remembered WHERE digest = ?1), ?3), ?4, ?4, ${heatOfNew}, ?5)`,
+        digest,
+        size,
+        octetStream,
+        usedAtMs,
+        modifiedAtMs,
+      );
+      this.#pins.stored(digest);
+    });
+  }
+
+  /** Notes of which time a file is whose content is right. */
+  noteRight(digest: Digest, { size, modifiedAtMs }: { size: number; modifiedAtMs: number }): void {
+    this.#blobs.delete(digest);
+    this.#database.write(() =>
+      this.#database.run('UPDATE blobs SET size = ?, modified_at = ? WHERE digest = ?', size, modifiedAtMs, digest),
+    );
+  }
+
   /** Records a verified manifest, what it names, and that its repository may read all of that. */
-  recordManifest(digest: Digest, { repository, size, contentType, links }: NewManifest): void {
-    this.record(digest, { size, contentType });
+  recordManifest(digest: Digest, { repository, size, contentType, links, usedAtMs }: NewManifest): void {
+    this.record(digest, { size, contentType }, usedAtMs);
     this.#grants.grant(repository, digest);
     this.#manifests.set(digest, true);
     if (links.subject) this.#graph.attach(links.subject.digest, digest);

@@ -9,6 +9,8 @@ export interface StoredBlob extends AsyncDisposable {
   readonly size: number;
   /** The content, where it is small enough to be held in memory. */
   readonly bytes: Buffer | undefined;
+  /** When its file was last written to, in milliseconds; `undefined` where the content has been verified just now. */
+  readonly modifiedAtMs: number | undefined;
   /**
    * Reads into `buffer` from `position` on.
    * @returns bytes read: at least 1 before the end
@@ -41,10 +43,22 @@ export interface PartialBlob extends AsyncDisposable {
   digest(): Digest;
   /** Forgets what is written and begins at 0 again. @throws DiskFault */
   restart(): Promise<void>;
-  /** Makes the file visible as the blob: fsync, rename, fsync of the directory. The caller has verified it. @throws DiskFault */
-  commit(): Promise<void>;
+  /**
+   * Makes the file visible as the blob: fsync, rename, fsync of the directory. The caller has verified it.
+   * @returns when it was last written to, in milliseconds
+   * @throws DiskFault
+   */
+  commit(): Promise<number>;
   /** Removes the file. */
   discard(): Promise<void>;
+}
+
+/** The file of a blob; times in milliseconds since 1970. */
+export interface BlobFile {
+  readonly size: number;
+  readonly modifiedAtMs: number;
+  /** When it was last read or written to, as far as the file system notes it, to the millisecond. */
+  readonly usedAtMs: number;
 }
 
 /** The blobs on this replica's disk. */
@@ -63,6 +77,10 @@ export interface BlobStore {
   read(digest: Digest): Promise<Buffer | undefined>;
   /** Stores content that is in memory and that the caller has verified. @throws DiskFault; {@link small} has it even then */
   put(digest: Digest, bytes: Buffer): Promise<void>;
+  /** What the file of a blob says of itself; `undefined` where the blob is not here. @throws DiskFault */
+  stat(digest: Digest): Promise<BlobFile | undefined>;
+  /** Takes a blob whose content is wrong out of the way, and keeps it for a while for whoever wants to know why. @throws DiskFault */
+  setAside(digest: Digest): Promise<void>;
   /** Removes a blob; removing what is not here is no error. @throws DiskFault */
   remove(digest: Digest): Promise<void>;
 }

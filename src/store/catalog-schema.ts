@@ -1,5 +1,8 @@
 /** Version of the tables below. */
-export const catalogVersion = 2;
+export const catalogVersion = 3;
+
+/** The note that a new catalog begins with: there may be blobs on disk that it does not know. */
+export const rebuildNote = 'rebuild';
 
 /**
  * The tables of the catalog. The blobs on disk are the truth; the catalog says what they are for: which repository may
@@ -12,6 +15,7 @@ CREATE TABLE IF NOT EXISTS repositories (
 ) STRICT;
 
 -- A blob on disk; kept while its file is. 'heat': see eviction-policy.ts. 'pinned' is 1 for all that a pin holds.
+-- 'modified_at' is the time of the file when its content was last known to be right; NULL: not noted.
 CREATE TABLE IF NOT EXISTS blobs (
   digest TEXT PRIMARY KEY,
   size INTEGER NOT NULL,
@@ -19,7 +23,8 @@ CREATE TABLE IF NOT EXISTS blobs (
   stored_at INTEGER NOT NULL,
   used_at INTEGER NOT NULL,
   heat REAL NOT NULL DEFAULT 0,
-  pinned INTEGER NOT NULL DEFAULT 0
+  pinned INTEGER NOT NULL DEFAULT 0,
+  modified_at REAL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS blobs_by_heat ON blobs (heat) WHERE pinned = 0;
 CREATE INDEX IF NOT EXISTS blobs_pinned ON blobs (pinned) WHERE pinned = 1;
@@ -99,6 +104,15 @@ CREATE TABLE IF NOT EXISTS pins (
   PRIMARY KEY (repository, reference)
 ) STRICT, WITHOUT ROWID;
 
+-- While the catalog is being rebuilt: what was said of blobs that have not been looked at again. Of a manifest, its type in
+-- a repository; of another blob, its type ('' for the repository).
+CREATE TABLE IF NOT EXISTS remembered (
+  digest TEXT NOT NULL,
+  repository TEXT NOT NULL,
+  content_type TEXT NOT NULL,
+  PRIMARY KEY (digest, repository)
+) STRICT, WITHOUT ROWID;
+
 -- Small things that outlive the process, such as how far a scrub has come.
 CREATE TABLE IF NOT EXISTS notes (
   name TEXT PRIMARY KEY,
@@ -114,5 +128,8 @@ ALTER TABLE blobs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
 UPDATE blobs SET heat = heat_after(NULL, 1, used_at);
 CREATE TABLE attachments (subject TEXT NOT NULL, manifest TEXT NOT NULL, PRIMARY KEY (subject, manifest)) STRICT, WITHOUT ROWID;
 INSERT INTO attachments SELECT subject, digest FROM manifests WHERE subject IS NOT NULL;
+`,
+  2: `
+ALTER TABLE blobs ADD COLUMN modified_at REAL;
 `,
 };

@@ -1,14 +1,23 @@
+import { dirname, join } from 'node:path';
 import type { Digest } from '../oci/digest.ts';
-import { type BlobRecord, BlobRecords, type NewManifest, type ReferrerRecord } from './blob-records.ts';
+import { octetStream } from '../oci/media-types.ts';
+import { type BlobRecord, BlobRecords, type FoundBlob, type NewManifest, type ReferrerRecord } from './blob-records.ts';
 import { Database, type DatabaseOptions } from './database.ts';
 import { GrantRecords } from './grant-records.ts';
 import { ImageGraph, type ImagePart, subjectOfTag } from './image-graph.ts';
+import { NameJournal, nameJournalFile } from './name-journal.ts';
+import { NameRecords } from './name-records.ts';
 import { type Pin, type PinPatterns, PinRecords } from './pin-records.ts';
 import { type TagKey, type TagRecord, TagRecords } from './tag-records.ts';
+
+/** How precisely the journal of names knows when a tag was last confirmed. */
+const confirmationEveryMs = 10 * 60_000;
 
 /** After a failed read or write, which is told, the catalog goes on with what it has in memory. */
 export interface CatalogOptions extends DatabaseOptions {
   readonly now: () => number;
+  /** Told when it was found damaged and has begun anew, empty: once in a process at most. */
+  readonly onReplaced?: () => void;
 }
 
 /**
@@ -22,21 +31,38 @@ export class Catalog implements Disposable {
   readonly #blobs: BlobRecords;
   readonly #graph: ImageGraph;
   readonly #pins: PinRecords;
+  readonly #journal: NameJournal;
   readonly #now: () => number;
+  /** What of it is kept in the journal of names too. */
+  readonly names: NameRecords;
 
-  private constructor(database: Database, { now }: CatalogOptions) {
+  private constructor(database: Database, { now, path, onFault }: CatalogOptions) {
     this.#database = database;
+    this.#journal = new NameJournal({ path: join(dirname(path), nameJournalFile), onFault });
     this.#tags = new TagRecords(database);
     this.#grants = new GrantRecords(database);
     this.#graph = new ImageGraph(database);
     this.#pins = new PinRecords(database, this.#graph);
     this.#blobs = new BlobRecords(database, { grants: this.#grants, graph: this.#graph, pins: this.#pins, now });
+    this.names = new NameRecords(database, {
+      journal: this.#journal,
+      tags: this.#tags,
+      grants: this.#grants,
+      pins: this.#pins,
+      recordTag: (key, record) => this.#recordTag(key, record),
+    });
     this.#now = now;
   }
 
   /** Opens the catalog and takes the directory's lock. @throws Error as {@link Database.open} */
   static async open(options: CatalogOptions): Promise<Catalog> {
-    return new Catalog(await Database.open(options), options);
+    const database = await Database.open(options);
+    const catalog = new Catalog(database, options);
+    database.onReplaced = () => {
+      catalog.#tags.forgetMemory();
+      options.onReplaced?.();
+    };
+    return catalog;
   }
 
   /** What a tag meant when it was last checked. */
@@ -47,16 +73,13 @@ export class Catalog implements Disposable {
   /** Notes what a tag means now, and that its repository may read that. */
   recordTag(key: TagKey, record: TagRecord): void {
     const before = this.#tags.get(key);
-    this.#tags.record(key, record);
-    this.#grants.grant(key.repository, record.digest);
-    if (before?.digest === record.digest) return;
-    const subject = subjectOfTag(key.tag);
-    if (subject !== undefined) this.#graph.attach(subject, record.digest);
-    this.#database.write(() => this.#pins.tagMoved(key.repository, key.tag, before !== undefined));
+    if (before === undefined || isNews(before, record)) this.names.note({ kind: 'tag', ...key, ...record });
+    this.#recordTag(key, record);
   }
 
   /** Forgets what a tag meant: the upstream has said that it is gone. */
   forgetTag(key: TagKey): void {
+    this.names.note({ kind: 'tag gone', ...key, atMs: this.#now() });
     this.#tags.forget(key);
   }
 
@@ -77,7 +100,14 @@ export class Catalog implements Disposable {
 
   /** Remembers that the upstream has confirmed a digest in a repository. */
   grant(repository: string, digest: Digest): void {
+    if (this.mayRead(repository, digest)) return;
+    this.names.note({ kind: 'grant', repository, digest, size: -1 });
     this.#grants.grant(repository, digest);
+  }
+
+  /** The repositories that may read a digest, at most some. */
+  readers(digest: Digest): string[] {
+    return this.#grants.readers(digest);
   }
 
   /** What is known of a blob or manifest that has been stored. */
@@ -107,12 +137,31 @@ export class Catalog implements Disposable {
 
   /** Records a blob that has just been stored. */
   recordBlob(digest: Digest, blob: BlobRecord): void {
+    const { contentType } = blob;
+    if (contentType !== octetStream) this.names.note({ kind: 'type', digest, contentType });
     this.#blobs.record(digest, blob);
   }
 
   /** Records a verified manifest, what it names, and that its repository may read all of that. */
   recordManifest(digest: Digest, manifest: NewManifest): void {
+    const { repository, contentType } = manifest;
+    this.names.note({ kind: 'manifest', repository, digest, contentType });
     this.#blobs.recordManifest(digest, manifest);
+  }
+
+  /** As {@link recordManifest}, for one that the journal of names has told of. */
+  recallManifest(digest: Digest, manifest: NewManifest): void {
+    this.#blobs.recordManifest(digest, manifest);
+  }
+
+  /** Records a blob that was found on disk; what is known by now stays. */
+  adoptBlob(digest: Digest, blob: FoundBlob): void {
+    this.#blobs.adopt(digest, blob);
+  }
+
+  /** Notes of which time a file is whose content has been found right. */
+  noteRight(digest: Digest, file: { size: number; modifiedAtMs: number }): void {
+    this.#blobs.noteRight(digest, file);
   }
 
   /** The stored manifests of a repository whose `subject` is a digest. */
@@ -152,11 +201,14 @@ export class Catalog implements Disposable {
 
   /** Keeps what a tag stands for, now and later, or a digest, with all that it needs and that goes with it. */
   pin(repository: string, reference: string): void {
-    this.#pins.add({ repository, reference, pinnedAtMs: this.#now() });
+    const pinnedAtMs = this.#now();
+    this.names.note({ kind: 'pin', repository, reference, atMs: pinnedAtMs });
+    this.#pins.add({ repository, reference, pinnedAtMs });
   }
 
   /** Takes a pin back. @returns whether there was one */
   unpin(repository: string, reference: string): boolean {
+    this.names.note({ kind: 'unpin', repository, reference });
     return this.#pins.remove(repository, reference);
   }
 
@@ -176,6 +228,20 @@ export class Catalog implements Disposable {
     this.#database.write(() => this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', name, value));
   }
 
+  /** Forgets what was noted under a name. */
+  removeNote(name: string): void {
+    this.#database.write(() => this.#database.run('DELETE FROM notes WHERE name = ?', name));
+  }
+
+  /**
+   * Does several things in one transaction, at once.
+   * @param work calls of this catalog; nothing of it may wait
+   */
+  together(work: () => void): void {
+    this.#database.write(work);
+    this.#database.flush();
+  }
+
   /** Notes that a blob was used; written in batches by {@link flush}. */
   touch(digest: Digest): void {
     this.#blobs.touch(digest);
@@ -188,6 +254,23 @@ export class Catalog implements Disposable {
 
   [Symbol.dispose](): void {
     this.#blobs.flush({ everything: true });
+    this.#journal[Symbol.dispose]();
     this.#database[Symbol.dispose]();
   }
+
+  #recordTag(key: TagKey, record: TagRecord): void {
+    const before = this.#tags.get(key);
+    this.#tags.record(key, record);
+    this.#grants.grant(key.repository, record.digest);
+    if (before?.digest === record.digest) return;
+    const subject = subjectOfTag(key.tag);
+    if (subject !== undefined) this.#graph.attach(subject, record.digest);
+    this.#database.write(() => this.#pins.tagMoved(key.repository, key.tag, before !== undefined));
+  }
+}
+
+/** Whether a tag is worth a line in the journal: that it was confirmed again is, once in a while. */
+function isNews(before: TagRecord, { digest, contentType, checkedAtMs }: TagRecord): boolean {
+  if (before.digest !== digest || before.contentType !== contentType) return true;
+  return Math.floor(before.checkedAtMs / confirmationEveryMs) !== Math.floor(checkedAtMs / confirmationEveryMs);
 }

@@ -1,7 +1,7 @@
-import { rename } from 'node:fs/promises';
+import { renameSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { LRUCache } from 'lru-cache';
-import { catalogMigrations, catalogSchema, catalogVersion } from './catalog-schema.ts';
+import { catalogMigrations, catalogSchema, catalogVersion, rebuildNote } from './catalog-schema.ts';
 import { heatAfter } from './eviction-policy.ts';
 
 export interface DatabaseOptions {
@@ -13,22 +13,27 @@ export interface DatabaseOptions {
 
 /** The tables of the catalog in one SQLite file that this process has for itself. */
 export class Database implements Disposable {
-  readonly #connection: DatabaseSync;
+  /** Told when the file was found damaged: it has been set aside, and everything is empty. Once in a process. */
+  onReplaced: () => void = () => undefined;
+  #connection: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   readonly #repositoryIds = new LRUCache<string, number>({ max: 10_000 });
-  readonly #onFault: (error: unknown) => void;
+  readonly #options: DatabaseOptions;
+  #faults = 0;
+  #replacing: NodeJS.Immediate | undefined;
   #waiting: (() => void)[] = [];
   #flushing: NodeJS.Immediate | undefined;
   #isWriting = false;
 
-  private constructor(connection: DatabaseSync, { onFault }: DatabaseOptions) {
+  private constructor(connection: DatabaseSync, options: DatabaseOptions) {
     this.#connection = connection;
-    this.#onFault = onFault;
+    this.#options = options;
   }
 
   /**
    * Opens the file and takes the directory's lock, which ends with the process however it ends. The tables of an older
-   * version are brought up to date. A file that cannot be read is set aside as `catalog.sqlite.broken` and begun anew.
+   * version are brought up to date. A file that cannot be read is set aside as `catalog.sqlite.broken` and begun anew, as
+   * is one that is found damaged later.
    * @throws Error in one sentence where another process has the directory, or a newer version has written the tables
    */
   static async open(options: DatabaseOptions): Promise<Database> {
@@ -40,18 +45,21 @@ export class Database implements Disposable {
       }
       if (!isBroken(error)) throw error;
       options.onFault(error);
-      for (const suffix of ['', '-wal', '-shm']) {
-        await rename(options.path + suffix, `${options.path}${suffix}.broken`).catch(() => undefined);
-      }
+      setAside(options.path);
       return new Database(openDatabase(options.path), options);
     }
   }
 
   /**
    * Does work in a transaction, together with what else comes in this turn: nobody who waits for an answer waits for it.
-   * Where it fails nothing of it holds, and the fault is told. Reads see it at once.
+   * Where it fails nothing of it holds, and the fault is told. Reads see it at once. Within such work, more of it is done
+   * on the spot.
    */
   write(work: () => void): void {
+    if (this.#isWriting) {
+      work();
+      return;
+    }
     this.#waiting.push(work);
     this.#flushing ??= setImmediate(() => this.flush());
   }
@@ -65,13 +73,13 @@ export class Database implements Disposable {
     this.#waiting = [];
     try {
       this.#transaction(works);
-    } catch (error) {
+    } catch {
       // One of them may be to blame: the others are not to be lost with it.
       for (const work of works) {
         try {
           this.#transaction([work]);
-        } catch {
-          this.#onFault(error);
+        } catch (own) {
+          this.#fault(own);
         }
       }
     }
@@ -99,7 +107,7 @@ export class Database implements Disposable {
     try {
       return this.#statement(sql).get(...values);
     } catch (error) {
-      this.#onFault(error);
+      this.#fault(error);
       return undefined;
     }
   }
@@ -110,7 +118,7 @@ export class Database implements Disposable {
     try {
       return this.#statement(sql).all(...values);
     } catch (error) {
-      this.#onFault(error);
+      this.#fault(error);
       return [];
     }
   }
@@ -139,9 +147,47 @@ export class Database implements Disposable {
     return id;
   }
 
+  /** How many reads and writes have failed: whoever reads many rows must know that none was left out. */
+  get faults(): number {
+    return this.#faults;
+  }
+
   [Symbol.dispose](): void {
+    clearImmediate(this.#replacing);
+    this.#replacing = undefined;
     this.flush();
     this.#connection.close();
+  }
+
+  #fault(error: unknown): void {
+    this.#faults += 1;
+    this.#options.onFault(error);
+    if (isBroken(error) && this.#connection.isOpen) this.#replacing ??= setImmediate(() => this.#replace());
+  }
+
+  /** Begins anew with an empty file: what was damaged can be neither trusted nor mended. */
+  #replace(): void {
+    try {
+      this.#connection.close();
+      setAside(this.#options.path);
+      this.#connection = openDatabase(this.#options.path);
+      this.#statements.clear();
+      this.#repositoryIds.clear();
+    } catch (error) {
+      this.#options.onFault(error);
+      return;
+    }
+    this.onReplaced();
+  }
+}
+
+function setAside(path: string): void {
+  for (const suffix of ['', '-wal', '-shm']) {
+    try {
+      renameSync(path + suffix, `${path}${suffix}.broken`);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
   }
 }
 
@@ -170,11 +216,14 @@ function migrate(database: DatabaseSync, path: string): void {
       `${path} has version ${found} and this program knows ${catalogVersion}: use the newer program, or another cache.dir`,
     );
   }
+  // Nothing is counted or looked through again: a start must not take longer for having many blobs.
+  if (found === catalogVersion) return;
   database.exec('BEGIN EXCLUSIVE');
   try {
     if (found > 0)
       for (let version = found; version < catalogVersion; version += 1) database.exec(catalogMigrations[version] ?? '');
     database.exec(catalogSchema);
+    if (found === 0) database.exec(`INSERT INTO notes VALUES ('${rebuildNote}', '')`);
     database.exec(`PRAGMA user_version = ${catalogVersion}`);
     database.exec('COMMIT');
   } catch (error) {

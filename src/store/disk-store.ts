@@ -1,9 +1,17 @@
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
-import { type BlobStore, DiskFault, type PartialBlob, type StoredBlob, smallBlobBytes } from './blob-store.ts';
+import {
+  type BlobFile,
+  type BlobStore,
+  DiskFault,
+  type PartialBlob,
+  type StoredBlob,
+  smallBlobBytes,
+} from './blob-store.ts';
 import type { Layout } from './layout.ts';
 import { openPartial, openTemporary } from './partial-file.ts';
+import { quarantine } from './quarantine.ts';
 import { readAt } from './read-at.ts';
 
 /** What a {@link DiskStore} needs. */
@@ -11,7 +19,7 @@ export interface DiskStoreOptions {
   readonly layout: Layout;
   /** Upper bound, in bytes, of small blobs kept in memory. */
   readonly memoryBytes: number;
-  /** A stored blob had been altered, and has been removed. */
+  /** A stored blob had been altered, and has been set aside. */
   readonly onAltered?: (digest: Digest) => void;
 }
 
@@ -47,8 +55,8 @@ export class DiskStore implements BlobStore {
       throw new DiskFault('open a blob', error);
     }
     try {
-      const { size } = await handle.stat();
-      if (size > smallBlobBytes) return new OpenFile(handle, size);
+      const { size, mtimeMs } = await handle.stat();
+      if (size > smallBlobBytes) return new OpenFile(handle, { size, modifiedAtMs: mtimeMs });
       const content = await handle.readFile();
       await handle.close();
       return (await this.#admit(digest, content)) ? inMemory(content) : undefined;
@@ -85,6 +93,21 @@ export class DiskStore implements BlobStore {
     }
   }
 
+  async stat(digest: Digest): Promise<BlobFile | undefined> {
+    try {
+      const { size, mtimeMs, atimeMs } = await stat(this.#layout.blob(digest));
+      return { size, modifiedAtMs: mtimeMs, usedAtMs: Math.round(Math.max(mtimeMs, atimeMs)) };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw new DiskFault('look at a blob', error);
+    }
+  }
+
+  async setAside(digest: Digest): Promise<void> {
+    this.#small.delete(digest);
+    await quarantine(this.#layout, digest);
+  }
+
   async remove(digest: Digest): Promise<void> {
     this.#small.delete(digest);
     try {
@@ -94,13 +117,13 @@ export class DiskStore implements BlobStore {
     }
   }
 
-  /** Takes content from disk into memory. @returns false where it has been altered: then it is removed */
+  /** Takes content from disk into memory. @returns false where it has been altered: then it is set aside */
   async #admit(digest: Digest, content: Buffer): Promise<boolean> {
     // Where all of it is at hand this costs next to nothing.
     const isRight = digestOf(content, digestAlgorithm(digest)) === digest;
     if (isRight) this.#small.set(digest, content);
     else {
-      await this.remove(digest);
+      await this.setAside(digest);
       this.#onAltered?.(digest);
     }
     return isRight;
@@ -111,6 +134,7 @@ function inMemory(bytes: Buffer): StoredBlob {
   return {
     size: bytes.length,
     bytes,
+    modifiedAtMs: undefined,
     read: (buffer, position) => Promise.resolve(bytes.copy(buffer, 0, position)),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
@@ -119,11 +143,13 @@ function inMemory(bytes: Buffer): StoredBlob {
 class OpenFile implements StoredBlob {
   readonly size: number;
   readonly bytes = undefined;
+  readonly modifiedAtMs: number;
   readonly #handle: FileHandle;
 
-  constructor(handle: FileHandle, size: number) {
+  constructor(handle: FileHandle, { size, modifiedAtMs }: { size: number; modifiedAtMs: number }) {
     this.#handle = handle;
     this.size = size;
+    this.modifiedAtMs = modifiedAtMs;
   }
 
   read(buffer: Buffer, position: number): Promise<number> {

@@ -35,9 +35,26 @@ export class GrantRecords {
     });
   }
 
+  /** Gives back a right with the size that was known; what is known by now stays. */
+  restore(repository: string, digest: Digest, size: number): void {
+    this.#database.write(() => {
+      const repositoryId = this.#database.repositoryId(repository);
+      this.#database.run('INSERT OR IGNORE INTO grants VALUES (?, ?, ?)', repositoryId, digest, size);
+    });
+  }
+
   /** What a manifest of a repository has said: written by whoever records the manifest. */
   note(repository: string, digest: Digest, size: number): void {
     this.#grants.set(`${repository} ${digest}`, size);
+  }
+
+  /** The repositories that may read a digest, any of them first. */
+  readers(digest: Digest): string[] {
+    const rows = this.#database.all(
+      'SELECT r.name FROM grants g JOIN repositories r ON r.id = g.repository WHERE g.digest = ? LIMIT 100',
+      digest,
+    );
+    return rows.map((row) => String(row['name']));
   }
 
   #grant(repository: string, digest: Digest): number | undefined {

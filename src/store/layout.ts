@@ -10,6 +10,8 @@ export interface Layout {
   readonly dir: string;
   readonly blobs: string;
   readonly ingest: string;
+  /** Blobs that were found altered. */
+  readonly quarantine: string;
   readonly catalog: string;
   blob(digest: Digest): string;
   partial(digest: Digest): string;
@@ -23,6 +25,7 @@ export function layoutOf(dir: string): Layout {
     dir,
     blobs,
     ingest,
+    quarantine: join(dir, 'quarantine'),
     catalog: join(dir, 'catalog.sqlite'),
     blob: (digest) => join(blobs, digestAlgorithm(digest), digestHex(digest)),
     partial: (digest) => join(ingest, `${digestAlgorithm(digest)}-${digestHex(digest)}`),

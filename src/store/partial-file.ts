@@ -161,15 +161,17 @@ class PartialFile implements PartialBlob {
     this.#written = 0;
   }
 
-  async commit(): Promise<void> {
+  async commit(): Promise<number> {
     const finalPath = this.#layout.blob(this.#digest);
     try {
       // A write that failed half-way may have left bytes behind the last whole one.
       await this.#handle.truncate(this.#written);
       await this.#handle.sync();
+      const { mtimeMs } = await this.#handle.stat();
       await withFolders(this.#layout, () => rename(this.#path, finalPath));
       await syncDirectory(dirname(finalPath));
       if (this.#notedPrefix !== undefined) await rm(prefixNote(this.#path), { force: true });
+      return mtimeMs;
     } catch (error) {
       throw new DiskFault('commit a blob', error);
     }

@@ -82,6 +82,11 @@ export class TagRecords {
     });
   }
 
+  /** Forgets what is not in the tables: they have been emptied. */
+  forgetMemory(): void {
+    this.#tags.clear();
+  }
+
   /** The tags known of a repository, in lexical order. */
   names(repository: string): string[] {
     const rows = this.#database.all(

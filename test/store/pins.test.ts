@@ -183,9 +183,9 @@ describe('a catalog of another version', () => {
     const path = join(folder.path, 'catalog.sqlite');
     {
       using newer = new DatabaseSync(path);
-      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 3');
+      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 4');
     }
-    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 3 and this program knows 2`);
+    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 4 and this program knows 3`);
     using newer = new DatabaseSync(path);
     expect(newer.prepare('SELECT * FROM blobs').all()).toEqual([]);
   });

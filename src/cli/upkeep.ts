@@ -1,0 +1,61 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Catalog } from '../store/catalog.ts';
+import type { Rebuild } from '../store/rebuild.ts';
+import type { Logger } from '../telemetry.ts';
+import { described } from './observers.ts';
+
+/** How often what is only noted in memory is written to the catalog. */
+const flushEveryMs = 1_000;
+/** How often it is seen whether the journal of names is to be written anew. */
+const lookEveryMs = 60_000;
+/** Between two parts of what is done behind the requests. */
+const pauseMs = 5;
+
+export interface UpkeepOptions {
+  readonly catalog: Catalog;
+  readonly rebuild: Rebuild;
+  readonly log: Logger;
+}
+
+/** What keeps a catalog in order behind the requests: batched writes, the rebuild of a lost one, the journal of names. */
+export class Upkeep implements AsyncDisposable {
+  readonly #options: UpkeepOptions;
+  readonly #stop = new AbortController();
+  readonly #flushing: NodeJS.Timeout;
+  readonly #looking: NodeJS.Timeout;
+  #work: Promise<void> = Promise.resolve();
+
+  constructor(options: UpkeepOptions) {
+    this.#options = options;
+    this.#flushing = setInterval(() => options.catalog.flush(), flushEveryMs);
+    this.#looking = setInterval(() => this.look(), lookEveryMs);
+    this.look();
+  }
+
+  /** Does what is to be done, after what is being done. */
+  look(): void {
+    this.#work = this.#work.then(() => this.#do());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#flushing);
+    clearInterval(this.#looking);
+    this.#stop.abort();
+    await this.#work;
+  }
+
+  async #do(): Promise<void> {
+    const { catalog, rebuild, log } = this.#options;
+    const { signal } = this.#stop;
+    if (signal.aborted) return;
+    try {
+      await rebuild.run(signal);
+      // As long as the catalog lacks something, the journal is all there is.
+      if (rebuild.stage !== undefined || !catalog.names.isJournalWorn) return;
+      await catalog.names.rewriteJournal(() => delay(pauseMs, undefined, { signal }));
+      log.debug({ bytes: catalog.names.journalBytes }, 'names written anew');
+    } catch (error) {
+      if (!signal.aborted) log.error({ error: described(error) }, 'upkeep of the catalog failed');
+    }
+  }
+}

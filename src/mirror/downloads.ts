@@ -37,6 +37,11 @@ export interface Joiner {
   readonly isLocal?: boolean;
 }
 
+export interface BringOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress?: (doneBytes: number, totalBytes: number | undefined) => void;
+}
+
 /** How far a fill has come. */
 export interface FillProgress {
   readonly digest: Digest;
@@ -112,17 +117,28 @@ export class Downloads implements AsyncDisposable {
   /**
    * Resolves when a blob is in the store: fills it, or waits for the fill that is under way. The right to read is the
    * caller's to check.
-   * @throws RegistryError when no source could give it or the disk did not take it; the signal's reason
+   * @param options.onProgress told, as bytes come, how many are here, and of how many where that is known
+   * @throws RegistryError when no source could give it, when it has another size than expected, 507 when the disk did not
+   *   take it; the signal's reason
    */
-  async bring(digest: Digest, joiner: Omit<Joiner, 'isRanged'>, signal: AbortSignal): Promise<void> {
+  async bring(digest: Digest, joiner: Omit<Joiner, 'isRanged'>, options: BringOptions): Promise<void> {
+    const { signal, onProgress } = options;
     const { fill, reader } = this.join(digest, { ...joiner, isRanged: false });
     // As long as somebody reads, the fill keeps its place.
     await using _ = reader;
-    while (fill.state === 'running') await fill.progress.wait(signal);
+    await reader.heading(signal);
+    while (fill.state === 'running') {
+      onProgress?.(fill.partial?.written ?? 0, fill.heading?.size);
+      await fill.progress.wait(signal);
+    }
     if (fill.state === 'failed') throw fill.failure(joiner.repository);
     await untilAborted(this.#fills.get(digest)?.running ?? Promise.resolve(), signal);
-    if (!fill.isStored)
+    if (fill.isStored) return;
+    if (fill.isKept) {
       throw new RegistryError('UNAVAILABLE', 'the disk of this cache could not take a blob', { status: 507 });
+    }
+    // It was begun for a client, and for other replicas to keep.
+    throw new RegistryError('UNAVAILABLE', 'the blob has been brought for other replicas, and not for this one');
   }
 
   /** A reader of a fill under way for another replica, which has to dispose it; `undefined` where there is none. */
@@ -130,11 +146,6 @@ export class Downloads implements AsyncDisposable {
     const fill = this.#fills.get(digest)?.fill;
     if (fill === undefined || !fill.isServing || fill.state === 'failed' || fill.state === 'spilled') return undefined;
     return new PeerReader(fill);
-  }
-
-  /** Settles when the fill of a digest has ended, for good or ill, and its blob is where it stays; at once if there is none. */
-  async ended(digest: Digest): Promise<void> {
-    await this.#fills.get(digest)?.running;
   }
 
   /** Stops all fills, leaving their partial files to be continued. */

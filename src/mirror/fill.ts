@@ -78,6 +78,11 @@ export class Fill {
     return this.#options.route.isServing;
   }
 
+  /** Whether it is for this replica to keep. */
+  get isKept(): boolean {
+    return this.#options.route.isKept;
+  }
+
   get state(): FillState {
     return this.#state;
   }

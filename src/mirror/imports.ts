@@ -87,7 +87,7 @@ export class Imports {
     const source = pushedSource({ digest, size, body, repository: target.key });
     const joiner = { repository: target.key, sources: [source], expectedSize: size, isLocal: true };
     try {
-      await this.#options.downloads.bring(digest, joiner, signal);
+      await this.#options.downloads.bring(digest, joiner, { signal });
     } catch (error) {
       if (!source.isRead || (error instanceof RegistryError && error.status === 507)) throw error;
       throw new RegistryError('DIGEST_INVALID', `the bytes of ${digest} are other ones than its digest says`, {

@@ -8,6 +8,8 @@ const maxFailures = 5;
 const maxWrongAnswers = 1;
 const firstPauseMs = 1_000;
 const longestBackoffMs = 30_000;
+/** The fault of our own disk; nobody else can mend it. */
+const diskFullStatus = 507;
 /** Timers may end a little before their time. */
 const slackMs = 20;
 
@@ -39,7 +41,7 @@ export async function withPatience<Value>(
       return await work();
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof RegistryError) || !isTransient(error)) throw error;
+      if (!(error instanceof RegistryError) || !isTransient(error) || error.status === diskFullStatus) throw error;
       let forMs = pauseAskedFor(error);
       if (forMs === undefined) {
         failures = hasMoved?.() === true ? 1 : failures + 1;

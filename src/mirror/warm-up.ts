@@ -178,7 +178,7 @@ class WarmUp {
   }
 
   async #arrival({ name, target }: WantedImage, blob: Descriptor): Promise<boolean> {
-    const { mirror, store, catalog, now } = this.#dependencies;
+    const { mirror, catalog, now } = this.#dependencies;
     const { digest } = blob;
     const signal = this.#signal;
     const amount = this.#amounts.of(blob);
@@ -201,7 +201,7 @@ class WarmUp {
       name,
       () => {
         before = amount.doneBytes;
-        const arrival = { store, catalog, downloads: mirror.downloads, completeness: this.#completeness };
+        const arrival = { catalog, downloads: mirror.downloads, completeness: this.#completeness };
         return this.#fills.run(() => bringBlob(arrival, { target, blob }, { signal, onProgress }), { signal });
       },
       { hasMoved: () => amount.doneBytes > before },

@@ -48,7 +48,7 @@ export function registerImport(program: Command, io: CommandIo): void {
         shown.end();
       } catch (error) {
         signal.throwIfAborted();
-        if (!(error instanceof ArchiveError) || !/^its? /.test(error.message)) throw error;
+        if (!(error instanceof ArchiveError) || paths.some((path) => error.message.includes(path))) throw error;
         throw new Error(`${basename(paths[0] ?? '')}: ${error.message}`, { cause: error });
       }
     });

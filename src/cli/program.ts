@@ -85,5 +85,6 @@ function describeFailure(error: unknown): string {
   if (error instanceof ConfigError) return error.message;
   const message = error instanceof Error ? error.message : String(error);
   const hint = error instanceof UsageError ? ' (see "millpond --help")' : '';
-  return `millpond: ${message.replaceAll('\n', ' ')}${hint}`;
+  // What comes from elsewhere does not steer the terminal.
+  return `millpond: ${message.replaceAll('\n', ' ').replaceAll(/\p{Cc}/gu, '?')}${hint}`;
 }

@@ -305,7 +305,7 @@ describe('export', () => {
     await using other = await place();
     expect(await other.run('import', parts[2]!, parts[0]!)).toMatchObject({
       code: 1,
-      stderr: 'millpond: part 002 is missing\n',
+      stderr: 'millpond: f.tar.003: part 002 is missing\n',
     });
     expect((await other.run('import', parts[0]!, parts[1]!)).stderr).toContain('cut short');
   });

@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts';
+import type { MessageListener } from '../coordination/coordinator.ts';
 import { Mirror } from '../mirror/mirror.ts';
 import { Replicas } from '../mirror/replicas.ts';
 import type { Target } from '../mirror/sources.ts';
@@ -76,7 +77,17 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   // The catalog holds the lock of the directory: nobody else writes there.
   const sweptFiles = await sweepIngest(layout, { now });
   if (sweptFiles > 0) log.info({ files: sweptFiles }, 'left-over files removed');
-  const upstreams = owned.use(new LiveUpstreams(config, { now, observer: upstreamObserver({ log, metrics }) }));
+  const upstreams = owned.use(
+    new LiveUpstreams(config, {
+      now,
+      observer: upstreamObserver({
+        log,
+        metrics,
+        onLimited: (upstream, pause) => void replicas.coordinator.announce({ kind: 'limit', upstream, ...pause }),
+      }),
+    }),
+  );
+  owned.use(replicas.coordinator.subscribe(sharedLimits(upstreams)));
   health.watch(() => upstreamConditions(upstreams.all));
   metrics.watchUpstreams(() => upstreamReadings(upstreams.all));
   const observer = mirrorObserver({ log, metrics, health });
@@ -150,4 +161,16 @@ function targetOf(table: UpstreamTable, key: string): Target | undefined {
   if (upstream?.name !== key.slice(0, slash) || !isRepository(repository) || !upstream.allows(repository))
     return undefined;
   return { upstream, repository, key };
+}
+
+/** A pause that an upstream asks one replica for is kept by all. */
+function sharedLimits(upstreams: LiveUpstreams): MessageListener {
+  return {
+    received(message, { ageMs }) {
+      if (message.kind !== 'limit') return;
+      const { upstream: name, forMs, ...place } = message;
+      upstreams.all.find((upstream) => upstream.name === name)?.pause({ ...place, forMs: forMs - ageMs });
+    },
+    missed: () => undefined,
+  };
 }

@@ -95,9 +95,19 @@ export function rebuildObserver({ log, metrics, health }: { log: Logger; metrics
 }
 
 /** One log line when an upstream is left alone and one when it is asked again; a count of what was refused meanwhile. */
-export function upstreamObserver({ log, metrics }: { log: Logger; metrics: Metrics }): UpstreamObserver {
+export function upstreamObserver({
+  log,
+  metrics,
+  onLimited,
+}: {
+  log: Logger;
+  metrics: Metrics;
+  /** Told of a pause that this replica itself was asked for. */
+  onLimited: (upstream: string, pause: { service: string; url: string; forMs: number }) => void;
+}): UpstreamObserver {
   return {
-    closed(upstream, { service, url, state, reason, forMs }) {
+    closed(upstream, { service, url, state, reason, forMs, isShared }) {
+      if (state === 'limited' && !isShared) onLimited(upstream, { service, url, forMs });
       log.warn({ upstream, service, url, state, reason, seconds: Math.ceil(forMs / 1000) }, 'upstream left alone');
     },
     opened(upstream, { service, url }) {

@@ -79,16 +79,14 @@ export type Message =
       readonly variant: string;
       readonly digest: Digest;
     }
-  /** Removed by an operator: a tag of a repository, a digest, or the whole repository where neither is named. */
-  | { readonly kind: 'purge'; readonly repository: string; readonly tag?: string; readonly digest?: Digest }
-  | { readonly kind: 'pin' | 'unpin'; readonly repository: string; readonly reference: string }
+  /** Done by an operator to an image of a repository, as the cache names it; `reference`: a tag or a digest. */
+  | { readonly kind: 'purge' | 'pin' | 'unpin'; readonly repository: string; readonly reference: string }
   /** An upstream has asked for a pause. */
   | {
       readonly kind: 'limit';
       readonly upstream: string;
       readonly url: string;
       readonly service: string;
-      readonly status: number;
       readonly forMs: number;
     };
 

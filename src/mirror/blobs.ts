@@ -1,3 +1,4 @@
+import type { Coordinator } from '../coordination/coordinator.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { octetStream } from '../oci/media-types.ts';
@@ -19,6 +20,7 @@ export interface BlobsOptions {
   readonly catalog: Catalog;
   readonly downloads: Downloads;
   readonly negative: NegativeAnswers;
+  readonly coordinator: Coordinator;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   readonly onDiskFault: (error: DiskFault) => void;
@@ -126,11 +128,13 @@ export class Blobs {
   }
 
   async #download(target: Target, digest: Digest, waiting: Waiting): Promise<BlobReply> {
-    const { catalog, downloads, negative } = this.#options;
+    const { catalog, downloads, negative, coordinator } = this.#options;
     const { answerMs } = target.upstream;
     this.#refuseOffline(target);
-    const known = negative.get(target, digest);
+    const known = await negative.lookUp(target, digest);
     if (known) throw known;
+    // Another replica may have the bytes, and they would say nothing about the right to read them here.
+    if (!coordinator.isAlone) await this.#checkRight(target, digest, waiting);
     const { fill, reader, begun } = downloads.join(digest, {
       repository: target.key,
       sources: upstreamSources(target),

@@ -66,11 +66,17 @@ export class KeptManifests {
   }
 
   /** Verifies what the upstream gave and keeps it. @throws RegistryError UNAVAILABLE for anything that is not the manifest */
-  async keep(target: Target, answer: ManifestAnswer, digest: Digest): Promise<KeptManifest> {
+  async keep(
+    target: Target,
+    answer: ManifestAnswer,
+    digest: Digest,
+    { isShared = false }: { isShared?: boolean } = {},
+  ): Promise<KeptManifest> {
     const { catalog, store, observer } = this.#options;
     const { bytes } = answer;
     const size = bytes.length;
-    observer.manifestReceived(target.upstream.name, size);
+    // What another replica gave has not come from the upstream.
+    if (!isShared) observer.manifestReceived(target.upstream.name, size);
     const actual = digestOf(bytes, digestAlgorithm(digest));
     if (actual !== digest) {
       throw new RegistryError('UNAVAILABLE', `${target.upstream.name} sent bytes that are not this manifest`, {

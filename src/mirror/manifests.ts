@@ -4,12 +4,15 @@ import { manifestAccept } from '../oci/media-types.ts';
 import type { ManifestReference } from '../oci/request.ts';
 import type { BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
+import type { ManifestAnswer } from '../upstream/client.ts';
 import type { Waiting } from './blobs.ts';
 import { Completeness } from './completeness.ts';
 import { AnswerBudget, withDeadline } from './deadline.ts';
 import { type KeptManifest, KeptManifests } from './kept-manifests.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
+import type { Replicas } from './replicas.ts';
+import { SharedManifests } from './shared-manifests.ts';
 import { SingleFlight } from './single-flight.ts';
 import type { Target } from './sources.ts';
 import { type Staleness, stalenessOf, Tags } from './tags.ts';
@@ -27,6 +30,7 @@ export interface ManifestsOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
   readonly negative: NegativeAnswers;
+  readonly replicas: Replicas;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   readonly now: () => number;
@@ -54,6 +58,7 @@ export class Manifests implements AsyncDisposable {
   readonly #kept: KeptManifests;
   readonly #completeness: Completeness;
   readonly #tags: Tags;
+  readonly #shared: SharedManifests;
   readonly #fetches = new SingleFlight<ManifestReply>();
   readonly #confirmations = new SingleFlight<void>();
 
@@ -61,11 +66,13 @@ export class Manifests implements AsyncDisposable {
     this.#options = options;
     this.#kept = new KeptManifests(options);
     this.#completeness = new Completeness({ ...options, kept: this.#kept });
+    this.#shared = new SharedManifests(options.replicas);
     this.#tags = new Tags({
       ...options,
+      coordinator: options.replicas.coordinator,
       kept: this.#kept,
       completeness: this.#completeness,
-      fetch: (target, record, waiting) => this.byDigest(target, record.digest, waiting),
+      fetch: (target, record, waiting) => this.#byDigest(target, record.digest, { waiting, isConfirmed: true }),
     });
   }
 
@@ -88,7 +95,16 @@ export class Manifests implements AsyncDisposable {
    * A manifest by its digest: from here for ever, once it is here.
    * @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */
-  async byDigest(target: Target, digest: Digest, waiting: Waiting): Promise<ManifestReply> {
+  byDigest(target: Target, digest: Digest, waiting: Waiting): Promise<ManifestReply> {
+    return this.#byDigest(target, digest, { waiting, isConfirmed: false });
+  }
+
+  /** @param options `isConfirmed`: the upstream has just said that a tag of this repository stands for it */
+  async #byDigest(
+    target: Target,
+    digest: Digest,
+    { waiting, isConfirmed }: { waiting: Waiting; isConfirmed: boolean },
+  ): Promise<ManifestReply> {
     const { catalog, negative } = this.#options;
     const kept = await this.#kept.get(digest);
     if (kept) {
@@ -97,13 +113,13 @@ export class Manifests implements AsyncDisposable {
       return { ...kept, outcome: 'hit' };
     }
     this.#refuseOffline(target, digest);
-    const known = negative.get(target, digest);
+    const known = await negative.lookUp(target, digest);
     if (known) throw known;
     return await this.#fetches.run(
       `${target.key} ${digest}`,
       async () => {
         try {
-          return await this.#fetch(target, digest);
+          return await this.#fetch(target, digest, { isConfirmed });
         } catch (error) {
           negative.note(target, digest, error);
           throw error;
@@ -123,7 +139,7 @@ export class Manifests implements AsyncDisposable {
     const resolved = await this.#tags.resolve(target, tag, { accept: options.accept, waiting });
     const { record, outcome, stale, previous } = resolved;
     try {
-      const manifest = await this.byDigest(target, record.digest, waiting);
+      const manifest = await this.#byDigest(target, record.digest, { waiting, isConfirmed: true });
       this.#tags.adopt(resolved);
       return { ...manifest, outcome: manifest.outcome === 'hit' ? outcome : manifest.outcome, stale };
     } catch (error) {
@@ -179,13 +195,25 @@ export class Manifests implements AsyncDisposable {
     await this.#askFor(target, digest, waiting);
   }
 
-  async #fetch(target: Target, digest: Digest): Promise<ManifestReply> {
-    const { client } = target.upstream;
-    const answer = await withDeadline(
-      (signal) => client.getManifest(target.repository, digest, { accept: manifestAccept, signal }),
-      { answerMs: target.upstream.answerMs },
+  async #fetch(target: Target, digest: Digest, { isConfirmed }: { isConfirmed: boolean }): Promise<ManifestReply> {
+    const { catalog } = this.#options;
+    const { client, answerMs } = target.upstream;
+    const ask = (signal: AbortSignal): Promise<ManifestAnswer> =>
+      client.getManifest(target.repository, digest, { accept: manifestAccept, signal });
+    const isOurs = isConfirmed || catalog.mayRead(target.key, digest);
+    return await withDeadline(
+      async (signal) => {
+        // Only the upstream itself can say that this repository has it.
+        const shared = isOurs ? await this.#shared.fetch(digest, signal) : undefined;
+        await using turn = shared;
+        if (turn?.answer)
+          return { ...(await this.#kept.keep(target, turn.answer, digest, { isShared: true })), outcome: 'miss' };
+        const kept = await this.#kept.keep(target, await ask(signal), digest);
+        await turn?.stored();
+        return { ...kept, outcome: 'miss' };
+      },
+      { answerMs },
     );
-    return { ...(await this.#kept.keep(target, answer, digest)), outcome: 'miss' };
   }
 
   /** Asks the upstream whether a manifest that is here is also in this repository. */

@@ -50,8 +50,9 @@ export class Mirror implements AsyncDisposable {
   constructor(options: MirrorOptions) {
     const { store, catalog, observer, now, offline, replicas } = options;
     // Apart: a digest that is no blob of a repository may well be a manifest of it.
-    const noBlobs = new NegativeAnswers({ now });
-    const noManifests = new NegativeAnswers({ now });
+    const { coordinator } = replicas;
+    const noBlobs = new NegativeAnswers({ now, coordinator, kind: 'blob' });
+    const noManifests = new NegativeAnswers({ now, coordinator, kind: 'manifest' });
     const onDiskFault = (error: DiskFault) => observer.diskFault(error);
     const onAltered = (digest: Digest) => observer.altered(digest);
     this.downloads = new Downloads({
@@ -69,13 +70,14 @@ export class Mirror implements AsyncDisposable {
       onDiskFault,
       onAltered,
       downloads: this.downloads,
+      coordinator,
     });
-    this.manifests = new Manifests({ store, catalog, negative: noManifests, offline, observer, now });
+    this.manifests = new Manifests({ store, catalog, negative: noManifests, offline, observer, now, replicas });
     this.peerService = new PeerService({
       store,
       catalog,
       downloads: this.downloads,
-      coordinator: replicas.coordinator,
+      coordinator,
       target: options.target,
       onDiskFault,
     });

@@ -12,6 +12,8 @@ export interface Route {
   next(options: NextOptions, signal: AbortSignal): Promise<Source | undefined>;
   /** Aborted when a source is no longer the one to read from. */
   guard(source: Source): AbortSignal | undefined;
+  /** To be called before a source is opened; disposing says that the connection is done with. @throws the signal's reason */
+  enter(source: Source, signal: AbortSignal): Promise<AsyncDisposable | undefined>;
   /** Bytes have come. */
   received(): void;
   failed(source: Source, error: unknown): void;
@@ -37,6 +39,10 @@ export class DirectRoute implements Route {
   }
 
   guard(): undefined {}
+
+  enter(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
 
   received(): void {}
 

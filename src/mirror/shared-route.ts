@@ -91,6 +91,11 @@ export class SharedRoute implements Route {
     return source.replica === undefined ? this.#lost?.signal : undefined;
   }
 
+  async enter({ upstream, maxConnections }: Source, signal: AbortSignal): Promise<AsyncDisposable | undefined> {
+    if (maxConnections === undefined) return undefined;
+    return await this.#options.coordinator.enter(upstream, { max: maxConnections, signal });
+  }
+
   received(): void {
     this.#hasProgress = true;
   }

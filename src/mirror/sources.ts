@@ -13,6 +13,8 @@ export interface Source {
   readonly repository: string;
   /** The id of the other replica that it is; its answers confirm no right. Absent: not a replica. */
   readonly replica?: string;
+  /** How many connections all replicas together may have to the upstream; absent: any number. */
+  readonly maxConnections?: number;
   /** How many connections it may be given for one blob; more than 1 where each has a share of its own. */
   readonly connections: number;
   /** @throws RegistryError as BlobEndpoint.openBlob of the upstream's client */
@@ -33,6 +35,7 @@ export function upstreamSources(target: Target): Source[] {
   return target.upstream.client.endpoints.map((endpoint) => ({
     id: `${target.key} ${endpoint.url}`,
     upstream: target.upstream.name,
+    maxConnections: target.upstream.maxConnections,
     connections: target.upstream.connectionsPerBlob,
     repository: target.key,
     open: (digest, options) => endpoint.openBlob(target.repository, digest, options),

@@ -1,3 +1,4 @@
+import type { Coordinator } from '../coordination/coordinator.ts';
 import { digestOf } from '../oci/digest.ts';
 import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
@@ -11,6 +12,7 @@ import { type FreshnessVerdict, freshnessOf, staleWarning } from './freshness.ts
 import type { KeptManifests } from './kept-manifests.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
+import { SharedTags } from './shared-tags.ts';
 import { SingleFlight } from './single-flight.ts';
 import type { Target } from './sources.ts';
 import { decide } from './tag-rules.ts';
@@ -20,6 +22,7 @@ export interface TagsOptions {
   readonly kept: KeptManifests;
   readonly completeness: Completeness;
   readonly negative: NegativeAnswers;
+  readonly coordinator: Coordinator;
   readonly offline: boolean;
   readonly now: () => number;
   readonly observer: {
@@ -60,9 +63,11 @@ export class Tags implements AsyncDisposable {
   readonly #behind = new Map<string, Promise<void>>();
   readonly #stop = new AbortController();
   readonly #accepts = new AcceptReader();
+  readonly #shared: SharedTags;
 
   constructor(options: TagsOptions) {
     this.#options = options;
+    this.#shared = new SharedTags(options);
   }
 
   /**
@@ -89,8 +94,14 @@ export class Tags implements AsyncDisposable {
   /** What a tag stands for, where that is known, fresh, and what this client accepts. */
   fresh(target: Target, tag: string, accept: string): TagRecord | undefined {
     const { catalog, offline, now } = this.#options;
-    const record = catalog.tag({ repository: target.key, tag, variant: '' });
-    if (record === undefined || !this.#accepts.takes(record.contentType, accept)) return undefined;
+    const key: TagKey = { repository: target.key, tag, variant: '' };
+    const record = catalog.tag(key);
+    if (
+      record === undefined ||
+      !this.#shared.isTrusted(key, record) ||
+      !this.#accepts.takes(record.contentType, accept)
+    )
+      return undefined;
     const { times } = decide(target.upstream.freshness, { repository: target.repository, tag });
     return freshnessOf(record, { now: now(), times, offline }).kind === 'fresh' ? record : undefined;
   }
@@ -105,6 +116,7 @@ export class Tags implements AsyncDisposable {
   /** Ends what is asked behind answers that have gone out. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
+    this.#shared[Symbol.dispose]();
     await Promise.all(this.#behind.values());
   }
 
@@ -117,7 +129,7 @@ export class Tags implements AsyncDisposable {
     const { catalog, negative, offline, now, observer } = this.#options;
     const record = catalog.tag(key);
     const { times } = decide(target.upstream.freshness, { repository: target.repository, tag: key.tag });
-    const verdict = record && freshnessOf(record, { now: now(), times, offline });
+    const verdict = record && this.#shared.judge(key, record, freshnessOf(record, { now: now(), times, offline }));
     if (record && verdict?.kind === 'fresh') return { key, record, outcome: 'hit' };
     if (offline) {
       throw new RegistryError('MANIFEST_UNKNOWN', `this mirror is offline and has not stored ${target.key}:${key.tag}`);
@@ -153,7 +165,7 @@ export class Tags implements AsyncDisposable {
       return await this.#flights.run(
         `${target.key} ${whatOf(key)}`,
         () =>
-          withDeadline((signal) => this.#revalidate(target, key, { ...question, signal }), {
+          withDeadline((signal) => this.#agree(target, key, { ...question, signal }), {
             answerMs,
             signal: this.#stop.signal,
           }),
@@ -188,6 +200,34 @@ export class Tags implements AsyncDisposable {
     );
   }
 
+  /** What a tag is now, as another replica has just been told by the upstream; else asks it, for all of them. */
+  async #agree(target: Target, key: TagKey, question: Question & { signal: AbortSignal }): Promise<ResolvedTag> {
+    const { record } = question;
+    const { times } = decide(target.upstream.freshness, { repository: target.repository, tag: key.tag });
+    await using turn = await this.#shared.claim(key, { record, times, signal: question.signal });
+    if (turn.known) {
+      const { known } = turn;
+      await this.#note(key, { checked: known, record });
+      return { key, record: known, outcome: record?.digest === known.digest ? 'revalidated' : 'miss' };
+    }
+    try {
+      const resolved = await this.#revalidate(target, key, question);
+      await turn.tell(resolved.record, { times, previous: record });
+      return resolved;
+    } catch (error) {
+      await turn.tellMissing(error, target.upstream.freshness.negativeTtlMs);
+      throw error;
+    }
+  }
+
+  /** What the tag was before is given up only when what it is now is here, or there was nothing. */
+  async #note(key: TagKey, { checked, record }: { checked: TagRecord; record: TagRecord | undefined }): Promise<void> {
+    const { catalog, kept } = this.#options;
+    if (record === undefined || record.digest === checked.digest || (await kept.get(checked.digest))) {
+      catalog.recordTag(key, checked);
+    }
+  }
+
   /** Asks the upstream what a tag is now: by HEAD, which costs no pull, and by GET where that says nothing. */
   async #revalidate(
     target: Target,
@@ -206,10 +246,7 @@ export class Tags implements AsyncDisposable {
         size: head.size,
         checkedAtMs: now(),
       };
-      // What the tag was before is given up only when what it is now is here, or there was nothing.
-      if (record === undefined || record.digest === head.digest || (await kept.get(head.digest))) {
-        catalog.recordTag(key, checked);
-      }
+      await this.#note(key, { checked, record });
       return { key, record: checked, outcome: record?.digest === head.digest ? 'revalidated' : 'miss' };
     }
     if (record && verdict?.kind === 'stale' && target.upstream.isSparing && (await kept.get(record.digest))) {

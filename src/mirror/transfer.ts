@@ -153,6 +153,7 @@ export class Transfer {
     const wanted = end === Number.POSITIVE_INFINITY || end === this.#size ? undefined : end;
     const guard = route.guard(source);
     const openSignal = guard ? AbortSignal.any([signal, guard]) : signal;
+    await using _place = await route.enter(source, openSignal);
     const answer = await source.open(digest, { offset: this.#position, end: wanted, signal: openSignal });
     try {
       if (wanted !== undefined && answer.start === 0 && answer.end !== wanted && answer.end === answer.size) {

@@ -20,7 +20,10 @@ import { repositoryFilter } from './repository-rules.ts';
 import type { Upstream, UpstreamObserver } from './upstream.ts';
 
 /** An upstream with the connections it owns; disposing ends them, transfers under way too. */
-export type OwnedUpstream = Upstream & Disposable;
+export interface OwnedUpstream extends Upstream, Disposable {
+  /** Another replica was asked for a pause at a URL or its token service. @param place `forMs`: how long it still lasts */
+  pause(place: { readonly url: string; readonly service: string; readonly forMs: number }): void;
+}
 
 /**
  * Builds an upstream from plain data. Nothing is dialled until it is asked for something.
@@ -81,6 +84,7 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     aliases: options.aliases ?? [],
     hosts: options.hosts ?? [],
     freshness: options.freshness,
+    maxConnections,
     connectionsPerBlob: Math.min(options.connectionsPerBlob ?? 1, maxConnections),
     answerMs,
     allows: repositoryFilter(options.repositories ?? {}),
@@ -100,6 +104,11 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       })),
       rateLimit: currentRateLimit(),
     }),
+    pause({ url, service, forMs }) {
+      for (const { endpoint, gate, tokenGate } of places) {
+        if (endpoint.url === url) (service === 'registry' ? gate : tokenGate).pause(forMs);
+      }
+    },
     [Symbol.dispose]: () => agents.close(),
   };
 }

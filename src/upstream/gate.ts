@@ -35,7 +35,15 @@ export interface GateStatus {
 /** Told of what a gate does. */
 export interface GateObserver {
   /** Nothing is sent from now on. Not told again while attempts to open go on failing in the same way. */
-  closed(event: { service: Service; url: string; state: ClosedState; forMs: number; reason: string }): void;
+  closed(event: {
+    service: Service;
+    url: string;
+    state: ClosedState;
+    forMs: number;
+    reason: string;
+    /** Whether another replica was asked for the pause. */
+    isShared: boolean;
+  }): void;
   /** A request has been answered again. */
   opened(event: { service: Service; url: string }): void;
   /** A request was refused instead of being sent. */
@@ -130,6 +138,11 @@ export class Gate {
     if (mustWait || this.#leftMs(closure) > 0) throw this.#refusal(closure);
   }
 
+  /** Another replica was asked for a pause, which is meant for all. @param forMs how long it still lasts */
+  pause(forMs: number): void {
+    if (forMs > 0) this.#close('limited', { forMs, reason: pauseReason(429), isShared: true });
+  }
+
   /** Whether {@link status} says `available`. */
   get isOpen(): boolean {
     const closure = this.#closure;
@@ -211,12 +224,15 @@ export class Gate {
     if (enough && !isKnown) this.#close('broken', { forMs: this.#options.probeMs, reason });
   }
 
-  #close(state: ClosedState, { forMs, reason }: { forMs: number; reason: string }): void {
+  #close(
+    state: ClosedState,
+    { forMs, reason, isShared = false }: { forMs: number; reason: string; isShared?: boolean },
+  ): void {
     const { service, url, now, observer } = this.#options;
     const previous = this.#closure;
     if (previous?.state === state && this.#leftMs(previous) > forMs) return;
     this.#closure = { state, reason, forMs, sinceMs: now() };
-    if (previous?.state !== state) observer?.closed({ service, url, state, forMs, reason });
+    if (previous?.state !== state) observer?.closed({ service, url, state, forMs, reason, isShared });
   }
 
   #leftMs(closure: Closure): number {

@@ -39,6 +39,8 @@ export interface Upstream {
   readonly freshness: Freshness;
   /** How long it may take to answer, all its URLs, tokens and redirects together, in milliseconds. */
   readonly answerMs: number;
+  /** Connections to one of its hosts at a time for blobs; of all replicas together, where there are some. */
+  readonly maxConnections: number;
   /** Connections that one large blob may be fetched with at a time. */
   readonly connectionsPerBlob: number;
   /** Whether the operator lets this repository be pulled. */

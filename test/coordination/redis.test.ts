@@ -34,7 +34,7 @@ describeWith(['redis-server'], 'several replicas', () => {
     await using stranger = startCoordinator(redis.port, 'stranger', { secret: Buffer.from('another secret of 16') });
     await expect.poll(sees(stranger.coordinator, 0), poll).toBe(true);
     for (const { coordinator } of fleet.all) {
-      await coordinator.announce({ kind: 'purge', repository: 'x' });
+      await coordinator.announce({ kind: 'purge', repository: 'x', reference: '1' });
       expect(coordinator.replicas).toHaveLength(1);
     }
   });
@@ -129,8 +129,12 @@ describeWith(['redis-server'], 'several replicas', () => {
   test('hear one another at once, in order', async () => {
     await using fleet = await startFleet(['a', 'b']);
     const [a, b] = fleet.all;
-    for (const tag of ['1', '2', '3']) await a!.coordinator.announce({ kind: 'purge', repository: 'docker.io/x', tag });
-    await expect.poll(() => b!.heard.messages, poll).toMatchObject([{ tag: '1' }, { tag: '2' }, { tag: '3' }]);
+    for (const reference of ['1', '2', '3']) {
+      await a!.coordinator.announce({ kind: 'purge', repository: 'docker.io/x', reference });
+    }
+    await expect
+      .poll(() => b!.heard.messages, poll)
+      .toMatchObject([{ reference: '1' }, { reference: '2' }, { reference: '3' }]);
     expect(a!.heard.messages).toEqual([]);
     expect(b!.heard.missed).toBe(0);
   });

@@ -14,6 +14,7 @@ function upstream(name: string, more: Partial<Upstream> = {}): Upstream {
     name,
     aliases: [],
     hosts: [],
+    maxConnections: 32,
     connectionsPerBlob: 1,
     answerMs: 9_000,
     freshness: { tagTtlMs: 0, staleIfErrorMs: 0, negativeTtlMs: 0 },

@@ -1,0 +1,64 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { startRegistry } from '../support/registry.ts';
+import { describeWith } from '../support/tools.ts';
+import { poll, startFleet } from './support.ts';
+
+describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
+  const accept = { headers: { accept: 'application/vnd.oci.image.manifest.v1+json' } };
+
+  test('a tag that moved is seen by all after its time, with one HEAD and one GET in all', async () => {
+    await using upstream = await startRegistry();
+    const upstreams = { 'docker.io': { urls: [upstream.origin], tagTtl: '2s' } };
+    await using fleet = await startFleet({ replicas: 3, upstreams });
+    const first = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'first' }] });
+    for (const site of fleet.sites) {
+      const reply = await site.get('/v2/library/app/manifests/1', accept);
+      expect(reply).toMatchObject({ status: 200, sha256: first.digest });
+    }
+    // Each has asked its own upstream once: that is its right to read the tag. The manifest has crossed the line once.
+    const count = (method: string): number => upstream.requests.filter((request) => request.method === method).length;
+    expect([count('HEAD'), count('GET')]).toEqual([3, 1]);
+    const second = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'second' }] });
+    upstream.forgetRequests();
+    // What is shared is as old as Redis's own clock says, which no test can move.
+    await delay(2_100);
+    const replies = await Promise.all(fleet.sites.map((site) => site.get('/v2/library/app/manifests/1', accept)));
+    for (const reply of replies) expect(reply).toMatchObject({ status: 200, sha256: second.digest });
+    expect([count('HEAD'), count('GET')]).toEqual([1, 1]);
+  });
+
+  test('a replica that is told that a tag has moved does not wait until its own time is over', async () => {
+    await using upstream = await startRegistry();
+    await using fleet = await startFleet({
+      replicas: 2,
+      upstreams: { 'docker.io': { urls: [upstream.origin], tagTtl: '2s' } },
+    });
+    const [one, other] = fleet.sites;
+    upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'a' }] });
+    await one!.get('/v2/library/app/manifests/1', accept);
+    const second = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'b' }] });
+    await expect
+      .poll(async () => (await one!.get('/v2/library/app/manifests/1', accept)).sha256, { ...poll, interval: 200 })
+      .toBe(second.digest);
+    expect((await other!.get('/v2/library/app/manifests/1', accept)).sha256).toBe(second.digest);
+  });
+
+  test('a 404 that one was given is given by all, and a pause that one was asked for is kept by all', async () => {
+    await using upstream = await startRegistry();
+    await using fleet = await startFleet({ replicas: 2, upstreams: { 'docker.io': upstream } });
+    const [one, other] = fleet.sites;
+    const none = `sha256:${'0'.repeat(64)}`;
+    expect((await one!.get(`/v2/library/app/manifests/${none}`)).status).toBe(404);
+    await expect
+      .poll(async () => (await other!.get(`/v2/library/app/manifests/${none}`)).headers['cache-status'], poll)
+      .toBe('millpond; hit; detail=negative');
+    upstream.fault(undefined, { kind: 'status', status: 429, headers: { 'retry-after': '60' } });
+    expect((await one!.get('/v2/library/other/manifests/1')).status).toBe(429);
+    upstream.clearFaults();
+    upstream.forgetRequests();
+    await expect.poll(async () => (await other!.get('/readyz')).body.toString(), poll).toContain('limits our requests');
+    expect((await other!.get('/v2/library/third/manifests/1')).status).toBe(429);
+    expect(upstream.requests).toEqual([]);
+  });
+});

@@ -142,6 +142,7 @@ export class Metrics {
     ['upstream', 'reason'],
   );
   readonly diskFaults = this.#counter('disk_faults_total', 'Operations that the disk of the cache has failed.', []);
+  readonly prefetches = this.#counter('prefetches_total', 'Fetches on a schedule, by what came of them.', ['result']);
   readonly peerRequests = this.#counter(
     'peer_requests_total',
     'Requests of other replicas, by how they were answered.',

@@ -28,6 +28,7 @@ const owners: Record<string, RegExp> = {
   commander: /^cli\/command\.ts$/,
   yaml: /^config\/document\.ts$/,
   zod: /^config\/(?:[\w-]+-)?schema\.ts$/,
+  croner: /^config\/schedule\.ts$/,
   semver: /^oci\/tag-selector\.ts$/,
   ioredis: /^coordination\/redis\.ts$/,
 };

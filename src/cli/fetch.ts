@@ -2,7 +2,6 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { readImageList } from '../config/image-list.ts';
-import type { ImageEntry } from '../config/image-list-schema.ts';
 import { loadConfig } from '../config/load.ts';
 import { acceptedDurations, parseDurationMs } from '../config/units.ts';
 import { workloadImages } from '../config/workload-images.ts';
@@ -14,6 +13,7 @@ import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError }
 import { FetchReport } from './fetch-report.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
+import { wantedImages } from './prefetcher.ts';
 
 interface FetchFlags {
   readonly file?: string;
@@ -94,11 +94,6 @@ async function readParameters(names: readonly string[], flags: FetchFlags, io: C
     concurrency: flags.concurrency === undefined ? undefined : readCount(flags.concurrency),
     longestPauseMs: flags.maxWait === undefined ? undefined : readDuration(flags.maxWait),
   };
-}
-
-/** An entry of a list, as a warm-up takes it. */
-export function wantedImages({ name, ...rest }: ImageEntry): WarmUpParameters['images'][number] {
-  return { image: name, ...rest };
 }
 
 function requireImage(name: string): void {

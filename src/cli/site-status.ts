@@ -5,6 +5,7 @@ import type { FillProgress } from '../mirror/downloads.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { Metrics } from '../telemetry.ts';
 import { isAvailable, type Upstream, type UpstreamStatus } from '../upstream/upstream.ts';
+import type { PrefetchStatus } from './prefetcher.ts';
 
 /** Answers counted for a share of hits: those that came from disk, and those that did not. */
 const hitResults: ReadonlySet<string> = new Set(['hit', 'revalidated', 'revalidating', 'stale']);
@@ -44,6 +45,8 @@ export interface SiteStatus {
     readonly status: UpstreamStatus;
   })[];
   readonly fills: readonly FillProgress[];
+  /** The schedules of `prefetch`, in the order written. */
+  readonly prefetch: readonly PrefetchStatus[];
   readonly cache: {
     readonly dir: string;
     readonly blobs: number;
@@ -65,6 +68,7 @@ export interface SiteStatusOptions {
   readonly metrics: Metrics;
   readonly downloads: { progress(): FillProgress[] };
   readonly catalog: Catalog;
+  readonly prefetches: () => readonly PrefetchStatus[];
 }
 
 /** Looks at everything once. */
@@ -96,6 +100,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
       return { name, available: isAvailable(status), sparing, ...(traffic.get(name) ?? noTraffic), status };
     }),
     fills: options.downloads.progress(),
+    prefetch: options.prefetches(),
     cache: {
       dir: config.cache.dir,
       blobs,

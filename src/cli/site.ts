@@ -8,6 +8,7 @@ import { openControl } from './control.ts';
 import { Health } from './health.ts';
 import { described, requestObserver } from './observers.ts';
 import { operationsOf } from './operations.ts';
+import { Prefetcher } from './prefetcher.ts';
 import { needRestart, withoutFixedParts } from './reload.ts';
 import { openReplicas } from './replicas.ts';
 import { credentialsOf } from './upstream-options.ts';
@@ -70,6 +71,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   // Koa answers its own failures: this promise never rejects.
   const listener = await listen((request, response) => void answer(request, response), await listenOptions(started));
   others?.join(listener.address);
+  const prefetcher = owned.use(new Prefetcher({ cache, log, metrics, now }));
   const control = await openControl({
     get config() {
       return cache.config;
@@ -90,6 +92,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     metrics,
     downloads: mirror.downloads,
     catalog,
+    prefetches: () => prefetcher.status(),
     operations: operationsOf(cache),
     log,
   });
@@ -99,12 +102,13 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     address: listener.address,
     async stop() {
       health.drain();
-      await listener.close(cache.config.timeouts.drainMs);
+      await Promise.all([listener.close(cache.config.timeouts.drainMs), prefetcher[Symbol.asyncDispose]()]);
       await rest.disposeAsync();
     },
     reload(wanted) {
       const left = needRestart(cache.config, wanted);
       cache.replaceConfig(withoutFixedParts(cache.config, wanted));
+      prefetcher.replace(cache.config);
       log.level = cache.config.log.level;
       return left;
     },

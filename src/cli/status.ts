@@ -51,7 +51,18 @@ export function statusText(status: SiteStatus): string {
       lines.push(`${shownDigest(digest).padEnd(21)}${columns.join(' ')}  ${sources.join(', ')}`);
     }
   }
+  for (const [index, prefetch] of status.prefetch.entries()) {
+    if (index === 0) lines.push('');
+    lines.push(...labelled(index === 0 ? 'prefetch' : '', prefetchText(prefetch)));
+  }
   return `${lines.join('\n')}\n`;
+}
+
+function prefetchText({ schedule, isRunning, nextAt, last }: SiteStatus['prefetch'][number]): string {
+  const next = isRunning ? 'under way' : nextAt === null ? 'never again' : `next at ${nextAt}`;
+  if (last === null) return `${schedule}: ${next}`;
+  const came = last.result === 'failed' ? 'failed' : `${last.images - last.failed} of ${last.images} images here`;
+  return `${schedule}: ${next}; last at ${last.startedAt}: ${came}, ${shownBytes(last.fetchedBytes)} fetched`;
 }
 
 function upstreamLines({ name, available, sparing, status, ...traffic }: SiteStatus['upstreams'][number]): string[] {

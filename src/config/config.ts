@@ -1,4 +1,6 @@
+import type { ImageEntry } from './image-list-schema.ts';
 import type { RedisLocation } from './redis-url.ts';
+import type { Schedule } from './schedule.ts';
 import type { Secret } from './secret.ts';
 import type { ListenAddress } from './value-kinds.ts';
 
@@ -23,6 +25,8 @@ export interface Config {
   };
   readonly log: LogConfig;
   /** `undefined`: one process alone. */
+  /** In the order written. */
+  readonly prefetch: readonly PrefetchConfig[];
   readonly redis: RedisConfig | undefined;
   readonly cluster: ClusterConfig;
 }
@@ -132,4 +136,15 @@ export interface UpstreamTimeouts {
 export interface LogConfig {
   readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
   readonly format: 'json' | 'text';
+}
+
+/** Images that are brought here on a schedule; at least one of `images` and `file` says which. */
+export interface PrefetchConfig {
+  readonly schedule: Schedule;
+  readonly images: readonly ImageEntry[];
+  /** A list of images that is read each time. */
+  readonly file: string | undefined;
+  /** None: all. */
+  readonly platforms: readonly string[] | undefined;
+  readonly referrers: boolean;
 }

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { ClusterConfig, Config, ServerTlsConfig, UpstreamConfig } from './config.ts';
+import type { ClusterConfig, Config, PrefetchConfig, ServerTlsConfig, UpstreamConfig } from './config.ts';
 import type { Origins } from './origins.ts';
 import { emptyUpstream, type ParsedConfig } from './schema.ts';
 import type { SchemaProblem } from './schema-node.ts';
@@ -56,10 +56,35 @@ export function resolveConfig(
       clientIdleMs: timeouts.clientIdle,
     },
     log: parsed.log,
+    prefetch: parsed.prefetch.flatMap((entry, index) => resolvePrefetch(entry, index, { folder, problems })),
     redis: parsed.redis && resolveRedis(parsed.redis, folder),
     cluster: resolveCluster(parsed, { folder, problems }),
   };
   return { config, problems };
+}
+
+/** @returns nothing where the entry has problems */
+function resolvePrefetch(
+  entry: ParsedConfig['prefetch'][number],
+  index: number,
+  { folder, problems }: { folder: string; problems: SchemaProblem[] },
+): PrefetchConfig[] {
+  const { schedule, every, images = [], file, platforms, referrers } = entry;
+  const refuse = (message: string): never[] => {
+    problems.push({ kind: 'refused', path: ['prefetch', index], message });
+    return [];
+  };
+  if ((schedule === undefined) === (every === undefined)) return refuse('accepted: exactly one of schedule, every');
+  if (images.length === 0 && file === undefined) return refuse('names no image; accepted: images, file, or both');
+  return [
+    {
+      schedule: schedule === undefined ? { kind: 'every', everyMs: every! } : { kind: 'cron', expression: schedule },
+      images,
+      file: file === undefined ? undefined : resolve(folder, file),
+      platforms,
+      referrers,
+    },
+  ];
 }
 
 function resolveRedis({ url, passwordFile, caFile, keyPrefix }: NonNullable<ParsedConfig['redis']>, folder: string) {

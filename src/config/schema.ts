@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { prefetchSchema } from './prefetch-schema.ts';
 import { clusterSchema, redisSchema } from './replicas-schema.ts';
 import type { SchemaNode, SchemaProblem } from './schema-node.ts';
 import {
@@ -190,6 +191,9 @@ const configSchema = z.strictObject({
     .describe(
       'The registries that may be pulled from, by name. A file that has this key replaces the default table; a name outside the table is never dialled.',
     ),
+  prefetch: prefetchSchema
+    .prefault([])
+    .describe('Images that `serve` brings here on a schedule, one entry at a time, as `millpond fetch` does.'),
   redis: redisSchema
     .optional()
     .describe('The Redis through which several replicas act as one cache; absent: one process alone.'),

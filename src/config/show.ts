@@ -25,6 +25,7 @@ export function listSettings(loaded: LoadedConfig): readonly Setting[] {
   };
   listGeneral(config, add);
   for (const upstream of config.upstreams) listUpstream(upstream, add);
+  listPrefetch(config, add);
   listReplicas(config, add);
   const { timeouts, log } = config;
   add(['timeouts', 'connect'], formatDuration(timeouts.connectMs));
@@ -149,6 +150,20 @@ function listTagRules({ name, tags }: UpstreamConfig, add: Add): void {
     const times = { tagTtl: rule.tagTtlMs, staleWhileRevalidate: rule.staleWhileRevalidateMs };
     for (const [key, timeMs] of Object.entries({ ...times, staleIfError: rule.staleIfErrorMs })) {
       add(at(key), formatDuration(timeMs), ['upstreams', name, key], ['cache', key]);
+    }
+  }
+}
+
+function listPrefetch({ prefetch }: Config, add: Add): void {
+  for (const [index, { schedule, images, file, platforms, referrers }] of prefetch.entries()) {
+    const at = (...keys: ConfigPath): ConfigPath => ['prefetch', index, ...keys];
+    if (schedule.kind === 'cron') add(at('schedule'), schedule.expression);
+    else add(at('every'), formatDuration(schedule.everyMs));
+    add(at('file'), file);
+    add(at('platforms'), platforms);
+    add(at('referrers'), referrers);
+    for (const [place, image] of images.entries()) {
+      for (const [key, value] of Object.entries(image)) add(at('images', place, key), value, at('images', place));
     }
   }
 }

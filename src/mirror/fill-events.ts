@@ -12,3 +12,12 @@ export interface FillObserver extends TransferObserver {
   diskFault(error: DiskFault): void;
   ended(digest: Digest, result: FillResult): void;
 }
+
+/** What a fill has come to. */
+export type FillState =
+  | 'running'
+  /** Every byte is on disk and the digest is right: readers may have all of it. */
+  | 'verified'
+  /** The disk has failed: what is written may be read, the rest comes from the sources without it. */
+  | 'spilled'
+  | 'failed';

@@ -3,7 +3,7 @@ import { RegistryError } from '../oci/error.ts';
 import { octetStream } from '../oci/media-types.ts';
 import type { BlobRecord } from '../store/blob-records.ts';
 import { type BlobStore, DiskFault, type PartialBlob } from '../store/blob-store.ts';
-import type { FillObserver, FillResult } from './fill-events.ts';
+import type { FillObserver, FillResult, FillState } from './fill-events.ts';
 import { Progress } from './progress.ts';
 import { RecentBytes } from './recent-bytes.ts';
 import type { Route } from './route.ts';
@@ -32,15 +32,6 @@ export interface FillOptions {
   /** Called when the last reader has left. */
   readonly onUnwanted: () => void;
 }
-
-/** What a fill has come to. */
-export type FillState =
-  | 'running'
-  /** Every byte is on disk and the digest is right: readers may have all of it. */
-  | 'verified'
-  /** The disk has failed: what is written may be read, the rest comes from the sources without it. */
-  | 'spilled'
-  | 'failed';
 
 /** One blob being brought to this disk: its sources are read into a partial file, which any number of readers follow. */
 export class Fill {

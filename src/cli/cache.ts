@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import type { MessageListener } from '../coordination/coordinator.ts';
+import type { AdministrationObserver } from '../mirror/administration.ts';
 import { Mirror } from '../mirror/mirror.ts';
 import { Replicas } from '../mirror/replicas.ts';
 import type { Target } from '../mirror/sources.ts';
@@ -14,6 +15,7 @@ import type { UpstreamTable } from '../upstream/table.ts';
 import type { Health } from './health.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
 import {
+  administrationObserver,
   described,
   mirrorObserver,
   rebuildObserver,
@@ -35,6 +37,8 @@ export interface Cache extends AsyncDisposable {
   readonly now: () => number;
   /** Reads and writes of the catalog that have failed so far. */
   readonly catalogFaults: number;
+  /** Is told of what operators change. */
+  readonly administrationObserver: AdministrationObserver;
   /** Puts another configuration in force. @throws Error where an upstream cannot be made of it; nothing has changed then */
   replaceConfig(config: Config): void;
 }
@@ -145,6 +149,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     get catalogFaults() {
       return catalogFaults;
     },
+    administrationObserver: administrationObserver(log),
     replaceConfig(next) {
       upstreams.replace(next);
       config = next;

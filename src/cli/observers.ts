@@ -2,6 +2,7 @@ import { PeerFailure } from '../coordination/peer-failure.ts';
 import type { LinkObserver } from '../coordination/redis.ts';
 import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
+import type { AdministrationObserver } from '../mirror/administration.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { DiskFault } from '../store/blob-store.ts';
@@ -90,6 +91,21 @@ export function rebuildObserver({ log, metrics, health }: { log: Logger; metrics
     diskFault(error: DiskFault) {
       health.fault(`the catalog cannot be rebuilt now (${error.code}): the next start tries again`);
       log.error({ code: error.code, error: described(error) }, 'disk fault');
+    },
+  };
+}
+
+/** One log line for everything that an operator changes. */
+export function administrationObserver(log: Logger): AdministrationObserver {
+  return {
+    removed(repository, reference, { blobs, bytes }) {
+      log.info({ repository, reference, blobs, bytes }, 'image removed');
+    },
+    pinned(repository, reference) {
+      log.info({ repository, reference }, 'image pinned');
+    },
+    unpinned(repository, reference) {
+      log.info({ repository, reference }, 'image unpinned');
     },
   };
 }

@@ -1,7 +1,7 @@
 import type { Config } from '../config/config.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { createLogger, Metrics } from '../telemetry.ts';
-import { openCache } from './cache.ts';
+import { type Cache, type CacheOptions, openCache } from './cache.ts';
 import { controlListens, runOnControl } from './control-client.ts';
 import { Health } from './health.ts';
 import { type Operations, operationsOf } from './operations.ts';
@@ -29,7 +29,7 @@ export async function openOperations(config: Config): Promise<OpenOperations> {
   }
   // Standard output is the command's; what goes wrong on the way is told as its failure.
   const log = createLogger({ ...config.log, level: 'silent' });
-  const cache = await openCache(config, {
+  const cache = await openAlone(config, {
     log,
     metrics: new Metrics(),
     health: new Health({ now: Date.now }),
@@ -40,6 +40,16 @@ export async function openOperations(config: Config): Promise<OpenOperations> {
     operations: operationsOf(cache),
     [Symbol.asyncDispose]: () => cache[Symbol.asyncDispose](),
   };
+}
+
+async function openAlone(config: Config, options: CacheOptions): Promise<Cache> {
+  try {
+    return await openCache(config, options);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    if (!message.startsWith('another Millpond')) throw error;
+    throw new Error(`${message}, and it has no control socket on which it could be asked`, { cause: error });
+  }
 }
 
 /** Operations that are carried out elsewhere, all in the same way. */

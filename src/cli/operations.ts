@@ -1,6 +1,7 @@
 import type { OperationContext } from '../http/operations.ts';
 import { type WarmUpDependencies, warmUp } from '../mirror/warm-up.ts';
 import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up-events.ts';
+import { type AdministrationOperations, administrationOperationsOf } from './administration-operations.ts';
 import { type ArchiveOperations, archiveOperationsOf } from './archive-operations.ts';
 import type { Cache } from './cache.ts';
 
@@ -8,9 +9,7 @@ import type { Cache } from './cache.ts';
  * What a command can have done to a cache, beside a running mirror or alone: parameters in, events out, all of it JSON.
  * One entry for each; it is made in {@link operationsOf}. @throws Error in one sentence
  */
-export interface Operations extends ArchiveOperations {
-  /** The directory that the operations are about, which only says that they can be had. */
-  directory(parameters: object, context: OperationContext): AsyncIterable<{ readonly dir: string }>;
+export interface Operations extends ArchiveOperations, AdministrationOperations {
   /** Brings images here, whole. */
   fetch(parameters: WarmUpParameters, context: OperationContext): AsyncIterable<WarmUpEvent>;
 }
@@ -18,10 +17,8 @@ export interface Operations extends ArchiveOperations {
 /** The operations of a cache that this process owns. */
 export function operationsOf(cache: Cache): Operations {
   return {
-    async *directory() {
-      yield { dir: cache.layout.dir };
-    },
     ...archiveOperationsOf(cache),
+    ...administrationOperationsOf(cache),
     fetch: (parameters, { signal }) => warmUp(parameters, warmUpDependencies(cache), { signal }),
   };
 }

@@ -48,6 +48,26 @@ const commands: readonly LazyCommand[] = [
     load: async () => (await import('./fetch.ts')).registerFetch,
   },
   {
+    name: 'ls',
+    summary: 'list what is in the cache',
+    load: async () => (await import('./ls.ts')).registerLs,
+  },
+  {
+    name: 'rm',
+    summary: 'remove images from the cache',
+    load: async () => (await import('./rm.ts')).registerRm,
+  },
+  {
+    name: 'pin',
+    summary: 'keep images whatever room is needed',
+    load: async () => (await import('./pin.ts')).registerPin,
+  },
+  {
+    name: 'unpin',
+    summary: 'take pins back',
+    load: async () => (await import('./pin.ts')).registerUnpin,
+  },
+  {
     name: 'config',
     summary: 'check, show or describe the configuration',
     load: async () => (await import('./config.ts')).registerConfig,

@@ -52,3 +52,19 @@ export function labelled(label: string, text: string): string[] {
   }
   return [...lines, line].map((part, index) => (index === 0 ? label : '').padEnd(indent) + part);
 }
+
+const ageUnits = [
+  [86_400, 'd'],
+  [3600, 'h'],
+  [60, 'min'],
+  [1, 's'],
+] as const;
+
+/** How long ago something was, in one unit. @param ms milliseconds */
+export function shownAge(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const [count, unit] = ageUnits
+    .map(([length, name]) => [Math.floor(seconds / length), name] as const)
+    .find(([found]) => found > 0) ?? [0, 's'];
+  return `${count} ${unit}`;
+}

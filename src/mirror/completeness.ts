@@ -1,4 +1,4 @@
-import { type Descriptor, readManifest } from '../oci/descriptor.ts';
+import { type Descriptor, isElsewhere, readManifest } from '../oci/descriptor.ts';
 import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
@@ -56,9 +56,4 @@ export class Completeness {
       return false;
     }
   }
-}
-
-/** Layers that registries need not hold: clients fetch them from the addresses that the manifest gives. */
-export function isElsewhere({ mediaType }: Descriptor): boolean {
-  return mediaType.includes('.foreign.') || mediaType.includes('.nondistributable.');
 }

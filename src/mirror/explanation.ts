@@ -1,12 +1,11 @@
-import { isNotFound, RegistryError } from '../oci/error.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
-import { selectUpstream } from '../upstream/selection.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import { isAvailable } from '../upstream/upstream.ts';
 import { Completeness } from './completeness.ts';
 import { type FreshnessVerdict, freshnessOf } from './freshness.ts';
+import { selectRepository } from './image-names.ts';
 import { Inventory, type StoredImage } from './inventory.ts';
 import { KeptManifests } from './kept-manifests.ts';
 import { type Decision, decide } from './tag-rules.ts';
@@ -82,7 +81,8 @@ interface Facts {
 export async function explainImage(image: string, options: ExplanationOptions): Promise<Explanation> {
   const { catalog, store, offline, now } = options;
   const reference = parseReference(image);
-  const { upstream, repository, allowed } = select(reference, options);
+  const { registry, repository: name } = reference;
+  const { upstream, repository, allowed } = selectRepository(options.upstreams, { registry, name });
   const key = `${upstream.name}/${repository}`;
   const tag = reference.digest === undefined ? (reference.tag ?? 'latest') : undefined;
   const kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
@@ -120,20 +120,6 @@ export async function explainImage(image: string, options: ExplanationOptions): 
       ? outcomeOf(facts, { verdict, decision, checkedAtMs: record?.checkedAtMs })
       : { kind: 'refused', text: `Refused with 403: upstreams.${upstream.name}.repositories does not allow it.` },
   };
-}
-
-/** As a request would, but a repository that may not be pulled is explained too. */
-function select(reference: ReturnType<typeof parseReference>, { upstreams }: ExplanationOptions) {
-  const { registry, repository: name } = reference;
-  const input = { name, nsValues: registry === undefined ? [] : [registry], refNameValues: [], host: undefined };
-  try {
-    return { ...selectUpstream(upstreams, input), allowed: true };
-  } catch (error) {
-    if (!(error instanceof RegistryError) || error.code !== 'DENIED') throw error;
-    const upstream = upstreams.find(String(error.detail?.['upstream']));
-    if (upstream === undefined || isNotFound(error)) throw error;
-    return { upstream, repository: String(error.detail?.['repository']), allowed: false };
-  }
 }
 
 function freshnessFacts({ times, rule, position }: Decision): NonNullable<Explanation['freshness']> {

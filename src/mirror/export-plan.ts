@@ -1,13 +1,13 @@
 import type { ExportedImage } from '../archive/archive-writer.ts';
 import type { BlobSize } from '../archive/description.ts';
-import { type Descriptor, readManifest } from '../oci/descriptor.ts';
+import { type Descriptor, isElsewhere, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { formatPlatform, indexEntries, isPlatform, type Platform } from '../oci/platform.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
-import { Completeness, isElsewhere } from './completeness.ts';
+import { Completeness } from './completeness.ts';
 import { type KeptManifest, KeptManifests } from './kept-manifests.ts';
 import { namedImage } from './named-image.ts';
 

@@ -1,11 +1,10 @@
-import { type Descriptor, readManifest } from '../oci/descriptor.ts';
+import { type Descriptor, isElsewhere, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { isNotFound, RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestMediaTypes, ociIndex } from '../oci/media-types.ts';
 import { formatPlatform, type IndexEntry, indexEntries, isPlatform, type Platform } from '../oci/platform.ts';
 import { isTag } from '../oci/reference.ts';
 import type { ManifestReference } from '../oci/request.ts';
-import { isElsewhere } from './completeness.ts';
 import type { Listings } from './listings.ts';
 import type { ManifestReply, Manifests } from './manifests.ts';
 import type { Outcome } from './outcome.ts';

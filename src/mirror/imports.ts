@@ -1,5 +1,5 @@
 import type { BlobSize } from '../archive/description.ts';
-import { type Descriptor, type ManifestLinks, readManifest } from '../oci/descriptor.ts';
+import { type Descriptor, isElsewhere, type ManifestLinks, readManifest } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { octetStream } from '../oci/media-types.ts';
@@ -7,7 +7,6 @@ import { formatPlatform, indexEntries } from '../oci/platform.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
-import { isElsewhere } from './completeness.ts';
 import type { Downloads } from './downloads.ts';
 import { namedImage } from './named-image.ts';
 import { pushedSource } from './pushed-source.ts';

@@ -1,7 +1,7 @@
-import { type Descriptor, readManifest } from '../oci/descriptor.ts';
+import { type Descriptor, isElsewhere, readManifest } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Catalog } from '../store/catalog.ts';
-import { type Completeness, isElsewhere } from './completeness.ts';
+import type { Completeness } from './completeness.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
 
 /** What is here of a manifest and of what it names. */

@@ -1,3 +1,4 @@
+import { matchesGlob } from '../oci/glob.ts';
 import { repositoryFilter } from '../upstream/repository-rules.ts';
 import type { Freshness, TagRule, TagTimes } from '../upstream/upstream.ts';
 
@@ -29,20 +30,4 @@ export function decide(freshness: Freshness, { repository, tag }: { repository: 
   const position = freshness.tags?.findIndex((rule) => rule.matches(repository, tag)) ?? -1;
   const rule = freshness.tags?.[position];
   return rule ? { times: rule, rule, position } : { times: freshness, rule: undefined, position: undefined };
-}
-
-/** Looks for the fixed parts in order, so that no pattern takes longer than the tag is long. */
-function matchesGlob(glob: string, text: string): boolean {
-  const [first = '', ...rest] = glob.split('*');
-  const last = rest.pop();
-  if (last === undefined) return text === first;
-  if (!text.startsWith(first) || text.length < first.length + last.length || !text.endsWith(last)) return false;
-  const end = text.length - last.length;
-  let position = first.length;
-  for (const part of rest) {
-    const found = text.indexOf(part, position);
-    if (found === -1 || found + part.length > end) return false;
-    position = found + part.length;
-  }
-  return true;
 }

@@ -10,6 +10,11 @@ export interface Descriptor {
   readonly size: number;
 }
 
+/** Layers that registries need not hold: clients fetch them from the addresses that the manifest gives. */
+export function isElsewhere({ mediaType }: Descriptor): boolean {
+  return mediaType.includes('.foreign.') || mediaType.includes('.nondistributable.');
+}
+
 /** What a manifest refers to. */
 export interface ManifestLinks {
   /**

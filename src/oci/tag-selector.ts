@@ -1,4 +1,5 @@
 import semver from 'semver';
+import { matchesGlob } from './glob.ts';
 import { isTag } from './reference.ts';
 
 /**
@@ -27,8 +28,7 @@ export function parseTagSelector(text: string): TagSelector | undefined {
   }
   if (text.includes('*')) {
     if (!/^[\w.*-]{1,200}$/.test(text)) return undefined;
-    const parts = text.split(/\*+/);
-    return { text, kind: 'pattern', matches: (tag) => matchesParts(tag, parts) };
+    return { text, kind: 'pattern', matches: (tag) => matchesGlob(text, tag) };
   }
   return isTag(text) ? { text, kind: 'tag', matches: (tag) => tag === text } : undefined;
 }
@@ -60,19 +60,4 @@ function newestFirst(one: string, other: string): number {
   if (first && second) return semver.rcompare(first, second) || (one < other ? 1 : -1);
   if (first || second) return first ? -1 : 1;
   return one < other ? 1 : -1;
-}
-
-/** Whether a text is made of these parts in this order with anything between them; in linear time, whatever the text. */
-function matchesParts(text: string, parts: readonly string[]): boolean {
-  const [first = '', ...rest] = parts;
-  const last = rest.pop() ?? '';
-  if (!text.startsWith(first) || !text.endsWith(last) || text.length < first.length + last.length) return false;
-  let at = first.length;
-  const end = text.length - last.length;
-  for (const part of rest) {
-    const found = text.indexOf(part, at);
-    if (found === -1 || found + part.length > end) return false;
-    at = found + part.length;
-  }
-  return true;
 }

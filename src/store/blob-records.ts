@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import type { ManifestLinks } from '../oci/descriptor.ts';
+import { isElsewhere, type ManifestLinks } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { octetStream } from '../oci/media-types.ts';
 import type { Database } from './database.ts';
@@ -171,7 +171,7 @@ export class BlobRecords {
     if (links.subject) this.#graph.attach(links.subject.digest, digest);
     const targets = [
       ...links.manifests.map((target) => ({ ...target, kind: 'manifest' })),
-      ...links.blobs.map((target) => ({ ...target, kind: 'blob' })),
+      ...links.blobs.map((target) => ({ ...target, kind: isElsewhere(target) ? 'elsewhere' : 'blob' })),
     ];
     for (const target of targets) this.#grants.note(repository, target.digest, target.size);
     this.#database.write(() => {
@@ -221,6 +221,14 @@ export class BlobRecords {
   forget(digest: Digest): void {
     this.#blobs.delete(digest);
     this.#database.write(() => this.#database.run('DELETE FROM blobs WHERE digest = ?', digest));
+  }
+
+  /** Forgets that a blob is a manifest, what it names and what it goes with. To be called within a write of the database. */
+  forgetManifest(digest: Digest): void {
+    this.#manifests.delete(digest);
+    this.#database.run('DELETE FROM manifests WHERE digest = ?', digest);
+    this.#database.run('DELETE FROM links WHERE manifest = ?', digest);
+    this.#database.run('DELETE FROM attachments WHERE manifest = ?', digest);
   }
 
   /** Notes that a blob was used; written in batches by {@link flush}. */

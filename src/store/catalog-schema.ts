@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS manifests (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS manifests_by_subject ON manifests (subject) WHERE subject IS NOT NULL;
 
--- What a manifest names: children, config, layers.
+-- What a manifest names: 'manifest', 'blob', or 'elsewhere' for layers that registries need not hold.
 CREATE TABLE IF NOT EXISTS links (
   manifest TEXT NOT NULL,
   target TEXT NOT NULL,

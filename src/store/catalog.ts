@@ -5,6 +5,8 @@ import { type BlobRecord, BlobRecords, type FoundBlob, type NewManifest, type Re
 import { Database, type DatabaseOptions } from './database.ts';
 import { GrantRecords } from './grant-records.ts';
 import { ImageGraph, type ImagePart, subjectOfTag } from './image-graph.ts';
+import { ImageRecords } from './image-records.ts';
+import { ImageRemoval } from './image-removal.ts';
 import { NameJournal, nameJournalFile } from './name-journal.ts';
 import { NameRecords } from './name-records.ts';
 import { type Pin, type PinPatterns, PinRecords } from './pin-records.ts';
@@ -35,6 +37,10 @@ export class Catalog implements Disposable {
   readonly #now: () => number;
   /** What of it is kept in the journal of names too. */
   readonly names: NameRecords;
+  /** The images, part by part, for those who list them. */
+  readonly images: ImageRecords;
+  /** What images have for themselves, and their removal. */
+  readonly removal: ImageRemoval;
 
   private constructor(database: Database, { now, path, onFault }: CatalogOptions) {
     this.#database = database;
@@ -52,6 +58,16 @@ export class Catalog implements Disposable {
       recordTag: (key, record) => this.#recordTag(key, record),
     });
     this.#now = now;
+    this.images = new ImageRecords(database, this.#graph);
+    this.removal = new ImageRemoval(database, {
+      tags: this.#tags,
+      grants: this.#grants,
+      blobs: this.#blobs,
+      graph: this.#graph,
+      pins: this.#pins,
+      note: (entry) => this.names.note(entry),
+      now,
+    });
   }
 
   /** Opens the catalog and takes the directory's lock. @throws Error as {@link Database.open} */
@@ -199,6 +215,11 @@ export class Catalog implements Disposable {
     return this.#pins.isPinned(repository, reference);
   }
 
+  /** Whether an operator has pinned this by name, whatever the configuration says. */
+  isPinnedByName(repository: string, reference: string): boolean {
+    return this.#pins.isPinnedByName(repository, reference);
+  }
+
   /** Keeps what a tag stands for, now and later, or a digest, with all that it needs and that goes with it. */
   pin(repository: string, reference: string): void {
     const pinnedAtMs = this.#now();
@@ -265,7 +286,7 @@ export class Catalog implements Disposable {
     if (before?.digest === record.digest) return;
     const subject = subjectOfTag(key.tag);
     if (subject !== undefined) this.#graph.attach(subject, record.digest);
-    this.#database.write(() => this.#pins.tagMoved(key.repository, key.tag, before !== undefined));
+    this.#database.write(() => this.#pins.tagMoved(key.repository, key.tag, before?.digest));
   }
 }
 

@@ -85,6 +85,18 @@ export class Database implements Disposable {
     }
   }
 
+  /** As {@link write}, at once. @throws Error where it fails: nothing of it holds then */
+  writeNow(work: () => void): void {
+    if (this.#isWriting) return work();
+    this.flush();
+    try {
+      this.#transaction([work]);
+    } catch (error) {
+      this.#fault(error);
+      throw new Error('the catalog cannot be written', { cause: error });
+    }
+  }
+
   #transaction(works: readonly (() => void)[]): void {
     this.#connection.exec('BEGIN IMMEDIATE');
     this.#isWriting = true;
@@ -121,6 +133,17 @@ export class Database implements Disposable {
       this.#fault(error);
       return [];
     }
+  }
+
+  /** Whether one of the rows is as wanted; reads no more of them than that takes. False where they cannot be read. */
+  some(sql: string, isWanted: (row: Record<string, SQLOutputValue>) => boolean, ...values: SQLInputValue[]): boolean {
+    if (!this.#isWriting) this.flush();
+    try {
+      for (const row of this.#statement(sql).iterate(...values)) if (isWanted(row)) return true;
+    } catch (error) {
+      this.#fault(error);
+    }
+    return false;
   }
 
   /** To be called within {@link write}. @throws what SQLite says */

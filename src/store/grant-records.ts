@@ -57,6 +57,16 @@ export class GrantRecords {
     return rows.map((row) => String(row['name']));
   }
 
+  /** Takes a right back. To be called within a write of the database. */
+  revoke(repository: string, digest: Digest): void {
+    this.#grants.delete(`${repository} ${digest}`);
+    this.#database.run(
+      'DELETE FROM grants WHERE repository = ? AND digest = ?',
+      this.#database.repositoryId(repository),
+      digest,
+    );
+  }
+
   #grant(repository: string, digest: Digest): number | undefined {
     const cacheKey = `${repository} ${digest}`;
     const cached = this.#grants.get(cacheKey);

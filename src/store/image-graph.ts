@@ -55,6 +55,43 @@ export class ImageGraph {
     });
   }
 
+  /**
+   * What is reached through a manifest alone: itself and its parts, less what something else holds and what that needs.
+   * @param isHeld whether something beside `parts` holds one of them
+   */
+  own(manifest: Digest, isHeld: (digest: Digest, parts: ReadonlyMap<Digest, ImagePart>) => boolean): ImagePart[] {
+    const parts = new Map(this.parts(manifest).map((part) => [part.digest, part]));
+    const held = new Set<Digest>();
+    for (const { digest, isManifest } of parts.values()) {
+      if (held.has(digest) || !isHeld(digest, parts)) continue;
+      held.add(digest);
+      if (isManifest) for (const part of this.parts(digest)) held.add(part.digest);
+    }
+    return [...parts.values()].filter(({ digest }) => !held.has(digest));
+  }
+
+  /** As {@link isNeeded}, of the manifests that name it alone. */
+  isNamed(digest: Digest, isWanted: (manifest: Digest) => boolean): boolean {
+    return this.#database.some(
+      'SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?',
+      (row) => isWanted(row['digest'] as Digest),
+      digest,
+    );
+  }
+
+  /**
+   * Whether one of the stored manifests that name a digest, or that it goes with, is as wanted. Reads no more of them than
+   * that takes: a layer may belong to every image there is.
+   */
+  isNeeded(digest: Digest, isWanted: (manifest: Digest) => boolean): boolean {
+    return this.#database.some(
+      `SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1
+       UNION ALL SELECT a.subject FROM attachments a JOIN blobs b ON b.digest = a.subject WHERE a.manifest = ?1`,
+      (row) => isWanted(row['digest'] as Digest),
+      digest,
+    );
+  }
+
   /** The manifests that go with another one, stored or not. */
   attachments(subject: Digest): Digest[] {
     const rows = this.#database.all('SELECT manifest FROM attachments WHERE subject = ? ORDER BY manifest', subject);
@@ -73,6 +110,22 @@ export class ImageGraph {
   /** Pins a manifest and its parts. To be called within a write of the database. */
   pin(manifest: Digest): void {
     this.#database.run(`${closure} UPDATE blobs SET pinned = 1 WHERE pinned = 0 AND digest IN need`, manifest);
+  }
+
+  /** Whether one of the pinned manifests that name a digest, or that it goes with, is none of these. */
+  isHeldByPin(digest: Digest, parts: ReadonlyMap<Digest, ImagePart>): boolean {
+    return this.#database.some(
+      `SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1 AND b.pinned = 1
+       UNION ALL SELECT a.subject FROM attachments a JOIN blobs b ON b.digest = a.subject
+         WHERE a.manifest = ?1 AND b.pinned = 1`,
+      (row) => !parts.has(row['digest'] as Digest),
+      digest,
+    );
+  }
+
+  /** Frees a blob. To be called within a write of the database. */
+  unpin(digest: Digest): void {
+    this.#database.run('UPDATE blobs SET pinned = 0 WHERE digest = ? AND pinned = 1', digest);
   }
 
   /** Frees everything. To be called within a write of the database. */

@@ -24,6 +24,8 @@ export type NameEntry =
     }
   /** A right that no manifest here gives; `size` as the repository's manifest said, -1: none did. */
   | { readonly kind: 'grant'; readonly repository: string; readonly digest: Digest; readonly size: number }
+  /** A repository may read something no more: an operator has removed the image. */
+  | { readonly kind: 'right gone'; readonly repository: string; readonly digest: Digest }
   /** The `Content-Type` of a blob that came with an unusual one. */
   | { readonly kind: 'type'; readonly digest: Digest; readonly contentType: string }
   | { readonly kind: 'pin'; readonly repository: string; readonly reference: string; readonly atMs: number }
@@ -40,6 +42,7 @@ const members: Readonly<Record<NameEntry['kind'], Readonly<Record<string, Check>
   tag: { repository: text, tag: text, variant: text, digest, contentType: text, size: number, checkedAtMs: number },
   'tag gone': { repository: text, tag: text, variant: text, atMs: number },
   grant: { repository: text, digest, size: number },
+  'right gone': { repository: text, digest },
   type: { digest, contentType: text },
   pin: { repository: text, reference: text, atMs: number },
   unpin: { repository: text, reference: text },

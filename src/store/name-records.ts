@@ -88,6 +88,13 @@ export class NameRecords {
         return this.#remember(entry.digest, '', entry.contentType);
       case 'grant':
         return grants.restore(entry.repository, entry.digest, entry.size);
+      case 'right gone':
+        grants.revoke(entry.repository, entry.digest);
+        return this.#database.run(
+          'DELETE FROM remembered WHERE digest = ? AND repository = ?',
+          entry.digest,
+          entry.repository,
+        );
       case 'tag': {
         const { repository, tag, variant, digest, contentType, size, checkedAtMs } = entry;
         const known = tags.get(entry);

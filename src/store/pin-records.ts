@@ -19,6 +19,7 @@ export class PinRecords {
   readonly #database: Database;
   readonly #graph: ImageGraph;
   #names: Set<string> | undefined;
+  #digests: Set<string> | undefined;
   #patterns: PinPatterns = () => false;
 
   constructor(database: Database, graph: ImageGraph) {
@@ -38,29 +39,49 @@ export class PinRecords {
 
   /** Whether a tag or digest of a repository is pinned: by name, or by the configuration. */
   isPinned(repository: string, reference: string): boolean {
-    this.#names ??= new Set(this.list().map((pin) => nameOf(pin)));
-    return this.#names.has(nameOf({ repository, reference })) || this.#patterns(repository, reference);
+    return this.isPinnedByName(repository, reference) || this.#patterns(repository, reference);
   }
 
-  /** Pins a tag, whatever it comes to stand for, or a digest. */
+  /** Whether a digest is pinned as such, in whatever repository. */
+  isPinnedDigest(digest: Digest): boolean {
+    this.#digests ??= new Set(this.list().flatMap(({ reference }) => (isDigest(reference) ? [reference] : [])));
+    return this.#digests.has(digest);
+  }
+
+  /** Whether an operator has pinned this by name, whatever the configuration says. */
+  isPinnedByName(repository: string, reference: string): boolean {
+    this.#names ??= new Set(this.list().map((pin) => nameOf(pin)));
+    return this.#names.has(nameOf({ repository, reference }));
+  }
+
+  /** Pins a tag, whatever it comes to stand for, or a digest. @throws Error where the catalog cannot be written */
   add({ repository, reference, pinnedAtMs }: Pin): void {
-    this.#database.write(() => {
+    this.#database.writeNow(() => {
       this.#database.run('INSERT OR IGNORE INTO pins VALUES (?, ?, ?)', repository, reference, pinnedAtMs);
-      for (const digest of this.#meant(repository, reference)) this.#graph.pin(digest);
+      for (const digest of this.meant(repository, reference)) this.#graph.pin(digest);
     });
     this.#names?.add(nameOf({ repository, reference }));
+    this.#digests = undefined;
   }
 
-  /** Takes a pin back. @returns whether there was one */
+  /** Takes a pin back. @returns whether there was one @throws Error where the catalog cannot be written */
   remove(repository: string, reference: string): boolean {
-    const name = nameOf({ repository, reference });
-    const isThere = this.list().some((pin) => nameOf(pin) === name);
-    if (!isThere) return false;
-    this.#database.write(() => {
-      this.#database.run('DELETE FROM pins WHERE repository = ? AND reference = ?', repository, reference);
-      this.#pinAnew();
-    });
-    this.#names?.delete(name);
+    if (!this.isPinnedByName(repository, reference)) return false;
+    this.#names?.delete(nameOf({ repository, reference }));
+    this.#digests = undefined;
+    try {
+      this.#database.writeNow(() => {
+        this.#database.run('DELETE FROM pins WHERE repository = ? AND reference = ?', repository, reference);
+        const roots = this.meant(repository, reference);
+        for (const digest of roots) this.release(digest);
+        // What it stood for is not known any more.
+        if (roots.length === 0) this.#pinAnew();
+      });
+    } catch (error) {
+      this.#names = undefined;
+      this.#digests = undefined;
+      throw error;
+    }
     return true;
   }
 
@@ -76,17 +97,30 @@ export class PinRecords {
   }
 
   /** A tag has come to stand for another manifest. To be called within a write of the database. */
-  tagMoved(repository: string, tag: string, hadBefore: boolean): void {
+  tagMoved(repository: string, tag: string, before: Digest | undefined): void {
     if (!this.isPinned(repository, tag)) return;
-    if (hadBefore) this.#pinAnew();
-    else for (const digest of this.#meant(repository, tag)) this.#graph.pin(digest);
+    for (const digest of this.meant(repository, tag)) this.#graph.pin(digest);
+    if (before !== undefined) this.release(before);
+  }
+
+  /** Frees what was pinned with a manifest and no pin holds any more. To be called within a write of the database. */
+  release(manifest: Digest): void {
+    const own = this.#graph.own(
+      manifest,
+      (digest, parts) => this.#isRoot(digest) || this.#graph.isHeldByPin(digest, parts),
+    );
+    for (const { digest } of own) this.#graph.unpin(digest);
   }
 
   /** A manifest or blob has come to the disk. To be called within a write of the database. */
   stored(digest: Digest): void {
-    const isRoot = this.#namesOf(digest).some(({ repository, reference }) => this.isPinned(repository, reference));
-    if (isRoot) this.#graph.pin(digest);
+    if (this.#isRoot(digest)) this.#graph.pin(digest);
     else this.#graph.inheritPin(digest);
+  }
+
+  /** Whether a manifest is what a pin stands for. */
+  #isRoot(digest: Digest): boolean {
+    return this.#namesOf(digest).some(({ repository, reference }) => this.isPinned(repository, reference));
   }
 
   /** The names that may pin a manifest. */
@@ -100,7 +134,8 @@ export class PinRecords {
     return rows.map((row) => ({ repository: String(row['repository']), reference: String(row['reference']) }));
   }
 
-  #meant(repository: string, reference: string): Digest[] {
+  /** The manifests that a name stands for: several where a tag was asked for with several `Accept` lists. */
+  meant(repository: string, reference: string): Digest[] {
     if (isDigest(reference)) return [reference];
     const rows = this.#database.all(
       'SELECT DISTINCT t.digest FROM tags t JOIN repositories r ON r.id = t.repository WHERE r.name = ? AND t.tag = ?',
@@ -113,6 +148,7 @@ export class PinRecords {
   /** Marks what is pinned now and nothing else. */
   #pinAnew(): void {
     this.#names = undefined;
+    this.#digests = undefined;
     this.#graph.unpinAll();
     for (const { reference } of this.list()) if (isDigest(reference)) this.#graph.pin(reference);
     const rows = this.#database.all(

@@ -87,6 +87,23 @@ export class TagRecords {
     this.#tags.clear();
   }
 
+  /** Forgets a tag, whatever it meant to whom. To be called within a write of the database. @returns the variants */
+  forgetAll(repository: string, tag: string): string[] {
+    const rows = this.#database.all(
+      'SELECT t.variant FROM tags t JOIN repositories r ON r.id = t.repository WHERE r.name = ? AND t.tag = ?',
+      repository,
+      tag,
+    );
+    const variants = rows.map((row) => String(row['variant']));
+    for (const variant of variants) this.#tags.delete(tagCacheKey({ repository, tag, variant }));
+    this.#database.run(
+      'DELETE FROM tags WHERE repository = ? AND tag = ?',
+      this.#database.repositoryId(repository),
+      tag,
+    );
+    return variants;
+  }
+
   /** The tags known of a repository, in lexical order. */
   names(repository: string): string[] {
     const rows = this.#database.all(

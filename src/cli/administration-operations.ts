@@ -1,0 +1,38 @@
+import type { OperationContext } from '../http/operations.ts';
+import { Administration, type PinEvent, type RemovalEvent, type RemovalQuery } from '../mirror/administration.ts';
+import { ImageList, type ListEvent, type ListQuery } from '../mirror/image-list.ts';
+import type { Cache } from './cache.ts';
+
+/** What `ls` asks for: names and patterns as they were written. */
+export type ListParameters = Omit<ListQuery, 'selections'> & { readonly images: readonly string[] };
+
+/** What `ls`, `rm`, `pin` and `unpin` have done to a cache. */
+export interface AdministrationOperations {
+  list(parameters: ListParameters, context: OperationContext): AsyncIterable<ListEvent>;
+  remove(parameters: RemovalQuery, context: OperationContext): AsyncIterable<RemovalEvent>;
+  pin(parameters: { readonly images: readonly string[] }, context: OperationContext): AsyncIterable<PinEvent>;
+  unpin(parameters: { readonly images: readonly string[] }, context: OperationContext): AsyncIterable<PinEvent>;
+}
+
+/** The same, of a cache that this process owns. */
+export function administrationOperationsOf(cache: Cache): AdministrationOperations {
+  const { catalog, store, mirror, now, administrationObserver: observer } = cache;
+  const administration = (): Administration =>
+    new Administration({
+      catalog,
+      store,
+      downloads: mirror.downloads,
+      upstreams: cache.upstreams.table,
+      observer,
+    });
+  return {
+    async *list({ images, upstream, ...query }, { signal }) {
+      const selections = administration().select(images, 'all');
+      const name = upstream === undefined ? undefined : (cache.upstreams.table.find(upstream)?.name ?? upstream);
+      yield* new ImageList({ catalog, now }).list({ ...query, selections, upstream: name }, signal);
+    },
+    remove: (query, { signal }) => administration().remove(query, signal),
+    pin: ({ images }, { signal }) => administration().pin(images, signal),
+    unpin: ({ images }, { signal }) => administration().unpin(images, signal),
+  };
+}

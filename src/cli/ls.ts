@@ -1,0 +1,82 @@
+import { acceptedDurations, acceptedSizes, parseBytes, parseDurationMs } from '../config/units.ts';
+import { listOrders } from '../mirror/image-list.ts';
+import type { ListParameters } from './administration-operations.ts';
+import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
+import { ImageTable, totalText } from './image-table.ts';
+import { withOperations } from './operation-command.ts';
+
+interface ListFlags {
+  readonly upstream?: string;
+  readonly pinned?: true;
+  readonly incomplete?: true;
+  readonly unusedFor?: string;
+  readonly largerThan?: string;
+  readonly sort: string;
+  readonly reverse?: true;
+  readonly limit?: string;
+  readonly digests?: true;
+  readonly json?: true;
+}
+
+/** `millpond ls`: what is in the cache. */
+export function registerLs(program: Command, io: CommandIo): void {
+  addConfigFlags(program.command('ls'))
+    .description('list the images in the cache: their size, what others share of it, when they were used')
+    .argument('[image...]', "repositories, images or patterns, such as nginx, nginx:1.27 or 'ghcr.io/org/*:v1.*'")
+    .option('--upstream <name>', 'only images of this upstream')
+    .option('--pinned', 'only what is pinned')
+    .option('--incomplete', 'only what cannot be pulled without its upstream')
+    .option('--unused-for <duration>', 'only what has not been used for so long, such as 30d')
+    .option('--larger-than <size>', 'only what has more stored than this, such as 1GiB')
+    .option('--sort <order>', `${listOrders.join(', ')}: largest, last used, last checked first`, 'name')
+    .option('--reverse', 'the other way round')
+    .option('--limit <count>', 'so many at most (default: 1000 where they are sorted or reversed, else all)')
+    .option('--digests', 'with the digest of each')
+    .option('--json', 'one JSON object a line for each image, and one for the total')
+    .action(async (images: readonly string[], flags: ListFlags, command: Command) => {
+      const parameters = readFlags(images, flags);
+      await withOperations(command, io, async ({ operations, context }) => {
+        const table = new ImageTable({
+          isTree: parameters.sort === 'name' && !flags.reverse,
+          digests: flags.digests === true,
+          now: Date.now,
+        });
+        for await (const event of operations.list(parameters, context)) {
+          if (flags.json) io.stdout.write(`${JSON.stringify(event)}\n`);
+          else if (event.kind === 'image')
+            io.stdout.write(
+              table
+                .lines(event)
+                .map((line) => `${line}\n`)
+                .join(''),
+            );
+          else io.stdout.write(`${totalText(event)}\n`);
+        }
+      });
+    });
+}
+
+/** @throws UsageError */
+function readFlags(images: readonly string[], flags: ListFlags): ListParameters {
+  const { upstream, pinned, incomplete, reverse } = flags;
+  const sort = listOrders.find((order) => order === flags.sort);
+  if (sort === undefined) throw new UsageError(`--sort ${flags.sort}: accepted: ${listOrders.join(', ')}`);
+  const limit = flags.limit === undefined ? undefined : Number(flags.limit);
+  if (limit !== undefined && !(Number.isSafeInteger(limit) && limit > 0)) {
+    throw new UsageError(`--limit ${flags.limit}: accepted: a whole number from 1 on`);
+  }
+  const unusedForMs = read(flags.unusedFor, parseDurationMs, { flag: '--unused-for', accepted: acceptedDurations });
+  const largerThanBytes = read(flags.largerThan, parseBytes, { flag: '--larger-than', accepted: acceptedSizes });
+  return { images, upstream, pinned, incomplete, unusedForMs, largerThanBytes, sort, reverse, limit };
+}
+
+function read(
+  text: string | undefined,
+  parse: (text: string) => number | undefined,
+  { flag, accepted }: { readonly flag: string; readonly accepted: string },
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = parse(text);
+  if (value === undefined) throw new UsageError(`${flag} ${text}: accepted: ${accepted}`);
+  return value;
+}

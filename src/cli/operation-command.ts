@@ -1,0 +1,42 @@
+import { existsSync } from 'node:fs';
+import type { Config } from '../config/config.ts';
+import { loadConfig } from '../config/load.ts';
+import type { OperationContext } from '../http/operations.ts';
+import { layoutOf } from '../store/layout.ts';
+import { type Command, type CommandIo, configFlags } from './command.ts';
+import { interruption } from './interruption.ts';
+import { openOperations } from './open-operations.ts';
+import type { Operations } from './operations.ts';
+
+/** What a command has for its operations. */
+export interface OperationRun {
+  readonly config: Config;
+  readonly operations: Operations;
+  /** Sends nothing along. */
+  readonly context: OperationContext;
+}
+
+/**
+ * Runs the operations of a command on the cache that it means, until it is interrupted.
+ * @param io with `makesCache`: a cache directory is made where there is none
+ * @throws Error where there is none; what the operations throw
+ */
+export async function withOperations(
+  command: Command,
+  io: CommandIo & { readonly makesCache?: boolean },
+  work: (run: OperationRun) => Promise<void>,
+): Promise<void> {
+  const { config } = await loadConfig({
+    flags: configFlags(command),
+    environment: io.environment,
+    workingDirectory: io.workingDirectory,
+  });
+  const { dir, catalog } = layoutOf(config.cache.dir);
+  if (io.makesCache !== true && !existsSync(catalog)) throw new Error(`there is no cache in ${dir}`);
+  using interrupted = interruption();
+  await using cache = await openOperations(config);
+  const context = { signal: interrupted.signal, input: nothing() };
+  await work({ config, operations: cache.operations, context });
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array> {}

@@ -1,0 +1,49 @@
+import type { PinEvent } from '../mirror/administration.ts';
+import { addConfigFlags, type Command, type CommandIo } from './command.ts';
+import { withOperations } from './operation-command.ts';
+
+const names =
+  "such as nginx:1.27, nginx@sha256:… or 'ghcr.io/org/*:v1.*'; without a tag latest is meant, 'nginx:*' is every tag";
+
+/** `millpond pin`: keeps images. */
+export function registerPin(program: Command, io: CommandIo): void {
+  addConfigFlags(program.command('pin'))
+    .description('keep images, whatever room is needed: a tag stays pinned whatever it comes to stand for')
+    .argument('<image...>', `${names} that is here now`)
+    .option('--json', 'one JSON object a line for each image')
+    .action(async (images: readonly string[], flags: { readonly json?: true }, command: Command) => {
+      await withOperations(command, { ...io, makesCache: true }, async ({ operations, context }) => {
+        let missed = 0;
+        for await (const event of operations.pin({ images }, context)) {
+          if (event.kind === 'unchanged' && event.reason === 'matches nothing here') missed += 1;
+          show(event, { io, isJson: flags.json === true });
+        }
+        if (missed > 0) throw new Error('nothing to pin: for what is still to come put a pattern under cache.pins');
+      });
+    });
+}
+
+/** `millpond unpin`: lets images go when room is needed. */
+export function registerUnpin(program: Command, io: CommandIo): void {
+  addConfigFlags(program.command('unpin'))
+    .description('take pins back: the images stay until room is needed')
+    .argument('<image...>', names)
+    .option('--json', 'one JSON object a line for each image')
+    .action(async (images: readonly string[], flags: { readonly json?: true }, command: Command) => {
+      await withOperations(command, io, async ({ operations, context }) => {
+        let unchanged = 0;
+        for await (const event of operations.unpin({ images }, context)) {
+          if (event.kind === 'unchanged') unchanged += 1;
+          show(event, { io, isJson: flags.json === true });
+        }
+        if (unchanged > 0)
+          throw new Error(`${unchanged} of what was asked for ${unchanged === 1 ? 'was' : 'were'} not unpinned`);
+      });
+    });
+}
+
+function show(event: PinEvent, { io, isJson }: { readonly io: CommandIo; readonly isJson: boolean }): void {
+  if (isJson) io.stdout.write(`${JSON.stringify(event)}\n`);
+  else if (event.kind === 'unchanged') io.stdout.write(`${event.name} ${event.reason}\n`);
+  else io.stdout.write(`${event.kind} ${event.name}${event.reason === null ? '' : ` (${event.reason})`}\n`);
+}

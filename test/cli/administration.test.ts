@@ -1,0 +1,343 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { blobFile, filesIn, settled } from '../mirror/support.ts';
+import { runCommand } from '../support/commands.ts';
+import type { AddedImage } from '../support/contents.ts';
+import { type ScriptedRegistry, startRegistry } from '../support/registry.ts';
+import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
+
+/** A mirror with a folder in which commands find it, whether it runs or not. */
+async function place(config: object = {}) {
+  await using owned = new AsyncDisposableStack();
+  const folder = owned.use(await temporaryFolder());
+  const upstream = owned.use(await startRegistry());
+  const cacheDir = join(folder.path, 'data');
+  const upstreams = { 'docker.io': { urls: [upstream.origin] }, 'ghcr.io': { urls: [upstream.origin] } };
+  await writeFile(
+    join(folder.path, 'millpond.yaml'),
+    JSON.stringify({ upstreams, cache: { dir: cacheDir }, ...config }),
+  );
+  const rest = owned.move();
+  return {
+    upstream,
+    cacheDir,
+    run: (...args: readonly string[]) => runCommand(args, folder.path),
+    serve: (options: { offline?: boolean } = {}) =>
+      startTestSite({ upstreams, cacheDir, config: { offline: options.offline ?? false } }),
+    [Symbol.asyncDispose]: () => rest.disposeAsync(),
+  };
+}
+
+async function pull(site: TestSite, name: string, image: AddedImage, reference?: string): Promise<void> {
+  const base = `/v2/${name}`;
+  expect((await site.get(`${base}/manifests/${reference ?? image.digest}`)).status).toBe(200);
+  for (const { digest } of [image.config, ...image.layers]) {
+    expect((await site.get(`${base}/blobs/${digest}`)).sha256).toBe(digest);
+  }
+}
+
+/** Two images that share a base, one of them signed in both ways, and a third elsewhere. */
+async function fill(site: TestSite, upstream: ScriptedRegistry) {
+  const base = upstream.addBlob({ size: 200_000, seed: 'base' });
+  const config = (seed: string) => ({ size: 1_000, seed: `config ${seed}` });
+  const one = upstream.addImage('library/app', 'v1', {
+    layers: [base, { size: 50_000, seed: 'one' }],
+    config: config('one'),
+  });
+  const two = upstream.addImage('library/app', 'v2', {
+    layers: [base, { size: 70_000, seed: 'two' }],
+    config: config('two'),
+  });
+  const elsewhere = upstream.addImage('org/tool', 'latest', {
+    layers: [{ size: 10_000, seed: 'tool' }],
+    config: config('tool'),
+  });
+  const cosignTag = `sha256-${one.digest.slice(7)}.sig`;
+  const cosign = upstream.addImage('library/app', cosignTag, { layers: [{ size: 300, seed: 'cosign' }] });
+  const sbom = upstream.addImage('library/app', undefined, {
+    layers: [{ size: 400, seed: 'sbom' }],
+    subject: one,
+    artifactType: 'application/spdx+json',
+  });
+  await pull(site, 'app', one, 'v1');
+  await pull(site, 'app', two, 'v2');
+  await pull(site, 'app', cosign, cosignTag);
+  await pull(site, 'app', sbom);
+  await pull(site, 'ghcr.io/org/tool', elsewhere, 'latest');
+  await settled(site);
+  return { one, two, cosign, sbom, base };
+}
+
+const lines = (text: string) =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+
+describe('ls', () => {
+  test('shows the tree of what is stored, beside a mirror and alone, within 80 columns', async () => {
+    await using here = await place();
+    await using site = await here.serve();
+    const { one, two, cosign, sbom } = await fill(site, here.upstream);
+    const beside = await here.run('ls');
+    expect(beside).toMatchObject({ code: 0, stderr: '' });
+    const attached = [cosign, sbom].map(({ digest }) => `${digest.slice(0, 19)}…`).toSorted();
+    const shown = beside.stdout.replaceAll(/\d+ s\b/g, 'n s').replaceAll(/ +n s/g, ' n s');
+    const type = (digest: string) =>
+      digest.startsWith(sbom.digest.slice(0, 19)) ? 'application/spdx+json' : cosign.config.mediaType;
+    expect(shown).toBe(
+      [
+        'IMAGE                            SIZE  SHARED      USED   CHECKED  STATE',
+        'docker.io',
+        '  library/app',
+        '    v1                         248KiB  195KiB n s n s  whole',
+        ...attached.map((digest) => `      + ${digest} ${type(digest)}`),
+        '    v2                         265KiB  195KiB n s n s  whole',
+        'ghcr.io',
+        '  org/tool',
+        '    latest                      11KiB      0B n s n s  whole',
+        '3 images in 2 repositories; the cache has 16 blobs, 329KiB',
+        '',
+      ].join('\n'),
+    );
+    expect(beside.stdout.split('\n').filter((line) => line.length > 80)).toEqual([]);
+    await site.stop();
+    const alone = await here.run('ls', '--digests', 'app');
+    expect(alone.code).toBe(0);
+    expect(alone.stdout).toContain(`      ${one.digest}\n`);
+    expect(alone.stdout).toContain(`      ${two.digest}\n`);
+    expect(alone.stdout).not.toContain('org/tool');
+  });
+
+  test('finds what its filters say, sorts, and tells the rest in JSON', async () => {
+    await using here = await place();
+    await using site = await here.serve();
+    const { one, two } = await fill(site, here.upstream);
+    const loose = here.upstream.addImage('library/app', undefined, { layers: [], config: 'loose' });
+    await site.get(`/v2/app/manifests/${loose.digest}`);
+    here.upstream.addImage('library/app', 'v3', { layers: [{ size: 9_000, seed: 'three' }] });
+    await site.head('/v2/app/manifests/v3');
+    await here.run('pin', 'app:v1');
+    const names = async (...args: readonly string[]) => {
+      const { stdout, stderr } = await here.run('ls', '--json', ...args);
+      expect(stderr).toBe('');
+      return lines(stdout).flatMap(({ kind, name }) => (kind === 'image' ? [String(name)] : []));
+    };
+    const all = ['v1', 'v2', 'v3'].map((tag) => `docker.io/library/app:${tag}`);
+    const untagged = `docker.io/library/app@${loose.digest}`;
+    const tool = 'ghcr.io/org/tool:latest';
+    expect(await names()).toEqual([...all, untagged, tool]);
+    expect(await names('app')).toEqual([...all, untagged]);
+    expect(await names('index.docker.io/app:v2')).toEqual([all[1]]);
+    expect(await names('app:v*')).toEqual(all);
+    expect(await names('app:>=2')).toEqual(all.slice(1));
+    expect(await names('app@*')).toEqual([untagged]);
+    expect(await names(`app@${two.digest}`)).toEqual([]);
+    expect(await names('*/**:latest')).toEqual([tool]);
+    expect(await names('ghcr.io/org/*')).toEqual([tool]);
+    expect(await names('--upstream', 'ghcr.io')).toEqual([tool]);
+    expect(await names('--pinned')).toEqual([all[0]]);
+    expect(await names('--incomplete')).toEqual([all[2], untagged]);
+    expect(await names('--unused-for', '1d')).toEqual([]);
+    expect(await names('--larger-than', '260KB')).toEqual([all[1]]);
+    expect(await names('--sort', 'size', '--limit', '2')).toEqual([all[1], all[0]]);
+    expect(await names('--sort', 'size', '--reverse', '--limit', '1')).toEqual([all[2]]);
+    expect(await names('--limit', '1')).toEqual([all[0]]);
+    const [first, total] = lines((await here.run('ls', '--json', '--limit', '1')).stdout);
+    expect(first).toEqual({
+      kind: 'image',
+      name: all[0],
+      upstream: 'docker.io',
+      repository: 'library/app',
+      tag: 'v1',
+      digest: one.digest,
+      mediaType: one.mediaType,
+      state: 'whole',
+      storedBytes: expect.any(Number),
+      sharedBytes: 200_000,
+      storedAt: expect.stringMatching(/^20.*Z$/),
+      usedAt: expect.stringMatching(/^20.*Z$/),
+      checkedAt: expect.stringMatching(/^20.*Z$/),
+      pinned: 'name',
+      platforms: null,
+      variants: [],
+      attachments: [expect.objectContaining({ stored: true }), expect.objectContaining({ stored: true })],
+    });
+    expect(total).toMatchObject({ kind: 'total', images: 5, listed: 1, repositories: 2 });
+  });
+
+  test.each([
+    [['ls', '--sort', 'age'], 2, /^millpond: --sort age: accepted: name, size, used, checked /],
+    [['ls', '--limit', '0'], 2, /^millpond: --limit 0: /],
+    [['ls', '--unused-for', 'long'], 2, /^millpond: --unused-for long: accepted: a duration /],
+    [['ls', 'evil.example/app'], 1, /^millpond: "evil\.example" is not a configured upstream /],
+    [['rm', 'ghcr.io/org/*'], 1, /^millpond: "ghcr\.io\/org\/\*" does not say which tags: /],
+    [['rm', 'app:v1.*.*', 'Upper'], 1, /^millpond: "Upper" is not a repository name\n$/],
+    [['rm'], 2, /^millpond: missing required argument 'image' /],
+  ] as const)('%j is refused in one line', async (args, code, stderr) => {
+    await using here = await place();
+    await using _ = await here.serve();
+    const ended = await here.run(...args);
+    expect(ended).toMatchObject({ code, stdout: '' });
+    expect(ended.stderr).toMatch(stderr);
+    expect(ended.stderr.trim().split('\n')).toHaveLength(1);
+  });
+
+  test('where there is no cache makes none', async () => {
+    await using here = await place();
+    for (const command of [['ls'], ['rm', 'app'], ['unpin', 'app']]) {
+      expect(await here.run(...command)).toEqual({
+        code: 1,
+        stdout: '',
+        stderr: `millpond: there is no cache in ${here.cacheDir}\n`,
+      });
+    }
+  });
+});
+
+describe.each(['beside a mirror', 'alone'])('rm %s', (where) => {
+  test('removes an image with its signatures, says what came free, and the next pull fetches it anew', async () => {
+    await using here = await place();
+    await using site = await here.serve();
+    const { one, two, cosign, sbom, base } = await fill(site, here.upstream);
+    if (where === 'alone') await site.stop();
+    const before = await filesIn(here.cacheDir);
+    const own = [one, one.config, one.layers[1]!, cosign, cosign.config, ...cosign.layers, sbom, ...sbom.layers];
+    // Two artifacts of the same empty configuration.
+    const gone = [...new Set([...own, sbom.config].map(({ digest }) => digest))];
+    const foretold = await here.run('rm', '--dry-run', 'app:v1');
+    expect(foretold).toMatchObject({ code: 0, stderr: '' });
+    expect(await filesIn(here.cacheDir)).toEqual(before);
+    const removed = await here.run('rm', 'app:v1');
+    expect(removed).toMatchObject({ code: 0, stderr: '' });
+    expect(removed.stdout).toMatch(
+      /^removed docker\.io\/library\/app:v1: \d+ blobs, \d+KiB, 195KiB shared with others\n$/,
+    );
+    expect(foretold.stdout).toBe(removed.stdout.replace('removed', 'would remove'));
+    const left = await filesIn(here.cacheDir);
+    expect(before.filter((file) => !left.includes(file)).toSorted()).toEqual(gone.map(blobFile).toSorted());
+    expect(left).toContain(blobFile(base.digest));
+    expect((await here.run('ls', 'app')).stdout).not.toContain('v1 ');
+    const again = await here.run('rm', 'app:v1');
+    expect(again).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: 'millpond: app:v1: nothing of it is here\nmillpond: 1 of what was asked for was not removed\n',
+    });
+    await using next = where === 'alone' ? await here.serve() : site;
+    here.upstream.forgetRequests();
+    await pull(next, 'app', two, 'v2');
+    expect(here.upstream.requests.map(({ path }) => path)).toEqual([]);
+    await pull(next, 'app', one, 'v1');
+    expect(here.upstream.bytesSent(base.digest)).toBe(0);
+    for (const { digest, size } of [one.config, one.layers[1]!]) expect(here.upstream.bytesSent(digest)).toBe(size);
+  });
+
+  test('keeps what is pinned, by name or pattern, unless it is forced; removes by pattern what is not', async () => {
+    await using here = await place();
+    await using site = await here.serve();
+    await fill(site, here.upstream);
+    if (where === 'alone') await site.stop();
+    expect((await here.run('pin', 'app:v2')).stdout).toBe('pinned docker.io/library/app:v2\n');
+    expect(await here.run('rm', 'app:v2')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('millpond: docker.io/library/app:v2: is pinned\n'),
+    });
+    const byPattern = await here.run('rm', 'app:*');
+    expect(byPattern).toMatchObject({ code: 0, stderr: '' });
+    expect(byPattern.stdout).toContain('removed docker.io/library/app:v1: ');
+    expect(byPattern.stdout).toContain('kept docker.io/library/app:v2: is pinned\n');
+    const forced = await here.run('rm', '--force', '--json', 'app:v2', '*/**:*');
+    expect(forced.code).toBe(0);
+    const events = lines(forced.stdout);
+    expect(events.map(({ kind, name }) => [kind, name])).toEqual([
+      ['removed', 'docker.io/library/app:v2'],
+      ['removed', 'ghcr.io/org/tool:latest'],
+      ['total', undefined],
+    ]);
+    expect(await filesIn(here.cacheDir)).toEqual([]);
+    expect((await here.run('ls')).stdout).toBe('0 images in 0 repositories; the cache has 0 blobs, 0B\n');
+    expect((await here.run('pin', 'app:v2')).stdout).toBe('docker.io/library/app:v2 is pinned already\n');
+  });
+});
+
+describe('rm', () => {
+  test('lets a read that is under way end, and a blob that is being fetched arrive', async () => {
+    await using here = await place();
+    await using site = await here.serve();
+    const { one } = await fill(site, here.upstream);
+    const blob = here.upstream.addBlob({ size: 3_000_000, seed: 'slow' });
+    const slow = here.upstream.addImage('library/app', 'slow', { layers: [blob] });
+    await site.get('/v2/app/manifests/slow');
+    const stall = here.upstream.fault(blob.digest, { kind: 'stall', afterBytes: 2_000_000 });
+    const pulled = site.get(`/v2/app/blobs/${blob.digest}`);
+    await stall.reached;
+    expect(await here.run('rm', 'app:slow', 'app:v1')).toMatchObject({ code: 0, stderr: '' });
+    stall.release();
+    expect((await pulled).sha256).toBe(blob.digest);
+    await pull(site, 'app', one, 'v1');
+    await pull(site, 'app', slow, 'slow');
+  });
+
+  test('of a digest refuses what a tag or an index still needs, and takes what nobody does', async () => {
+    await using here = await place();
+    await using site = await here.serve();
+    const { one } = await fill(site, here.upstream);
+    const loose = here.upstream.addImage('library/app', undefined, {
+      layers: [{ size: 5_000, seed: 'loose' }],
+      config: 'loose',
+    });
+    await pull(site, 'app', loose);
+    await settled(site);
+    expect(await here.run('rm', `app@${one.digest}`)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('belongs to docker.io/library/app:v1\n'),
+    });
+    expect((await here.run('rm', `app@${loose.digest}`)).stdout).toMatch(/^removed .+: 3 blobs, /);
+    expect(await filesIn(here.cacheDir)).not.toContain(blobFile(loose.layers[0]!.digest));
+  });
+
+  test('of a registry that is configured no more works by its name', async () => {
+    await using here = await place();
+    {
+      await using site = await here.serve();
+      await fill(site, here.upstream);
+    }
+    await using other = await startTestSite({ upstreams: { 'docker.io': here.upstream }, cacheDir: here.cacheDir });
+    expect((await here.run('ls', '--upstream', 'ghcr.io')).stdout).toContain('org/tool');
+    expect((await here.run('rm', 'ghcr.io/org/tool')).stdout).toContain('removed ghcr.io/org/tool:latest: ');
+    expect((await other.get('/v2/app/manifests/v1')).status).toBe(200);
+  });
+});
+
+describe.each(['beside a mirror', 'alone'])('pin and unpin %s', (where) => {
+  test('by name, here or not, and by pattern what is here', async () => {
+    await using here = await place();
+    await using site = await here.serve();
+    await fill(site, here.upstream);
+    if (where === 'alone') await site.stop();
+    expect((await here.run('pin', 'quay')).stdout).toBe(
+      'pinned docker.io/library/quay:latest (nothing of it is here yet)\n',
+    );
+    expect((await here.run('pin', 'app:v*', '--json')).stdout.trim().split('\n')).toHaveLength(2);
+    expect(lines((await here.run('ls', '--json', '--pinned')).stdout).map(({ name }) => name)).toEqual([
+      'docker.io/library/app:v1',
+      'docker.io/library/app:v2',
+      undefined,
+    ]);
+    expect(await here.run('pin', 'app:w*')).toEqual({
+      code: 1,
+      stdout: 'app:w* matches nothing here\n',
+      stderr: 'millpond: nothing to pin: for what is still to come put a pattern under cache.pins\n',
+    });
+    expect((await here.run('unpin', '**:*')).stdout).toBe(
+      ['app:v1', 'app:v2', 'quay:latest'].map((name) => `unpinned docker.io/library/${name}\n`).join(''),
+    );
+    expect(await here.run('unpin', 'app:v1')).toEqual({
+      code: 1,
+      stdout: 'docker.io/library/app:v1 is not pinned\n',
+      stderr: 'millpond: 1 of what was asked for was not unpinned\n',
+    });
+  });
+});

@@ -13,6 +13,7 @@ export interface FleetOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   readonly cluster?: Readonly<Record<string, unknown>>;
   readonly now?: () => number;
+  readonly redisArgs?: readonly string[];
 }
 
 /** Several mirrors in this process, each with a directory and a port of its own, and the Redis they share. */
@@ -25,13 +26,13 @@ export interface TestFleet extends AsyncDisposable {
 
 export async function startFleet(options: FleetOptions): Promise<TestFleet> {
   await using stack = new AsyncDisposableStack();
-  const redis = stack.use(await startRedis());
+  const redis = stack.use(await startRedis({ args: options.redisArgs ?? [] }));
   const directory = stack.use(await temporaryDirectory('fleet'));
   const secretFile = join(directory.path, 'secret');
   await writeFile(secretFile, clusterSecret);
   const sites: TestSite[] = [];
-  const add = async (): Promise<TestSite> => {
-    const site = stack.use(
+  const add = async (into: AsyncDisposableStack): Promise<TestSite> => {
+    const site = into.use(
       await startTestSite({
         upstreams: options.upstreams,
         now: options.now,
@@ -41,18 +42,14 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
     sites.push(site);
     return site;
   };
-  for (let index = 0; index < options.replicas; index += 1) await add();
+  for (let index = 0; index < options.replicas; index += 1) await add(stack);
   for (const site of sites)
     await expect.poll(() => metric(site, 'millpond_peer_replicas'), poll).toBe(options.replicas);
   const owned = stack.move();
   return {
     sites,
     redis,
-    add: async () => {
-      const site = await add();
-      owned.use(site);
-      return site;
-    },
+    add: () => add(owned),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

@@ -1,0 +1,68 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { get, type Reply } from '../support/client.ts';
+import type { MillpondProcess } from '../support/millpond.ts';
+import { type RedisServer, startRedis } from '../support/redis.ts';
+import { startRegistry } from '../support/registry.ts';
+import { describeWith } from '../support/tools.ts';
+import { metricOf, startProcesses } from './processes.ts';
+
+const MiB = 1024 * 1024;
+const size = 24 * MiB;
+
+describeWith(['redis-server'], 'the replica that fetches for all', () => {
+  let redis: RedisServer;
+  beforeAll(async () => void (redis = await startRedis()));
+  afterAll(async () => await redis[Symbol.asyncDispose]());
+
+  test('killed at 30, 60 and 95 % of a blob harms no client of the others', async () => {
+    await using upstream = await startRegistry({ bytesPerSecond: { total: 24 * MiB } });
+    await using fleet = await startProcesses({ replicas: 4, url: redis.url, upstream });
+    let alive = [...fleet.mirrors];
+    for (const share of [0.3, 0.6, 0.95]) {
+      const blob = upstream.addBlob({ size, seed: `killed at ${share}` });
+      const path = `/v2/library/app/blobs/${blob.digest}`;
+      const leaderBytes = Promise.withResolvers<void>();
+      const pull = async (mirror: MillpondProcess, onBytes?: (bytes: number) => void): Promise<Reply | undefined> =>
+        await get(`${mirror.origin}${path}`, { keepBody: false, ...(onBytes && { onBytes }) }).catch(() => undefined);
+      const [leader, ...others] = alive;
+      const first = pull(leader!, (bytes) => {
+        if (bytes >= size * share - 128 * 1024) leaderBytes.resolve();
+      });
+      await expect.poll(() => metricOf(leader!, 'millpond_peer_leases'), { interval: 5 }).toBe(1);
+      const clients = others.flatMap((mirror) => Array.from({ length: 4 }, () => mirror));
+      const pulls = Promise.all(clients.map(async (mirror) => await pull(mirror)));
+      await leaderBytes.promise;
+      leader!.process.kill('SIGKILL');
+      for (const reply of await pulls)
+        expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+      expect((await first)?.complete).not.toBe(true);
+      expect(upstream.bytesSent(blob.digest)).toBeLessThanOrEqual(size * 1.1);
+      alive = others;
+    }
+  });
+
+  test('frozen in the middle is replaced, and its successor goes on from its own bytes', async () => {
+    await using upstream = await startRegistry({ bytesPerSecond: { total: 20 * MiB } });
+    await using fleet = await startProcesses({ replicas: 2, url: redis.url, upstream });
+    const [one, other] = fleet.mirrors;
+    const blob = upstream.addBlob({ size: 20 * MiB, seed: 'frozen' });
+    const path = `/v2/library/app/blobs/${blob.digest}`;
+    const leaving = new AbortController();
+    const first = get(`${one!.origin}${path}`, { keepBody: false, signal: leaving.signal }).catch(() => undefined);
+    await expect.poll(() => metricOf(one!, 'millpond_peer_leases'), { interval: 5 }).toBe(1);
+    let isFrozen = false;
+    const second = await get(`${other!.origin}${path}`, {
+      keepBody: false,
+      onBytes: (bytes) => {
+        if (bytes < 6 * MiB || isFrozen) return;
+        isFrozen = true;
+        one!.process.kill('SIGSTOP');
+      },
+    });
+    expect(second).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    expect(upstream.requestsFor(blob.digest).at(-1)?.headers.range).toMatch(/^bytes=\d{7,}-$/);
+    one!.process.kill('SIGCONT');
+    leaving.abort();
+    await first;
+  });
+});

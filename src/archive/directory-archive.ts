@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Archive, ArchivedFile } from './archive.ts';
 import { ArchiveError, shownName } from './archive-error.ts';
 
-const chunkBytes = 256 * 1024;
+const chunkBytes = 64 * 1024;
 
 /**
  * Opens an image layout that lies in a folder (image-spec, "OCI Image Layout"), as umoci and skopeo's `oci:` make it.

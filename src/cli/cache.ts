@@ -1,5 +1,4 @@
 import type { Config } from '../config/config.ts';
-import type { MessageListener } from '../coordination/coordinator.ts';
 import type { AdministrationObserver } from '../mirror/administration.ts';
 import { Mirror } from '../mirror/mirror.ts';
 import { Replicas } from '../mirror/replicas.ts';
@@ -19,6 +18,7 @@ import {
   described,
   mirrorObserver,
   rebuildObserver,
+  sharedAdministration,
   upstreamConditions,
   upstreamObserver,
   upstreamReadings,
@@ -91,7 +91,6 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       }),
     }),
   );
-  owned.use(replicas.coordinator.subscribe(sharedLimits(upstreams)));
   health.watch(() => upstreamConditions(upstreams.all));
   metrics.watchUpstreams(() => upstreamReadings(upstreams.all));
   const observer = mirrorObserver({ log, metrics, health });
@@ -149,7 +148,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     get catalogFaults() {
       return catalogFaults;
     },
-    administrationObserver: administrationObserver(log),
+    administrationObserver: sharedAdministration(administrationObserver(log), replicas.coordinator),
     replaceConfig(next) {
       upstreams.replace(next);
       config = next;
@@ -166,16 +165,4 @@ function targetOf(table: UpstreamTable, key: string): Target | undefined {
   if (upstream?.name !== key.slice(0, slash) || !isRepository(repository) || !upstream.allows(repository))
     return undefined;
   return { upstream, repository, key };
-}
-
-/** A pause that an upstream asks one replica for is kept by all. */
-function sharedLimits(upstreams: LiveUpstreams): MessageListener {
-  return {
-    received(message, { ageMs }) {
-      if (message.kind !== 'limit') return;
-      const { upstream: name, forMs, ...place } = message;
-      upstreams.all.find((upstream) => upstream.name === name)?.pause({ ...place, forMs: forMs - ageMs });
-    },
-    missed: () => undefined,
-  };
 }

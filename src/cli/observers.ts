@@ -1,3 +1,4 @@
+import type { Coordinator } from '../coordination/coordinator.ts';
 import { PeerFailure } from '../coordination/peer-failure.ts';
 import type { LinkObserver } from '../coordination/redis.ts';
 import type { Exchange } from '../http/exchange.ts';
@@ -106,6 +107,29 @@ export function administrationObserver(log: Logger): AdministrationObserver {
     },
     unpinned(repository, reference) {
       log.info({ repository, reference }, 'image unpinned');
+    },
+  };
+}
+
+/** The same, and every other replica does it too. */
+export function sharedAdministration(
+  observer: AdministrationObserver,
+  coordinator: Coordinator,
+): AdministrationObserver {
+  const tell = (kind: 'purge' | 'pin' | 'unpin', repository: string, reference: string): void =>
+    void coordinator.announce({ kind, repository, reference });
+  return {
+    removed(repository, reference, freed) {
+      observer.removed(repository, reference, freed);
+      tell('purge', repository, reference);
+    },
+    pinned(repository, reference) {
+      observer.pinned(repository, reference);
+      tell('pin', repository, reference);
+    },
+    unpinned(repository, reference) {
+      observer.unpinned(repository, reference);
+      tell('unpin', repository, reference);
     },
   };
 }

@@ -7,6 +7,7 @@ import { Seal } from '../coordination/seal.ts';
 import { SharedCoordinator } from '../coordination/shared.ts';
 import type { PeerRoutesOptions } from '../http/peer-routes.ts';
 import { Replicas } from '../mirror/replicas.ts';
+import type { Digest } from '../oci/digest.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
 import type { Health } from './health.ts';
 import { linkObserver } from './observers.ts';
@@ -15,8 +16,19 @@ import { linkObserver } from './observers.ts';
 export interface LiveReplicas extends AsyncDisposable {
   readonly replicas: Replicas;
   readonly routes: PeerRoutesOptions;
+  status(): ReplicasStatus;
   /** To be called when the mirror can be reached. @param address `host:port` it listens on */
   join(address: string): void;
+}
+
+/** The other replicas and Redis, for those who watch. */
+export interface ReplicasStatus {
+  readonly self: string;
+  readonly redis: { readonly state: 'connected' | 'lost' | 'alone'; readonly reason: string | null };
+  readonly placement: 'everywhere' | 'sharded';
+  readonly others: readonly { readonly id: string; readonly address: string; readonly avoided: boolean }[];
+  /** Blobs that this replica fetches for all. */
+  readonly leases: readonly { readonly digest: Digest; readonly fence: number }[];
 }
 
 export interface LiveReplicasOptions {
@@ -72,6 +84,16 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
         metrics.peerRequests.inc({ result });
         metrics.peerSentBytes.inc(bytes);
       },
+    },
+    status() {
+      const { self, state, reason, replicas, leases } = status();
+      return {
+        self,
+        redis: { state, reason: reason ?? null },
+        placement: cluster.placement,
+        others: replicas.map(({ id, address }) => ({ id, address, avoided: peers.isAvoided(id) })),
+        leases,
+      };
     },
     join(address) {
       coordinator.join(cluster.advertise ?? `${tls ? 'https' : 'http'}://${address}`);

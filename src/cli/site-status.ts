@@ -7,6 +7,8 @@ import type { Metrics } from '../telemetry.ts';
 import { isAvailable, type Upstream, type UpstreamStatus } from '../upstream/upstream.ts';
 import type { PrefetchStatus } from './prefetcher.ts';
 
+import type { ReplicasStatus } from './replicas.ts';
+
 /** Answers counted for a share of hits: those that came from disk, and those that did not. */
 const hitResults: ReadonlySet<string> = new Set(['hit', 'revalidated', 'revalidating', 'stale']);
 const missResults: ReadonlySet<string> = new Set(['miss', 'collapsed', 'bypass']);
@@ -45,6 +47,8 @@ export interface SiteStatus {
     readonly status: UpstreamStatus;
   })[];
   readonly fills: readonly FillProgress[];
+  /** `null`: one process alone. */
+  readonly replicas: ReplicasStatus | null;
   /** The schedules of `prefetch`, in the order written. */
   readonly prefetch: readonly PrefetchStatus[];
   readonly cache: {
@@ -66,6 +70,7 @@ export interface SiteStatusOptions {
   readonly readiness: () => Readiness;
   readonly upstreams: readonly Upstream[];
   readonly metrics: Metrics;
+  readonly replicas: () => ReplicasStatus | null;
   readonly downloads: { progress(): FillProgress[] };
   readonly catalog: Catalog;
   readonly prefetches: () => readonly PrefetchStatus[];
@@ -100,6 +105,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
       return { name, available: isAvailable(status), sparing, ...(traffic.get(name) ?? noTraffic), status };
     }),
     fills: options.downloads.progress(),
+    replicas: options.replicas(),
     prefetch: options.prefetches(),
     cache: {
       dir: config.cache.dir,

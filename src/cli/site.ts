@@ -11,6 +11,7 @@ import { operationsOf } from './operations.ts';
 import { Prefetcher } from './prefetcher.ts';
 import { needRestart, withoutFixedParts } from './reload.ts';
 import { openReplicas } from './replicas.ts';
+import { SharedChanges } from './shared-changes.ts';
 import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
 
@@ -70,7 +71,11 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const version = await readVersion();
   // Koa answers its own failures: this promise never rejects.
   const listener = await listen((request, response) => void answer(request, response), await listenOptions(started));
-  others?.join(listener.address);
+  if (others) {
+    const { coordinator } = others.replicas;
+    owned.use(new SharedChanges({ cache, coordinator, log }));
+    others.join(listener.address);
+  }
   const prefetcher = owned.use(new Prefetcher({ cache, log, metrics, now }));
   const control = await openControl({
     get config() {
@@ -92,6 +97,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     metrics,
     downloads: mirror.downloads,
     catalog,
+    replicas: () => others?.status() ?? null,
     prefetches: () => prefetcher.status(),
     operations: operationsOf(cache),
     log,

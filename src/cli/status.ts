@@ -43,6 +43,7 @@ export function statusText(status: SiteStatus): string {
     'UPSTREAM                  STATE       HITS   MISSES   FETCHED  PULLS LEFT',
     ...upstreams.flatMap(upstreamLines),
   ];
+  if (status.replicas) lines.push('', ...replicaLines(status.replicas));
   if (fills.length > 0) {
     lines.push('', 'DOWNLOAD              WRITTEN      SIZE  READERS  FROM');
     for (const { digest, writtenBytes, sizeBytes, readers, sources } of fills) {
@@ -56,6 +57,16 @@ export function statusText(status: SiteStatus): string {
     lines.push(...labelled(index === 0 ? 'prefetch' : '', prefetchText(prefetch)));
   }
   return `${lines.join('\n')}\n`;
+}
+
+function replicaLines({ self, redis, placement, others, leases }: NonNullable<SiteStatus['replicas']>): string[] {
+  const state = redis.state === 'connected' ? 'connected' : `lost: it ${redis.reason ?? 'does not answer'}`;
+  return [
+    ...labelled('redis', state),
+    ...labelled('replicas', `${others.length + 1}, this one is ${self}; blobs ${placement}`),
+    ...others.flatMap(({ id, address, avoided }) => labelled('', `${id} ${address}${avoided ? ' (left alone)' : ''}`)),
+    ...(leases.length > 0 ? labelled('fetches', `${leases.length} blobs for all`) : []),
+  ];
 }
 
 function prefetchText({ schedule, isRunning, nextAt, last }: SiteStatus['prefetch'][number]): string {

@@ -1,5 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { filesOf } from '../mirror/support.ts';
+import { runCommand } from '../support/commands.ts';
 import { startRegistry } from '../support/registry.ts';
 import { describeWith } from '../support/tools.ts';
 import { poll, startFleet } from './support.ts';
@@ -60,5 +62,31 @@ describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
     await expect.poll(async () => (await other!.get('/readyz')).body.toString(), poll).toContain('limits our requests');
     expect((await other!.get('/v2/library/third/manifests/1')).status).toBe(429);
     expect(upstream.requests).toEqual([]);
+  });
+});
+
+describeWith(['redis-server'], 'what an operator does on one replica', () => {
+  test('is done on all: rm, pin, unpin; status shows who is there', async () => {
+    await using upstream = await startRegistry();
+    await using fleet = await startFleet({ replicas: 2, upstreams: { 'docker.io': upstream } });
+    const [one, other] = fleet.sites;
+    const image = upstream.addImage('library/app', '1', { layers: [{ size: 100_000, seed: 'removed' }] });
+    for (const site of fleet.sites) {
+      for (const path of ['manifests/1', `blobs/${image.layers[0]!.digest}`]) await site.get(`/v2/library/app/${path}`);
+    }
+    await expect.poll(async () => (await filesOf(other!)).length, poll).toBe(2);
+    const millpond = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await runCommand([...args, '--cache-dir', one!.cacheDir], one!.cacheDir);
+      expect([code, stderr]).toEqual([0, '']);
+      return stdout;
+    };
+    await millpond('pin', 'docker.io/library/app:1');
+    await expect.poll(() => other!.logLines.map(({ msg }) => msg), poll).toContain('image pinned');
+    await millpond('unpin', 'docker.io/library/app:1');
+    await millpond('rm', 'docker.io/library/app:1');
+    for (const site of fleet.sites) await expect.poll(() => filesOf(site), poll).toEqual([]);
+    const status = await millpond('status');
+    expect(status).toContain(other!.origin);
+    expect(status).toMatch(/^redis +connected$/m);
   });
 });

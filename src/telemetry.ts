@@ -169,6 +169,17 @@ export class Metrics {
     'Catalogs that were found damaged, set aside and rebuilt from the disk.',
     [],
   );
+  readonly scrubbedBlobs = this.#counter(
+    'scrubbed_blobs_total',
+    'Stored blobs that were read again in the background, by what was found.',
+    ['found'],
+  );
+  readonly scrubbedBytes = this.#counter('scrubbed_bytes_total', 'Bytes of them.', []);
+  readonly repairs = this.#counter(
+    'repairs_total',
+    'Stored blobs found altered or missing by a scrub, by what became of them.',
+    ['result'],
+  );
   readonly rebuilding: Gauge;
   readonly fillsRunning: Gauge;
   readonly durations: Histogram;

@@ -1,14 +1,18 @@
 import type { Config } from '../config/config.ts';
 import type { AdministrationObserver } from '../mirror/administration.ts';
 import { Mirror } from '../mirror/mirror.ts';
+import { Repair } from '../mirror/repair.ts';
 import { Replicas } from '../mirror/replicas.ts';
+import { Scrub } from '../mirror/scrub.ts';
 import type { Target } from '../mirror/sources.ts';
 import { isRepository } from '../oci/reference.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
+import { FileHasher } from '../store/file-hasher.ts';
 import { type Layout, layoutOf, prepareLayout } from '../store/layout.ts';
 import { Rebuild } from '../store/rebuild.ts';
 import { sweepIngest } from '../store/sweep.ts';
+import { Verification } from '../store/verification.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Health } from './health.ts';
@@ -32,6 +36,8 @@ export interface Cache extends AsyncDisposable {
   readonly store: DiskStore;
   readonly upstreams: LiveUpstreams;
   readonly mirror: Mirror;
+  /** Fetches again what was here and is not any more. */
+  readonly repair: Repair;
   /** The configuration in force. */
   readonly config: Config;
   readonly now: () => number;
@@ -102,8 +108,12 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       observer.altered(digest);
     },
   });
+  const target = (key: string) => targetOf(upstreams.table, key);
+  // What is read again for somebody who waits has no rate, and does not wait for what is read in the background.
+  const verification = new Verification({ layout, catalog, hasher: owned.use(new FileHasher()), now });
   const mirror = owned.use(
     new Mirror({
+      check: (digest, recordedSize, given) => verification.check(digest, recordedSize, given),
       store,
       catalog,
       offline: config.offline,
@@ -114,11 +124,19 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       },
       observer,
       replicas,
-      target: (key) => targetOf(upstreams.table, key),
+      target,
       now,
     }),
   );
-  const rebuild = new Rebuild({ layout, catalog, store, observer: rebuildObserver({ log, metrics, health }) });
+  const { downloads, manifests } = mirror;
+  const { offline } = config;
+  const repair = new Repair({ store, catalog, downloads, manifests, offline, target });
+  const rebuild = new Rebuild({
+    layout,
+    catalog,
+    store,
+    observer: rebuildObserver({ log, metrics, health }, () => Scrub.makeDue(catalog)),
+  });
   await rebuild.skipIfEmpty();
   // Where nobody can be asked, an answer without the names would be a wrong one.
   if (config.offline) await rebuild.readNames(new AbortController().signal);
@@ -149,6 +167,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       return catalogFaults;
     },
     administrationObserver: sharedAdministration(administrationObserver(log), replicas.coordinator),
+    repair,
     replaceConfig(next) {
       upstreams.replace(next);
       config = next;

@@ -79,7 +79,10 @@ export function mirrorObserver({
 }
 
 /** Turns what happens to a catalog that was lost into log lines and numbers. */
-export function rebuildObserver({ log, metrics, health }: { log: Logger; metrics: Metrics; health: Health }) {
+export function rebuildObserver(
+  { log, metrics, health }: { log: Logger; metrics: Metrics; health: Health },
+  onRebuilt: () => void,
+) {
   return {
     rebuilding(stage: RebuildStage) {
       metrics.rebuilding.set(1);
@@ -88,6 +91,7 @@ export function rebuildObserver({ log, metrics, health }: { log: Logger; metrics
     rebuilt(counts: RebuildCounts) {
       metrics.rebuilding.set(0);
       log.info({ ...counts }, 'catalog rebuilt');
+      onRebuilt();
     },
     diskFault(error: DiskFault) {
       health.fault(`the catalog cannot be rebuilt now (${error.code}): the next start tries again`);

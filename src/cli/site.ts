@@ -11,6 +11,7 @@ import { operationsOf } from './operations.ts';
 import { Prefetcher } from './prefetcher.ts';
 import { needRestart, withoutFixedParts } from './reload.ts';
 import { openReplicas } from './replicas.ts';
+import { startScrub } from './scrub.ts';
 import { SharedChanges } from './shared-changes.ts';
 import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
@@ -77,6 +78,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     others.join(listener.address);
   }
   const prefetcher = owned.use(new Prefetcher({ cache, log, metrics, now }));
+  owned.use(startScrub(cache, { log, metrics }));
   const control = await openControl({
     get config() {
       return cache.config;

@@ -63,6 +63,9 @@ export interface CacheConfig extends FreshnessConfig {
   readonly memoryBytes: number;
   /** Blobs fetched at a time. */
   readonly maxFills: number;
+  /** From the end of one scrub to the next; 0: never. */
+  readonly scrubEveryMs: number;
+  readonly scrubBytesPerSecond: number;
 }
 
 export interface TagTimesConfig {

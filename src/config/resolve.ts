@@ -40,6 +40,8 @@ export function resolveConfig(
       maxManifestSizeBytes: cache.maxManifestSize,
       memoryBytes: cache.memory,
       maxFills: cache.maxFills,
+      scrubEveryMs: cache.scrub.every,
+      scrubBytesPerSecond: cache.scrub.rate,
       tagTtlMs: cache.tagTtl,
       staleWhileRevalidateMs: cache.staleWhileRevalidate,
       staleIfErrorMs: cache.staleIfError,

@@ -157,6 +157,17 @@ const cacheSchema = z.strictObject({
     .prefault('4MiB')
     .describe('Largest manifest taken from an upstream.'),
   memory: value(size()).prefault('64MiB').describe('Bytes of manifests and other small objects kept in memory.'),
+  scrub: z
+    .strictObject({
+      every: value(duration())
+        .prefault('30d')
+        .describe('From the end of one round to the beginning of the next; 0: never.'),
+      rate: value(size({ minBytes: 1024 }))
+        .prefault('20MiB')
+        .describe('Bytes that are read in a second at most.'),
+    })
+    .prefault({})
+    .describe('All that is stored is read again once in a while; what was altered is set aside and fetched again.'),
   maxFills: value(integer(1, 65_535))
     .prefault(64)
     .describe('Blobs fetched from upstreams at a time; further ones wait, for as long as their clients may.'),

@@ -98,6 +98,8 @@ function listGeneral(config: Config, add: Add): void {
   add(['cache', 'maxManifestSize'], formatBytes(cache.maxManifestSizeBytes));
   add(['cache', 'memory'], formatBytes(cache.memoryBytes));
   add(['cache', 'maxFills'], cache.maxFills);
+  add(['cache', 'scrub', 'every'], formatDuration(cache.scrubEveryMs));
+  add(['cache', 'scrub', 'rate'], formatBytes(cache.scrubBytesPerSecond));
   add(['offline'], config.offline);
 }
 

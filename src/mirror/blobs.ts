@@ -5,6 +5,7 @@ import { octetStream } from '../oci/media-types.ts';
 import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import { type BlobBody, storedBody } from './body.ts';
+import type { Custody } from './custody.ts';
 import { withDeadline } from './deadline.ts';
 import type { Downloads } from './downloads.ts';
 import type { Fill } from './fill.ts';
@@ -23,9 +24,8 @@ export interface BlobsOptions {
   readonly coordinator: Coordinator;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
+  readonly custody: Custody;
   readonly onDiskFault: (error: DiskFault) => void;
-  /** A stored blob had been altered, and has been removed. */
-  readonly onAltered: (digest: Digest) => void;
 }
 
 /** What a client is told about a blob. */
@@ -74,7 +74,7 @@ export class Blobs {
     const atHand = this.#atHand(target, digest);
     if (atHand) return atHand;
     if (!this.#options.downloads.has(digest)) {
-      const stored = await this.#open(target, digest);
+      const stored = await this.#open(target, digest, waiting);
       if (stored) {
         try {
           await this.#checkRight(target, digest, waiting);
@@ -93,7 +93,7 @@ export class Blobs {
    * @throws RegistryError as {@link get}
    */
   async head(target: Target, digest: Digest, waiting: Waiting): Promise<BlobHead> {
-    const stored = await this.#open(target, digest);
+    const stored = await this.#open(target, digest, waiting);
     if (!stored) return await this.#confirm(target, digest, waiting);
     await stored.body[Symbol.asyncDispose]();
     await this.#checkRight(target, digest, waiting);
@@ -106,20 +106,23 @@ export class Blobs {
     return { digest, size, contentType: catalog.blob(digest)?.contentType ?? octetStream, outcome: 'hit', body };
   }
 
-  /** The blob on this disk, unless the disk cannot give it: then it is fetched as if it were not here. */
-  async #open(target: Target, digest: Digest): Promise<{ size: number; body: BlobBody } | undefined> {
-    const { store, catalog, onDiskFault, onAltered } = this.#options;
+  /** The blob on this disk, unless the disk cannot give it, or not rightly: then it is fetched as if it were not here. */
+  async #open(target: Target, digest: Digest, waiting: Waiting): Promise<{ size: number; body: BlobBody } | undefined> {
+    const { store, catalog, custody, onDiskFault } = this.#options;
+    const { answerMs } = target.upstream;
     try {
-      const blob = await store.open(digest);
-      if (!blob) return undefined;
-      const expected = catalog.blob(digest)?.size ?? catalog.expectedSize(target.key, digest);
-      if (expected === undefined || expected === blob.size) return { size: blob.size, body: storedBody(blob) };
-      // The file has been altered under us.
-      await blob[Symbol.asyncDispose]();
-      await store.remove(digest);
-      catalog.forgetBlob(digest);
-      onAltered(digest);
-      return undefined;
+      let verifiedMs: number | undefined;
+      while (true) {
+        const blob = await store.open(digest);
+        if (!blob) return undefined;
+        const doubt = custody.doubt(digest, blob, catalog.expectedSize(target.key, digest));
+        const isVerified = verifiedMs !== undefined && verifiedMs === blob.modifiedAtMs;
+        if (doubt === undefined || isVerified) return { size: blob.size, body: storedBody(blob) };
+        await blob[Symbol.asyncDispose]();
+        const look = (signal: AbortSignal) => custody.look(digest, doubt, { signal });
+        verifiedMs = await withDeadline(look, { answerMs, signal: waiting.signal });
+        if (verifiedMs === undefined) return undefined;
+      }
     } catch (error) {
       if (!(error instanceof DiskFault)) throw error;
       onDiskFault(error);

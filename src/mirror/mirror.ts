@@ -1,7 +1,9 @@
 import type { Digest } from '../oci/digest.ts';
 import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
+import type { Verification } from '../store/verification.ts';
 import { Blobs } from './blobs.ts';
+import { Custody } from './custody.ts';
 import { Downloads } from './downloads.ts';
 import type { FillObserver } from './fill-events.ts';
 import { Listings } from './listings.ts';
@@ -15,7 +17,7 @@ import type { Target } from './sources.ts';
 export interface MirrorObserver extends FillObserver {
   /** A manifest has come from an upstream. */
   manifestReceived(upstream: string, bytes: number): void;
-  /** A stored blob had been altered by something else, and has been removed. */
+  /** A stored blob had been altered by something else, and has been set aside. */
   altered(digest: Digest): void;
   /** A tag was served past its time. */
   staleServed(upstream: string): void;
@@ -32,6 +34,8 @@ export interface MirrorOptions {
   /** `maxFills`: how many blobs may be fetched at a time; may be changed while the mirror runs. */
   readonly limits: { readonly maxFills: number };
   readonly replicas: Replicas;
+  /** Reads a stored blob again, for somebody who waits. */
+  readonly check: Verification['check'];
   /** A repository by the cache's name of it, where it may be pulled from. */
   readonly target: (key: string) => Target | undefined;
   /** Wall clock in milliseconds. */
@@ -44,6 +48,7 @@ export class Mirror implements AsyncDisposable {
   readonly manifests: Manifests;
   readonly listings: Listings;
   readonly downloads: Downloads;
+  readonly custody: Custody;
   /** What other replicas are served. */
   readonly peerService: PeerService;
 
@@ -54,7 +59,6 @@ export class Mirror implements AsyncDisposable {
     const noBlobs = new NegativeAnswers({ now, coordinator, kind: 'blob' });
     const noManifests = new NegativeAnswers({ now, coordinator, kind: 'manifest' });
     const onDiskFault = (error: DiskFault) => observer.diskFault(error);
-    const onAltered = (digest: Digest) => observer.altered(digest);
     this.downloads = new Downloads({
       store,
       observer,
@@ -62,13 +66,19 @@ export class Mirror implements AsyncDisposable {
       route: (digest, sources, route) => replicas.route(digest, sources, route),
       onStored: (digest, blob) => catalog.recordBlob(digest, blob),
     });
+    this.custody = new Custody({
+      store,
+      catalog,
+      check: options.check,
+      onAltered: (digest) => observer.altered(digest),
+    });
     this.blobs = new Blobs({
       store,
       catalog,
       negative: noBlobs,
       offline,
       onDiskFault,
-      onAltered,
+      custody: this.custody,
       downloads: this.downloads,
       coordinator,
     });
@@ -87,6 +97,7 @@ export class Mirror implements AsyncDisposable {
   /** Stops what is being fetched; partial files stay to be continued. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.manifests[Symbol.asyncDispose]();
+    await this.custody[Symbol.asyncDispose]();
     await this.downloads[Symbol.asyncDispose]();
   }
 }

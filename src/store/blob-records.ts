@@ -159,7 +159,12 @@ export class BlobRecords {
   noteRight(digest: Digest, { size, modifiedAtMs }: { size: number; modifiedAtMs: number }): void {
     this.#blobs.delete(digest);
     this.#database.write(() =>
-      this.#database.run('UPDATE blobs SET size = ?, modified_at = ? WHERE digest = ?', size, modifiedAtMs, digest),
+      this.#database.run(
+        'UPDATE blobs SET size = ?1, modified_at = ?2 WHERE digest = ?3 AND (size <> ?1 OR modified_at IS NOT ?2)',
+        size,
+        modifiedAtMs,
+        digest,
+      ),
     );
   }
 

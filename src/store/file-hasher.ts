@@ -11,6 +11,8 @@ export interface HashedFile {
   readonly size: number;
   /** Which file it was, should another one have its name by now. */
   readonly inode: number;
+  /** When it was last written to before it was read, in milliseconds. */
+  readonly modifiedAtMs: number;
 }
 
 export interface FileHasherOptions {
@@ -82,7 +84,12 @@ export class FileHasher implements AsyncDisposable {
       signal.throwIfAborted();
       switch (answer.kind) {
         case 'hashed':
-          return { digest: `${job.algorithm}:${answer.hex}` as Digest, size: answer.size, inode: answer.inode };
+          return {
+            digest: `${job.algorithm}:${answer.hex}` as Digest,
+            size: answer.size,
+            inode: answer.inode,
+            modifiedAtMs: answer.modifiedAtMs,
+          };
         case 'stopped':
           throw new Error('the hasher has been closed');
         case 'failed':

@@ -9,7 +9,13 @@ export interface HashJob {
 /** What the thread says: `read`, as often as it likes, and then one of the others. */
 export type HashAnswer =
   | { readonly kind: 'read'; readonly bytes: number }
-  | { readonly kind: 'hashed'; readonly hex: string; readonly size: number; readonly inode: number }
+  | {
+      readonly kind: 'hashed';
+      readonly hex: string;
+      readonly size: number;
+      readonly inode: number;
+      readonly modifiedAtMs: number;
+    }
   | { readonly kind: 'stopped' }
   /** With the system's code. */
   | { readonly kind: 'failed'; readonly code: string };

@@ -32,6 +32,8 @@ const pace = new Pace();
 function hash({ path, algorithm }: HashJob, report: (bytes: number) => void): HashAnswer {
   const descriptor = openSync(path, 'r');
   try {
+    // From before the first byte was read: what is changed from now on has another time.
+    const { ino: inode, mtimeMs: modifiedAtMs } = fstatSync(descriptor);
     const hasher = createHash(algorithm);
     let size = 0;
     let reported = 0;
@@ -49,7 +51,7 @@ function hash({ path, algorithm }: HashJob, report: (bytes: number) => void): Ha
       if (Atomics.load(control, stopAt) === 1) return { kind: 'stopped' };
     }
     report(size - reported);
-    return { kind: 'hashed', hex: hasher.digest('hex'), size, inode: fstatSync(descriptor).ino };
+    return { kind: 'hashed', hex: hasher.digest('hex'), size, inode, modifiedAtMs };
   } finally {
     closeSync(descriptor);
   }

@@ -6,11 +6,20 @@ import { DiskFault } from './blob-store.ts';
 import type { FileHasher, HashedFile } from './file-hasher.ts';
 import type { Layout } from './layout.ts';
 
+/** A file whose content is that of the digest. */
+interface RightFile<Kind extends string> {
+  readonly kind: Kind;
+  readonly digest: Digest;
+  readonly size: number;
+  /** When it was last written to before it was read, in milliseconds. */
+  readonly modifiedAtMs: number;
+}
+
 /** What a look at something under `blobs/` has found. */
 export type Verdict =
-  | { readonly kind: 'ok'; readonly digest: Digest; readonly size: number }
+  | RightFile<'ok'>
   /** The content is right, and the catalog has another size of it. */
-  | { readonly kind: 'misrecorded'; readonly digest: Digest; readonly size: number; readonly recordedSize: number }
+  | (RightFile<'misrecorded'> & { readonly recordedSize: number })
   /** The content is not that of the digest. */
   | { readonly kind: 'altered'; readonly digest: Digest; readonly size: number; readonly actual: Digest }
   /** As `altered`, and shorter than it was. */
@@ -18,7 +27,7 @@ export type Verdict =
   /** The catalog says that it is stored, and there is no file. */
   | { readonly kind: 'missing'; readonly digest: Digest; readonly recordedSize: number }
   /** There is a file, of the right content, and the catalog does not know of it. */
-  | { readonly kind: 'unrecorded'; readonly digest: Digest; readonly size: number }
+  | RightFile<'unrecorded'>
   /** A file that is no blob by its name. @see Layout.blob */
   | { readonly kind: 'stray'; readonly path: string }
   /** The disk does not give it. */
@@ -82,7 +91,7 @@ export class Verification {
         if ((await inodeOf(path)) !== undefined) continue;
         return { kind: 'missing', digest, recordedSize };
       }
-      if (file.digest === digest) return this.#right(digest, file.size, recordedSize);
+      if (file.digest === digest) return rightVerdict(file, recordedSize);
       // Another file may have been put in its place by now, by whoever has found this one wrong too.
       if ((await inodeOf(path)) === file.inode) break;
     }
@@ -160,11 +169,12 @@ export class Verification {
     const verdict = await this.check(digest, undefined, options);
     return catalog.isRecorded(digest) ? undefined : verdict;
   }
+}
 
-  #right(digest: Digest, size: number, recordedSize: number | undefined): Verdict {
-    if (recordedSize === undefined) return { kind: 'unrecorded', digest, size };
-    return recordedSize === size ? { kind: 'ok', digest, size } : { kind: 'misrecorded', digest, size, recordedSize };
-  }
+function rightVerdict({ digest, size, modifiedAtMs }: HashedFile, recordedSize: number | undefined): Verdict {
+  const right = { digest, size, modifiedAtMs };
+  if (recordedSize === undefined) return { kind: 'unrecorded', ...right };
+  return recordedSize === size ? { kind: 'ok', ...right } : { kind: 'misrecorded', ...right, recordedSize };
 }
 
 async function inodeOf(path: string): Promise<number | undefined> {

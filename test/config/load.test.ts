@@ -30,6 +30,8 @@ describe('with no file', () => {
       maxManifestSizeBytes: 4 * 2 ** 20,
       memoryBytes: 64 * 2 ** 20,
       maxFills: 64,
+      scrubEveryMs: 30 * 24 * 60 * 60 * 1000,
+      scrubBytesPerSecond: 20 * 1024 * 1024,
       tagTtlMs: 60_000,
       staleWhileRevalidateMs: 0,
       staleIfErrorMs: 30 * 86_400_000,

@@ -83,8 +83,12 @@ export async function* runOnControl(
     }
     for await (const line of linesOf(response)) {
       const answer = parse(line, socketPath) as { event: unknown } | OperationEnd;
-      if ('end' in answer) ended = answer;
-      else yield answer.event;
+      if ('end' in answer) {
+        // What is still to be sent is not wanted any more: to stop reading closes the connection.
+        ended = answer;
+        break;
+      }
+      yield answer.event;
     }
   } catch (error) {
     signal.throwIfAborted();

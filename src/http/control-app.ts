@@ -61,6 +61,7 @@ export function createControlApp(options: ControlOptions): Koa {
     ctx.type = 'application/x-ndjson';
     ctx.body = Readable.from(
       answerLines(events, {
+        request: ctx.req,
         onError: (error) => {
           if (!left.signal.aborted) onOperationError(name, error);
         },

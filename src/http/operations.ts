@@ -30,7 +30,8 @@ export type OperationEnd = { readonly end: 'done' } | { readonly end: 'failed'; 
 export async function readOperation(
   request: IncomingMessage,
 ): Promise<{ parameters: unknown; input: AsyncIterable<Uint8Array> }> {
-  const chunks = request[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  // Who stops reading has not thereby said that no answer may be sent on the same connection.
+  const chunks = request.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;
   let line = Buffer.alloc(0);
   while (true) {
     const newline = line.indexOf(0x0a);
@@ -51,10 +52,14 @@ async function* continued(first: Buffer, rest: AsyncIterator<Buffer>): AsyncGene
   yield* { [Symbol.asyncIterator]: () => rest };
 }
 
-/** The lines of an answer: `{ "event": … }` for each event, and how it ended. Never throws. */
+/**
+ * The lines of an answer: `{ "event": … }` for each event, and how it ended. It is kept open until all that is sent along
+ * has come, or whoever asked has closed the connection: to close it under what is still being sent would lose the answer
+ * on its way. Never throws.
+ */
 export async function* answerLines(
   events: AsyncIterable<unknown>,
-  { onError }: { onError: (error: unknown) => void },
+  { request, onError }: { readonly request: IncomingMessage; readonly onError: (error: unknown) => void },
 ): AsyncGenerator<string> {
   let end: OperationEnd = { end: 'done' };
   try {
@@ -64,4 +69,9 @@ export async function* answerLines(
     end = { end: 'failed', error: error instanceof Error ? error.message : String(error) };
   }
   yield `${JSON.stringify(end)}\n`;
+  try {
+    for await (const _ of request) continue;
+  } catch {
+    // It has been closed.
+  }
 }

@@ -78,6 +78,29 @@ describe('an operation over the control socket', () => {
     );
   });
 
+  test('that has read a part of what is sent along still gives its answer, each time', async () => {
+    await using mirror = await withOperations({
+      async *first(_: unknown, { input }: OperationContext) {
+        for await (const chunk of input) {
+          yield chunk.length > 0;
+          break;
+        }
+        throw new Error('that is enough');
+      },
+      async *nothing() {
+        yield 1;
+      },
+    });
+    async function* some() {
+      for (let count = 0; count < 100; count += 1) yield Buffer.alloc(64 * 1024);
+    }
+    for (let time = 0; time < 30; time += 1) {
+      await expect(all(runOnControl(mirror.dir, 'first', {}, context(some())))).rejects.toThrow('that is enough');
+      expect(await all(runOnControl(mirror.dir, 'nothing', {}, context(some())))).toEqual([1]);
+      expect(await all(runOnControl(mirror.dir, 'nothing', {}, context()))).toEqual([1]);
+    }
+  });
+
   test('ends when whoever asked leaves', async () => {
     const ended = Promise.withResolvers<void>();
     await using mirror = await withOperations({

@@ -9,6 +9,8 @@ export interface ContainerdOptions {
   readonly release?: 'system' | '2';
   /** Lets release 2 fetch a layer in several requests, each for so many bytes (default: in one request). */
   readonly layerFetchBytes?: number;
+  /** What goes before each command line, such as `ip netns exec NAME`. */
+  readonly through?: readonly string[];
 }
 
 /** A containerd with root, state and socket in a temporary folder, without CRI, for pulls by `ctr`. */
@@ -71,15 +73,20 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
       : []),
   ];
   await writeFile(configFile, `${lines.join('\n')}\n`);
-  const { process } = await startProcess(toolPath(`containerd${suffix}`), {
-    args: ['--config', configFile],
+  const line = (name: string): string[] => [...(options.through ?? []), toolPath(name)];
+  const [command = '', ...before] = line(`containerd${suffix}`);
+  const { process } = await startProcess(command, {
+    args: [...before, '--config', configFile],
     ready: /containerd successfully booted/,
   });
   stack.use(process);
   const owned = stack.move();
   return {
     process,
-    ctr: (...args) => run(`ctr${suffix}`, ['--address', socket, ...args]),
+    ctr(...args) {
+      const [client = '', ...rest] = line(`ctr${suffix}`);
+      return run(client, [...rest, '--address', socket, ...args]);
+    },
     async hostsDirectory(name, hosts) {
       const folder = join(directory.path, name);
       for (const [host, text] of Object.entries(hosts)) {

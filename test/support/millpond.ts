@@ -11,6 +11,8 @@ export interface MillpondOptions {
   readonly directory?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** What goes before the command line, such as `ip netns exec NAME`. */
+  readonly through?: readonly string[];
 }
 
 /** The mirror as its users run it: a process of its own. */
@@ -37,8 +39,9 @@ export async function startMillpond(
   const cache = { dir: join(directory, 'data'), minFree: '1B', ...(config['cache'] as object | undefined) };
   // JSON is YAML.
   await writeFile(configFile, JSON.stringify({ listen: '127.0.0.1:0', ...config, cache }, undefined, 2));
-  const { process, readyMatch } = await startProcess(program, {
-    args: ['serve', '--config', configFile, ...(options.args ?? [])],
+  const [command, ...before] = [...(options.through ?? []), program];
+  const { process, readyMatch } = await startProcess(command, {
+    args: [...before, 'serve', '--config', configFile, ...(options.args ?? [])],
     env: options.env,
     cwd: directory,
     ready: /^(?=.*"msg":"listening").*"address":"([^"]+)"/m,

@@ -130,6 +130,7 @@ const execute = promisify(execFile);
 
 /**
  * Runs a client to its end.
+ * @param program its name or its whole path
  * @throws Error with the command line and all that it said, when it fails or takes over 50 s
  */
 export async function run(
@@ -138,7 +139,7 @@ export async function run(
   options: { readonly env?: Readonly<Record<string, string>>; readonly cwd?: string } = {},
 ): Promise<string> {
   try {
-    const { stdout } = await execute(toolPath(program), [...args], {
+    const { stdout } = await execute(program.startsWith('/') ? program : toolPath(program), [...args], {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
       timeout: 50_000,

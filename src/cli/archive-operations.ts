@@ -3,16 +3,16 @@ import type { BlobSize } from '../archive/description.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { ExportPlanner } from '../mirror/export-plan.ts';
 import { type AdoptedImage, Imports, type NewImage } from '../mirror/imports.ts';
+import type { WantedImages } from '../mirror/wanted-images.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Platform } from '../oci/platform.ts';
 import type { Cache } from './cache.ts';
 
 /** What `export` and `import` have done to a cache. */
 export interface ArchiveOperations {
-  /** An image and what goes with it, as far as it is to be exported. */
-  exportImage(
-    parameters: {
-      readonly image: string;
+  /** Images of what is here and what goes with them, as far as they are to be exported. */
+  exportImages(
+    parameters: WantedImages & {
       readonly platforms: readonly Platform[];
       readonly referrers: boolean;
       readonly nondistributable: boolean;
@@ -47,8 +47,9 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
   const imports = (): Imports =>
     new Imports({ store, catalog, downloads: mirror.downloads, upstreams: cache.upstreams.table, now });
   return {
-    exportImage({ image, ...choice }) {
-      return new ExportPlanner({ upstreams: cache.upstreams.table, store, catalog }).image(image, choice);
+    exportImages({ image, tags, limit, ...choice }) {
+      const planner = new ExportPlanner({ upstreams: cache.upstreams.table, store, catalog });
+      return planner.images({ image, tags, limit }, choice);
     },
     async *importNames({ names }) {
       yield names.map((name) => imports().nameOf(name));

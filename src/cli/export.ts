@@ -4,19 +4,23 @@ import { type ArchivePlan, type ExportedImage, planArchive, writeArchive } from 
 import { readBase } from '../archive/base.ts';
 import { checksumListPath } from '../archive/checksum-list.ts';
 import type { Config } from '../config/config.ts';
+import { readImageList } from '../config/image-list.ts';
 import { loadConfig } from '../config/load.ts';
 import { parseBytes } from '../config/units.ts';
 import { type Platform, parsePlatform } from '../oci/platform.ts';
 import { layoutOf } from '../store/layout.ts';
 import { readVerified } from '../store/verified-read.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
+import { readInput } from './input.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
+import { wantedImages } from './prefetcher.ts';
 import { Progress } from './progress.ts';
 import { shownBytes, shownDigest } from './terminal.ts';
 
 interface ExportFlags {
   readonly output: string;
+  readonly file?: string;
   readonly since?: string;
   readonly split?: string;
   readonly platform?: string;
@@ -25,6 +29,8 @@ interface ExportFlags {
   readonly json?: true;
 }
 
+type WantedExport = ReturnType<typeof wantedImages>;
+
 /** Fewer bytes in a part than this would make too many of them. */
 const minSplitBytes = 4096;
 
@@ -32,16 +38,23 @@ const minSplitBytes = 4096;
 export function registerExport(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('export'))
     .description('write images of the cache into a tar archive (OCI image layout), with what goes with them')
-    .argument('<image...>', 'such as docker.io/library/nginx:1.27 or ghcr.io/org/app@sha256:…')
+    .argument('[images...]', 'such as docker.io/library/nginx:1.27 or ghcr.io/org/app@sha256:…')
     .requiredOption('--output <file>', 'the archive; a list of checksums is written beside it')
+    .option('--file <file>', 'a list of images, as millpond fetch takes it')
     .option('--since <archive>', 'only what this earlier archive, or its list, has not')
     .option('--split <size>', 'parts of at most this size, such as 4GB')
     .option('--platform <platforms>', 'only these, such as linux/amd64,linux/arm64 (default: all that are here)')
     .option('--no-referrers', 'without signatures and the like')
     .option('--nondistributable', 'also layers that registries need not hold')
     .option('--json', 'one JSON object a line for each event')
-    .action(async (images: readonly string[], options: ExportFlags, command: Command) => {
+    .action(async (names: readonly string[], options: ExportFlags, command: Command) => {
       const platforms = readPlatforms(options.platform);
+      const wanted: WantedExport[] = names.map((image) => ({ image }));
+      if (options.file !== undefined) {
+        const text = await readInput(options.file, io);
+        wanted.push(...readImageList(text, options.file).map(wantedImages));
+      }
+      if (wanted.length === 0) throw new UsageError('no image is named: give names, or --file');
       const splitBytes = readSplit(options.split);
       const { config } = await loadConfig({
         flags: configFlags(command),
@@ -50,7 +63,7 @@ export function registerExport(program: Command, io: CommandIo): void {
       });
       using interrupted = interruption();
       const { signal } = interrupted;
-      const found = await findImages(images, { config, platforms, options, io, signal });
+      const found = await findImages(wanted, { config, platforms, options, io, signal });
       const plan = planArchive(found, options.since === undefined ? undefined : await readBase(options.since));
       await write(plan, { config, splitBytes, options, io, signal });
     });
@@ -58,7 +71,7 @@ export function registerExport(program: Command, io: CommandIo): void {
 
 /** @throws Error where one of them is not here: nothing is written then */
 async function findImages(
-  names: readonly string[],
+  wanted: readonly WantedExport[],
   {
     config,
     platforms,
@@ -76,11 +89,15 @@ async function findImages(
   await using cache = await openOperations(config);
   const found = new Map<string, ExportedImage>();
   const failures: string[] = [];
-  for (const image of names) {
-    const choice = { platforms, referrers: options.referrers, nondistributable: options.nondistributable === true };
+  for (const { platforms: own, referrers = true, ...image } of wanted) {
+    const choice = {
+      platforms: own === undefined ? platforms : readPlatforms(own.join(',')),
+      referrers: referrers && options.referrers,
+      nondistributable: options.nondistributable === true,
+    };
     const context = { signal, input: nothing() };
     try {
-      for await (const part of cache.operations.exportImage({ image, ...choice }, context)) {
+      for await (const part of cache.operations.exportImages({ ...image, ...choice }, context)) {
         const earlier = found.get(part.name);
         if (!earlier || earlier.isAttachment) found.set(part.name, part);
       }
@@ -92,7 +109,7 @@ async function findImages(
   if (failures.length === 0) return [...found.values()];
   if (failures.length === 1) throw new Error(failures[0]);
   for (const failure of failures) io.stderr.write(`millpond: ${failure}\n`);
-  throw new Error(`${failures.length} of ${names.length} images cannot be exported, nothing was written`);
+  throw new Error(`${failures.length} of ${wanted.length} cannot be exported, nothing was written`);
 }
 
 async function write(

@@ -1,6 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { readImageList } from '../config/image-list.ts';
 import { loadConfig } from '../config/load.ts';
 import { acceptedDurations, parseDurationMs } from '../config/units.ts';
@@ -11,6 +8,7 @@ import { parsePlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
 import { FetchReport } from './fetch-report.ts';
+import { readInput } from './input.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
 import { wantedImages } from './prefetcher.ts';
@@ -102,16 +100,6 @@ function requireImage(name: string): void {
   } catch (error) {
     if (error instanceof RegistryError) throw new UsageError(`${name} is not the name of an image: ${error.message}`);
     throw error;
-  }
-}
-
-async function readInput(file: string, { stdin, workingDirectory }: CommandIo): Promise<string> {
-  if (file === '-') return await text(stdin);
-  try {
-    return await readFile(resolve(workingDirectory, file), 'utf8');
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    throw new Error(`${file} cannot be read: ${code ?? message}`, { cause: error });
   }
 }
 

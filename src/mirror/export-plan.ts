@@ -4,12 +4,15 @@ import { type Descriptor, isElsewhere, readManifest } from '../oci/descriptor.ts
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { formatPlatform, indexEntries, isPlatform, type Platform } from '../oci/platform.ts';
+import { parseTagSelector, selectTags } from '../oci/tag-selector.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
+import { subjectOfTag } from '../store/image-graph.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import { Completeness } from './completeness.ts';
 import { type KeptManifest, KeptManifests } from './kept-manifests.ts';
 import { namedImage } from './named-image.ts';
+import type { WantedImages } from './wanted-images.ts';
 
 /** Deepest nesting of indexes, and of what is attached to attachments. */
 const maxDepth = 4;
@@ -44,11 +47,26 @@ export class ExportPlanner {
   }
 
   /**
-   * An image with everything that belongs to it, and after it what goes with it.
-   * @param text as a person writes it
-   * @throws RegistryError in one sentence where it is not here, or not all of it
+   * The images that one line of a list means, of what is here: each with everything that belongs to it, and after it what
+   * goes with it.
+   * @throws RegistryError in one sentence where one is not here, or not all of it
    */
-  async *image(text: string, choice: ExportChoice): AsyncGenerator<ExportedImage> {
+  async *images({ image, tags, limit }: WantedImages, choice: ExportChoice): AsyncGenerator<ExportedImage> {
+    if (tags === undefined) {
+      yield* this.#image(image, choice);
+      return;
+    }
+    const { catalog, upstreams } = this.#options;
+    const { target } = namedImage(upstreams, image);
+    const selectors = tags.map((text) => parseTagSelector(text)).filter((selector) => selector !== undefined);
+    const named = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
+    const stored = catalog.tags(target.key).filter((tag) => subjectOfTag(tag) === undefined);
+    const chosen = selectTags([...named, ...stored], selectors, { limit });
+    if (chosen.length === 0) throw notHere(`${target.key} with a tag that is ${tags.join(' or ')}`);
+    for (const tag of chosen) yield* this.#image(`${target.key}:${tag}`, choice);
+  }
+
+  async *#image(text: string, choice: ExportChoice): AsyncGenerator<ExportedImage> {
     const { catalog, upstreams } = this.#options;
     const { target, tag, digest, name } = namedImage(upstreams, text);
     const found = digest ?? catalog.tag({ repository: target.key, tag: tag ?? '', variant: '' })?.digest;

@@ -245,6 +245,36 @@ describe('export', () => {
     expect(await here.run('export', '--output', 'x.tar', '--split', '7', 'nginx:1.27')).toMatchObject({ code: 2 });
   });
 
+  test('of a list of images, as fetch takes it: tags by pattern among those that are here', async () => {
+    await using here = await place();
+    const tags = ['1.2.0', '1.10.0', '2.0.0'];
+    const released = tags.map((version) => ({
+      manifest: localImage({ label: version }),
+      annotations: named(`quay.io/org/app:${version}`),
+    }));
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf([...released, images[0]!])));
+    const list = [
+      { name: 'quay.io/org/app', tags: ['^1'], limit: 1 },
+      { name: 'nginx:1.27', platforms: ['linux/arm64'] },
+    ];
+    await writeFile(here.path('images.yaml'), JSON.stringify(list));
+    expect(await here.run('export', '--output', 'out.tar', '--file', 'images.yaml')).toMatchObject({
+      code: 0,
+      stderr: '',
+    });
+    await using other = await place();
+    const { stdout } = await other.run('import', here.path('out.tar'));
+    expect(stdout).toContain('quay.io/org/app:1.10.0');
+    expect(stdout).toContain('without linux/amd64');
+    expect(stdout).toContain('2 images:');
+    await writeFile(here.path('images.yaml'), JSON.stringify([{ name: 'quay.io/org/app', tags: ['^7'] }]));
+    expect(await here.run('export', '--output', 'out.tar', '--file', 'images.yaml')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('with a tag that is ^7 is not in the cache'),
+    });
+    expect(await here.run('export', '--output', 'out.tar')).toMatchObject({ code: 2 });
+  });
+
   test('since an earlier archive, or its list, has only what is new, and is refused where that is missing', async () => {
     await using here = await place();
     await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));

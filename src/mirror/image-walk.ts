@@ -195,14 +195,15 @@ function isManifest({ mediaType }: Descriptor): boolean {
 
 /**
  * What the upstream could not confirm is good enough for a client that waits, not for who wants what there is now.
- * @throws RegistryError UNAVAILABLE for a stale reply, with the pause that the upstream has asked for
+ * @throws RegistryError UNAVAILABLE for a reply that is not confirmed, with the pause that the upstream has asked for
  */
 export function confirmed<Reply extends { readonly outcome: Outcome }>(
   { upstream, key }: Target,
   reply: Reply,
   now: () => number,
 ): Reply {
-  if (reply.outcome !== 'stale') return reply;
+  // What is served while the upstream is asked behind it will have been confirmed in a moment.
+  if (reply.outcome !== 'stale' && reply.outcome !== 'revalidating') return reply;
   const pauses = upstream
     .status()
     .endpoints.flatMap(({ tokenService, ...registry }) =>

@@ -227,6 +227,22 @@ describe('a fetch', () => {
     expect(upstream.bytesSent(image.layers[0]!.digest)).toBeLessThan(3_500_000);
   });
 
+  test('takes what a tag is now, not what it may still be served as', async () => {
+    await using upstream = await startRegistry();
+    upstream.addImage('app', 'v1', { layers: ['old'] });
+    let time = Date.now();
+    await using site = await startTestSite({
+      upstreams: { 'reg.example': { urls: [upstream.origin], tagTtl: '1m', staleWhileRevalidate: '1d' } },
+      now: () => time,
+    });
+    const images = [{ image: 'reg.example/app:v1' }];
+    expect(endOf(await fetchImages(site, { images }))).toMatchObject({ fetched: 1 });
+    const next = upstream.addImage('app', 'v1', { layers: ['new'] });
+    time += 3_600_000;
+    const events = await fetchImages(site, { images });
+    expect(of(events, 'fetched')).toMatchObject([{ digest: next.digest, fetchedBlobs: 1 }]);
+  });
+
   test('does not wait longer than it was told, and says what it would have waited for', async () => {
     await using upstream = await startRegistry();
     upstream.addImage('app', 'v1');

@@ -56,6 +56,9 @@ const avoidMs: Record<PeerFault | 'wrong', number> = {
   wrong: 60_000,
 };
 
+/** The other replicas, as far as fills have to do with them. */
+export type PeerAccess = Pick<Peers, 'open' | 'askToCopy' | 'avoid' | 'isAvoided'>;
+
 /** The other replicas as places to read blobs from. Only those that the fleet knows are dialled; no redirect is followed. */
 export class Peers implements Disposable {
   readonly #options: PeersOptions;
@@ -151,7 +154,7 @@ export class Peers implements Disposable {
     };
     if (status === 404) return fail('absent', 'does not have this blob');
     if (status === 401 || status === 403) return fail('refused', 'does not let this one in');
-    if (status === 503) return fail('silent', 'cannot give this blob now');
+    if (status === 503 || status === 504) return fail('silent', 'cannot give this blob now');
     const contentType = headers['content-type'] ?? octetStream;
     if (status === 200) {
       const size = lengthOf(headers['content-length']);

@@ -75,6 +75,7 @@ export class PeerReader implements BlobBody {
     const { state, generation } = this.#fill;
     const isVoid = this.#generation !== undefined && this.#generation !== generation;
     if (!isVoid && (state === 'running' || state === 'verified')) return;
-    throw new RegistryError('UNAVAILABLE', 'this replica has given the blob up', { status: 503 });
+    // Its own upstream may not have it for this repository: that says nothing about this replica.
+    throw new RegistryError('BLOB_UNKNOWN', 'this replica has given the blob up');
   }
 }

@@ -1,5 +1,5 @@
 import type { Coordinator, Replica } from '../coordination/coordinator.ts';
-import type { Peers } from '../coordination/peers.ts';
+import type { PeerAccess } from '../coordination/peers.ts';
 import { ownersOf } from '../coordination/placement.ts';
 import { SoloCoordinator } from '../coordination/solo.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -9,7 +9,7 @@ import type { SourceList } from './sources.ts';
 
 export interface ReplicasOptions {
   readonly coordinator: Coordinator;
-  readonly peers: Peers | undefined;
+  readonly peers: PeerAccess | undefined;
   /** How many replicas keep a blob; `undefined`: each one keeps what it serves. */
   readonly copies: number | undefined;
 }
@@ -17,7 +17,7 @@ export interface ReplicasOptions {
 /** The other replicas, as far as the mirror has to do with them. */
 export class Replicas {
   readonly coordinator: Coordinator;
-  readonly peers: Peers | undefined;
+  readonly peers: PeerAccess | undefined;
   readonly #copies: number | undefined;
 
   constructor({ coordinator, peers, copies }: ReplicasOptions) {

@@ -1,6 +1,6 @@
 import type { Coordinator, Lease, Replica } from '../coordination/coordinator.ts';
 import { PeerFailure } from '../coordination/peer-failure.ts';
-import type { Peers, PeerWant } from '../coordination/peers.ts';
+import type { PeerAccess, PeerWant } from '../coordination/peers.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { Route } from './route.ts';
@@ -19,7 +19,7 @@ export interface SharedRouteOptions {
   readonly digest: Digest;
   readonly sources: SourceList;
   readonly coordinator: Coordinator;
-  readonly peers: Peers;
+  readonly peers: PeerAccess;
   /** The replicas that are to keep the blob, best first, without this one; empty where this one does. */
   readonly owners: readonly Replica[];
   /** Others that are to keep it beside this one. */

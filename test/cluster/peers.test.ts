@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { PeerPass, type PeerRequest } from '../../src/coordination/peer-pass.ts';
 import { Seal } from '../../src/coordination/seal.ts';
 import { SharedCoordinator } from '../../src/coordination/shared.ts';
-import { filesOf } from '../mirror/support.ts';
+import { filesOf, settled } from '../mirror/support.ts';
 import type { RedisServer } from '../support/redis.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite } from '../support/site.ts';
@@ -59,6 +59,7 @@ describeWith(['redis-server'], 'what a replica gives to another', () => {
     const { id, boot } = await seen(rogue.coordinator, site);
     const blob = upstream.addBlob({ size: 1000, seed: 'private' });
     await site.get(`/v2/library/app/blobs/${blob.digest}`);
+    await settled(site);
     const path = `/v2/_millpond/blobs/${blob.digest}?want=stored`;
     const request: PeerRequest = { method: 'GET', path, range: undefined, to: `${id}:${boot}` };
     const signedWith = (secret: string, changes: Partial<PeerRequest> = {}, now = Date.now()): string =>
@@ -138,6 +139,24 @@ describeWith(['redis-server'], 'what a replica gives to another', () => {
       sha256: blob.digest,
     });
     expect(upstream.requestsFor(blob.digest).filter(({ method }) => method === 'GET')).toHaveLength(1);
+  });
+});
+
+describeWith(['redis-server'], 'replicas that cannot reach one another', () => {
+  test('serve what they are asked for all the same', async () => {
+    await using upstream = await startRegistry({ bytesPerSecond: { total: 20 * MiB } });
+    // Nobody listens on the lowest ports.
+    const advertise = (index: number): string => `http://127.0.0.1:${index + 2}`;
+    await using fleet = await startFleet({ replicas: 3, upstreams: { 'docker.io': upstream }, advertise });
+    const blob = upstream.addBlob({ size: 4 * MiB, seed: 'partition' });
+    const path = `/v2/library/app/blobs/${blob.digest}`;
+    const replies = await Promise.all(fleet.sites.map((site) => site.get(path, { keepBody: false })));
+    for (const reply of replies) expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    const [first, second] = fleet.sites;
+    const image = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'partition' }] });
+    for (const site of [first!, second!]) {
+      expect(await site.get('/v2/library/app/manifests/1')).toMatchObject({ status: 200, sha256: image.digest });
+    }
   });
 });
 

@@ -13,6 +13,8 @@ export interface FleetOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   readonly cluster?: Readonly<Record<string, unknown>>;
   readonly now?: () => number;
+  /** Where each says that it is reached, by its number; default: where it is. */
+  readonly advertise?: (index: number) => string;
   readonly redisArgs?: readonly string[];
 }
 
@@ -36,7 +38,15 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
       await startTestSite({
         upstreams: options.upstreams,
         now: options.now,
-        config: { ...options.config, redis: { url: redis.url }, cluster: { secretFile, ...options.cluster } },
+        config: {
+          ...options.config,
+          redis: { url: redis.url },
+          cluster: {
+            secretFile,
+            ...options.cluster,
+            ...(options.advertise && { advertise: options.advertise(sites.length) }),
+          },
+        },
       }),
     );
     sites.push(site);

@@ -1,0 +1,193 @@
+// The time that many replicas take for one image over one slow line to the upstream, in one process: real fills, routes,
+// leases, trees, disks and Redis; the sockets between the replicas, and to the upstream, are lines of a set rate.
+//   node bench/fleet-simulation.ts [REPLICAS,…] [LAYERS] [KIB_PER_LAYER] [KIB_PER_SECOND] [PEER_FACTOR]
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { PeerFailure } from '../src/coordination/peer-failure.ts';
+import type { PeerAccess, PeerAnswer } from '../src/coordination/peers.ts';
+import { Seal } from '../src/coordination/seal.ts';
+import { SharedCoordinator } from '../src/coordination/shared.ts';
+import { Downloads } from '../src/mirror/downloads.ts';
+import { PeerService } from '../src/mirror/peer-service.ts';
+import { Replicas } from '../src/mirror/replicas.ts';
+import type { Source } from '../src/mirror/sources.ts';
+import { type Digest, digestOf } from '../src/oci/digest.ts';
+import { octetStream } from '../src/oci/media-types.ts';
+import { Catalog } from '../src/store/catalog.ts';
+import { DiskStore } from '../src/store/disk-store.ts';
+import { layoutOf, prepareLayout } from '../src/store/layout.ts';
+import { startRedis } from '../test/support/redis.ts';
+import { createThrottle, type Throttle } from '../test/support/throttle.ts';
+
+const [counts = '1,8,100', layers = '10', layerKib = '256', lineKib = '256', peerFactor = '25'] = process.argv.slice(2);
+const lineBytesPerSecond = Number(lineKib) * 1024;
+/** 50 MB/s to the upstream and 10 Gb/s between replicas are a factor of 25. */
+const peerBytesPerSecond = lineBytesPerSecond * Number(peerFactor);
+
+interface Node {
+  readonly coordinator: SharedCoordinator;
+  readonly downloads: Downloads;
+  readonly service: PeerService;
+  /** What it can send to others. */
+  readonly line: Throttle;
+}
+
+let sentByUpstream = 0;
+const alone = { seconds: 0 };
+for (const count of counts.split(',').map(Number)) {
+  const { seconds, gets, bytes } = await simulate(count);
+  alone.seconds ||= seconds;
+  const size = Number(layers) * Number(layerKib) * 1024;
+  console.log(
+    `${count} replicas: ${seconds.toFixed(1)} s, ${(seconds / alone.seconds).toFixed(2)} × the first; upstream: ${gets} requests, ${(bytes / size).toFixed(2)} × the image`,
+  );
+}
+
+async function simulate(count: number): Promise<{ seconds: number; gets: number; bytes: number }> {
+  await using stack = new AsyncDisposableStack();
+  const redis = stack.use(await startRedis({ args: ['--maxclients', '10000'] }));
+  const folder = await mkdtemp(join(tmpdir(), 'millpond-simulation-'));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  const nodes = new Map<string, Node>();
+  for (let index = 0; index < count; index += 1) await addNode(index);
+  for (const { coordinator } of nodes.values()) {
+    while (coordinator.replicas.length !== count - 1) await delay(20);
+  }
+  const blobs = Array.from({ length: Number(layers) }, (_, index) => {
+    const bytes = Buffer.alloc(Number(layerKib) * 1024, `layer ${index} of ${count} `);
+    return { bytes, digest: digestOf(bytes) };
+  });
+  const upstreamLine = createThrottle(lineBytesPerSecond);
+  sentByUpstream = 0;
+  let gets = 0;
+  const startedMs = performance.now();
+  await Promise.all(
+    [...nodes.values()].map(async ({ downloads }) => {
+      await Promise.all(
+        blobs.map(async ({ bytes, digest }) => {
+          const source = upstreamSource(bytes, upstreamLine, () => (gets += 1));
+          const joiner = { repository: 'sim/app', sources: [source], expectedSize: bytes.length };
+          await downloads.bring(digest, joiner, { signal: new AbortController().signal });
+        }),
+      );
+    }),
+  );
+  return { seconds: (performance.now() - startedMs) / 1000, gets, bytes: sentByUpstream };
+
+  async function addNode(index: number): Promise<void> {
+    const coordinator = stack.use(
+      new SharedCoordinator({
+        location: {
+          kind: 'single',
+          host: '127.0.0.1',
+          port: redis.port,
+          db: 0,
+          tls: false,
+          username: undefined,
+          password: undefined,
+        },
+        keyPrefix: 'sim:',
+        seal: new Seal(Buffer.from('the secret of a simulation')),
+        observer: { lost: () => undefined, found: () => undefined, called: () => undefined },
+      }),
+    );
+    const layout = layoutOf(join(folder, String(index)));
+    await prepareLayout(layout);
+    const catalog = stack.use(await Catalog.open({ path: ':memory:', now: Date.now, onFault: () => undefined }));
+    const store = new DiskStore({ layout, memoryBytes: 0 });
+    const replicas = new Replicas({ coordinator, peers: peersOf(nodes), copies: undefined });
+    const downloads = stack.use(
+      new Downloads({
+        store,
+        limits: { maxFills: 64 },
+        route: (digest, sources, options) => replicas.route(digest, sources, options),
+        onStored: (digest, blob) => catalog.recordBlob(digest, blob),
+        observer: {
+          started: () => undefined,
+          ended: () => undefined,
+          received: () => undefined,
+          sourceFailed: () => undefined,
+          wrongBytes: () => undefined,
+          diskFault: (error) => {
+            throw error;
+          },
+        },
+      }),
+    );
+    const service = new PeerService({
+      store,
+      catalog,
+      downloads,
+      coordinator,
+      target: () => undefined,
+      onDiskFault: () => undefined,
+    });
+    coordinator.join(`http://node-${index}.test`);
+    nodes.set(coordinator.self, { coordinator, downloads, service, line: createThrottle(peerBytesPerSecond) });
+  }
+}
+
+function upstreamSource(bytes: Buffer, line: Throttle, onGet: () => void): Source {
+  return {
+    id: 'upstream',
+    upstream: 'sim',
+    repository: 'sim/app',
+    connections: 1,
+    open: async (_digest, { offset, signal }) => {
+      onGet();
+      const body = paced(line, signal, async function* read() {
+        for (let position = offset; position < bytes.length; position += line.chunkBytes) {
+          const chunk = bytes.subarray(position, position + line.chunkBytes);
+          sentByUpstream += chunk.length;
+          yield await Promise.resolve(chunk);
+        }
+      });
+      return await Promise.resolve({
+        size: bytes.length,
+        start: offset,
+        end: bytes.length,
+        contentType: octetStream,
+        body,
+      });
+    },
+  };
+}
+
+/** The other replicas over lines instead of sockets. */
+function peersOf(nodes: ReadonlyMap<string, Node>): PeerAccess {
+  return {
+    avoid: () => undefined,
+    isAvoided: () => false,
+    askToCopy: () => Promise.resolve(),
+    async open(replica, digest: Digest, { want, offset, signal }): Promise<PeerAnswer> {
+      const node = nodes.get(replica.id)!;
+      const blob = await node.service.open(digest, { want, offset, through: undefined, signal });
+      if (!blob) throw new PeerFailure(replica.id, 'absent', { sentence: 'not there' });
+      const body = paced(node.line, signal, async function* read() {
+        await using _body: AsyncDisposable = blob.body;
+        const buffer = Buffer.allocUnsafe(node.line.chunkBytes);
+        for (let position = offset; position < blob.size!; ) {
+          const count = await blob.body.read(buffer, position, signal);
+          position += count;
+          yield Buffer.from(buffer.subarray(0, count));
+        }
+      });
+      return { size: blob.size, start: offset, end: blob.size, contentType: blob.contentType, body };
+    },
+  };
+}
+
+function paced(line: Throttle, signal: AbortSignal, read: () => AsyncGenerator<Buffer>): PeerAnswer['body'] {
+  const chunks = read();
+  return {
+    async *[Symbol.asyncIterator]() {
+      for await (const chunk of chunks) {
+        await line.take(chunk.length, { signal });
+        yield chunk;
+      }
+    },
+    destroy: () => void chunks.return(undefined),
+  };
+}

@@ -5,6 +5,7 @@ import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
 import type { AdministrationObserver } from '../mirror/administration.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
+import { importOrigin } from '../mirror/pushed-source.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { DiskFault } from '../store/blob-store.ts';
 import type { RebuildCounts, RebuildStage } from '../store/rebuild.ts';
@@ -33,6 +34,8 @@ export function mirrorObserver({
       log.debug({ digest, result }, 'fill ended');
     },
     received(source, bytes) {
+      // Nobody has sent that over the network.
+      if (source.upstream === importOrigin) return;
       if (source.replica === undefined) metrics.upstreamBytes.inc({ upstream: source.upstream }, bytes);
       else metrics.peerReceivedBytes.inc(bytes);
     },

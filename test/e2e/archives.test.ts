@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { runCommand } from '../support/commands.ts';
 import { startContainerd } from '../support/containerd.ts';
-import { type LocalManifest, localBlob, localImage, localIndex } from '../support/images.ts';
+import { type LocalManifest, localArtifact, localBlob, localImage, localIndex } from '../support/images.ts';
 import { layoutOf, named, writeFolder, writeTar } from '../support/layouts.ts';
 import { run } from '../support/processes.ts';
 import { startTestSite } from '../support/site.ts';
@@ -50,9 +50,18 @@ async function place() {
   };
 }
 
+/** An archive of ours, with a referrer of the image and a signature by tag, which other programs are to overlook. */
 async function exported(here: Awaited<ReturnType<typeof place>>, manifest: LocalManifest): Promise<string> {
-  await writeTar(here.path('in.tar'), layoutOf([{ manifest, annotations: named(name) }]));
-  await here.millpond('import', here.path('in.tar'));
+  const attachment = (reference: string) => ({ 'io.millpond.attachment': `quay.io/org/app${reference}` });
+  const sbom = localArtifact({ artifactType: 'application/spdx+json', subject: manifest });
+  const signature = localArtifact({ artifactType: 'application/vnd.dev.cosign.artifact.sig.v1+json' });
+  const files = layoutOf([
+    { manifest, annotations: named(name) },
+    { manifest: sbom, annotations: attachment(`@${sbom.digest}`) },
+    { manifest: signature, annotations: attachment(`:${manifest.digest.replace(':', '-')}.sig`) },
+  ]);
+  await writeTar(here.path('in.tar'), files);
+  expect(await here.millpond('import', here.path('in.tar'))).toContain('with 2 that go with them');
   await here.millpond('export', '--output', 'out.tar', name);
   return here.path('out.tar');
 }

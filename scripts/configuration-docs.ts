@@ -55,7 +55,6 @@ The upstream \`docker.io\` always has the address https://registry-1.docker.io u
 \`index.docker.io\` and \`registry-1.docker.io\`, and the token realm \`auth.docker.io\`.
 
 Not in this version, and refused: ${laterKeys.map((key) => `\`${key.replace('*', 'NAME')}\``).join(', ')}.
-\`cache.maxSize\` and \`cache.minFree\` are accepted, but nothing is evicted yet: mind the disk yourself.
 
 ## Keys
 

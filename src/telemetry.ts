@@ -69,6 +69,9 @@ function asText(line: string): string {
   return `${String(time)} ${String(level).toUpperCase().padEnd(5)} ${String(msg)}${rest.join('')}\n`;
 }
 
+/** In seconds. */
+const durationBuckets = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300];
+
 /** What is told of an upstream whenever the metrics are read. */
 export interface UpstreamReading {
   readonly name: string;
@@ -116,21 +119,11 @@ export class Metrics {
     'upstream',
   ]);
   readonly fills = this.#counter('fills_total', 'Blobs fetched, by what became of them.', ['result']);
-  readonly sourceFailures = this.#counter(
-    'source_failures_total',
-    'Attempts to fetch a blob that failed or were cut.',
-    ['upstream'],
-  );
-  readonly wrongBytes = this.#counter(
-    'wrong_bytes_total',
-    'Blobs that arrived with other bytes than their digest says.',
-    [],
-  );
-  readonly altered = this.#counter(
-    'altered_blobs_total',
-    'Stored blobs that something else has altered; put into quarantine.',
-    [],
-  );
+  readonly sourceFailures = this.#counter('source_failures_total', 'Attempts to fetch a blob that failed.', [
+    'upstream',
+  ]);
+  readonly wrongBytes = this.#counter('wrong_bytes_total', 'Blobs that arrived with other bytes than they should.', []);
+  readonly altered = this.#counter('altered_blobs_total', 'Blobs altered by others, put into quarantine.', []);
   readonly stale = this.#counter(
     'stale_answers_total',
     'Tags served past their time because the upstream could not answer.',
@@ -149,21 +142,19 @@ export class Metrics {
     ['result'],
   );
   readonly peerSentBytes = this.#counter('peer_sent_bytes_total', 'Bytes of blobs sent to other replicas.', []);
-  readonly peerReceivedBytes = this.#counter(
-    'peer_received_bytes_total',
-    'Bytes of blobs received from other replicas.',
-    [],
-  );
+  readonly peerReceivedBytes = this.#counter('peer_received_bytes_total', 'Bytes received from other replicas.', []);
   readonly peerFailures = this.#counter(
     'peer_failures_total',
     'Blobs that another replica did not give, or not to the end.',
     ['fault'],
   );
-  readonly redisCalls = this.#counter('redis_calls_total', 'Questions to Redis, by what came of them.', [
-    'script',
-    'result',
-  ]);
-  readonly redisSeconds: Histogram;
+  readonly redisCalls = this.#counter('redis_calls_total', 'Questions to Redis.', ['script', 'result']);
+  readonly redisSeconds = this.#histogram(
+    'redis_call_duration_seconds',
+    'Time from a question to Redis to its answer.',
+    ['script'],
+    [0.0005, 0.001, 0.005, 0.025, 0.1, 0.5],
+  );
   readonly catalogsLost = this.#counter(
     'catalogs_lost_total',
     'Catalogs that were found damaged, set aside and rebuilt from the disk.',
@@ -180,35 +171,24 @@ export class Metrics {
     'Stored blobs found altered or missing by a scrub, by what became of them.',
     ['result'],
   );
-  readonly rebuilding: Gauge;
-  readonly fillsRunning: Gauge;
-  readonly durations: Histogram;
+  readonly rebuilding = this.#gauge(
+    'catalog_rebuilding',
+    'Whether the catalog is being rebuilt from the disk (1) or not (0).',
+  );
+  readonly evictions = this.#counter('evictions_total', 'Blobs evicted, by why.', ['reason']);
+  readonly evictedBytes = this.#counter('evicted_bytes_total', 'Bytes of blobs evicted, by why.', ['reason']);
+  readonly evictionDurations = this.#histogram(
+    'eviction_duration_seconds',
+    'Time from the first blob to the last that are evicted in one go, in small steps.',
+  );
+  readonly fillsRunning = this.#gauge('fills_running', 'Blobs being fetched now.');
+  readonly durations = this.#histogram(
+    'request_duration_seconds',
+    'Time from a request to the last byte of its answer.',
+    ['kind', 'result'],
+  );
 
   constructor() {
-    this.fillsRunning = new Gauge({
-      name: 'millpond_fills_running',
-      help: 'Blobs being fetched now.',
-      registers: [this.#registry],
-    });
-    this.rebuilding = new Gauge({
-      name: 'millpond_catalog_rebuilding',
-      help: 'Whether the catalog is being rebuilt from the disk (1) or not (0).',
-      registers: [this.#registry],
-    });
-    this.durations = new Histogram({
-      name: 'millpond_request_duration_seconds',
-      help: 'Time from a request to the last byte of its answer.',
-      labelNames: ['kind', 'result'],
-      buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300],
-      registers: [this.#registry],
-    });
-    this.redisSeconds = new Histogram({
-      name: 'millpond_redis_call_duration_seconds',
-      help: 'Time from a question to Redis to its answer.',
-      labelNames: ['script'],
-      buckets: [0.0005, 0.001, 0.005, 0.025, 0.1, 0.5],
-      registers: [this.#registry],
-    });
     collectDefaultMetrics({ register: this.#registry, prefix: 'millpond_' });
   }
 
@@ -240,22 +220,26 @@ export class Metrics {
 
   /** Reads what is known of the other replicas at each rendering. To be called once. */
   watchReplicas(read: () => { readonly connected: boolean; readonly replicas: number; readonly leases: number }): void {
-    const gauge = (name: string, help: string, value: () => number): void => {
-      const made = new Gauge({
-        name: `millpond_${name}`,
-        help,
-        registers: [],
-        collect() {
-          this.set(value());
-        },
-      });
-      this.#registry.registerMetric(made);
-    };
-    gauge('redis_connected', 'Whether Redis answers (1) or each replica is on its own (0).', () =>
+    this.#watch('redis_connected', 'Whether Redis answers (1) or each replica is on its own (0).', () =>
       Number(read().connected),
     );
-    gauge('peer_replicas', 'Live replicas, this one included.', () => read().replicas);
-    gauge('peer_leases', 'Blobs that this replica fetches for all.', () => read().leases);
+    this.#watch('peer_replicas', 'Live replicas, this one included.', () => read().replicas);
+    this.#watch('peer_leases', 'Blobs that this replica fetches for all.', () => read().leases);
+  }
+
+  /** Reads what is stored at each rendering. To be called once. */
+  watchCache(
+    read: () => {
+      readonly blobs: number;
+      readonly bytes: number;
+      readonly pinnedBytes: number;
+      readonly budgetBytes: number;
+    },
+  ): void {
+    this.#watch('cache_blobs', 'Blobs stored, manifests among them.', () => read().blobs);
+    this.#watch('cache_bytes', 'Bytes of blobs stored, each counted once.', () => read().bytes);
+    this.#watch('cache_pinned_bytes', 'Bytes of blobs that a pin holds.', () => read().pinnedBytes);
+    this.#watch('cache_budget_bytes', 'What the cache may take: cache.maxSize.', () => read().budgetBytes);
   }
 
   /** Counts a request that has ended. The labels of a combination are looked up when the metrics are read, not now. */
@@ -288,7 +272,28 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
+  /** A gauge that is read when the metrics are. */
+  #watch(name: string, help: string, value: () => number): void {
+    const made = new Gauge({
+      name: `millpond_${name}`,
+      help,
+      registers: [],
+      collect() {
+        this.set(value());
+      },
+    });
+    this.#registry.registerMetric(made);
+  }
+
   #counter(name: string, help: string, labelNames: string[], collect: () => void = () => undefined): Counter {
     return new Counter({ name: `millpond_${name}`, help, labelNames, collect, registers: [this.#registry] });
+  }
+
+  #gauge(name: string, help: string): Gauge {
+    return new Gauge({ name: `millpond_${name}`, help, registers: [this.#registry] });
+  }
+
+  #histogram(name: string, help: string, labelNames: string[] = [], buckets = durationBuckets): Histogram {
+    return new Histogram({ name: `millpond_${name}`, help, labelNames, buckets, registers: [this.#registry] });
   }
 }

@@ -6,8 +6,10 @@ import { Replicas } from '../mirror/replicas.ts';
 import { Scrub } from '../mirror/scrub.ts';
 import type { Target } from '../mirror/sources.ts';
 import { isRepository } from '../oci/reference.ts';
+import type { DiskFault } from '../store/blob-store.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
+import { Evictor, fileSystemOf } from '../store/evictor.ts';
 import { FileHasher } from '../store/file-hasher.ts';
 import { type Layout, layoutOf, prepareLayout } from '../store/layout.ts';
 import { Rebuild } from '../store/rebuild.ts';
@@ -15,6 +17,7 @@ import { sweepIngest } from '../store/sweep.ts';
 import { Verification } from '../store/verification.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
+import { cacheConditions, evictionObserver } from './eviction-observer.ts';
 import type { Health } from './health.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
 import {
@@ -28,6 +31,9 @@ import {
   upstreamReadings,
 } from './observers.ts';
 import { Upkeep } from './upkeep.ts';
+
+/** How often it is looked whether the file system still has its free space. */
+const lookEveryMs = 1_000;
 
 /** A cache directory that this process owns, and the mirror over it. */
 export interface Cache extends AsyncDisposable {
@@ -107,29 +113,55 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       catalog.forgetBlob(digest);
       observer.altered(digest);
     },
+    makeRoom: () => evictor.makeRoom(),
   });
   const target = (key: string) => targetOf(upstreams.table, key);
   // What is read again for somebody who waits has no rate, and does not wait for what is read in the background.
   const verification = new Verification({ layout, catalog, hasher: owned.use(new FileHasher()), now });
+  const { offline } = config;
+  const budget = {
+    get maxSizeBytes() {
+      return config.cache.maxSizeBytes;
+    },
+    get minFreeBytes() {
+      return config.cache.minFreeBytes;
+    },
+  };
+  const evictions = evictionObserver({
+    log,
+    metrics,
+    observer,
+    onEvicted: (digest) => void replicas.coordinator.drop(digest),
+  });
+  const evictor: Evictor = owned.use(
+    new Evictor({ fileSystem: () => fileSystemOf(layout.dir), store, catalog, budget, offline, observer: evictions }),
+  );
+  health.watch(() => cacheConditions({ evictor, offline }));
+  metrics.watchCache(() => ({ ...catalog.usage(), budgetBytes: budget.maxSizeBytes }));
   const mirror = owned.use(
     new Mirror({
       check: (digest, recordedSize, given) => verification.check(digest, recordedSize, given),
       store,
       catalog,
-      offline: config.offline,
+      offline,
       limits: {
         get maxFills() {
           return config.cache.maxFills;
         },
       },
-      observer,
+      observer: {
+        ...observer,
+        diskFault: (error) => {
+          observer.diskFault(error);
+          if (isFull(error)) evictor.diskWasFull();
+        },
+      },
       replicas,
       target,
       now,
     }),
   );
   const { downloads, manifests } = mirror;
-  const { offline } = config;
   const repair = new Repair({ store, catalog, downloads, manifests, offline, target });
   const rebuild = new Rebuild({
     layout,
@@ -152,6 +184,8 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     metrics.catalogsLost.inc();
     upkeep.look();
   };
+  const looking = setInterval(() => void evictor.makeRoom(), lookEveryMs);
+  owned.defer(() => clearInterval(looking));
   const rest = owned.move();
   return {
     layout,
@@ -171,6 +205,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     replaceConfig(next) {
       upstreams.replace(next);
       config = next;
+      void evictor.makeRoom();
     },
     [Symbol.asyncDispose]: () => rest.disposeAsync(),
   };
@@ -184,4 +219,8 @@ function targetOf(table: UpstreamTable, key: string): Target | undefined {
   if (upstream?.name !== key.slice(0, slash) || !isRepository(repository) || !upstream.allows(repository))
     return undefined;
   return { upstream, repository, key };
+}
+
+function isFull({ code }: DiskFault): boolean {
+  return code === 'ENOSPC' || code === 'EDQUOT';
 }

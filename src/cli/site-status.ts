@@ -1,8 +1,8 @@
-import { statfs } from 'node:fs/promises';
 import type { Config } from '../config/config.ts';
 import type { Readiness } from '../http/operator-routes.ts';
 import type { FillProgress } from '../mirror/downloads.ts';
 import type { Catalog } from '../store/catalog.ts';
+import { fileSystemOf } from '../store/evictor.ts';
 import type { Metrics } from '../telemetry.ts';
 import { isAvailable, type Upstream, type UpstreamStatus } from '../upstream/upstream.ts';
 import type { PrefetchStatus } from './prefetcher.ts';
@@ -56,6 +56,8 @@ export interface SiteStatus {
     readonly blobs: number;
     readonly usedBytes: number;
     readonly maxBytes: number;
+    /** What a pin holds. */
+    readonly pinnedBytes: number;
     /** Free in the file system; `null` where it cannot be told. */
     readonly freeBytes: number | null;
   };
@@ -83,8 +85,8 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
   const total = { ...noTraffic };
   for (const part of traffic.values()) for (const key of trafficKeys) total[key] += part[key];
   const bytesSaved = Math.max(0, total.bytesToClients - total.bytesFromUpstream);
-  const free = await statfs(config.cache.dir).catch(() => undefined);
-  const { blobs, bytes } = options.catalog.usage();
+  const fileSystem = await fileSystemOf(config.cache.dir);
+  const { blobs, bytes, pinnedBytes } = options.catalog.usage();
   return {
     version: options.version,
     pid: process.pid,
@@ -112,7 +114,8 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
       blobs,
       usedBytes: bytes,
       maxBytes: config.cache.maxSizeBytes,
-      freeBytes: free ? free.bavail * free.bsize : null,
+      pinnedBytes,
+      freeBytes: fileSystem?.freeBytes ?? null,
     },
   };
 }

@@ -25,6 +25,7 @@ export function registerStatus(program: Command, io: CommandIo): void {
 export function statusText(status: SiteStatus): string {
   const { readiness, traffic, upstreams, fills, cache } = status;
   const free = cache.freeBytes === null ? '' : `, ${shownBytes(cache.freeBytes)} free on its disk`;
+  const pinned = cache.pinnedBytes === 0 ? '' : `, ${shownBytes(cache.pinnedBytes)} pinned`;
   const lines = [
     ...labelled('mirror', `Millpond ${status.version} at ${status.address}, up ${shownSeconds(status.uptimeSeconds)}`),
     ...labelled('state', [status.offline ? 'offline, ' : '', readiness.status].join('')),
@@ -38,7 +39,10 @@ export function statusText(status: SiteStatus): string {
       `${shownBytes(traffic.bytesToClients)} to clients, ${shownBytes(traffic.bytesFromUpstream)} from upstreams, ${shownBytes(traffic.bytesSaved)} saved`,
     ),
     ...labelled('cache', cache.dir),
-    ...labelled('', `${cache.blobs} blobs, ${shownBytes(cache.usedBytes)} of ${shownBytes(cache.maxBytes)}${free}`),
+    ...labelled(
+      '',
+      `${cache.blobs} blobs, ${shownBytes(cache.usedBytes)} of ${shownBytes(cache.maxBytes)}${pinned}${free}`,
+    ),
     '',
     'UPSTREAM                  STATE       HITS   MISSES   FETCHED  PULLS LEFT',
     ...upstreams.flatMap(upstreamLines),

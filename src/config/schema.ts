@@ -139,10 +139,14 @@ const cacheSchema = z.strictObject({
     .describe('Folder of the cache; made when missing. One process per folder.'),
   maxSize: value(size({ minBytes: 1 }))
     .prefault('100GiB')
-    .describe('Bytes the cache may take. Not acted upon yet: nothing is evicted.'),
+    .describe(
+      'Bytes of blobs the cache may take, those on their way included. What is pulled least goes first, image by image.',
+    ),
   minFree: value(size())
     .prefault('5GiB')
-    .describe('Bytes of the file system to leave free. Not acted upon yet: nothing is evicted.'),
+    .describe(
+      'Bytes of the file system to leave free, at most half of it. Where less is free, images are evicted until it is.',
+    ),
   tagTtl: value(duration())
     .prefault('60s')
     .describe('How long a tag is served without asking the upstream what it points to; 0: always ask.'),

@@ -6,6 +6,7 @@ import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
 import type { ImageGraph } from './image-graph.ts';
 import type { PinRecords } from './pin-records.ts';
+import type { UseRecords } from './use-records.ts';
 
 /** What is known of a stored blob. */
 export interface BlobRecord {
@@ -41,17 +42,11 @@ export interface FoundBlob {
   readonly usedAtMs: number;
 }
 
-// A blob begins as warm as the images that need it. ?1 is its digest, ?4 when it was used.
-const heatOfNew = `heat_after(
-  (SELECT MAX(b.heat) FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1), 1, ?4)`;
-
-/** How many used blobs are written in one go: a manifest among them stands for all that it needs. */
-const usedPerFlush = 200;
-
 interface BlobRecordsOptions {
   readonly grants: GrantRecords;
   readonly graph: ImageGraph;
   readonly pins: PinRecords;
+  readonly uses: UseRecords;
   readonly now: () => number;
 }
 
@@ -62,16 +57,16 @@ export class BlobRecords {
   readonly #now: () => number;
   readonly #blobs = new LRUCache<Digest, BlobRecord>({ max: 50_000 });
   readonly #manifests = new LRUCache<Digest, true>({ max: 50_000 });
-  /** How often each blob was used since that was last written. */
-  readonly #used = new Map<Digest, number>();
   readonly #graph: ImageGraph;
   readonly #pins: PinRecords;
+  readonly #uses: UseRecords;
 
-  constructor(database: Database, { grants, graph, pins, now }: BlobRecordsOptions) {
+  constructor(database: Database, { grants, graph, pins, uses, now }: BlobRecordsOptions) {
     this.#database = database;
     this.#grants = grants;
     this.#graph = graph;
     this.#pins = pins;
+    this.#uses = uses;
     this.#now = now;
   }
 
@@ -114,10 +109,11 @@ export class BlobRecords {
     return true;
   }
 
-  /** How many blobs are known to be stored, manifests among them, and their bytes in all. */
-  usage(): { blobs: number; bytes: number } {
-    const row = this.#database.get('SELECT blobs, bytes FROM totals');
-    return { blobs: Number(row?.['blobs'] ?? 0), bytes: Number(row?.['bytes'] ?? 0) };
+  /** How many blobs are known to be stored, manifests among them, their bytes in all, and those of what is pinned. */
+  usage(): { blobs: number; bytes: number; pinnedBytes: number } {
+    const row = this.#database.get('SELECT blobs, bytes, pinned_bytes FROM totals');
+    const [blobs, bytes, pinnedBytes] = ['blobs', 'bytes', 'pinned_bytes'].map((name) => Number(row?.[name] ?? 0));
+    return { blobs: blobs ?? 0, bytes: bytes ?? 0, pinnedBytes: pinnedBytes ?? 0 };
   }
 
   /** Records a blob that has just been stored. */
@@ -125,16 +121,18 @@ export class BlobRecords {
     this.#blobs.set(digest, { size, contentType, modifiedAtMs });
     this.#database.write(() => {
       this.#database.run(
-        `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat, modified_at)
-         VALUES (?1, ?2, ?3, ?4, ?4, ${heatOfNew}, ?5)
+        `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat, recent, modified_at)
+         VALUES (?1, ?2, ?3, ?4, ?4, ?6, 1, ?5)
          ON CONFLICT DO UPDATE SET size = excluded.size, content_type = excluded.content_type, used_at = excluded.used_at,
-           modified_at = excluded.modified_at`,
+           heat = heat_after(heat, 1, ?4), recent = 1, modified_at = excluded.modified_at`,
         digest,
         size,
         contentType,
         usedAtMs,
         modifiedAtMs ?? null,
+        this.#uses.firstHeat(digest, usedAtMs),
       );
+      this.#uses.settleRecent();
       this.#pins.stored(digest);
     });
   }
@@ -144,12 +142,13 @@ export class BlobRecords {
     this.#database.write(() => {
       this.#database.run(
         `INSERT OR IGNORE INTO blobs (digest, size, content_type, stored_at, used_at, heat, modified_at)
-         VALUES (?1, ?2, COALESCE((SELECT content_type FROM remembered WHERE digest = ?1), ?3), ?4, ?4, ${heatOfNew}, ?5)`,
+         VALUES (?1, ?2, COALESCE((SELECT content_type FROM remembered WHERE digest = ?1), ?3), ?4, ?4, ?6, ?5)`,
         digest,
         size,
         octetStream,
         usedAtMs,
         modifiedAtMs,
+        this.#uses.firstHeat(digest, usedAtMs),
       );
       this.#pins.stored(digest);
     });
@@ -170,10 +169,10 @@ export class BlobRecords {
 
   /** Records a verified manifest, what it names, and that its repository may read all of that. */
   recordManifest(digest: Digest, { repository, size, contentType, links, usedAtMs }: NewManifest): void {
+    if (links.subject) this.#graph.attach(links.subject.digest, digest);
     this.record(digest, { size, contentType }, usedAtMs);
     this.#grants.grant(repository, digest);
     this.#manifests.set(digest, true);
-    if (links.subject) this.#graph.attach(links.subject.digest, digest);
     const targets = [
       ...links.manifests.map((target) => ({ ...target, kind: 'manifest' })),
       ...links.blobs.map((target) => ({ ...target, kind: isElsewhere(target) ? 'elsewhere' : 'blob' })),
@@ -200,6 +199,7 @@ export class BlobRecords {
         );
         this.#database.run('INSERT OR REPLACE INTO grants VALUES (?, ?, ?)', repositoryId, target.digest, target.size);
       }
+      this.#uses.usePartsOf(digest, usedAtMs ?? this.#now());
       this.#pins.stored(digest);
     });
   }
@@ -222,6 +222,12 @@ export class BlobRecords {
     }));
   }
 
+  /** Forgets in memory what the tables do not have any more. */
+  drop(digest: Digest): void {
+    this.#blobs.delete(digest);
+    this.#manifests.delete(digest);
+  }
+
   /** Forgets a blob whose file is gone. */
   forget(digest: Digest): void {
     this.#blobs.delete(digest);
@@ -234,33 +240,5 @@ export class BlobRecords {
     this.#database.run('DELETE FROM manifests WHERE digest = ?', digest);
     this.#database.run('DELETE FROM links WHERE manifest = ?', digest);
     this.#database.run('DELETE FROM attachments WHERE manifest = ?', digest);
-  }
-
-  /** Notes that a blob was used; written in batches by {@link flush}. */
-  touch(digest: Digest): void {
-    this.#used.set(digest, (this.#used.get(digest) ?? 0) + 1);
-  }
-
-  /** Writes what {@link touch} has noted: a part of it, so that nobody waits for long, or all. */
-  flush({ everything }: { everything: boolean }): void {
-    const used = [...this.#used].slice(0, everything ? undefined : usedPerFlush);
-    if (used.length === 0) return;
-    for (const [digest] of used) this.#used.delete(digest);
-    const now = this.#now();
-    this.#database.write(() => {
-      // An image is used as a whole, with what goes with it; an index only names images, of which one is used.
-      for (const [digest, uses] of used) {
-        this.#database.run(
-          `WITH RECURSIVE used(digest) AS (
-             VALUES (?1)
-             UNION SELECT l.target FROM links l JOIN used u ON l.manifest = u.digest WHERE l.kind = 'blob'
-             UNION SELECT a.manifest FROM attachments a JOIN used u ON a.subject = u.digest)
-           UPDATE blobs SET used_at = ?3, heat = heat_after(heat, ?2, ?3) WHERE digest IN used`,
-          digest,
-          uses,
-          now,
-        );
-      }
-    });
   }
 }

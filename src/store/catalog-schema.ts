@@ -1,5 +1,5 @@
 /** Version of the tables below. */
-export const catalogVersion = 3;
+export const catalogVersion = 4;
 
 /** The note that a new catalog begins with: there may be blobs on disk that it does not know. */
 export const rebuildNote = 'rebuild';
@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS repositories (
 ) STRICT;
 
 -- A blob on disk; kept while its file is. 'heat': see eviction-policy.ts. 'pinned' is 1 for all that a pin holds.
--- 'modified_at' is the time of the file when its content was last known to be right; NULL: not noted.
+-- 'recent' is 1 for what was used last, up to a share of all bytes. 'modified_at' is the time of the file when its content was last known to be right; NULL: not noted.
 CREATE TABLE IF NOT EXISTS blobs (
   digest TEXT PRIMARY KEY,
   size INTEGER NOT NULL,
@@ -24,27 +24,44 @@ CREATE TABLE IF NOT EXISTS blobs (
   used_at INTEGER NOT NULL,
   heat REAL NOT NULL DEFAULT 0,
   pinned INTEGER NOT NULL DEFAULT 0,
+  recent INTEGER NOT NULL DEFAULT 0,
   modified_at REAL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS blobs_by_heat ON blobs (heat) WHERE pinned = 0;
+CREATE INDEX IF NOT EXISTS blobs_by_heat ON blobs (heat) WHERE pinned = 0 AND recent = 0;
+CREATE INDEX IF NOT EXISTS blobs_recent ON blobs (used_at) WHERE recent = 1;
 CREATE INDEX IF NOT EXISTS blobs_pinned ON blobs (pinned) WHERE pinned = 1;
 
 -- How many blobs there are and their bytes, so that nobody has to count them.
 CREATE TABLE IF NOT EXISTS totals (
   id INTEGER PRIMARY KEY CHECK (id = 0),
   blobs INTEGER NOT NULL,
-  bytes INTEGER NOT NULL
+  bytes INTEGER NOT NULL,
+  pinned_bytes INTEGER NOT NULL,
+  recent_bytes INTEGER NOT NULL
 ) STRICT;
-INSERT OR IGNORE INTO totals SELECT 0, COUNT(*), CAST(TOTAL(size) AS INTEGER) FROM blobs;
+INSERT OR IGNORE INTO totals SELECT 0, COUNT(*), CAST(TOTAL(size) AS INTEGER), CAST(TOTAL(size * pinned) AS INTEGER),
+  CAST(TOTAL(size * recent) AS INTEGER) FROM blobs;
 CREATE TRIGGER IF NOT EXISTS blob_counted AFTER INSERT ON blobs BEGIN
-  UPDATE totals SET blobs = blobs + 1, bytes = bytes + NEW.size;
+  UPDATE totals SET blobs = blobs + 1, bytes = bytes + NEW.size,
+    pinned_bytes = pinned_bytes + NEW.size * NEW.pinned, recent_bytes = recent_bytes + NEW.size * NEW.recent;
 END;
 CREATE TRIGGER IF NOT EXISTS blob_uncounted AFTER DELETE ON blobs BEGIN
-  UPDATE totals SET blobs = blobs - 1, bytes = bytes - OLD.size;
+  UPDATE totals SET blobs = blobs - 1, bytes = bytes - OLD.size,
+    pinned_bytes = pinned_bytes - OLD.size * OLD.pinned, recent_bytes = recent_bytes - OLD.size * OLD.recent;
 END;
-CREATE TRIGGER IF NOT EXISTS blob_resized AFTER UPDATE OF size ON blobs BEGIN
-  UPDATE totals SET bytes = bytes + NEW.size - OLD.size;
+CREATE TRIGGER IF NOT EXISTS blob_recounted AFTER UPDATE OF size, pinned, recent ON blobs
+  WHEN NEW.size <> OLD.size OR NEW.pinned <> OLD.pinned OR NEW.recent <> OLD.recent BEGIN
+  UPDATE totals SET bytes = bytes + NEW.size - OLD.size,
+    pinned_bytes = pinned_bytes + NEW.size * NEW.pinned - OLD.size * OLD.pinned,
+    recent_bytes = recent_bytes + NEW.size * NEW.recent - OLD.size * OLD.recent;
 END;
+
+-- What was evicted, with its heat, so that it goes on from there when it comes back; the newest have the highest ids.
+CREATE TABLE IF NOT EXISTS evicted (
+  id INTEGER PRIMARY KEY,
+  digest TEXT NOT NULL UNIQUE,
+  heat REAL NOT NULL
+) STRICT;
 
 -- A blob that is a manifest.
 CREATE TABLE IF NOT EXISTS manifests (
@@ -131,5 +148,13 @@ INSERT INTO attachments SELECT subject, digest FROM manifests WHERE subject IS N
 `,
   2: `
 ALTER TABLE blobs ADD COLUMN modified_at REAL;
+`,
+  3: `
+ALTER TABLE blobs ADD COLUMN recent INTEGER NOT NULL DEFAULT 0;
+DROP INDEX IF EXISTS blobs_by_heat;
+DROP TRIGGER IF EXISTS blob_counted;
+DROP TRIGGER IF EXISTS blob_uncounted;
+DROP TRIGGER IF EXISTS blob_resized;
+DROP TABLE IF EXISTS totals;
 `,
 };

@@ -3,14 +3,17 @@ import type { Digest } from '../oci/digest.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { type BlobRecord, BlobRecords, type FoundBlob, type NewManifest, type ReferrerRecord } from './blob-records.ts';
 import { Database, type DatabaseOptions } from './database.ts';
+import { EvictionRecords } from './eviction-records.ts';
 import { GrantRecords } from './grant-records.ts';
 import { ImageGraph, type ImagePart, subjectOfTag } from './image-graph.ts';
 import { ImageRecords } from './image-records.ts';
 import { ImageRemoval } from './image-removal.ts';
+import type { NameEntry } from './name-entry.ts';
 import { NameJournal, nameJournalFile } from './name-journal.ts';
 import { NameRecords } from './name-records.ts';
 import { type Pin, type PinPatterns, PinRecords } from './pin-records.ts';
 import { type TagKey, type TagRecord, TagRecords } from './tag-records.ts';
+import { UseRecords } from './use-records.ts';
 
 /** How precisely the journal of names knows when a tag was last confirmed. */
 const confirmationEveryMs = 10 * 60_000;
@@ -33,6 +36,7 @@ export class Catalog implements Disposable {
   readonly #blobs: BlobRecords;
   readonly #graph: ImageGraph;
   readonly #pins: PinRecords;
+  readonly #uses: UseRecords;
   readonly #journal: NameJournal;
   readonly #now: () => number;
   /** What of it is kept in the journal of names too. */
@@ -41,6 +45,8 @@ export class Catalog implements Disposable {
   readonly images: ImageRecords;
   /** What images have for themselves, and their removal. */
   readonly removal: ImageRemoval;
+  /** What is to be evicted, and to be forgotten then. */
+  readonly evictions: EvictionRecords;
 
   private constructor(database: Database, { now, path, onFault }: CatalogOptions) {
     this.#database = database;
@@ -49,25 +55,17 @@ export class Catalog implements Disposable {
     this.#grants = new GrantRecords(database);
     this.#graph = new ImageGraph(database);
     this.#pins = new PinRecords(database, this.#graph);
-    this.#blobs = new BlobRecords(database, { grants: this.#grants, graph: this.#graph, pins: this.#pins, now });
-    this.names = new NameRecords(database, {
-      journal: this.#journal,
-      tags: this.#tags,
-      grants: this.#grants,
-      pins: this.#pins,
-      recordTag: (key, record) => this.#recordTag(key, record),
-    });
+    this.#uses = new UseRecords(database, { now });
+    const [grants, graph, pins, uses] = [this.#grants, this.#graph, this.#pins, this.#uses];
+    this.#blobs = new BlobRecords(database, { grants, graph, pins, uses, now });
+    const [blobs, tags, journal] = [this.#blobs, this.#tags, this.#journal];
+    const recordTag = (key: TagKey, record: TagRecord): void => this.#recordTag(key, record);
+    this.names = new NameRecords(database, { journal, tags, grants, pins, recordTag });
+    const note = (entry: NameEntry): void => this.names.note(entry);
     this.#now = now;
-    this.images = new ImageRecords(database, this.#graph);
-    this.removal = new ImageRemoval(database, {
-      tags: this.#tags,
-      grants: this.#grants,
-      blobs: this.#blobs,
-      graph: this.#graph,
-      pins: this.#pins,
-      note: (entry) => this.names.note(entry),
-      now,
-    });
+    this.images = new ImageRecords(database, graph);
+    this.removal = new ImageRemoval(database, { tags, grants, blobs, graph, pins, note, now });
+    this.evictions = new EvictionRecords(database, { tags, grants, blobs, uses, note, now });
   }
 
   /** Opens the catalog and takes the directory's lock. @throws Error as {@link Database.open} */
@@ -146,8 +144,8 @@ export class Catalog implements Disposable {
     return this.#blobs.isManifest(digest);
   }
 
-  /** How many blobs are known to be stored, manifests among them, and their bytes in all. */
-  usage(): { blobs: number; bytes: number } {
+  /** How many blobs are known to be stored, manifests among them, their bytes in all, and those of what is pinned. */
+  usage(): { blobs: number; bytes: number; pinnedBytes: number } {
     return this.#blobs.usage();
   }
 
@@ -265,16 +263,16 @@ export class Catalog implements Disposable {
 
   /** Notes that a blob was used; written in batches by {@link flush}. */
   touch(digest: Digest): void {
-    this.#blobs.touch(digest);
+    this.#uses.touch(digest);
   }
 
   /** Writes what {@link touch} has noted: a bounded part of it. */
   flush(): void {
-    this.#blobs.flush({ everything: false });
+    this.#uses.flush({ everything: false });
   }
 
   [Symbol.dispose](): void {
-    this.#blobs.flush({ everything: true });
+    this.#uses.flush({ everything: true });
     this.#journal[Symbol.dispose]();
     this.#database[Symbol.dispose]();
   }

@@ -10,9 +10,10 @@ import {
   smallBlobBytes,
 } from './blob-store.ts';
 import type { Layout } from './layout.ts';
-import { openPartial, openTemporary } from './partial-file.ts';
+import { openPartial, openTemporary, type PartialPlace } from './partial-file.ts';
 import { quarantine } from './quarantine.ts';
 import { readAt } from './read-at.ts';
+import { type LeftPartial, leftPartials } from './sweep.ts';
 
 /** What a {@link DiskStore} needs. */
 export interface DiskStoreOptions {
@@ -21,17 +22,25 @@ export interface DiskStoreOptions {
   readonly memoryBytes: number;
   /** A stored blob had been altered, and has been set aside. */
   readonly onAltered?: (digest: Digest) => void;
+  /** Sees to it that there is room for what is on its way; never rejects, never takes long. */
+  readonly makeRoom?: () => Promise<void>;
 }
 
 /** The content-addressed store on a local file system. */
 export class DiskStore implements BlobStore {
   readonly #layout: Layout;
   readonly #small: LRUCache<Digest, Buffer>;
+  /** How many read a blob's file, or write one that is to become it. */
+  readonly #users = new Map<Digest, number>();
+  /** Files that are being removed: what is to be written in their place waits. */
+  readonly #removals = new Map<Digest, Promise<unknown>>();
 
+  readonly #makeRoom: (() => Promise<void>) | undefined;
   readonly #onAltered: ((digest: Digest) => void) | undefined;
 
   constructor(options: DiskStoreOptions) {
     this.#onAltered = options.onAltered;
+    this.#makeRoom = options.makeRoom;
     this.#layout = options.layout;
     this.#small = new LRUCache({
       maxSize: Math.max(options.memoryBytes, 1),
@@ -47,6 +56,19 @@ export class DiskStore implements BlobStore {
   async open(digest: Digest): Promise<StoredBlob | undefined> {
     const bytes = this.#small.get(digest);
     if (bytes !== undefined) return inMemory(bytes);
+    const done = this.#use(digest);
+    try {
+      const blob = await this.#openFile(digest, done);
+      // A file stays in use until it is closed.
+      if (!(blob instanceof OpenFile)) done();
+      return blob;
+    } catch (error) {
+      done();
+      throw error;
+    }
+  }
+
+  async #openFile(digest: Digest, onClosed: () => void): Promise<StoredBlob | undefined> {
     let handle: FileHandle;
     try {
       handle = await open(this.#layout.blob(digest), 'r');
@@ -56,7 +78,7 @@ export class DiskStore implements BlobStore {
     }
     try {
       const { size, mtimeMs } = await handle.stat();
-      if (size > smallBlobBytes) return new OpenFile(handle, { size, modifiedAtMs: mtimeMs });
+      if (size > smallBlobBytes) return new OpenFile(handle, { size, modifiedAtMs: mtimeMs, onClosed });
       const content = await handle.readFile();
       await handle.close();
       return (await this.#admit(digest, content)) ? inMemory(content) : undefined;
@@ -67,7 +89,18 @@ export class DiskStore implements BlobStore {
   }
 
   async ingest(digest: Digest): Promise<PartialBlob> {
-    return await openPartial(this.#layout, digest);
+    const makeRoom = this.#makeRoom;
+    return await this.#openForWriting(digest, ({ onClosed, ...place }) =>
+      openPartial({
+        ...place,
+        makeRoom,
+        onClosed: () => {
+          onClosed?.();
+          // From now on the blob itself is no more in use than others.
+          void makeRoom?.();
+        },
+      }),
+    );
   }
 
   async read(digest: Digest): Promise<Buffer | undefined> {
@@ -83,7 +116,7 @@ export class DiskStore implements BlobStore {
 
   async put(digest: Digest, bytes: Buffer): Promise<void> {
     this.#small.set(digest, bytes);
-    await using partial = await openTemporary(this.#layout, digest);
+    await using partial = await this.#openForWriting(digest, openTemporary);
     try {
       if (bytes.length > 0) await partial.append([bytes]);
       await partial.commit();
@@ -110,11 +143,76 @@ export class DiskStore implements BlobStore {
 
   async remove(digest: Digest): Promise<void> {
     this.#small.delete(digest);
+    await this.#removing(digest, this.#layout.blob(digest));
+  }
+
+  /** Whether a blob is being read from its file or brought here. */
+  isInUse(digest: Digest): boolean {
+    return this.#users.has(digest) || this.#removals.has(digest);
+  }
+
+  /**
+   * Removes a blob unless it is in use.
+   * @param onRemoved called when the file is gone, before another one can take its place
+   * @returns whether it was removed
+   * @throws DiskFault
+   */
+  async evict(digest: Digest, onRemoved: () => void): Promise<boolean> {
+    if (this.isInUse(digest)) return false;
+    this.#small.delete(digest);
+    await this.#removing(digest, this.#layout.blob(digest), onRemoved);
+    return true;
+  }
+
+  /** The partial files, and whether a fill has them open. */
+  async partials(): Promise<(LeftPartial & { readonly isOpen: boolean })[]> {
+    const found = await leftPartials(this.#layout);
+    return found.map((partial) => ({ ...partial, isOpen: this.#users.has(partial.digest) }));
+  }
+
+  /** Removes a partial file unless the blob is in use. @throws DiskFault */
+  async dropPartial(digest: Digest): Promise<boolean> {
+    if (this.isInUse(digest)) return false;
+    await this.#removing(digest, this.#layout.partial(digest));
+    return true;
+  }
+
+  async #removing(digest: Digest, path: string, onRemoved: () => void = () => undefined): Promise<void> {
+    const removal = rm(path, { force: true }).then(onRemoved, (error: unknown) => {
+      throw new DiskFault('remove a file', error);
+    });
+    this.#removals.set(digest, removal);
     try {
-      await rm(this.#layout.blob(digest), { force: true });
-    } catch (error) {
-      throw new DiskFault('remove a blob', error);
+      await removal;
+    } finally {
+      if (this.#removals.get(digest) === removal) this.#removals.delete(digest);
     }
+  }
+
+  /** Opens a file that is to become a blob; until it is closed the blob is in use. */
+  async #openForWriting(digest: Digest, openFile: (place: PartialPlace) => Promise<PartialBlob>): Promise<PartialBlob> {
+    const onClosed = this.#use(digest);
+    try {
+      // The file that is to come must not be taken for the one that is going.
+      await this.#removals.get(digest)?.catch(() => undefined);
+      return await openFile({ layout: this.#layout, digest, onClosed });
+    } catch (error) {
+      onClosed();
+      throw error;
+    }
+  }
+
+  /** @returns what ends the use; calling it again does nothing */
+  #use(digest: Digest): () => void {
+    this.#users.set(digest, (this.#users.get(digest) ?? 0) + 1);
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      const left = (this.#users.get(digest) ?? 1) - 1;
+      if (left === 0) this.#users.delete(digest);
+      else this.#users.set(digest, left);
+    };
   }
 
   /** Takes content from disk into memory. @returns false where it has been altered: then it is set aside */
@@ -145,9 +243,14 @@ class OpenFile implements StoredBlob {
   readonly bytes = undefined;
   readonly modifiedAtMs: number;
   readonly #handle: FileHandle;
+  readonly #onClosed: () => void;
 
-  constructor(handle: FileHandle, { size, modifiedAtMs }: { size: number; modifiedAtMs: number }) {
+  constructor(
+    handle: FileHandle,
+    { size, modifiedAtMs, onClosed }: { size: number; modifiedAtMs: number; onClosed: () => void },
+  ) {
     this.#handle = handle;
+    this.#onClosed = onClosed;
     this.size = size;
     this.modifiedAtMs = modifiedAtMs;
   }
@@ -157,6 +260,7 @@ class OpenFile implements StoredBlob {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#onClosed();
     await this.#handle.close();
   }
 }

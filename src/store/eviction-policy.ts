@@ -1,18 +1,52 @@
-/** After this long without a use, what a use has added to the heat of a blob is worth half as much. */
-const halfLifeMs = 24 * 60 * 60 * 1000;
+/**
+ * What is evicted first: the one place to change it. The store keeps these numbers in its catalog, and
+ * `bench/eviction-simulation.ts` compares them with other policies on replayed traces.
+ *
+ * A blob has a *heat*, recency and frequency in one number, which grows with each use of an image that needs it. The
+ * coldest goes first. Two things mend what heat alone does badly: what was used last is spared up to a share of the cache
+ * (a new image is cold between two pulls of its roll-out), and what was evicted is remembered with its heat for a while
+ * (otherwise it would begin anew each time, and never stay).
+ */
 
 /**
- * The heat of a blob after uses: recency and frequency in one number. Each use counts 1 when it happens and half as much
- * after each half-life. What is kept is the base-2 logarithm of that sum as seen from 1970: as time passes it need not be
- * rewritten, since everything cools alike and the order stays.
+ * After this long without a use, what a use has added to the heat of a blob is worth half as much. Where what was used
+ * last is spared, 1 to 30 days differ by less than 1 % of the bytes.
+ */
+export const halfLifeMs = 3 * 24 * 60 * 60 * 1000;
+
+/** The share of the stored bytes that is spared because it was used last, as long as there is anything else. */
+export const recentShare = 0.1;
+
+/** How many evicted blobs are remembered with their heat. */
+export const rememberedEvictions = 100_000;
+
+/**
+ * The heat of a blob after uses. Each use counts 1 when it happens and half as much after each half-life. What is kept is
+ * the base-2 logarithm of that sum as seen from 1970: as time passes it need not be rewritten, since everything cools alike
+ * and the order stays.
  * @see Cormode et al., "Forward Decay: A Practical Time Decay Model for Streaming Systems" (2009); the policy it gives is
  *   that of Lee et al., "LRFU" (2001)
  * @param heat before; `undefined` for a blob that was never used
  * @param nowMs wall clock in milliseconds
  */
-export function heatAfter(heat: number | undefined, uses: number, nowMs: number): number {
-  const added = nowMs / halfLifeMs + Math.log2(uses);
+export function heatAfter(heat: number | undefined, uses: number, nowMs: number, halfLife = halfLifeMs): number {
+  const added = nowMs / halfLife + Math.log2(uses);
   if (heat === undefined) return added;
   const [more, less] = heat > added ? [heat, added] : [added, heat];
   return more + Math.log2(1 + 2 ** (less - more));
+}
+
+/** From where on something is evicted, and until where, in bytes. */
+export interface Marks {
+  readonly high: number;
+  readonly low: number;
+}
+
+/**
+ * The marks of a budget. The high one leaves room for what is stored while blobs are being removed; the low one is so near
+ * that little is given up before its place is needed.
+ */
+export function marksOf(budgetBytes: number): Marks {
+  const high = Math.floor(budgetBytes - Math.min(budgetBytes / 200, 256 * 1024 * 1024));
+  return { high, low: Math.floor(high - Math.min(budgetBytes / 100, 1024 * 1024 * 1024)) };
 }

@@ -67,6 +67,11 @@ export class GrantRecords {
     );
   }
 
+  /** Forgets in memory what the tables do not have any more. */
+  drop(repository: string, digest: Digest): void {
+    this.#grants.delete(`${repository} ${digest}`);
+  }
+
   #grant(repository: string, digest: Digest): number | undefined {
     const cacheKey = `${repository} ${digest}`;
     const cached = this.#grants.get(cacheKey);

@@ -13,7 +13,7 @@ export interface ImagePart {
 /** Everything a manifest needs, and what goes with it: children, config, layers, referrers, and theirs. */
 const closure = `
 WITH RECURSIVE need(digest) AS (
-  VALUES (?)
+  VALUES (?1)
   UNION SELECT l.target FROM links l JOIN need n ON l.manifest = n.digest
   UNION SELECT a.manifest FROM attachments a JOIN need n ON a.subject = n.digest
 )`;
@@ -31,6 +31,13 @@ export class ImageGraph {
     if (subject === manifest) return;
     this.#database.write(() => {
       this.#database.run('INSERT OR IGNORE INTO attachments VALUES (?, ?)', subject, manifest);
+      // It is never evicted before its subject.
+      this.#database.run(
+        `${closure} UPDATE blobs SET heat = MAX(heat, (SELECT heat FROM blobs WHERE digest = ?2))
+         WHERE digest IN need AND EXISTS (SELECT 1 FROM blobs WHERE digest = ?2)`,
+        manifest,
+        subject,
+      );
       this.#inheritPin(manifest);
     });
   }

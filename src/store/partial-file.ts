@@ -12,20 +12,27 @@ const rehashBytes = 1024 * 1024;
 /** How far the prefix of a file with holes may have grown since its length was last noted beside the file. */
 const notePrefixEveryBytes = 32 * 1024 * 1024;
 
+/** Where a partial file belongs, and who has to do with it. */
+export interface PartialPlace {
+  readonly layout: Layout;
+  readonly digest: Digest;
+  /** Called before the blob becomes visible. */
+  readonly makeRoom?: (() => Promise<void>) | undefined;
+  readonly onClosed?: () => void;
+}
+
 /** Opens the partial file of a digest, new or left behind; what is left behind is hashed again. @throws DiskFault */
-export function openPartial(layout: Layout, digest: Digest): Promise<PartialBlob> {
-  return openPartialAt(layout.partial(digest), { layout, digest });
+export function openPartial(place: PartialPlace): Promise<PartialBlob> {
+  return openPartialAt(place.layout.partial(place.digest), place);
 }
 
 /** A partial file that nobody else can have and that is of no use after a crash. @throws DiskFault */
-export function openTemporary(layout: Layout, digest: Digest): Promise<PartialBlob> {
-  return openPartialAt(`${layout.partial(digest)}.${randomUUID()}`, { layout, digest });
+export function openTemporary(place: PartialPlace): Promise<PartialBlob> {
+  return openPartialAt(`${place.layout.partial(place.digest)}.${randomUUID()}`, place);
 }
 
-async function openPartialAt(
-  path: string,
-  { layout, digest }: { layout: Layout; digest: Digest },
-): Promise<PartialBlob> {
+async function openPartialAt(path: string, place: PartialPlace): Promise<PartialBlob> {
+  const { layout, digest } = place;
   try {
     // 'a+' would ignore positions on Linux, and 'r+' does not create.
     const handle = await withFolders(layout, () => open(path, constants.O_RDWR | constants.O_CREAT, 0o644));
@@ -33,7 +40,7 @@ async function openPartialAt(
       const { size } = await handle.stat();
       if (size > 0) await dropHoles(handle, path);
       const { hash, length } = size > 0 ? await hashOf(handle, digest) : { hash: hasherFor(digest), length: 0 };
-      return new PartialFile({ handle, hash, written: length, digest, path, layout });
+      return new PartialFile({ handle, hash, written: length, path, place });
     } catch (error) {
       await handle.close().catch(() => undefined);
       throw error;
@@ -77,6 +84,7 @@ class PartialFile implements PartialBlob {
   readonly #digest: Digest;
   readonly #path: string;
   readonly #layout: Layout;
+  readonly #place: PartialPlace;
   /** What is on disk above the prefix. */
   readonly #ahead = new Extents();
   #hash: Hash;
@@ -91,16 +99,16 @@ class PartialFile implements PartialBlob {
     handle: FileHandle;
     hash: Hash;
     written: number;
-    digest: Digest;
     path: string;
-    layout: Layout;
+    place: PartialPlace;
   }) {
     this.#handle = parts.handle;
     this.#hash = parts.hash;
     this.#written = parts.written;
-    this.#digest = parts.digest;
+    this.#digest = parts.place.digest;
     this.#path = parts.path;
-    this.#layout = parts.layout;
+    this.#layout = parts.place.layout;
+    this.#place = parts.place;
   }
 
   get written(): number {
@@ -163,6 +171,7 @@ class PartialFile implements PartialBlob {
 
   async commit(): Promise<number> {
     const finalPath = this.#layout.blob(this.#digest);
+    await this.#place.makeRoom?.();
     try {
       // A write that failed half-way may have left bytes behind the last whole one.
       await this.#handle.truncate(this.#written);
@@ -184,6 +193,7 @@ class PartialFile implements PartialBlob {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#handle.close().catch(() => undefined);
+    this.#place.onClosed?.();
   }
 
   /** Writes at the end of the prefix, then takes in what had been written ahead of it. */

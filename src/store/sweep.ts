@@ -1,5 +1,7 @@
+import type { Stats } from 'node:fs';
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Digest, isDigest } from '../oci/digest.ts';
 import type { Layout } from './layout.ts';
 
 /** A partial file that nobody has continued for this long is not wanted any more. */
@@ -35,6 +37,28 @@ export async function sweepIngest(layout: Layout, { now }: { readonly now: () =>
   return removed;
 }
 
+/** A file under `ingest/` that is to become a blob. */
+export interface LeftPartial {
+  readonly digest: Digest;
+  /** What it takes on disk. */
+  readonly bytes: number;
+  readonly mtimeMs: number;
+}
+
+/** The partial files that can be continued, those that have not been written to for longest first. */
+export async function leftPartials(layout: Layout): Promise<LeftPartial[]> {
+  const names = await readdir(layout.ingest).catch((): string[] => []);
+  const found: LeftPartial[] = [];
+  for (const name of names) {
+    const digest = name.replace('-', ':');
+    if (!isDigest(digest)) continue;
+    const file = await statOf(join(layout.ingest, name));
+    // One that is written ahead of its prefix has holes.
+    if (file) found.push({ digest, bytes: Math.min(file.size, file.blocks * 512), mtimeMs: file.mtimeMs });
+  }
+  return found.toSorted((one, other) => one.mtimeMs - other.mtimeMs);
+}
+
 async function wantedPartials(
   layout: Layout,
   { names, nowMs }: { readonly names: readonly string[]; readonly nowMs: number },
@@ -52,6 +76,6 @@ async function wantedPartials(
   return newestFirst.slice(0, maxPartials).map(({ name }) => name);
 }
 
-async function statOf(path: string): Promise<{ readonly size: number; readonly mtimeMs: number } | undefined> {
+async function statOf(path: string): Promise<Stats | undefined> {
   return await stat(path).catch(() => undefined);
 }

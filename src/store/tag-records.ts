@@ -104,6 +104,11 @@ export class TagRecords {
     return variants;
   }
 
+  /** Forgets in memory what the tables do not have any more. */
+  drop(key: TagKey): void {
+    this.#tags.delete(tagCacheKey(key));
+  }
+
   /** The tags known of a repository, in lexical order. */
   names(repository: string): string[] {
     const rows = this.#database.all(

@@ -179,7 +179,7 @@ describe('a rebuild', () => {
       expect(catalog.blob(manifest)?.contentType).toBe(`${ociManifest}; x`);
       expect(catalog.blob(layer)).toMatchObject({ size: layerBytes.length, contentType: 'text/odd' });
       expect(catalog.blob(digestOf(lone))?.size).toBe(lone.length);
-      expect(catalog.usage()).toEqual({ blobs: 3, bytes: body.length + layerBytes.length + lone.length });
+      expect(catalog.usage()).toMatchObject({ blobs: 3, bytes: body.length + layerBytes.length + lone.length });
       expect(catalog.tags('a')).toEqual([]);
       expect(catalog.pins().map(({ reference }) => reference)).toEqual(['kept']);
       await catalog.names.rewriteJournal(() => Promise.resolve());

@@ -152,7 +152,7 @@ test('the number of blobs and their bytes are those of the rows, whatever has co
   for (const name of ['a', 'b', 'c']) catalog.recordBlob(blob(name), { size: 7, contentType: '' });
   catalog.recordBlob(blob('a'), { size: 9, contentType: '' });
   catalog.forgetBlob(blob('b'));
-  expect(catalog.usage()).toEqual({ blobs: 2, bytes: 16 });
+  expect(catalog.usage()).toEqual({ blobs: 2, bytes: 16, pinnedBytes: 0 });
 });
 
 describe('a catalog of another version', () => {
@@ -174,7 +174,7 @@ describe('a catalog of another version', () => {
     }
     using catalog = await openIn(folder.path);
     expect(catalog.blob(blob('a'))).toEqual({ size: 5, contentType: 'text/plain' });
-    expect(catalog.usage()).toEqual({ blobs: 1, bytes: 5 });
+    expect(catalog.usage()).toEqual({ blobs: 1, bytes: 5, pinnedBytes: 0 });
     expect(catalog.attachments(subject)).toEqual([blob('a')]);
   });
 
@@ -183,9 +183,9 @@ describe('a catalog of another version', () => {
     const path = join(folder.path, 'catalog.sqlite');
     {
       using newer = new DatabaseSync(path);
-      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 4');
+      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 5');
     }
-    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 4 and this program knows 3`);
+    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 5 and this program knows 4`);
     using newer = new DatabaseSync(path);
     expect(newer.prepare('SELECT * FROM blobs').all()).toEqual([]);
   });

@@ -24,7 +24,7 @@ test('pieces written in any order, some at the same time, hash to the digest of 
         const pieces = lengths.map((length) => randomBytes(length));
         const whole = Buffer.concat(pieces);
         const digest = digestOf(whole);
-        await using partial = await openPartial(layout, digest);
+        await using partial = await openPartial({ layout, digest });
         const starts = lengths.map((_, index) => lengths.slice(0, index).reduce((sum, length) => sum + length, 0));
         const left = [...order];
         while (left.length > 0) {
@@ -48,7 +48,7 @@ test('what was written ahead is read where it lies, and is forgotten with its ho
   const whole = randomBytes(10_000);
   const digest = digestOf(whole);
   {
-    await using partial = await openPartial(layout, digest);
+    await using partial = await openPartial({ layout, digest });
     await partial.append([whole.subarray(0, 1000)]);
     await partial.write(5000, [whole.subarray(5000, 7000)]);
     expect(partial.written).toBe(1000);
@@ -59,7 +59,7 @@ test('what was written ahead is read where it lies, and is forgotten with its ho
     expect(await partial.read(buffer, 5500, 3000)).toBe(1500);
     expect(buffer.subarray(0, 1500)).toEqual(whole.subarray(5500, 7000));
   }
-  await using again = await openPartial(layout, digest);
+  await using again = await openPartial({ layout, digest });
   expect(again.written).toBe(1000);
   await again.append([whole.subarray(1000)]);
   expect(again.digest()).toBe(digest);
@@ -69,7 +69,7 @@ test('bytes that may have been read are never written over', async () => {
   await using folder = await temporaryFolder();
   const layout = layoutOf(folder.path);
   await prepareLayout(layout);
-  await using partial = await openPartial(layout, digestOf(Buffer.from('x')));
+  await using partial = await openPartial({ layout, digest: digestOf(Buffer.from('x')) });
   await partial.append([Buffer.alloc(100)]);
   await partial.write(500, [Buffer.alloc(100)]);
   await expect(partial.write(50, [Buffer.alloc(10)])).rejects.toThrow('written twice');

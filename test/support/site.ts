@@ -47,7 +47,12 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
   const { cache, ...rest } = options.config ?? {};
   await writeFile(
     file,
-    stringify({ listen: '127.0.0.1:0', upstreams, cache: { dir: cacheDir, ...(cache as object) }, ...rest }),
+    stringify({
+      listen: '127.0.0.1:0',
+      upstreams,
+      cache: { dir: cacheDir, minFree: '1B', ...(cache as object) },
+      ...rest,
+    }),
   );
   const { config } = await loadConfig({ flags: { config: file }, environment: {}, workingDirectory: folder.path });
   const logLines: Record<string, unknown>[] = [];

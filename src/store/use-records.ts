@@ -1,0 +1,118 @@
+import type { Digest } from '../oci/digest.ts';
+import type { Database } from './database.ts';
+import { heatAfter, recentShare } from './eviction-policy.ts';
+
+/** How many used blobs are written in one go: a manifest among them stands for all that it needs. */
+const usedPerFlush = 200;
+/** How many rows are looked at in one go when some are not recent any more. */
+const rowsPerLook = 100;
+
+/** What was used how often and how lately: heat, and what counts as recent. */
+export class UseRecords {
+  readonly #database: Database;
+  readonly #now: () => number;
+  /** How often each blob was used since that was last written. */
+  readonly #used = new Map<Digest, number>();
+
+  constructor(database: Database, { now }: { readonly now: () => number }) {
+    this.#database = database;
+    this.#now = now;
+  }
+
+  /** Notes that a blob was used; written in batches by {@link flush}. */
+  touch(digest: Digest): void {
+    this.#used.set(digest, (this.#used.get(digest) ?? 0) + 1);
+  }
+
+  /** Whether a use of a blob has yet to be written. */
+  isTouched(digest: Digest): boolean {
+    return this.#used.has(digest);
+  }
+
+  /** Writes what {@link touch} has noted: a part of it, so that nobody waits for long, or all. */
+  flush({ everything }: { everything: boolean }): void {
+    const used = [...this.#used].slice(0, everything ? undefined : usedPerFlush);
+    if (used.length === 0) return;
+    for (const [digest] of used) this.#used.delete(digest);
+    const now = this.#now();
+    this.#database.write(() => {
+      for (const [digest, uses] of used) this.#use(digest, uses, now);
+      this.settleRecent();
+    });
+  }
+
+  /**
+   * What a blob that comes to the disk begins with: what it had when it was evicted and one use more, and no less than what
+   * needs it. To be called within a write of the database.
+   */
+  firstHeat(digest: Digest, nowMs: number): number {
+    const before = this.#database.get('SELECT heat FROM evicted WHERE digest = ?', digest);
+    if (before !== undefined) this.#database.run('DELETE FROM evicted WHERE digest = ?', digest);
+    const needed = this.#database.get(
+      `SELECT MAX(heat) AS heat FROM blobs WHERE digest IN (
+         SELECT manifest FROM links WHERE target = ?1 UNION SELECT subject FROM attachments WHERE manifest = ?1)`,
+      digest,
+    )?.['heat'];
+    const heat = heatAfter(before === undefined ? undefined : Number(before['heat']), 1, nowMs);
+    return needed === null || needed === undefined ? heat : Math.max(heat, Number(needed));
+  }
+
+  /** A manifest has come to the disk: what it needs of what is here is used. To be called within a write of the database. */
+  usePartsOf(manifest: Digest, nowMs: number): void {
+    this.#useImage(manifest, { uses: 1, nowMs, isItselfUsed: false });
+    this.settleRecent();
+  }
+
+  /**
+   * Of what is recent, what was used longest ago is not any more, until only a share of all bytes is. To be called within
+   * a write of the database.
+   */
+  settleRecent(): void {
+    const totals = this.#database.get('SELECT bytes, recent_bytes FROM totals');
+    let excess = Number(totals?.['recent_bytes'] ?? 0) - Number(totals?.['bytes'] ?? 0) * recentShare;
+    while (excess > 0) {
+      // What was used in the very last moment is recent, whatever its size.
+      const oldest = this.#database.all(
+        `SELECT digest, size FROM blobs WHERE recent = 1 AND used_at < (SELECT MAX(used_at) FROM blobs WHERE recent = 1)
+         ORDER BY used_at LIMIT ${rowsPerLook}`,
+      );
+      if (oldest.length === 0) return;
+      for (const { digest, size } of oldest) {
+        if (excess <= 0) return;
+        this.#database.run('UPDATE blobs SET recent = 0 WHERE digest = ?', digest as string);
+        excess -= Number(size);
+      }
+    }
+  }
+
+  #use(digest: Digest, uses: number, nowMs: number): void {
+    if (this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined) {
+      this.#useImage(digest, { uses, nowMs, isItselfUsed: true });
+      return;
+    }
+    // How often an image is used is told by its manifest; a layer may be read in any number of parts.
+    this.#database.run(
+      'UPDATE blobs SET used_at = ?2, recent = 1, heat = MAX(heat, heat_after(NULL, 1, ?2)) WHERE digest = ?1',
+      digest,
+      nowMs,
+    );
+  }
+
+  #useImage(
+    manifest: Digest,
+    { uses, nowMs, isItselfUsed }: { uses: number; nowMs: number; isItselfUsed: boolean },
+  ): void {
+    // An image is used as a whole, with what goes with it; an index only names images, of which one is used.
+    this.#database.run(
+      `WITH RECURSIVE used(digest) AS (
+         VALUES (?1)
+         UNION SELECT l.target FROM links l JOIN used u ON l.manifest = u.digest WHERE l.kind = 'blob'
+         UNION SELECT a.manifest FROM attachments a JOIN used u ON a.subject = u.digest)
+       UPDATE blobs SET used_at = MAX(used_at, ?3), recent = 1, heat = heat_after(heat, ?2, ?3) WHERE digest IN used AND (?4 OR digest <> ?1)`,
+      manifest,
+      uses,
+      nowMs,
+      isItselfUsed ? 1 : 0,
+    );
+  }
+}

@@ -1,0 +1,411 @@
+import { randomBytes } from 'node:crypto';
+import { access, copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { readManifest } from '../../src/oci/descriptor.ts';
+import { type Digest, digestOf } from '../../src/oci/digest.ts';
+import { ociIndex, ociManifest } from '../../src/oci/media-types.ts';
+import { Catalog } from '../../src/store/catalog.ts';
+import { DiskStore } from '../../src/store/disk-store.ts';
+import { type EvictionReason, Evictor, type FileSystem } from '../../src/store/evictor.ts';
+import { layoutOf, prepareLayout } from '../../src/store/layout.ts';
+import { temporaryDirectory } from '../support/temporary-directory.ts';
+
+const repository = 'docker.io/library/app';
+const KB = 1000;
+const hourMs = 60 * 60 * 1000;
+
+interface Part {
+  readonly layers?: readonly Digest[];
+  readonly children?: readonly Digest[];
+  readonly subject?: Digest;
+  readonly name?: string;
+}
+
+/** A cache without a mirror over it, and a clock that moves a minute with every use. */
+class Shelf implements AsyncDisposable {
+  readonly budget = { maxSizeBytes: 1000 * KB, minFreeBytes: 0 };
+  readonly evicted: { digest: Digest; reason: EvictionReason }[] = [];
+  readonly faults: unknown[] = [];
+  fileSystem: FileSystem | undefined;
+  nowMs = 1_700_000_000_000;
+  readonly path: string;
+  readonly layout;
+  readonly store;
+  readonly catalog;
+  readonly evictor;
+  readonly #owned;
+
+  private constructor(
+    path: string,
+    catalog: Catalog,
+    { owned, offline }: { owned: AsyncDisposableStack; offline: boolean },
+  ) {
+    this.path = path;
+    this.catalog = catalog;
+    this.layout = layoutOf(path);
+    this.store = new DiskStore({ layout: this.layout, memoryBytes: 100 * KB });
+    this.#owned = owned;
+    this.evictor = owned.use(
+      new Evictor({
+        store: this.store,
+        catalog,
+        offline,
+        budget: this.budget,
+        fileSystem: () => Promise.resolve(this.fileSystem),
+        observer: {
+          evicted: (digest, { reason }) => this.evicted.push({ digest, reason }),
+          ended: () => undefined,
+          failed: (error) => this.faults.push(error),
+        },
+      }),
+    );
+  }
+
+  static async open({ offline = false }: { offline?: boolean } = {}): Promise<Shelf> {
+    await using owned = new AsyncDisposableStack();
+    const { path } = owned.use(await temporaryDirectory('evictor'));
+    await prepareLayout(layoutOf(path));
+    const shelf: { current?: Shelf } = {};
+    const catalog = owned.use(
+      await Catalog.open({
+        path: layoutOf(path).catalog,
+        now: () => shelf.current?.nowMs ?? 0,
+        onFault: (error) => {
+          throw error;
+        },
+      }),
+    );
+    shelf.current = new Shelf(path, catalog, { owned: owned.move(), offline });
+    return shelf.current;
+  }
+
+  async blob(bytes: number): Promise<Digest> {
+    const content = randomBytes(bytes);
+    const digest = digestOf(content);
+    await this.store.put(digest, content);
+    this.catalog.recordBlob(digest, { size: bytes, contentType: 'application/octet-stream' });
+    return digest;
+  }
+
+  /** Stores a manifest; what it names is there already or not. */
+  async manifest({ layers = [], children = [], subject, name = String(this.nowMs) }: Part): Promise<Digest> {
+    this.nowMs += 60_000;
+    const described = (digest: Digest) => ({ mediaType: 'application/x', digest, size: 1 });
+    const body = Buffer.from(
+      JSON.stringify({
+        name,
+        ...(children.length > 0 ? { manifests: children.map(described) } : { layers: layers.map(described) }),
+        ...(subject && { subject: described(subject) }),
+      }),
+    );
+    const contentType = children.length > 0 ? ociIndex : ociManifest;
+    const digest = digestOf(body);
+    await this.store.put(digest, body);
+    const links = readManifest(body, contentType);
+    this.catalog.recordManifest(digest, { repository, size: body.length, contentType, links });
+    return digest;
+  }
+
+  async image(bytes: number, base: readonly Digest[] = []): Promise<{ manifest: Digest; layer: Digest }> {
+    const layer = await this.blob(bytes);
+    return { layer, manifest: await this.manifest({ layers: [...base, layer] }) };
+  }
+
+  tag(name: string, digest: Digest): void {
+    const key = { repository, tag: name, variant: '' };
+    this.catalog.recordTag(key, { digest, contentType: ociManifest, size: 1, checkedAtMs: this.nowMs });
+  }
+
+  use(manifest: Digest, times = 1): void {
+    for (let time = 0; time < times; time += 1) this.catalog.touch(manifest);
+    this.nowMs += 60_000;
+    this.catalog.flush();
+  }
+
+  async isHere(digest: Digest): Promise<boolean> {
+    const hasFile = await access(this.layout.blob(digest)).then(
+      () => true,
+      () => false,
+    );
+    expect(hasFile, 'the disk and the catalog agree').toBe(this.catalog.blob(digest) !== undefined);
+    return hasFile;
+  }
+
+  async here(...digests: readonly Digest[]): Promise<boolean[]> {
+    return await Promise.all(digests.map((digest) => this.isHere(digest)));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#owned.disposeAsync();
+  }
+}
+
+describe('a cache over its budget', () => {
+  test('gives up whole images, those first that were used least, and keeps what others need', async () => {
+    await using shelf = await Shelf.open();
+    const base = await shelf.blob(200 * KB);
+    const [hot, cold, other] = [
+      await shelf.image(200 * KB, [base]),
+      await shelf.image(200 * KB, [base]),
+      await shelf.image(200 * KB, [base]),
+    ];
+    shelf.use(hot.manifest, 5);
+    shelf.use(other.manifest, 2);
+    shelf.nowMs += 100 * hourMs;
+    await shelf.evictor.makeRoom();
+    expect(shelf.evicted).toEqual([]);
+    const fresh = await shelf.image(300 * KB, [base]);
+    await shelf.evictor.makeRoom();
+    expect(shelf.evicted.map(({ digest }) => digest)).toEqual([cold.manifest, cold.layer]);
+    expect(await shelf.here(cold.manifest, cold.layer)).toEqual([false, false]);
+    expect(await shelf.here(base, hot.manifest, hot.layer, other.layer, fresh.manifest, fresh.layer)).not.toContain(
+      false,
+    );
+    expect(shelf.catalog.usage().bytes).toBeLessThan(990 * KB);
+    expect(shelf.evictor.excess).toBeUndefined();
+  });
+
+  test('never leaves a manifest without a layer that it has had, however cold that is by itself', async () => {
+    await using shelf = await Shelf.open();
+    const base = await shelf.blob(10 * KB);
+    const images = [];
+    for (let index = 0; index < 40; index += 1) images.push(await shelf.manifest({ layers: [base], name: `${index}` }));
+    const recent = await shelf.image(700 * KB);
+    shelf.use(recent.manifest);
+    shelf.budget.maxSizeBytes = 712 * KB;
+    await shelf.evictor.makeRoom();
+    const left = (await shelf.here(...images)).filter(Boolean);
+    expect(left.length === 0 || (await shelf.isHere(base))).toBe(true);
+    expect(left.length).toBeLessThan(40);
+    expect(await shelf.isHere(recent.layer)).toBe(true);
+  });
+
+  test('gives up signatures with their image and not before it, and an index with the last of its images', async () => {
+    await using shelf = await Shelf.open();
+    const [amd64, arm64] = [await shelf.image(100 * KB), await shelf.image(100 * KB)];
+    const index = await shelf.manifest({ children: [amd64.manifest, arm64.manifest] });
+    const signature = await shelf.blob(1 * KB);
+    const signing = await shelf.manifest({ layers: [signature], subject: index });
+    const cosigned = await shelf.manifest({ layers: [await shelf.blob(1 * KB)] });
+    shelf.tag(`sha256-${arm64.manifest.slice(7)}.sig`, cosigned);
+    shelf.use(arm64.manifest, 3);
+    shelf.use(index, 3);
+    const fillers = [await shelf.image(300 * KB), await shelf.image(400 * KB)];
+    for (const { manifest } of fillers) shelf.use(manifest, 20);
+    const everything = [amd64.manifest, arm64.manifest, index, signing, cosigned];
+    expect(await shelf.here(...everything)).not.toContain(false);
+    shelf.budget.maxSizeBytes = 830 * KB;
+    await shelf.evictor.makeRoom();
+    expect(await shelf.here(...everything)).toEqual([false, true, true, true, true]);
+    shelf.budget.maxSizeBytes = 730 * KB;
+    await shelf.evictor.makeRoom();
+    expect(await shelf.here(...everything)).toEqual([false, false, false, false, false]);
+    expect(await shelf.here(fillers[0]!.layer, fillers[1]!.layer)).toEqual([true, true]);
+    const order = shelf.evicted.map(({ digest }) => digest);
+    expect(order.indexOf(index)).toBeLessThan(order.indexOf(signing));
+    expect(order.indexOf(arm64.manifest)).toBeLessThan(order.indexOf(cosigned));
+    expect(shelf.catalog.attachments(index)).toEqual([]);
+  });
+
+  test('keeps what is pinned with all that it needs, and says when nothing else is left', async () => {
+    await using shelf = await Shelf.open();
+    const base = await shelf.blob(300 * KB);
+    const [pinned, other] = [await shelf.image(300 * KB, [base]), await shelf.image(300 * KB, [base])];
+    shelf.tag('pinned', pinned.manifest);
+    shelf.catalog.pin(repository, 'pinned');
+    shelf.use(other.manifest, 10);
+    shelf.budget.maxSizeBytes = 400 * KB;
+    await shelf.evictor.makeRoom();
+    expect(await shelf.here(base, pinned.manifest, pinned.layer, other.manifest, other.layer)).toEqual([
+      true,
+      true,
+      true,
+      false,
+      false,
+    ]);
+    expect(shelf.evictor.excess).toBe('size');
+    expect(shelf.catalog.usage().pinnedBytes).toBe(shelf.catalog.usage().bytes);
+    shelf.catalog.unpin(repository, 'pinned');
+    await shelf.evictor.makeRoom();
+    expect(shelf.evictor.excess).toBeUndefined();
+    expect(shelf.catalog.usage().bytes).toBeLessThan(400 * KB);
+  });
+
+  test('spares what was used last, and remembers what it has given up', async () => {
+    await using shelf = await Shelf.open();
+    const hot = [await shelf.image(300 * KB), await shelf.image(300 * KB), await shelf.image(300 * KB)];
+    for (const { manifest } of hot) shelf.use(manifest, 4);
+    shelf.budget.maxSizeBytes = 1010 * KB;
+    shelf.nowMs += hourMs;
+    // It is colder than all that is here, and stays: a roll-out is about to want it again.
+    const content = randomBytes(94 * KB);
+    const arrival = digestOf(content);
+    const arrive = async (): Promise<void> => {
+      await shelf.store.put(arrival, content);
+      shelf.catalog.recordBlob(arrival, { size: content.length, contentType: '' });
+      await shelf.evictor.makeRoom();
+    };
+    await arrive();
+    expect(await shelf.isHere(arrival)).toBe(true);
+    // The next one takes its place among what is recent.
+    shelf.nowMs += hourMs;
+    await shelf.blob(94 * KB);
+    await shelf.evictor.makeRoom();
+    shelf.nowMs += hourMs;
+    await shelf.blob(94 * KB);
+    await shelf.evictor.makeRoom();
+    expect(await shelf.isHere(arrival)).toBe(false);
+    // With each time it comes it is warmer, until it is worth more than what has not been used since.
+    for (let time = 0; time < 6; time += 1) {
+      shelf.nowMs += hourMs;
+      await arrive();
+      shelf.nowMs += hourMs;
+      await shelf.blob(94 * KB);
+      await shelf.evictor.makeRoom();
+    }
+    for (let time = 0; time < 3; time += 1) {
+      shelf.nowMs += hourMs;
+      await shelf.blob(94 * KB);
+      await shelf.evictor.makeRoom();
+    }
+    expect(await shelf.isHere(arrival)).toBe(true);
+  });
+
+  test('leaves alone what is being read or brought here; what waits for its removal comes after it', async () => {
+    await using shelf = await Shelf.open();
+    const [read, filled, other] = [await shelf.blob(300 * KB), await shelf.blob(300 * KB), await shelf.blob(300 * KB)];
+    shelf.budget.maxSizeBytes = 100 * KB;
+    {
+      await using _reader = await shelf.store.open(read);
+      await using _writer = await shelf.store.ingest(filled);
+      await shelf.evictor.makeRoom();
+      expect(await shelf.here(read, filled, other)).toEqual([true, true, false]);
+      expect(shelf.evictor.excess).toBe('size');
+    }
+    await shelf.evictor.makeRoom();
+    expect(await shelf.here(read, filled)).toEqual([false, false]);
+    expect(shelf.evictor.excess).toBeUndefined();
+  });
+
+  test('gives up first what was begun and is not being fetched any more', async () => {
+    await using shelf = await Shelf.open();
+    const stored = await shelf.blob(900 * KB);
+    const begun = digestOf(Buffer.from('begun'));
+    await writeFile(shelf.layout.partial(begun), randomBytes(300 * KB));
+    {
+      await using _writer = await shelf.store.ingest(begun);
+      await shelf.evictor.makeRoom();
+      expect(shelf.evicted.map(({ digest }) => digest)).toEqual([stored]);
+    }
+    const again = await shelf.blob(900 * KB);
+    await shelf.evictor.makeRoom();
+    expect(await shelf.isHere(again)).toBe(true);
+    expect(await shelf.store.partials()).toEqual([]);
+  });
+
+  test('offline gives up nothing, and says so', async () => {
+    await using shelf = await Shelf.open({ offline: true });
+    const stored = await shelf.blob(900 * KB);
+    shelf.budget.maxSizeBytes = 100 * KB;
+    await shelf.evictor.makeRoom();
+    expect(await shelf.isHere(stored)).toBe(true);
+    expect(shelf.evictor.excess).toBe('size');
+    shelf.budget.maxSizeBytes = 1000 * KB;
+    await shelf.evictor.makeRoom();
+    expect(shelf.evictor.excess).toBeUndefined();
+  });
+});
+
+describe('a file system', () => {
+  test('with less free than it should have is given space until it has', async () => {
+    await using shelf = await Shelf.open();
+    const stored = [await shelf.blob(100 * KB), await shelf.blob(100 * KB), await shelf.blob(100 * KB)];
+    shelf.budget.minFreeBytes = 500 * KB;
+    const before = 450 * KB;
+    Object.defineProperty(shelf, 'fileSystem', {
+      get: () => ({ totalBytes: 10_000 * KB, freeBytes: before + shelf.evicted.length * 100 * KB }),
+    });
+    await shelf.evictor.makeRoom();
+    expect(shelf.evicted).toEqual(
+      [{ digest: stored.toSorted()[0], reason: 'free' }].map((one) => ({ ...one, digest: expect.anything() })),
+    );
+    expect(shelf.evictor.excess).toBeUndefined();
+    // It is filled by something else than this cache.
+    shelf.budget.minFreeBytes = 5000 * KB;
+    await shelf.evictor.makeRoom();
+    expect(shelf.catalog.usage().bytes).toBe(0);
+    expect(shelf.evictor.excess).toBe('free');
+  });
+
+  test('that was full has room for the next blob', async () => {
+    await using shelf = await Shelf.open();
+    const stored = [await shelf.blob(100 * KB), await shelf.blob(100 * KB)];
+    shelf.evictor.diskWasFull();
+    await shelf.evictor.makeRoom();
+    expect(await shelf.here(...stored)).toEqual([false, false]);
+    expect(shelf.evicted.map(({ reason }) => reason)).toEqual(['full', 'full']);
+  });
+});
+
+describe('what is evicted', () => {
+  test('is forgotten with all that is known for its sake only, also after a restart', async () => {
+    await using shelf = await Shelf.open();
+    const base = await shelf.blob(100 * KB);
+    const [one, two] = [await shelf.image(500 * KB, [base]), await shelf.image(100 * KB, [base])];
+    for (const { manifest } of [one, two]) shelf.catalog.grant('quay.io/other', manifest);
+    shelf.tag('1', one.manifest);
+    shelf.tag('2', two.manifest);
+    shelf.use(two.manifest, 5);
+    shelf.budget.maxSizeBytes = 300 * KB;
+    await shelf.evictor.makeRoom();
+    const check = (catalog: Catalog): void => {
+      expect(catalog.tags(repository)).toEqual(['2']);
+      expect(catalog.tag({ repository, tag: '1', variant: '' })).toBeUndefined();
+      expect(catalog.isManifest(one.manifest)).toBe(false);
+      expect(catalog.parents(base)).toEqual([two.manifest]);
+      expect(catalog.mayRead(repository, one.manifest)).toBe(false);
+      expect(catalog.mayRead('quay.io/other', one.manifest)).toBe(false);
+      expect(catalog.mayRead(repository, one.layer)).toBe(false);
+      expect(catalog.mayRead(repository, base)).toBe(true);
+      expect(catalog.mayRead('quay.io/other', two.manifest)).toBe(true);
+      expect(catalog.usage().blobs).toBe(3);
+    };
+    check(shelf.catalog);
+    await using copy = await temporaryDirectory();
+    const path = join(copy.path, 'catalog.sqlite');
+    for (const suffix of ['', '-wal']) await copyFile(shelf.layout.catalog + suffix, path + suffix);
+    using again = await Catalog.open({ path, now: () => shelf.nowMs, onFault: () => undefined });
+    check(again);
+  });
+
+  test('and comes back meanwhile is there afterwards, or is not, for the disk and the catalog alike', async () => {
+    await using shelf = await Shelf.open();
+    const content = randomBytes(70 * KB);
+    const digest = digestOf(content);
+    const store = async (): Promise<void> => {
+      await shelf.store.put(digest, content);
+      shelf.catalog.recordBlob(digest, { size: content.length, contentType: '' });
+    };
+    const seen = new Set<boolean>();
+    for (let time = 0; time < 300; time += 1) {
+      await store();
+      const evict = () => shelf.store.evict(digest, () => shelf.catalog.evictions.forget(digest));
+      await Promise.all(time % 2 === 0 ? [evict(), store(), evict()] : [store(), evict(), evict()]);
+      seen.add(await shelf.isHere(digest));
+    }
+    expect(seen.has(true)).toBe(true);
+  });
+
+  test('cannot be removed: says so, and waits before it tries again', async () => {
+    await using shelf = await Shelf.open();
+    await shelf.blob(1 * KB);
+    const digest = digestOf(Buffer.from('a folder where the file should be'));
+    shelf.catalog.recordBlob(digest, { size: 2000 * KB, contentType: '' });
+    await mkdir(shelf.layout.blob(digest));
+    await shelf.evictor.makeRoom();
+    expect(shelf.faults).toHaveLength(1);
+    await shelf.evictor.makeRoom();
+    expect(shelf.faults).toHaveLength(1);
+  });
+});

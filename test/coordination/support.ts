@@ -1,4 +1,5 @@
 import type { Message } from '../../src/coordination/coordinator.ts';
+import type { RedisLocation } from '../../src/coordination/redis.ts';
 import { Seal } from '../../src/coordination/seal.ts';
 import { SharedCoordinator } from '../../src/coordination/shared.ts';
 import type { Digest } from '../../src/oci/digest.ts';
@@ -20,11 +21,16 @@ export interface Heard {
 export function startCoordinator(
   port: number,
   name: string,
-  options: { readonly secret?: Buffer; readonly password?: string } = {},
+  options: {
+    readonly secret?: Buffer;
+    readonly password?: string;
+    /** Default: a single server. */
+    readonly location?: RedisLocation;
+  } = {},
 ): { readonly coordinator: SharedCoordinator; readonly heard: Heard; readonly events: string[] } & AsyncDisposable {
   const events: string[] = [];
   const coordinator = new SharedCoordinator({
-    location: {
+    location: options.location ?? {
       kind: 'single',
       host: '127.0.0.1',
       port,

@@ -1,0 +1,62 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { run, startProcess } from '../support/processes.ts';
+import { freePort, startRedis } from '../support/redis.ts';
+import { temporaryDirectory } from '../support/temporary-directory.ts';
+import { describeWith, toolPath } from '../support/tools.ts';
+import { digest, sees, startCoordinator } from './support.ts';
+
+const poll = { interval: 20, timeout: 15_000 };
+const login = { tls: false, username: undefined, password: undefined };
+
+describeWith(['redis-server', 'redis-cli'], 'replicas agree', () => {
+  async function agree(location: NonNullable<Parameters<typeof startCoordinator>[2]>['location']): Promise<void> {
+    await using a = startCoordinator(0, 'a', { location });
+    await using b = startCoordinator(0, 'b', { location });
+    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 1), poll).toBe(true);
+    expect(await a.coordinator.claim(digest(1))).toMatchObject({ kind: 'lease' });
+    expect(await b.coordinator.claim(digest(1))).toMatchObject({
+      kind: 'filling',
+      replicas: [{ id: a.coordinator.self }],
+    });
+    const key = { repository: 'docker.io/library/app', tag: '1', variant: '' };
+    expect(await a.coordinator.claimTag(key, { maxAgeMs: 1_000, signal: AbortSignal.timeout(5_000) })).toEqual({
+      kind: 'ours',
+    });
+    await a.coordinator.announce({ kind: 'pin', repository: 'docker.io/library/app', reference: '1' });
+    await expect.poll(() => b.heard.messages, poll).toHaveLength(1);
+    await (await b.coordinator.enter('docker.io', { max: 1, signal: AbortSignal.timeout(5_000) }))[
+      Symbol.asyncDispose
+    ]();
+    await a.coordinator.recordMissing('x', { code: 'BLOB_UNKNOWN', message: 'none' }, { forMs: 60_000 });
+    expect(await b.coordinator.missing('x')).toMatchObject({ code: 'BLOB_UNKNOWN' });
+    expect([a.events, b.events]).toEqual([['found'], ['found']]);
+  }
+
+  test('through a Redis Cluster', async () => {
+    await using redis = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] });
+    await run('redis-cli', ['-p', String(redis.port), 'cluster', 'addslotsrange', '0', '16383']);
+    await expect
+      .poll(() => run('redis-cli', ['-p', String(redis.port), 'cluster', 'info']), poll)
+      .toContain('cluster_state:ok');
+    await agree({ ...login, kind: 'cluster', nodes: [{ host: '127.0.0.1', port: redis.port }] });
+  });
+
+  test('through a Redis that Sentinel names', async () => {
+    await using redis = await startRedis();
+    await using directory = await temporaryDirectory('sentinel');
+    const port = await freePort();
+    const file = join(directory.path, 'sentinel.conf');
+    await writeFile(
+      file,
+      `port ${port}\nbind 127.0.0.1\ndir ${directory.path}\nsentinel monitor fleet 127.0.0.1 ${redis.port} 1\n`,
+    );
+    const { process } = await startProcess(toolPath('redis-server'), {
+      args: [file, '--sentinel'],
+      ready: /\+monitor master fleet/,
+    });
+    await using _sentinel = process;
+    await agree({ ...login, kind: 'sentinel', sentinels: [{ host: '127.0.0.1', port }], name: 'fleet', db: 0 });
+  });
+});

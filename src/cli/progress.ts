@@ -102,7 +102,9 @@ export class Progress implements Disposable {
 
   #drawn(now: number): string {
     if (this.#picture === undefined) return '';
-    const { columns = 80, rows: height = 24 } = this.#output;
+    // Some terminals say that they have no size.
+    const columns = this.#output.columns || 80;
+    const height = this.#output.rows || 24;
     const { rows, total } = this.#picture;
     const room = Math.max(1, height - 4);
     const lines = rows.slice(0, room).map((row) => `${rowHead(row, columns)}${row.note ?? amounts(row)}`);

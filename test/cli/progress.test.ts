@@ -72,6 +72,14 @@ test('no line is longer than the terminal, and no more rows are drawn than fit',
   expect(output.screen()[0]).toContain('long/end:1');
 });
 
+test('a terminal that says it has no size is taken for one of 80 by 24', () => {
+  const output = terminal({ isTTY: true, columns: 0, rows: 0 });
+  using progress = new Progress(output, { now: () => 0 });
+  progress.update(() => picture(MiB));
+  expect(output.screen()).toHaveLength(2);
+  expect(output.screen()[0]).toContain('nginx:1.27');
+});
+
 test('elsewhere there are plain lines only, one at each tenth that is reached', () => {
   let time = 0;
   const output = terminal({});

@@ -3,7 +3,7 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatDuration } from '../config/units.ts';
 import { type Explanation, explainImage } from '../mirror/explanation.ts';
-import { Catalog } from '../store/catalog.ts';
+import { Catalog, inMemory } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
 import { layoutOf } from '../store/layout.ts';
 import { createUpstream } from '../upstream/create-upstream.ts';
@@ -40,7 +40,7 @@ async function explainFromDisk(image: string, config: Config): Promise<Explanati
     () => false,
   );
   const faults: unknown[] = [];
-  const catalog = owned.use(await openCatalog(isThere ? layout.catalog : ':memory:', (error) => faults.push(error)));
+  const catalog = owned.use(await openCatalog(isThere ? layout.catalog : inMemory, (error) => faults.push(error)));
   const upstreams = config.upstreams.map((upstream) => owned.use(createUpstream(upstreamOptions(config, upstream))));
   const explanation = await explainImage(image, {
     upstreams: new UpstreamTable(upstreams, { defaultName: config.defaultUpstream }),

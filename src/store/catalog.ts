@@ -15,6 +15,9 @@ import { type Pin, type PinPatterns, PinRecords } from './pin-records.ts';
 import { type TagKey, type TagRecord, TagRecords } from './tag-records.ts';
 import { UseRecords } from './use-records.ts';
 
+/** The path of a catalog that is on no disk. */
+export const inMemory = ':memory:';
+
 /** How precisely the journal of names knows when a tag was last confirmed. */
 const confirmationEveryMs = 10 * 60_000;
 
@@ -50,7 +53,10 @@ export class Catalog implements Disposable {
 
   private constructor(database: Database, { now, path, onFault }: CatalogOptions) {
     this.#database = database;
-    this.#journal = new NameJournal({ path: join(dirname(path), nameJournalFile), onFault });
+    this.#journal = new NameJournal({
+      path: path === inMemory ? undefined : join(dirname(path), nameJournalFile),
+      onFault,
+    });
     this.#tags = new TagRecords(database);
     this.#grants = new GrantRecords(database);
     this.#graph = new ImageGraph(database);

@@ -18,7 +18,8 @@ const readBytes = 64 * 1024;
 const maxLineBytes = 64 * 1024;
 
 export interface NameJournalOptions {
-  readonly path: string;
+  /** Absent: nothing is kept, and there is nothing to read. */
+  readonly path: string | undefined;
   /** Told of every failure of the file: the cache goes on without it. */
   readonly onFault: (error: unknown) => void;
 }
@@ -28,7 +29,7 @@ export interface NameJournalOptions {
  * lost. Lines are written at the end of each turn and never waited for; what a crash cuts short is ignored when read.
  */
 export class NameJournal implements Disposable {
-  readonly #path: string;
+  readonly #path: string | undefined;
   readonly #onFault: (error: unknown) => void;
   #file: number | undefined;
   #rewritten: number | undefined;
@@ -56,6 +57,7 @@ export class NameJournal implements Disposable {
 
   /** Adds an entry, with what else comes in this turn. */
   add(entry: NameEntry): void {
+    if (this.#path === undefined) return;
     this.#lines.push(lineOf(entry));
     this.#flushing ??= setImmediate(() => this.flush());
   }
@@ -74,6 +76,7 @@ export class NameJournal implements Disposable {
 
   /** Entries from a position on, to the end of the file as it is when it is reached; lines that are damaged are left out. */
   async *read(from: number): AsyncGenerator<NameBatch> {
+    if (this.#path === undefined) return;
     this.flush();
     await using file = await open(this.#path, 'r');
     const buffer = Buffer.allocUnsafe(readBytes);
@@ -103,6 +106,7 @@ export class NameJournal implements Disposable {
    * @param between waits after each page @throws what it throws; then the file stays as it is
    */
   async rewrite(pages: Iterable<readonly NameEntry[]>, between: () => Promise<void>): Promise<boolean> {
+    if (this.#path === undefined) return true;
     this.flush();
     const wasComplete = this.#isComplete;
     this.#isComplete = true;
@@ -146,6 +150,7 @@ export class NameJournal implements Disposable {
   }
 
   #open(): void {
+    if (this.#path === undefined) return;
     try {
       this.#file = openSync(this.#path, 'a+', 0o600);
       this.#bytes = fstatSync(this.#file).size;

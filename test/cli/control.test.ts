@@ -1,4 +1,4 @@
-import { lstat, writeFile } from 'node:fs/promises';
+import { lstat, readdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -191,7 +191,7 @@ describe('millpond explain', () => {
       stored: null,
       outcome: { kind: 'missing', text: 'Not stored: fetched from ghcr.io and kept.' },
     } satisfies Partial<Record<keyof Explanation, unknown>>);
-    await expect(lstat(join(folder.path, 'data'))).rejects.toThrow('ENOENT');
+    expect(await readdir(folder.path)).toEqual(['millpond.yaml']);
     const denied = await millpond(['explain', 'ghcr.io/secret/app'], folder.path);
     expect(denied.stdout).toContain('repository  secret/app (not allowed)\n');
     expect(denied.stdout).toContain(

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { ociIndex, ociManifest } from '../../src/oci/media-types.ts';
-import { Catalog } from '../../src/store/catalog.ts';
+import { Catalog, inMemory } from '../../src/store/catalog.ts';
 
 const app = 'docker.io/library/app';
 const other = 'quay.io/org/other';
@@ -12,7 +12,7 @@ const nothing = { tags: new Set<string>(), manifests: new Set<Digest>() };
 
 function openCatalog(): Promise<Catalog> {
   return Catalog.open({
-    path: ':memory:',
+    path: inMemory,
     now: () => 5,
     onFault: (error) => {
       throw error;

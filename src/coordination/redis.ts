@@ -54,7 +54,7 @@ export interface RedisLinkOptions {
   readonly location: RedisLocation;
   readonly keyPrefix: string;
   readonly observer: LinkObserver;
-  /** Longest wait for an answer, in milliseconds; after the first silence nobody waits any more. Default 150. */
+  /** Longest wait for an answer, in milliseconds; after the first silence nobody waits any more. Default 250. */
   readonly deadlineMs?: number;
   /** How often a lost Redis is looked for, in milliseconds. Default 500. */
   readonly probeMs?: number;
@@ -103,7 +103,7 @@ export class RedisLink implements Link, AsyncDisposable {
   }
 
   async run(script: Script, keys: readonly string[], values: readonly (string | number)[]): Promise<unknown> {
-    const { deadlineMs = 150, keyPrefix, observer } = this.#options;
+    const { deadlineMs = 250, keyPrefix, observer } = this.#options;
     const { name } = script;
     if (!this.#breaker.isClosed) {
       observer.called({ script: name, result: 'skipped', seconds: 0 });

@@ -53,10 +53,8 @@ export class Catalog implements Disposable {
 
   private constructor(database: Database, { now, path, onFault }: CatalogOptions) {
     this.#database = database;
-    this.#journal = new NameJournal({
-      path: path === inMemory ? undefined : join(dirname(path), nameJournalFile),
-      onFault,
-    });
+    const journalPath = path === inMemory ? undefined : join(dirname(path), nameJournalFile);
+    this.#journal = new NameJournal({ path: journalPath, onFault });
     this.#tags = new TagRecords(database);
     this.#grants = new GrantRecords(database);
     this.#graph = new ImageGraph(database);

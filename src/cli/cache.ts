@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import type { AdministrationObserver } from '../mirror/administration.ts';
+import { usePins } from '../mirror/configured-pins.ts';
 import { Mirror } from '../mirror/mirror.ts';
 import { Repair } from '../mirror/repair.ts';
 import { Replicas } from '../mirror/replicas.ts';
@@ -161,6 +162,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       now,
     }),
   );
+  usePins(catalog, config.cache.pins, upstreams.table);
   const { downloads, manifests } = mirror;
   const repair = new Repair({ store, catalog, downloads, manifests, offline, target });
   const rebuild = new Rebuild({
@@ -204,6 +206,12 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     repair,
     replaceConfig(next) {
       upstreams.replace(next);
+      try {
+        usePins(catalog, next.cache.pins, upstreams.table);
+      } catch (error) {
+        upstreams.replace(config);
+        throw error;
+      }
       config = next;
       void evictor.makeRoom();
     },

@@ -66,6 +66,8 @@ export interface CacheConfig extends FreshnessConfig {
   /** From the end of one scrub to the next; 0: never. */
   readonly scrubEveryMs: number;
   readonly scrubBytesPerSecond: number;
+  /** Names and patterns of images that are kept, as written. */
+  readonly pins: readonly string[];
 }
 
 export interface TagTimesConfig {

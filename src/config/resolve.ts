@@ -42,6 +42,7 @@ export function resolveConfig(
       maxFills: cache.maxFills,
       scrubEveryMs: cache.scrub.every,
       scrubBytesPerSecond: cache.scrub.rate,
+      pins: cache.pins,
       tagTtlMs: cache.tagTtl,
       staleWhileRevalidateMs: cache.staleWhileRevalidate,
       staleIfErrorMs: cache.staleIfError,

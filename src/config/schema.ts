@@ -10,6 +10,7 @@ import {
   listenAddress,
   oneOf,
   optionalHostName,
+  pinPattern,
   registryUrl,
   repositoryPattern,
   secret,
@@ -175,6 +176,12 @@ const cacheSchema = z.strictObject({
   maxFills: value(integer(1, 65_535))
     .prefault(64)
     .describe('Blobs fetched from upstreams at a time; further ones wait, for as long as their clients may.'),
+  pins: z
+    .array(value(pinPattern))
+    .prefault([])
+    .describe(
+      'Images that are never evicted, such as `docker.io/library/nginx:1.27`, `ghcr.io/org/*:v*` or `quay.io/**:*`: repositories as in `repositories.allow`, tags by pattern or version range, each whatever it comes to stand for.',
+    ),
 });
 
 const configSchema = z.strictObject({

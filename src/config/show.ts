@@ -100,6 +100,7 @@ function listGeneral(config: Config, add: Add): void {
   add(['cache', 'maxFills'], cache.maxFills);
   add(['cache', 'scrub', 'every'], formatDuration(cache.scrubEveryMs));
   add(['cache', 'scrub', 'rate'], formatBytes(cache.scrubBytesPerSecond));
+  add(['cache', 'pins'], cache.pins);
   add(['offline'], config.offline);
 }
 

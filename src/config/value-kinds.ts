@@ -194,6 +194,17 @@ export const repositoryPattern: ValueKind<string> = {
   },
 };
 
+/** The name of an image, or a pattern over repositories and tags: which tags is always said, and never a digest. */
+export const pinPattern: ValueKind<string> = {
+  jsonSchema: { type: 'string', pattern: '^[^@\\s]+:[^/@]+$' },
+  parse(found) {
+    if (typeof found !== 'string' || !/^[^@\s]+:[^/@]+$/.test(found)) {
+      throw refusal(found, 'an image and which tags of it, such as docker.io/library/nginx:1.27 or ghcr.io/org/*:v*');
+    }
+    return found;
+  },
+};
+
 /** A pattern over tags: `*` stands for any characters. */
 export const tagPattern: ValueKind<string> = {
   jsonSchema: { type: 'string', pattern: '^[A-Za-z0-9_.*-]{1,200}$' },

@@ -4,7 +4,7 @@ import type { Catalog } from '../store/catalog.ts';
 import type { ImagePart } from '../store/image-graph.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Downloads } from './downloads.ts';
-import { ImageNames, type ImageSelection, type Untagged } from './image-names.ts';
+import { ImageNames, type ImageSelection, selects, type Untagged, written } from './image-names.ts';
 import { type StoredName, storedNames } from './stored-names.ts';
 
 /** Told of what an operator has changed, for the log and for other replicas. */
@@ -212,16 +212,6 @@ export class Administration {
     const blobs = removed.length;
     return { kind: 'removed', name: written(name), digest: name.digest, blobs, bytes, keptBytes: storedBytes - bytes };
   }
-}
-
-/** The name of an image in full. */
-export function written({ repository, reference }: { repository: string; reference: string }): string {
-  return isDigest(reference) ? `${repository}@${reference}` : `${repository}:${reference}`;
-}
-
-function selects(selection: ImageSelection, repository: string, reference: string): boolean {
-  if (selection.kind === 'image') return selection.repository === repository && selection.reference === reference;
-  return selection.matchesRepository(repository) && selection.matchesReference(reference);
 }
 
 function hasRegistry(catalog: Catalog, registry: string): boolean {

@@ -24,6 +24,8 @@ export interface ImageName {
 export interface ImagePattern {
   readonly kind: 'pattern';
   readonly text: string;
+  /** The same, with the upstream and all that was left out. */
+  readonly full: string;
   /** What every repository that can match begins with, as the cache names it. */
   readonly prefix: string;
   matchesRepository(repository: string): boolean;
@@ -81,6 +83,7 @@ export class ImageNames {
     return {
       kind: 'pattern',
       text,
+      full: `${glob}:${reference ?? '*'}`,
       prefix: glob.split('*', 1)[0] ?? '',
       matchesRepository: (repository) => pattern.test(repository),
       matchesReference: referenceMatcher(text, reference),
@@ -133,6 +136,17 @@ export function selectRepository(
     if (upstream === undefined) throw error;
     return { upstream, repository: String(error.detail?.['repository']), allowed: false };
   }
+}
+
+/** The name of an image in full. */
+export function written({ repository, reference }: { repository: string; reference: string }): string {
+  return isDigest(reference) ? `${repository}@${reference}` : `${repository}:${reference}`;
+}
+
+/** Whether a selection means an image. @param repository as the cache names it @param reference a tag or a digest */
+export function selects(selection: ImageSelection, repository: string, reference: string): boolean {
+  if (selection.kind === 'image') return selection.repository === repository && selection.reference === reference;
+  return selection.matchesRepository(repository) && selection.matchesReference(reference);
 }
 
 /** Takes `named[:tags][@digest]` apart. A port belongs to the name. */

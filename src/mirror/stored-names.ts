@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { TagRow } from '../store/image-records.ts';
-import type { ImageSelection } from './image-names.ts';
+import { type ImageSelection, selects } from './image-names.ts';
 import { Turns } from './turns.ts';
 
 /** An image that the catalog knows by a name. */
@@ -35,7 +35,7 @@ export async function* storedNames(
   for await (const repository of repositories(catalog, selections, { turns, signal })) {
     const { id, name } = repository;
     const meant = (reference: string): boolean =>
-      selections.length === 0 || selections.some((selection) => means(selection, name, reference));
+      selections.length === 0 || selections.some((selection) => selects(selection, name, reference));
     for await (const rows of tags(catalog, id, { turns, signal })) {
       const [first] = rows;
       if (first === undefined || !meant(first.tag)) continue;
@@ -111,9 +111,4 @@ async function* untagged(catalog: Catalog, repository: number, { turns, signal }
 
 function covers(selection: ImageSelection, repository: string): boolean {
   return selection.kind === 'image' ? selection.repository === repository : selection.matchesRepository(repository);
-}
-
-function means(selection: ImageSelection, repository: string, reference: string): boolean {
-  if (!covers(selection, repository)) return false;
-  return selection.kind === 'image' ? selection.reference === reference : selection.matchesReference(reference);
 }

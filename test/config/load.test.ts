@@ -32,6 +32,7 @@ describe('with no file', () => {
       maxFills: 64,
       scrubEveryMs: 30 * 24 * 60 * 60 * 1000,
       scrubBytesPerSecond: 20 * 1024 * 1024,
+      pins: [],
       tagTtlMs: 60_000,
       staleWhileRevalidateMs: 0,
       staleIfErrorMs: 30 * 86_400_000,

@@ -1,6 +1,10 @@
 import type { OperationContext } from '../http/operations.ts';
 import { Administration, type PinEvent, type RemovalEvent, type RemovalQuery } from '../mirror/administration.ts';
+import { Checkup, type CheckupEvent } from '../mirror/checkup.ts';
 import { ImageList, type ListEvent, type ListQuery } from '../mirror/image-list.ts';
+import { Mender } from '../mirror/mender.ts';
+import { FileHasher } from '../store/file-hasher.ts';
+import { Verification } from '../store/verification.ts';
 import type { Cache } from './cache.ts';
 
 /** What `ls` asks for: names and patterns as they were written. */
@@ -12,6 +16,11 @@ export interface AdministrationOperations {
   remove(parameters: RemovalQuery, context: OperationContext): AsyncIterable<RemovalEvent>;
   pin(parameters: { readonly images: readonly string[] }, context: OperationContext): AsyncIterable<PinEvent>;
   unpin(parameters: { readonly images: readonly string[] }, context: OperationContext): AsyncIterable<PinEvent>;
+  /** Reads what is stored again. @param parameters `images`: none means all there is */
+  verify(
+    parameters: { readonly images: readonly string[]; readonly repair: boolean },
+    context: OperationContext,
+  ): AsyncIterable<CheckupEvent>;
 }
 
 /** The same, of a cache that this process owns. */
@@ -34,5 +43,13 @@ export function administrationOperationsOf(cache: Cache): AdministrationOperatio
     remove: (query, { signal }) => administration().remove(query, signal),
     pin: ({ images }, { signal }) => administration().pin(images, signal),
     unpin: ({ images }, { signal }) => administration().unpin(images, signal),
+    async *verify({ images, repair }, { signal }) {
+      const { layout } = cache;
+      const selections = administration().select(images, 'latest');
+      await using hasher = new FileHasher();
+      const verification = new Verification({ layout, catalog, hasher, now });
+      const mender = new Mender({ custody: mirror.custody, repair: cache.repair });
+      yield* new Checkup({ catalog, verification, mender: repair ? mender : undefined }).run(selections, signal);
+    },
   };
 }

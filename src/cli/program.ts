@@ -68,6 +68,11 @@ const commands: readonly LazyCommand[] = [
     load: async () => (await import('./pin.ts')).registerUnpin,
   },
   {
+    name: 'verify',
+    summary: 'read again what is in the cache',
+    load: async () => (await import('./verify.ts')).registerVerify,
+  },
+  {
     name: 'config',
     summary: 'check, show or describe the configuration',
     load: async () => (await import('./config.ts')).registerConfig,

@@ -5,7 +5,7 @@ import type { ImagePart } from '../store/image-graph.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Downloads } from './downloads.ts';
 import { ImageNames, type ImageSelection, selects, type Untagged, written } from './image-names.ts';
-import { type StoredName, storedNames } from './stored-names.ts';
+import { findNames, type StoredName } from './stored-names.ts';
 
 /** Told of what an operator has changed, for the log and for other replicas. */
 export interface AdministrationObserver {
@@ -80,7 +80,7 @@ export class Administration {
     const leaving = { tags: new Set<string>(), manifests: new Set<Digest>() };
     for (const selection of this.select(images, 'latest')) {
       let found = 0;
-      for await (const name of this.#find(selection, signal)) {
+      for await (const name of findNames(this.#options.catalog, selection, signal)) {
         found += 1;
         const isPattern = selection.kind === 'pattern';
         const reason = this.#reasonToKeep(name, force);
@@ -133,26 +133,12 @@ export class Administration {
     }
   }
 
-  /** The stored images that a selection means; by its digest one that has tags too. */
-  async *#find(selection: ImageSelection, signal: AbortSignal): AsyncGenerator<StoredName> {
-    if (selection.kind === 'pattern') {
-      yield* storedNames(this.#options.catalog, [selection], signal);
-      return;
-    }
-    const { catalog } = this.#options;
-    const { repository, reference } = selection;
-    const [digest, ...variants] = catalog.removal.roots(selection);
-    if (digest === undefined) return;
-    if (isDigest(reference) && !(catalog.isRecorded(digest) && catalog.mayRead(repository, digest))) return;
-    yield { repository, reference, digest, variants, checkedAtMs: undefined };
-  }
-
   async *#named(
     selection: ImageSelection,
     signal: AbortSignal,
   ): AsyncGenerator<{ repository: string; reference: string; stored: boolean }> {
     let isFound = false;
-    for await (const { repository, reference, digest } of this.#find(selection, signal)) {
+    for await (const { repository, reference, digest } of findNames(this.#options.catalog, selection, signal)) {
       isFound = true;
       yield { repository, reference, stored: this.#options.catalog.isRecorded(digest) };
     }

@@ -1,4 +1,4 @@
-import type { Digest } from '../oci/digest.ts';
+import { type Digest, isDigest } from '../oci/digest.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { TagRow } from '../store/image-records.ts';
 import { type ImageSelection, selects } from './image-names.ts';
@@ -46,6 +46,24 @@ export async function* storedNames(
       if (meant(digest)) yield { repository: name, reference: digest, digest, variants: [], checkedAtMs: undefined };
     }
   }
+}
+
+/** The stored images that one selection means; by its digest one that has tags too. @throws the signal's reason */
+export async function* findNames(
+  catalog: Catalog,
+  selection: ImageSelection,
+  signal: AbortSignal,
+): AsyncGenerator<StoredName> {
+  if (selection.kind === 'pattern') {
+    yield* storedNames(catalog, [selection], signal);
+    return;
+  }
+  const { repository, reference } = selection;
+  const [digest, ...variants] = catalog.removal.roots(selection);
+  if (digest === undefined) return;
+  if (isDigest(reference) && !(catalog.isRecorded(digest) && catalog.mayRead(repository, digest))) return;
+  const checkedAtMs = catalog.tag({ repository, tag: reference, variant: '' })?.checkedAtMs;
+  yield { repository, reference, digest, variants, checkedAtMs };
 }
 
 interface Reading {

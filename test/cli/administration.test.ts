@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { blobFile, filesIn, settled } from '../mirror/support.ts';
@@ -339,5 +339,54 @@ describe.each(['beside a mirror', 'alone'])('pin and unpin %s', (where) => {
       stdout: 'docker.io/library/app:v1 is not pinned\n',
       stderr: 'millpond: 1 of what was asked for was not unpinned\n',
     });
+  });
+});
+
+describe('cache.pins', () => {
+  test('keeps what its patterns match, and says so', async () => {
+    await using here = await place();
+    {
+      await using site = await here.serve();
+      await fill(site, here.upstream);
+    }
+    const config = { cache: { pins: ['docker.io/app:v*', '*/**:latest'] } };
+    const upstreams = { 'docker.io': here.upstream, 'ghcr.io': here.upstream };
+    await using site = await startTestSite({ upstreams, cacheDir: here.cacheDir, config });
+    const pinned = async () =>
+      lines((await here.run('ls', '--json', '--pinned')).stdout).flatMap(({ kind, ...image }) =>
+        kind === 'image' ? [`${image['name'] as string} ${image['pinned'] as string}`] : [],
+      );
+    expect(await pinned()).toEqual([
+      'docker.io/library/app:v1 configuration',
+      'docker.io/library/app:v2 configuration',
+      'ghcr.io/org/tool:latest configuration',
+    ]);
+    expect((await here.run('rm', 'app:v1')).stderr).toContain('v1: is pinned by cache.pins in the configuration\n');
+    expect((await here.run('unpin', 'app:v1')).stdout).toBe(
+      'docker.io/library/app:v1 is pinned by cache.pins in the configuration\n',
+    );
+    await site.stop();
+    expect(await pinned()).toEqual([]);
+  });
+
+  test.each([
+    ['evil.example/app:*', 'cache.pins: "evil.example" is not a configured upstream'],
+    ['docker.io/app', 'found "docker.io/app"; accepted: an image and which tags of it'],
+    ['docker.io/app@sha256:abc', 'accepted: an image and which tags of it'],
+  ])('%s is refused', async (pin, reason) => {
+    await using upstream = await startRegistry();
+    const started = startTestSite({ upstreams: { 'docker.io': upstream }, config: { cache: { pins: [pin] } } });
+    await expect(started).rejects.toThrow(reason);
+  });
+});
+
+test('a command beside a mirror that has no control socket is refused in one line', async () => {
+  await using here = await place();
+  await using _ = await here.serve();
+  await rm(join(here.cacheDir, 'control.sock'));
+  expect(await here.run('ls')).toEqual({
+    code: 1,
+    stdout: '',
+    stderr: `millpond: another Millpond uses ${here.cacheDir}/catalog.sqlite: one cache directory has one owner, and it has no control socket on which it could be asked\n`,
   });
 });

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { launcher, run } from '../cli/spawn.ts';
 import { get } from '../support/client.ts';
 import { startMillpond } from '../support/millpond.ts';
 import { startRegistry } from '../support/registry.ts';
@@ -18,7 +19,12 @@ test('a cache directory has one process; one that is killed leaves a lock to nob
   const stall = upstream.fault(blob.digest, { kind: 'stall', afterBytes: 2 * MiB });
   {
     await using first = await startMillpond(config, options);
-    await expect(startMillpond(config, options)).rejects.toThrow('one cache directory has one owner');
+    const second = await run(launcher, ['serve', '--config', 'millpond.yaml'], { cwd: folder.path });
+    expect(second).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: `millpond: another Millpond uses ${join(folder.path, 'data', 'catalog.sqlite')}: one cache directory has one owner\n`,
+    });
     let received = 0;
     const cut = get(first.origin + path, { onBytes: (count) => void (received = count) });
     await stall.reached;

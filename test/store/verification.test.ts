@@ -89,7 +89,13 @@ describe('verification', () => {
     expect(wrong.get(short)).toEqual({ kind: 'truncated', digest: short, size: 3, recordedSize: 6 });
     expect(wrong.get(shortened)).toEqual({ kind: 'truncated', digest: shortened, size: 0, recordedSize: 6 });
     expect(wrong.get(gone)).toEqual({ kind: 'missing', digest: gone, recordedSize: 6 });
-    expect(wrong.get(misrecorded)).toEqual({ kind: 'misrecorded', digest: misrecorded, size: 6, recordedSize: 1 });
+    expect(wrong.get(misrecorded)).toEqual({
+      kind: 'misrecorded',
+      digest: misrecorded,
+      size: 6,
+      recordedSize: 1,
+      modifiedAtMs: expect.any(Number),
+    });
     const size = contents.reduce((sum, { length }) => sum + length, 0);
     expect(read).toBe(size - 6 - 3 - 6);
     const rest = await all(verification.recorded({ signal, after: digests.toSorted()[400]! }));
@@ -109,16 +115,16 @@ describe('verification', () => {
     await writeFile(join(layout.blobs, 'sha256', 'note.txt'), 'hello');
     const found = await all(verification.unrecorded({ signal }));
     expect(found).toHaveLength(4);
-    expect(found).toContainEqual({ kind: 'unrecorded', digest: unknown, size: 7 });
+    expect(found).toContainEqual({ kind: 'unrecorded', digest: unknown, size: 7, modifiedAtMs: expect.any(Number) });
     expect(found).toContainEqual({
       kind: 'altered',
       digest: wrong,
       size: 8,
       actual: digestOf(Buffer.from('not that')),
     });
-    expect(found).toContainEqual({ kind: 'unrecorded', digest: sha512, size: 5 });
+    expect(found).toContainEqual({ kind: 'unrecorded', digest: sha512, size: 5, modifiedAtMs: expect.any(Number) });
     expect(found).toContainEqual({ kind: 'stray', path: join(layout.blobs, 'sha256', 'note.txt') });
-    expect(await all(verification.recorded({ signal }))).toEqual([{ kind: 'ok', digest: known, size: 5 }]);
+    expect(await all(verification.recorded({ signal }))).toMatchObject([{ kind: 'ok', digest: known, size: 5 }]);
   });
 
   test('does not take for damage what is removed, recorded or replaced while it looks', async () => {
@@ -137,6 +143,7 @@ describe('verification', () => {
       kind: 'ok',
       digest: replaced,
       size: content.length,
+      modifiedAtMs: expect.any(Number),
     });
     await rm(layout.blob(removed));
     catalog.forgetBlob(removed);

@@ -1,0 +1,177 @@
+// What a start, a hit and the memory cost with many blobs: node bench/growth.ts [BLOBS…]
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { Agent, get } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { type LargeCache, makeLargeCache } from '../test/support/large-cache.ts';
+import { freePort, Program, serverCore } from './program.ts';
+import { median } from './statistics.ts';
+
+const command = fileURLToPath(new URL('../bin/millpond', import.meta.url));
+const rounds = 5;
+const requestsPerRound = 2000;
+const startsPerCache = 3;
+
+interface Site extends AsyncDisposable {
+  readonly origin: string;
+  readonly program: Program;
+  /** From the start of the program to its first answer to a pull. */
+  readonly firstAnswerMs: number;
+  /** Time of the processor that this took, which what else the machine does changes little. */
+  readonly firstAnswerCpuSeconds: number;
+}
+
+interface Latencies {
+  readonly p50: number;
+  readonly p99: number;
+}
+
+const counts = process.argv.slice(2).map(Number);
+if (counts.some((count) => !Number.isSafeInteger(count) || count < 0))
+  throw new Error('usage: node bench/growth.ts [BLOBS…]');
+const directory = await mkdtemp(join(tmpdir(), 'millpond-growth-'));
+const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+try {
+  const empty = await prepare(0);
+  for (const count of counts.length > 0 ? counts : [1_000, 100_000, 1_000_000]) {
+    const full = await prepare(count);
+    console.table([await measure(empty, full, count)]);
+    await rm(full.directory, { recursive: true, force: true });
+  }
+} finally {
+  agent.destroy();
+  await rm(directory, { recursive: true, force: true });
+}
+
+interface Prepared {
+  readonly directory: string;
+  readonly cache: LargeCache;
+}
+
+/** A cache of so many blobs, beside the few hot images that all of them have. */
+async function prepare(blobs: number): Promise<Prepared> {
+  const startMs = performance.now();
+  const own = join(directory, String(blobs));
+  await mkdir(own);
+  const cache = await makeLargeCache({
+    directory: join(own, 'data'),
+    blobs,
+    hotImages: 100,
+    hotSizes: [2_000, 20_000, 100_000],
+  });
+  console.log(`${blobs} blobs made in ${((performance.now() - startMs) / 1000).toFixed(0)} s`);
+  return { directory: own, cache };
+}
+
+async function measure(empty: Prepared, full: Prepared, count: number) {
+  const startsMs: number[] = [];
+  const startsCpu: number[] = [];
+  for (let start = 0; start < startsPerCache; start += 1) {
+    await using site = await startSite(full);
+    startsMs.push(site.firstAnswerMs);
+    startsCpu.push(site.firstAnswerCpuSeconds);
+  }
+  await using few = await startSite(empty);
+  await using many = await startSite(full);
+  const hits: { few: Latencies[]; many: Latencies[]; any: Latencies[] } = { few: [], many: [], any: [] };
+  const anyPath = (index: number) =>
+    count === 0 ? full.cache.hot[0]! : full.cache.cold((index * 7919) % full.cache.coldBlobs);
+  const hotPath = (index: number) => full.cache.hot[index % full.cache.hot.length]!;
+  for (let round = 0; round < rounds; round += 1) {
+    // One after the other, so that what else the machine does meets both.
+    hits.few.push(await latencies(few, hotPath));
+    hits.many.push(await latencies(many, hotPath));
+    hits.any.push(await latencies(many, (index) => anyPath(round * requestsPerRound + index)));
+  }
+  // The first round is the warm-up.
+  const of = (latency: readonly Latencies[], name: keyof Latencies) =>
+    median(latency.slice(1).map((each) => each[name]));
+  const listMs = await list(full.directory);
+  return {
+    blobs: count,
+    'first answer ms': Math.round(Math.max(...startsMs)),
+    'first answer, empty, ms': Math.round(few.firstAnswerMs),
+    'CPU s': median(startsCpu),
+    'CPU s, empty': few.firstAnswerCpuSeconds,
+    'peak RSS MB': Math.round(many.program.peakMemoryBytes() / 1e6),
+    'RSS, empty, MB': Math.round(few.program.peakMemoryBytes() / 1e6),
+    'hit p50 µs': of(hits.many, 'p50'),
+    'hit p99 µs': of(hits.many, 'p99'),
+    'p99, empty, µs': of(hits.few, 'p99'),
+    'p99 / empty': Number((of(hits.many, 'p99') / of(hits.few, 'p99')).toFixed(2)),
+    'any blob p50 µs': of(hits.any, 'p50'),
+    'any blob p99 µs': of(hits.any, 'p99'),
+    'ls s': Number((listMs / 1000).toFixed(1)),
+  };
+}
+
+async function startSite({ directory: own, cache }: Prepared): Promise<Site> {
+  const listen = `127.0.0.1:${await freePort()}`;
+  const config = {
+    listen,
+    cache: { dir: join(own, 'data'), tagTtl: '365d', maxSize: '10TiB', minFree: '0' },
+    upstreams: { 'docker.io': { urls: ['http://127.0.0.1:9'] } },
+    log: { level: 'warn' },
+  };
+  await writeFile(join(own, 'millpond.yaml'), JSON.stringify(config));
+  const origin = `http://${listen}`;
+  const startMs = performance.now();
+  const program = new Program(command, {
+    args: ['serve', '--config', join(own, 'millpond.yaml')],
+    core: serverCore,
+    logFile: join(own, 'output.log'),
+  });
+  while (!program.hasEnded) {
+    const answered = await ask(`${origin}${cache.hot[0]}`).catch(() => undefined);
+    if (answered === 200) {
+      const firstAnswerMs = performance.now() - startMs;
+      const firstAnswerCpuSeconds = program.cpuSeconds();
+      return {
+        origin,
+        program,
+        firstAnswerMs,
+        firstAnswerCpuSeconds,
+        [Symbol.asyncDispose]: () => program[Symbol.asyncDispose](),
+      };
+    }
+    await delay(5);
+  }
+  throw new Error(`millpond has ended: see ${own}/output.log`);
+}
+
+/** One request after the other on one connection. @returns microseconds */
+async function latencies({ origin }: Site, path: (index: number) => string): Promise<Latencies> {
+  const all: number[] = [];
+  for (let index = 0; index < requestsPerRound; index += 1) {
+    const url = `${origin}${path(index)}`;
+    const startMs = performance.now();
+    const status = await ask(url);
+    all.push((performance.now() - startMs) * 1000);
+    if (status !== 200) throw new Error(`${url} was answered ${status}`);
+  }
+  all.sort((one, other) => one - other);
+  const at = (share: number) => Math.round(all[Math.floor(all.length * share)]!);
+  return { p50: at(0.5), p99: at(0.99) };
+}
+
+async function ask(url: string): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  get(url, { agent }, (response) => {
+    response.on('end', () => resolve(response.statusCode ?? 0)).on('error', reject);
+    response.resume();
+  }).on('error', reject);
+  return await promise;
+}
+
+/** `millpond ls` beside the running mirror, all of it. @returns milliseconds */
+async function list(own: string): Promise<number> {
+  const startMs = performance.now();
+  const child = spawn(command, ['ls', '--json', '--config', join(own, 'millpond.yaml')], { stdio: 'ignore' });
+  const [code] = (await once(child, 'exit')) as [number];
+  if (code !== 0) throw new Error(`millpond ls has ended with ${code}`);
+  return performance.now() - startMs;
+}

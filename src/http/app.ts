@@ -1,6 +1,7 @@
 import Koa, { type Middleware } from 'koa';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
+import { isClientLeft } from './client-left.ts';
 import { beginExchange, onlyPulls, type RequestObserver, readRequest, renderErrors } from './middleware.ts';
 import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts';
 import { type PeerRoutesOptions, peerRoutes } from './peer-routes.ts';
@@ -39,8 +40,7 @@ export function createApp(options: AppOptions): Koa {
   }
   app.use(operatorRoutes(options.operator));
   app.on('error', (error: NodeJS.ErrnoException) => {
-    // Clients that leave in the middle are part of every day.
-    if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') options.onError(error);
+    if (!isClientLeft(error)) options.onError(error);
   });
   return app;
 }

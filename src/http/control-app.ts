@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import Koa from 'koa';
 import { Router } from 'koa-router';
 import { RegistryError } from '../oci/error.ts';
+import { isClientLeft } from './client-left.ts';
 import { answerLines, type OperationTable, readOperation } from './operations.ts';
 
 /** What can be asked of a running mirror over its control socket. */
@@ -70,7 +71,7 @@ export function createControlApp(options: ControlOptions): Koa {
   });
   app.use(router.routes() as unknown as Koa.Middleware);
   app.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') onError(error);
+    if (!isClientLeft(error)) onError(error);
   });
   return app;
 }

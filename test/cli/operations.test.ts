@@ -120,6 +120,8 @@ describe('an operation over the control socket', () => {
     expect((await events.next()).value).toBe('begun');
     stop.abort(new Error('interrupted'));
     await expect(events.next()).rejects.toThrow('interrupted');
+    await mirror[Symbol.asyncDispose]();
+    expect(mirror.errors).toEqual([]);
   });
 
   test('that is cut off in the middle is no success', async () => {

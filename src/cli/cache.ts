@@ -114,6 +114,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       catalog.forgetBlob(digest);
       observer.altered(digest);
     },
+    onGone: (digest) => replicas.coordinator.drop(digest),
     makeRoom: () => evictor.makeRoom(),
   });
   const target = (key: string) => targetOf(upstreams.table, key);
@@ -128,12 +129,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       return config.cache.minFreeBytes;
     },
   };
-  const evictions = evictionObserver({
-    log,
-    metrics,
-    observer,
-    onEvicted: (digest) => void replicas.coordinator.drop(digest),
-  });
+  const evictions = evictionObserver({ log, metrics, observer });
   const evictor: Evictor = owned.use(
     new Evictor({ fileSystem: () => fileSystemOf(layout.dir), store, catalog, budget, offline, observer: evictions }),
   );

@@ -1,5 +1,4 @@
 import type { MirrorObserver } from '../mirror/mirror.ts';
-import type { Digest } from '../oci/digest.ts';
 import { DiskFault } from '../store/blob-store.ts';
 import type { EvictionObserver, EvictionReason, Evictor } from '../store/evictor.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
@@ -10,17 +9,13 @@ export function evictionObserver({
   log,
   metrics,
   observer,
-  onEvicted,
 }: {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly observer: Pick<MirrorObserver, 'diskFault'>;
-  /** Tells the other replicas that it is not here any more. */
-  readonly onEvicted: (digest: Digest) => void;
 }): EvictionObserver {
   return {
     evicted(digest, { reason, bytes }) {
-      onEvicted(digest);
       metrics.evictions.inc({ reason });
       metrics.evictedBytes.inc({ reason }, bytes);
       log.debug({ digest, bytes, reason }, 'blob evicted');

@@ -17,8 +17,12 @@ export interface LiveReplicas extends AsyncDisposable {
   readonly replicas: Replicas;
   readonly routes: PeerRoutesOptions;
   status(): ReplicasStatus;
-  /** To be called when the mirror can be reached. @param address `host:port` it listens on */
-  join(address: string): void;
+  /**
+   * To be called when the mirror can be reached.
+   * @param address `host:port` it listens on
+   * @param position how far its last run had heard the others
+   */
+  join(address: string, position: string | undefined): void;
 }
 
 /** The other replicas and Redis, for those who watch. */
@@ -95,8 +99,8 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
         leases,
       };
     },
-    join(address) {
-      coordinator.join(cluster.advertise ?? `${tls ? 'https' : 'http'}://${address}`);
+    join(address, position) {
+      coordinator.join(cluster.advertise ?? `${tls ? 'https' : 'http'}://${address}`, position);
     },
     async [Symbol.asyncDispose]() {
       await coordinator[Symbol.asyncDispose]();

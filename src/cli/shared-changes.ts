@@ -1,43 +1,53 @@
-import type { Coordinator, Message, MessageListener } from '../coordination/coordinator.ts';
+import type { Change, Coordinator, Message, MessageListener } from '../coordination/coordinator.ts';
 import { Administration } from '../mirror/administration.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Logger } from '../telemetry.ts';
 import type { Cache } from './cache.ts';
 import { administrationObserver, described } from './observers.ts';
 
+const positionNote = 'heard of other replicas';
+/** How often the position is noted where nothing happens, in milliseconds. */
+const noteEveryMs = 60_000;
+
 /** What other replicas have done, done here too: pauses that upstreams ask for, what operators remove and pin. */
 export class SharedChanges implements MessageListener, AsyncDisposable {
   readonly #cache: Cache;
+  readonly #coordinator: Coordinator;
   readonly #log: Logger;
   readonly #stop = new AbortController();
   readonly #subscription: Disposable;
   /** One after another, in the order in which they were sent. */
   #last: Promise<void> = Promise.resolve();
+  /** How many are not done yet. */
+  #waiting = 0;
+  readonly #noting: NodeJS.Timeout;
 
   constructor({ cache, coordinator, log }: { cache: Cache; coordinator: Coordinator; log: Logger }) {
     this.#cache = cache;
+    this.#coordinator = coordinator;
     this.#log = log;
     this.#subscription = coordinator.subscribe(this);
+    this.#noting = setInterval(() => this.#note(), noteEveryMs);
+  }
+
+  /** How far the last run with this cache had heard the others. */
+  get position(): string | undefined {
+    return this.#cache.catalog.note(positionNote);
   }
 
   received(message: Message, { from, ageMs }: { from: string; ageMs: number }): void {
-    const { upstreams, catalog } = this.#cache;
     switch (message.kind) {
       case 'limit': {
         const { upstream: name, forMs, ...place } = message;
+        const { upstreams } = this.#cache;
         upstreams.all.find((upstream) => upstream.name === name)?.pause({ ...place, forMs: forMs - ageMs });
         return;
       }
       case 'pin':
-        catalog.pin(message.repository, message.reference);
-        this.#log.info({ repository: message.repository, reference: message.reference, from }, 'image pinned');
-        return;
       case 'unpin':
-        catalog.unpin(message.repository, message.reference);
-        this.#log.info({ repository: message.repository, reference: message.reference, from }, 'image unpinned');
-        return;
       case 'purge':
-        this.#last = this.#last.then(() => this.#purge(message, from));
+        this.#waiting += 1;
+        this.#last = this.#last.then(() => this.#change(message, from));
         return;
       case 'tag':
         return;
@@ -46,14 +56,40 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
     }
   }
 
-  missed(): void {
-    this.#log.info('messages of other replicas may have been missed: tags are confirmed anew');
+  missed({ changes }: { changes: boolean }): void {
+    if (changes) {
+      this.#log.warn('Redis has lost what operators may have removed or pinned while this replica was away: see to it');
+    } else this.#log.info('messages of other replicas may have been missed: tags are confirmed anew');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#subscription[Symbol.dispose]();
+    clearInterval(this.#noting);
     this.#stop.abort();
     await this.#last;
+    this.#note();
+  }
+
+  /** Notes how far this replica has come, unless something is left to do: then the next run does it again. */
+  #note(): void {
+    const { position } = this.#coordinator;
+    if (this.#waiting === 0 && position !== undefined) this.#cache.catalog.setNote(positionNote, position);
+  }
+
+  /** Never rejects. */
+  async #change(change: Change, from: string): Promise<void> {
+    const { catalog } = this.#cache;
+    const { repository, reference } = change;
+    if (this.#stop.signal.aborted) return;
+    if (change.kind === 'purge') await this.#purge(change, from);
+    else {
+      if (change.kind === 'pin') catalog.pin(repository, reference);
+      else catalog.unpin(repository, reference);
+      this.#log.info({ repository, reference, from }, change.kind === 'pin' ? 'image pinned' : 'image unpinned');
+    }
+    if (this.#stop.signal.aborted) return;
+    this.#waiting -= 1;
+    this.#note();
   }
 
   async #purge({ repository, reference }: { repository: string; reference: string }, from: string): Promise<void> {

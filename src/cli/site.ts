@@ -74,8 +74,8 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const listener = await listen((request, response) => void answer(request, response), await listenOptions(started));
   if (others) {
     const { coordinator } = others.replicas;
-    owned.use(new SharedChanges({ cache, coordinator, log }));
-    others.join(listener.address);
+    const changes = owned.use(new SharedChanges({ cache, coordinator, log }));
+    others.join(listener.address, changes.position);
   }
   const prefetcher = owned.use(new Prefetcher({ cache, log, metrics, now }));
   owned.use(startScrub(cache, { log, metrics }));

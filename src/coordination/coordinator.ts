@@ -70,8 +70,16 @@ export type TagClaim =
   | { readonly kind: 'ours' }
   | { readonly kind: 'alone' };
 
-/** What a replica tells all others. */
+/** Done by an operator to an image of a repository, as the cache names it; `reference`: a tag or a digest. */
+export interface Change {
+  readonly kind: 'purge' | 'pin' | 'unpin';
+  readonly repository: string;
+  readonly reference: string;
+}
+
+/** What a replica tells all others. A {@link Change} reaches also those that are away now. */
 export type Message =
+  | Change
   | {
       readonly kind: 'tag';
       readonly repository: string;
@@ -79,8 +87,6 @@ export type Message =
       readonly variant: string;
       readonly digest: Digest;
     }
-  /** Done by an operator to an image of a repository, as the cache names it; `reference`: a tag or a digest. */
-  | { readonly kind: 'purge' | 'pin' | 'unpin'; readonly repository: string; readonly reference: string }
   /** An upstream has asked for a pause. */
   | {
       readonly kind: 'limit';
@@ -94,8 +100,11 @@ export type Message =
 export interface MessageListener {
   /** @param message `ageMs`: how long ago it was sent, by the shared clock */
   received(message: Message, event: { readonly from: string; readonly ageMs: number }): void;
-  /** Messages may have been lost: whatever they could have said has to be looked up again. */
-  missed(): void;
+  /**
+   * Messages may have been lost: whatever they could have said has to be looked up again.
+   * @param lost `changes`: what operators did may be among them
+   */
+  missed(lost: { readonly changes: boolean }): void;
 }
 
 /** What is known of the others, for those who watch. */
@@ -131,8 +140,8 @@ export interface Coordinator extends AsyncDisposable {
   release(lease: Lease): Promise<void>;
   /** This replica has the blob on its disk. */
   hold(digest: Digest): Promise<void>;
-  /** It has it no more. */
-  drop(digest: Digest): Promise<void>;
+  /** It has it no more. The others are told soon. */
+  drop(digest: Digest): void;
   /** What others were told of a tag within `maxAgeMs`, or the right to ask; waits for one who is asking. */
   claimTag(key: SharedTagKey, options: { readonly maxAgeMs: number; readonly signal: AbortSignal }): Promise<TagClaim>;
   /** Tells the others what the upstream has said of a tag, for so long. */
@@ -147,6 +156,8 @@ export interface Coordinator extends AsyncDisposable {
    * goes on without. Disposing gives it back.
    */
   enter(upstream: string, options: { readonly max: number; readonly signal: AbortSignal }): Promise<AsyncDisposable>;
+  /** How far this replica has heard the others, for its next run to go on from; `undefined`: not at all. */
+  readonly position: string | undefined;
   /** Tells all other replicas; the sender is not told. */
   announce(message: Message): Promise<void>;
   /** @returns ends it */

@@ -1,4 +1,5 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { Changes, changesKeptMs, changesKey, isChange } from './changes.ts';
 import type { Message, MessageListener, Replica } from './coordinator.ts';
 import type { Link } from './redis.ts';
 import { announceScript, beatScript } from './scripts.ts';
@@ -9,6 +10,19 @@ const beatMs = 1_000;
 const livesMs = 5_000;
 /** Most messages of one answer; the script's own number. */
 const pageLength = 500;
+/** How many messages before the last one who has just come looks at. */
+const lookBack = 64;
+
+/** How far a replica has heard the others. */
+interface Position {
+  readonly epoch: string;
+  /** Of the last message. */
+  readonly seq: number;
+  /** Of the last change. */
+  readonly changedAt: number;
+  /** When that was, by Redis's clock. */
+  readonly atMs: number;
+}
 
 export interface FleetOptions {
   readonly link: Link;
@@ -18,7 +32,7 @@ export interface FleetOptions {
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
 }
 
-const keys = ['{fleet}', '{fleet}:messages', '{fleet}:expiries'] as const;
+const keys = ['{fleet}', '{fleet}:messages', '{fleet}:expiries', changesKey] as const;
 
 /** The id of the replica at an address: the same after a restart, since the disk is the same too. */
 export function replicaId(address: string): string {
@@ -37,8 +51,12 @@ export class Fleet {
   readonly #listeners = new Set<MessageListener>();
   #others: readonly Replica[] = [];
   #version = '';
+  readonly #changes: Changes;
   #epoch = '';
   #seq = 0;
+  #atMs = 0;
+  /** Whether Redis has been asked in this run. */
+  #hasLooked = false;
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> | undefined;
   #isWanted = false;
@@ -46,6 +64,16 @@ export class Fleet {
 
   constructor(options: FleetOptions) {
     this.#options = options;
+    const { link, seal, wakeChannel } = options;
+    this.#changes = new Changes({
+      link,
+      seal,
+      wakeChannel,
+      self: () => this.#self,
+      onChange: (change, event) => {
+        for (const listener of this.#listeners) listener.received(change, event);
+      },
+    });
   }
 
   /** This replica's id; '' before it has joined. */
@@ -53,11 +81,34 @@ export class Fleet {
     return this.#self;
   }
 
-  /** Is one of the replicas from now on. @param address base URL at which others reach this one */
-  join(address: string): void {
+  /**
+   * Is one of the replicas from now on.
+   * @param address base URL at which others reach this one
+   * @param position of its last run
+   */
+  join(address: string, position?: string): void {
+    if (position !== undefined) {
+      const { epoch, seq, changedAt, atMs } = JSON.parse(position) as Position;
+      this.#epoch = epoch;
+      this.#seq = seq;
+      this.#atMs = atMs;
+      this.#changes.continueFrom(changedAt);
+    }
     this.#self = replicaId(address);
     this.#entry = this.#options.seal.close('replica', { id: this.self, address, boot: this.boot });
     void this.beat();
+  }
+
+  /** How far this replica has heard the others; `undefined`: not at all. */
+  get position(): string | undefined {
+    if (this.#epoch === '') return undefined;
+    const position: Position = {
+      epoch: this.#epoch,
+      seq: this.#seq,
+      changedAt: this.#changes.at,
+      atMs: this.#atMs,
+    };
+    return JSON.stringify(position);
   }
 
   /** The others, as of the last beat. */
@@ -76,6 +127,7 @@ export class Fleet {
   }
 
   async announce(message: Message): Promise<void> {
+    if (isChange(message)) return await this.#changes.announce(message);
     const { link, seal, wakeChannel } = this.#options;
     const sealed = seal.close('message', { from: this.self, message });
     await link.run(announceScript, keys.slice(0, 2), [randomUUID(), sealed, wakeChannel]);
@@ -107,24 +159,39 @@ export class Fleet {
     if (this.self === '') return;
     const { link } = this.#options;
     await link
-      .run(beatScript, keys, [randomUUID(), this.self, '', 0, '', this.#epoch, this.#seq])
+      .run(beatScript, keys, [randomUUID(), this.self, '', 0, '', this.#epoch, this.#seq, 0])
       .catch(() => undefined);
   }
 
   async #look(): Promise<void> {
     const { link } = this.#options;
-    const values = [randomUUID(), this.self, this.#entry, livesMs, this.#version, this.#epoch, this.#seq];
-    const [version, entries, epoch, seq, now, messages] = (await link.run(beatScript, keys, values)) as [
+    const wanted = this.#hasLooked ? 0 : lookBack;
+    const values = [randomUUID(), this.self, this.#entry, livesMs, this.#version, this.#epoch, this.#seq, wanted];
+    const [version, entries, epoch, seq, now, messages, count, last] = (await link.run(beatScript, keys, values)) as [
       string,
       string[] | null,
       string,
       number,
       number,
       [id: string, fields: string[]][],
+      number,
+      string,
     ];
     this.#version = version;
     if (entries) this.#readReplicas(entries);
+    const wasEmptied = this.#epoch !== '' && epoch !== this.#epoch;
+    const wasLongAway = this.#atMs !== 0 && now - this.#atMs > changesKeptMs;
+    const isFirst = !this.#hasLooked;
+    if (wasEmptied) this.#changes.lost();
     this.#readMessages({ epoch, seq, now, messages });
+    await this.#changes.catchUp({ count, last: Number(last), now });
+    this.#atMs = now;
+    // One that was there all the time has heard of them, or the others tell it again.
+    if (isFirst && (wasEmptied || wasLongAway || this.#changes.isCut)) this.#miss({ changes: true });
+  }
+
+  #miss(lost: { readonly changes: boolean }): void {
+    for (const listener of this.#listeners) listener.missed(lost);
   }
 
   #readReplicas(entries: readonly string[]): void {
@@ -146,28 +213,26 @@ export class Fleet {
     messages: readonly (readonly [id: string, fields: string[]])[];
   }): void {
     const { epoch, seq, now, messages } = news;
-    const isFirst = this.#epoch === '';
+    const knowsNothing = this.#epoch === '';
+    const heard = knowsNothing ? seq : this.#seq;
+    this.#hasLooked = true;
     // A Redis that was emptied, or messages that were thrown away before they were read.
     const hasGap =
-      !isFirst && (epoch !== this.#epoch || (seq > this.#seq && numberOf(messages[0]?.[0]) !== this.#seq + 1));
+      !knowsNothing && (epoch !== this.#epoch || (seq > heard && !(numberOf(messages[0]?.[0]) <= heard + 1)));
     this.#epoch = epoch;
-    if (hasGap) {
-      this.#seq = seq;
-      for (const listener of this.#listeners) listener.missed();
-      return;
-    }
-    for (const [, fields] of messages) this.#tell(fields, { now, isFirst });
     const last = messages.at(-1)?.[0];
     this.#seq = messages.length === pageLength && last !== undefined ? numberOf(last) : seq;
     if (this.#seq < seq) this.#isWanted = true;
+    for (const [id, fields] of messages) this.#tell(fields, { now, isOld: hasGap || numberOf(id) <= heard });
+    if (hasGap) this.#miss({ changes: false });
   }
 
-  #tell(fields: readonly string[], { now, isFirst }: { now: number; isFirst: boolean }): void {
+  #tell(fields: readonly string[], { now, isOld }: { now: number; isOld: boolean }): void {
     const [, sealed, , at] = fields;
     const opened = this.#options.seal.open('message', sealed) as { from: string; message: Message } | undefined;
     if (opened === undefined || opened.from === this.self) return;
-    // Who has just come has missed nothing, but a pause that was asked for may still last.
-    if (isFirst && opened.message.kind !== 'limit') return;
+    // What an earlier run has heard, or what has to be looked up anyway; but a pause that was asked for may still last.
+    if (isOld && opened.message.kind !== 'limit') return;
     const event = { from: opened.from, ageMs: Math.max(0, now - Number(at)) };
     for (const listener of this.#listeners) listener.received(opened.message, event);
   }

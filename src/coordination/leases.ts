@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.ts';
 import type { Claim, ClaimOptions, Lease, Replica } from './coordinator.ts';
 import type { Link } from './redis.ts';
@@ -10,6 +11,11 @@ const holdMs = 7 * 86_400_000;
 /** How many read from one that fills: enough to reach a thousand in five steps, few enough for one network card. */
 const fanOut = 4;
 
+/** Most digests that wait to be told gone; what is not told costs one question to a replica that lacks it. */
+const maxDropped = 20_000;
+/** How many of them Redis is told at a time. */
+const dropsAtOnce = 32;
+
 export interface LeasesOptions {
   readonly link: Link;
   readonly self: () => string;
@@ -20,6 +26,8 @@ export interface LeasesOptions {
 export class Leases {
   readonly #options: LeasesOptions;
   readonly #held = new Map<Digest, Lease>();
+  readonly #dropped = new Set<Digest>();
+  #isTelling = false;
 
   constructor(options: LeasesOptions) {
     this.#options = options;
@@ -66,11 +74,32 @@ export class Leases {
   }
 
   async hold(digest: Digest): Promise<void> {
+    // It has come back before anybody was told that it had gone.
+    this.#dropped.delete(digest);
     await this.#options.link.run(holdScript, [holdersKey(digest)], [this.#options.self(), holdMs]);
   }
 
-  async drop(digest: Digest): Promise<void> {
-    await this.#options.link.run(holdScript, [holdersKey(digest)], [this.#options.self(), 0]);
+  /** Told behind the caller's back, a few at a time: a whole eviction never waits for Redis, nor floods it. */
+  drop(digest: Digest): void {
+    if (this.#dropped.size < maxDropped) this.#dropped.add(digest);
+    if (!this.#isTelling) void this.#tellDropped();
+  }
+
+  /** Never rejects. */
+  async #tellDropped(): Promise<void> {
+    const { link, self } = this.#options;
+    this.#isTelling = true;
+    // Whoever drops one drops more.
+    await setImmediate();
+    while (this.#dropped.size > 0) {
+      const some = [...this.#dropped.keys().take(dropsAtOnce)];
+      for (const digest of some) this.#dropped.delete(digest);
+      const told = await Promise.allSettled(
+        some.map((digest) => link.run(holdScript, [holdersKey(digest)], [self(), 0])),
+      );
+      if (told.some(({ status }) => status === 'rejected')) this.#dropped.clear();
+    }
+    this.#isTelling = false;
   }
 
   #forget(lease: Lease): void {

@@ -7,6 +7,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `;
 
 const dayMs = 86_400_000;
+/** The count of messages outlives a replica's longest absence. */
+const fleetMs = 31 * dayMs;
 
 // The fleet's one hash has the replicas by id, and beside them '#version', '#epoch' and '#seq', which no id can be.
 const fleetEpoch = `
@@ -16,13 +18,14 @@ if not epoch then
   redis.call('HSET', KEYS[1], '#epoch', epoch, '#seq', 0)
   redis.call('DEL', KEYS[2])
 end
-redis.call('PEXPIRE', KEYS[1], ${dayMs})
+redis.call('PEXPIRE', KEYS[1], ${fleetMs})
 local seq = tonumber(redis.call('HGET', KEYS[1], '#seq') or '0')
 `;
 
 /**
- * KEYS: fleet, messages, expiries. ARGV: new epoch, own id, own entry, ms it lives ('0': leaves), known version, known
- * epoch, known seq. Answers version, the entries where that has changed, epoch, seq, now, messages.
+ * KEYS: fleet, messages, expiries, changes. ARGV: new epoch, own id, own entry, ms it lives ('0': leaves), known version,
+ * known epoch, known seq, how many messages before the last are wanted in any case. Answers version, the entries where
+ * that has changed, epoch, seq, now, messages, number of changes, time of the last.
  */
 export const beatScript: Script = {
   name: 'beat',
@@ -61,14 +64,13 @@ if version ~= ARGV[5] then
   end
 end
 local messages = {}
-local known = tonumber(ARGV[7])
-if ARGV[6] == '' then known = seq - 64 end
-if ARGV[6] == '' or ARGV[6] == epoch then
-  if known < seq then
-    messages = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', math.max(known + 1, 1)), '+', 'COUNT', 500)
-  end
+local known = seq - tonumber(ARGV[8])
+if ARGV[6] == epoch then known = math.min(known, tonumber(ARGV[7])) end
+if known < seq then
+  messages = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', math.max(known + 1, 1)), '+', 'COUNT', 500)
 end
-return { version, entries, epoch, seq, now, messages }
+local last = redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2] or '0'
+return { version, entries, epoch, seq, now, messages, redis.call('ZCARD', KEYS[4]), last }
 `,
 };
 
@@ -81,6 +83,40 @@ redis.call('XADD', KEYS[2], 'MAXLEN', '~', 4096, string.format('%.0f-0', seq), '
 redis.call('PEXPIRE', KEYS[2], ${dayMs})
 redis.call('PUBLISH', ARGV[3], seq)
 return seq
+`,
+};
+
+/**
+ * KEYS: changes. ARGV: channel, ms they are kept, how many are kept, then each change and the time it was done, '' for
+ * now. No two are told to have been done at the same time. Answers their times.
+ */
+export const recordChangesScript: Script = {
+  name: 'record-changes',
+  lua: `${clock}
+local last = tonumber(redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or '0')
+local times = {}
+for index = 4, #ARGV, 2 do
+  local at = tonumber(ARGV[index + 1])
+  if not at then
+    last = math.max(now, last + 1)
+    at = last
+  end
+  times[#times + 1] = string.format('%.0f', at)
+  redis.call('ZADD', KEYS[1], 'GT', times[#times], ARGV[index])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[3]))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PUBLISH', ARGV[1], '')
+return times
+`,
+};
+
+/** KEYS: changes. Answers each and its time, the earliest first. */
+export const readChangesScript: Script = {
+  name: 'read-changes',
+  lua: `
+return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 `,
 };
 

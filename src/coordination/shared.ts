@@ -61,9 +61,17 @@ export class SharedCoordinator implements Coordinator {
     return this.#isEnding || this.#fleet.self === '';
   }
 
-  /** Is one of the replicas from now on. @param address base URL at which others reach this one */
-  join(address: string): void {
-    this.#fleet.join(address);
+  /**
+   * Is one of the replicas from now on.
+   * @param address base URL at which others reach this one
+   * @param position of its last run
+   */
+  join(address: string, position?: string): void {
+    this.#fleet.join(address, position);
+  }
+
+  get position(): string | undefined {
+    return this.#fleet.position;
   }
 
   get self(): string {
@@ -94,8 +102,8 @@ export class SharedCoordinator implements Coordinator {
     return orElse(this.#leases.hold(digest), undefined);
   }
 
-  drop(digest: Digest): Promise<void> {
-    return orElse(this.#leases.drop(digest), undefined);
+  drop(digest: Digest): void {
+    this.#leases.drop(digest);
   }
 
   claimTag(key: SharedTagKey, options: { maxAgeMs: number; signal: AbortSignal }): Promise<TagClaim> {

@@ -8,6 +8,7 @@ export class SoloCoordinator implements Coordinator {
   readonly self = '';
   readonly boot = '';
   readonly replicas = [];
+  readonly position = undefined;
 
   claim(): Promise<Claim> {
     return Promise.resolve({ kind: 'alone' });
@@ -21,7 +22,7 @@ export class SoloCoordinator implements Coordinator {
 
   async hold(): Promise<void> {}
 
-  async drop(): Promise<void> {}
+  drop(): void {}
 
   claimTag(): Promise<TagClaim> {
     return Promise.resolve({ kind: 'alone' });

@@ -55,8 +55,10 @@ export class PeerService {
     const stored = await this.#stored(digest);
     if (stored) return stored;
     // A hint that was wrong costs one question, not one each time.
-    if (want === 'stored') await coordinator.drop(digest);
-    if (want === 'stored') return undefined;
+    if (want === 'stored') {
+      coordinator.drop(digest);
+      return undefined;
+    }
     const under = downloads.follow(digest) ?? (want === 'filling' ? undefined : this.#begin(digest, question));
     if (under === undefined) return undefined;
     try {

@@ -22,6 +22,8 @@ export interface DiskStoreOptions {
   readonly memoryBytes: number;
   /** A stored blob had been altered, and has been set aside. */
   readonly onAltered?: (digest: Digest) => void;
+  /** A blob is not here any more: removed, evicted or set aside. */
+  readonly onGone?: (digest: Digest) => void;
   /** Sees to it that there is room for what is on its way; never rejects, never takes long. */
   readonly makeRoom?: () => Promise<void>;
 }
@@ -37,8 +39,10 @@ export class DiskStore implements BlobStore {
 
   readonly #makeRoom: (() => Promise<void>) | undefined;
   readonly #onAltered: ((digest: Digest) => void) | undefined;
+  readonly #onGone: ((digest: Digest) => void) | undefined;
 
   constructor(options: DiskStoreOptions) {
+    this.#onGone = options.onGone;
     this.#onAltered = options.onAltered;
     this.#makeRoom = options.makeRoom;
     this.#layout = options.layout;
@@ -139,11 +143,13 @@ export class DiskStore implements BlobStore {
   async setAside(digest: Digest): Promise<void> {
     this.#small.delete(digest);
     await quarantine(this.#layout, digest);
+    this.#onGone?.(digest);
   }
 
   async remove(digest: Digest): Promise<void> {
     this.#small.delete(digest);
     await this.#removing(digest, this.#layout.blob(digest));
+    this.#onGone?.(digest);
   }
 
   /** Whether a blob is being read from its file or brought here. */
@@ -161,6 +167,7 @@ export class DiskStore implements BlobStore {
     if (this.isInUse(digest)) return false;
     this.#small.delete(digest);
     await this.#removing(digest, this.#layout.blob(digest), onRemoved);
+    this.#onGone?.(digest);
     return true;
   }
 

@@ -18,12 +18,16 @@ export interface FleetOptions {
   readonly redisArgs?: readonly string[];
 }
 
+export interface AddOptions {
+  readonly cacheDir?: string;
+}
+
 /** Several mirrors in this process, each with a directory and a port of its own, and the Redis they share. */
 export interface TestFleet extends AsyncDisposable {
   readonly sites: readonly TestSite[];
   readonly redis: RedisServer;
-  /** Starts one more. */
-  add(): Promise<TestSite>;
+  /** Starts one more. @param options `cacheDir`: of one that has run before, kept at the end */
+  add(options?: AddOptions): Promise<TestSite>;
 }
 
 export async function startFleet(options: FleetOptions): Promise<TestFleet> {
@@ -33,11 +37,12 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
   const secretFile = join(directory.path, 'secret');
   await writeFile(secretFile, clusterSecret);
   const sites: TestSite[] = [];
-  const add = async (into: AsyncDisposableStack): Promise<TestSite> => {
+  const add = async (into: AsyncDisposableStack, { cacheDir }: AddOptions = {}): Promise<TestSite> => {
     const site = into.use(
       await startTestSite({
         upstreams: options.upstreams,
         now: options.now,
+        ...(cacheDir !== undefined && { cacheDir }),
         config: {
           ...options.config,
           redis: { url: redis.url },
@@ -59,7 +64,7 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
   return {
     sites,
     redis,
-    add: () => add(owned),
+    add: (given) => add(owned, given),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

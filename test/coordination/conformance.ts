@@ -51,7 +51,7 @@ export function testCoordinator(start: () => Promise<Coordinator>): void {
       missed: () => void heard.push('missed'),
     });
     await coordinator.announce({ kind: 'purge', repository: 'docker.io/library/app', reference: '1' });
-    await coordinator.drop(digest(2));
+    coordinator.drop(digest(2));
     expect(coordinator.replicas).toEqual([]);
     expect(heard).toEqual([]);
   });

@@ -73,6 +73,22 @@ describeWith(['redis-server'], 'several replicas', () => {
     expect(await a!.claim(digest(11), { takeOver: told.fence })).toMatchObject({ kind: 'filling' });
   });
 
+  test('are told what one has no more, a thousand at once too, behind its back', async () => {
+    await using fleet = await startFleet(['a', 'b']);
+    const [a, b] = fleet.all.map(({ coordinator }) => coordinator);
+    const digests = Array.from({ length: 1_000 }, (_, index) => digest(1_000 + index));
+    const [back] = digests;
+    await Promise.all(digests.map((one) => a!.hold(one)));
+    for (const one of digests) a!.drop(one);
+    // It is fetched again before the others were told.
+    await a!.hold(back!);
+    const last = digests.at(-1)!;
+    await expect.poll(async () => (await b!.claim(last)).kind, poll).toBe('lease');
+    expect(await b!.claim(back!)).toMatchObject({ kind: 'held' });
+    for (const one of digests.slice(1)) expect((await b!.claim(one)).kind).toBe('lease');
+    expect(a!.status().state).toBe('connected');
+  });
+
   test('replace one that says nothing for a while', async () => {
     await using fleet = await startFleet(['a', 'b']);
     const [a, b] = fleet.all.map(({ coordinator }) => coordinator);

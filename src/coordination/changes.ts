@@ -1,0 +1,145 @@
+import type { Change, Message } from './coordinator.ts';
+import type { Link } from './redis.ts';
+import { readChangesScript, recordChangesScript } from './scripts.ts';
+import type { Seal } from './seal.ts';
+
+/** How long what operators do is kept for replicas that are away, in milliseconds. */
+export const changesKeptMs = 30 * 86_400_000;
+/** Most of it that is kept. */
+const maxChanges = 1_000;
+
+/** Where a replica's changes are kept; the same node of a cluster as the rest of the fleet. */
+export const changesKey = '{fleet}:changes';
+
+export interface ChangesOptions {
+  readonly link: Link;
+  readonly seal: Seal;
+  readonly wakeChannel: string;
+  readonly self: () => string;
+  readonly onChange: (change: Change, event: { readonly from: string; readonly ageMs: number }) => void;
+}
+
+/**
+ * What operators do to images, kept in Redis for replicas that are away. Each replica remembers all of it, and writes it
+ * again into a Redis that has lost it.
+ */
+export class Changes {
+  readonly #options: ChangesOptions;
+  /** What Redis has, sealed, and when it was done by its clock: no two at one time. */
+  #known = new Map<string, number>();
+  /** What could not be told yet. */
+  readonly #untold = new Set<string>();
+  /** The last one that has been heard of. */
+  #at = 0;
+  /** Up to here it was done before this run; `undefined`: by none, the disk is new. */
+  #doneAt: number | undefined;
+  #isRead = false;
+  #isLost = false;
+
+  constructor(options: ChangesOptions) {
+    this.#options = options;
+  }
+
+  /** When the last one that this replica has heard of was done. */
+  get at(): number {
+    return this.#at;
+  }
+
+  /** Goes on from where an earlier run was. */
+  continueFrom(at: number): void {
+    this.#doneAt = at;
+    this.#at = at;
+  }
+
+  /** Redis was emptied: what is known here is to be written into it again. */
+  lost(): void {
+    this.#isLost = true;
+  }
+
+  /** Tells the others, now or when Redis is back. @throws LinkError while it is not */
+  async announce(change: Change): Promise<void> {
+    const { seal, self } = this.#options;
+    const sealed = seal.close('change', { from: self(), message: change });
+    // What was done last is told last.
+    this.#untold.delete(sealed);
+    if (this.#untold.size < maxChanges) this.#untold.add(sealed);
+    await this.#tell();
+  }
+
+  /**
+   * Hears of what is new.
+   * @param found what there is in Redis: how many, when the last was done, and what time it is there
+   * @throws LinkError
+   */
+  async catchUp({ count, last, now }: { count: number; last: number; now: number }): Promise<void> {
+    const latest = Math.max(0, ...this.#known.values());
+    if ((this.#isLost || last < latest) && this.#known.size > 0) {
+      await this.#record([...this.#known]);
+      this.#isLost = false;
+      return;
+    }
+    this.#isLost = false;
+    await this.#tell();
+    if (this.#isRead && last === latest && count === this.#known.size) return;
+    const found = await this.#read();
+    const before = this.#known;
+    this.#known = found;
+    const isFirst = !this.#isRead;
+    this.#isRead = true;
+    for (const [sealed, at] of found) {
+      this.#at = Math.max(this.#at, at);
+      if ((before.get(sealed) ?? 0) >= at || at <= (this.#doneAt ?? 0)) continue;
+      this.#hear(sealed, { ageMs: Math.max(0, now - at), isFirst });
+    }
+  }
+
+  /** Whether something may have been dropped before this replica could hear of it. */
+  get isCut(): boolean {
+    const [oldest = 0] = this.#known.values();
+    return this.#doneAt !== undefined && this.#known.size >= maxChanges && oldest > this.#doneAt;
+  }
+
+  #hear(sealed: string, { ageMs, isFirst }: { ageMs: number; isFirst: boolean }): void {
+    const { seal, self, onChange } = this.#options;
+    const opened = seal.open('change', sealed) as { from: string; message: Change } | undefined;
+    if (opened === undefined) return;
+    const { from, message } = opened;
+    // On a disk that was not there then, nothing is left to remove, and even its own pins are news.
+    const isNew = this.#doneAt === undefined && isFirst;
+    if (isNew ? message.kind === 'purge' : from === self()) return;
+    onChange(message, { from, ageMs });
+  }
+
+  async #tell(): Promise<void> {
+    const untold = [...this.#untold];
+    if (untold.length === 0) return;
+    const times = await this.#record(untold.map((sealed) => [sealed, '']));
+    for (const [index, sealed] of untold.entries()) {
+      this.#untold.delete(sealed);
+      // Redis may lose it before it can be read back.
+      this.#known.set(sealed, Number(times[index]));
+    }
+  }
+
+  async #record(entries: readonly (readonly [sealed: string, at: number | ''])[]): Promise<string[]> {
+    const { link, wakeChannel } = this.#options;
+    const answer = await link.run(
+      recordChangesScript,
+      [changesKey],
+      [wakeChannel, changesKeptMs, maxChanges, ...entries.flat()],
+    );
+    return answer as string[];
+  }
+
+  async #read(): Promise<Map<string, number>> {
+    const found = (await this.#options.link.run(readChangesScript, [changesKey], [])) as string[];
+    const changes = new Map<string, number>();
+    for (let index = 0; index + 1 < found.length; index += 2) changes.set(found[index]!, Number(found[index + 1]));
+    return changes;
+  }
+}
+
+/** Whether a message is kept for replicas that are away. */
+export function isChange(message: Message): message is Change {
+  return message.kind === 'purge' || message.kind === 'pin' || message.kind === 'unpin';
+}

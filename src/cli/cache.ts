@@ -10,8 +10,9 @@ import { isRepository } from '../oci/reference.ts';
 import type { DiskFault } from '../store/blob-store.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
-import { Evictor, fileSystemOf } from '../store/evictor.ts';
+import { Evictor } from '../store/evictor.ts';
 import { FileHasher } from '../store/file-hasher.ts';
+import { fileSystemOf } from '../store/file-system.ts';
 import { type Layout, layoutOf, prepareLayout } from '../store/layout.ts';
 import { Rebuild } from '../store/rebuild.ts';
 import { sweepIngest } from '../store/sweep.ts';
@@ -115,7 +116,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       observer.altered(digest);
     },
     onGone: (digest) => replicas.coordinator.drop(digest),
-    makeRoom: () => evictor.makeRoom(),
+    space: { claim: (bytes) => evictor.claim(bytes), look: () => evictor.look() },
   });
   const target = (key: string) => targetOf(upstreams.table, key);
   // What is read again for somebody who waits has no rate, and does not wait for what is read in the background.
@@ -182,7 +183,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     metrics.catalogsLost.inc();
     upkeep.look();
   };
-  const looking = setInterval(() => void evictor.makeRoom(), lookEveryMs);
+  const looking = setInterval(() => evictor.look(), lookEveryMs);
   owned.defer(() => clearInterval(looking));
   const rest = owned.move();
   return {
@@ -209,7 +210,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
         throw error;
       }
       config = next;
-      void evictor.makeRoom();
+      evictor.look();
     },
     [Symbol.asyncDispose]: () => rest.disposeAsync(),
   };

@@ -61,6 +61,17 @@ export interface BlobFile {
   readonly usedAtMs: number;
 }
 
+/** Whoever sees to it that the cache stays within its budget. */
+export interface Space {
+  /**
+   * Waits until there is room for a blob, or nothing more can be done for it. Never rejects.
+   * @returns to be called when the blob is counted among what is stored, or is not to be; the rest of the turn is enough
+   */
+  claim(bytes: number): Promise<() => void>;
+  /** Something is not in use any more. */
+  look(): void;
+}
+
 /** The blobs on this replica's disk. */
 export interface BlobStore {
   /** The content of a small blob that is in memory. */

@@ -6,6 +6,7 @@ import {
   type BlobStore,
   DiskFault,
   type PartialBlob,
+  type Space,
   type StoredBlob,
   smallBlobBytes,
 } from './blob-store.ts';
@@ -24,8 +25,8 @@ export interface DiskStoreOptions {
   readonly onAltered?: (digest: Digest) => void;
   /** A blob is not here any more: removed, evicted or set aside. */
   readonly onGone?: (digest: Digest) => void;
-  /** Sees to it that there is room for what is on its way; never rejects, never takes long. */
-  readonly makeRoom?: () => Promise<void>;
+  /** Sees to it that there is room for what is on its way. */
+  readonly space?: Space;
 }
 
 /** The content-addressed store on a local file system. */
@@ -37,14 +38,14 @@ export class DiskStore implements BlobStore {
   /** Files that are being removed: what is to be written in their place waits. */
   readonly #removals = new Map<Digest, Promise<unknown>>();
 
-  readonly #makeRoom: (() => Promise<void>) | undefined;
+  readonly #space: Space | undefined;
   readonly #onAltered: ((digest: Digest) => void) | undefined;
   readonly #onGone: ((digest: Digest) => void) | undefined;
 
   constructor(options: DiskStoreOptions) {
     this.#onGone = options.onGone;
     this.#onAltered = options.onAltered;
-    this.#makeRoom = options.makeRoom;
+    this.#space = options.space;
     this.#layout = options.layout;
     this.#small = new LRUCache({
       maxSize: Math.max(options.memoryBytes, 1),
@@ -93,15 +94,15 @@ export class DiskStore implements BlobStore {
   }
 
   async ingest(digest: Digest): Promise<PartialBlob> {
-    const makeRoom = this.#makeRoom;
+    const space = this.#space;
     return await this.#openForWriting(digest, ({ onClosed, ...place }) =>
       openPartial({
         ...place,
-        makeRoom,
+        space,
         onClosed: () => {
           onClosed?.();
           // From now on the blob itself is no more in use than others.
-          void makeRoom?.();
+          space?.look();
         },
       }),
     );

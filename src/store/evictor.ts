@@ -1,9 +1,11 @@
-import { statfs } from 'node:fs/promises';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.ts';
+import type { Space } from './blob-store.ts';
 import type { Catalog } from './catalog.ts';
 import type { DiskStore } from './disk-store.ts';
 import { type Marks, marksOf } from './eviction-policy.ts';
+import type { Evictable } from './eviction-records.ts';
+import type { FileSystem } from './file-system.ts';
 
 /** Why something is evicted: the cache's own budget, the free space of its file system, or that this has run out. */
 export type EvictionReason = 'size' | 'free' | 'full';
@@ -26,12 +28,6 @@ export interface EvictionObserver {
   failed(error: unknown): void;
 }
 
-/** The file system that the cache is on, in bytes. */
-export interface FileSystem {
-  readonly totalBytes: number;
-  readonly freeBytes: number;
-}
-
 export interface EvictorOptions {
   /** Looks at the file system of the cache; `undefined` where that cannot be told. */
   readonly fileSystem: () => Promise<FileSystem | undefined>;
@@ -44,10 +40,16 @@ export interface EvictorOptions {
   readonly observer: EvictionObserver;
 }
 
+/** A blob in the order of removal. */
+interface Link extends Evictable {
+  /** What goes with it has to be gone before it. */
+  readonly isLastOfGroup: boolean;
+}
+
 /** Most blobs that are looked at and removed between two turns, unless more have to go together. */
 const blobsPerStep = 16;
-/** A blob that is to become visible waits no longer than this for its place. */
-const maxWaitMs = 1_000;
+/** A blob that is to become visible waits no longer than this for its place; nobody waits for it, but it keeps a place of a fill. */
+const maxWaitMs = 30_000;
 /** After the disk has failed to remove something. */
 const pauseMs = 30_000;
 /** What is evicted when the disk was full although enough should have been free: a share of what is stored, at least so much. */
@@ -58,11 +60,17 @@ const fullBytes = 64 * 1024 * 1024;
  * Keeps the cache within its budget: one pass at a time, in small steps, behind the requests. What is being read or
  * brought here, what is pinned and what was used last is left alone, the last as long as anything else is left.
  */
-export class Evictor implements AsyncDisposable {
+export class Evictor implements Space, AsyncDisposable {
   readonly #options: EvictorOptions;
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
   #isAskedAgain = false;
+  /** The last of those who wait for room, one after the other. */
+  #claims: Promise<void> = Promise.resolve();
+  /** Of blobs that may become visible and are not counted yet. */
+  #claimedBytes = 0;
+  /** Of the blob whose turn it is to wait. */
+  #wantedBytes = 0;
   #excess: EvictionReason | undefined;
   #owedBytes = 0;
   #pausedUntilMs = 0;
@@ -76,24 +84,59 @@ export class Evictor implements AsyncDisposable {
     return this.#excess;
   }
 
-  /** Sees to it that the cache is within its budget, what is on its way included. Never rejects; never takes long. */
+  /** Sees to it that the cache is within its budget, what is on its way included. Never rejects. */
   async makeRoom(): Promise<void> {
     if (this.#stop.signal.aborted) return;
     this.#isAskedAgain = true;
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
     });
+    await this.#running;
+  }
+
+  /** As {@link makeRoom}, for those who do not wait. */
+  look(): void {
+    void this.makeRoom();
+  }
+
+  async claim(bytes: number): Promise<() => void> {
+    if (!this.#fits(bytes)) {
+      // One after the other: what is granted to the one is not there for the next.
+      const turn = this.#claims.then(() => this.#wait(bytes));
+      this.#claims = turn;
+      await turn;
+    }
+    this.#claimedBytes += bytes;
+    return () => setImmediate(() => (this.#claimedBytes -= bytes));
+  }
+
+  #fits(bytes: number): boolean {
+    const { catalog, budget } = this.#options;
+    return catalog.usage().bytes + this.#claimedBytes + bytes <= marksOf(budget.maxSizeBytes).high;
+  }
+
+  async #wait(bytes: number): Promise<void> {
+    this.#wantedBytes = bytes;
     const waited = new AbortController();
     const { signal } = waited;
-    await Promise.race([this.#running, delay(maxWaitMs, undefined, { signal, ref: false }).catch(() => undefined)]);
-    waited.abort();
+    try {
+      if (!this.#fits(bytes)) {
+        await Promise.race([
+          this.makeRoom(),
+          delay(maxWaitMs, undefined, { signal, ref: false }).catch(() => undefined),
+        ]);
+      }
+    } finally {
+      waited.abort();
+      this.#wantedBytes = 0;
+    }
   }
 
   /** The disk had no room for a blob: makes some, for the next one. */
   diskWasFull(): void {
     if (this.#owedBytes > 0) return;
     this.#owedBytes = Math.max(fullBytes, this.#options.catalog.usage().bytes * fullShare);
-    void this.makeRoom();
+    this.look();
   }
 
   /** Ends what is under way after the step it is at. */
@@ -118,40 +161,46 @@ export class Evictor implements AsyncDisposable {
   async #pass(): Promise<void> {
     const { observer, offline } = this.#options;
     const startMs = performance.now();
-    const total = { blobs: 0, bytes: 0 };
     let lack = await this.#lack('high');
     this.#excess = offline ? lack?.reason : lack && this.#excess;
     if (lack === undefined || offline || performance.now() < this.#pausedUntilMs) return;
     const { reason } = lack;
+    let [blobs, bytes] = [0, 0];
+    // Unfinished blobs that nobody is fetching any more go before whole ones.
+    if ((await this.#dropLeftPartials(lack.bytes)) > 0) lack = await this.#lack('low');
     try {
       while (lack !== undefined && !this.#stop.signal.aborted) {
         const freed: { blobs: number; bytes: number } = await this.#step(lack);
-        total.blobs += freed.blobs;
-        total.bytes += freed.bytes;
-        this.#owedBytes = freed.bytes === 0 ? 0 : Math.max(0, this.#owedBytes - freed.bytes);
+        blobs += freed.blobs;
+        bytes += freed.bytes;
+        this.#owedBytes = freed.blobs === 0 ? 0 : Math.max(0, this.#owedBytes - freed.bytes);
         await nextTurn();
         // Where nothing could be done, what counts is whether it has to be.
-        const isDone: boolean = freed.bytes === 0 && freed.blobs === 0;
-        lack = await this.#lack(isDone ? 'high' : 'low');
-        this.#excess = isDone ? lack?.reason : undefined;
-        if (isDone) break;
+        lack = await this.#lack(freed.blobs === 0 ? 'high' : 'low');
+        this.#excess = freed.blobs === 0 ? lack?.reason : undefined;
+        if (freed.blobs === 0) break;
       }
     } finally {
-      if (total.bytes > 0) observer.ended({ reason, ...total, durationMs: performance.now() - startMs });
+      if (blobs > 0) observer.ended({ reason, blobs, bytes, durationMs: performance.now() - startMs });
     }
   }
 
   /** How many bytes are to go, if any. */
   async #lack(mark: keyof Marks): Promise<{ bytes: number; reason: EvictionReason } | undefined> {
     const { catalog, store, budget, fileSystem } = this.#options;
-    const stored = catalog.usage().bytes;
     const target = marksOf(budget.maxSizeBytes)[mark];
     // What is on its way is looked at only where it can matter.
-    const partials = stored > target / 2 ? await store.partials() : [];
+    const isNear = catalog.usage().bytes > target / 2;
+    const [partials, found] = await Promise.all([
+      isNear ? store.partials() : [],
+      budget.minFreeBytes === 0 ? undefined : fileSystem(),
+    ]);
     const partialBytes = partials.reduce((sum, { bytes }) => sum + bytes, 0);
-    // A blob that is larger than the budget drives out only half of the rest before it is there.
-    const size = stored + Math.min(partialBytes, budget.maxSizeBytes / 2) - target;
-    const free = budget.minFreeBytes === 0 ? 0 : lackOfFree(await fileSystem(), budget.minFreeBytes, mark);
+    const claimed = this.#claimedBytes + this.#wantedBytes;
+    // What may never come to its end drives out at most half of the rest before it is there.
+    const onItsWay = Math.max(claimed, Math.min(partialBytes, budget.maxSizeBytes / 2));
+    const size = catalog.usage().bytes + onItsWay - target;
+    const free = lackOfFree(found, budget.minFreeBytes, mark);
     if (Math.max(size, free, this.#owedBytes) <= 0) return undefined;
     if (size >= free && size >= this.#owedBytes) return { bytes: size, reason: 'size' };
     return free >= this.#owedBytes ? { bytes: free, reason: 'free' } : { bytes: this.#owedBytes, reason: 'full' };
@@ -159,26 +208,58 @@ export class Evictor implements AsyncDisposable {
 
   /** Evicts a few blobs, the coldest first. @throws DiskFault */
   async #step({ bytes: wanted, reason }: { bytes: number; reason: EvictionReason }) {
-    const { catalog, store, observer } = this.#options;
+    const { observer } = this.#options;
     const freed = { blobs: 0, bytes: 0 };
-    const left = await this.#dropLeftPartials(wanted);
-    if (left > 0) return { ...freed, bytes: left };
-    for (const { digest } of this.#victims()) {
-      if (freed.bytes >= wanted || freed.blobs >= blobsPerStep || this.#stop.signal.aborted) break;
-      const group = catalog.evictions.group(digest);
-      if (group.some((member) => store.isInUse(member.digest))) continue;
-      for (const member of group) {
-        // Somebody may have come for it while others were removed: then it stays, and what it needs with it.
-        const isLast = member === group.at(-1) && group.length > 1;
-        if (isLast && catalog.evictions.group(member.digest).length > 1) break;
-        // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
-        if (!(await store.evict(member.digest, () => catalog.evictions.forget(member.digest)))) break;
+    const removals = this.#chains(wanted).map(async (chain) => {
+      for await (const { digest, size } of this.#remove(chain)) {
         freed.blobs += 1;
-        freed.bytes += member.size;
-        observer.evicted(member.digest, { reason, bytes: member.size });
+        freed.bytes += size;
+        observer.evicted(digest, { reason, bytes: size });
       }
+    });
+    for (const removal of await Promise.allSettled(removals)) {
+      if (removal.status === 'rejected') throw removal.reason;
     }
     return freed;
+  }
+
+  /** What to remove next: chains that have nothing to do with each other, each in the order of removal. */
+  #chains(wanted: number): readonly (readonly Link[])[] {
+    const { catalog, store } = this.#options;
+    const chains = new Set<Link[]>();
+    const chainOf = new Map<Digest, Link[]>();
+    let bytes = 0;
+    for (const { digest } of this.#victims()) {
+      if (bytes >= wanted || chainOf.size >= blobsPerStep) break;
+      if (chainOf.has(digest)) continue;
+      const group = catalog.evictions.group(digest);
+      if (group.some((member) => store.isInUse(member.digest))) continue;
+      const before = new Set(group.map((member) => chainOf.get(member.digest)).filter((one) => one !== undefined));
+      const [chain = []] = before;
+      // It comes after several that are still to go: the next step takes it.
+      if (before.size > 1) break;
+      const last = group.length > 1 ? group.at(-1) : undefined;
+      for (const member of group.filter((one) => !chainOf.has(one.digest))) {
+        chain.push({ ...member, isLastOfGroup: member === last });
+        chainOf.set(member.digest, chain);
+        bytes += member.size;
+      }
+      if (chain.length > 0) chains.add(chain);
+    }
+    return [...chains];
+  }
+
+  /** Removes what has to go one after the other, and says what has gone. @throws DiskFault */
+  async *#remove(chain: readonly Link[]): AsyncGenerator<Evictable> {
+    const { catalog, store } = this.#options;
+    for (const { isLastOfGroup, ...blob } of chain) {
+      if (this.#stop.signal.aborted) return;
+      // Somebody may have come for it while others were removed: then it stays, and what it needs with it.
+      if (isLastOfGroup && catalog.evictions.group(blob.digest).length > 1) return;
+      // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
+      if (!(await store.evict(blob.digest, () => catalog.evictions.forget(blob.digest)))) return;
+      yield blob;
+    }
   }
 
   *#victims() {
@@ -194,7 +275,7 @@ export class Evictor implements AsyncDisposable {
     }
   }
 
-  /** Unfinished blobs that nobody is fetching any more go before whole ones. @returns bytes */
+  /** @returns bytes */
   async #dropLeftPartials(wanted: number): Promise<number> {
     const { store } = this.#options;
     let freed = 0;
@@ -213,10 +294,4 @@ function lackOfFree(found: FileSystem | undefined, minFreeBytes: number, mark: k
   const wanted = Math.min(minFreeBytes, found.totalBytes / 2);
   const margin = mark === 'low' ? Math.min(wanted / 20, 1024 * 1024 * 1024) : 0;
   return wanted + margin - found.freeBytes;
-}
-
-/** The file system of a folder. */
-export async function fileSystemOf(dir: string): Promise<FileSystem | undefined> {
-  const found = await statfs(dir).catch(() => undefined);
-  return found && { totalBytes: found.blocks * found.bsize, freeBytes: found.bavail * found.bsize };
 }

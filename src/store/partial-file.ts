@@ -2,7 +2,7 @@ import { type Hash, randomUUID } from 'node:crypto';
 import { constants, type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/digest.ts';
-import { DiskFault, type PartialBlob } from './blob-store.ts';
+import { DiskFault, type PartialBlob, type Space } from './blob-store.ts';
 import { Extents } from './extents.ts';
 import { type Layout, syncDirectory, withFolders } from './layout.ts';
 import { readAt } from './read-at.ts';
@@ -16,8 +16,8 @@ const notePrefixEveryBytes = 32 * 1024 * 1024;
 export interface PartialPlace {
   readonly layout: Layout;
   readonly digest: Digest;
-  /** Called before the blob becomes visible. */
-  readonly makeRoom?: (() => Promise<void>) | undefined;
+  /** Waits for room for the blob before it becomes visible. */
+  readonly space?: Space | undefined;
   readonly onClosed?: () => void;
 }
 
@@ -171,18 +171,21 @@ class PartialFile implements PartialBlob {
 
   async commit(): Promise<number> {
     const finalPath = this.#layout.blob(this.#digest);
-    await this.#place.makeRoom?.();
+    let settled = (): void => undefined;
     try {
       // A write that failed half-way may have left bytes behind the last whole one.
       await this.#handle.truncate(this.#written);
       await this.#handle.sync();
       const { mtimeMs } = await this.#handle.stat();
+      settled = (await this.#place.space?.claim(this.#written)) ?? settled;
       await withFolders(this.#layout, () => rename(this.#path, finalPath));
       await syncDirectory(dirname(finalPath));
       if (this.#notedPrefix !== undefined) await rm(prefixNote(this.#path), { force: true });
       return mtimeMs;
     } catch (error) {
       throw new DiskFault('commit a blob', error);
+    } finally {
+      settled();
     }
   }
 

@@ -48,15 +48,14 @@ export interface LeftPartial {
 /** The partial files that can be continued, those that have not been written to for longest first. */
 export async function leftPartials(layout: Layout): Promise<LeftPartial[]> {
   const names = await readdir(layout.ingest).catch((): string[] => []);
-  const found: LeftPartial[] = [];
-  for (const name of names) {
+  const found = names.map(async (name): Promise<LeftPartial[]> => {
     const digest = name.replace('-', ':');
-    if (!isDigest(digest)) continue;
-    const file = await statOf(join(layout.ingest, name));
+    const file = isDigest(digest) ? await statOf(join(layout.ingest, name)) : undefined;
+    if (!isDigest(digest) || file === undefined) return [];
     // One that is written ahead of its prefix has holes.
-    if (file) found.push({ digest, bytes: Math.min(file.size, file.blocks * 512), mtimeMs: file.mtimeMs });
-  }
-  return found.toSorted((one, other) => one.mtimeMs - other.mtimeMs);
+    return [{ digest, bytes: Math.min(file.size, file.blocks * 512), mtimeMs: file.mtimeMs }];
+  });
+  return (await Promise.all(found)).flat().toSorted((one, other) => one.mtimeMs - other.mtimeMs);
 }
 
 async function wantedPartials(

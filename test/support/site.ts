@@ -16,6 +16,8 @@ export interface SiteOptions {
   readonly cacheDir?: string;
   /** Wall clock of the mirror in milliseconds (default: the real one). */
   readonly now?: () => number;
+  /** False: nothing is logged, and {@link TestSite.logLines} stays empty (default true). */
+  readonly keepsLog?: boolean;
 }
 
 type UpstreamEntry = { readonly origin: string } | Readonly<Record<string, unknown>>;
@@ -28,6 +30,8 @@ export interface TestSite extends AsyncDisposable {
   readonly logLines: readonly Record<string, unknown>[];
   get(path: string, options?: GetOptions): Promise<Reply>;
   head(path: string, options?: GetOptions): Promise<Reply>;
+  /** Puts another configuration in force, as SIGHUP does. @param config all but the upstreams */
+  reconfigure(config: Readonly<Record<string, unknown>>): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -44,20 +48,15 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
       'origin' in entry ? { urls: [entry.origin] } : entry,
     ]),
   );
-  const { cache, ...rest } = options.config ?? {};
-  await writeFile(
-    file,
-    stringify({
-      listen: '127.0.0.1:0',
-      upstreams,
-      cache: { dir: cacheDir, minFree: '1B', ...(cache as object) },
-      ...rest,
-    }),
-  );
-  const { config } = await loadConfig({ flags: { config: file }, environment: {}, workingDirectory: folder.path });
+  const load = async ({ cache, ...rest }: Readonly<Record<string, unknown>>) => {
+    const parts = { cache: { dir: cacheDir, minFree: '1B', ...(cache as object) }, ...rest };
+    await writeFile(file, stringify({ listen: '127.0.0.1:0', upstreams, ...parts }));
+    return await loadConfig({ flags: { config: file }, environment: {}, workingDirectory: folder.path });
+  };
+  const { config } = await load(options.config ?? {});
   const logLines: Record<string, unknown>[] = [];
   const log = pino(
-    { level: 'trace' },
+    { level: options.keepsLog === false ? 'silent' : 'trace' },
     { write: (line) => void logLines.push(JSON.parse(line) as Record<string, unknown>) },
   );
   const site = await startSite(config, { log, now: options.now });
@@ -72,6 +71,7 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
     logLines,
     get: (path, given) => get(`${origin}${path}`, given),
     head: (path, given) => get(`${origin}${path}`, { ...given, method: 'HEAD' }),
+    reconfigure: async (changed) => void site.reload((await load(changed)).config),
     stop,
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };

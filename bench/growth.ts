@@ -5,8 +5,13 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { Agent, get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { Catalog } from '../src/store/catalog.ts';
+import { DiskStore } from '../src/store/disk-store.ts';
+import { Evictor } from '../src/store/evictor.ts';
+import { layoutOf } from '../src/store/layout.ts';
 import { type LargeCache, makeLargeCache } from '../test/support/large-cache.ts';
 import { freePort, Program, serverCore } from './program.ts';
 import { median } from './statistics.ts';
@@ -63,6 +68,8 @@ async function prepare(blobs: number): Promise<Prepared> {
     hotImages: 100,
     hotSizes: [2_000, 20_000, 100_000],
   });
+  // Otherwise the first start waits until the system has written all that.
+  await once(spawn('sync'), 'exit');
   console.log(`${blobs} blobs made in ${((performance.now() - startMs) / 1000).toFixed(0)} s`);
   return { directory: own, cache };
 }
@@ -91,13 +98,16 @@ async function measure(empty: Prepared, full: Prepared, count: number) {
   const of = (latency: readonly Latencies[], name: keyof Latencies) =>
     median(latency.slice(1).map((each) => each[name]));
   const listMs = await list(full.directory);
+  const peakBytes = many.program.peakMemoryBytes();
+  await many[Symbol.asyncDispose]();
+  const eviction = await evict(full.directory);
   return {
     blobs: count,
     'first answer ms': Math.round(Math.max(...startsMs)),
     'first answer, empty, ms': Math.round(few.firstAnswerMs),
     'CPU s': median(startsCpu),
     'CPU s, empty': few.firstAnswerCpuSeconds,
-    'peak RSS MB': Math.round(many.program.peakMemoryBytes() / 1e6),
+    'peak RSS MB': Math.round(peakBytes / 1e6),
     'RSS, empty, MB': Math.round(few.program.peakMemoryBytes() / 1e6),
     'hit p50 µs': of(hits.many, 'p50'),
     'hit p99 µs': of(hits.many, 'p99'),
@@ -106,6 +116,7 @@ async function measure(empty: Prepared, full: Prepared, count: number) {
     'any blob p50 µs': of(hits.any, 'p50'),
     'any blob p99 µs': of(hits.any, 'p99'),
     'ls s': Number((listMs / 1000).toFixed(1)),
+    ...eviction,
   };
 }
 
@@ -156,6 +167,35 @@ async function latencies({ origin }: Site, path: (index: number) => string): Pro
   all.sort((one, other) => one - other);
   const at = (share: number) => Math.round(all[Math.floor(all.length * share)]!);
   return { p50: at(0.5), p99: at(0.99) };
+}
+
+/** Evicts a hundredth and a half of what is stored, which is the least that a full cache gives up at a time. */
+async function evict(own: string) {
+  const layout = layoutOf(join(own, 'data'));
+  const onFault = (error: unknown) => {
+    throw error;
+  };
+  using catalog = await Catalog.open({ path: layout.catalog, now: Date.now, onFault });
+  const store = new DiskStore({ layout, memoryBytes: 0 });
+  const evicted = { blobs: 0, durationMs: 0 };
+  const observer = {
+    evicted: () => undefined,
+    ended: ({ blobs, durationMs }: { blobs: number; durationMs: number }) =>
+      Object.assign(evicted, { blobs, durationMs }),
+    failed: onFault,
+  };
+  const budget = { maxSizeBytes: catalog.usage().bytes, minFreeBytes: 0 };
+  const fileSystem = () => Promise.resolve(undefined);
+  await using evictor = new Evictor({ fileSystem, store, catalog, budget, offline: false, observer });
+  const delays = monitorEventLoopDelay({ resolution: 1 });
+  delays.enable();
+  while (evicted.blobs === 0) await evictor.makeRoom();
+  delays.disable();
+  return {
+    'evicted blobs': evicted.blobs,
+    'µs a blob': Math.round((evicted.durationMs * 1000) / evicted.blobs),
+    'longest pause ms': Math.round(delays.max / 1e6),
+  };
 }
 
 async function ask(url: string): Promise<number> {

@@ -164,9 +164,9 @@ export class ImageList {
     const { images, removal } = this.#catalog;
     const sum = (parts: readonly { size: number | undefined }[]): number =>
       parts.reduce((bytes, { size }) => bytes + (size ?? 0), 0);
-    const stored = images.parts(name.digest).filter(({ isStored }) => isStored);
-    const storedBytes = sum(stored);
-    return { storedBytes, sharedBytes: storedBytes - sum(removal.unshared(name.digest, name)) };
+    const parts = images.parts(name.digest);
+    const storedBytes = sum(parts.filter(({ isStored }) => isStored));
+    return { storedBytes, sharedBytes: storedBytes - sum(removal.unshared(name.digest, name, parts)) };
   }
 
   #platforms(digest: Digest): ListedImage['platforms'] {

@@ -44,10 +44,11 @@ export class ImageGraph {
 
   /** A manifest itself, all that it names and all that goes with it, whether it is stored or not; each once. */
   parts(manifest: Digest): ImagePart[] {
+    // Of the manifests that name a part, one is looked at: a layer may belong to every image there is.
     const rows = this.#database.all(
       `${closure} SELECT n.digest, b.size, m.digest IS NOT NULL AS is_manifest,
-         (SELECT MAX(size) FROM links WHERE target = n.digest) AS named_size,
-         EXISTS (SELECT 1 FROM links WHERE target = n.digest AND kind = 'manifest') AS is_child
+         CASE WHEN b.size IS NULL THEN (SELECT size FROM links WHERE target = n.digest LIMIT 1) END AS named_size,
+         m.digest IS NULL AND (SELECT kind FROM links WHERE target = n.digest LIMIT 1) = 'manifest' AS is_child
        FROM need n LEFT JOIN blobs b ON b.digest = n.digest LEFT JOIN manifests m ON m.digest = n.digest`,
       manifest,
     );
@@ -65,9 +66,14 @@ export class ImageGraph {
   /**
    * What is reached through a manifest alone: itself and its parts, less what something else holds and what that needs.
    * @param isHeld whether something beside `parts` holds one of them
+   * @param all its parts, where the caller has them
    */
-  own(manifest: Digest, isHeld: (digest: Digest, parts: ReadonlyMap<Digest, ImagePart>) => boolean): ImagePart[] {
-    const parts = new Map(this.parts(manifest).map((part) => [part.digest, part]));
+  own(
+    manifest: Digest,
+    isHeld: (digest: Digest, parts: ReadonlyMap<Digest, ImagePart>) => boolean,
+    all: readonly ImagePart[] = this.parts(manifest),
+  ): ImagePart[] {
+    const parts = new Map(all.map((part) => [part.digest, part]));
     const held = new Set<Digest>();
     for (const { digest, isManifest } of parts.values()) {
       if (held.has(digest) || !isHeld(digest, parts)) continue;

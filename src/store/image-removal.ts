@@ -23,7 +23,7 @@ export interface Leaving {
 }
 
 /** Further rows are not looked at to find out whether a blob is shared: then it is taken for shared. */
-const maxHolders = 500;
+const maxHolders = 200;
 
 export interface ImageRemovalOptions {
   readonly tags: TagRecords;
@@ -60,7 +60,7 @@ export class ImageRemoval {
       manifest,
       (digest, parts) =>
         (digest !== name.reference && this.#options.pins.isPinnedDigest(digest)) ||
-        this.#isTagged(digest, { name, parts, leaving }) ||
+        this.#isTagged(digest, { root: manifest, name, parts, leaving }) ||
         // What is asked to go by its own name goes, though it belongs to something that stays.
         this.#isNeeded(digest, { parts, leaving, isRoot: digest === manifest }),
     );
@@ -79,14 +79,18 @@ export class ImageRemoval {
     return indexes;
   }
 
-  /** The stored parts of a manifest that no other image needs, whatever is pinned. @param name the image's own */
-  unshared(manifest: Digest, name: ImageName): ImagePart[] {
+  /**
+   * The stored parts of a manifest that no other image needs, whatever is pinned.
+   * @param all its parts @param name the image's own
+   */
+  unshared(manifest: Digest, name: ImageName, all: readonly ImagePart[]): ImagePart[] {
     const leaving: Leaving = { tags: new Set(), manifests: new Set() };
     const own = this.#options.graph.own(
       manifest,
       (digest, parts) =>
-        this.#isTagged(digest, { name, parts, leaving }) ||
+        this.#isTagged(digest, { root: manifest, name, parts, leaving }) ||
         this.#isNeeded(digest, { parts, leaving, isRoot: digest === manifest }),
+      all,
     );
     return own.filter(({ isStored }) => isStored);
   }
@@ -138,7 +142,7 @@ export class ImageRemoval {
     const own = graph.own(
       root,
       (digest, all) =>
-        this.#isTagged(digest, { name, parts: all, leaving: none, within: repository }) ||
+        this.#isTagged(digest, { root, name, parts: all, leaving: none, within: repository }) ||
         this.#isNeeded(digest, { parts: all, leaving: none, isRoot: digest === root, within: repository }),
     );
     for (const { digest } of own) grants.revoke(repository, digest);
@@ -149,12 +153,15 @@ export class ImageRemoval {
   #isTagged(
     digest: Digest,
     of: {
+      readonly root: Digest;
       readonly name: ImageName;
       readonly parts: ReadonlyMap<Digest, ImagePart>;
       readonly leaving: Leaving;
       readonly within?: string;
     },
   ): boolean {
+    // Tags stand for manifests: nobody need look for those of a layer.
+    if (digest !== of.root && of.parts.get(digest)?.isManifest !== true) return false;
     return this.#tagsOf(digest).some(({ repository, tag }) => {
       if (of.within !== undefined && repository !== of.within) return false;
       if (repository === of.name.repository && tag === of.name.reference) return false;

@@ -1,6 +1,7 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { nameJournalFile } from '../../src/store/name-journal.ts';
 import type { Fault } from '../support/faults.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';
@@ -195,7 +196,7 @@ describe('offline', () => {
   });
 });
 
-test('a catalog that cannot be read is set aside; blobs are confirmed again before they are served', async () => {
+test('a catalog that cannot be read is set aside; without the names kept beside it, blobs are confirmed again before they are served', async () => {
   await using upstream = await startRegistry();
   await using cache = await temporaryDirectory();
   const upstreams = { 'docker.io': upstream };
@@ -205,6 +206,7 @@ test('a catalog that cannot be read is set aside; blobs are confirmed again befo
     await site.get(`${path}/blobs/${blob.digest}`);
   }
   await writeFile(join(cache.path, 'catalog.sqlite'), 'this is no database'.repeat(1000));
+  await rm(join(cache.path, nameJournalFile));
   upstream.forgetRequests();
   await using site = await startTestSite({ upstreams, cacheDir: cache.path });
   expect(await readFile(join(cache.path, 'catalog.sqlite.broken'), 'utf8')).toContain('this is no database');

@@ -15,6 +15,9 @@ export interface GetOptions {
   readonly keepBody?: boolean;
   /** A certificate authority, for https. */
   readonly ca?: string | Buffer;
+  /** A certificate of this client's own, and its key, for https. */
+  readonly cert?: string;
+  readonly key?: string;
   /** Called with the count so far, as bytes of the body come. */
   readonly onBytes?: (received: number) => void;
   readonly unixSocket?: string;
@@ -103,6 +106,8 @@ export async function open(url: string | URL, options: GetOptions = {}): Promise
     headers: { ...options.headers } as Record<string, string | string[]>,
     signal: options.signal,
     ca: options.ca,
+    cert: options.cert,
+    key: options.key,
     agent: target.protocol === 'https:' ? false : (new Agent({ keepAlive: false }) as Agent | false),
     ...(options.unixSocket === undefined ? {} : { socketPath: options.unixSocket }),
   };

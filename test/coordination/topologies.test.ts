@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { makeAuthority } from '../support/certificates.ts';
 import { run, startProcess } from '../support/processes.ts';
 import { freePort, startRedis } from '../support/redis.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
@@ -10,7 +11,7 @@ import { digest, sees, startCoordinator } from './support.ts';
 const poll = { interval: 20, timeout: 15_000 };
 const login = { tls: false, username: undefined, password: undefined };
 
-describeWith(['redis-server', 'redis-cli'], 'replicas agree', () => {
+describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
   async function agree(location: NonNullable<Parameters<typeof startCoordinator>[2]>['location']): Promise<void> {
     await using a = startCoordinator(0, 'a', { location });
     await using b = startCoordinator(0, 'b', { location });
@@ -58,5 +59,33 @@ describeWith(['redis-server', 'redis-cli'], 'replicas agree', () => {
     });
     await using _sentinel = process;
     await agree({ ...login, kind: 'sentinel', sentinels: [{ host: '127.0.0.1', port }], name: 'fleet', db: 0 });
+  });
+
+  test('through a Redis that speaks TLS and asks for a password', async () => {
+    await using directory = await temporaryDirectory('redis-tls');
+    const authority = await makeAuthority(directory.path, 'authority');
+    const { certFile, keyFile } = await authority.issue('redis');
+    const tlsPort = String(await freePort());
+    const tls = [
+      '--tls-port',
+      tlsPort,
+      '--tls-cert-file',
+      certFile,
+      '--tls-key-file',
+      keyFile,
+      '--tls-auth-clients',
+      'no',
+    ];
+    await using _redis = await startRedis({ args: [...tls, '--requirepass', 'of this test'] });
+    const location = { kind: 'single', host: '127.0.0.1', port: Number(tlsPort), db: 0, username: undefined } as const;
+    await agree({ ...location, tls: true, ca: authority.cert, password: 'of this test' });
+    for (const refused of [
+      { ca: authority.cert, password: 'another' },
+      { ca: undefined, password: 'of this test' },
+    ]) {
+      await using stranger = startCoordinator(0, 'stranger', { location: { ...location, tls: true, ...refused } });
+      await expect.poll(() => stranger.coordinator.status().reason, poll).not.toContain('not been reached yet');
+      expect(stranger.coordinator.status().state).toBe('lost');
+    }
   });
 });

@@ -1,0 +1,32 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { run } from './processes.ts';
+
+/** A certificate and its key as files; the texts are PEM. */
+export interface Certificate {
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** An authority that nobody else trusts. */
+export interface Authority extends Certificate {
+  /** A certificate for 127.0.0.1, as a server and as a client. */
+  issue(name: string): Promise<Certificate>;
+}
+
+const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
+
+/** Makes an authority whose files are in a folder. Needs `openssl`. */
+export async function makeAuthority(folder: string, authority: string): Promise<Authority> {
+  const make = async (name: string, args: readonly string[]): Promise<Certificate> => {
+    const [certFile, keyFile] = [join(folder, `${name}.crt`), join(folder, `${name}.key`)];
+    const files = ['-subj', `/CN=${name}`, '-keyout', keyFile, '-out', certFile];
+    await run('openssl', ['req', '-x509', ...newKey, ...args, ...files]);
+    return { certFile, keyFile, cert: await readFile(certFile, 'utf8'), key: await readFile(keyFile, 'utf8') };
+  };
+  const own = await make(authority, []);
+  const signed = ['-CA', own.certFile, '-CAkey', own.keyFile, '-addext', 'subjectAltName=IP:127.0.0.1'];
+  return { ...own, issue: (name) => make(name, signed) };
+}

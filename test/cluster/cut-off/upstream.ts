@@ -4,4 +4,4 @@ import { startRegistry } from '../../support/registry.ts';
 const [host, size, ...seeds] = process.argv.slice(2);
 const registry = await startRegistry({ host });
 const digests = seeds.map((seed) => registry.addBlob({ size: Number(size), seed }).digest);
-console.log(`ready ${new URL(registry.origin).port} ${digests.join(' ')}`);
+process.stdout.write(`ready ${new URL(registry.origin).port} ${digests.join(' ')}\n`);

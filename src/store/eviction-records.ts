@@ -89,6 +89,8 @@ export class EvictionRecords {
       const attachments = this.#digests('SELECT manifest AS digest FROM attachments WHERE subject = ?', next);
       for (const manifest of attachments) attached.add(manifest);
       open.push(...this.#naming(next, found), ...attachments);
+      // Each of them is stored, and each once.
+      if (next === digest && open.length >= limit) return undefined;
     }
     // Farthest first: an index before its images. What is attached never goes before what it belongs to, and what no
     // manifest is goes last.

@@ -5,7 +5,7 @@ import { heatAfter, recentShare } from './eviction-policy.ts';
 /** How many used blobs are written in one go: a manifest among them stands for all that it needs. */
 const usedPerFlush = 200;
 /** How many rows are looked at in one go when some are not recent any more. */
-const rowsPerLook = 100;
+const rowsPerLook = 8;
 
 /** What was used how often and how lately: heat, and what counts as recent. */
 export class UseRecords {

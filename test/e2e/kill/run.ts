@@ -7,12 +7,15 @@ import { fileURLToPath } from 'node:url';
 import { get, json } from '../../support/client.ts';
 import { startMillpond } from '../../support/millpond.ts';
 import { startRegistry } from '../../support/registry.ts';
+import { metric } from '../eviction/replay.ts';
 import { checkAlone, DiskCheck } from './checks.ts';
 import { Random } from './random.ts';
 import { repositories, Workload } from './workload.ts';
 
 const program = fileURLToPath(new URL('../../../bin/millpond', import.meta.url));
 const upstreamBytesPerSecond = 12_000_000;
+/** Of the mirror under load, so that kills meet evictions; the one that has lost its upstream keeps what it has. */
+const smallBudgets = ['8MB', '30MB', '1GB'];
 /** One kill in so many comes while the process starts. */
 const startKillShare = 0.2;
 
@@ -37,6 +40,8 @@ export interface KillReport {
   readonly rightBlobs: number;
   /** The most files that were under `ingest/` at a time. */
   readonly mostPartials: number;
+  /** Blobs evicted while clients pulled, as far as it was known when the kill came. */
+  readonly evictedBlobs: number;
   /** Answers about tags right after a restart, with the upstream gone. */
   readonly alone: { readonly served: number; readonly refused: number };
 }
@@ -54,6 +59,7 @@ export async function killAgainAndAgain({ count, seed, directory, onKill }: Kill
   const kills = { underLoad: 0, atStart: 0 };
   const alone = { served: 0, refused: 0 };
   const violations: string[] = [];
+  let evictedBlobs = 0;
   for (let round = 0; round < count && violations.length === 0; round += 1) {
     if (round > 0 && random.next() < startKillShare) {
       const afterMs = random.between(0, 900);
@@ -71,13 +77,17 @@ export async function killAgainAndAgain({ count, seed, directory, onKill }: Kill
     alone.served += without.served;
     alone.refused += without.refused;
     await registry.resume();
-    await changeConfig(directory, config(registry.origin, random));
+    await changeConfig(directory, {
+      ...config(registry.origin, random),
+      cache: { maxSize: random.pick(smallBudgets) },
+    });
     mirror.process.kill('SIGHUP');
     await mirror.process.untilOutput(/configuration taken anew/);
     const afterMs = random.between(20, 1100);
     const killed = new AbortController();
     const load = workload.run(mirror.origin, killed.signal);
     await delay(afterMs);
+    evictedBlobs += await metric(mirror.origin, 'millpond_evictions_total');
     killed.abort();
     mirror.process.kill('SIGKILL');
     await Promise.all([mirror.process.exited(), load]);
@@ -91,7 +101,7 @@ export async function killAgainAndAgain({ count, seed, directory, onKill }: Kill
   if (violations.length === 0) violations.push(...(await finish(directory, { workload, disk, random })));
   const { rightBodies, lostAnswers } = workload;
   const { mostPartials, rightBlobs } = disk;
-  return { violations, kills, rightBodies, lostAnswers, rightBlobs, mostPartials, alone };
+  return { violations, kills, rightBodies, lostAnswers, rightBlobs, mostPartials, evictedBlobs, alone };
 }
 
 /** Pulls what is still partial: nothing of it is left then, and everything on disk is right from its first byte. */
@@ -135,7 +145,8 @@ async function killAtStart(directory: string, afterMs: number): Promise<void> {
 async function changeConfig(directory: string, changes: Record<string, unknown>): Promise<void> {
   const file = join(directory, 'millpond.yaml');
   const before = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
-  await writeFile(file, JSON.stringify({ ...before, ...changes }));
+  const cache = { ...(before['cache'] as object), ...(changes['cache'] as object | undefined) };
+  await writeFile(file, JSON.stringify({ ...before, ...changes, cache }));
 }
 
 function config(origin: string, random: Random): Record<string, unknown> {

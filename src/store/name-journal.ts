@@ -13,7 +13,8 @@ export interface NameBatch {
   readonly end: number;
 }
 
-const readBytes = 64 * 1024;
+/** Read in one go: some dozens of lines, which are taken in together. */
+const readBytes = 16 * 1024;
 /** A line is longer than this only where the file is damaged. */
 const maxLineBytes = 64 * 1024;
 

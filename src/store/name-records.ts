@@ -23,7 +23,8 @@ export interface NameRecordsOptions {
   readonly recordTag: (key: TagKey, record: TagRecord) => void;
 }
 
-const pageRows = 200;
+/** Rows that are looked at in one go: some milliseconds, for which everybody waits. */
+const pageRows = 40;
 /** Lines that may come for nothing before the journal is written anew, however little it holds. */
 const slackBytes = 1024 * 1024;
 /** Under which the length of the journal is noted when it holds nothing that is out of date. */

@@ -31,7 +31,7 @@ export interface RebuildOptions {
 }
 
 /** How many files or manifests are looked at in one go, and how long others have the disk to themselves then. */
-const stepSize = 100;
+const stepSize = 20;
 const pauseMs = 5;
 
 /**

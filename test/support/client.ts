@@ -13,6 +13,8 @@ export interface GetOptions {
   readonly leaveAfterBytes?: number;
   /** False: counts and hashes the body without keeping it (default true). */
   readonly keepBody?: boolean;
+  /** False: the bytes are counted alone, and the digests are those of nothing (default true). */
+  readonly hash?: boolean;
   /** A certificate authority, for https. */
   readonly ca?: string | Buffer;
   /** A certificate of this client's own, and its key, for https. */
@@ -55,8 +57,10 @@ export async function get(url: string | URL, options: GetOptions = {}): Promise<
   try {
     for await (const chunk of response as AsyncIterable<Buffer>) {
       firstByteMs ??= performance.now() - startedMs;
-      sha256.update(chunk);
-      sha512.update(chunk);
+      if (options.hash !== false) {
+        sha256.update(chunk);
+        sha512.update(chunk);
+      }
       receivedBytes += chunk.length;
       if (options.keepBody !== false) chunks.push(chunk);
       options.onBytes?.(receivedBytes);

@@ -84,6 +84,7 @@ async function measure(empty: Prepared, full: Prepared, count: number) {
   }
   await using few = await startSite(empty);
   await using many = await startSite(full);
+  const startBytes = many.program.peakMemoryBytes();
   const hits: { few: Latencies[]; many: Latencies[]; any: Latencies[] } = { few: [], many: [], any: [] };
   const anyPath = (index: number) =>
     count === 0 ? full.cache.hot[0]! : full.cache.cold((index * 7919) % full.cache.coldBlobs);
@@ -97,8 +98,9 @@ async function measure(empty: Prepared, full: Prepared, count: number) {
   // The first round is the warm-up.
   const of = (latency: readonly Latencies[], name: keyof Latencies) =>
     median(latency.slice(1).map((each) => each[name]));
-  const listMs = await list(full.directory);
   const peakBytes = many.program.peakMemoryBytes();
+  const listMs = await list(full.directory);
+  const peakWithListBytes = many.program.peakMemoryBytes();
   await many[Symbol.asyncDispose]();
   const eviction = await evict(full.directory);
   return {
@@ -107,6 +109,7 @@ async function measure(empty: Prepared, full: Prepared, count: number) {
     'first answer, empty, ms': Math.round(few.firstAnswerMs),
     'CPU s': median(startsCpu),
     'CPU s, empty': few.firstAnswerCpuSeconds,
+    'RSS at start MB': Math.round(startBytes / 1e6),
     'peak RSS MB': Math.round(peakBytes / 1e6),
     'RSS, empty, MB': Math.round(few.program.peakMemoryBytes() / 1e6),
     'hit p50 µs': of(hits.many, 'p50'),
@@ -115,6 +118,7 @@ async function measure(empty: Prepared, full: Prepared, count: number) {
     'p99 / empty': Number((of(hits.many, 'p99') / of(hits.few, 'p99')).toFixed(2)),
     'any blob p50 µs': of(hits.any, 'p50'),
     'any blob p99 µs': of(hits.any, 'p99'),
+    'peak RSS with ls MB': Math.round(peakWithListBytes / 1e6),
     'ls s': Number((listMs / 1000).toFixed(1)),
     ...eviction,
   };

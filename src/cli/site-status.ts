@@ -11,7 +11,7 @@ import type { ReplicasStatus } from './replicas.ts';
 
 /** Answers counted for a share of hits: those that came from disk, and those that did not. */
 const hitResults: ReadonlySet<string> = new Set(['hit', 'revalidated', 'revalidating', 'stale']);
-const missResults: ReadonlySet<string> = new Set(['miss', 'collapsed', 'bypass']);
+const missResults: ReadonlySet<string> = new Set(['miss', 'peer', 'collapsed', 'bypass']);
 
 /** What went through the mirror since it was started. */
 export interface Traffic {

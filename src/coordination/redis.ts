@@ -164,7 +164,8 @@ export class RedisLink implements Link, AsyncDisposable {
     if (this.#isEnding || this.#isProbing || this.#breaker.isClosed) return;
     this.#isProbing = true;
     try {
-      await within(this.#client.ping(), connectMs);
+      // A write: one that only answers is of no use, such as one whose memory is full.
+      await within(this.#client.set(`${this.#options.keyPrefix}probe`, '', 'PX', 1_000), connectMs);
       if (this.#breaker.close()) {
         this.#options.observer.found();
         this.#options.onFound();

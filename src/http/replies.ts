@@ -24,6 +24,7 @@ const cacheStatus: Record<Outcome, string> = {
   revalidating: 'millpond; hit; detail=stale-while-revalidate',
   stale: 'millpond; hit; detail=stale',
   miss: 'millpond; fwd=miss; stored',
+  peer: 'millpond; fwd=miss; detail=peer',
   collapsed: 'millpond; fwd=miss; collapsed',
   bypass: 'millpond; fwd=bypass',
   negative: 'millpond; hit; detail=negative',

@@ -227,6 +227,6 @@ function memoryBody(bytes: Buffer): BlobBody {
 
 /** Joining a fill whose blob is all here and right is as good as finding it on disk. */
 function outcomeOf(fill: Fill, begun: boolean): Outcome {
-  if (begun) return 'miss';
+  if (begun) return fill.isFromReplica ? 'peer' : 'miss';
   return fill.state === 'verified' ? 'hit' : 'collapsed';
 }

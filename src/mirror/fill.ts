@@ -49,6 +49,7 @@ export class Fill {
   #partial: PartialBlob | undefined;
   #segments: Segments | undefined;
   #heading: BlobHeading | undefined;
+  #isFromReplica: boolean | undefined;
   #state: FillState = 'running';
   #fatal: RegistryError | undefined;
   #generation = 0;
@@ -92,6 +93,11 @@ export class Fill {
   /** What the sources told about the blob; `undefined` until one has answered. */
   get heading(): BlobHeading | undefined {
     return this.#heading;
+  }
+
+  /** Whether the first source that answered was another replica. */
+  get isFromReplica(): boolean {
+    return this.#isFromReplica === true;
   }
 
   /** Counts the times the fill began anew after wrong bytes: what an earlier generation gave is void. */
@@ -260,6 +266,7 @@ export class Fill {
       observer: this.observer,
       onAnswer: (source, heading) => {
         if (source.replica === undefined) this.confirmed.add(source.repository);
+        this.#isFromReplica ??= source.replica !== undefined;
         this.adoptHeading(heading);
       },
       onReceived: (position, chunk) => {

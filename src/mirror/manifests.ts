@@ -207,7 +207,7 @@ export class Manifests implements AsyncDisposable {
         const shared = isOurs ? await this.#shared.fetch(digest, signal) : undefined;
         await using turn = shared;
         if (turn?.answer)
-          return { ...(await this.#kept.keep(target, turn.answer, digest, { isShared: true })), outcome: 'miss' };
+          return { ...(await this.#kept.keep(target, turn.answer, digest, { isShared: true })), outcome: 'peer' };
         const kept = await this.#kept.keep(target, await ask(signal), digest);
         await turn?.stored();
         return { ...kept, outcome: 'miss' };

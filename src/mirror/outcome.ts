@@ -10,6 +10,8 @@ export type Outcome =
   | 'stale'
   /** Not here: fetched from the upstream, and kept. */
   | 'miss'
+  /** Not here: given by another replica. */
+  | 'peer'
   /** Not here: another client's fetch, joined. */
   | 'collapsed'
   /** Passed on from the upstream and not kept. */

@@ -16,6 +16,9 @@ describeWith(['redis-server'], 'several replicas', () => {
       clients.map((site) => site.get(`/v2/library/app/blobs/${blob.digest}`, { keepBody: false })),
     );
     for (const reply of replies) expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    const outcomes = replies.map(({ headers }) => headers['cache-status']);
+    expect(outcomes.filter((outcome) => outcome === 'millpond; fwd=miss; stored')).toHaveLength(1);
+    expect(outcomes.filter((outcome) => outcome === 'millpond; fwd=miss; detail=peer')).toHaveLength(3);
     expect(upstream.requestsFor(blob.digest).filter(({ method }) => method === 'GET')).toHaveLength(1);
     expect(upstream.bytesSent(blob.digest)).toBe(20 * MiB);
     for (const site of fleet.sites) expect(await filesOf(site)).toEqual([blobFile(blob.digest)]);

@@ -1,3 +1,4 @@
+import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { describeWith } from '../support/tools.ts';
@@ -184,6 +185,19 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     expect(a.coordinator.status()).toMatchObject({ state: 'lost', reason: 'does not answer' });
     redis.process.kill('SIGCONT');
     await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+  });
+
+  test('that answers and takes no write is lost until it does, not found again and again', async () => {
+    await using redis = await startRedis({ args: ['--maxmemory', '1'] });
+    await using a = startCoordinator(redis.port, 'a');
+    const client = new Redis(redis.port, '127.0.0.1');
+    const refusals = async () => (await client.info('errorstats')).match(/errorstat_OOM:count=(\d+)/)?.[1];
+    await expect.poll(async () => Number(await refusals()), poll).toBeGreaterThan(2);
+    expect(a.events).not.toContain('found');
+    expect(a.coordinator.status().state).toBe('lost');
+    await client.config('SET', 'maxmemory', '0');
+    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    client.disconnect();
   });
 
   test('that refuses everything is lost, and tells nobody its password', async () => {

@@ -1,8 +1,13 @@
 import type { OperationContext } from '../http/operations.ts';
-import { Administration, type PinEvent, type RemovalEvent, type RemovalQuery } from '../mirror/administration.ts';
-import { Checkup, type CheckupEvent } from '../mirror/checkup.ts';
-import { ImageList, type ListEvent, type ListQuery } from '../mirror/image-list.ts';
-import { Mender } from '../mirror/mender.ts';
+import {
+  Administration,
+  type PinEvent,
+  type RemovalEvent,
+  type RemovalQuery,
+} from '../mirror/administration/administration.ts';
+import { ImageList, type ListEvent, type ListQuery } from '../mirror/administration/image-list.ts';
+import { Checkup, type CheckupEvent } from '../mirror/care/checkup.ts';
+import { Mender } from '../mirror/care/mender.ts';
 import { FileHasher } from '../store/file-hasher.ts';
 import { Verification } from '../store/verification.ts';
 import type { Cache } from './cache.ts';

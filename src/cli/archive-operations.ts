@@ -1,9 +1,9 @@
 import type { ExportedImage } from '../archive/archive-writer.ts';
 import type { BlobSize } from '../archive/description.ts';
 import type { OperationContext } from '../http/operations.ts';
-import { ExportPlanner } from '../mirror/export-plan.ts';
-import { type AdoptedImage, Imports, type NewImage } from '../mirror/imports.ts';
-import type { WantedImages } from '../mirror/wanted-images.ts';
+import { ExportPlanner } from '../mirror/archives/export-plan.ts';
+import { type AdoptedImage, Imports, type NewImage } from '../mirror/archives/imports.ts';
+import type { WantedImages } from '../mirror/warm-up/wanted-images.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Platform } from '../oci/platform.ts';
 import type { Cache } from './cache.ts';

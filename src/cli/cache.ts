@@ -1,11 +1,11 @@
 import type { Config } from '../config/config.ts';
-import type { AdministrationObserver } from '../mirror/administration.ts';
-import { usePins } from '../mirror/configured-pins.ts';
+import type { AdministrationObserver } from '../mirror/administration/administration.ts';
+import { usePins } from '../mirror/administration/configured-pins.ts';
+import { Repair } from '../mirror/care/repair.ts';
+import { Scrub } from '../mirror/care/scrub.ts';
+import type { Target } from '../mirror/fill/sources.ts';
 import { Mirror } from '../mirror/mirror.ts';
-import { Repair } from '../mirror/repair.ts';
-import { Replicas } from '../mirror/replicas.ts';
-import { Scrub } from '../mirror/scrub.ts';
-import type { Target } from '../mirror/sources.ts';
+import { Replicas } from '../mirror/sharing/replicas.ts';
 import { isRepository } from '../oci/reference.ts';
 import type { DiskFault } from '../store/blob-store.ts';
 import { Catalog } from '../store/catalog.ts';

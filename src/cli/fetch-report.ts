@@ -1,4 +1,4 @@
-import type { WarmUpEvent } from '../mirror/warm-up-events.ts';
+import type { WarmUpEvent } from '../mirror/warm-up/warm-up-events.ts';
 import { Progress, type ProgressOutput, type ProgressPicture, type ProgressRow } from './progress.ts';
 import { shownBytes, shownDigest } from './terminal.ts';
 

@@ -2,7 +2,7 @@ import { readImageList } from '../config/image-list.ts';
 import { loadConfig } from '../config/load.ts';
 import { acceptedDurations, parseDurationMs } from '../config/units.ts';
 import { workloadImages } from '../config/workload-images.ts';
-import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up-events.ts';
+import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up/warm-up-events.ts';
 import { RegistryError } from '../oci/error.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';

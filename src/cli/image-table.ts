@@ -1,4 +1,4 @@
-import type { ListedAttachment, ListedImage, ListTotal } from '../mirror/image-list.ts';
+import type { ListedAttachment, ListedImage, ListTotal } from '../mirror/administration/image-list.ts';
 import { shownAge, shownBytes, shownDigest } from './terminal.ts';
 
 export interface ImageTableOptions {

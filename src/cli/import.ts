@@ -3,7 +3,7 @@ import { ArchiveError } from '../archive/archive-error.ts';
 import { openArchive } from '../archive/parts.ts';
 import { loadConfig } from '../config/load.ts';
 import type { OperationContext } from '../http/operations.ts';
-import { type ImportEvent, type ImportTarget, importArchive } from '../mirror/import-archive.ts';
+import { type ImportEvent, type ImportTarget, importArchive } from '../mirror/archives/import-archive.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';

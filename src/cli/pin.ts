@@ -1,4 +1,4 @@
-import type { PinEvent } from '../mirror/administration.ts';
+import type { PinEvent } from '../mirror/administration/administration.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { withOperations } from './operation-command.ts';
 

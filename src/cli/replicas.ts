@@ -6,7 +6,7 @@ import type { RedisLocation } from '../coordination/redis.ts';
 import { Seal } from '../coordination/seal.ts';
 import { SharedCoordinator } from '../coordination/shared.ts';
 import type { PeerRoutesOptions } from '../http/peer-routes.ts';
-import { Replicas } from '../mirror/replicas.ts';
+import { Replicas } from '../mirror/sharing/replicas.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
 import type { Health } from './health.ts';

@@ -1,4 +1,4 @@
-import type { RemovalEvent } from '../mirror/administration.ts';
+import type { RemovalEvent } from '../mirror/administration/administration.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { plural } from './image-table.ts';
 import { withOperations } from './operation-command.ts';

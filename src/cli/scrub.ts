@@ -1,4 +1,4 @@
-import { Scrub, type ScrubObserver } from '../mirror/scrub.ts';
+import { Scrub, type ScrubObserver } from '../mirror/care/scrub.ts';
 import { FileHasher } from '../store/file-hasher.ts';
 import { Verification } from '../store/verification.ts';
 import type { Logger, Metrics } from '../telemetry.ts';

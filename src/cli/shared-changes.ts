@@ -1,5 +1,5 @@
 import type { Change, Coordinator, Message, MessageListener } from '../coordination/coordinator.ts';
-import { Administration } from '../mirror/administration.ts';
+import { Administration } from '../mirror/administration/administration.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Logger } from '../telemetry.ts';
 import type { Cache } from './cache.ts';

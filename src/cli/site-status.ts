@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 import type { Readiness } from '../http/operator-routes.ts';
-import type { FillProgress } from '../mirror/downloads.ts';
+import type { FillProgress } from '../mirror/fill/downloads.ts';
 import type { Catalog } from '../store/catalog.ts';
 import { fileSystemOf } from '../store/file-system.ts';
 import type { Metrics } from '../telemetry.ts';

@@ -1,4 +1,4 @@
-import type { CheckupEvent, Finding, Mending } from '../mirror/checkup.ts';
+import type { CheckupEvent, Finding, Mending } from '../mirror/care/checkup.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { plural } from './image-table.ts';
 import { withOperations } from './operation-command.ts';

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Context, Middleware } from 'koa';
-import type { PeerBlob, PeerQuestion, PeerService } from '../mirror/peer-service.ts';
+import type { PeerBlob, PeerQuestion, PeerService } from '../mirror/sharing/peer-service.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { contentRange } from '../oci/range.ts';

@@ -1,8 +1,8 @@
 import type { Context, Middleware } from 'koa';
 import type { BlobBody } from '../mirror/body.ts';
+import type { Target } from '../mirror/fill/sources.ts';
 import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Mirror } from '../mirror/mirror.ts';
-import type { Target } from '../mirror/sources.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ManifestReference, RegistryRequest } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';

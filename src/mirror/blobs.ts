@@ -5,16 +5,16 @@ import { octetStream } from '../oci/media-types.ts';
 import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import { type BlobBody, storedBody } from './body.ts';
-import type { Custody } from './custody.ts';
+import type { Custody } from './care/custody.ts';
 import { withDeadline } from './deadline.ts';
-import type { Downloads } from './downloads.ts';
-import type { Fill } from './fill.ts';
-import type { FillReader } from './fill-reader.ts';
+import type { Downloads } from './fill/downloads.ts';
+import type { Fill } from './fill/fill.ts';
+import type { FillReader } from './fill/fill-reader.ts';
+import { type Target, upstreamSources } from './fill/sources.ts';
+import type { BlobHeading } from './fill/transfer.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
 import { SingleFlight } from './single-flight.ts';
-import { type Target, upstreamSources } from './sources.ts';
-import type { BlobHeading } from './transfer.ts';
 
 export interface BlobsOptions {
   readonly store: BlobStore;

@@ -5,7 +5,7 @@ import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import { recallManifest } from '../store/remembered-manifest.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
-import type { Target } from './sources.ts';
+import type { Target } from './fill/sources.ts';
 
 /** A manifest as it is kept here. */
 export interface KeptManifest {

@@ -7,9 +7,9 @@ import type { Catalog } from '../store/catalog.ts';
 import type { ListingAnswer } from '../upstream/client.ts';
 import type { Waiting } from './blobs.ts';
 import { withDeadline } from './deadline.ts';
+import type { Target } from './fill/sources.ts';
 import type { Manifests } from './manifests.ts';
 import type { Outcome } from './outcome.ts';
-import type { Target } from './sources.ts';
 
 export interface ListingsOptions {
   readonly catalog: Catalog;

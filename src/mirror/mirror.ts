@@ -3,15 +3,15 @@ import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { Verification } from '../store/verification.ts';
 import { Blobs } from './blobs.ts';
-import { Custody } from './custody.ts';
-import { Downloads } from './downloads.ts';
-import type { FillObserver } from './fill-events.ts';
+import { Custody } from './care/custody.ts';
+import { Downloads } from './fill/downloads.ts';
+import type { FillObserver } from './fill/fill-events.ts';
+import type { Target } from './fill/sources.ts';
 import { Listings } from './listings.ts';
 import { Manifests } from './manifests.ts';
 import { NegativeAnswers } from './negative-answers.ts';
-import { PeerService } from './peer-service.ts';
-import type { Replicas } from './replicas.ts';
-import type { Target } from './sources.ts';
+import { PeerService } from './sharing/peer-service.ts';
+import type { Replicas } from './sharing/replicas.ts';
 
 /** Told of everything that is worth a log line or a number. */
 export interface MirrorObserver extends FillObserver {

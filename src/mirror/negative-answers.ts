@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { type ErrorCode, isNotFound, RegistryError } from '../oci/error.ts';
-import type { Target } from './sources.ts';
+import type { Target } from './fill/sources.ts';
 
 /** A 404 that was not asked for again: the upstream gave it a moment ago. */
 export class RememberedAnswer extends RegistryError {

@@ -8,13 +8,13 @@ import { AcceptReader } from './accept.ts';
 import type { Waiting } from './blobs.ts';
 import type { Completeness } from './completeness.ts';
 import { withDeadline } from './deadline.ts';
+import type { Target } from './fill/sources.ts';
 import { type FreshnessVerdict, freshnessOf, staleWarning } from './freshness.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
-import { SharedTags } from './shared-tags.ts';
+import { SharedTags } from './sharing/shared-tags.ts';
 import { SingleFlight } from './single-flight.ts';
-import type { Target } from './sources.ts';
 import { decide } from './tag-rules.ts';
 
 export interface TagsOptions {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { EventQueue } from '../../src/mirror/event-queue.ts';
+import { EventQueue } from '../../src/mirror/warm-up/event-queue.ts';
 
 test('what has not been read is replaced by what comes under the same key, in the place it has', async () => {
   const queue = new EventQueue<string>();

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { withPatience } from '../../src/mirror/patience.ts';
+import { withPatience } from '../../src/mirror/warm-up/patience.ts';
 import { RegistryError } from '../../src/oci/error.ts';
 import { Refusal } from '../../src/upstream/gate.ts';
 

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { DirectRoute } from '../../src/mirror/route.ts';
-import { type Source, SourceList } from '../../src/mirror/sources.ts';
-import { Transfer } from '../../src/mirror/transfer.ts';
+import { DirectRoute } from '../../src/mirror/fill/route.ts';
+import { type Source, SourceList } from '../../src/mirror/fill/sources.ts';
+import { Transfer } from '../../src/mirror/fill/transfer.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/error.ts';
 import { Refusal } from '../../src/upstream/gate.ts';

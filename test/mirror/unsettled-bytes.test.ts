@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { UnsettledBytes } from '../../src/mirror/unsettled-bytes.ts';
+import { UnsettledBytes } from '../../src/mirror/fill/unsettled-bytes.ts';
 
 test('bytes that come again agree exactly where they are those that were handed out', () => {
   fc.assert(

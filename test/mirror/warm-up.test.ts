@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { runOnControl } from '../../src/cli/control-client.ts';
-import type { WarmUpEvent, WarmUpParameters } from '../../src/mirror/warm-up-events.ts';
+import type { WarmUpEvent, WarmUpParameters } from '../../src/mirror/warm-up/warm-up-events.ts';
 import { json } from '../support/client.ts';
 import { fallbackTag } from '../support/contents.ts';
 import { startRegistry } from '../support/registry.ts';

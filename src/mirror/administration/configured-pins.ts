@@ -1,0 +1,23 @@
+import type { Catalog } from '../../store/catalog.ts';
+import type { UpstreamTable } from '../../upstream/table.ts';
+import { ImageNames, selects, written } from './image-names.ts';
+
+/**
+ * Puts the pins of a configuration in force: names and patterns that say which tags they mean.
+ * @throws Error in one sentence for one that cannot be read, or whose upstream is not in the table; nothing has changed then
+ */
+export function usePins(catalog: Catalog, pins: readonly string[], upstreams: UpstreamTable): void {
+  const names = new ImageNames({ upstreams, isStored: () => false });
+  const selections = pins.map((pin) => {
+    try {
+      return names.read(pin, 'latest');
+    } catch (error) {
+      throw new Error(`cache.pins: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    }
+  });
+  const fingerprint = selections.map((selection) => (selection.kind === 'image' ? written(selection) : selection.full));
+  catalog.usePinPatterns(
+    (repository, tag) => selections.some((selection) => selects(selection, repository, tag)),
+    fingerprint.join('\n'),
+  );
+}

@@ -1,0 +1,226 @@
+import type { ExportedImage } from '../../archive/archive-writer.ts';
+import type { BlobSize } from '../../archive/description.ts';
+import { type Descriptor, isElsewhere, readManifest } from '../../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/error.ts';
+import { formatPlatform, indexEntries, isPlatform, type Platform } from '../../oci/platform.ts';
+import { parseTagSelector, selectTags } from '../../oci/tag-selector.ts';
+import type { BlobStore } from '../../store/blob-store.ts';
+import type { Catalog } from '../../store/catalog.ts';
+import { subjectOfTag } from '../../store/image-graph.ts';
+import type { UpstreamTable } from '../../upstream/table.ts';
+import { Completeness } from '../completeness.ts';
+import { type KeptManifest, KeptManifests } from '../kept-manifests.ts';
+import type { WantedImages } from '../warm-up/wanted-images.ts';
+import { namedImage } from './named-image.ts';
+
+/** Deepest nesting of indexes, and of what is attached to attachments. */
+const maxDepth = 4;
+
+export interface ExportPlannerOptions {
+  readonly upstreams: UpstreamTable;
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+}
+
+/** Which parts of an image are wanted. */
+export interface ExportChoice {
+  /** Empty: every platform that is whole here. */
+  readonly platforms: readonly Platform[];
+  /** Signatures and whatever else goes with an image. */
+  readonly referrers: boolean;
+  /** Layers that registries need not hold. */
+  readonly nondistributable: boolean;
+}
+
+/** Finds out what images that are here consist of. Uses nothing and contacts nobody. */
+export class ExportPlanner {
+  readonly #options: ExportPlannerOptions;
+  readonly #kept: KeptManifests;
+  readonly #completeness: Completeness;
+
+  constructor(options: ExportPlannerOptions) {
+    this.#options = options;
+    const { store, catalog } = options;
+    this.#kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
+    this.#completeness = new Completeness({ store, catalog, kept: this.#kept });
+  }
+
+  /**
+   * The images that one line of a list means, of what is here: each with everything that belongs to it, and after it what
+   * goes with it.
+   * @throws RegistryError in one sentence where one is not here, or not all of it
+   */
+  async *images({ image, tags, limit }: WantedImages, choice: ExportChoice): AsyncGenerator<ExportedImage> {
+    if (tags === undefined) {
+      yield* this.#image(image, choice);
+      return;
+    }
+    const { catalog, upstreams } = this.#options;
+    const { target } = namedImage(upstreams, image);
+    const selectors = tags.map((text) => parseTagSelector(text)).filter((selector) => selector !== undefined);
+    const named = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
+    const stored = catalog.tags(target.key).filter((tag) => subjectOfTag(tag) === undefined);
+    const chosen = selectTags([...named, ...stored], selectors, { limit });
+    if (chosen.length === 0) throw notHere(`${target.key} with a tag that is ${tags.join(' or ')}`);
+    for (const tag of chosen) yield* this.#image(`${target.key}:${tag}`, choice);
+  }
+
+  async *#image(text: string, choice: ExportChoice): AsyncGenerator<ExportedImage> {
+    const { catalog, upstreams } = this.#options;
+    const { target, tag, digest, name } = namedImage(upstreams, text);
+    const found = digest ?? catalog.tag({ repository: target.key, tag: tag ?? '', variant: '' })?.digest;
+    if (found === undefined) throw notHere(name);
+    const image = await this.#collect(target.key, found, { name, choice });
+    yield image;
+    if (!choice.referrers) return;
+    yield* this.#attachments(target.key, image, { choice, seen: new Set([name]), depth: 0 });
+  }
+
+  async #collect(
+    repository: string,
+    digest: Digest,
+    { name, choice }: { name: string; choice: ExportChoice },
+  ): Promise<ExportedImage> {
+    const { catalog } = this.#options;
+    const manifest = catalog.mayRead(repository, digest) ? await this.#kept.peek(digest) : undefined;
+    if (manifest === undefined) throw notHere(name);
+    const closure = new Closure();
+    await this.#walk(repository, manifest, { name, choice, closure, depth: 0 });
+    const { mediaType } = readManifest(manifest.bytes, manifest.contentType);
+    return {
+      name,
+      isAttachment: false,
+      digest,
+      mediaType,
+      size: manifest.size,
+      manifests: [...closure.manifests.values()],
+      blobs: [...closure.blobs.values()],
+    };
+  }
+
+  /** Takes in a manifest and all that it needs. @throws RegistryError where something is not here */
+  async #walk(
+    repository: string,
+    manifest: KeptManifest,
+    { name, choice, closure, depth }: { name: string; choice: ExportChoice; closure: Closure; depth: number },
+  ): Promise<void> {
+    if (depth > maxDepth) throw new RegistryError('MANIFEST_INVALID', `the indexes of ${name} are nested too deeply`);
+    const { digest, size, bytes, contentType } = manifest;
+    closure.manifests.set(digest, { digest, size });
+    for (const blob of readManifest(bytes, contentType).blobs) {
+      if (isElsewhere(blob) && !choice.nondistributable) continue;
+      if (!(await this.#completeness.hasBlob(repository, blob))) throw lacking(name, blob.digest);
+      closure.blobs.set(blob.digest, { digest: blob.digest, size: await this.#sizeOf(blob) });
+    }
+    for (const child of await this.#children(repository, manifest, { name, choice })) {
+      await this.#walk(repository, child, { name, choice, closure, depth: depth + 1 });
+    }
+  }
+
+  /** The manifests of an index that are wanted. @throws RegistryError where one is not here */
+  async #children(
+    repository: string,
+    index: KeptManifest,
+    { name, choice }: { name: string; choice: ExportChoice },
+  ): Promise<KeptManifest[]> {
+    const entries = indexEntries(index.bytes, index.contentType);
+    if (entries.length === 0) return [];
+    const { platforms } = choice;
+    const isWanted = ({ platform }: { platform: Platform | undefined }): boolean =>
+      platforms.length === 0 || platform === undefined || platforms.some((wanted) => isPlatform(platform, wanted));
+    for (const wanted of platforms) {
+      const isNamed = entries.some(({ platform }) => platform && isPlatform(platform, wanted));
+      // An index that says no platforms at all names something else than images.
+      if (!isNamed && entries.some(({ platform }) => platform !== undefined)) {
+        throw new RegistryError('MANIFEST_UNKNOWN', `${name} is not made for ${formatPlatform(wanted)}`);
+      }
+    }
+    const chosen = new Set(
+      entries.filter((entry) => entry.attests === undefined && isWanted(entry)).map((e) => e.digest),
+    );
+    const children: KeptManifest[] = [];
+    for (const { digest, attests, platform } of entries) {
+      if (!chosen.has(digest) && (attests === undefined || !chosen.has(attests))) continue;
+      const child = await this.#kept.peek(digest);
+      if (child && (await this.#completeness.isWhole(repository, child))) children.push(child);
+      else if (platforms.length > 0 && attests === undefined && platform) {
+        throw lacking(`${name} for ${formatPlatform(platform)}`, digest);
+      }
+    }
+    if (children.length === 0) throw lacking(name, entries[0]!.digest);
+    return children;
+  }
+
+  /** What goes with an image or with one of its manifests: referrers, and what the tags of cosign attach. */
+  async *#attachments(
+    repository: string,
+    image: ExportedImage,
+    { choice, seen, depth }: { choice: ExportChoice; seen: Set<string>; depth: number },
+  ): AsyncGenerator<ExportedImage> {
+    if (depth > maxDepth) return;
+    const { catalog } = this.#options;
+    const everything = { ...choice, platforms: [] };
+    for (const subject of image.manifests) {
+      const found = [
+        ...tagsOf(subject.digest).map((tag) => ({
+          name: `${repository}:${tag}`,
+          digest: catalog.tag({ repository, tag, variant: '' })?.digest,
+        })),
+        ...catalog
+          .referrers(repository, subject.digest)
+          .map(({ digest }) => ({ name: `${repository}@${digest}`, digest })),
+      ];
+      for (const { name, digest } of found) {
+        if (digest === undefined || seen.has(name)) continue;
+        seen.add(name);
+        const attachment = await this.#attachment(repository, digest, { name, choice: everything });
+        if (!attachment) continue;
+        yield attachment;
+        yield* this.#attachments(repository, attachment, { choice, seen, depth: depth + 1 });
+      }
+    }
+  }
+
+  /** One of which something is missing here cannot be taken along; its image can. */
+  async #attachment(
+    repository: string,
+    digest: Digest,
+    options: { name: string; choice: ExportChoice },
+  ): Promise<ExportedImage | undefined> {
+    try {
+      return { ...(await this.#collect(repository, digest, options)), isAttachment: true };
+    } catch (error) {
+      if (!(error instanceof RegistryError)) throw error;
+      return undefined;
+    }
+  }
+
+  /** Manifests of Docker's first schema do not say it. */
+  async #sizeOf({ digest, size }: Descriptor): Promise<number> {
+    if (size >= 0) return size;
+    await using blob = await this.#options.store.open(digest);
+    return blob?.size ?? 0;
+  }
+}
+
+class Closure {
+  readonly manifests = new Map<Digest, BlobSize>();
+  readonly blobs = new Map<Digest, BlobSize>();
+}
+
+/** The tags under which something is attached to a manifest: of cosign, and the referrers tag of the distribution-spec. */
+function tagsOf(digest: Digest): string[] {
+  const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
+  return [tag, `${tag}.sig`, `${tag}.att`, `${tag}.sbom`];
+}
+
+function notHere(name: string): RegistryError {
+  return new RegistryError('MANIFEST_UNKNOWN', `${name} is not in the cache: fetch it first`);
+}
+
+function lacking(name: string, digest: Digest): RegistryError {
+  return new RegistryError('MANIFEST_UNKNOWN', `${name} is not whole in the cache, it lacks ${digest}: fetch it first`);
+}
+
+function ignore(): void {}

@@ -1,0 +1,167 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Digest } from '../../oci/digest.ts';
+import type { Catalog } from '../../store/catalog.ts';
+import type { Verdict, Verification } from '../../store/verification.ts';
+import type { Custody } from './custody.ts';
+import type { Repair, RepairResult } from './repair.ts';
+
+/** How often everything that is stored is read again. */
+export interface ScrubSettings {
+  /** From the end of one round to the beginning of the next, in milliseconds; 0: never. */
+  readonly everyMs: number;
+}
+
+/** What a round has come to. */
+export interface ScrubRound {
+  readonly startedAtMs: number;
+  /** Blobs that were read, by what was found. */
+  readonly found: Readonly<Partial<Record<Verdict['kind'], number>>>;
+  readonly fetched: number;
+}
+
+/** Told of what happens, for the log and the metrics. */
+export interface ScrubObserver {
+  started(round: { readonly startedAtMs: number; readonly after: string }): void;
+  read(bytes: number): void;
+  found(verdict: Verdict): void;
+  repaired(digest: Digest, result: RepairResult): void;
+  finished(round: ScrubRound): void;
+  /** It could not go on, and tries again in a while. */
+  failed(error: unknown): void;
+}
+
+export interface ScrubOptions {
+  readonly catalog: Catalog;
+  /** Reads files at the rate that is configured. */
+  readonly verification: Verification;
+  readonly custody: Custody;
+  readonly repair: Repair;
+  /** Asked again each time it is looked whether a round is due. */
+  readonly settings: () => ScrubSettings;
+  readonly observer: ScrubObserver;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+}
+
+/** Where a round is, as the catalog notes it. */
+interface ScrubNote {
+  readonly startedAtMs?: number;
+  /** The last digest that was read. */
+  readonly after?: string;
+  readonly finishedAtMs?: number;
+}
+
+const noteName = 'scrub';
+/** How often it is looked whether a round is due, at most. */
+const lookEveryMs = 60_000;
+/** How many blobs are read between two notes. */
+const noteEvery = 20;
+
+/**
+ * Reads everything that is stored again, once in a while, and puts right what is not: what was altered is set aside, what
+ * is gone forgotten, and both fetched again; what nobody knows is recorded. A round goes on after a restart where it was.
+ */
+export class Scrub implements AsyncDisposable {
+  readonly #options: ScrubOptions;
+  readonly #stop = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: ScrubOptions) {
+    this.#options = options;
+  }
+
+  /** The next round begins as soon as it can: what is stored has not been read since the catalog was lost. */
+  static makeDue(catalog: Catalog): void {
+    catalog.setNote(noteName, JSON.stringify({ finishedAtMs: 0 } satisfies ScrubNote));
+  }
+
+  /** Begins rounds whenever they are due, until it is disposed. */
+  start(): void {
+    this.#running = this.#rounds();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #rounds(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      const waitMs = this.#waitMs();
+      try {
+        if (waitMs === 0) await this.#round(signal);
+        else await delay(Math.min(waitMs, lookEveryMs), undefined, { signal, ref: false });
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#options.observer.failed(error);
+        await delay(lookEveryMs, undefined, { signal, ref: false }).catch(() => undefined);
+      }
+    }
+  }
+
+  /** How long until the next round; 0 where one is under way. */
+  #waitMs(): number {
+    const { settings, now } = this.#options;
+    const { everyMs } = settings();
+    const { startedAtMs, finishedAtMs } = this.#note();
+    if (everyMs === 0) return lookEveryMs;
+    if (startedAtMs !== undefined) return 0;
+    // What comes here is verified: a new cache has nothing to be read again.
+    if (finishedAtMs === undefined) this.#setNote({ finishedAtMs: now() });
+    return finishedAtMs === undefined ? everyMs : Math.max(0, finishedAtMs + everyMs - now());
+  }
+
+  /** Does a round, or what is left of it. @throws the signal's reason, DiskFault, Error; where it is stays noted */
+  async #round(signal: AbortSignal): Promise<void> {
+    const { verification, observer, now } = this.#options;
+    const { startedAtMs = now(), after = '', finishedAtMs } = this.#note();
+    observer.started({ startedAtMs, after });
+    const found: Partial<Record<Verdict['kind'], number>> = {};
+    let fetched = 0;
+    const settle = async (verdict: Verdict) => {
+      found[verdict.kind] = (found[verdict.kind] ?? 0) + 1;
+      observer.found(verdict);
+      if (await this.#settle(verdict, signal)) fetched += 1;
+    };
+    let last = after;
+    const note = () => this.#setNote({ startedAtMs, after: last, ...(finishedAtMs !== undefined && { finishedAtMs }) });
+    note();
+    const options = { signal, onRead: (bytes: number) => observer.read(bytes) };
+    // What nobody knows comes first: it is recorded then, and found if anything happens to it later.
+    if (after === '') for await (const verdict of verification.unrecorded(options)) await settle(verdict);
+    try {
+      let read = 0;
+      for await (const verdict of verification.recorded({ ...options, after })) {
+        await settle(verdict);
+        if ('digest' in verdict) last = verdict.digest;
+        if ((read += 1) % noteEvery === 0) note();
+      }
+    } finally {
+      note();
+    }
+    this.#setNote({ finishedAtMs: now() });
+    observer.finished({ startedAtMs, found, fetched });
+  }
+
+  /** @returns whether something was fetched again */
+  async #settle(verdict: Verdict, signal: AbortSignal): Promise<boolean> {
+    const { custody, repair, observer } = this.#options;
+    // One file that cannot be read says nothing about the others.
+    if (verdict.kind === 'unreadable') return false;
+    await custody.settle(verdict);
+    if (verdict.kind !== 'altered' && verdict.kind !== 'truncated' && verdict.kind !== 'missing') return false;
+    const result = await repair.fetch(verdict.digest, signal);
+    observer.repaired(verdict.digest, result);
+    return result === 'fetched';
+  }
+
+  #note(): ScrubNote {
+    const note = this.#options.catalog.note(noteName);
+    return note === undefined ? {} : (JSON.parse(note) as ScrubNote);
+  }
+
+  #setNote(note: ScrubNote): void {
+    this.#options.catalog.setNote(noteName, JSON.stringify(note));
+  }
+}

@@ -1,0 +1,177 @@
+import { hasherFor } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/error.ts';
+import type { BlobBody } from '../body.ts';
+import type { Fill } from './fill.ts';
+import { PassThrough } from './pass-through.ts';
+import type { BlobHeading } from './transfer.ts';
+import { UnsettledBytes } from './unsettled-bytes.ts';
+
+/** One client's way through a blob that is being filled, at its own pace. */
+export class FillReader implements BlobBody {
+  readonly bytes = undefined;
+  readonly #fill: Fill;
+  /** The repository through which this client reads. */
+  readonly #repository: string;
+  readonly #expectedSize: number | undefined;
+  #generation: number | undefined;
+  /** What the client has been told. */
+  #promised: BlobHeading | undefined;
+  #rest: PassThrough | undefined;
+  #restPosition = 0;
+  readonly #unsettled = new UnsettledBytes();
+  #disposed = false;
+
+  constructor(fill: Fill, { repository, expectedSize }: { repository: string; expectedSize: number | undefined }) {
+    fill.hold();
+    this.#fill = fill;
+    this.#repository = repository;
+    this.#expectedSize = expectedSize;
+  }
+
+  /**
+   * Resolves when a source has answered for the blob.
+   * @throws RegistryError when none will; the signal's reason
+   */
+  async heading(signal: AbortSignal): Promise<BlobHeading> {
+    while (this.#fill.heading === undefined) {
+      if (this.#fill.state === 'failed') throw this.#failure();
+      if (this.#fill.state === 'spilled') await this.#openRest(signal);
+      else await this.#fill.progress.wait(signal);
+    }
+    const { heading } = this.#fill;
+    if (this.#expectedSize !== undefined && heading.size !== undefined && heading.size !== this.#expectedSize) {
+      throw new RegistryError(
+        'UNAVAILABLE',
+        `the blob has ${heading.size} bytes, its manifest says ${this.#expectedSize}`,
+      );
+    }
+    this.#promised = heading;
+    return heading;
+  }
+
+  async read(buffer: Buffer, position: number, signal: AbortSignal | undefined): Promise<number> {
+    const fill = this.#fill;
+    while (true) {
+      if (!this.#isAsPromised) throw this.#failure();
+      if (this.#rest) return await this.#readRest(buffer, position, signal);
+      // What came before wrong bytes were found cannot be joined to what comes after.
+      if (this.#generation !== undefined && this.#generation !== fill.generation) throw this.#failure();
+      const { generation, partial } = fill;
+      const readable = fill.readableFrom(position);
+      if (partial && position < readable) {
+        this.#generation = generation;
+        fill.markHanded();
+        const length = Math.min(buffer.length, readable - position);
+        try {
+          const count = await partial.read(buffer, position, length);
+          if (generation === fill.generation) {
+            // The buffer is used again: what lies beyond the hashed part has to be kept as a copy.
+            const isHashed = position + count <= partial.written;
+            this.#unsettled.add(
+              position,
+              isHashed ? buffer.subarray(0, count) : copyOf(buffer, count),
+              partial.written,
+            );
+            return count;
+          }
+        } catch (error) {
+          // The file may have been begun anew under this very read.
+          if (generation === fill.generation) throw error;
+        }
+      } else if (fill.state === 'verified') {
+        return 0;
+      } else if (fill.state === 'failed') {
+        throw this.#failure();
+      } else if (fill.state === 'spilled') {
+        await this.#openRest(signal);
+      } else {
+        // Somebody has brought it meanwhile, and it is still in memory.
+        const recent = this.peek(position);
+        if (recent) return recent.copy(buffer);
+        fill.want(position);
+        await fill.progress.wait(signal);
+      }
+    }
+  }
+
+  peek(position: number): Buffer | undefined {
+    const fill = this.#fill;
+    const isVoid = this.#generation !== undefined && this.#generation !== fill.generation;
+    if (isVoid || this.#rest || !this.#isAsPromised) return undefined;
+    const chunk = fill.recentFrom(position);
+    if (chunk) {
+      this.#generation = fill.generation;
+      fill.markHanded();
+      this.#unsettled.add(position, chunk, fill.partial?.written ?? 0);
+    }
+    return chunk;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await this.#rest?.[Symbol.asyncDispose]();
+    await this.#fill.release();
+  }
+
+  /** Whether the blob still has the size that the client's headers say: the source that gave it may have proved wrong. */
+  get #isAsPromised(): boolean {
+    const { heading } = this.#fill;
+    return !heading || this.#promised?.size === undefined || heading.size === this.#promised.size;
+  }
+
+  #failure(): unknown {
+    return this.#fill.failure(this.#repository);
+  }
+
+  /** The disk has failed: goes on from its last good byte, without it. */
+  async #openRest(signal: AbortSignal | undefined): Promise<void> {
+    const fill = this.#fill;
+    const written = fill.partial?.written ?? 0;
+    this.#restPosition = written;
+    this.#rest = new PassThrough({
+      digest: fill.digest,
+      sources: fill.sources,
+      offset: written,
+      hash: fill.partial?.hashSoFar() ?? hasherFor(fill.digest),
+      expectedSizes: fill.expectedSizes,
+      observer: fill.observer,
+      onAnswer: (heading, repository) => {
+        if (repository !== undefined) fill.confirmed.add(repository);
+        fill.adoptHeading(heading);
+      },
+    });
+    try {
+      await this.#rest.begin(signal);
+    } catch (error) {
+      // Who has waited long enough is told that, not what the sources have come to.
+      throw signal?.aborted ? error : fill.sources.errorFor(this.#repository);
+    }
+  }
+
+  async #readRest(buffer: Buffer, position: number, signal: AbortSignal | undefined): Promise<number> {
+    const rest = this.#rest!;
+    const { partial } = this.#fill;
+    // The rest begins where the file ends; the held-back end of the file itself is still to be read.
+    if (position < this.#restPosition && partial && position < partial.written) {
+      return await partial.read(buffer, position, Math.min(buffer.length, partial.written - position));
+    }
+    while (this.#restPosition < position) {
+      const before = buffer.subarray(0, Math.min(buffer.length, position - this.#restPosition));
+      const skipped = await rest.read(before, signal);
+      if (skipped === 0) return 0;
+      // The client has these bytes, from a transfer whose digest nobody will ever know.
+      if (!this.#unsettled.agrees(this.#restPosition, before.subarray(0, skipped))) {
+        throw new RegistryError('UNAVAILABLE', 'the upstream gave other bytes of this blob before the disk failed');
+      }
+      this.#restPosition += skipped;
+    }
+    const count = await rest.read(buffer, signal);
+    this.#restPosition += count;
+    return count;
+  }
+}
+
+function copyOf(buffer: Buffer, length: number): Buffer {
+  return Buffer.from(buffer.subarray(0, length));
+}

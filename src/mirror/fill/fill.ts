@@ -1,0 +1,299 @@
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/error.ts';
+import { octetStream } from '../../oci/media-types.ts';
+import type { BlobRecord } from '../../store/blob-records.ts';
+import { type BlobStore, DiskFault, type PartialBlob } from '../../store/blob-store.ts';
+import type { FillObserver, FillResult, FillState } from './fill-events.ts';
+import { Progress } from './progress.ts';
+import { RecentBytes } from './recent-bytes.ts';
+import type { Route } from './route.ts';
+import { Segments } from './segments.ts';
+import type { Source, SourceList } from './sources.ts';
+import type { BlobHeading } from './transfer.ts';
+
+/** The last bytes of a blob, which nobody is given before the digest has been verified. */
+export const heldBackBytes = 64 * 1024;
+/** What readers at the head of a fill share in memory. */
+const recentBytes = 4 * 1024 * 1024;
+/** Up to here readers are woken by every chunk, afterwards by every so many bytes: waking many for little costs a lot. */
+const eagerBytes = 256 * 1024;
+const announceBytes = 1024 * 1024;
+
+export interface FillOptions {
+  readonly digest: Digest;
+  readonly store: BlobStore;
+  readonly sources: SourceList;
+  readonly route: Route;
+  readonly observer: FillObserver;
+  /** Whether it is begun for a part of the blob: then it is asked for in parts. */
+  readonly inParts: boolean;
+  /** Called when the blob has become visible in the store. */
+  readonly onStored: (blob: BlobRecord) => void;
+  /** Called when the last reader has left. */
+  readonly onUnwanted: () => void;
+}
+
+/** One blob being brought to this disk: its sources are read into a partial file, which any number of readers follow. */
+export class Fill {
+  readonly digest: Digest;
+  readonly sources: SourceList;
+  readonly observer: FillObserver;
+  /** Sizes that the manifests of those who wait give the blob. */
+  readonly expectedSizes = new Set<number>();
+  /** The repositories whose upstream has answered with this blob. */
+  readonly confirmed = new Set<string>();
+  readonly progress = new Progress();
+  readonly #recent = new RecentBytes({ capacityBytes: recentBytes });
+  readonly #options: FillOptions;
+  readonly #abort = new AbortController();
+  #partial: PartialBlob | undefined;
+  #segments: Segments | undefined;
+  #heading: BlobHeading | undefined;
+  #isFromReplica: boolean | undefined;
+  #state: FillState = 'running';
+  #fatal: RegistryError | undefined;
+  #generation = 0;
+  #handed = false;
+  #unannouncedBytes = 0;
+  #holders = 1;
+  #isStored = false;
+
+  constructor(options: FillOptions) {
+    this.digest = options.digest;
+    this.sources = options.sources;
+    this.observer = options.observer;
+    this.#options = options;
+  }
+
+  /** Whether other replicas may read from it. */
+  get isServing(): boolean {
+    return this.#options.route.isServing;
+  }
+
+  /** Whether it is for this replica to keep. */
+  get isKept(): boolean {
+    return this.#options.route.isKept;
+  }
+
+  get state(): FillState {
+    return this.#state;
+  }
+
+  /** Whether the blob has become visible in the store. */
+  get isStored(): boolean {
+    return this.#isStored;
+  }
+
+  /** Readers that follow it now. */
+  get readers(): number {
+    // The fill itself holds its file until it has ended.
+    return this.#holders - 1;
+  }
+
+  /** What the sources told about the blob; `undefined` until one has answered. */
+  get heading(): BlobHeading | undefined {
+    return this.#heading;
+  }
+
+  /** Whether the first source that answered was another replica. */
+  get isFromReplica(): boolean {
+    return this.#isFromReplica === true;
+  }
+
+  /** Counts the times the fill began anew after wrong bytes: what an earlier generation gave is void. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** The file readers follow; `undefined` before it is open, or where the disk could not open it. */
+  get partial(): PartialBlob | undefined {
+    return this.#partial;
+  }
+
+  /** Up to where readers may read from a position on: everything once verified, until then all but the blob's last part. */
+  readableFrom(position: number): number {
+    return this.#released(this.#partial?.availableFrom(position) ?? 0);
+  }
+
+  /** The bytes from a position on that readers may have and that are still in memory, on their way to the disk. */
+  recentFrom(position: number): Buffer | undefined {
+    const chunk = this.#recent.at(position);
+    if (chunk === undefined) return undefined;
+    const length = this.#released(position + chunk.length) - position;
+    return length > 0 ? chunk.subarray(0, length) : undefined;
+  }
+
+  /** The bytes from a position on that are still in memory, verified by nobody: for another replica, which does that. */
+  unverifiedFrom(position: number): Buffer | undefined {
+    return this.#recent.at(position);
+  }
+
+  /** Up to where readers may have what is here up to `available`. */
+  #released(available: number): number {
+    if (this.#state === 'verified') return available;
+    // Without a size the last part is that of what has come so far.
+    return Math.min(available, (this.#heading?.size ?? available) - heldBackBytes);
+  }
+
+  /** A reader has nothing to read at a position: fetches from there if nobody will reach it soon. */
+  want(position: number): void {
+    this.#segments?.want(position);
+  }
+
+  /** What to tell those who wait through a repository when the fill has failed. */
+  failure(repository: string): unknown {
+    return this.#fatal ?? this.sources.errorFor(repository);
+  }
+
+  /** A reader has been handed bytes: from now on sources are retried patiently. */
+  markHanded(): void {
+    this.#handed = true;
+  }
+
+  /** Keeps the partial file open for one more reader. */
+  hold(): void {
+    this.#holders += 1;
+  }
+
+  /** Undoes one {@link hold}; the last one closes the file. */
+  async release(): Promise<void> {
+    this.#holders -= 1;
+    if (this.#holders === 1) this.#options.onUnwanted();
+    if (this.#holders === 0) await this.#partial?.[Symbol.asyncDispose]();
+  }
+
+  /** Ends the fill before its time; the partial file stays for the next run. */
+  stop(): void {
+    this.#abort.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
+  }
+
+  /**
+   * Brings the blob to the disk. Never throws: what went wrong is in {@link state} and {@link failure}. The file stays
+   * open until the fill's owner calls {@link release}.
+   */
+  async run(): Promise<void> {
+    const { observer, digest, store, onStored, route } = this.#options;
+    observer.started(digest);
+    let result: FillResult = 'failed';
+    try {
+      this.#partial = await store.ingest(digest);
+      await this.#receiveVerified(this.#partial);
+      result = 'unstored';
+      this.#enter('verified');
+      if (route.isKept) {
+        const modifiedAtMs = await this.#partial.commit();
+        const { contentType = octetStream } = this.#heading ?? {};
+        onStored({ size: this.#partial.written, contentType, modifiedAtMs });
+        this.#isStored = true;
+        result = 'stored';
+      } else {
+        // Its readers have the file open: for them it stays until they are done.
+        await this.#partial.discard();
+        result = 'passed';
+      }
+    } catch (error) {
+      await this.#failed(error);
+    } finally {
+      await route.end(result === 'stored');
+      observer.ended(digest, result);
+    }
+  }
+
+  async #failed(error: unknown): Promise<void> {
+    if (error instanceof DiskFault) {
+      this.observer.diskFault(error);
+      if (this.#state === 'running') this.#enter('spilled');
+      await this.#partial?.discard();
+      return;
+    }
+    if (this.#abort.signal.aborted) this.#fatal = this.#abort.signal.reason as RegistryError;
+    this.#enter('failed');
+    if (this.#partial?.written === 0) await this.#partial.discard();
+  }
+
+  /** Receives until the digest is right. @throws RegistryError when no source is left, DiskFault */
+  async #receiveVerified(partial: PartialBlob): Promise<void> {
+    const { digest } = this;
+    // What an earlier run left behind may be the whole blob, a part of it, or more than it.
+    if (partial.written > 0 && partial.digest() === digest) {
+      this.adoptHeading({ size: partial.written, contentType: octetStream });
+      return;
+    }
+    if (this.expectedSizes.size > 0 && partial.written >= Math.max(...this.expectedSizes)) await partial.restart();
+    while (true) {
+      const leftover = partial.written > 0;
+      let contributors: ReadonlySet<Source>;
+      try {
+        contributors = await this.#receive(partial);
+      } catch (error) {
+        // What an earlier run left behind may be longer than the blob; nobody has been handed anything of it then.
+        if (!leftover || this.#handed || error instanceof DiskFault || !this.sources.forgiveRefusedRanges())
+          throw error;
+        await partial.restart();
+        continue;
+      }
+      const actual = partial.digest();
+      if (actual === digest) return;
+      this.observer.wrongBytes(digest, { sources: [...contributors].map((source) => source.id), actual });
+      const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob', {
+        detail: { expected: digest, actual },
+      });
+      // The wrong bytes may be those that an earlier run left: then everybody gets another chance.
+      // A replica passes on what nobody has verified: as long as one may be to blame, an upstream is not.
+      const replicas = [...contributors].filter((source) => source.replica !== undefined);
+      const suspects = replicas.length > 0 ? replicas : contributors;
+      if (!leftover) for (const source of suspects) this.sources.condemn(source, error);
+      this.#options.route.wrongBytes(replicas);
+      // Before the file begins anew, which may fail: what has been handed out is void in any case.
+      this.#generation += 1;
+      this.#recent.clear();
+      this.#handed = false;
+      this.#heading = undefined;
+      await partial.restart();
+      this.progress.wake();
+    }
+  }
+
+  /** Receives the whole blob once. @returns the sources that gave bytes */
+  async #receive(partial: PartialBlob): Promise<ReadonlySet<Source>> {
+    const segments = new Segments({
+      digest: this.digest,
+      partial,
+      sources: this.sources,
+      route: this.#options.route,
+      expectedSizes: this.expectedSizes,
+      isAwaited: () => this.#handed,
+      observer: this.observer,
+      onAnswer: (source, heading) => {
+        if (source.replica === undefined) this.confirmed.add(source.repository);
+        this.#isFromReplica ??= source.replica !== undefined;
+        this.adoptHeading(heading);
+      },
+      onReceived: (position, chunk) => {
+        if (this.readers > 0) this.#recent.add(position, chunk);
+        this.#unannouncedBytes += chunk.length;
+        // The first bytes are waited for; later ones are told of by the megabyte, or when they are on disk.
+        if (position > eagerBytes && this.#unannouncedBytes < announceBytes) return;
+        this.#unannouncedBytes = 0;
+        this.progress.wake();
+      },
+      onWritten: () => this.progress.wake(),
+      inParts: this.#options.inParts,
+      signal: this.#abort.signal,
+    });
+    this.#segments = segments;
+    await segments.run();
+    return segments.contributors;
+  }
+
+  /** Takes note of what a source told about the blob; the first word holds. */
+  adoptHeading(heading: BlobHeading): void {
+    this.#heading ??= heading;
+    this.progress.wake();
+  }
+
+  #enter(state: FillState): void {
+    this.#state = state;
+    this.progress.wake();
+  }
+}

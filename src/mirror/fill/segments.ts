@@ -1,0 +1,218 @@
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/error.ts';
+import { DiskFault, type PartialBlob } from '../../store/blob-store.ts';
+import { BatchWriter } from './batch-writer.ts';
+import type { Route } from './route.ts';
+import type { Source, SourceList } from './sources.ts';
+import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';
+
+/** What one request asks for when a blob is fetched in parts. */
+const partBytes = 8 * 1024 * 1024;
+/** A reader waits for a connection that is no further behind it than this; further on it is worth one of its own. */
+const nearBytes = 4 * 1024 * 1024;
+/** Most connections for one blob, however many readers are far apart. */
+const maxClaims = 8;
+
+export interface SegmentsOptions {
+  readonly digest: Digest;
+  readonly partial: PartialBlob;
+  readonly sources: SourceList;
+  readonly route: Route;
+  readonly expectedSizes: ReadonlySet<number>;
+  readonly isAwaited: () => boolean;
+  readonly observer: TransferObserver;
+  readonly onAnswer: (source: Source, heading: BlobHeading) => void;
+  /** A chunk has come, and is on its way to the disk. */
+  readonly onReceived: (position: number, chunk: Buffer) => void;
+  /** More bytes can be read from disk. */
+  readonly onWritten: () => void;
+  /** Whether to ask for the blob in parts from the start, because a client did. */
+  readonly inParts: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** A stretch of the blob that one connection is fetching; nobody else writes there. */
+interface Claim {
+  readonly start: number;
+  /** The next byte it will bring. */
+  position: number;
+  /** It fetches up to here, or to where another claim or bytes on disk begin. */
+  end: number;
+  /** Whether a source has answered for it; until then it takes nothing from the claim before it. */
+  isAnswered: boolean;
+}
+
+/**
+ * Brings the bytes of one blob into its partial file over one connection or several: one that reads it from its beginning,
+ * others for parts that a reader waits for further on, or because the upstream gives each connection a share of its own.
+ */
+export class Segments {
+  /** The sources that have given bytes. */
+  readonly contributors = new Set<Source>();
+  readonly #options: SegmentsOptions;
+  readonly #claims = new Set<Claim>();
+  readonly #running = new Set<Promise<void>>();
+  readonly #abort = new AbortController();
+  readonly #signal: AbortSignal;
+  #inParts: boolean;
+  #size: number | undefined;
+  #failure: Error | undefined;
+
+  constructor(options: SegmentsOptions) {
+    this.#options = options;
+    this.#inParts = options.inParts;
+    this.#signal = AbortSignal.any([options.signal, this.#abort.signal]);
+  }
+
+  /** Resolves when the whole blob is in the file. @throws RegistryError when no source is left, DiskFault */
+  async run(): Promise<void> {
+    const { partial, sources } = this.#options;
+    if (sources.connections > 1) this.#inParts = true;
+    this.#start(this.#nextClaim());
+    while (this.#running.size > 0) await Promise.race(this.#running);
+    if (partial.written !== this.#size) {
+      throw this.#failure ?? new RegistryError('UNAVAILABLE', 'the upstream has not given the whole blob');
+    }
+  }
+
+  /** A reader waits for a position that nobody will reach soon: fetches from there, if the sources give parts. */
+  want(position: number): void {
+    const { sources, partial } = this.#options;
+    // It may be here and only held back.
+    if (partial.availableFrom(position) > position) return;
+    if (this.#size === undefined || position >= this.#size || this.#claims.size >= maxClaims) return;
+    if (!sources.hasRanged || this.#signal.aborted) return;
+    for (const claim of this.#claims) {
+      const isAhead = claim.start <= position && position < this.#limitOf(claim);
+      // What it has received and not yet written is as good as here.
+      if (isAhead && position - claim.position <= nearBytes) return;
+    }
+    this.#inParts = true;
+    this.#start(this.#claimAt(position));
+  }
+
+  #start(claim: Claim | undefined): void {
+    if (claim === undefined) return;
+    this.#claims.add(claim);
+    const running = this.#work(claim).finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  /** Fetches one stretch after another until none is left. Never throws: see {@link run}. */
+  async #work(first: Claim): Promise<void> {
+    let claim: Claim | undefined = first;
+    while (claim !== undefined) {
+      try {
+        await this.#fetch(claim);
+      } catch (error) {
+        this.#failure = this.#failure instanceof DiskFault ? this.#failure : (error as Error);
+        if (error instanceof DiskFault) this.#abort.abort(error);
+        return;
+      } finally {
+        this.#claims.delete(claim);
+      }
+      claim = this.#signal.aborted ? undefined : this.#nextClaim();
+      if (claim) this.#claims.add(claim);
+    }
+  }
+
+  async #fetch(claim: Claim): Promise<void> {
+    const { partial, onReceived, onWritten, digest, sources, route, expectedSizes, isAwaited, observer } =
+      this.#options;
+    const transfer = new Transfer({
+      digest,
+      sources,
+      route,
+      expectedSizes,
+      isAwaited,
+      observer,
+      offset: claim.position,
+      size: this.#size,
+      limit: () => this.#limitOf(claim),
+      partBytes: this.#inParts ? partBytes : undefined,
+      mayStartOver: claim.position === partial.written,
+      onAnswer: (source, heading) => this.#answered(claim, source, heading),
+      signal: this.#signal,
+    });
+    const writer = new BatchWriter(partial, { position: claim.position, onWritten });
+    try {
+      for await (const chunk of transfer.bytes()) {
+        onReceived(claim.position, chunk);
+        claim.position += chunk.length;
+        await writer.write(chunk);
+      }
+    } finally {
+      for (const source of transfer.contributors) this.contributors.add(source);
+      await writer.flush();
+    }
+    this.#size ??= transfer.size;
+  }
+
+  #answered(claim: Claim, source: Source, heading: BlobHeading): boolean {
+    const { sources, route, onAnswer } = this.#options;
+    // Another connection may have come past this place meanwhile.
+    const isOvertaken = !claim.isAnswered && this.#isTaken(claim);
+    claim.isAnswered = true;
+    this.#size ??= heading.size;
+    onAnswer(source, heading);
+    if (isOvertaken) return false;
+    if (!sources.hasRanged) {
+      // It came whole although a part was asked for: then it is taken whole.
+      this.#inParts = false;
+      claim.end = Number.POSITIVE_INFINITY;
+    }
+    const connections = route.isFollowing ? 1 : sources.connections;
+    while (this.#inParts && this.#size !== undefined && this.#claims.size < Math.min(connections, maxClaims)) {
+      const next = this.#nextClaim();
+      if (!next) break;
+      this.#start(next);
+    }
+    return true;
+  }
+
+  #isTaken(claim: Claim): boolean {
+    const { partial } = this.#options;
+    if (partial.availableFrom(claim.position) > claim.position || partial.written > claim.position) return true;
+    return [...this.#claims].some(
+      (other) =>
+        other !== claim && other.isAnswered && other.position > claim.position && other.start <= claim.position,
+    );
+  }
+
+  /** The first stretch that is neither on disk nor being fetched. */
+  #nextClaim(): Claim | undefined {
+    const { partial } = this.#options;
+    const size = this.#size ?? Number.POSITIVE_INFINITY;
+    let start = partial.written;
+    while (start < size) {
+      const available = partial.availableFrom(start);
+      const claim = [...this.#claims].find((other) => other.start <= start && start < this.#limitOf(other));
+      const next = Math.max(available, claim ? this.#limitOf(claim) : start);
+      if (next === start) break;
+      start = next;
+    }
+    return start >= size ? undefined : this.#claimAt(start);
+  }
+
+  /** The stretch from `start` to the next that is on disk or being fetched. */
+  #claimAt(start: number): Claim {
+    const end = Math.min(
+      this.#options.partial.nextAvailable(start) ?? Number.POSITIVE_INFINITY,
+      ...[...this.#claims].map((other) => other.start).filter((other) => other > start),
+      this.#inParts ? start + partBytes : Number.POSITIVE_INFINITY,
+      this.#size ?? Number.POSITIVE_INFINITY,
+    );
+    return { start, position: start, end, isAnswered: false };
+  }
+
+  #limitOf(claim: Claim): number {
+    const others = [...this.#claims].filter((other) => other !== claim && other.isAnswered);
+    const { partial } = this.#options;
+    const isHere = partial.availableFrom(claim.position) > claim.position;
+    return Math.min(
+      claim.end,
+      isHere ? claim.position : (partial.nextAvailable(claim.position) ?? Number.POSITIVE_INFINITY),
+      ...others.map((other) => other.start).filter((start) => start >= claim.position),
+    );
+  }
+}

@@ -1,0 +1,168 @@
+import type { Digest } from '../../oci/digest.ts';
+import { isTransient, RegistryError } from '../../oci/error.ts';
+import type { BlobAnswer } from '../../upstream/client.ts';
+import type { Upstream } from '../../upstream/upstream.ts';
+
+/** Somewhere the bytes of a blob can come from. */
+export interface Source {
+  /** Tells sources apart. */
+  readonly id: string;
+  /** Name of the upstream it belongs to. */
+  readonly upstream: string;
+  /** The repository, as the cache names it, whose right to the blob an answer of this source confirms. */
+  readonly repository: string;
+  /** The id of the other replica that it is; its answers confirm no right. Absent: not a replica. */
+  readonly replica?: string;
+  /** How many connections all replicas together may have to the upstream; absent: any number. */
+  readonly maxConnections?: number;
+  /** How many connections it may be given for one blob; more than 1 where each has a share of its own. */
+  readonly connections: number;
+  /** @throws RegistryError as BlobEndpoint.openBlob of the upstream's client */
+  open(digest: Digest, options: { offset: number; end?: number; signal: AbortSignal }): Promise<BlobAnswer>;
+}
+
+/** A repository at an upstream, and what the cache calls it. */
+export interface Target {
+  readonly upstream: Upstream;
+  /** The upstream's own name of the repository, `library/` included. */
+  readonly repository: string;
+  /** The cache's name of it: upstream, slash, repository. */
+  readonly key: string;
+}
+
+/** Each URL of an upstream as a source, in the configured order. */
+export function upstreamSources(target: Target): Source[] {
+  return target.upstream.client.endpoints.map((endpoint) => ({
+    id: `${target.key} ${endpoint.url}`,
+    upstream: target.upstream.name,
+    maxConnections: target.upstream.maxConnections,
+    connections: target.upstream.connectionsPerBlob,
+    repository: target.key,
+    open: (digest, options) => endpoint.openBlob(target.repository, digest, options),
+  }));
+}
+
+export interface NextOptions {
+  readonly patience: number;
+  readonly ranged: boolean;
+  /** Other replicas are left out. */
+  readonly withoutReplicas?: boolean;
+  readonly except?: { has(source: Source): boolean };
+}
+
+interface Entry {
+  readonly source: Source;
+  /** Failures since this source last gave a byte. */
+  failures: number;
+  /** It has answered a `Range` with the whole blob: parts of it cannot be had here. */
+  ignoresRange: boolean;
+  /** The answer after which there is no point in asking again: not here, not allowed, wrong bytes. */
+  verdict: unknown;
+  lastError: unknown;
+}
+
+/** The sources that those who wait for one blob have brought along, and what became of each. */
+export class SourceList {
+  readonly #entries: Entry[] = [];
+
+  add(sources: readonly Source[]): void {
+    for (const source of sources) {
+      if (this.#entries.some((entry) => entry.source.id === source.id)) continue;
+      this.#entries.push({ source, failures: 0, ignoresRange: false, verdict: undefined, lastError: undefined });
+    }
+  }
+
+  /** Every source that was brought along. */
+  get all(): readonly Source[] {
+    return this.#entries.map((entry) => entry.source);
+  }
+
+  /**
+   * The source to try next: in the order given, one that has failed twice in a row after those that have not.
+   * @param options.patience how many failures in a row a source is allowed
+   * @param options.ranged only sources that, as far as is known, give parts of a blob
+   * @param options.except sources to leave alone for now
+   */
+  next({ patience, ranged, except, withoutReplicas }: NextOptions): Source | undefined {
+    return this.#entries
+      .filter(({ verdict, failures }) => verdict === undefined && failures < patience)
+      .filter(({ ignoresRange }) => !ranged || !ignoresRange)
+      .filter(({ source }) => except?.has(source) !== true && (!withoutReplicas || source.replica === undefined))
+      .toSorted((a, b) => (a.failures >> 1) - (b.failures >> 1))[0]?.source;
+  }
+
+  /** How many connections the sources together find right for one blob. */
+  get connections(): number {
+    return Math.max(1, ...this.#entries.filter((entry) => !entry.ignoresRange).map(({ source }) => source.connections));
+  }
+
+  /** Whether any source is left that, as far as is known, gives parts of a blob. */
+  get hasRanged(): boolean {
+    return this.#entries.some((entry) => entry.verdict === undefined && !entry.ignoresRange);
+  }
+
+  /** The source has answered a `Range` with the whole blob. */
+  noteIgnoredRange(source: Source): void {
+    this.#entry(source).ignoresRange = true;
+  }
+
+  /** The source has given bytes. */
+  progressed(source: Source): void {
+    this.#entry(source).failures = 0;
+  }
+
+  /** Nothing was sent to the source: that says nothing about it, except to those who ask why it gave nothing. */
+  refused(source: Source, error: unknown): void {
+    this.#entry(source).lastError = error;
+  }
+
+  failed(source: Source, error: unknown): void {
+    const entry = this.#entry(source);
+    entry.failures += 1;
+    entry.lastError = error;
+    if (!isTransient(error)) entry.verdict = error;
+  }
+
+  /**
+   * Gives those sources another chance that refused to continue at an offset (416): it lay outside the blob.
+   * @returns whether there were any
+   */
+  forgiveRefusedRanges(): boolean {
+    const refused = this.#entries.filter(
+      ({ lastError }) => lastError instanceof RegistryError && lastError.detail?.['upstreamStatus'] === 416,
+    );
+    for (const entry of refused) {
+      entry.failures = 0;
+      entry.lastError = undefined;
+    }
+    return refused.length > 0;
+  }
+
+  /** The source gave bytes that are not the blob: it is not asked again by those who share this list. */
+  condemn(source: Source, error: unknown): void {
+    const entry = this.#entry(source);
+    entry.verdict = error;
+    entry.lastError = error;
+  }
+
+  /**
+   * What to tell those who wait through a repository: what its own sources said where they said anything. A failure to
+   * answer counts for more than a definite "not here" from another of its URLs.
+   */
+  errorFor(repository: string): unknown {
+    const own = this.#entries.filter((entry) => entry.source.repository === repository);
+    const errors = (own.length > 0 ? own : this.#entries)
+      .map((entry) => entry.lastError)
+      .filter((e) => e !== undefined);
+    return (
+      errors.find((error) => isTransient(error)) ??
+      errors.find((error) => error instanceof RegistryError) ??
+      errors[0] ??
+      new RegistryError('UNAVAILABLE', 'no upstream is left that could give this blob')
+    );
+  }
+
+  #entry(source: Source): Entry {
+    return this.#entries.find((entry) => entry.source.id === source.id)!;
+  }
+}

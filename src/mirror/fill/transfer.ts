@@ -1,0 +1,227 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/error.ts';
+import type { BlobAnswer } from '../../upstream/client.ts';
+import { Refusal } from '../../upstream/gate.ts';
+import type { Route } from './route.ts';
+import type { Source, SourceList } from './sources.ts';
+
+/** Failures in a row, without a byte in between, that one source is allowed once bytes have flowed. */
+const patienceOnceFlowing = 8;
+/** The same where a source has answered, so that clients may have headers, and has given no byte yet. */
+const patienceOnceAnswered = 3;
+/** How long all sources together may give nothing before a transfer that had begun is given up. */
+const maxDroughtMs = 60_000;
+/** How often one transfer may fail and go on, however little each attempt brings. */
+const maxFailures = 100;
+/** A source that is being probed by somebody else is asked again after this at the earliest. */
+const minRefusedMs = 200;
+
+/** What the sources have told about a blob. */
+export interface BlobHeading {
+  /** Size of the whole blob in bytes; `undefined` where no source and no manifest tells it. */
+  readonly size: number | undefined;
+  readonly contentType: string;
+}
+
+/** Told of what happens to transfers, for the log and the metrics. */
+export interface TransferObserver {
+  /** A source has failed at a position, and another attempt follows if any source is left. */
+  sourceFailed(digest: Digest, event: { source: Source; error: unknown; position: number }): void;
+  /** A source has sent bytes, whether they were new or not. */
+  received(source: Source, bytes: number): void;
+}
+
+export interface TransferOptions {
+  readonly digest: Digest;
+  readonly sources: SourceList;
+  /** Says which of the sources comes next. */
+  readonly route: Route;
+  /** First byte wanted. */
+  readonly offset: number;
+  /** Size of the blob in bytes where it is known for certain. */
+  readonly size?: number | undefined;
+  /** Where the bytes wanted end; asked again before each use, since others may take over what lies behind it. */
+  readonly limit?: () => number;
+  /** Most bytes asked for by one request; absent: all that is wanted. */
+  readonly partBytes?: number | undefined;
+  /** Whether a source that ignores `Range` may be read from its beginning, skipping what is not wanted. */
+  readonly mayStartOver: boolean;
+  /** Whether somebody has been handed earlier bytes, so that patience is worth more than a quick answer. */
+  readonly isAwaited: () => boolean;
+  /** Sizes that manifests give the blob; empty where none does. */
+  readonly expectedSizes: ReadonlySet<number>;
+  readonly observer: TransferObserver;
+  /** Called for every answer, with what is known of the blob then. @returns whether the bytes are still wanted */
+  readonly onAnswer: (source: Source, heading: BlobHeading) => boolean;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The bytes of a blob from an offset on, whole and in order, whatever its sources do: after a cut it goes on from the byte
+ * reached, at the same source or the next. The digest is the caller's to verify.
+ */
+export class Transfer {
+  /** The sources that have given bytes. */
+  readonly contributors = new Set<Source>();
+  readonly #options: TransferOptions;
+  #position: number;
+  #size: number | undefined;
+  #isWanted = true;
+  /** Sources that nothing is sent to for a while, and until when by the monotonic clock. */
+  readonly #refusedUntilMs = new Map<Source, number>();
+  #hasAnswer = false;
+
+  constructor(options: TransferOptions) {
+    this.#options = options;
+    this.#position = options.offset;
+    this.#size = options.size;
+  }
+
+  /** Size of the blob, known at the latest when its end has come. */
+  get size(): number | undefined {
+    return this.#size;
+  }
+
+  /**
+   * @throws RegistryError when no source is left (each one's reason is with the {@link SourceList}), the signal's reason
+   */
+  async *bytes(): AsyncGenerator<Buffer, void, undefined> {
+    const { digest, sources, route, signal, observer, isAwaited, mayStartOver } = this.#options;
+    let failures = 0;
+    let fruitless = 0;
+    let droughtSinceMs = performance.now();
+    let isBegun = false;
+    while (!isBegun || (this.#isWanted && this.#position < this.#end)) {
+      isBegun = true;
+      const isFlowing = this.contributors.size > 0 || isAwaited();
+      const patience = isFlowing ? patienceOnceFlowing : this.#hasAnswer ? patienceOnceAnswered : 1;
+      this.#forgetOpened();
+      const wanted = { patience, ranged: !mayStartOver, except: this.#refusedUntilMs };
+      const source = await route.next(wanted, signal);
+      if (!source && this.#refusedUntilMs.size > 0 && failures <= maxFailures) {
+        const untilMs = Math.min(...this.#refusedUntilMs.values());
+        if (untilMs - droughtSinceMs < maxDroughtMs) {
+          await sleep(untilMs - performance.now(), undefined, { signal });
+          continue;
+        }
+      }
+      if (!source || failures > maxFailures || performance.now() - droughtSinceMs > maxDroughtMs) {
+        throw new RegistryError('UNAVAILABLE', 'no source is left that could give this blob');
+      }
+      if (fruitless > 0 && patience > 1) await sleep(backoffMs(fruitless), undefined, { signal });
+      const before = this.#position;
+      try {
+        yield* this.#from(source);
+        fruitless = 0;
+        droughtSinceMs = performance.now();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof Refusal && patience > 1) {
+          // It was not sent, so it has not failed: it goes on when the source may be asked again.
+          this.#refusedUntilMs.set(source, performance.now() + Math.max(error.retryAfterMs, minRefusedMs));
+          sources.refused(source, error);
+          observer.sourceFailed(digest, { source, error, position: this.#position });
+          continue;
+        }
+        failures += 1;
+        fruitless += 1;
+        if (this.#position > before) {
+          fruitless = 1;
+          droughtSinceMs = performance.now();
+        }
+        isBegun = this.#size !== undefined;
+        sources.failed(source, error);
+        route.failed(source, error);
+        observer.sourceFailed(digest, { source, error, position: this.#position });
+      }
+    }
+  }
+
+  #forgetOpened(): void {
+    const nowMs = performance.now();
+    for (const [source, untilMs] of this.#refusedUntilMs) if (untilMs <= nowMs) this.#refusedUntilMs.delete(source);
+  }
+
+  get #end(): number {
+    return Math.min(this.#options.limit?.() ?? Number.POSITIVE_INFINITY, this.#size ?? Number.POSITIVE_INFINITY);
+  }
+
+  async *#from(source: Source): AsyncGenerator<Buffer, void, undefined> {
+    const { digest, sources, route, signal, observer, onAnswer, mayStartOver, partBytes } = this.#options;
+    const end = Math.min(this.#end, this.#position + (partBytes ?? Number.POSITIVE_INFINITY));
+    const wanted = end === Number.POSITIVE_INFINITY || end === this.#size ? undefined : end;
+    const guard = route.guard(source);
+    const openSignal = guard ? AbortSignal.any([signal, guard]) : signal;
+    await using _place = await route.enter(source, openSignal);
+    const answer = await source.open(digest, { offset: this.#position, end: wanted, signal: openSignal });
+    try {
+      if (wanted !== undefined && answer.start === 0 && answer.end !== wanted && answer.end === answer.size) {
+        sources.noteIgnoredRange(source);
+      }
+      if (answer.start < this.#position) {
+        sources.noteIgnoredRange(source);
+        if (!mayStartOver) throw new RegistryError('UNAVAILABLE', 'the upstream gives no parts of this blob');
+      }
+      this.#isWanted = onAnswer(source, this.#accept(answer));
+      this.#hasAnswer = true;
+      if (!this.#isWanted) return;
+      let place = answer.start;
+      for await (const chunk of answer.body) {
+        // A source that ignores Range begins at 0: what is already here is skipped.
+        const known = Math.max(0, this.#position - place);
+        place += chunk.length;
+        observer.received(source, chunk.length);
+        route.received();
+        if (this.#size !== undefined && place > this.#size) throw wrongSize(place, this.#size);
+        if (known >= chunk.length) continue;
+        this.contributors.add(source);
+        sources.progressed(source);
+        const fresh = chunk.subarray(known, known + this.#end - this.#position);
+        this.#position += fresh.length;
+        if (fresh.length > 0) yield fresh;
+        if (this.#position >= this.#end && this.#position !== this.#size) return;
+      }
+      const bodyEnd = answer.end ?? this.#size;
+      if (bodyEnd !== undefined && this.#position < Math.min(bodyEnd, this.#end)) throw wrongSize(place, bodyEnd);
+      // Without a length the end of the body is the end of the blob.
+      this.#size ??= this.#position;
+    } catch (error) {
+      throw error instanceof RegistryError || signal.aborted ? error : cut(error);
+    } finally {
+      answer.body.destroy();
+    }
+  }
+
+  /** Checks an answer against what is known before any of its bytes is used. */
+  #accept(answer: BlobAnswer): BlobHeading {
+    if (answer.start > this.#position) {
+      throw new RegistryError('UNAVAILABLE', 'the upstream answered with another part of the blob than was asked for');
+    }
+    const { digest, expectedSizes } = this.#options;
+    const [anyExpected] = expectedSizes;
+    const expected = this.#size ?? (expectedSizes.has(answer.size ?? -1) ? answer.size : anyExpected);
+    if (answer.size !== undefined && expected !== undefined && expected !== answer.size) {
+      throw wrongSize(answer.size, expected);
+    }
+    this.#size = expected ?? answer.size;
+    // Nothing of an empty answer could be held back until its digest is known.
+    if (this.#size === 0 && finishDigest(digestAlgorithm(digest), hasherFor(digest)) !== digest) {
+      throw new RegistryError('UNAVAILABLE', 'the upstream gives this blob no bytes, and its digest says it has some');
+    }
+    return { size: this.#size, contentType: answer.contentType };
+  }
+}
+
+function wrongSize(found: number, expected: number): RegistryError {
+  return new RegistryError('UNAVAILABLE', `the upstream gives this blob ${found} bytes instead of ${expected}`);
+}
+
+function cut(error: unknown): RegistryError {
+  return new RegistryError('UNAVAILABLE', 'the upstream cut the transfer of this blob', { cause: error });
+}
+
+// Doubling from 50 ms to 5 s, each taken half to one-and-a-half times so that replicas do not come back in step.
+function backoffMs(fruitless: number): number {
+  return Math.min(50 * 2 ** (fruitless - 1), 5000) * (0.5 + Math.random());
+}

@@ -1,0 +1,63 @@
+import type { Coordinator, Replica } from '../../coordination/coordinator.ts';
+import type { PeerAccess } from '../../coordination/peers.ts';
+import { ownersOf } from '../../coordination/placement.ts';
+import { SoloCoordinator } from '../../coordination/solo.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { DirectRoute, type Route } from '../fill/route.ts';
+import type { SourceList } from '../fill/sources.ts';
+import { SharedRoute } from './shared-route.ts';
+
+export interface ReplicasOptions {
+  readonly coordinator: Coordinator;
+  readonly peers: PeerAccess | undefined;
+  /** How many replicas keep a blob; `undefined`: each one keeps what it serves. */
+  readonly copies: number | undefined;
+}
+
+/** The other replicas, as far as the mirror has to do with them. */
+export class Replicas {
+  readonly coordinator: Coordinator;
+  readonly peers: PeerAccess | undefined;
+  readonly #copies: number | undefined;
+
+  constructor({ coordinator, peers, copies }: ReplicasOptions) {
+    this.coordinator = coordinator;
+    this.peers = peers;
+    this.#copies = copies;
+  }
+
+  /** Nobody else. */
+  static none(): Replicas {
+    const coordinator = new SoloCoordinator();
+    return new Replicas({ coordinator, peers: undefined, copies: undefined });
+  }
+
+  /** How a fill of a digest comes to its bytes. @param options `isOwned`: another replica wants it to be kept here */
+  route(digest: Digest, sources: SourceList, { isOwned }: { isOwned: boolean }): Route {
+    const { coordinator, peers } = this;
+    if (coordinator.isAlone || peers === undefined) return new DirectRoute(sources);
+    const owners = this.#owners(digest);
+    const isOurs = isOwned || owners.some(({ id }) => id === coordinator.self);
+    const others = owners.filter(({ id }) => id !== coordinator.self);
+    return new SharedRoute({
+      digest,
+      sources,
+      coordinator,
+      peers,
+      owners: isOurs ? [] : others,
+      copies: isOurs ? others : [],
+    });
+  }
+
+  #owners(digest: Digest): Replica[] {
+    if (this.#copies === undefined) return [];
+    const { self, replicas } = this.coordinator;
+    const all: Replica[] = [...replicas, { id: self, address: '', boot: '' }];
+    const ids = ownersOf(
+      digest,
+      all.map(({ id }) => id),
+      this.#copies,
+    );
+    return ids.flatMap((id) => all.filter((replica) => replica.id === id));
+  }
+}

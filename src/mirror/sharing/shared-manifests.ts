@@ -1,0 +1,96 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Lease, Replica } from '../../coordination/coordinator.ts';
+import { PeerFailure } from '../../coordination/peer-failure.ts';
+import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
+import type { ManifestAnswer } from '../../upstream/client.ts';
+import type { Replicas } from './replicas.ts';
+
+/** Longest wait for a replica that fetches it, in milliseconds; a manifest takes one round trip. */
+const patienceMs = 3_000;
+const stepMs = 25;
+/** Largest manifest taken from another replica, in bytes: what it holds has passed its own limit. */
+const maxBytes = 64 * 1024 * 1024;
+
+/** One replica's turn at a manifest; disposing gives the lease back. */
+export interface ManifestTurn extends AsyncDisposable {
+  /** What another replica gave; `undefined`: it is ours to fetch. */
+  readonly answer: ManifestAnswer | undefined;
+  /** To be called when it is here. */
+  stored(): Promise<void>;
+}
+
+/** Manifests by digest, which cross the line to the upstream once for all replicas. */
+export class SharedManifests {
+  readonly #replicas: Replicas;
+
+  constructor(replicas: Replicas) {
+    this.#replicas = replicas;
+  }
+
+  /**
+   * The manifest from another replica, or the right to fetch it. Its bytes are its digest's; the right to read it is the
+   * caller's to check.
+   * @throws the signal's reason
+   */
+  async fetch(digest: Digest, signal: AbortSignal): Promise<ManifestTurn | undefined> {
+    const { coordinator, peers } = this.#replicas;
+    if (coordinator.isAlone || peers === undefined) return undefined;
+    const deadlineMs = performance.now() + patienceMs;
+    const avoid = new Set<string>();
+    let takeOver: number | undefined;
+    while (performance.now() < deadlineMs) {
+      signal.throwIfAborted();
+      const claim = await coordinator.claim(digest, { avoid: [...avoid], takeOver });
+      if (claim.kind === 'alone') return undefined;
+      if (claim.kind === 'lease') return this.#turn(digest, { lease: claim.lease });
+      const [replica] = claim.replicas;
+      if (claim.kind === 'filling') {
+        // It is a manifest: who fetches it has it in a moment, or is gone.
+        if (replica !== undefined && peers.isAvoided(replica.id)) takeOver = claim.fence;
+        await sleep(stepMs, undefined, { signal });
+        continue;
+      }
+      if (replica === undefined) continue;
+      avoid.add(replica.id);
+      if (peers.isAvoided(replica.id)) continue;
+      const answer = await this.#read(replica, digest, signal);
+      if (answer) return this.#turn(digest, { answer });
+    }
+    return undefined;
+  }
+
+  #turn(digest: Digest, { lease, answer }: { lease?: Lease; answer?: ManifestAnswer }): ManifestTurn {
+    const { coordinator } = this.#replicas;
+    return {
+      answer,
+      stored: () => coordinator.hold(digest),
+      async [Symbol.asyncDispose]() {
+        if (answer) await coordinator.hold(digest);
+        if (lease) await coordinator.release(lease);
+      },
+    };
+  }
+
+  async #read(replica: Replica, digest: Digest, signal: AbortSignal): Promise<ManifestAnswer | undefined> {
+    const { peers } = this.#replicas;
+    if (!peers) return undefined;
+    try {
+      const answer = await peers.open(replica, digest, { want: 'stored', offset: 0, signal });
+      const chunks: Buffer[] = [];
+      let length = 0;
+      for await (const chunk of answer.body) {
+        length += chunk.length;
+        if (length > maxBytes) return undefined;
+        chunks.push(chunk);
+      }
+      const bytes = Buffer.concat(chunks);
+      if (digestOf(bytes, digestAlgorithm(digest)) === digest)
+        return { bytes, contentType: answer.contentType, digest };
+      peers.avoid(replica.id, 'wrong');
+      return undefined;
+    } catch (error) {
+      if (error instanceof PeerFailure) return undefined;
+      throw error;
+    }
+  }
+}

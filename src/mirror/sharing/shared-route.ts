@@ -1,0 +1,189 @@
+import type { Coordinator, Lease, Replica } from '../../coordination/coordinator.ts';
+import { PeerFailure } from '../../coordination/peer-failure.ts';
+import type { PeerAccess, PeerWant } from '../../coordination/peers.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/error.ts';
+import type { Route } from '../fill/route.ts';
+import type { NextOptions, Source, SourceList } from '../fill/sources.ts';
+
+/** How often the holder of a lease says that bytes arrive, in milliseconds: a third of the time a lease lives. */
+const renewMs = 1_000;
+/** How long an upstream may take for its first byte before the lease is given up, in milliseconds. */
+const openingMs = 10_000;
+/** How often one replica may fail for one blob before it is left alone. */
+const patience = 2;
+/** How often in a row it is asked who fetches before that is done alone. */
+const maxQuestions = 6;
+
+export interface SharedRouteOptions {
+  readonly digest: Digest;
+  readonly sources: SourceList;
+  readonly coordinator: Coordinator;
+  readonly peers: PeerAccess;
+  /** The replicas that are to keep the blob, best first, without this one; empty where this one does. */
+  readonly owners: readonly Replica[];
+  /** Others that are to keep it beside this one. */
+  readonly copies: readonly Replica[];
+}
+
+/**
+ * One upstream request for all replicas: who has the lease reads from the upstream, the others from him, or from one who
+ * has it all. Whatever fails, somebody else is next, and in the end the upstream itself.
+ */
+export class SharedRoute implements Route {
+  readonly #options: SharedRouteOptions;
+  readonly #failures = new Map<string, number>();
+  #lease: Lease | undefined;
+  #lost: AbortController | undefined;
+  #renewing: NodeJS.Timeout | undefined;
+  #openedAtMs = 0;
+  #hasProgress = false;
+  /** A lease of its own was taken from it: it takes none back. */
+  #wasReplaced = false;
+  #isFollowing = false;
+  #isAlone = false;
+
+  constructor(options: SharedRouteOptions) {
+    this.#options = options;
+  }
+
+  get isKept(): boolean {
+    return this.#options.owners.length === 0;
+  }
+
+  get isFollowing(): boolean {
+    return this.#isFollowing;
+  }
+
+  get isServing(): boolean {
+    return this.#lease !== undefined || this.#isFollowing || this.#isAlone;
+  }
+
+  async next(options: NextOptions, signal: AbortSignal): Promise<Source | undefined> {
+    const { coordinator, digest } = this.#options;
+    this.#isFollowing = false;
+    if (this.#lease) return this.#upstream(options);
+    const owner = this.#options.owners.find(({ id }) => this.#isUseful(id));
+    if (owner) return this.#follow(owner, 'fill');
+    let takeOver: number | undefined;
+    for (let question = 0; question < maxQuestions; question += 1) {
+      signal.throwIfAborted();
+      const avoid = coordinator.replicas.map(({ id }) => id).filter((id) => !this.#isUseful(id));
+      const claim = await coordinator.claim(digest, { avoid, takeOver });
+      if (claim.kind === 'alone') break;
+      if (claim.kind === 'lease') {
+        this.#lead(claim.lease);
+        return this.#upstream(options);
+      }
+      const replica = claim.replicas.find(({ id }) => this.#isUseful(id));
+      if (replica) return this.#follow(replica, claim.kind === 'held' ? 'stored' : 'filling');
+      // Nobody who fetches it can be reached. Who was replaced himself does not replace in turn: that would never end.
+      if (claim.kind === 'filling') {
+        if (this.#wasReplaced || takeOver === claim.fence) break;
+        takeOver = claim.fence;
+      }
+    }
+    this.#isAlone = true;
+    return this.#upstream(options);
+  }
+
+  guard(source: Source): AbortSignal | undefined {
+    return source.replica === undefined ? this.#lost?.signal : undefined;
+  }
+
+  async enter({ upstream, maxConnections }: Source, signal: AbortSignal): Promise<AsyncDisposable | undefined> {
+    if (maxConnections === undefined) return undefined;
+    return await this.#options.coordinator.enter(upstream, { max: maxConnections, signal });
+  }
+
+  received(): void {
+    this.#hasProgress = true;
+  }
+
+  failed(source: Source, error: unknown): void {
+    const { replica } = source;
+    if (replica === undefined) {
+      // The next attempt may take as long for its first byte as this one.
+      this.#openedAtMs = performance.now();
+      return;
+    }
+    const isGone = error instanceof PeerFailure && (error.fault === 'unreachable' || error.fault === 'refused');
+    const isCut = isGone && this.#hasProgress;
+    this.#hasProgress = false;
+    // One that was cut in the middle may only have lost its connection: it is tried once more.
+    this.#failures.set(replica, (this.#failures.get(replica) ?? 0) + (isGone && !isCut ? patience : 1));
+  }
+
+  wrongBytes(replicas: readonly Source[]): void {
+    for (const { replica } of replicas) {
+      if (replica === undefined) continue;
+      this.#failures.set(replica, Number.POSITIVE_INFINITY);
+      this.#options.peers.avoid(replica, 'wrong');
+    }
+  }
+
+  async end(isStored: boolean): Promise<void> {
+    const { coordinator, digest, copies, peers } = this.#options;
+    clearInterval(this.#renewing);
+    // First who has it, then that nobody fetches it: whoever asks in between is told one of the two.
+    if (isStored) await coordinator.hold(digest);
+    const lease = this.#lease;
+    this.#lease = undefined;
+    if (lease) await coordinator.release(lease);
+    if (!isStored) return;
+    for (const replica of copies) void peers.askToCopy(replica, digest, this.#through());
+  }
+
+  #isUseful(id: string): boolean {
+    return (this.#failures.get(id) ?? 0) < patience && !this.#options.peers.isAvoided(id);
+  }
+
+  #upstream(options: NextOptions): Source | undefined {
+    return this.#options.sources.next({ ...options, withoutReplicas: true });
+  }
+
+  #follow(replica: Replica, want: PeerWant): Source {
+    this.#isFollowing = true;
+    this.#hasProgress = false;
+    const through = want === 'fill' ? this.#through() : undefined;
+    const source: Source = {
+      id: `replica ${replica.address}`,
+      upstream: '',
+      repository: '',
+      replica: replica.id,
+      connections: 1,
+      open: async (digest, { offset, end, signal }) =>
+        await this.#options.peers.open(replica, digest, { want, offset, end, signal, ...(through && { through }) }),
+    };
+    this.#options.sources.add([source]);
+    return source;
+  }
+
+  /** The repository through which another replica may fetch it. */
+  #through(): string {
+    return this.#options.sources.all.find(({ replica }) => replica === undefined)?.repository ?? '';
+  }
+
+  #lead(lease: Lease): void {
+    this.#lease = lease;
+    this.#lost = new AbortController();
+    this.#openedAtMs = performance.now();
+    this.#hasProgress = false;
+    clearInterval(this.#renewing);
+    this.#renewing = setInterval(() => void this.#renew(lease), renewMs);
+  }
+
+  /** Says that bytes arrive, if they do: a lease without progress lapses, and somebody else tries. Never rejects. */
+  async #renew(lease: Lease): Promise<void> {
+    const isOpening = performance.now() - this.#openedAtMs < openingMs;
+    if (!this.#hasProgress && !isOpening) return;
+    if (this.#hasProgress) this.#openedAtMs = Number.NEGATIVE_INFINITY;
+    this.#hasProgress = false;
+    const answer = await this.#options.coordinator.renew(lease);
+    if (answer !== 'lost' || this.#lease !== lease) return;
+    clearInterval(this.#renewing);
+    this.#lease = undefined;
+    this.#wasReplaced = true;
+    this.#lost?.abort(new RegistryError('UNAVAILABLE', 'another replica fetches this blob now'));
+  }
+}

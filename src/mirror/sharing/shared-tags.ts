@@ -1,0 +1,123 @@
+import { LRUCache } from 'lru-cache';
+import type { Coordinator, SharedTag } from '../../coordination/coordinator.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { type ErrorCode, isNotFound, RegistryError } from '../../oci/error.ts';
+import type { TagKey, TagRecord } from '../../store/tag-records.ts';
+import type { TagTimes } from '../../upstream/upstream.ts';
+import type { FreshnessVerdict } from '../freshness.ts';
+
+export interface SharedTagsOptions {
+  readonly coordinator: Coordinator;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+}
+
+/** One replica's turn to ask what a tag is; disposing lets the next one ask. */
+export interface TagTurn extends AsyncDisposable {
+  /** What another replica has been told; `undefined`: ask the upstream. */
+  readonly known: TagRecord | undefined;
+  /** Tells the others. */
+  tell(record: TagRecord, options: { times: TagTimes; previous: TagRecord | undefined }): Promise<void>;
+  /** Tells the others, where the error says that there is no such tag. */
+  tellMissing(error: unknown, forMs: number): Promise<void>;
+}
+
+/** What the other replicas know of tags: one asks the upstream for all of them. */
+export class SharedTags implements Disposable {
+  readonly #options: SharedTagsOptions;
+  readonly #subscription: Disposable;
+  /** Tags that mean something else now, by what another replica has said, and when it did. */
+  readonly #moved = new LRUCache<string, { readonly digest: Digest; readonly atMs: number }>({ max: 20_000 });
+  /** When what is recorded here was last compared with what the others know. */
+  readonly #comparedAtMs = new LRUCache<string, number>({ max: 20_000 });
+  /** Whatever was known before this may have changed without our being told. */
+  #missedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: SharedTagsOptions) {
+    this.#options = options;
+    const { coordinator, now } = options;
+    this.#subscription = coordinator.subscribe({
+      received: (message) => {
+        if (message.kind === 'tag') this.#moved.set(nameOf(message), { digest: message.digest, atMs: now() });
+      },
+      missed: () => void (this.#missedAtMs = now()),
+    });
+  }
+
+  /** Whether a record can still be what the others know. */
+  isTrusted(key: TagKey, record: TagRecord): boolean {
+    if (this.#moved.size === 0 && this.#missedAtMs === Number.NEGATIVE_INFINITY) return true;
+    const moved = this.#moved.get(nameOf(key));
+    const checkedAtMs = Math.max(record.checkedAtMs, this.#comparedAtMs.get(nameOf(key)) ?? 0);
+    if (checkedAtMs <= this.#missedAtMs) return false;
+    return moved === undefined || moved.digest === record.digest || checkedAtMs > moved.atMs;
+  }
+
+  /** A verdict, with what the others have said taken into account. */
+  judge(key: TagKey, record: TagRecord, verdict: FreshnessVerdict): FreshnessVerdict {
+    const isUsable = verdict.kind === 'fresh' || verdict.kind === 'revalidating';
+    return isUsable && !this.isTrusted(key, record) ? { kind: 'stale', ageSeconds: 0 } : verdict;
+  }
+
+  /**
+   * Asks the others, or for the right to ask the upstream. What they know counts only where this replica's own upstream
+   * has confirmed the tag before: that others may read it says nothing about this one.
+   * @throws RegistryError the 404 that another replica was given; the signal's reason
+   */
+  async claim(
+    key: TagKey,
+    { record, times, signal }: { record: TagRecord | undefined; times: TagTimes; signal: AbortSignal },
+  ): Promise<TagTurn> {
+    const { coordinator, now } = this.#options;
+    if (coordinator.isAlone || times.tagTtlMs === 0) return this.#turn(key, { isOurs: false });
+    const ageMs = record ? now() - record.checkedAtMs : Number.POSITIVE_INFINITY;
+    // Older than what is known here is no news.
+    const maxAgeMs = Math.max(1, Math.min(times.tagTtlMs, ageMs));
+    if (record === undefined) return this.#turn(key, { isOurs: !coordinator.isAlone });
+    const claim = await coordinator.claimTag(key, { maxAgeMs, signal });
+    if (claim.kind !== 'known') return this.#turn(key, { isOurs: true });
+    const { tag } = claim;
+    if (tag.kind === 'missing')
+      throw new RegistryError(tag.answer.code as ErrorCode, tag.answer.message, { status: 404 });
+    const { digest, contentType, size } = tag;
+    this.#comparedAtMs.set(nameOf(key), now() + 1);
+    return this.#turn(key, { isOurs: false, known: { digest, contentType, size, checkedAtMs: now() - tag.ageMs } });
+  }
+
+  [Symbol.dispose](): void {
+    this.#subscription[Symbol.dispose]();
+  }
+
+  #turn(key: TagKey, { isOurs, known }: { isOurs: boolean; known?: TagRecord }): TagTurn {
+    const { coordinator, now } = this.#options;
+    let isOver = !isOurs;
+    const record = async (tag: SharedTag, forMs: number): Promise<void> => {
+      if (isOver) return;
+      isOver = true;
+      await coordinator.recordTag(key, tag, { forMs });
+    };
+    return {
+      known,
+      async tell({ digest, contentType, size, checkedAtMs }, { times, previous }) {
+        const ageMs = Math.max(0, now() - checkedAtMs);
+        await record({ kind: 'manifest', digest, contentType, size, ageMs }, times.tagTtlMs);
+        if (previous === undefined || previous.digest === digest || !isOurs) return;
+        await coordinator.announce({ kind: 'tag', ...key, digest });
+      },
+      async tellMissing(error, forMs) {
+        if (forMs === 0 || !isNotFound(error)) return;
+        const { code, message } = error as RegistryError;
+        await record({ kind: 'missing', answer: { code, message }, ageMs: 0 }, forMs);
+      },
+      async [Symbol.asyncDispose]() {
+        if (isOver) return;
+        isOver = true;
+        await coordinator.leaveTag(key);
+      },
+    };
+  }
+}
+
+function nameOf({ repository, tag, variant }: TagKey): string {
+  return `${repository}:${tag} ${variant}`;
+}

@@ -1,0 +1,217 @@
+import { type Descriptor, isElsewhere, readManifest } from '../../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
+import { isNotFound, RegistryError } from '../../oci/error.ts';
+import { bareMediaType, manifestMediaTypes, ociIndex } from '../../oci/media-types.ts';
+import { formatPlatform, type IndexEntry, indexEntries, isPlatform, type Platform } from '../../oci/platform.ts';
+import { isTag } from '../../oci/reference.ts';
+import type { ManifestReference } from '../../oci/request.ts';
+import type { Target } from '../fill/sources.ts';
+import type { Listings } from '../listings.ts';
+import type { ManifestReply, Manifests } from '../manifests.ts';
+import type { Outcome } from '../outcome.ts';
+import { allOf } from './slots.ts';
+
+/** Manifests that one image may consist of, its referrers and theirs included. */
+const maxManifests = 10_000;
+/** Pages of referrers that are read for one manifest. */
+const maxPages = 100;
+/** An index in an index in an index: deeper than anybody builds. */
+const maxNesting = 4;
+/** The signature of a list of contents of an image is at 2. */
+const maxReferrerDepth = 4;
+/** What cosign keeps beside an image under tags of its own. */
+const cosignSuffixes = ['.sig', '.att', '.sbom'] as const;
+
+export interface WalkOptions {
+  /** Images of an index that are wanted; none: all. */
+  readonly platforms: readonly Platform[];
+  /** Whether signatures and whatever else refers to the image belong to it. */
+  readonly referrers: boolean;
+  /** Whether layers are wanted that registries need not hold. */
+  readonly nondistributable: boolean;
+}
+
+/** What an image consists of. Its manifests are here. */
+export interface WalkedImage {
+  readonly digest: Digest;
+  readonly manifests: number;
+  /** How many of these refer to the image or to what refers to it. */
+  readonly referrers: number;
+  /** Each once. */
+  readonly blobs: readonly Descriptor[];
+}
+
+export interface WalkDependencies {
+  readonly manifests: Manifests;
+  readonly listings: Listings;
+  /** Does what asks an upstream, with patience. */
+  readonly ask: <Value>(work: () => Promise<Value>) => Promise<Value>;
+  readonly signal: AbortSignal;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+}
+
+/** Where in an image a manifest was found. */
+interface Place {
+  /** 0: the image itself; 1: what refers to it; 2: what refers to that. */
+  readonly depth: number;
+  readonly nesting: number;
+}
+
+/**
+ * Brings all manifests of an image here, as a client would that wants all of it: an index with the images of the chosen
+ * platforms, what refers to any of them, and what refers to that. Each manifest is asked for once.
+ * @throws RegistryError, the first that was met; the signal's reason
+ */
+export async function walkImage(
+  target: Target,
+  reference: ManifestReference,
+  dependencies: WalkDependencies & WalkOptions,
+): Promise<WalkedImage> {
+  const { manifests, ask, signal, now } = dependencies;
+  const root = await ask(async () =>
+    reference.kind === 'digest'
+      ? await manifests.byDigest(target, reference.digest, { signal })
+      : confirmed(target, await manifests.byTag(target, reference.tag, { accept: '', signal }), now),
+  );
+  const walk = new Walk(target, dependencies);
+  await walk.follow(root, { depth: 0, nesting: 0 });
+  return { digest: root.digest, ...walk.found };
+}
+
+class Walk {
+  readonly #target: Target;
+  readonly #options: WalkDependencies & WalkOptions;
+  readonly #visited = new Set<Digest>();
+  readonly #blobs = new Map<Digest, Descriptor>();
+  #referrers = 0;
+
+  constructor(target: Target, options: WalkDependencies & WalkOptions) {
+    this.#target = target;
+    this.#options = options;
+  }
+
+  get found(): Omit<WalkedImage, 'digest'> {
+    return { manifests: this.#visited.size, referrers: this.#referrers, blobs: [...this.#blobs.values()] };
+  }
+
+  /** Goes on from a manifest that is here. */
+  async follow(manifest: ManifestReply, place: Place): Promise<void> {
+    const { digest, bytes, contentType } = manifest;
+    if (!this.#enter(digest, place)) return;
+    for (const blob of readManifest(bytes, contentType).blobs) {
+      if (this.#options.nondistributable || !isElsewhere(blob)) this.#blobs.set(blob.digest, blob);
+    }
+    const work: Promise<void>[] = [];
+    for (const child of this.#chosen(indexEntries(bytes, contentType), place)) {
+      // Some tools keep an index whose entries are plain blobs.
+      if (isManifest(child)) work.push(this.#visit(child.digest, { ...place, nesting: place.nesting + 1 }));
+      else this.#blobs.set(child.digest, { digest: child.digest, size: child.size, mediaType: child.mediaType });
+    }
+    if (this.#options.referrers && place.depth < maxReferrerDepth) {
+      work.push(this.#followListed(digest, place.depth + 1));
+      for (const suffix of cosignSuffixes) work.push(this.#followTag(digest, suffix, place.depth + 1));
+    }
+    await allOf(work);
+  }
+
+  /** Notes a manifest. @returns false where it has been seen. @throws RegistryError where there are too many */
+  #enter(digest: Digest, { depth, nesting }: Place): boolean {
+    if (this.#visited.has(digest)) return false;
+    if (this.#visited.size >= maxManifests || nesting > maxNesting) {
+      throw new RegistryError(
+        'MANIFEST_INVALID',
+        `${this.#target.key} is nested too deeply or names too many manifests`,
+      );
+    }
+    this.#visited.add(digest);
+    if (depth > 0) this.#referrers += 1;
+    return true;
+  }
+
+  async #visit(digest: Digest, place: Place): Promise<void> {
+    if (this.#visited.has(digest)) return;
+    const { manifests, ask, signal } = this.#options;
+    await this.follow(await ask(() => manifests.byDigest(this.#target, digest, { signal })), place);
+  }
+
+  /** What the referrers API or its fallback tag lists (distribution-spec, "Listing Referrers"). */
+  async #followListed(subject: Digest, depth: number): Promise<void> {
+    const { listings, ask, signal, now } = this.#options;
+    const queries = new Set<string>(['']);
+    const found = new Set<Digest>();
+    for (const query of queries) {
+      const page = await ask(async () =>
+        confirmed(this.#target, await listings.referrers(this.#target, subject, { query, signal }), now),
+      );
+      for (const { digest } of indexEntries(page.bytes, ociIndex)) found.add(digest);
+      if (page.nextQuery !== undefined) queries.add(page.nextQuery);
+      if (queries.size > maxPages || found.size > maxManifests) {
+        throw new RegistryError('UNAVAILABLE', `${this.#target.key}@${subject} has too many referrers`, {
+          detail: { actual: found.size },
+        });
+      }
+    }
+    await allOf(found.values().map((digest) => this.#visit(digest, { depth, nesting: 0 })));
+  }
+
+  /** What cosign keeps under a tag made of the digest. */
+  async #followTag(subject: Digest, suffix: string, depth: number): Promise<void> {
+    const tag = `${digestAlgorithm(subject)}-${digestHex(subject)}${suffix}`;
+    if (!isTag(tag)) return;
+    const { manifests, ask, signal, now } = this.#options;
+    let manifest: ManifestReply;
+    try {
+      manifest = await ask(async () =>
+        confirmed(this.#target, await manifests.byTag(this.#target, tag, { accept: '', signal }), now),
+      );
+    } catch (error) {
+      if (isNotFound(error)) return;
+      throw error;
+    }
+    await this.follow(manifest, { depth, nesting: 0 });
+  }
+
+  /** What of an index is wanted. What refers to the image is wanted for all platforms. */
+  #chosen(entries: readonly IndexEntry[], { depth, nesting }: Place): readonly IndexEntry[] {
+    const { platforms, referrers } = this.#options;
+    const images = entries.filter(({ platform }) => platform !== undefined && platform.os !== 'unknown');
+    if (depth > 0 || platforms.length === 0 || images.length === 0) return entries;
+    const chosen = images.filter(({ platform }) => platforms.some((wanted) => isPlatform(platform!, wanted)));
+    if (chosen.length === 0 && nesting === 0) {
+      const wanted = platforms.map(formatPlatform).join(', ');
+      const has = images.map(({ platform }) => formatPlatform(platform!)).join(', ');
+      throw new RegistryError('MANIFEST_UNKNOWN', `there is no image for ${wanted}; there are ${has}`);
+    }
+    const others = entries.filter((entry) => !images.includes(entry));
+    const digests = new Set(chosen.map(({ digest }) => digest));
+    return [...chosen, ...others.filter(({ attests }) => attests === undefined || (referrers && digests.has(attests)))];
+  }
+}
+
+function isManifest({ mediaType }: Descriptor): boolean {
+  return mediaType === '' || manifestMediaTypes.includes(bareMediaType(mediaType));
+}
+
+/**
+ * What the upstream could not confirm is good enough for a client that waits, not for who wants what there is now.
+ * @throws RegistryError UNAVAILABLE for a reply that is not confirmed, with the pause that the upstream has asked for
+ */
+export function confirmed<Reply extends { readonly outcome: Outcome }>(
+  { upstream, key }: Target,
+  reply: Reply,
+  now: () => number,
+): Reply {
+  // What is served while the upstream is asked behind it will have been confirmed in a moment.
+  if (reply.outcome !== 'stale' && reply.outcome !== 'revalidating') return reply;
+  const pauses = upstream
+    .status()
+    .endpoints.flatMap(({ tokenService, ...registry }) =>
+      [registry, tokenService].flatMap(({ state, untilMs }) =>
+        state === 'limited' && untilMs ? [untilMs - now()] : [],
+      ),
+    );
+  throw new RegistryError('UNAVAILABLE', `upstream ${upstream.name} cannot say now what ${key} has`, {
+    ...(pauses.length > 0 && { headers: { 'Retry-After': String(Math.ceil(Math.max(0, ...pauses) / 1000)) } }),
+  });
+}

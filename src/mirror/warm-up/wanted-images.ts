@@ -1,0 +1,114 @@
+import { RegistryError } from '../../oci/error.ts';
+import { parseReference } from '../../oci/reference.ts';
+import type { ManifestReference } from '../../oci/request.ts';
+import { parseTagSelector, selectTags, type TagSelector } from '../../oci/tag-selector.ts';
+import { selectUpstream } from '../../upstream/selection.ts';
+import type { UpstreamTable } from '../../upstream/table.ts';
+import type { Target } from '../fill/sources.ts';
+import type { Listings } from '../listings.ts';
+import { confirmed } from './image-walk.ts';
+
+/** Tags that one repository may list, and pages that they may come in. */
+const maxTags = 200_000;
+const maxTagPages = 2_000;
+
+/** One line of a list of images. */
+export interface WantedImages {
+  /** As a person writes it; without a tag or digest the tag `latest` is meant, unless `tags` says otherwise. */
+  readonly image: string;
+  /** Tags, patterns and version ranges, as of parseTagSelector; the name has no tag and no digest then. */
+  readonly tags?: readonly string[] | undefined;
+  /** Only so many of the newest. */
+  readonly limit?: number | undefined;
+}
+
+/** One image of one upstream. */
+export interface WantedImage {
+  readonly target: Target;
+  readonly reference: ManifestReference;
+  /** With upstream, repository, and tag or digest; the same for all spellings. */
+  readonly name: string;
+}
+
+export interface ExpandOptions {
+  readonly upstreams: UpstreamTable;
+  readonly listings: Listings;
+  readonly ask: <Value>(work: () => Promise<Value>) => Promise<Value>;
+  readonly signal: AbortSignal;
+  readonly now: () => number;
+}
+
+/**
+ * The images that one line means; asks the upstream for its tags only where patterns or ranges are in it.
+ * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED, MANIFEST_UNKNOWN where no tag is meant, and
+ *   what listing the tags throws
+ */
+export async function expandImages(wanted: WantedImages, options: ExpandOptions): Promise<WantedImage[]> {
+  const { registry, repository: name, tag, digest } = parseReference(wanted.image);
+  const { upstream, repository } = selectUpstream(options.upstreams, {
+    name,
+    nsValues: registry === undefined ? [] : [registry],
+    refNameValues: [],
+    host: undefined,
+  });
+  const key = `${upstream.name}/${repository}`;
+  const target: Target = { upstream, repository, key };
+  if (wanted.tags === undefined) {
+    if (digest !== undefined) return [{ target, reference: { kind: 'digest', digest }, name: `${key}@${digest}` }];
+    return [tagged(target, tag ?? 'latest')];
+  }
+  if (tag !== undefined || digest !== undefined) {
+    throw new RegistryError('NAME_INVALID', `"${wanted.image}" has a tag or digest beside the list of its tags`);
+  }
+  const selectors = wanted.tags.map(readSelector);
+  const named = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
+  const listed = named.length === selectors.length ? [] : await listTags(target, options);
+  const chosen = selectTags([...named, ...listed], selectors, { limit: wanted.limit });
+  if (chosen.length === 0) {
+    throw new RegistryError(
+      'MANIFEST_UNKNOWN',
+      `none of the ${listed.length} tags of ${key} is ${wanted.tags.join(' or ')}`,
+    );
+  }
+  return chosen.map((one) => tagged(target, one));
+}
+
+function tagged(target: Target, tag: string): WantedImage {
+  return { target, reference: { kind: 'tag', tag }, name: `${target.key}:${tag}` };
+}
+
+function readSelector(text: string): TagSelector {
+  const selector = parseTagSelector(text);
+  if (selector === undefined) throw new RegistryError('NAME_INVALID', `"${text}" is no tag, pattern or version range`);
+  return selector;
+}
+
+/** All tags, page by page (distribution-spec, "Listing Tags"). */
+async function listTags(target: Target, { listings, ask, signal, now }: ExpandOptions): Promise<string[]> {
+  const queries = new Set<string>(['n=1000']);
+  const tags: string[] = [];
+  for (const query of queries) {
+    const page = await ask(async () => confirmed(target, await listings.tags(target, query, { signal }), now));
+    tags.push(...readTags(target, page.bytes));
+    if (page.nextQuery !== undefined) queries.add(page.nextQuery);
+    if (tags.length > maxTags || queries.size > maxTagPages) {
+      throw new RegistryError(
+        'NAME_INVALID',
+        `${target.key} has too many tags to choose from; name those that are wanted`,
+      );
+    }
+  }
+  return tags;
+}
+
+function readTags({ upstream, key }: Target, bytes: Buffer): string[] {
+  try {
+    // Some registries say `null` where there are none.
+    const { tags } = JSON.parse(bytes.toString('utf8')) as { tags?: unknown };
+    return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string') : [];
+  } catch (error) {
+    throw new RegistryError('UNAVAILABLE', `upstream ${upstream.name} gave something else than the tags of ${key}`, {
+      cause: error,
+    });
+  }
+}

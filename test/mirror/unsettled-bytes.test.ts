@@ -12,7 +12,7 @@ test('bytes that come again agree exactly where they are those that were handed 
       fc.nat(400),
       (lengths, first, written, flipped) => {
         const blob = randomBytes(700);
-        const unsettled = new UnsettledBytes();
+        const unsettled = new UnsettledBytes({ isPart: false });
         let position = first;
         for (const length of lengths) {
           unsettled.add(position, blob.subarray(position, position + length), Math.min(written, position));
@@ -34,8 +34,17 @@ test('bytes that come again agree exactly where they are those that were handed 
 });
 
 test('where too much was handed out to remember, nothing agrees', () => {
-  const unsettled = new UnsettledBytes();
+  const unsettled = new UnsettledBytes({ isPart: false });
   const piece = Buffer.alloc(1024 * 1024);
   for (let index = 0; index < 9; index += 1) unsettled.add(index * piece.length, piece, 0);
   expect(unsettled.agrees(0, piece)).toBe(false);
+});
+
+test('of a part of a blob nothing is kept, however far it is ahead of the hashed part, and the client is not cut for that', () => {
+  const unsettled = new UnsettledBytes({ isPart: true });
+  for (let megabyte = 0; megabyte < 16; megabyte += 1) {
+    unsettled.add(megabyte * 2 ** 20, Buffer.alloc(2 ** 20, megabyte), 0);
+  }
+  expect(unsettled.agrees(0, Buffer.alloc(2 ** 20, 0))).toBe(true);
+  expect(unsettled.agrees(12 * 2 ** 20, Buffer.alloc(2 ** 20, 12))).toBe(true);
 });

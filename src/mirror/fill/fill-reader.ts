@@ -1,6 +1,7 @@
 import { hasherFor } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { BlobBody } from '../body.ts';
+import type { Joiner } from './downloads.ts';
 import type { Fill } from './fill.ts';
 import { PassThrough } from './pass-through.ts';
 import type { BlobHeading } from './transfer.ts';
@@ -18,11 +19,12 @@ export class FillReader implements BlobBody {
   #promised: BlobHeading | undefined;
   #rest: PassThrough | undefined;
   #restPosition = 0;
-  readonly #unsettled = new UnsettledBytes();
+  readonly #unsettled: UnsettledBytes;
   #disposed = false;
 
-  constructor(fill: Fill, { repository, expectedSize }: { repository: string; expectedSize: number | undefined }) {
+  constructor(fill: Fill, { repository, expectedSize, isRanged }: Omit<Joiner, 'sources'>) {
     fill.hold();
+    this.#unsettled = new UnsettledBytes({ isPart: isRanged });
     this.#fill = fill;
     this.#repository = repository;
     this.#expectedSize = expectedSize;

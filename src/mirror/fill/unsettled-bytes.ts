@@ -3,17 +3,24 @@ const maxBytes = 8 * 1024 * 1024;
 
 /**
  * What a client of the whole blob has been handed that is not yet in the hashed part of the file. Should the disk fail, those bytes are
- * fetched once more, and what the client has must be the same. Whoever began in the middle of the blob has no digest for
- * what it gets, and puts the whole together by itself: of that nothing is kept.
+ * fetched once more, and what the client has must be the same. Whoever asked for a part, or began in the middle of the blob,
+ * has no digest for what it gets, and puts the whole together by itself: of that nothing is kept.
  */
 export class UnsettledBytes {
+  readonly #isPart: boolean;
   #pieces: { readonly start: number; readonly bytes: Buffer }[] = [];
   #keptBytes = 0;
   #firstHanded = Number.POSITIVE_INFINITY;
   #isLost = false;
 
+  /** @param options `isPart`: the client has asked for a part of the blob */
+  constructor({ isPart }: { readonly isPart: boolean }) {
+    this.#isPart = isPart;
+  }
+
   /** @param bytes never changed afterwards. @param written up to where the file is hashed */
   add(start: number, bytes: Buffer, written: number): void {
+    if (this.#isPart) return;
     this.#firstHanded = Math.min(this.#firstHanded, start);
     this.#settle(written);
     if (this.#firstHanded > 0 || start + bytes.length <= written || this.#isLost) return;
@@ -26,7 +33,7 @@ export class UnsettledBytes {
 
   /** Whether bytes that have come again agree with what the client was handed of them. */
   agrees(start: number, bytes: Buffer): boolean {
-    if (this.#firstHanded > 0) return true;
+    if (this.#isPart || this.#firstHanded > 0) return true;
     let position = start;
     const end = start + bytes.length;
     while (position < end) {

@@ -7,6 +7,7 @@ import type { Config } from '../config/config.ts';
 import { readImageList } from '../config/image-list.ts';
 import { loadConfig } from '../config/load.ts';
 import { parseBytes } from '../config/units.ts';
+import { noInput } from '../http/operations.ts';
 import { type Platform, parsePlatform } from '../oci/platform.ts';
 import { layoutOf } from '../store/layout.ts';
 import { readVerified } from '../store/verified-read.ts';
@@ -95,7 +96,7 @@ async function findImages(
       referrers: referrers && options.referrers,
       nondistributable: options.nondistributable === true,
     };
-    const context = { signal, input: nothing() };
+    const context = { signal, input: noInput() };
     try {
       for await (const part of cache.operations.exportImages({ ...image, ...choice }, context)) {
         const earlier = found.get(part.name);
@@ -175,5 +176,3 @@ function readSplit(text: string | undefined): number | undefined {
   }
   return bytes;
 }
-
-async function* nothing(): AsyncGenerator<Uint8Array> {}

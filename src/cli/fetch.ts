@@ -2,6 +2,7 @@ import { readImageList } from '../config/image-list.ts';
 import { loadConfig } from '../config/load.ts';
 import { acceptedDurations, parseDurationMs } from '../config/units.ts';
 import { workloadImages } from '../config/workload-images.ts';
+import { noInput } from '../http/operations.ts';
 import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up/warm-up-events.ts';
 import { RegistryError } from '../oci/error.ts';
 import { parsePlatform } from '../oci/platform.ts';
@@ -46,7 +47,7 @@ export function registerFetch(program: Command, io: CommandIo): void {
       });
       using interrupted = interruption();
       await using opened = await openOperations(config);
-      const events = opened.operations.fetch(parameters, { signal: interrupted.signal, input: nothing() });
+      const events = opened.operations.fetch(parameters, { signal: interrupted.signal, input: noInput() });
       await report(events, { json: flags.json === true, io });
     });
 }
@@ -119,8 +120,4 @@ function readDuration(found: string): number {
   const durationMs = parseDurationMs(found);
   if (durationMs !== undefined) return durationMs;
   throw new UsageError(`--max-wait: found "${found}"; accepted: ${acceptedDurations}`);
-}
-
-async function* nothing(): AsyncGenerator<Uint8Array> {
-  // Nothing is sent along.
 }

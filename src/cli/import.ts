@@ -3,6 +3,7 @@ import { ArchiveError } from '../archive/archive-error.ts';
 import { openArchive } from '../archive/parts.ts';
 import { loadConfig } from '../config/load.ts';
 import type { OperationContext } from '../http/operations.ts';
+import { noInput } from '../http/operations.ts';
 import { type ImportEvent, type ImportTarget, importArchive } from '../mirror/archives/import-archive.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { interruption } from './interruption.ts';
@@ -56,7 +57,7 @@ export function registerImport(program: Command, io: CommandIo): void {
 
 /** A cache that is brought something by its operations. */
 export function importTarget(operations: Operations, signal: AbortSignal): ImportTarget {
-  const context = (input: OperationContext['input'] = nothing()): OperationContext => ({ signal, input });
+  const context = (input: OperationContext['input'] = noInput()): OperationContext => ({ signal, input });
   return {
     names: async (names) => await first(operations.importNames({ names }, context())),
     lacking: async (blobs) => await first(operations.importLacking({ blobs }, context())),
@@ -73,8 +74,6 @@ async function first<Event>(events: AsyncIterable<Event>): Promise<Event> {
   if (found.length === 0) throw new Error('the mirror has not answered');
   return found[0]!;
 }
-
-async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 /** What of an import is seen on the terminal. */
 class ShownImport implements Disposable {

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import type { OperationContext } from '../http/operations.ts';
+import { noInput } from '../http/operations.ts';
 import { layoutOf } from '../store/layout.ts';
 import { type Command, type CommandIo, configFlags } from './command.ts';
 import { interruption } from './interruption.ts';
@@ -35,8 +36,6 @@ export async function withOperations(
   if (io.makesCache !== true && !existsSync(catalog)) throw new Error(`there is no cache in ${dir}`);
   using interrupted = interruption();
   await using cache = await openOperations(config);
-  const context = { signal: interrupted.signal, input: nothing() };
+  const context = { signal: interrupted.signal, input: noInput() };
   await work({ config, operations: cache.operations, context });
 }
-
-async function* nothing(): AsyncGenerator<Uint8Array> {}

@@ -11,6 +11,9 @@ export interface OperationContext {
   readonly input: AsyncIterable<Uint8Array>;
 }
 
+/** What is sent along where nothing is. */
+export async function* noInput(): AsyncGenerator<Uint8Array> {}
+
 /**
  * Something a command can have done to a cache: parameters in, events out, all of it JSON. It ends well when its events
  * end. @throws Error in one sentence

@@ -6,6 +6,7 @@ import { Scrub } from '../mirror/care/scrub.ts';
 import type { Target } from '../mirror/fill/sources.ts';
 import { Mirror } from '../mirror/mirror.ts';
 import { Replicas } from '../mirror/sharing/replicas.ts';
+import type { Slabs } from '../mirror/slabs.ts';
 import { isRepository } from '../oci/reference.ts';
 import type { DiskFault } from '../store/blob-store.ts';
 import { Catalog } from '../store/catalog.ts';
@@ -63,6 +64,8 @@ export interface CacheOptions {
   readonly health: Health;
   /** The other replicas; absent: one process alone. */
   readonly replicas?: Replicas | undefined;
+  /** The memory that blobs pass through; absent: some of its own. */
+  readonly slabs?: Slabs | undefined;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -73,7 +76,7 @@ export interface CacheOptions {
  * @throws Error in one sentence when the directory cannot be had
  */
 export async function openCache(started: Config, options: CacheOptions): Promise<Cache> {
-  const { log, metrics, health, now, replicas = Replicas.none() } = options;
+  const { log, metrics, health, now, slabs, replicas = Replicas.none() } = options;
   let config = started;
   let catalogFaults = 0;
   await using owned = new AsyncDisposableStack();
@@ -156,6 +159,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       },
       replicas,
       target,
+      slabs,
       now,
     }),
   );

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Config } from '../config/config.ts';
 import { createApp } from '../http/app.ts';
 import { type ListenOptions, listen } from '../http/server.ts';
+import type { Slabs } from '../mirror/slabs.ts';
 import { type Logger, Metrics, type RequestLog } from '../telemetry.ts';
 import { openCache } from './cache.ts';
 import { openControl } from './control.ts';
@@ -34,6 +35,8 @@ export interface SiteOptions {
   readonly log: Logger;
   /** Default: `log` itself. */
   readonly requestLog?: RequestLog | undefined;
+  /** The memory that blobs pass through; absent: some of its own. */
+  readonly slabs?: Slabs | undefined;
   /** Wall clock in milliseconds. */
   readonly now?: () => number;
 }
@@ -43,14 +46,14 @@ export interface SiteOptions {
  * @throws Error in one sentence when the directory or the address cannot be had
  */
 export async function startSite(started: Config, options: SiteOptions): Promise<Site> {
-  const { log, now = Date.now } = options;
+  const { log, slabs, now = Date.now } = options;
   const requestLog: RequestLog = options.requestLog ?? ((level, fields) => log[level](fields, 'request'));
   await using owned = new AsyncDisposableStack();
   const metrics = new Metrics();
   const health = new Health({ now });
   const others = await openReplicas(started, { log, metrics, health, now });
   if (others) owned.use(others);
-  const cache = owned.use(await openCache(started, { log, metrics, health, now, replicas: others?.replicas }));
+  const cache = owned.use(await openCache(started, { log, metrics, health, now, slabs, replicas: others?.replicas }));
   const { mirror, catalog, store, upstreams } = cache;
   const app = createApp({
     get upstreams() {

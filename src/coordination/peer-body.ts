@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { PeerFailure } from './peer-failure.ts';
 
-/** Bytes from another replica, verified by nobody; ended with `destroy()` unless they were read to their end. */
+/** Bytes from another replica, verified by nobody, in chunks that nobody else has; ended with `destroy()` unless they were read to their end. */
 export type PeerBody = AsyncIterable<Buffer> & { destroy(error?: Error): unknown };
 
 export interface PeerBodyOptions {

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { BlobBody } from '../mirror/body.ts';
+import type { Loan } from '../mirror/slabs.ts';
 import { RegistryError } from '../oci/error.ts';
 import { ClientGone, type Exchange } from './exchange.ts';
 
@@ -94,10 +95,17 @@ export class Sender {
     try {
       let position = start;
       while (position < end) {
-        const views = viewsOf(body, { position, end: Math.min(end, position + pieceBytes) });
-        if (views.length > 0) {
-          for (const view of views) position += view.length;
-          await write(response, views);
+        const loans = lentBy(body, { position, end: Math.min(end, position + pieceBytes) });
+        if (loans.length > 0) {
+          await write(
+            response,
+            loans.map(({ bytes }) => bytes),
+          );
+          // Only now: where the client has left, the socket may still hold them, and they are never used again.
+          for (const { bytes, loan } of loans) {
+            position += bytes.length;
+            loan[Symbol.dispose]();
+          }
           exchange.sentBytes = position - start;
           continue;
         }
@@ -121,16 +129,19 @@ export class Sender {
 }
 
 /** What of a stretch of a body is in memory, as far as it goes without a gap. */
-function viewsOf(body: BlobBody, { position, end }: { position: number; end: number }): Buffer[] {
-  const views: Buffer[] = [];
-  let next = position;
-  while (next < end) {
-    const view = body.peek(next)?.subarray(0, end - next);
-    if (view === undefined || view.length === 0) break;
-    views.push(view);
-    next += view.length;
+function lentBy(
+  body: BlobBody,
+  { position, end }: { position: number; end: number },
+): { readonly bytes: Buffer; readonly loan: Loan }[] {
+  const pieces: { bytes: Buffer; loan: Loan }[] = [];
+  for (let next = position; next < end; ) {
+    const loan = body.peek(next);
+    if (loan === undefined) break;
+    const bytes = loan.bytes.subarray(0, end - next);
+    pieces.push({ bytes, loan });
+    next += bytes.length;
   }
-  return views;
+  return pieces;
 }
 
 /** Resolves when the pieces have left our memory. @throws ClientGone */

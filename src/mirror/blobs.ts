@@ -220,7 +220,7 @@ function memoryBody(bytes: Buffer): BlobBody {
   return {
     bytes,
     read: (buffer, position) => Promise.resolve(bytes.copy(buffer, 0, position)),
-    peek: (position) => bytes.subarray(position),
+    peek: () => undefined,
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 }

@@ -1,4 +1,5 @@
 import type { StoredBlob } from '../store/blob-store.ts';
+import type { Loan } from './slabs.ts';
 
 /** The content of an answer: read at the client's pace, given back when the client has it or has left. */
 export interface BlobBody extends AsyncDisposable {
@@ -10,8 +11,8 @@ export interface BlobBody extends AsyncDisposable {
    * @throws RegistryError, DiskFault; the signal's reason
    */
   read(buffer: Buffer, position: number, signal: AbortSignal | undefined): Promise<number>;
-  /** Bytes from `position` on that are in memory and may be given out as they are; nobody changes them. */
-  peek(position: number): Buffer | undefined;
+  /** Bytes from `position` on that are in memory and may be given out as they are, until they are disposed of. */
+  peek(position: number): Loan | undefined;
 }
 
 /** A blob on disk as a body. */

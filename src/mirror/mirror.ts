@@ -12,6 +12,7 @@ import { Manifests } from './manifests.ts';
 import { NegativeAnswers } from './negative-answers.ts';
 import { PeerService } from './sharing/peer-service.ts';
 import type { Replicas } from './sharing/replicas.ts';
+import type { Slabs } from './slabs.ts';
 
 /** Told of everything that is worth a log line or a number. */
 export interface MirrorObserver extends FillObserver {
@@ -38,6 +39,8 @@ export interface MirrorOptions {
   readonly check: Verification['check'];
   /** A repository by the cache's name of it, where it may be pulled from. */
   readonly target: (key: string) => Target | undefined;
+  /** The memory that blobs pass through; absent: some of its own. */
+  readonly slabs?: Slabs | undefined;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -63,6 +66,7 @@ export class Mirror implements AsyncDisposable {
       store,
       observer,
       limits: options.limits,
+      slabs: options.slabs,
       route: (digest, sources, route) => replicas.route(digest, sources, route),
       onStored: (digest, blob) => catalog.recordBlob(digest, blob),
     });

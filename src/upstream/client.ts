@@ -32,7 +32,7 @@ export interface BlobAnswer {
   /** Where in the blob it ends (exclusive); `undefined` where the upstream does not tell. */
   readonly end: number | undefined;
   readonly contentType: string;
-  /** Raw bytes, never decoded. Ends only when the body is complete; a body cut short throws. */
+  /** Raw bytes, never decoded, in chunks that nobody else has. Ends only when the body is complete; cut short it throws. */
   readonly body: AsyncIterable<Buffer> & { destroy(error?: Error): unknown };
 }
 

@@ -145,8 +145,8 @@ describe('the removal of an image', () => {
           const needs = layers.map(blob);
           const image = store(catalog, { layers: needs });
           const digest = layers.length > 2 ? store(catalog, { children: [image] }) : image;
-          // What a tag stood for before would be an image without a tag.
-          if (tags.has(name)) remove(catalog, name);
+          // What a tag stood for before would be an image without a tag; the same again stays as it is.
+          if (tags.has(name) && tags.get(name)?.digest !== digest) remove(catalog, name);
           tag(catalog, name, { digest });
           tags.set(name, { digest, needs: [...needs, image, digest] });
         }

@@ -5,6 +5,7 @@ import pino from 'pino';
 import { stringify } from 'yaml';
 import { startSite } from '../../src/cli/site.ts';
 import { loadConfig } from '../../src/config/load.ts';
+import { Slabs } from '../../src/mirror/slabs.ts';
 import { type GetOptions, get, type Reply } from './client.ts';
 
 export interface SiteOptions {
@@ -59,7 +60,9 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
     { level: options.keepsLog === false ? 'silent' : 'trace' },
     { write: (line) => void logLines.push(JSON.parse(line) as Record<string, unknown>) },
   );
-  const site = await startSite(config, { log, now: options.now });
+  // Whoever read memory that has been given back would send this.
+  const slabs = new Slabs({ onFree: (memory) => memory.fill(0xdb) });
+  const site = await startSite(config, { log, now: options.now, slabs });
   let stopping: Promise<void> | undefined;
   const stop = (): Promise<void> => (stopping ??= site.stop());
   owned.defer(stop);

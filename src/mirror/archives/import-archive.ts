@@ -15,7 +15,7 @@ export interface ImportTarget {
   names(texts: readonly string[]): Promise<readonly string[]>;
   /** Which of these blobs are not there in their right size. */
   lacking(blobs: readonly BlobSize[]): Promise<readonly Digest[]>;
-  /** Takes in a blob. @throws Error where the bytes are not the blob, or the disk does not take it */
+  /** Takes in a blob; the chunks are the target's from then on. @throws Error where the bytes are not the blob, or the disk does not take it */
   receive(blob: BlobSize, options: { name: string; body: AsyncIterable<Uint8Array> }): Promise<void>;
   /** Gives images their names, each only if it is whole. */
   adopt(images: readonly NewImage[]): AsyncIterable<AdoptedImage>;
@@ -126,7 +126,7 @@ async function* send(
   const byFile = new Map<string, Sent>();
   for (const blob of wanted) {
     if (typeof blob.from === 'string') byFile.set(blob.from, blob);
-    else yield await sendOne(target, blob, { body: [blob.from], onBytes, signal });
+    else yield await sendOne(target, blob, { body: [Buffer.from(blob.from)], onBytes, signal });
   }
   if (byFile.size === 0) return;
   for await (const { name, body } of archive.visit(new Set(byFile.keys()))) {

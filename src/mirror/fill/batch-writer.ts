@@ -1,4 +1,5 @@
 import type { PartialBlob } from '../../store/blob-store.ts';
+import { giveBack, type Loan, type Slab, type Slabs } from '../slabs.ts';
 
 /** A batch of this size is written at once. */
 const batchBytes = 1024 * 1024;
@@ -9,40 +10,66 @@ const maxPendingBytes = 4 * 1024 * 1024;
 /** The first bytes are written as they come: a client waits for them. */
 const eagerBytes = 256 * 1024;
 
-/** Collects chunks into batches; one batch is being written while the next is filled. */
-export class BatchWriter {
+/** A part of a slab. */
+export interface SlabPart {
+  readonly slab: Slab;
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface BatchWriterOptions {
+  /** Where in the blob the first chunk belongs. */
+  readonly position: number;
+  readonly slabs: Slabs;
+  /** How many bytes are still to come; infinite where nobody knows. */
+  readonly expectedBytes: () => number;
+  /** Bytes have come, and are on their way to the disk. */
+  readonly onTaken: (position: number, part: SlabPart) => void;
+  readonly onWritten: () => void;
+}
+
+/** Gathers chunks into batches; one batch is being written while the next is filled. */
+export class BatchWriter implements AsyncDisposable {
   readonly #partial: PartialBlob;
-  readonly #onWritten: () => void;
-  #position: number;
-  #writtenBytes = 0;
-  #queue: Buffer[] = [];
+  readonly #options: BatchWriterOptions;
+  /** Where the next chunk belongs. */
+  #takenTo: number;
+  /** What comes before is on disk, or has failed to be. */
+  #settledTo: number;
+  #slab: Slab | undefined;
+  /** What of it is not queued yet begins here. */
+  #queuedTo = 0;
+  #queue: Loan[] = [];
   #queuedBytes = 0;
   #writingBytes = 0;
   #writing: Promise<void> | undefined;
   #linger: NodeJS.Timeout | undefined;
   #fault: Error | undefined;
 
-  /** @param position where in the blob the first chunk belongs */
-  constructor(partial: PartialBlob, { position, onWritten }: { position: number; onWritten: () => void }) {
+  constructor(partial: PartialBlob, options: BatchWriterOptions) {
     this.#partial = partial;
-    this.#position = position;
-    this.#onWritten = onWritten;
+    this.#options = options;
+    this.#takenTo = options.position;
+    this.#settledTo = options.position;
   }
 
-  /** Takes a chunk; resolves when there is room for the next. @throws DiskFault of this or an earlier chunk */
+  /**
+   * Takes a chunk, whose memory is gone afterwards; resolves when there is room for the next.
+   * @throws DiskFault of this or an earlier chunk
+   */
   async write(chunk: Buffer): Promise<void> {
     if (chunk.length === 0) return;
-    this.#queue.push(chunk);
-    this.#queuedBytes += chunk.length;
+    this.#take(chunk);
+    giveBack(chunk);
     if (this.#isDue) this.#start();
     else this.#linger ??= setTimeout(() => this.#start(), lingerMs);
-    while (this.#queuedBytes + this.#writingBytes >= maxPendingBytes) await this.#writing;
+    while (this.#pendingBytes >= maxPendingBytes) await this.#writing;
     if (this.#fault !== undefined) throw this.#fault;
   }
 
   /** Resolves when everything taken is on disk. @throws DiskFault */
   async flush(): Promise<void> {
-    while (this.#queue.length > 0 || this.#writing !== undefined) {
+    while (this.#pendingBytes > 0) {
       this.#start();
       await this.#writing;
     }
@@ -50,9 +77,50 @@ export class BatchWriter {
     if (this.#fault !== undefined) throw this.#fault;
   }
 
-  /** Whether what is queued is to be written without waiting for more. */
+  /** Ends it; what is not on disk then is lost. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.flush().catch(() => undefined);
+    this.#slab?.release();
+    this.#slab = undefined;
+  }
+
+  #take(chunk: Buffer): void {
+    for (let rest = chunk; rest.length > 0; ) {
+      const slab = (this.#slab ??= this.#options.slabs.take(Math.max(this.#options.expectedBytes(), rest.length)));
+      const start = slab.length;
+      const count = slab.fill(rest);
+      this.#options.onTaken(this.#takenTo, { slab, start, end: slab.length });
+      this.#takenTo += count;
+      rest = rest.subarray(count);
+      if (!slab.isFull) continue;
+      this.#enqueue();
+      slab.release();
+      this.#slab = undefined;
+      this.#queuedTo = 0;
+    }
+  }
+
+  /** Queues what has come since the last time. */
+  #enqueue(): void {
+    const slab = this.#slab;
+    if (slab === undefined || slab.length === this.#queuedTo) return;
+    this.#queue.push(slab.lend(this.#queuedTo, slab.length));
+    this.#queuedBytes += slab.length - this.#queuedTo;
+    this.#queuedTo = slab.length;
+  }
+
+  get #pendingBytes(): number {
+    return this.#writingBytes + this.#waitingBytes;
+  }
+
+  /** Taken, and not being written yet. */
+  get #waitingBytes(): number {
+    return this.#takenTo - this.#settledTo - this.#writingBytes;
+  }
+
+  /** Whether what waits is to be written without waiting for more. */
   get #isDue(): boolean {
-    return this.#queuedBytes >= batchBytes || this.#writtenBytes < eagerBytes;
+    return this.#waitingBytes >= batchBytes || this.#settledTo - this.#options.position < eagerBytes;
   }
 
   #start(): void {
@@ -65,24 +133,28 @@ export class BatchWriter {
   async #drain(): Promise<void> {
     // Leaves the caller's turn, so that #writing is set before it can be cleared.
     await Promise.resolve();
-    while (this.#queue.length > 0) {
+    while (this.#waitingBytes > 0) {
+      this.#enqueue();
       const batch = this.#queue;
       this.#writingBytes = this.#queuedBytes;
       this.#queue = [];
       this.#queuedBytes = 0;
       try {
         if (this.#fault === undefined) {
-          await this.#partial.write(this.#position, batch);
-          this.#position += this.#writingBytes;
-          this.#writtenBytes += this.#writingBytes;
-          this.#onWritten();
+          await this.#partial.write(
+            this.#settledTo,
+            batch.map(({ bytes }) => bytes),
+          );
         }
       } catch (error) {
         this.#fault = error as Error;
       } finally {
+        for (const loan of batch) loan[Symbol.dispose]();
+        this.#settledTo += this.#writingBytes;
         this.#writingBytes = 0;
       }
-      if (this.#queue.length > 0 && !this.#isDue) {
+      if (this.#fault === undefined) this.#options.onWritten();
+      if (this.#waitingBytes > 0 && !this.#isDue) {
         this.#linger ??= setTimeout(() => this.#start(), lingerMs);
         break;
       }

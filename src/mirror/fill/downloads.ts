@@ -4,6 +4,7 @@ import type { BlobRecord } from '../../store/blob-records.ts';
 import type { BlobStore } from '../../store/blob-store.ts';
 import { untilAborted } from '../../upstream/shared-work.ts';
 import { PeerReader } from '../sharing/peer-reader.ts';
+import { Slabs } from '../slabs.ts';
 import { Fill } from './fill.ts';
 import type { FillObserver } from './fill-events.ts';
 import { FillPlaces } from './fill-places.ts';
@@ -20,6 +21,8 @@ export interface DownloadsOptions {
   readonly limits: { readonly maxFills: number };
   /** Called when a blob has become visible in the store. */
   readonly onStored: (digest: Digest, blob: BlobRecord) => void;
+  /** The memory that blobs pass through; absent: some of its own. */
+  readonly slabs?: Slabs | undefined;
 }
 
 /** What somebody who wants a blob brings along. */
@@ -66,10 +69,12 @@ export class Downloads implements AsyncDisposable {
   readonly #options: DownloadsOptions;
   readonly #fills = new Map<Digest, Download>();
   readonly #places: FillPlaces;
+  readonly #slabs: Slabs;
 
   constructor(options: DownloadsOptions) {
     this.#options = options;
     this.#places = new FillPlaces(options.limits);
+    this.#slabs = options.slabs ?? new Slabs();
   }
 
   /** Fills under way. */
@@ -164,6 +169,7 @@ export class Downloads implements AsyncDisposable {
       sources,
       route: isLocal ? new DirectRoute(sources) : route(digest, sources, { isOwned }),
       observer,
+      slabs: this.#slabs,
       inParts: isRanged,
       onStored: (blob) => onStored(digest, blob),
       onUnwanted: () => this.#makeRoom(),

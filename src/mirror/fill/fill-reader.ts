@@ -1,6 +1,7 @@
 import { hasherFor } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { BlobBody } from '../body.ts';
+import type { Loan } from '../slabs.ts';
 import type { Joiner } from './downloads.ts';
 import type { Fill } from './fill.ts';
 import { PassThrough } from './pass-through.ts';
@@ -69,11 +70,8 @@ export class FillReader implements BlobBody {
           if (generation === fill.generation) {
             // The buffer is used again: what lies beyond the hashed part has to be kept as a copy.
             const isHashed = position + count <= partial.written;
-            this.#unsettled.add(
-              position,
-              isHashed ? buffer.subarray(0, count) : copyOf(buffer, count),
-              partial.written,
-            );
+            const bytes = buffer.subarray(0, count);
+            this.#unsettled.add(position, isHashed ? bytes : Buffer.from(bytes), partial.written);
             return count;
           }
         } catch (error) {
@@ -88,30 +86,31 @@ export class FillReader implements BlobBody {
         await this.#openRest(signal);
       } else {
         // Somebody has brought it meanwhile, and it is still in memory.
-        const recent = this.peek(position);
-        if (recent) return recent.copy(buffer);
+        using recent = this.peek(position);
+        if (recent) return recent.bytes.copy(buffer);
         fill.want(position);
         await fill.progress.wait(signal);
       }
     }
   }
 
-  peek(position: number): Buffer | undefined {
+  peek(position: number): Loan | undefined {
     const fill = this.#fill;
     const isVoid = this.#generation !== undefined && this.#generation !== fill.generation;
     if (isVoid || this.#rest || !this.#isAsPromised) return undefined;
-    const chunk = fill.recentFrom(position);
-    if (chunk) {
+    const recent = fill.recentFrom(position);
+    if (recent) {
       this.#generation = fill.generation;
       fill.markHanded();
-      this.#unsettled.add(position, chunk, fill.partial?.written ?? 0);
+      this.#unsettled.add(position, recent, fill.partial?.written ?? 0);
     }
-    return chunk;
+    return recent;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#unsettled[Symbol.dispose]();
     await this.#rest?.[Symbol.asyncDispose]();
     await this.#fill.release();
   }
@@ -172,8 +171,4 @@ export class FillReader implements BlobBody {
     this.#restPosition += count;
     return count;
   }
-}
-
-function copyOf(buffer: Buffer, length: number): Buffer {
-  return Buffer.from(buffer.subarray(0, length));
 }

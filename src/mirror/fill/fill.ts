@@ -3,6 +3,7 @@ import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
 import type { BlobRecord } from '../../store/blob-records.ts';
 import { type BlobStore, DiskFault, type PartialBlob } from '../../store/blob-store.ts';
+import type { Loan, Slabs } from '../slabs.ts';
 import type { FillObserver, FillResult, FillState } from './fill-events.ts';
 import { Progress } from './progress.ts';
 import { RecentBytes } from './recent-bytes.ts';
@@ -15,15 +16,13 @@ import type { BlobHeading } from './transfer.ts';
 export const heldBackBytes = 64 * 1024;
 /** What readers at the head of a fill share in memory. */
 const recentBytes = 4 * 1024 * 1024;
-/** Up to here readers are woken by every chunk, afterwards by every so many bytes: waking many for little costs a lot. */
-const eagerBytes = 256 * 1024;
-const announceBytes = 1024 * 1024;
 
 export interface FillOptions {
   readonly digest: Digest;
   readonly store: BlobStore;
   readonly sources: SourceList;
   readonly route: Route;
+  readonly slabs: Slabs;
   readonly observer: FillObserver;
   /** Whether it is begun for a part of the blob: then it is asked for in parts. */
   readonly inParts: boolean;
@@ -54,7 +53,6 @@ export class Fill {
   #fatal: RegistryError | undefined;
   #generation = 0;
   #handed = false;
-  #unannouncedBytes = 0;
   #holders = 1;
   #isStored = false;
 
@@ -116,15 +114,18 @@ export class Fill {
   }
 
   /** The bytes from a position on that readers may have and that are still in memory, on their way to the disk. */
-  recentFrom(position: number): Buffer | undefined {
-    const chunk = this.#recent.at(position);
-    if (chunk === undefined) return undefined;
-    const length = this.#released(position + chunk.length) - position;
-    return length > 0 ? chunk.subarray(0, length) : undefined;
+  recentFrom(position: number): Loan | undefined {
+    return this.#recent.at(position, (available) => this.#released(available));
+  }
+
+  /** Whether the byte at a position is still in memory. */
+  isInMemory(position: number): boolean {
+    using recent = this.unverifiedFrom(position);
+    return recent !== undefined;
   }
 
   /** The bytes from a position on that are still in memory, verified by nobody: for another replica, which does that. */
-  unverifiedFrom(position: number): Buffer | undefined {
+  unverifiedFrom(position: number): Loan | undefined {
     return this.#recent.at(position);
   }
 
@@ -159,7 +160,9 @@ export class Fill {
   async release(): Promise<void> {
     this.#holders -= 1;
     if (this.#holders === 1) this.#options.onUnwanted();
-    if (this.#holders === 0) await this.#partial?.[Symbol.asyncDispose]();
+    if (this.#holders > 0) return;
+    this.#recent[Symbol.dispose]();
+    await this.#partial?.[Symbol.asyncDispose]();
   }
 
   /** Ends the fill before its time; the partial file stays for the next run. */
@@ -246,7 +249,7 @@ export class Fill {
       this.#options.route.wrongBytes(replicas);
       // Before the file begins anew, which may fail: what has been handed out is void in any case.
       this.#generation += 1;
-      this.#recent.clear();
+      this.#recent[Symbol.dispose]();
       this.#handed = false;
       this.#heading = undefined;
       await partial.restart();
@@ -269,13 +272,10 @@ export class Fill {
         this.#isFromReplica ??= source.replica !== undefined;
         this.adoptHeading(heading);
       },
-      onReceived: (position, chunk) => {
-        if (this.readers > 0) this.#recent.add(position, chunk);
-        this.#unannouncedBytes += chunk.length;
-        // The first bytes are waited for; later ones are told of by the megabyte, or when they are on disk.
-        if (position > eagerBytes && this.#unannouncedBytes < announceBytes) return;
-        this.#unannouncedBytes = 0;
-        this.progress.wake();
+      slabs: this.#options.slabs,
+      onReceived: (position, part) => {
+        if (this.readers > 0) this.#recent.add(position, part);
+        this.progress.received(position, part.end - part.start);
       },
       onWritten: () => this.progress.wake(),
       inParts: this.#options.inParts,

@@ -1,6 +1,11 @@
+/** Up to here waiters are woken by every chunk, afterwards by every so many bytes: waking many for little costs a lot. */
+const eagerBytes = 256 * 1024;
+const announceBytes = 1024 * 1024;
+
 /** Lets any number of waiters sleep until something has moved; each wake-up wakes all of them once. */
 export class Progress {
   #waiters = new Set<() => void>();
+  #unannouncedBytes = 0;
 
   /** @throws the signal's reason when it is aborted first */
   wait(signal: AbortSignal | undefined): Promise<void> {
@@ -20,7 +25,14 @@ export class Progress {
     });
   }
 
+  /** Bytes have come: the first are told of at once, later ones by the megabyte, unless something else wakes all before. */
+  received(position: number, bytes: number): void {
+    this.#unannouncedBytes += bytes;
+    if (position <= eagerBytes || this.#unannouncedBytes >= announceBytes) this.wake();
+  }
+
   wake(): void {
+    this.#unannouncedBytes = 0;
     const waiters = this.#waiters;
     this.#waiters = new Set();
     for (const wake of waiters) wake();

@@ -1,42 +1,68 @@
+import type { Loan, Slab } from '../slabs.ts';
+
+interface Stretch {
+  readonly slab: Slab;
+  /** Where in the blob the slab's first byte belongs. */
+  readonly origin: number;
+  readonly start: number;
+  end: number;
+  /** Keeps the slab from being used again. */
+  readonly hold: Loan;
+}
+
 /**
  * The bytes of a fill that have come last, still in memory: a reader at its head is given them without waiting for the
  * disk, and many readers share one copy.
  */
-export class RecentBytes {
+export class RecentBytes implements Disposable {
   readonly #capacityBytes: number;
-  /** By the position of their first byte, oldest first. */
-  readonly #chunks = new Map<number, Buffer>();
+  /** Oldest first; one for each slab. */
+  readonly #stretches = new Map<Slab, Stretch>();
   #bytes = 0;
 
-  /** @param options.capacityBytes how much is kept; the chunk that came last always is */
+  /** @param options.capacityBytes how much is kept; the slab that is being filled always is */
   constructor({ capacityBytes }: { capacityBytes: number }) {
     this.#capacityBytes = capacityBytes;
   }
 
-  /** Takes a chunk; the caller never changes its content again. */
-  add(position: number, chunk: Buffer): void {
-    this.#chunks.set(position, chunk);
-    this.#bytes += chunk.length;
-    for (const [oldest, { length }] of this.#chunks) {
-      if (this.#bytes <= this.#capacityBytes || oldest === position) break;
-      this.#chunks.delete(oldest);
-      this.#bytes -= length;
+  /** Takes bytes of a slab that follow those taken of it before. @param position where in the blob they belong */
+  add(
+    position: number,
+    { slab, start, end }: { readonly slab: Slab; readonly start: number; readonly end: number },
+  ): void {
+    const last = this.#stretches.get(slab);
+    this.#bytes += end - start;
+    if (last) last.end = position + end - start;
+    else {
+      const hold = slab.lend(start, start);
+      this.#stretches.set(slab, { slab, origin: position - start, start: position, end: position + end - start, hold });
+    }
+    for (const oldest of this.#stretches.values()) {
+      if (this.#bytes <= this.#capacityBytes || oldest.slab === slab) break;
+      this.#drop(oldest);
     }
   }
 
-  /** What is here from a position on, up to the end of one chunk. */
-  at(position: number): Buffer | undefined {
-    // Readers go from one chunk to the next.
-    const chunk = this.#chunks.get(position);
-    if (chunk) return chunk;
-    for (const [start, other] of this.#chunks) {
-      if (start < position && position < start + other.length) return other.subarray(position - start);
+  /**
+   * What is here from a position on, up to the end of one slab.
+   * @param limit what may be had of what is here up to a position
+   */
+  at(position: number, limit: (end: number) => number = (end) => end): Loan | undefined {
+    for (const { slab, origin, start, end } of this.#stretches.values()) {
+      if (position < start || position >= end) continue;
+      const until = limit(end);
+      return until > position ? slab.lend(position - origin, until - origin) : undefined;
     }
     return undefined;
   }
 
-  clear(): void {
-    this.#chunks.clear();
-    this.#bytes = 0;
+  [Symbol.dispose](): void {
+    for (const stretch of this.#stretches.values()) this.#drop(stretch);
+  }
+
+  #drop(stretch: Stretch): void {
+    this.#stretches.delete(stretch.slab);
+    this.#bytes -= stretch.end - stretch.start;
+    stretch.hold[Symbol.dispose]();
   }
 }

@@ -1,7 +1,8 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { DiskFault, type PartialBlob } from '../../store/blob-store.ts';
-import { BatchWriter } from './batch-writer.ts';
+import type { Slabs } from '../slabs.ts';
+import { BatchWriter, type SlabPart } from './batch-writer.ts';
 import type { Route } from './route.ts';
 import type { Source, SourceList } from './sources.ts';
 import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';
@@ -22,8 +23,10 @@ export interface SegmentsOptions {
   readonly isAwaited: () => boolean;
   readonly observer: TransferObserver;
   readonly onAnswer: (source: Source, heading: BlobHeading) => void;
-  /** A chunk has come, and is on its way to the disk. */
-  readonly onReceived: (position: number, chunk: Buffer) => void;
+  /** The memory that the bytes pass through. */
+  readonly slabs: Slabs;
+  /** Bytes have come, and are on their way to the disk. */
+  readonly onReceived: (position: number, part: SlabPart) => void;
   /** More bytes can be read from disk. */
   readonly onWritten: () => void;
   /** Whether to ask for the blob in parts from the start, because a client did. */
@@ -117,7 +120,7 @@ export class Segments {
   }
 
   async #fetch(claim: Claim): Promise<void> {
-    const { partial, onReceived, onWritten, digest, sources, route, expectedSizes, isAwaited, observer } =
+    const { partial, slabs, onReceived, onWritten, digest, sources, route, expectedSizes, isAwaited, observer } =
       this.#options;
     const transfer = new Transfer({
       digest,
@@ -134,13 +137,18 @@ export class Segments {
       onAnswer: (source, heading) => this.#answered(claim, source, heading),
       signal: this.#signal,
     });
-    const writer = new BatchWriter(partial, { position: claim.position, onWritten });
+    await using writer = new BatchWriter(partial, {
+      position: claim.position,
+      slabs,
+      expectedBytes: () => Math.min(this.#limitOf(claim), this.#size ?? Number.POSITIVE_INFINITY) - claim.position,
+      onTaken: (position, part) => {
+        onReceived(position, part);
+        claim.position = position + part.end - part.start;
+      },
+      onWritten,
+    });
     try {
-      for await (const chunk of transfer.bytes()) {
-        onReceived(claim.position, chunk);
-        claim.position += chunk.length;
-        await writer.write(chunk);
-      }
+      for await (const chunk of transfer.bytes()) await writer.write(chunk);
     } finally {
       for (const source of transfer.contributors) this.contributors.add(source);
       await writer.flush();

@@ -1,14 +1,23 @@
+import type { Loan } from '../slabs.ts';
+
 /** More than this is not kept: then it can no longer be told what the client has. */
 const maxBytes = 8 * 1024 * 1024;
+
+interface Piece {
+  readonly start: number;
+  readonly bytes: Buffer;
+  /** Keeps the bytes as they are, where they were lent. */
+  readonly loan: Loan | undefined;
+}
 
 /**
  * What a client of the whole blob has been handed that is not yet in the hashed part of the file. Should the disk fail, those bytes are
  * fetched once more, and what the client has must be the same. Whoever asked for a part, or began in the middle of the blob,
  * has no digest for what it gets, and puts the whole together by itself: of that nothing is kept.
  */
-export class UnsettledBytes {
+export class UnsettledBytes implements Disposable {
   readonly #isPart: boolean;
-  #pieces: { readonly start: number; readonly bytes: Buffer }[] = [];
+  #pieces: Piece[] = [];
   #keptBytes = 0;
   #firstHanded = Number.POSITIVE_INFINITY;
   #isLost = false;
@@ -18,17 +27,18 @@ export class UnsettledBytes {
     this.#isPart = isPart;
   }
 
-  /** @param bytes never changed afterwards. @param written up to where the file is hashed */
-  add(start: number, bytes: Buffer, written: number): void {
+  /** @param handed never changed afterwards, or lent. @param written up to where the file is hashed */
+  add(start: number, handed: Buffer | Loan, written: number): void {
     if (this.#isPart) return;
+    const bytes = Buffer.isBuffer(handed) ? handed : handed.bytes;
     this.#firstHanded = Math.min(this.#firstHanded, start);
     this.#settle(written);
     if (this.#firstHanded > 0 || start + bytes.length <= written || this.#isLost) return;
-    this.#pieces.push({ start, bytes });
+    this.#pieces.push({ start, bytes, loan: Buffer.isBuffer(handed) ? undefined : handed.again() });
     this.#keptBytes += bytes.length;
     if (this.#keptBytes <= maxBytes) return;
     this.#isLost = true;
-    this.#pieces = [];
+    this[Symbol.dispose]();
   }
 
   /** Whether bytes that have come again agree with what the client was handed of them. */
@@ -47,12 +57,20 @@ export class UnsettledBytes {
     return true;
   }
 
+  /** Keeps nothing any more. */
+  [Symbol.dispose](): void {
+    for (const { loan } of this.#pieces) loan?.[Symbol.dispose]();
+    this.#pieces = [];
+    this.#keptBytes = 0;
+  }
+
   #settle(written: number): void {
     while (this.#pieces.length > 0) {
-      const [{ start, bytes }] = this.#pieces as [{ start: number; bytes: Buffer }];
+      const [{ start, bytes, loan }] = this.#pieces as [Piece];
       if (start + bytes.length > written) break;
       this.#pieces.shift();
       this.#keptBytes -= bytes.length;
+      loan?.[Symbol.dispose]();
     }
   }
 }

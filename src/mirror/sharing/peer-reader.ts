@@ -2,6 +2,7 @@ import { RegistryError } from '../../oci/error.ts';
 import type { BlobBody } from '../body.ts';
 import type { Fill } from '../fill/fill.ts';
 import type { BlobHeading } from '../fill/transfer.ts';
+import type { Loan } from '../slabs.ts';
 
 /**
  * Another replica's way through a blob that is being filled here. It is given everything at once, the last part too:
@@ -25,7 +26,7 @@ export class PeerReader implements BlobBody {
       this.#check();
       const { heading } = fill;
       const isEnd = fill.state === 'verified' || position === heading?.size;
-      if (heading && (isEnd || this.#available(position) > position || fill.unverifiedFrom(position))) return heading;
+      if (heading && (isEnd || this.#available(position) > position || fill.isInMemory(position))) return heading;
       if (heading) fill.want(position);
       await fill.progress.wait(signal);
     }
@@ -44,15 +45,15 @@ export class PeerReader implements BlobBody {
       } else if (fill.state === 'verified') {
         return 0;
       } else {
-        const recent = this.peek(position);
-        if (recent) return recent.copy(buffer);
+        using recent = this.peek(position);
+        if (recent) return recent.bytes.copy(buffer);
         fill.want(position);
         await fill.progress.wait(signal);
       }
     }
   }
 
-  peek(position: number): Buffer | undefined {
+  peek(position: number): Loan | undefined {
     const fill = this.#fill;
     if (this.#generation !== undefined && this.#generation !== fill.generation) return undefined;
     const recent = fill.unverifiedFrom(position);

@@ -1,0 +1,112 @@
+/** What a client that takes its time keeps from being used again is one or two of these. */
+export const slabBytes = 512 * 1024;
+/** Slabs kept for the next blob instead of being left to the collector. */
+const maxIdle = 32;
+
+/** Bytes that stay as they are until this is disposed of. Whoever never does so costs memory, nothing else. */
+export interface Loan extends Disposable {
+  readonly bytes: Buffer;
+  /** The same bytes for somebody else, who disposes of them too. */
+  again(): Loan;
+}
+
+/** Memory that is filled once from its start to its end, read by many, and used again when nobody has it any more. */
+export class Slab {
+  readonly #memory: Buffer;
+  readonly #onFree: (memory: Buffer) => void;
+  /** Whoever fills it, and each loan. */
+  #holders = 1;
+  #length = 0;
+
+  constructor(memory: Buffer, onFree: (memory: Buffer) => void) {
+    this.#memory = memory;
+    this.#onFree = onFree;
+  }
+
+  /** Bytes filled so far. */
+  get length(): number {
+    return this.#length;
+  }
+
+  get isFull(): boolean {
+    return this.#length === this.#memory.length;
+  }
+
+  /** Takes what there is room for. @returns how many bytes that is */
+  fill(chunk: Buffer): number {
+    const count = chunk.copy(this.#memory, this.#length);
+    this.#length += count;
+    return count;
+  }
+
+  /** Lends filled bytes. */
+  lend(start: number, end: number): Loan {
+    if (this.#holders === 0 || end > this.#length) throw new Error('what is lent is not here');
+    this.#holders += 1;
+    let isHeld = true;
+    return {
+      bytes: this.#memory.subarray(start, end),
+      again: () => {
+        if (!isHeld) throw new Error('what has been given back cannot be lent');
+        return this.lend(start, end);
+      },
+      [Symbol.dispose]: () => {
+        if (!isHeld) return;
+        isHeld = false;
+        this.release();
+      },
+    };
+  }
+
+  /** Whoever fills it will fill no more. */
+  release(): void {
+    this.#holders -= 1;
+    if (this.#holders === 0) this.#onFree(this.#memory);
+  }
+}
+
+/**
+ * The memory that blobs pass through. It is used again rather than left to V8's collector, which for each 64 MiB of
+ * buffers looks through everything that the program has.
+ */
+export class Slabs {
+  readonly #idle: Buffer[] = [];
+  readonly #onFree: ((memory: Buffer) => void) | undefined;
+
+  /** @param options `onFree`: called with memory that nobody may read any more */
+  constructor({ onFree }: { readonly onFree?: (memory: Buffer) => void } = {}) {
+    this.#onFree = onFree;
+  }
+
+  /** Slabs that wait to be used again. */
+  get idle(): number {
+    return this.#idle.length;
+  }
+
+  /** @param expectedBytes how many are to come; for few of them there is a slab of just that size */
+  take(expectedBytes: number): Slab {
+    const isSmall = expectedBytes < slabBytes / 2;
+    const memory = isSmall ? undefined : this.#idle.pop();
+    return new Slab(memory ?? Buffer.allocUnsafeSlow(isSmall ? expectedBytes : slabBytes), (free) => this.#free(free));
+  }
+
+  #free(memory: Buffer): void {
+    this.#onFree?.(memory);
+    if (memory.length === slabBytes && this.#idle.length < maxIdle) this.#idle.push(memory);
+    else giveBack(memory);
+  }
+}
+
+/** Smaller ones are not worth the trouble. */
+const minGivenBack = 4 * 1024;
+
+/**
+ * Gives the memory of a chunk that nobody else has back at once. One that is a part of something larger stays: others may
+ * have the rest of it.
+ */
+export function giveBack(chunk: Buffer): void {
+  const { buffer, byteLength } = chunk;
+  if (byteLength < minGivenBack || buffer.byteLength !== byteLength || !(buffer instanceof ArrayBuffer)) return;
+  // Moves the memory into an array that is empty, which ends it.
+  buffer.transfer(0);
+}

@@ -8,11 +8,11 @@ import { readImageList } from '../config/image-list.ts';
 import { loadConfig } from '../config/load.ts';
 import { parseBytes } from '../config/units.ts';
 import { noInput } from '../http/operations.ts';
-import { type Platform, parsePlatform } from '../oci/platform.ts';
+import type { Platform } from '../oci/platform.ts';
 import { layoutOf } from '../store/layout.ts';
 import { readVerified } from '../store/verified-read.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
-import { readInput } from './input.ts';
+import { readInput, readPlatforms } from './input.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
 import { wantedImages } from './prefetcher.ts';
@@ -155,17 +155,6 @@ async function write(
   for (const file of files) progress.line(`${file.name} ${shownBytes(file.size)}`);
   const since = base === undefined ? '' : `, since ${shownDigest(base)} (${leftOut} blobs left out)`;
   progress.line(`archive ${id}: ${blobs} blobs${since}; checksums in ${list}`);
-}
-
-function readPlatforms(text: string | undefined): Platform[] {
-  return (text ?? '')
-    .split(',')
-    .filter((part) => part.trim() !== '')
-    .map((part) => {
-      const platform = parsePlatform(part.trim());
-      if (!platform) throw new UsageError(`"${part}" is not a platform such as linux/amd64`);
-      return platform;
-    });
 }
 
 function readSplit(text: string | undefined): number | undefined {

@@ -5,11 +5,11 @@ import { workloadImages } from '../config/workload-images.ts';
 import { noInput } from '../http/operations.ts';
 import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up/warm-up-events.ts';
 import { RegistryError } from '../oci/error.ts';
-import { parsePlatform } from '../oci/platform.ts';
+import { formatPlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
 import { FetchReport } from './fetch-report.ts';
-import { readInput } from './input.ts';
+import { readInput, readPlatforms } from './input.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
 import { wantedImages } from './prefetcher.ts';
@@ -87,7 +87,7 @@ async function readParameters(names: readonly string[], flags: FetchFlags, io: C
   }
   return {
     images,
-    platforms: flags.platform === undefined ? undefined : readPlatforms(flags.platform),
+    platforms: flags.platform === undefined ? undefined : readPlatforms(flags.platform).map(formatPlatform),
     referrers: flags.referrers,
     nondistributable: flags.nondistributable,
     concurrency: flags.concurrency === undefined ? undefined : readCount(flags.concurrency),
@@ -102,13 +102,6 @@ function requireImage(name: string): void {
     if (error instanceof RegistryError) throw new UsageError(`${name} is not the name of an image: ${error.message}`);
     throw error;
   }
-}
-
-function readPlatforms(list: string): string[] {
-  return list.split(',').map((part) => {
-    if (parsePlatform(part.trim())) return part.trim();
-    throw new UsageError(`--platform: "${part}" is not a platform such as linux/amd64 or linux/arm/v7`);
-  });
 }
 
 function readCount(found: string): number {

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
-import type { CommandIo } from './command.ts';
+import { type Platform, parsePlatform } from '../oci/platform.ts';
+import { type CommandIo, UsageError } from './command.ts';
 
 /** Reads a file that a command is given; `-` is standard input. @throws Error in one sentence */
 export async function readInput(file: string, { stdin, workingDirectory }: CommandIo): Promise<string> {
@@ -12,4 +13,16 @@ export async function readInput(file: string, { stdin, workingDirectory }: Comma
     const { code, message } = error as NodeJS.ErrnoException;
     throw new Error(`${file} cannot be read: ${code ?? message}`, { cause: error });
   }
+}
+
+/** Reads platforms as `--platform` has them, with commas between; none: all. @throws UsageError */
+export function readPlatforms(list: string | undefined): Platform[] {
+  const parts = (list ?? '').split(',').map((part) => part.trim());
+  return parts
+    .filter((part) => part !== '')
+    .map((part) => {
+      const platform = parsePlatform(part);
+      if (platform) return platform;
+      throw new UsageError(`--platform: "${part}" is not a platform such as linux/amd64 or linux/arm/v7`);
+    });
 }

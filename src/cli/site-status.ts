@@ -84,7 +84,9 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
   const traffic = await readTraffic(metrics);
   const total = { ...noTraffic };
   for (const part of traffic.values()) for (const key of trafficKeys) total[key] += part[key];
-  const bytesSaved = Math.max(0, total.bytesToClients - total.bytesFromUpstream);
+  // Where nothing was fetched and nothing was here, what was sent are refusals.
+  const isIdle = total.hits === 0 && total.bytesFromUpstream === 0;
+  const bytesSaved = isIdle ? 0 : Math.max(0, total.bytesToClients - total.bytesFromUpstream);
   const fileSystem = await fileSystemOf(config.cache.dir);
   const { blobs, bytes, pinnedBytes } = options.catalog.usage();
   return {

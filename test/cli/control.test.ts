@@ -117,6 +117,15 @@ describe('millpond status', () => {
     });
   });
 
+  test('counts no refusal as bytes that were saved', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const refused = await site.get('/v2/evil.example/app/manifests/1');
+    expect([refused.status, refused.body.length > 0]).toEqual([404, true]);
+    const { traffic } = json<SiteStatus>(await ask(site, '/status'));
+    expect(traffic).toMatchObject({ hits: 0, bytesSaved: 0 });
+  });
+
   test('shows what is being fetched while it is', async () => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });

@@ -2,12 +2,14 @@
 //   node bench/replicas.ts herd  [REPLICAS] [CLIENTS] [MIB]    a cold blob asked for by all at once
 //   node bench/replicas.ts killed [REPLICAS] [CLIENTS] [MIB]   the same, with the fetching replica killed at 30, 60, 95 %
 //   node bench/replicas.ts image [MB] [MB_PER_SECOND] [LARGEST]  an image of 10 layers on 1, 2, 4, 8 replicas over one slow line,
-//                                                              and on 8 that know nothing of one another
+//                                                              and on 8 that know nothing of one another; needs curl
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { get, type Reply } from '../test/support/client.ts';
 import { type MillpondProcess, startMillpond } from '../test/support/millpond.ts';
 import { startRedis } from '../test/support/redis.ts';
@@ -44,7 +46,19 @@ async function herd(replicas: number, clients: number, mebibytes: number): Promi
     right: `${right} of ${replies.length}`,
     upstreamGets: upstream.requestsFor(blob.digest).filter(({ method }) => method === 'GET').length,
     upstreamBytes: ratio(upstream.bytesSent(blob.digest), blob.size),
+    keptBy: `${await keepers(fleet.mirrors, blob.digest)} of ${replicas}`,
   });
+}
+
+/** How many replicas have a blob on their own disk. */
+async function keepers(mirrors: readonly MillpondProcess[], digest: string): Promise<number> {
+  const kept = await Promise.all(
+    mirrors.map(async ({ origin }) => {
+      const reply = await get(`${origin}/v2/library/app/blobs/${digest}`, { keepBody: false, hash: false });
+      return reply.headers['cache-status'] === 'millpond; hit';
+    }),
+  );
+  return kept.filter(Boolean).length;
 }
 
 async function killed(replicas: number, clients: number, mebibytes: number): Promise<void> {
@@ -97,13 +111,9 @@ async function images({
     await Promise.all(
       fleet.mirrors.map(async ({ origin }) => {
         await get(`${origin}/v2/library/app/manifests/1`);
-        await Promise.all(
-          image.layers.map(async ({ digest }) => {
-            // Each replica verifies what it ends: to hash it again here would take the time that is measured.
-            const reply = await get(`${origin}/v2/library/app/blobs/${digest}`, { keepBody: false, hash: false });
-            if (!reply.complete || reply.receivedBytes !== size)
-              throw new Error(`${digest}: status ${reply.status}, ${reply.receivedBytes} of ${size} bytes`);
-          }),
+        await pull(
+          image.layers.map(({ digest }) => `${origin}/v2/library/app/blobs/${digest}`),
+          size,
         );
       }),
     );
@@ -122,6 +132,19 @@ async function images({
   for (const replicas of [2, 4, 8].filter((count) => count <= largest))
     console.log(`  ${ratio(await timeOf(replicas, true), alone)} of the time of one`);
   console.log(`  ${ratio(await timeOf(largest, false), alone)} of the time of one`);
+}
+
+/**
+ * One client that takes some blobs of one size at a time, as containerd does. Each replica verifies what it ends: to hash it
+ * again here would take the time that is measured, as would a client in JavaScript.
+ */
+async function pull(urls: readonly string[], size: number): Promise<void> {
+  const options = ['--silent', '--fail', '--parallel', '--parallel-immediate', '--write-out', '%{size_download}\n'];
+  const outputs = urls.flatMap((url) => ['--output', '/dev/null', url]);
+  const { stdout } = await promisify(execFile)('curl', [...options, ...outputs]);
+  const received = stdout.trim().split('\n').map(Number);
+  if (received.length !== urls.length || received.some((bytes) => bytes !== size))
+    throw new Error(`received ${received.join(', ')} bytes instead of ${urls.length} times ${size}`);
 }
 
 async function startFleet(

@@ -10,7 +10,8 @@ export interface ImageTableOptions {
   readonly now: () => number;
 }
 
-const columns = '   SIZE  SHARED      USED   CHECKED  STATE';
+const nameWidth = 23;
+const columns = '   SIZE  SHARED    USED CHECKED  SOURCE    STATE';
 
 /** Images as lines for people, within 80 columns but for long names; each as it comes. */
 export class ImageTable {
@@ -36,7 +37,7 @@ export class ImageTable {
   }
 
   #head(image: ListedImage): string[] {
-    const lines = this.#hasHead ? [] : [`${'IMAGE'.padEnd(30)}${columns}`];
+    const lines = this.#hasHead ? [] : [`${'IMAGE'.padEnd(nameWidth)}${columns}`];
     this.#hasHead = true;
     if (!this.#options.isTree) return lines;
     if (image.upstream !== this.#upstream) {
@@ -49,14 +50,15 @@ export class ImageTable {
     return lines;
   }
 
-  #figures({ storedBytes, sharedBytes, usedAt, checkedAt, ...image }: ListedImage): string {
+  #figures({ storedBytes, sharedBytes, usedAt, checkedAt, source, ...image }: ListedImage): string {
     const age = (time: string | null): string =>
       time === null ? '–' : shownAge(this.#options.now() - Date.parse(time));
     return [
       shownBytes(storedBytes).padStart(7),
       ` ${shownBytes(sharedBytes).padStart(7)}`,
-      ` ${age(usedAt).padStart(9)}`,
-      ` ${age(checkedAt).padStart(9)}`,
+      ` ${age(usedAt).padStart(7)}`,
+      ` ${age(checkedAt).padStart(7)}`,
+      `  ${(source ?? '–').padEnd(8)}`,
       `  ${stateText(image)}`,
     ].join('');
   }
@@ -88,5 +90,5 @@ function attachmentText({ digest, artifactType, stored }: ListedAttachment): str
 /** A name that is too long for its column has a line for itself. */
 function wrapped(name: string, { indent, rest }: { readonly indent: number; readonly rest: string }): string[] {
   const first = `${' '.repeat(indent)}${name}`;
-  return first.length < 30 ? [first.padEnd(30) + rest] : [first, ' '.repeat(30) + rest];
+  return first.length < nameWidth ? [first.padEnd(nameWidth) + rest] : [first, ' '.repeat(nameWidth) + rest];
 }

@@ -95,7 +95,8 @@ export class KeptManifests {
       if (!(error instanceof DiskFault)) throw error;
       observer.diskFault(error);
     }
-    catalog.recordManifest(digest, { repository: target.key, size, contentType, links });
+    const source = isShared ? 'replica' : 'upstream';
+    catalog.recordManifest(digest, { repository: target.key, source, size, contentType, links });
     return { digest, size, contentType, bytes };
   }
 }

@@ -26,8 +26,13 @@ export interface ReferrerRecord {
   readonly annotations: Readonly<Record<string, string>> | undefined;
 }
 
+/** Where a manifest came from: its upstream, another replica, or an archive. */
+export type ManifestSource = 'upstream' | 'replica' | 'archive';
+
 /** A manifest that has just been verified. */
 export interface NewManifest extends BlobRecord {
+  /** Absent: nobody knows any more. */
+  readonly source?: ManifestSource;
   /** The repository it came through, as the cache names it. */
   readonly repository: string;
   readonly links: ManifestLinks;
@@ -168,7 +173,7 @@ export class BlobRecords {
   }
 
   /** Records a verified manifest, what it names, and that its repository may read all of that. */
-  recordManifest(digest: Digest, { repository, size, contentType, links, usedAtMs }: NewManifest): void {
+  recordManifest(digest: Digest, { repository, size, contentType, links, source, usedAtMs }: NewManifest): void {
     if (links.subject) this.#graph.attach(links.subject.digest, digest);
     this.record(digest, { size, contentType }, usedAtMs);
     this.#grants.grant(repository, digest);
@@ -181,12 +186,13 @@ export class BlobRecords {
     this.#database.write(() => {
       const { subject, artifactType, annotations, mediaType } = links;
       this.#database.run(
-        'INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)',
+        'INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?, ?)',
         digest,
         mediaType,
         artifactType ?? null,
         subject?.digest ?? null,
         annotations ? JSON.stringify(annotations) : null,
+        source ?? null,
       );
       const repositoryId = this.#database.repositoryId(repository);
       for (const target of targets) {

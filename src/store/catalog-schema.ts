@@ -1,5 +1,5 @@
 /** Version of the tables below. */
-export const catalogVersion = 4;
+export const catalogVersion = 5;
 
 /** The note that a new catalog begins with: there may be blobs on disk that it does not know. */
 export const rebuildNote = 'rebuild';
@@ -63,13 +63,14 @@ CREATE TABLE IF NOT EXISTS evicted (
   heat REAL NOT NULL
 ) STRICT;
 
--- A blob that is a manifest.
+-- A blob that is a manifest. 'source' is where it came from; NULL: not noted.
 CREATE TABLE IF NOT EXISTS manifests (
   digest TEXT PRIMARY KEY,
   media_type TEXT NOT NULL,
   artifact_type TEXT,
   subject TEXT,
-  annotations TEXT
+  annotations TEXT,
+  source TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS manifests_by_subject ON manifests (subject) WHERE subject IS NOT NULL;
 
@@ -156,5 +157,8 @@ DROP TRIGGER IF EXISTS blob_counted;
 DROP TRIGGER IF EXISTS blob_uncounted;
 DROP TRIGGER IF EXISTS blob_resized;
 DROP TABLE IF EXISTS totals;
+`,
+  4: `
+ALTER TABLE manifests ADD COLUMN source TEXT;
 `,
 };

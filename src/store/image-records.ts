@@ -1,4 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
+import type { ManifestSource } from './blob-records.ts';
 import type { Database } from './database.ts';
 import type { ImageGraph, ImagePart } from './image-graph.ts';
 
@@ -27,6 +28,7 @@ export interface ManifestRow {
   readonly storedAtMs: number;
   readonly usedAtMs: number;
   readonly isPinned: boolean;
+  readonly source: ManifestSource | undefined;
 }
 
 /** Deepest nesting of indexes that is followed. */
@@ -102,7 +104,7 @@ export class ImageRecords {
   /** What is known of a manifest, if it is stored. */
   manifest(digest: Digest): ManifestRow | undefined {
     const row = this.#database.get(
-      `SELECT m.media_type, m.artifact_type, b.size, b.stored_at, b.used_at, b.pinned
+      `SELECT m.media_type, m.artifact_type, m.source, b.size, b.stored_at, b.used_at, b.pinned
        FROM manifests m JOIN blobs b ON b.digest = m.digest WHERE m.digest = ?`,
       digest,
     );
@@ -115,6 +117,7 @@ export class ImageRecords {
         storedAtMs: Number(row['stored_at']),
         usedAtMs: Number(row['used_at']),
         isPinned: row['pinned'] === 1,
+        source: (row['source'] ?? undefined) as ManifestSource | undefined,
       }
     );
   }

@@ -88,15 +88,15 @@ describe('ls', () => {
       digest.startsWith(sbom.digest.slice(0, 19)) ? 'application/spdx+json' : cosign.config.mediaType;
     expect(shown).toBe(
       [
-        'IMAGE                            SIZE  SHARED      USED   CHECKED  STATE',
+        'IMAGE                     SIZE  SHARED    USED CHECKED  SOURCE    STATE',
         'docker.io',
         '  library/app',
-        '    v1                         248KiB  195KiB n s n s  whole',
+        '    v1                  248KiB  195KiB n s n s  upstream  whole',
         ...attached.map((digest) => `      + ${digest} ${type(digest)}`),
-        '    v2                         265KiB  195KiB n s n s  whole',
+        '    v2                  265KiB  195KiB n s n s  upstream  whole',
         'ghcr.io',
         '  org/tool',
-        '    latest                      11KiB      0B n s n s  whole',
+        '    latest               11KiB      0B n s n s  upstream  whole',
         '3 images in 2 repositories; the cache has 16 blobs, 329KiB',
         '',
       ].join('\n'),
@@ -159,6 +159,7 @@ describe('ls', () => {
       storedAt: expect.stringMatching(/^20.*Z$/),
       usedAt: expect.stringMatching(/^20.*Z$/),
       checkedAt: expect.stringMatching(/^20.*Z$/),
+      source: 'upstream',
       pinned: 'name',
       platforms: null,
       variants: [],

@@ -73,6 +73,8 @@ describe('import', () => {
     const done = await here.run('import', here.path('a.tar'));
     expect(done).toMatchObject({ code: 0, stderr: '' });
     expect(done.stdout).toContain('docker.io/library/nginx:1.27');
+    const listed = (await here.run('ls', '--json', 'nginx')).stdout.trim().split('\n');
+    expect(listed.map((line) => (JSON.parse(line) as { source?: string }).source)).toEqual(['archive', undefined]);
     expect(done.stdout).toContain('2 images: 10 blobs taken in');
     await using site = await served(here.cacheDir);
     await expectServed(site, 'docker.io/library/nginx', index, '1.27');

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { filesOf } from '../mirror/support.ts';
 import { runCommand } from '../support/commands.ts';
 import { startRegistry } from '../support/registry.ts';
+import type { TestSite } from '../support/site.ts';
 import { describeWith } from '../support/tools.ts';
 import { poll, startFleet } from './support.ts';
 
@@ -75,11 +76,14 @@ describeWith(['redis-server'], 'what an operator does on one replica', () => {
       for (const path of ['manifests/1', `blobs/${image.layers[0]!.digest}`]) await site.get(`/v2/library/app/${path}`);
     }
     await expect.poll(async () => (await filesOf(other!)).length, poll).toBe(2);
-    const millpond = async (...args: string[]): Promise<string> => {
-      const { code, stdout, stderr } = await runCommand([...args, '--cache-dir', one!.cacheDir], one!.cacheDir);
+    const on = async (site: TestSite, ...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await runCommand([...args, '--cache-dir', site.cacheDir], site.cacheDir);
       expect([code, stderr]).toEqual([0, '']);
       return stdout;
     };
+    expect(await on(one!, 'ls')).toMatch(/ upstream {2}partial$/m);
+    expect(await on(other!, 'ls')).toMatch(/ replica {3}partial$/m);
+    const millpond = (...args: string[]) => on(one!, ...args);
     await millpond('pin', 'docker.io/library/app:1');
     await expect.poll(() => other!.logLines.map(({ msg }) => msg), poll).toContain('image pinned');
     await millpond('unpin', 'docker.io/library/app:1');

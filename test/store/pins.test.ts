@@ -176,6 +176,7 @@ describe('a catalog of another version', () => {
     expect(catalog.blob(blob('a'))).toEqual({ size: 5, contentType: 'text/plain' });
     expect(catalog.usage()).toEqual({ blobs: 1, bytes: 5, pinnedBytes: 0 });
     expect(catalog.attachments(subject)).toEqual([blob('a')]);
+    expect(catalog.images.manifest(blob('a'))?.source).toBeUndefined();
   });
 
   test('a newer one is refused in one sentence, and left as it is', async () => {
@@ -183,9 +184,9 @@ describe('a catalog of another version', () => {
     const path = join(folder.path, 'catalog.sqlite');
     {
       using newer = new DatabaseSync(path);
-      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 5');
+      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 6');
     }
-    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 5 and this program knows 4`);
+    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 6 and this program knows 5`);
     using newer = new DatabaseSync(path);
     expect(newer.prepare('SELECT * FROM blobs').all()).toEqual([]);
   });

@@ -1,5 +1,6 @@
 import type { Digest } from '../../oci/digest.ts';
 import { isDigest } from '../../oci/digest.ts';
+import type { ManifestSource } from '../../store/blob-records.ts';
 import type { Catalog } from '../../store/catalog.ts';
 import { subjectOfTag } from '../../store/image-graph.ts';
 import type { ManifestRow } from '../../store/image-records.ts';
@@ -27,6 +28,8 @@ export interface ListedImage {
   readonly usedAt: string | null;
   /** When the upstream last confirmed the tag. */
   readonly checkedAt: string | null;
+  /** Where its manifest came from last; `null` where that is not known, as after the catalog was lost. */
+  readonly source: ManifestSource | null;
   /** Whether it is kept, and by what: its own name, or a pattern of the configuration. */
   readonly pinned: 'name' | 'configuration' | null;
   /** Of an index: how many of the images that it names are whole. */
@@ -141,6 +144,7 @@ export class ImageList {
       storedAt: iso(manifest?.storedAtMs),
       usedAt: iso(manifest?.usedAtMs),
       checkedAt: iso(checkedAtMs),
+      source: manifest?.source ?? null,
       pinned,
       platforms: this.#platforms(digest),
       variants: name.variants,

@@ -127,7 +127,7 @@ export class Imports {
       if (catalog.blob(blob.digest) || isElsewhere(blob) || blob.size < 0) continue;
       catalog.recordBlob(blob.digest, { size: blob.size, contentType: octetStream });
     }
-    catalog.recordManifest(digest, { repository, size: bytes.length, contentType, links });
+    catalog.recordManifest(digest, { repository, source: 'archive', size: bytes.length, contentType, links });
   }
 
   /** @throws RegistryError */

@@ -171,9 +171,7 @@ function sparseSource(size: number, name: string): ByteSource {
 }
 
 async function fetchHashed(url: string, agent: Agent): Promise<{ status: number; sha256: string; bytes: number }> {
-  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  httpGet(url, { agent }, resolve).on('error', reject);
-  const response = await promise;
+  const response = await open(url, agent);
   const hash = createHash('sha256');
   let bytes = 0;
   for await (const chunk of response as AsyncIterable<Buffer>) {
@@ -182,6 +180,21 @@ async function fetchHashed(url: string, agent: Agent): Promise<{ status: number;
   }
   if (!response.complete) throw new Error(`was cut after ${bytes} bytes`);
   return { status: response.statusCode ?? 0, sha256: `sha256:${hash.digest('hex')}`, bytes };
+}
+
+/**
+ * Sends a request; once more where the connection that was kept for it has been closed before any answer, as every client
+ * does (RFC 9112, 9.3.1): whoever keeps one for long may use it in the very moment in which the other side lets it go.
+ */
+async function open(url: string, agent: Agent): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const request = httpGet(url, { agent }, resolve).on('error', reject);
+  try {
+    return await promise;
+  } catch (error) {
+    if (!request.reusedSocket || (error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error;
+    return await open(url, agent);
+  }
 }
 
 /** The sum of a metric over its labels. */

@@ -160,6 +160,7 @@ function peersOf(nodes: ReadonlyMap<string, Node>): PeerAccess {
   return {
     avoid: () => undefined,
     isAvoided: () => false,
+    isSlow: () => false,
     askToCopy: () => Promise.resolve(),
     async open(replica, digest: Digest, { want, offset, signal }): Promise<PeerAnswer> {
       const node = nodes.get(replica.id)!;

@@ -57,7 +57,7 @@ const avoidMs: Record<PeerFault | 'wrong', number> = {
 };
 
 /** The other replicas, as far as fills have to do with them. */
-export type PeerAccess = Pick<Peers, 'open' | 'askToCopy' | 'avoid' | 'isAvoided'>;
+export type PeerAccess = Pick<Peers, 'open' | 'askToCopy' | 'avoid' | 'isAvoided' | 'isSlow'>;
 
 /** The other replicas as places to read blobs from. Only those that the fleet knows are dialled; no redirect is followed. */
 export class Peers implements Disposable {
@@ -65,8 +65,8 @@ export class Peers implements Disposable {
   readonly #times: PeerTimes;
   readonly #http = new HttpAgent({ keepAlive: true, maxFreeSockets: 8 });
   readonly #https: HttpsAgent;
-  /** By the monotonic clock. */
-  readonly #avoidedUntilMs = new Map<string, number>();
+  /** Until when by the monotonic clock, and why. */
+  readonly #avoided = new Map<string, { readonly untilMs: number; readonly fault: PeerFault | 'wrong' }>();
 
   constructor(options: PeersOptions) {
     this.#options = options;
@@ -83,22 +83,27 @@ export class Peers implements Disposable {
 
   /** Whether a replica is left alone for now, because it has failed. */
   isAvoided(replica: string): boolean {
-    const untilMs = this.#avoidedUntilMs.get(replica);
-    if (untilMs === undefined) return false;
-    if (untilMs > performance.now()) return true;
-    this.#avoidedUntilMs.delete(replica);
+    const avoided = this.#avoided.get(replica);
+    if (avoided === undefined) return false;
+    if (avoided.untilMs > performance.now()) return true;
+    this.#avoided.delete(replica);
     return false;
+  }
+
+  /** Whether it is left alone only because it has not answered in time. */
+  isSlow(replica: string): boolean {
+    return this.isAvoided(replica) && this.#avoided.get(replica)?.fault === 'silent';
   }
 
   /** How many replicas are left alone now. */
   get avoided(): readonly string[] {
-    return [...this.#avoidedUntilMs.keys()].filter((replica) => this.isAvoided(replica));
+    return [...this.#avoided.keys()].filter((replica) => this.isAvoided(replica));
   }
 
   /** A replica has failed in a way that says something about it, not only about this blob. */
   avoid(replica: string, fault: PeerFault | 'wrong'): void {
     const untilMs = performance.now() + avoidMs[fault];
-    if (untilMs > (this.#avoidedUntilMs.get(replica) ?? 0)) this.#avoidedUntilMs.set(replica, untilMs);
+    if (untilMs > (this.#avoided.get(replica)?.untilMs ?? 0)) this.#avoided.set(replica, { untilMs, fault });
   }
 
   /**

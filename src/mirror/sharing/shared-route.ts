@@ -12,6 +12,8 @@ const renewMs = 1_000;
 const openingMs = 10_000;
 /** How often one replica may fail for one blob before it is left alone. */
 const patience = 2;
+/** How often in a row one that has the lease may say nothing in time before it is left alone too. */
+const maxSilences = 2;
 /** How often in a row it is asked who fetches before that is done alone. */
 const maxQuestions = 6;
 
@@ -33,6 +35,7 @@ export interface SharedRouteOptions {
 export class SharedRoute implements Route {
   readonly #options: SharedRouteOptions;
   readonly #failures = new Map<string, number>();
+  readonly #silences = new Map<string, number>();
   #lease: Lease | undefined;
   #lost: AbortController | undefined;
   #renewing: NodeJS.Timeout | undefined;
@@ -66,19 +69,27 @@ export class SharedRoute implements Route {
     const owner = this.#options.owners.find(({ id }) => this.#isUseful(id));
     if (owner) return this.#follow(owner, 'fill');
     let takeOver: number | undefined;
+    let isPatient = false;
     for (let question = 0; question < maxQuestions; question += 1) {
       signal.throwIfAborted();
-      const avoid = coordinator.replicas.map(({ id }) => id).filter((id) => !this.#isUseful(id));
+      const isWanted = (id: string): boolean => this.#isUseful(id) || (isPatient && this.#isSlow(id));
+      const avoid = coordinator.replicas.map(({ id }) => id).filter((id) => !isWanted(id));
       const claim = await coordinator.claim(digest, { avoid, takeOver });
       if (claim.kind === 'alone') break;
       if (claim.kind === 'lease') {
         this.#lead(claim.lease);
         return this.#upstream(options);
       }
-      const replica = claim.replicas.find(({ id }) => this.#isUseful(id));
+      const replica =
+        claim.replicas.find(({ id }) => this.#isUseful(id)) ?? claim.replicas.find(({ id }) => isWanted(id));
       if (replica) return this.#follow(replica, claim.kind === 'held' ? 'stored' : 'filling');
-      // Nobody who fetches it can be reached. Who was replaced himself does not replace in turn: that would never end.
       if (claim.kind === 'filling') {
+        // Whoever has the lease says every second that bytes arrive: slow to answer, he is not gone.
+        if (!isPatient) {
+          isPatient = true;
+          continue;
+        }
+        // Nobody who fetches it can be reached. Who was replaced himself does not replace in turn: that would never end.
         if (this.#wasReplaced || takeOver === claim.fence) break;
         takeOver = claim.fence;
       }
@@ -107,9 +118,15 @@ export class SharedRoute implements Route {
       this.#openedAtMs = performance.now();
       return;
     }
-    const isGone = error instanceof PeerFailure && (error.fault === 'unreachable' || error.fault === 'refused');
+    const fault = error instanceof PeerFailure ? error.fault : undefined;
+    const isGone = fault === 'unreachable' || fault === 'refused';
     const isCut = isGone && this.#hasProgress;
+    const silences = this.#hasProgress ? 0 : (this.#silences.get(replica) ?? 0);
     this.#hasProgress = false;
+    if (fault === 'silent') {
+      this.#silences.set(replica, silences + 1);
+      return;
+    }
     // One that was cut in the middle may only have lost its connection: it is tried once more.
     this.#failures.set(replica, (this.#failures.get(replica) ?? 0) + (isGone && !isCut ? patience : 1));
   }
@@ -135,7 +152,15 @@ export class SharedRoute implements Route {
   }
 
   #isUseful(id: string): boolean {
-    return (this.#failures.get(id) ?? 0) < patience && !this.#options.peers.isAvoided(id);
+    const faults = (this.#failures.get(id) ?? 0) + (this.#silences.get(id) ?? 0);
+    return faults < patience && !this.#options.peers.isAvoided(id);
+  }
+
+  /** Whether all that is known against a replica is that it has not answered in time. */
+  #isSlow(id: string): boolean {
+    const silences = this.#silences.get(id) ?? 0;
+    if ((this.#failures.get(id) ?? 0) >= patience || silences >= maxSilences) return false;
+    return silences > 0 || this.#options.peers.isSlow(id);
   }
 
   #upstream(options: NextOptions): Source | undefined {

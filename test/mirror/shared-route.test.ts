@@ -1,0 +1,106 @@
+import { describe, expect, test } from 'vitest';
+import type { Claim, ClaimOptions, Replica } from '../../src/coordination/coordinator.ts';
+import { PeerFailure, type PeerFault } from '../../src/coordination/peer-failure.ts';
+import type { PeerAccess } from '../../src/coordination/peers.ts';
+import { SoloCoordinator } from '../../src/coordination/solo.ts';
+import { type Source, SourceList } from '../../src/mirror/fill/sources.ts';
+import { SharedRoute } from '../../src/mirror/sharing/shared-route.ts';
+import { type Digest, digestOf } from '../../src/oci/digest.ts';
+
+const digest = digestOf(Buffer.from('a layer'));
+const holder: Replica = { id: 'holder', address: 'http://10.0.0.1:5000', boot: '1' };
+const upstream: Source = {
+  id: 'upstream',
+  upstream: 'docker.io',
+  repository: 'docker.io/library/app',
+  connections: 1,
+  open: () => Promise.reject(new Error('nobody reads here')),
+};
+
+/** Another replica fetches the digest, as long as it has its lease. */
+class OneHolder extends SoloCoordinator {
+  hasLapsed = false;
+  readonly takenOver: number[] = [];
+  override readonly replicas = [holder] as never[];
+
+  override claim(_: Digest = digest, { avoid = [], takeOver }: ClaimOptions = {}): Promise<Claim> {
+    if (takeOver !== undefined) this.takenOver.push(takeOver);
+    if (this.hasLapsed || takeOver === 7) return Promise.resolve({ kind: 'lease', lease: { digest, fence: 8 } });
+    return Promise.resolve({ kind: 'filling', fence: 7, replicas: avoid.includes(holder.id) ? [] : [holder] });
+  }
+}
+
+function start() {
+  const coordinator = new OneHolder();
+  const avoided = new Map<string, PeerFault>();
+  const peers: PeerAccess = {
+    open: () => Promise.reject(new Error('nobody reads here')),
+    askToCopy: () => Promise.resolve(),
+    avoid: () => undefined,
+    isAvoided: (id) => avoided.has(id),
+    isSlow: (id) => avoided.get(id) === 'silent',
+  };
+  const sources = new SourceList();
+  sources.add([upstream]);
+  const route = new SharedRoute({ digest, sources, coordinator, peers, owners: [], copies: [] });
+  const fails = (source: Source, fault: PeerFault): void => {
+    // The replica is left alone for a while, by all fills.
+    avoided.set(holder.id, fault);
+    route.failed(source, new PeerFailure(holder.id, fault, { sentence: `another replica is ${fault}` }));
+  };
+  const next = async (): Promise<Source> => {
+    const source = await route.next({ patience: 1, ranged: false }, AbortSignal.timeout(5_000));
+    if (source === undefined) throw new Error('there is no source');
+    return source;
+  };
+  return { coordinator, avoided, route, fails, next };
+}
+
+describe('a replica that fetches for all and does not answer in time', () => {
+  test('is asked once more as long as it has the lease, and then replaced', async () => {
+    const { coordinator, fails, next, route } = start();
+    const first = await next();
+    expect(first.replica).toBe(holder.id);
+    fails(first, 'silent');
+    const second = await next();
+    expect([second.replica, coordinator.takenOver]).toEqual([holder.id, []]);
+    fails(second, 'silent');
+    expect([await next(), coordinator.takenOver]).toEqual([upstream, [7]]);
+    await route.end(false);
+  });
+
+  test('has not been silent in vain if bytes came in between', async () => {
+    const { coordinator, fails, next, route } = start();
+    for (let turn = 0; turn < 5; turn += 1) {
+      const source = await next();
+      expect(source.replica).toBe(holder.id);
+      route.received();
+      fails(source, 'silent');
+    }
+    expect(coordinator.takenOver).toEqual([]);
+  });
+
+  test('is asked although another fill has just found it silent', async () => {
+    const { avoided, next } = start();
+    avoided.set(holder.id, 'silent');
+    expect((await next()).replica).toBe(holder.id);
+  });
+
+  test('is replaced at once when its lease has lapsed', async () => {
+    const { coordinator, fails, next, route } = start();
+    fails(await next(), 'silent');
+    coordinator.hasLapsed = true;
+    expect([await next(), coordinator.takenOver]).toEqual([upstream, []]);
+    await route.end(false);
+  });
+});
+
+test.each(['unreachable', 'refused'] as const)(
+  'a replica that is %s is replaced without another question',
+  async (fault) => {
+    const { coordinator, fails, next, route } = start();
+    fails(await next(), fault);
+    expect([await next(), coordinator.takenOver]).toEqual([upstream, [7]]);
+    await route.end(false);
+  },
+);

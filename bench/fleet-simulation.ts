@@ -13,6 +13,7 @@ import { Downloads } from '../src/mirror/fill/downloads.ts';
 import type { Source } from '../src/mirror/fill/sources.ts';
 import { PeerService } from '../src/mirror/sharing/peer-service.ts';
 import { Replicas } from '../src/mirror/sharing/replicas.ts';
+import { Slabs } from '../src/mirror/slabs.ts';
 import { type Digest, digestOf } from '../src/oci/digest.ts';
 import { octetStream } from '../src/oci/media-types.ts';
 import { Catalog } from '../src/store/catalog.ts';
@@ -34,6 +35,8 @@ interface Node {
   readonly line: Throttle;
 }
 
+/** One for all: each node by itself would keep 16 MiB of them. */
+const slabs = new Slabs();
 let sentByUpstream = 0;
 const alone = { seconds: 0 };
 for (const count of counts.split(',').map(Number)) {
@@ -102,6 +105,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
       new Downloads({
         store,
         limits: { maxFills: 64 },
+        slabs,
         route: (digest, sources, options) => replicas.route(digest, sources, options),
         onStored: (digest, blob) => catalog.recordBlob(digest, blob),
         observer: {
@@ -141,7 +145,7 @@ function upstreamSource(bytes: Buffer, line: Throttle, onGet: () => void): Sourc
         for (let position = offset; position < bytes.length; position += line.chunkBytes) {
           const chunk = bytes.subarray(position, position + line.chunkBytes);
           sentByUpstream += chunk.length;
-          yield await Promise.resolve(chunk);
+          yield await Promise.resolve(Buffer.from(chunk));
         }
       });
       return await Promise.resolve({

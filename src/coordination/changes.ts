@@ -29,6 +29,8 @@ export class Changes {
   #known = new Map<string, number>();
   /** What could not be told yet. */
   readonly #untold = new Set<string>();
+  /** Settles when nothing is being told; never rejects. */
+  #told = Promise.resolve();
   /** The last one that has been heard of. */
   #at = 0;
   /** Up to here it was done before this run; `undefined`: by none, the disk is new. */
@@ -110,14 +112,27 @@ export class Changes {
     onChange(message, { from, ageMs });
   }
 
+  /** One at a time: what is told twice is heard twice. @throws LinkError */
   async #tell(): Promise<void> {
+    const telling = this.#told.then(() => this.#tellUntold());
+    this.#told = telling.catch(() => undefined);
+    await telling;
+  }
+
+  async #tellUntold(): Promise<void> {
     const untold = [...this.#untold];
     if (untold.length === 0) return;
-    const times = await this.#record(untold.map((sealed) => [sealed, '']));
-    for (const [index, sealed] of untold.entries()) {
-      this.#untold.delete(sealed);
+    // What is done once more meanwhile is told once more.
+    this.#untold.clear();
+    try {
+      const times = await this.#record(untold.map((sealed) => [sealed, '']));
       // Redis may lose it before it can be read back.
-      this.#known.set(sealed, Number(times[index]));
+      for (const [index, sealed] of untold.entries()) this.#known.set(sealed, Number(times[index]));
+    } catch (error) {
+      const since = [...this.#untold];
+      this.#untold.clear();
+      for (const sealed of [...untold.filter((one) => !since.includes(one)), ...since]) this.#untold.add(sealed);
+      throw error;
     }
   }
 

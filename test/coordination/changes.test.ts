@@ -1,0 +1,70 @@
+import { expect, test } from 'vitest';
+import { Changes } from '../../src/coordination/changes.ts';
+import type { Change } from '../../src/coordination/coordinator.ts';
+import { type Link, LinkError } from '../../src/coordination/redis.ts';
+import { Seal } from '../../src/coordination/seal.ts';
+
+const seal = new Seal(Buffer.from('the secret of these tests'));
+const change = (kind: Change['kind'], reference: string): Change => ({ kind, repository: 'docker.io/x', reference });
+
+/** A Redis that answers when it is told to, and what it was told. */
+function start() {
+  const told: string[][] = [];
+  const waiting: { answer(): void; fail(): void }[] = [];
+  const link: Link = {
+    reason: undefined,
+    run: (script, _keys, values) => {
+      if (script.name !== 'record-changes') return Promise.resolve([]);
+      const sealed = values.slice(3).filter((_, index) => index % 2 === 0) as string[];
+      const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+      waiting.push({
+        answer: () => {
+          const messages = sealed.map((one) => seal.open('change', one) as { message: Change });
+          told.push(messages.map(({ message }) => `${message.kind} ${message.reference}`));
+          resolve(sealed.map((_, index) => String(told.length * 10 + index)));
+        },
+        fail: () => reject(new LinkError('lost')),
+      });
+      return promise;
+    },
+  };
+  const changes = new Changes({ link, seal, wakeChannel: 'wake', self: () => 'a', onChange: () => undefined });
+  const next = async () => {
+    await expect.poll(() => waiting.length, { interval: 1 }).toBeGreaterThan(0);
+    expect(waiting).toHaveLength(1);
+    return waiting.shift()!;
+  };
+  return { changes, told, next };
+}
+
+test('what is being told is not told once more by a beat that comes in between', async () => {
+  const { changes, told, next } = start();
+  const announced = changes.announce(change('purge', '1'));
+  const caughtUp = changes.catchUp({ count: 0, last: 0, now: 1 });
+  (await next()).answer();
+  await Promise.all([announced, caughtUp]);
+  expect(told).toEqual([['purge 1']]);
+});
+
+test('what is undone and done again while it is being told is told again, last', async () => {
+  const { changes, told, next } = start();
+  const first = changes.announce(change('pin', '1'));
+  const answering = await next();
+  const others = [changes.announce(change('unpin', '1')), changes.announce(change('pin', '1'))];
+  answering.answer();
+  (await next()).answer();
+  await Promise.all([first, ...others]);
+  expect(told).toEqual([['pin 1'], ['unpin 1', 'pin 1']]);
+});
+
+test('what could not be told is told the next time, before what has come since', async () => {
+  const { changes, told, next } = start();
+  const first = changes.announce(change('purge', '1'));
+  const refusing = await next();
+  const second = changes.announce(change('purge', '2'));
+  refusing.fail();
+  await expect(first).rejects.toThrow(LinkError);
+  (await next()).answer();
+  await second;
+  expect(told).toEqual([['purge 1', 'purge 2']]);
+});

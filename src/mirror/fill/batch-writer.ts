@@ -40,7 +40,6 @@ export class BatchWriter implements AsyncDisposable {
   /** What of it is not queued yet begins here. */
   #queuedTo = 0;
   #queue: Loan[] = [];
-  #queuedBytes = 0;
   #writingBytes = 0;
   #writing: Promise<void> | undefined;
   #linger: NodeJS.Timeout | undefined;
@@ -105,17 +104,17 @@ export class BatchWriter implements AsyncDisposable {
     const slab = this.#slab;
     if (slab === undefined || slab.length === this.#queuedTo) return;
     this.#queue.push(slab.lend(this.#queuedTo, slab.length));
-    this.#queuedBytes += slab.length - this.#queuedTo;
     this.#queuedTo = slab.length;
   }
 
+  /** Taken, and not on disk yet. */
   get #pendingBytes(): number {
-    return this.#writingBytes + this.#waitingBytes;
+    return this.#takenTo - this.#settledTo;
   }
 
   /** Taken, and not being written yet. */
   get #waitingBytes(): number {
-    return this.#takenTo - this.#settledTo - this.#writingBytes;
+    return this.#pendingBytes - this.#writingBytes;
   }
 
   /** Whether what waits is to be written without waiting for more. */
@@ -136,9 +135,8 @@ export class BatchWriter implements AsyncDisposable {
     while (this.#waitingBytes > 0) {
       this.#enqueue();
       const batch = this.#queue;
-      this.#writingBytes = this.#queuedBytes;
+      this.#writingBytes = this.#pendingBytes;
       this.#queue = [];
-      this.#queuedBytes = 0;
       try {
         if (this.#fault === undefined) {
           await this.#partial.write(

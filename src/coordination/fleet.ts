@@ -1,6 +1,7 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { Changes, changesKeptMs, changesKey, isChange } from './changes.ts';
 import type { Message, MessageListener, Replica } from './coordinator.ts';
+import { Members, replicaId } from './members.ts';
 import type { Link } from './redis.ts';
 import { announceScript, beatScript } from './scripts.ts';
 import type { Seal } from './seal.ts';
@@ -32,12 +33,7 @@ export interface FleetOptions {
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
 }
 
-const keys = ['{fleet}', '{fleet}:messages', '{fleet}:expiries', changesKey] as const;
-
-/** The id of the replica at an address: the same after a restart, since the disk is the same too. */
-export function replicaId(address: string): string {
-  return createHash('sha256').update(address).digest('base64url').slice(0, 16);
-}
+const keys = ['{fleet}', '{fleet}:messages', '{fleet}:expiries', changesKey, '{fleet}:news'] as const;
 
 /**
  * Who is there, and what they tell one another: one question a second answers both. Only entries sealed with the common
@@ -49,8 +45,8 @@ export class Fleet {
   readonly #options: FleetOptions;
   #entry = '';
   readonly #listeners = new Set<MessageListener>();
+  readonly #members: Members;
   #others: readonly Replica[] = [];
-  #version = '';
   readonly #changes: Changes;
   #epoch = '';
   #seq = 0;
@@ -65,6 +61,7 @@ export class Fleet {
   constructor(options: FleetOptions) {
     this.#options = options;
     const { link, seal, wakeChannel } = options;
+    this.#members = new Members(seal);
     this.#changes = new Changes({
       link,
       seal,
@@ -116,9 +113,9 @@ export class Fleet {
     return this.#others;
   }
 
-  /** Of this replica or another one; `undefined` for one that is not there, or not of us. */
+  /** Another one; `undefined` where it is not there, or not one of us. */
   replica(id: string): Replica | undefined {
-    return this.#others.find((replica) => replica.id === id);
+    return id === this.#self ? undefined : this.#members.find(id);
   }
 
   subscribe(listener: MessageListener): Disposable {
@@ -159,26 +156,31 @@ export class Fleet {
     if (this.self === '') return;
     const { link } = this.#options;
     await link
-      .run(beatScript, keys, [randomUUID(), this.self, '', 0, '', this.#epoch, this.#seq, 0])
+      .run(beatScript, keys, [randomUUID(), this.self, '', 0, this.#members.version, this.#epoch, this.#seq, 0])
       .catch(() => undefined);
   }
 
   async #look(): Promise<void> {
     const { link } = this.#options;
     const wanted = this.#hasLooked ? 0 : lookBack;
-    const values = [randomUUID(), this.self, this.#entry, livesMs, this.#version, this.#epoch, this.#seq, wanted];
-    const [version, entries, epoch, seq, now, messages, count, last] = (await link.run(beatScript, keys, values)) as [
-      string,
-      string[] | null,
-      string,
-      number,
-      number,
-      [id: string, fields: string[]][],
-      number,
-      string,
+    const known = [this.#members.version, this.#epoch, this.#seq, wanted];
+    const values = [randomUUID(), this.self, this.#entry, livesMs, ...known];
+    const answer = (await link.run(beatScript, keys, values)) as [
+      version: number,
+      isAll: number,
+      entries: string[],
+      epoch: string,
+      seq: number,
+      now: number,
+      messages: [id: string, fields: string[]][],
+      count: number,
+      last: string,
     ];
-    this.#version = version;
-    if (entries) this.#readReplicas(entries);
+    const [version, isAll, entries, epoch, seq, now, messages, count, last] = answer;
+    if (this.#members.hear({ version, isAll: isAll === 1, entries })) {
+      this.#others = this.#members.without(this.self);
+      this.#options.onChange?.(this.#others);
+    }
     const wasEmptied = this.#epoch !== '' && epoch !== this.#epoch;
     const wasLongAway = this.#atMs !== 0 && now - this.#atMs > changesKeptMs;
     const isFirst = !this.#hasLooked;
@@ -192,18 +194,6 @@ export class Fleet {
 
   #miss(lost: { readonly changes: boolean }): void {
     for (const listener of this.#listeners) listener.missed(lost);
-  }
-
-  #readReplicas(entries: readonly string[]): void {
-    const { seal, onChange } = this.#options;
-    const others: Replica[] = [];
-    for (let index = 0; index + 1 < entries.length; index += 2) {
-      const entry = seal.open('replica', entries[index + 1]) as Replica | undefined;
-      if (entry === undefined || entry.id !== entries[index] || entry.id !== replicaId(entry.address)) continue;
-      if (entry.id !== this.self) others.push({ id: entry.id, address: entry.address, boot: entry.boot });
-    }
-    this.#others = others.toSorted((one, other) => one.id.localeCompare(other.id));
-    onChange?.(this.#others);
   }
 
   #readMessages(news: {

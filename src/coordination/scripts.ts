@@ -23,54 +23,78 @@ local seq = tonumber(redis.call('HGET', KEYS[1], '#seq') or '0')
 `;
 
 /**
- * KEYS: fleet, messages, expiries, changes. ARGV: new epoch, own id, own entry, ms it lives ('0': leaves), known version,
- * known epoch, known seq, how many messages before the last are wanted in any case. Answers version, the entries where
- * that has changed, epoch, seq, now, messages, number of changes, time of the last.
+ * KEYS: fleet, messages, expiries, changes, news. ARGV: new epoch, own id, own entry, ms it lives ('0': leaves), known
+ * version, known epoch, known seq, how many messages before the last are wanted in any case. Answers version, whether what
+ * follows are all replicas (1) or those that have changed since the known version (0), their ids and entries ('': gone),
+ * epoch, seq, now, messages, number of changes, time of the last.
+ *
+ * `news` has the replicas by the version that changed them last, complete from the score of '#since' on. Whoever knows an
+ * older version is told of all: so is everybody when Redis has evicted one of the keys.
  */
 export const beatScript: Script = {
   name: 'beat',
   lua: `${clock}${fleetEpoch}
-local changed = false
+local version = tonumber(redis.call('HGET', KEYS[1], '#version') or '0')
+local before = version
+local since = tonumber(redis.call('ZSCORE', KEYS[5], '#since') or '0')
+if before == 0 or since == 0 or redis.call('EXISTS', KEYS[3]) == 0 then
+  version = version + 1
+  since = version
+  redis.call('DEL', KEYS[5])
+end
+local function changed(id)
+  version = version + 1
+  redis.call('ZADD', KEYS[5], version, id)
+end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)) do
   redis.call('ZREM', KEYS[3], id)
   redis.call('HDEL', KEYS[1], id)
-  changed = true
+  changed(id)
 end
 local lives = tonumber(ARGV[4])
 if lives == 0 then
   redis.call('ZREM', KEYS[3], ARGV[2])
   redis.call('HDEL', KEYS[1], ARGV[2])
-  changed = true
+  changed(ARGV[2])
 else
-  if redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[3] then
+  if redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[3] or not redis.call('ZSCORE', KEYS[3], ARGV[2]) then
     redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
-    changed = true
+    changed(ARGV[2])
   end
   redis.call('ZADD', KEYS[3], now + lives, ARGV[2])
   redis.call('PEXPIRE', KEYS[3], ${dayMs})
 end
-if changed then redis.call('HINCRBY', KEYS[1], '#version', 1) end
-local version = epoch .. ':' .. (redis.call('HGET', KEYS[1], '#version') or '0')
-local entries = false
-if version ~= ARGV[5] then
-  entries = {}
-  local members = redis.call('ZRANGE', KEYS[3], 0, -1)
-  for _, id in ipairs(members) do
-    local entry = redis.call('HGET', KEYS[1], id)
-    if entry then
-      entries[#entries + 1] = id
-      entries[#entries + 1] = entry
-    end
+if version ~= before then
+  local tooMany = redis.call('ZCARD', KEYS[5]) - 2 * redis.call('ZCARD', KEYS[3]) - 256
+  if tooMany > 0 then
+    since = tonumber(redis.call('ZRANGE', KEYS[5], tooMany, tooMany, 'WITHSCORES')[2])
+    redis.call('ZREMRANGEBYRANK', KEYS[5], 0, tooMany)
+  end
+  redis.call('ZADD', KEYS[5], since, '#since')
+  redis.call('HSET', KEYS[1], '#version', version)
+end
+redis.call('PEXPIRE', KEYS[5], ${dayMs})
+local known = tonumber(ARGV[5])
+local isAll = ARGV[6] ~= epoch or known < since
+local ids = {}
+if isAll then ids = redis.call('ZRANGE', KEYS[3], 0, -1)
+elseif known < version then ids = redis.call('ZRANGEBYSCORE', KEYS[5], string.format('(%.0f', known), '+inf')
+end
+local entries = {}
+for _, id in ipairs(ids) do
+  if id ~= '#since' then
+    entries[#entries + 1] = id
+    entries[#entries + 1] = redis.call('HGET', KEYS[1], id) or ''
   end
 end
 local messages = {}
-local known = seq - tonumber(ARGV[8])
-if ARGV[6] == epoch then known = math.min(known, tonumber(ARGV[7])) end
-if known < seq then
-  messages = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', math.max(known + 1, 1)), '+', 'COUNT', 500)
+local heard = seq - tonumber(ARGV[8])
+if ARGV[6] == epoch then heard = math.min(heard, tonumber(ARGV[7])) end
+if heard < seq then
+  messages = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', math.max(heard + 1, 1)), '+', 'COUNT', 500)
 end
 local last = redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2] or '0'
-return { version, entries, epoch, seq, now, messages, redis.call('ZCARD', KEYS[4]), last }
+return { version, isAll and 1 or 0, entries, epoch, seq, now, messages, redis.call('ZCARD', KEYS[4]), last }
 `,
 };
 

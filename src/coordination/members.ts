@@ -1,0 +1,58 @@
+import { createHash } from 'node:crypto';
+import type { Replica } from './coordinator.ts';
+import type { Seal } from './seal.ts';
+
+/** The id of the replica at an address: the same after a restart, since the disk is the same too. */
+export function replicaId(address: string): string {
+  return createHash('sha256').update(address).digest('base64url').slice(0, 16);
+}
+
+/** What Redis tells about who is there. */
+export interface MemberNews {
+  readonly version: number;
+  /** Whether these are all; otherwise those that have come, changed or gone since the version before. */
+  readonly isAll: boolean;
+  /** Ids and sealed entries in turn; '' for one that has gone. */
+  readonly entries: readonly string[];
+}
+
+/** The replicas of the fleet, this one too, as far as they have proved to be ours. */
+export class Members {
+  readonly #seal: Seal;
+  readonly #byId = new Map<string, Replica>();
+  #version = 0;
+
+  constructor(seal: Seal) {
+    this.#seal = seal;
+  }
+
+  /** Up to here the news have been heard; 0: not at all. */
+  get version(): number {
+    return this.#version;
+  }
+
+  find(id: string): Replica | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** All of them but one, in the order of their ids. */
+  without(id: string): Replica[] {
+    return [...this.#byId.values()]
+      .filter((replica) => replica.id !== id)
+      .toSorted((one, other) => (one.id < other.id ? -1 : 1));
+  }
+
+  /** @returns whether anything has changed */
+  hear({ version, isAll, entries }: MemberNews): boolean {
+    this.#version = version;
+    if (isAll) this.#byId.clear();
+    for (let index = 0; index + 1 < entries.length; index += 2) {
+      const [id = '', sealed = ''] = [entries[index], entries[index + 1]];
+      const entry = this.#seal.open('replica', sealed) as Replica | undefined;
+      // An id is that of its address: nobody can take another one's place.
+      if (entry === undefined || entry.id !== id || id !== replicaId(entry.address)) this.#byId.delete(id);
+      else this.#byId.set(id, { id, address: entry.address, boot: entry.boot });
+    }
+    return isAll || entries.length > 0;
+  }
+}

@@ -3,12 +3,10 @@ import { giveBack, type Loan, type Slab, type Slabs } from '../slabs.ts';
 
 /** A batch of this size is written at once. */
 const batchBytes = 1024 * 1024;
-/** A smaller one waits this long for more: a system call per 64 KiB costs more than the bytes do. */
-const lingerMs = 3;
+/** A smaller one waits this long for more: readers have the bytes from memory, and each write costs a thread's turn. */
+const lingerMs = 50;
 /** Above this many unwritten bytes the source has to wait. */
 const maxPendingBytes = 4 * 1024 * 1024;
-/** The first bytes are written as they come: a client waits for them. */
-const eagerBytes = 256 * 1024;
 
 /** A part of a slab. */
 export interface SlabPart {
@@ -119,7 +117,7 @@ export class BatchWriter implements AsyncDisposable {
 
   /** Whether what waits is to be written without waiting for more. */
   get #isDue(): boolean {
-    return this.#waitingBytes >= batchBytes || this.#settledTo - this.#options.position < eagerBytes;
+    return this.#waitingBytes >= batchBytes;
   }
 
   #start(): void {

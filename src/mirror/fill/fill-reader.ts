@@ -59,6 +59,9 @@ export class FillReader implements BlobBody {
       if (this.#rest) return await this.#readRest(buffer, position, signal);
       // What came before wrong bytes were found cannot be joined to what comes after.
       if (this.#generation !== undefined && this.#generation !== fill.generation) throw this.#failure();
+      // What is still in memory is nearer than the file, which may have it too.
+      using recent = this.peek(position);
+      if (recent) return recent.bytes.copy(buffer);
       const { generation, partial } = fill;
       const readable = fill.readableFrom(position);
       if (partial && position < readable) {
@@ -85,9 +88,6 @@ export class FillReader implements BlobBody {
       } else if (fill.state === 'spilled') {
         await this.#openRest(signal);
       } else {
-        // Somebody has brought it meanwhile, and it is still in memory.
-        using recent = this.peek(position);
-        if (recent) return recent.bytes.copy(buffer);
         fill.want(position);
         await fill.progress.wait(signal);
       }

@@ -1,11 +1,13 @@
-/** Up to here waiters are woken by every chunk, afterwards by every so many bytes: waking many for little costs a lot. */
+/** Up to here waiters are woken by every chunk, afterwards by so many bytes, or after so long: each wake-up costs. */
 const eagerBytes = 256 * 1024;
 const announceBytes = 1024 * 1024;
+const announceMs = 3;
 
 /** Lets any number of waiters sleep until something has moved; each wake-up wakes all of them once. */
 export class Progress {
   #waiters = new Set<() => void>();
   #unannouncedBytes = 0;
+  #announcing: NodeJS.Timeout | undefined;
 
   /** @throws the signal's reason when it is aborted first */
   wait(signal: AbortSignal | undefined): Promise<void> {
@@ -25,13 +27,16 @@ export class Progress {
     });
   }
 
-  /** Bytes have come: the first are told of at once, later ones by the megabyte, unless something else wakes all before. */
+  /** Bytes have come: the first are told of at once, later ones by the megabyte or a moment later. */
   received(position: number, bytes: number): void {
     this.#unannouncedBytes += bytes;
     if (position <= eagerBytes || this.#unannouncedBytes >= announceBytes) this.wake();
+    else this.#announcing ??= setTimeout(() => this.wake(), announceMs);
   }
 
   wake(): void {
+    clearTimeout(this.#announcing);
+    this.#announcing = undefined;
     this.#unannouncedBytes = 0;
     const waiters = this.#waiters;
     this.#waiters = new Set();

@@ -36,6 +36,8 @@ export class PeerReader implements BlobBody {
     const fill = this.#fill;
     for (;;) {
       this.#check();
+      using recent = this.peek(position);
+      if (recent) return recent.bytes.copy(buffer);
       const { generation, partial } = fill;
       const available = this.#available(position);
       if (partial && position < available) {
@@ -45,8 +47,6 @@ export class PeerReader implements BlobBody {
       } else if (fill.state === 'verified') {
         return 0;
       } else {
-        using recent = this.peek(position);
-        if (recent) return recent.bytes.copy(buffer);
         fill.want(position);
         await fill.progress.wait(signal);
       }

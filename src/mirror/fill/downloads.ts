@@ -69,11 +69,17 @@ export class Downloads implements AsyncDisposable {
   readonly #options: DownloadsOptions;
   readonly #fills = new Map<Digest, Download>();
   readonly #places: FillPlaces;
+  /**
+   * For what other replicas are to keep. Places of their own: a fill here that waits for one of theirs must not hold up
+   * what they wait for here.
+   */
+  readonly #passing: FillPlaces;
   readonly #slabs: Slabs;
 
   constructor(options: DownloadsOptions) {
     this.#options = options;
     this.#places = new FillPlaces(options.limits);
+    this.#passing = new FillPlaces(options.limits);
     this.#slabs = options.slabs ?? new Slabs();
   }
 
@@ -100,7 +106,8 @@ export class Downloads implements AsyncDisposable {
 
   /** Whether a blob waits for others to be fetched. */
   isQueued(digest: Digest): boolean {
-    return this.#places.isWaiting(this.#fills.get(digest));
+    const download = this.#fills.get(digest);
+    return download !== undefined && this.#placesOf(download).isWaiting(download);
   }
 
   /**
@@ -157,6 +164,7 @@ export class Downloads implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { fill } of this.#fills.values()) fill.stop();
     this.#places.close();
+    this.#passing.close();
     await Promise.all(this.#fills.values().map(({ running }) => running));
   }
 
@@ -172,7 +180,9 @@ export class Downloads implements AsyncDisposable {
       slabs: this.#slabs,
       inParts: isRanged,
       onStored: (blob) => onStored(digest, blob),
-      onUnwanted: () => this.#makeRoom(),
+      onUnwanted: () => {
+        for (const places of [this.#places, this.#passing]) this.#makeRoom(places);
+      },
     });
   }
 
@@ -186,26 +196,32 @@ export class Downloads implements AsyncDisposable {
   async #run(download: Download, before: Promise<void> | undefined): Promise<void> {
     const { fill } = download;
     await before;
-    const place = this.#places.take(download);
-    this.#makeRoom();
+    const places = this.#placesOf(download);
+    const place = places.take(download);
+    this.#makeRoom(places);
     if (await place) {
       await fill.run();
-      this.#places.giveBack();
+      places.giveBack();
     }
     this.#forget(download);
     // Only now, when nobody can join any more, may the file be closed.
     await fill.release();
   }
 
+  #placesOf({ fill }: Download): FillPlaces {
+    return fill.isKept ? this.#places : this.#passing;
+  }
+
   /** While others wait for a place, nobody keeps one, or waits for one, for whom nobody is waiting. */
-  #makeRoom(): void {
-    if (this.#places.waiting === 0) return;
+  #makeRoom(places: FillPlaces): void {
+    if (places.waiting === 0) return;
     for (const download of this.#fills.values()) {
       const { fill } = download;
+      if (this.#placesOf(download) !== places) continue;
       if (fill.readers > 0 || fill.state !== 'running' || download.hasYielded) continue;
-      if (this.#places.isWaiting(download)) {
+      if (places.isWaiting(download)) {
         this.#forget(download);
-        this.#places.leave(download);
+        places.leave(download);
       } else {
         download.hasYielded = true;
         fill.stop();

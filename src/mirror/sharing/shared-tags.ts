@@ -8,6 +8,8 @@ import type { FreshnessVerdict } from '../freshness.ts';
 
 export interface SharedTagsOptions {
   readonly coordinator: Coordinator;
+  /** Nobody can be asked: what is recorded here is all there is. */
+  readonly offline: boolean;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -46,6 +48,7 @@ export class SharedTags implements Disposable {
 
   /** Whether a record can still be what the others know. */
   isTrusted(key: TagKey, record: TagRecord): boolean {
+    if (this.#options.offline) return true;
     if (this.#moved.size === 0 && this.#missedAtMs === Number.NEGATIVE_INFINITY) return true;
     const moved = this.#moved.get(nameOf(key));
     const checkedAtMs = Math.max(record.checkedAtMs, this.#comparedAtMs.get(nameOf(key)) ?? 0);

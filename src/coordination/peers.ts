@@ -157,7 +157,8 @@ export class Peers implements Disposable {
       this.avoid(replica.id, fault);
       throw new PeerFailure(replica.id, fault, { sentence: `another replica ${what}` });
     };
-    if (status === 404) return fail('absent', 'does not have this blob');
+    // 416: what is called the same there has another size.
+    if (status === 404 || status === 416) return fail('absent', 'does not have this blob');
     if (status === 401 || status === 403) return fail('refused', 'does not let this one in');
     if (status === 503 || status === 504) return fail('silent', 'cannot give this blob now');
     const contentType = headers['content-type'] ?? octetStream;

@@ -14,7 +14,7 @@ export class SoloCoordinator implements Coordinator {
     return Promise.resolve({ kind: 'alone' });
   }
 
-  renew(): Promise<'unknown'> {
+  renew(): Promise<'held' | 'lost' | 'unknown'> {
     return Promise.resolve('unknown');
   }
 

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import type { Claim, ClaimOptions, Replica } from '../../src/coordination/coordinator.ts';
 import { PeerFailure, type PeerFault } from '../../src/coordination/peer-failure.ts';
@@ -20,23 +21,33 @@ const upstream: Source = {
 /** Another replica fetches the digest, as long as it has its lease. */
 class OneHolder extends SoloCoordinator {
   hasLapsed = false;
+  /** Whether another one has taken the lease over meanwhile. */
+  isLost = false;
+  /** Whether it has all of it. */
+  isHeld = false;
   readonly takenOver: number[] = [];
   override readonly replicas = [holder] as never[];
 
   override claim(_: Digest = digest, { avoid = [], takeOver }: ClaimOptions = {}): Promise<Claim> {
     if (takeOver !== undefined) this.takenOver.push(takeOver);
+    if (this.isHeld) return Promise.resolve({ kind: 'held', replicas: [holder] });
     if (this.hasLapsed || takeOver === 7) return Promise.resolve({ kind: 'lease', lease: { digest, fence: 8 } });
     return Promise.resolve({ kind: 'filling', fence: 7, replicas: avoid.includes(holder.id) ? [] : [holder] });
+  }
+
+  override renew(): Promise<'held' | 'lost'> {
+    return Promise.resolve(this.isLost ? 'lost' : 'held');
   }
 }
 
 function start() {
   const coordinator = new OneHolder();
   const avoided = new Map<string, PeerFault>();
+  const leftAlone: string[] = [];
   const peers: PeerAccess = {
     open: () => Promise.reject(new Error('nobody reads here')),
     askToCopy: () => Promise.resolve(),
-    avoid: () => undefined,
+    avoid: (id, fault) => void leftAlone.push(`${id}: ${fault}`),
     isAvoided: (id) => avoided.has(id),
     isSlow: (id) => avoided.get(id) === 'silent',
   };
@@ -53,7 +64,7 @@ function start() {
     if (source === undefined) throw new Error('there is no source');
     return source;
   };
-  return { coordinator, avoided, route, fails, next };
+  return { coordinator, avoided, leftAlone, route, fails, next };
 }
 
 describe('a replica that fetches for all and does not answer in time', () => {
@@ -104,3 +115,29 @@ test.each(['unreachable', 'refused'] as const)(
     await route.end(false);
   },
 );
+
+test('a replica whose lease was taken from it leaves its upstream, and may ask it again when nobody else can be read', async () => {
+  const { coordinator, fails, next, route } = start();
+  coordinator.hasLapsed = true;
+  const source = await next();
+  coordinator.hasLapsed = false;
+  const guard = route.guard(source)!;
+  expect([source, guard.aborted]).toEqual([upstream, false]);
+  coordinator.isLost = true;
+  await once(guard, 'abort');
+  // Whoever replaced it can be read from, and is not replaced in turn.
+  expect((await next()).replica).toBe(holder.id);
+  fails(await next(), 'unreachable');
+  expect([await next(), route.guard(upstream), coordinator.takenOver]).toEqual([upstream, undefined, []]);
+  await route.end(false);
+});
+
+test('wrong bytes are held against a replica that had verified them, not against one that passed them on', async () => {
+  const { leftAlone, next, route } = start();
+  route.wrongBytes([await next()]);
+  expect(leftAlone).toEqual([]);
+  const other = start();
+  other.coordinator.isHeld = true;
+  other.route.wrongBytes([await other.next()]);
+  expect(other.leftAlone).toEqual(['holder: wrong']);
+});

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { DirectRoute } from '../../src/mirror/fill/route.ts';
+import { DirectRoute, type Route } from '../../src/mirror/fill/route.ts';
 import { type Source, SourceList } from '../../src/mirror/fill/sources.ts';
 import { Transfer } from '../../src/mirror/fill/transfer.ts';
 import type { Digest } from '../../src/oci/digest.ts';
@@ -32,16 +33,20 @@ function sourceOf(id: string, errors: readonly Error[]): Source & { readonly off
   };
 }
 
-async function receive(...sources: Source[]): Promise<Buffer> {
+async function receiveFrom(...sources: Source[]): Promise<Buffer> {
   const list = new SourceList();
   list.add(sources);
+  return await receive(list, new DirectRoute(list), true);
+}
+
+async function receive(list: SourceList, route: Route, isAwaited: boolean): Promise<Buffer> {
   const transfer = new Transfer({
     digest,
     sources: list,
-    route: new DirectRoute(list),
+    route,
     offset: 0,
     mayStartOver: true,
-    isAwaited: () => true,
+    isAwaited: () => isAwaited,
     expectedSizes: new Set([bytes.length]),
     observer: { sourceFailed: () => undefined, received: () => undefined },
     onAnswer: () => true,
@@ -56,20 +61,43 @@ const refusals = (count: number, state: 'limited' | 'broken', retryAfterMs: numb
 describe('a transfer whose source may not be asked for a while', () => {
   test('waits as long as it is told, however often, and goes on from the byte reached', async () => {
     const source = sourceOf('one', refusals(10, 'limited', 1));
-    expect(await receive(source)).toEqual(bytes);
+    expect(await receiveFrom(source)).toEqual(bytes);
     expect(source.offsets).toEqual([0, ...Array.from({ length: 11 }, () => 10)]);
   });
 
   test('goes on at another source at once', async () => {
     const first = sourceOf('one', refusals(1, 'broken', 3_600_000));
     const second = sourceOf('two', []);
-    expect(await receive(first, second)).toEqual(bytes);
+    expect(await receiveFrom(first, second)).toEqual(bytes);
     expect(second.offsets).toEqual([10]);
   });
 
   test('gives up where the pause is longer than a transfer may stand still', async () => {
     const source = sourceOf('one', refusals(1, 'limited', 3_600_000));
-    await expect(receive(source)).rejects.toThrow(RegistryError);
+    await expect(receiveFrom(source)).rejects.toThrow(RegistryError);
     expect(source.offsets).toEqual([0, 10]);
   });
+});
+
+test('a source that is to be left for another one has not failed: it may be asked again', async () => {
+  const list = new SourceList();
+  const source = sourceOf('one', []);
+  const taken = new AbortController();
+  const opened: Source = {
+    ...source,
+    open: async (wanted, options) => {
+      if (taken.signal.aborted) return await source.open(wanted, options);
+      const closed = once(options.signal, 'abort');
+      taken.abort(new Error('another one fetches it'));
+      await closed;
+      throw new Error('the connection was given up');
+    },
+  };
+  list.add([opened]);
+  class Taken extends DirectRoute {
+    override guard(): AbortSignal | undefined {
+      return taken.signal.aborted ? undefined : taken.signal;
+    }
+  }
+  expect(await receive(list, new Taken(list), false)).toEqual(bytes);
 });

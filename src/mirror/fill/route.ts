@@ -38,7 +38,9 @@ export class DirectRoute implements Route {
     return Promise.resolve(this.#sources.next(options));
   }
 
-  guard(): undefined {}
+  guard(): AbortSignal | undefined {
+    return undefined;
+  }
 
   enter(): Promise<undefined> {
     return Promise.resolve(undefined);

@@ -111,12 +111,15 @@ export class Transfer {
       }
       if (fruitless > 0 && patience > 1) await sleep(backoffMs(fruitless), undefined, { signal });
       const before = this.#position;
+      const guard = route.guard(source);
       try {
-        yield* this.#from(source);
+        yield* this.#from(source, guard);
         fruitless = 0;
         droughtSinceMs = performance.now();
       } catch (error) {
         signal.throwIfAborted();
+        // It was to be left for another one: that says nothing about it.
+        if (guard?.aborted) continue;
         if (error instanceof Refusal && patience > 1) {
           // It was not sent, so it has not failed: it goes on when the source may be asked again.
           this.#refusedUntilMs.set(source, performance.now() + Math.max(error.retryAfterMs, minRefusedMs));
@@ -147,11 +150,10 @@ export class Transfer {
     return Math.min(this.#options.limit?.() ?? Number.POSITIVE_INFINITY, this.#size ?? Number.POSITIVE_INFINITY);
   }
 
-  async *#from(source: Source): AsyncGenerator<Buffer, void, undefined> {
+  async *#from(source: Source, guard: AbortSignal | undefined): AsyncGenerator<Buffer, void, undefined> {
     const { digest, sources, route, signal, observer, onAnswer, mayStartOver, partBytes } = this.#options;
     const end = Math.min(this.#end, this.#position + (partBytes ?? Number.POSITIVE_INFINITY));
     const wanted = end === Number.POSITIVE_INFINITY || end === this.#size ? undefined : end;
-    const guard = route.guard(source);
     const openSignal = guard ? AbortSignal.any([signal, guard]) : signal;
     await using _place = await route.enter(source, openSignal);
     const answer = await source.open(digest, { offset: this.#position, end: wanted, signal: openSignal });

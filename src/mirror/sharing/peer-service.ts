@@ -1,7 +1,6 @@
 import type { Coordinator } from '../../coordination/coordinator.ts';
 import type { PeerWant } from '../../coordination/peers.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
 import { type BlobStore, DiskFault } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
@@ -98,10 +97,8 @@ export class PeerService {
   #begin(digest: Digest, { through }: PeerQuestion): PeerReader | undefined {
     const { downloads, catalog, target } = this.#options;
     const found = through === undefined ? undefined : target(through);
-    if (found === undefined) {
-      if (through === undefined) return undefined;
-      throw new RegistryError('DENIED', 'this replica does not pull from that repository');
-    }
+    // It is not configured as the other one: that is a reason to look elsewhere, not to leave it alone.
+    if (found === undefined) return undefined;
     const { fill, reader } = downloads.join(digest, {
       repository: found.key,
       sources: upstreamSources(found),

@@ -36,6 +36,8 @@ export class SharedRoute implements Route {
   readonly #options: SharedRouteOptions;
   readonly #failures = new Map<string, number>();
   readonly #silences = new Map<string, number>();
+  /** Replicas that were read from as they said they had verified what they have. */
+  readonly #holders = new Set<string>();
   #lease: Lease | undefined;
   #lost: AbortController | undefined;
   #renewing: NodeJS.Timeout | undefined;
@@ -99,7 +101,7 @@ export class SharedRoute implements Route {
   }
 
   guard(source: Source): AbortSignal | undefined {
-    return source.replica === undefined ? this.#lost?.signal : undefined;
+    return source.replica === undefined && this.#lease ? this.#lost?.signal : undefined;
   }
 
   async enter({ upstream, maxConnections }: Source, signal: AbortSignal): Promise<AsyncDisposable | undefined> {
@@ -135,7 +137,8 @@ export class SharedRoute implements Route {
     for (const { replica } of replicas) {
       if (replica === undefined) continue;
       this.#failures.set(replica, Number.POSITIVE_INFINITY);
-      this.#options.peers.avoid(replica, 'wrong');
+      // One that only passed on what was on its way to it may have been given the same wrong bytes.
+      if (this.#holders.has(replica)) this.#options.peers.avoid(replica, 'wrong');
     }
   }
 
@@ -170,6 +173,8 @@ export class SharedRoute implements Route {
   #follow(replica: Replica, want: PeerWant): Source {
     this.#isFollowing = true;
     this.#hasProgress = false;
+    if (want === 'stored') this.#holders.add(replica.id);
+    else this.#holders.delete(replica.id);
     const through = want === 'fill' ? this.#through() : undefined;
     const source: Source = {
       id: `replica ${replica.address}`,

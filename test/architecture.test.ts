@@ -86,6 +86,15 @@ describe('the source', () => {
     expect(wrong).toEqual([]);
   });
 
+  test('has no circles: a file can be understood after those that it imports', () => {
+    const left = new Map(files.map((source) => [source.file, new Set(source.imports.map(({ target }) => target))]));
+    for (let before = -1; before !== left.size; ) {
+      before = left.size;
+      for (const [file, targets] of left) if (![...targets].some((target) => left.has(target ?? ''))) left.delete(file);
+    }
+    expect([...left.keys()]).toEqual([]);
+  });
+
   test('imports what is there, with its ending, from no barrel file', () => {
     const known = new Set(files.map(({ file }) => file));
     expect(imports.filter(({ target }) => target !== undefined && !known.has(target))).toEqual([]);

@@ -9,8 +9,9 @@ import { Fill } from './fill.ts';
 import type { FillObserver } from './fill-events.ts';
 import { FillPlaces } from './fill-places.ts';
 import { FillReader } from './fill-reader.ts';
+import type { Joiner } from './joiner.ts';
 import { DirectRoute, type Route } from './route.ts';
-import { type Source, SourceList } from './sources.ts';
+import { SourceList } from './sources.ts';
 
 export interface DownloadsOptions {
   readonly store: BlobStore;
@@ -23,21 +24,6 @@ export interface DownloadsOptions {
   readonly onStored: (digest: Digest, blob: BlobRecord) => void;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
-}
-
-/** What somebody who wants a blob brings along. */
-export interface Joiner {
-  /** The repository it is read through, as the cache names it. */
-  readonly repository: string;
-  readonly sources: readonly Source[];
-  /** Bytes, as the repository's manifest says. */
-  readonly expectedSize: number | undefined;
-  /** Whether only a part of it is wanted now. */
-  readonly isRanged: boolean;
-  /** Whether it is to be kept here even where other replicas are the ones that keep it. */
-  readonly isOwned?: boolean;
-  /** Whether its sources cost nobody anything, so that no other replica is asked. */
-  readonly isLocal?: boolean;
 }
 
 export interface BringOptions {

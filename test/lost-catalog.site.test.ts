@@ -93,7 +93,7 @@ function statuses(given: readonly Answer[]): number[] {
 
 async function rebuilt(site: TestSite): Promise<void> {
   await expect
-    .poll(async () => json<{ reasons: string[] }>(await site.get('/readyz')).reasons.join(), { interval: 5 })
+    .poll(async () => json<{ reasons: string[] }>(await site.get('/readyz')).reasons.join())
     .not.toContain('being rebuilt');
 }
 

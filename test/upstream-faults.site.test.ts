@@ -25,7 +25,7 @@ async function startFaultSite(options: Omit<RegistryOptions, 'token'> & { readon
   for (const reference of ['stored', stored.digest]) await site.get(`/v2/library/app/manifests/${reference}`);
   for (const blob of [stored.config, ...stored.layers]) await site.get(`/v2/library/app/blobs/${blob.digest}`);
   const metrics = async () => (await site.get('/metrics')).body.toString();
-  await expect.poll(metrics, { interval: 5 }).toMatch(/^millpond_fills_running 0$/m);
+  await expect.poll(metrics).toMatch(/^millpond_fills_running 0$/m);
   upstream.forgetRequests();
   const held = owned.move();
   return {

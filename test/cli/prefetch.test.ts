@@ -9,9 +9,7 @@ import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
 
 async function untilPrefetched(site: TestSite, line: RegExp): Promise<void> {
-  await expect
-    .poll(async () => (await site.get('/metrics')).body.toString(), { interval: 10, timeout: 10_000 })
-    .toMatch(line);
+  await expect.poll(async () => (await site.get('/metrics')).body.toString()).toMatch(line);
 }
 
 async function statusOf(cacheDir: string): Promise<SiteStatus> {

@@ -6,7 +6,7 @@ import { type ScriptedRegistry, startRegistry } from '../support/registry.ts';
 import type { TestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith } from '../support/tools.ts';
-import { metric, poll, startFleet } from './support.ts';
+import { metric, startFleet } from './support.ts';
 
 /** A fleet of one, and one more that can be stopped and started again with its cache. */
 async function startPair(upstream: ScriptedRegistry, redisArgs: readonly string[] = []) {
@@ -16,8 +16,7 @@ async function startPair(upstream: ScriptedRegistry, redisArgs: readonly string[
   const cacheDir = join(directory.path, 'cache');
   const start = async (): Promise<TestSite> => {
     const site = await fleet.add({ cacheDir });
-    for (const one of [fleet.sites[0]!, site])
-      await expect.poll(() => metric(one, 'millpond_peer_replicas'), poll).toBe(2);
+    for (const one of [fleet.sites[0]!, site]) await expect.poll(() => metric(one, 'millpond_peer_replicas')).toBe(2);
     return site;
   };
   const owned = stack.move();
@@ -61,8 +60,8 @@ describeWith(['redis-server'], 'a replica that was down', () => {
     await millpond(here, 'rm', 'docker.io/library/gone:1');
     await millpond(here, 'pin', 'docker.io/library/kept:1');
     const second = await start();
-    await expect.poll(() => filesOf(second), poll).toHaveLength(2);
-    await expect.poll(() => messages(second), poll).toContain('image pinned');
+    await expect.poll(() => filesOf(second)).toHaveLength(2);
+    await expect.poll(() => messages(second)).toContain('image pinned');
     expect(await pinned(second)).toEqual(['docker.io/library/kept:1']);
     // It goes on from there: what was removed once and pulled again stays.
     expect(await second.get('/v2/library/gone/manifests/1')).toMatchObject({ status: 200, sha256: gone.digest });
@@ -70,7 +69,7 @@ describeWith(['redis-server'], 'a replica that was down', () => {
     await second.stop();
     const third = await start();
     await millpond(here, 'pin', 'docker.io/library/gone:1');
-    await expect.poll(() => messages(third), poll).toContain('image pinned');
+    await expect.poll(() => messages(third)).toContain('image pinned');
     expect(await pinned(third)).toEqual(['docker.io/library/gone:1', 'docker.io/library/kept:1']);
     expect(await filesOf(third)).toHaveLength(3);
     expect(messages(third)).not.toContainEqual(lossLine);
@@ -88,12 +87,12 @@ describeWith(['redis-server'], 'a replica that was down', () => {
     }
     await first.stop();
     await fleet.redis.restart();
-    await expect.poll(() => metric(here, 'millpond_redis_connected'), poll).toBe(1);
+    await expect.poll(() => metric(here, 'millpond_redis_connected')).toBe(1);
     await millpond(here, 'rm', 'docker.io/library/gone:1');
     await fleet.redis.restart();
-    await expect.poll(() => metric(here, 'millpond_redis_connected'), poll).toBe(1);
+    await expect.poll(() => metric(here, 'millpond_redis_connected')).toBe(1);
     const second = await start();
-    await expect.poll(() => filesOf(second), poll).toEqual([]);
+    await expect.poll(() => filesOf(second)).toEqual([]);
     expect(messages(second)).toContainEqual(lossLine);
   });
 
@@ -105,9 +104,9 @@ describeWith(['redis-server'], 'a replica that was down', () => {
     upstream.addImage('library/kept', '1', { layers: [{ size: 1000, seed: 'kept' }] });
     for (const site of [here, other]) await site.get('/v2/library/kept/manifests/1');
     await fleet.redis.kill();
-    await expect.poll(() => metric(here, 'millpond_redis_connected'), poll).toBe(0);
+    await expect.poll(() => metric(here, 'millpond_redis_connected')).toBe(0);
     await millpond(here, 'pin', 'docker.io/library/kept:1');
     await fleet.redis.restart();
-    await expect.poll(() => messages(other), poll).toContain('image pinned');
+    await expect.poll(() => messages(other)).toContain('image pinned');
   });
 });

@@ -5,7 +5,7 @@ import { runCommand } from '../support/commands.ts';
 import { startRegistry } from '../support/registry.ts';
 import type { TestSite } from '../support/site.ts';
 import { describeWith } from '../support/tools.ts';
-import { poll, startFleet } from './support.ts';
+import { startFleet } from './support.ts';
 
 describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
   const accept = { headers: { accept: 'application/vnd.oci.image.manifest.v1+json' } };
@@ -42,7 +42,7 @@ describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
     await one!.get('/v2/library/app/manifests/1', accept);
     const second = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'b' }] });
     await expect
-      .poll(async () => (await one!.get('/v2/library/app/manifests/1', accept)).sha256, { ...poll, interval: 200 })
+      .poll(async () => (await one!.get('/v2/library/app/manifests/1', accept)).sha256, { interval: 200 })
       .toBe(second.digest);
     expect((await other!.get('/v2/library/app/manifests/1', accept)).sha256).toBe(second.digest);
   });
@@ -54,13 +54,13 @@ describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
     const none = `sha256:${'0'.repeat(64)}`;
     expect((await one!.get(`/v2/library/app/manifests/${none}`)).status).toBe(404);
     await expect
-      .poll(async () => (await other!.get(`/v2/library/app/manifests/${none}`)).headers['cache-status'], poll)
+      .poll(async () => (await other!.get(`/v2/library/app/manifests/${none}`)).headers['cache-status'])
       .toBe('millpond; hit; detail=negative');
     upstream.fault(undefined, { kind: 'status', status: 429, headers: { 'retry-after': '60' } });
     expect((await one!.get('/v2/library/other/manifests/1')).status).toBe(429);
     upstream.clearFaults();
     upstream.forgetRequests();
-    await expect.poll(async () => (await other!.get('/readyz')).body.toString(), poll).toContain('limits our requests');
+    await expect.poll(async () => (await other!.get('/readyz')).body.toString()).toContain('limits our requests');
     expect((await other!.get('/v2/library/third/manifests/1')).status).toBe(429);
     expect(upstream.requests).toEqual([]);
   });
@@ -75,7 +75,7 @@ describeWith(['redis-server'], 'what an operator does on one replica', () => {
     for (const site of fleet.sites) {
       for (const path of ['manifests/1', `blobs/${image.layers[0]!.digest}`]) await site.get(`/v2/library/app/${path}`);
     }
-    await expect.poll(async () => (await filesOf(other!)).length, poll).toBe(2);
+    await expect.poll(async () => (await filesOf(other!)).length).toBe(2);
     const on = async (site: TestSite, ...args: string[]): Promise<string> => {
       const { code, stdout, stderr } = await runCommand([...args, '--cache-dir', site.cacheDir], site.cacheDir);
       expect([code, stderr]).toEqual([0, '']);
@@ -85,10 +85,10 @@ describeWith(['redis-server'], 'what an operator does on one replica', () => {
     expect(await on(other!, 'ls')).toMatch(/ replica {3}partial$/m);
     const millpond = (...args: string[]) => on(one!, ...args);
     await millpond('pin', 'docker.io/library/app:1');
-    await expect.poll(() => other!.logLines.map(({ msg }) => msg), poll).toContain('image pinned');
+    await expect.poll(() => other!.logLines.map(({ msg }) => msg)).toContain('image pinned');
     await millpond('unpin', 'docker.io/library/app:1');
     await millpond('rm', 'docker.io/library/app:1');
-    for (const site of fleet.sites) await expect.poll(() => filesOf(site), poll).toEqual([]);
+    for (const site of fleet.sites) await expect.poll(() => filesOf(site)).toEqual([]);
     const status = await millpond('status');
     expect(status).toContain(other!.origin);
     expect(status).toMatch(/^redis +connected$/m);

@@ -28,7 +28,7 @@ describeWith(['redis-server'], 'the replica that fetches for all', () => {
       const first = pull(leader!, (bytes) => {
         if (bytes >= size * share - 128 * 1024) leaderBytes.resolve();
       });
-      await expect.poll(() => metricOf(leader!, 'millpond_peer_leases'), { interval: 5 }).toBe(1);
+      await expect.poll(() => metricOf(leader!, 'millpond_peer_leases')).toBe(1);
       const clients = others.flatMap((mirror) => Array.from({ length: 4 }, () => mirror));
       const pulls = Promise.all(clients.map(async (mirror) => await pull(mirror)));
       await leaderBytes.promise;
@@ -49,7 +49,7 @@ describeWith(['redis-server'], 'the replica that fetches for all', () => {
     const path = `/v2/library/app/blobs/${blob.digest}`;
     const leaving = new AbortController();
     const first = get(`${one!.origin}${path}`, { keepBody: false, signal: leaving.signal }).catch(() => undefined);
-    await expect.poll(() => metricOf(one!, 'millpond_peer_leases'), { interval: 5 }).toBe(1);
+    await expect.poll(() => metricOf(one!, 'millpond_peer_leases')).toBe(1);
     let isFrozen = false;
     const second = await get(`${other!.origin}${path}`, {
       keepBody: false,

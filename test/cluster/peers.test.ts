@@ -9,7 +9,7 @@ import type { RedisServer } from '../support/redis.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite } from '../support/site.ts';
 import { describeWith } from '../support/tools.ts';
-import { clusterSecret, metric, poll, startFleet } from './support.ts';
+import { clusterSecret, metric, startFleet } from './support.ts';
 
 const MiB = 1024 * 1024;
 
@@ -46,7 +46,7 @@ async function startRogue(redis: RedisServer, answer: (path: string) => Buffer) 
 }
 
 async function seen(coordinator: SharedCoordinator, site: TestSite): Promise<{ id: string; boot: string }> {
-  await expect.poll(() => coordinator.replicas.map(({ address }) => address), poll).toContain(site.origin);
+  await expect.poll(() => coordinator.replicas.map(({ address }) => address)).toContain(site.origin);
   return coordinator.replicas.find(({ address }) => address === site.origin)!;
 }
 
@@ -104,7 +104,7 @@ describeWith(['redis-server'], 'what a replica gives to another', () => {
       Buffer.alloc(sizes.get(path.split(/[/?]/)[4] ?? '') ?? 0, 'x'),
     );
     await seen(rogue.coordinator, site);
-    await expect.poll(() => metric(site, 'millpond_peer_replicas'), poll).toBe(2);
+    await expect.poll(() => metric(site, 'millpond_peer_replicas')).toBe(2);
     const small = upstream.addBlob({ size: 60_000, seed: 'small' });
     const large = upstream.addBlob({ size: 2 * MiB, seed: 'large' });
     for (const { digest, size } of [small, large]) {
@@ -176,7 +176,7 @@ describeWith(['redis-server'], 'sharded replicas', () => {
       expect(upstream.requestsFor(digest).filter(({ method }) => method === 'GET')).toHaveLength(1);
     }
     const held = async (): Promise<number> => (await Promise.all(fleet.sites.map(filesOf))).flat().length;
-    await expect.poll(held, poll).toBe(2 * blobs.length);
+    await expect.poll(held).toBe(2 * blobs.length);
     const files = (await Promise.all(fleet.sites.map(filesOf))).flat();
     for (const { digest } of blobs) expect(files.filter((file) => file.endsWith(digest.slice(7)))).toHaveLength(2);
   });

@@ -4,7 +4,7 @@ import { expect } from 'vitest';
 import { get } from '../support/client.ts';
 import { type MillpondProcess, startMillpond } from '../support/millpond.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
-import { clusterSecret, poll } from './support.ts';
+import { clusterSecret } from './support.ts';
 
 export interface ProcessesOptions {
   readonly replicas: number;
@@ -37,7 +37,7 @@ export async function startProcesses(
     }),
   );
   for (const mirror of mirrors) {
-    await expect.poll(() => metricOf(mirror, 'millpond_peer_replicas'), poll).toBe(options.replicas);
+    await expect.poll(() => metricOf(mirror, 'millpond_peer_replicas')).toBe(options.replicas);
   }
   const owned = stack.move();
   return { mirrors, [Symbol.asyncDispose]: () => owned.disposeAsync() };

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { startRegistry } from '../support/registry.ts';
 import { describeWith } from '../support/tools.ts';
-import { metric, poll, startFleet } from './support.ts';
+import { metric, startFleet } from './support.ts';
 
 const MiB = 1024 * 1024;
 
@@ -35,12 +35,12 @@ describeWith(['redis-server'], 'replicas whose Redis', () => {
           status: 200,
           sha256: alone.digest,
         });
-        await expect.poll(async () => (await site.get('/readyz')).body.toString(), poll).toContain('on its own');
+        await expect.poll(async () => (await site.get('/readyz')).body.toString()).toContain('on its own');
       }
       if (signal === 'SIGSTOP') redis.process.kill('SIGCONT');
       else await redis.restart();
-      for (const site of sites) await expect.poll(() => metric(site, 'millpond_redis_connected'), poll).toBe(1);
-      for (const site of sites) await expect.poll(() => metric(site, 'millpond_peer_replicas'), poll).toBe(2);
+      for (const site of sites) await expect.poll(() => metric(site, 'millpond_redis_connected')).toBe(1);
+      for (const site of sites) await expect.poll(() => metric(site, 'millpond_peer_replicas')).toBe(2);
       const again = upstream.addBlob({ size: 4 * MiB, seed: `again ${signal}` });
       await Promise.all(sites.map((site) => site.get(`/v2/library/app/blobs/${again.digest}`)));
       expect(upstream.requestsFor(again.digest).filter(({ method }) => method === 'GET')).toHaveLength(1);
@@ -68,6 +68,6 @@ describeWith(['redis-server'], 'replicas whose Redis', () => {
     const [site] = fleet.sites;
     const blob = upstream.addBlob({ size: MiB, seed: 'full redis' });
     expect(await site!.get(`/v2/library/app/blobs/${blob.digest}`)).toMatchObject({ status: 200, sha256: blob.digest });
-    await expect.poll(async () => (await site!.get('/readyz')).body.toString(), poll).toContain('Redis');
+    await expect.poll(async () => (await site!.get('/readyz')).body.toString()).toContain('Redis');
   });
 });

@@ -58,8 +58,7 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
     return site;
   };
   for (let index = 0; index < options.replicas; index += 1) await add(stack);
-  for (const site of sites)
-    await expect.poll(() => metric(site, 'millpond_peer_replicas'), poll).toBe(options.replicas);
+  for (const site of sites) await expect.poll(() => metric(site, 'millpond_peer_replicas')).toBe(options.replicas);
   const owned = stack.move();
   return {
     sites,
@@ -68,8 +67,6 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
-
-export const poll = { interval: 20, timeout: 15_000 };
 
 /** The value of a metric without labels, or the sum over its labels. */
 export async function metric(site: TestSite, name: string): Promise<number> {

@@ -8,7 +8,7 @@ import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite } from '../support/site.ts';
 import { type TemporaryDirectory, temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith } from '../support/tools.ts';
-import { clusterSecret, poll } from './support.ts';
+import { clusterSecret } from './support.ts';
 
 const MiB = 1024 * 1024;
 
@@ -47,7 +47,7 @@ describeWith(['redis-server', 'openssl'], 'replicas with tls.clientCaFile', () =
       const text = (await get(urlOf(site, '/metrics'), client)).body.toString();
       return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1]);
     };
-    for (const site of [one, other]) await expect.poll(() => metric(site, 'millpond_peer_replicas'), poll).toBe(2);
+    for (const site of [one, other]) await expect.poll(() => metric(site, 'millpond_peer_replicas')).toBe(2);
     const blob = upstream.addBlob({ size: MiB, seed: 'over TLS' });
     const path = `/v2/library/app/blobs/${blob.digest}`;
     for (const site of [one, other]) {
@@ -70,7 +70,7 @@ describeWith(['redis-server', 'openssl'], 'replicas with tls.clientCaFile', () =
     const client = { ca: authority.cert, ...(await authority.issue('client')) };
     const seen = async (): Promise<boolean> =>
       (await get(urlOf(one, '/metrics'), client)).body.toString().includes('millpond_peer_replicas 2');
-    await expect.poll(seen, poll).toBe(true);
+    await expect.poll(seen).toBe(true);
     const blob = upstream.addBlob({ size: MiB, seed: 'another authority' });
     const path = `/v2/library/app/blobs/${blob.digest}`;
     expect(await get(urlOf(one, path), client)).toMatchObject({ sha256: blob.digest });

@@ -30,7 +30,7 @@ function start() {
   };
   const changes = new Changes({ link, seal, wakeChannel: 'wake', self: () => 'a', onChange: () => undefined });
   const next = async () => {
-    await expect.poll(() => waiting.length, { interval: 1 }).toBeGreaterThan(0);
+    await expect.poll(() => waiting.length).toBeGreaterThan(0);
     expect(waiting).toHaveLength(1);
     return waiting.shift()!;
   };

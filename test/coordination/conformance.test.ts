@@ -16,7 +16,7 @@ describeWith(['redis-server'], 'replicas with Redis', () => {
 
   testCoordinator(async () => {
     const { coordinator } = startCoordinator(redis.port, 'one');
-    await expect.poll(sees(coordinator, 0), { interval: 5 }).toBe(true);
+    await expect.poll(sees(coordinator, 0)).toBe(true);
     return coordinator;
   });
 });

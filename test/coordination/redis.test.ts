@@ -4,8 +4,7 @@ import { type RedisServer, startRedis } from '../support/redis.ts';
 import { describeWith } from '../support/tools.ts';
 import { digest, sees, startCoordinator } from './support.ts';
 
-const poll = { interval: 10, timeout: 15_000 };
-const signal = (): AbortSignal => AbortSignal.timeout(10_000);
+const signal = (): AbortSignal => AbortSignal.timeout(60_000);
 
 describeWith(['redis-server'], 'several replicas', () => {
   let redis: RedisServer;
@@ -15,7 +14,7 @@ describeWith(['redis-server'], 'several replicas', () => {
   async function startFleet(names: readonly string[]) {
     await using stack = new AsyncDisposableStack();
     const all = names.map((name) => stack.use(startCoordinator(redis.port, name)));
-    for (const { coordinator } of all) await expect.poll(sees(coordinator, names.length - 1), poll).toBe(true);
+    for (const { coordinator } of all) await expect.poll(sees(coordinator, names.length - 1)).toBe(true);
     const owned = stack.move();
     return { all, [Symbol.asyncDispose]: () => owned.disposeAsync() };
   }
@@ -27,13 +26,13 @@ describeWith(['redis-server'], 'several replicas', () => {
       { id: b!.coordinator.self, boot: b!.coordinator.boot, address: 'http://b.test:5000' },
     ]);
     await b!.coordinator[Symbol.asyncDispose]();
-    await expect.poll(sees(a!.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(a!.coordinator, 0)).toBe(true);
   });
 
   test('do not see one that lacks their secret', async () => {
     await using fleet = await startFleet(['a', 'b']);
     await using stranger = startCoordinator(redis.port, 'stranger', { secret: Buffer.from('another secret of 16') });
-    await expect.poll(sees(stranger.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(stranger.coordinator, 0)).toBe(true);
     for (const { coordinator } of fleet.all) {
       await coordinator.announce({ kind: 'purge', repository: 'x', reference: '1' });
       expect(coordinator.replicas).toHaveLength(1);
@@ -84,7 +83,7 @@ describeWith(['redis-server'], 'several replicas', () => {
     // It is fetched again before the others were told.
     await a!.hold(back!);
     const last = digests.at(-1)!;
-    await expect.poll(async () => (await b!.claim(last)).kind, poll).toBe('lease');
+    await expect.poll(async () => (await b!.claim(last)).kind).toBe('lease');
     expect(await b!.claim(back!)).toMatchObject({ kind: 'held' });
     for (const one of digests.slice(1)) expect((await b!.claim(one)).kind).toBe('lease');
     expect(a!.status().state).toBe('connected');
@@ -94,7 +93,7 @@ describeWith(['redis-server'], 'several replicas', () => {
     await using fleet = await startFleet(['a', 'b']);
     const [a, b] = fleet.all.map(({ coordinator }) => coordinator);
     expect(await a!.claim(digest(12))).toMatchObject({ kind: 'lease' });
-    await expect.poll(async () => (await b!.claim(digest(12))).kind, { interval: 100, timeout: 6_000 }).toBe('lease');
+    await expect.poll(async () => (await b!.claim(digest(12))).kind, { interval: 100 }).toBe('lease');
   });
 
   test('read from one another as a tree', async () => {
@@ -150,7 +149,7 @@ describeWith(['redis-server'], 'several replicas', () => {
       await a!.coordinator.announce({ kind: 'purge', repository: 'docker.io/x', reference });
     }
     await expect
-      .poll(() => b!.heard.messages, poll)
+      .poll(() => b!.heard.messages)
       .toMatchObject([{ reference: '1' }, { reference: '2' }, { reference: '3' }]);
     expect(a!.heard.messages).toEqual([]);
     expect(b!.heard.missed).toBe(0);
@@ -162,29 +161,29 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await using redis = await startRedis();
     await using a = startCoordinator(redis.port, 'a');
     await using b = startCoordinator(redis.port, 'b');
-    await expect.poll(sees(a.coordinator, 1), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 1)).toBe(true);
     await a.coordinator.announce({ kind: 'pin', repository: 'docker.io/x', reference: '1' });
-    await expect.poll(() => b.heard.messages, poll).toHaveLength(1);
+    await expect.poll(() => b.heard.messages).toHaveLength(1);
     await redis.kill();
-    await expect.poll(() => a.coordinator.status().state, poll).toBe('lost');
+    await expect.poll(() => a.coordinator.status().state).toBe('lost');
     for (let turn = 0; turn < 50; turn += 1) {
       expect(await a.coordinator.claim(digest(30 + turn))).toEqual({ kind: 'alone' });
     }
     await redis.restart();
-    await expect.poll(sees(a.coordinator, 1), poll).toBe(true);
-    await expect.poll(() => a.heard.missed + b.heard.missed, poll).toBe(2);
+    await expect.poll(sees(a.coordinator, 1)).toBe(true);
+    await expect.poll(() => a.heard.missed + b.heard.missed).toBe(2);
     expect(a.events).toEqual(['found', expect.stringMatching(/^lost: /), 'found']);
   });
 
   test('that is frozen costs one short wait', async () => {
     await using redis = await startRedis();
     await using a = startCoordinator(redis.port, 'a');
-    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
     redis.process.kill('SIGSTOP');
     expect(await a.coordinator.claim(digest(90))).toEqual({ kind: 'alone' });
     expect(a.coordinator.status()).toMatchObject({ state: 'lost', reason: 'does not answer' });
     redis.process.kill('SIGCONT');
-    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
   });
 
   test('that answers and takes no write is lost until it does, not found again and again', async () => {
@@ -192,11 +191,11 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await using a = startCoordinator(redis.port, 'a');
     const client = new Redis(redis.port, '127.0.0.1');
     const refusals = async () => (await client.info('errorstats')).match(/errorstat_OOM:count=(\d+)/)?.[1];
-    await expect.poll(async () => Number(await refusals()), poll).toBeGreaterThan(2);
+    await expect.poll(async () => Number(await refusals())).toBeGreaterThan(2);
     expect(a.events).not.toContain('found');
     expect(a.coordinator.status().state).toBe('lost');
     await client.config('SET', 'maxmemory', '0');
-    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
     client.disconnect();
   });
 
@@ -204,7 +203,7 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await using redis = await startRedis({ args: ['--requirepass', 'the right one'] });
     await using wrong = startCoordinator(redis.port, 'a', { password: 'the wrong one' });
     await using right = startCoordinator(redis.port, 'b', { password: 'the right one' });
-    await expect.poll(sees(right.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(right.coordinator, 0)).toBe(true);
     expect(wrong.coordinator.status().state).toBe('lost');
     expect(JSON.stringify([wrong.coordinator.status(), wrong.events])).not.toContain('wrong one');
   });

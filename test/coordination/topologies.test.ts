@@ -8,26 +8,25 @@ import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith, toolPath } from '../support/tools.ts';
 import { digest, sees, startCoordinator } from './support.ts';
 
-const poll = { interval: 20, timeout: 15_000 };
 const login = { tls: false, username: undefined, password: undefined };
 
 describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
   async function agree(location: NonNullable<Parameters<typeof startCoordinator>[2]>['location']): Promise<void> {
     await using a = startCoordinator(0, 'a', { location });
     await using b = startCoordinator(0, 'b', { location });
-    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 1), poll).toBe(true);
+    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 1)).toBe(true);
     expect(await a.coordinator.claim(digest(1))).toMatchObject({ kind: 'lease' });
     expect(await b.coordinator.claim(digest(1))).toMatchObject({
       kind: 'filling',
       replicas: [{ id: a.coordinator.self }],
     });
     const key = { repository: 'docker.io/library/app', tag: '1', variant: '' };
-    expect(await a.coordinator.claimTag(key, { maxAgeMs: 1_000, signal: AbortSignal.timeout(5_000) })).toEqual({
+    expect(await a.coordinator.claimTag(key, { maxAgeMs: 1_000, signal: AbortSignal.timeout(60_000) })).toEqual({
       kind: 'ours',
     });
     await a.coordinator.announce({ kind: 'pin', repository: 'docker.io/library/app', reference: '1' });
-    await expect.poll(() => b.heard.messages, poll).toHaveLength(1);
-    await (await b.coordinator.enter('docker.io', { max: 1, signal: AbortSignal.timeout(5_000) }))[
+    await expect.poll(() => b.heard.messages).toHaveLength(1);
+    await (await b.coordinator.enter('docker.io', { max: 1, signal: AbortSignal.timeout(60_000) }))[
       Symbol.asyncDispose
     ]();
     await a.coordinator.recordMissing('x', { code: 'BLOB_UNKNOWN', message: 'none' }, { forMs: 60_000 });
@@ -39,7 +38,7 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
     await using redis = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] });
     await run('redis-cli', ['-p', String(redis.port), 'cluster', 'addslotsrange', '0', '16383']);
     await expect
-      .poll(() => run('redis-cli', ['-p', String(redis.port), 'cluster', 'info']), poll)
+      .poll(() => run('redis-cli', ['-p', String(redis.port), 'cluster', 'info']))
       .toContain('cluster_state:ok');
     await agree({ ...login, kind: 'cluster', nodes: [{ host: '127.0.0.1', port: redis.port }] });
   });
@@ -84,7 +83,7 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
       { ca: undefined, password: 'of this test' },
     ]) {
       await using stranger = startCoordinator(0, 'stranger', { location: { ...location, tls: true, ...refused } });
-      await expect.poll(() => stranger.coordinator.status().reason, poll).not.toContain('not been reached yet');
+      await expect.poll(() => stranger.coordinator.status().reason).not.toContain('not been reached yet');
       expect(stranger.coordinator.status().state).toBe('lost');
     }
   });

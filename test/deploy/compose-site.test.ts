@@ -39,7 +39,7 @@ describeWith(['redis-server', 'nginx'], 'what docker-compose.yml starts', () => 
     for (const replica of replicas) {
       const replicasSeen = async () =>
         /^millpond_peer_replicas (\d+)$/m.exec((await get(`${replica.origin}/metrics`)).body.toString())?.[1];
-      await expect.poll(replicasSeen, { interval: 20, timeout: 15_000 }).toBe('2');
+      await expect.poll(replicasSeen).toBe('2');
     }
 
     const blob = upstream.addBlob({ size: 10 * MiB, seed: 'cold' });

@@ -212,7 +212,7 @@ describeWith(['root', 'ip', 'dpkg', 'docker-registry', 'skopeo'], 'an air-gapped
         { directory: inside, through: network.through },
       ),
     );
-  }, 60_000);
+  });
   afterAll(() => owned.disposeAsync());
 
   test('is supplied with one archive, and kept up with one that holds what is new', async () => {
@@ -240,7 +240,7 @@ describeWith(['root', 'ip', 'dpkg', 'docker-registry', 'skopeo'], 'an air-gapped
     expect(size / newBytes).toBeLessThanOrEqual(1.05);
     await client(program, 'import', join(outside, 'delta.tar'));
     for (const wanted of images) expect(await digestInside(nameOf(wanted))).toBe(wanted.manifest.digest);
-  }, 60_000);
+  });
 
   /** The digest of a name's manifest, as the mirror on the closed side gives it. */
   async function digestInside(name: string): Promise<string> {
@@ -265,7 +265,7 @@ describeWith(['root', 'ip', 'dpkg', 'docker-registry', 'skopeo'], 'an air-gapped
       const lacking = partsOf(manifest).filter(({ digest }) => !digests.has(digest));
       expect(lacking.map(({ digest }) => digest)).toEqual([]);
     }
-  }, 60_000);
+  });
 
   test('signatures and referrers are there, and theirs', async () => {
     for (const { registry, repository, beside = {}, referrers = [] } of images) {
@@ -276,7 +276,7 @@ describeWith(['root', 'ip', 'dpkg', 'docker-registry', 'skopeo'], 'an air-gapped
         expect(await digestInside(`${registry}/${repository}@${referrer.digest}`)).toBe(referrer.digest);
       }
     }
-  }, 60_000);
+  });
 
   test.skipIf(findTool('oras') === undefined)(
     'oras pulls the chart and discovers what refers to an image',
@@ -297,45 +297,36 @@ describeWith(['root', 'ip', 'dpkg', 'docker-registry', 'skopeo'], 'an air-gapped
         }
       }
     },
-    60_000,
   );
 
-  test.skipIf(findTool('ctr') === undefined)(
-    'ctr pulls every image',
-    async () => {
-      containerd = owned.use(await startContainerd({ through: network.through }));
-      const hosts = `server = "http://127.0.0.1:1"\n\n[host."${mirror.origin}"]\n  capabilities = ["pull", "resolve"]\n`;
-      const directory = await containerd.hostsDirectory('hosts', { _default: hosts });
-      for (const wanted of images.filter(({ isArtifact }) => !isArtifact)) {
-        await containerd.ctr('images', 'pull', '--hosts-dir', directory, '--snapshotter', 'native', nameOf(wanted));
-        const listed = await containerd.ctr('images', 'ls', `name==${nameOf(wanted)}`);
-        expect(/sha256:[0-9a-f]{64}/.exec(listed)?.[0]).toBe(wanted.manifest.digest);
-      }
-    },
-    60_000,
-  );
+  test.skipIf(findTool('ctr') === undefined)('ctr pulls every image', async () => {
+    containerd = owned.use(await startContainerd({ through: network.through }));
+    const hosts = `server = "http://127.0.0.1:1"\n\n[host."${mirror.origin}"]\n  capabilities = ["pull", "resolve"]\n`;
+    const directory = await containerd.hostsDirectory('hosts', { _default: hosts });
+    for (const wanted of images.filter(({ isArtifact }) => !isArtifact)) {
+      await containerd.ctr('images', 'pull', '--hosts-dir', directory, '--snapshotter', 'native', nameOf(wanted));
+      const listed = await containerd.ctr('images', 'ls', `name==${nameOf(wanted)}`);
+      expect(/sha256:[0-9a-f]{64}/.exec(listed)?.[0]).toBe(wanted.manifest.digest);
+    }
+  });
 
-  test.skipIf(findTool('podman') === undefined)(
-    'podman pulls every image',
-    async () => {
-      const file = join(inside, 'registries.conf');
-      const tables = ['docker.io', 'quay.io', 'ghcr.io'].map(
-        (name) =>
-          `[[registry]]\nprefix = "${name}"\nlocation = "127.0.0.1:1"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}/${name}"\ninsecure = true\n`,
-      );
-      await writeFile(file, tables.join('\n'));
-      // Podman takes a run root of at most 50 characters.
-      const own = ['--root', join(inside, 'p'), '--runroot', join(inside, 'r'), '--storage-driver', 'vfs'];
-      const podman = (...args: readonly string[]): Promise<string> =>
-        network.run('podman', [...own, '--cgroup-manager', 'cgroupfs', '--events-backend', 'file', ...args], {
-          env: { CONTAINERS_REGISTRIES_CONF: file, HOME: inside, TMPDIR: inside },
-        });
-      for (const wanted of images.filter(({ isArtifact }) => !isArtifact)) {
-        await podman('pull', '--quiet', nameOf(wanted));
-        const inspected = await podman('image', 'inspect', '--format', '{{.RepoDigests}} {{.Digest}}', nameOf(wanted));
-        expect(inspected).toContain(wanted.manifest.digest);
-      }
-    },
-    60_000,
-  );
+  test.skipIf(findTool('podman') === undefined)('podman pulls every image', async () => {
+    const file = join(inside, 'registries.conf');
+    const tables = ['docker.io', 'quay.io', 'ghcr.io'].map(
+      (name) =>
+        `[[registry]]\nprefix = "${name}"\nlocation = "127.0.0.1:1"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}/${name}"\ninsecure = true\n`,
+    );
+    await writeFile(file, tables.join('\n'));
+    // Podman takes a run root of at most 50 characters.
+    const own = ['--root', join(inside, 'p'), '--runroot', join(inside, 'r'), '--storage-driver', 'vfs'];
+    const podman = (...args: readonly string[]): Promise<string> =>
+      network.run('podman', [...own, '--cgroup-manager', 'cgroupfs', '--events-backend', 'file', ...args], {
+        env: { CONTAINERS_REGISTRIES_CONF: file, HOME: inside, TMPDIR: inside },
+      });
+    for (const wanted of images.filter(({ isArtifact }) => !isArtifact)) {
+      await podman('pull', '--quiet', nameOf(wanted));
+      const inspected = await podman('image', 'inspect', '--format', '{{.RepoDigests}} {{.Digest}}', nameOf(wanted));
+      expect(inspected).toContain(wanted.manifest.digest);
+    }
+  });
 });

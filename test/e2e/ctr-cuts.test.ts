@@ -56,7 +56,6 @@ for (const { release, layerFetchBytes, connections } of clients) {
         if (layerFetchBytes > 0) expect(parts.length).toBeGreaterThan(image.layers.length);
         else expect(parts).toEqual([]);
       },
-      60_000,
     );
   });
 }

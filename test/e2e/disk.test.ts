@@ -54,7 +54,7 @@ describeWith(mountRequirements(), 'a disk of 64 MB and images of 200 MB', () => 
     expect(upstream.requests.filter(({ path }) => path.includes('/blobs/'))).toEqual([]);
     nowMs += 61_000;
     expect(await readiness(site)).toMatchObject({ status: 'ok', reasons: [] });
-  }, 120_000);
+  });
 
   test('a part of a blob that does not fit is given too', async () => {
     await using upstream = await startRegistry();
@@ -72,7 +72,7 @@ describeWith(mountRequirements(), 'a disk of 64 MB and images of 200 MB', () => 
     expect(parts.map(({ status, complete }) => [status, complete])).toEqual(offsets.map(() => [206, true]));
     expect(Buffer.concat(parts.map(({ body }) => body)).equals(readAll(blob.source))).toBe(true);
     expect(await partials(site)).toEqual([]);
-  }, 60_000);
+  });
 });
 
 describeWith(mountRequirements(), 'a disk that becomes read-only', () => {
@@ -104,7 +104,7 @@ describeWith(mountRequirements(), 'a disk that becomes read-only', () => {
     expect(await partials(site)).toEqual([]);
     const kept = await filesOf(site);
     for (const { digest } of [...image.layers, ...later.layers]) expect(kept).toContain(blobFile(digest));
-  }, 60_000);
+  });
 });
 
 test.each(['ingest', 'blobs'])(

@@ -25,7 +25,7 @@ test('a replayed trace stays within the budget, gives every image whole, and hit
   expect(report.mostCountedBytes).toBeGreaterThan(0.7 * budgetBytes);
   expect(report.byteHitRatio).toBeGreaterThan(byteHitRatio(trace, { policy: lru, budget: budgetBytes }));
   expect(report.byteHitRatio).toBeLessThan(bestByteHitRatio(trace, budgetBytes));
-}, 120_000);
+});
 
 // `node bench/eviction-reads.ts` evicts 1,000 times.
 test('while clients read all the time, eviction again and again fails no read and gives no wrong byte', async () => {
@@ -34,4 +34,4 @@ test('while clients read all the time, eviction again and again fails no read an
   expect(report.evictions).toBe(60);
   expect(report.evictedBlobs).toBeGreaterThan(120);
   expect(report.rightBodies).toBeGreaterThan(60);
-}, 120_000);
+});

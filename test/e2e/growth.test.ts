@@ -44,4 +44,4 @@ test('a start reads no more, and a hit hardly more, with 20,000 blobs than with 
   expect(many.start - few.start).toBeLessThan(500_000);
   // The trees of the catalog are a little deeper, and not in memory.
   expect(many.perHit).toBeLessThan(100_000);
-}, 120_000);
+});

@@ -12,4 +12,4 @@ test('a fetch that is killed at five moments leaves nothing wrong or partial to 
   expect(report.killed).toBeGreaterThan(0);
   expect(report.mostPartials).toBeGreaterThan(0);
   expect(report.servedAtEnd).toBe(report.tags);
-}, 120_000);
+});

@@ -23,7 +23,7 @@ function lines(site: TestSite, text: string): Line[] {
 }
 
 async function finished(site: TestSite): Promise<Line> {
-  await expect.poll(() => lines(site, 'scrub finished'), { interval: 5, timeout: 10_000 }).toHaveLength(1);
+  await expect.poll(() => lines(site, 'scrub finished')).toHaveLength(1);
   return lines(site, 'scrub finished')[0]!;
 }
 
@@ -81,9 +81,9 @@ test('a round goes on after a restart behind the last blob that it has noted', a
   {
     await using site = await startTestSite(slow);
     // The layer takes minutes at this rate.
-    await expect.poll(() => lines(site, 'scrub started'), { interval: 5 }).toHaveLength(1);
+    await expect.poll(() => lines(site, 'scrub started')).toHaveLength(1);
     await expect
-      .poll(async () => (await site.get('/metrics')).body.toString(), { interval: 5 })
+      .poll(async () => (await site.get('/metrics')).body.toString())
       .toMatch(/^millpond_scrubbed_bytes_total [1-9]/m);
   }
   await using site = await startTestSite(options);

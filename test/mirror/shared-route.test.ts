@@ -60,7 +60,7 @@ function start() {
     route.failed(source, new PeerFailure(holder.id, fault, { sentence: `another replica is ${fault}` }));
   };
   const next = async (): Promise<Source> => {
-    const source = await route.next({ patience: 1, ranged: false }, AbortSignal.timeout(5_000));
+    const source = await route.next({ patience: 1, ranged: false }, AbortSignal.timeout(60_000));
     if (source === undefined) throw new Error('there is no source');
     return source;
   };

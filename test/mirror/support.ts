@@ -5,9 +5,7 @@ import type { TestSite } from '../support/site.ts';
 
 /** Resolves when no fill is under way: clients have their last byte before it is safe on disk. */
 export async function settled(site: TestSite): Promise<void> {
-  await expect
-    .poll(async () => (await site.get('/metrics')).body.toString(), { interval: 5, timeout: 20_000 })
-    .toMatch(/^millpond_fills_running 0$/m);
+  await expect.poll(async () => (await site.get('/metrics')).body.toString()).toMatch(/^millpond_fills_running 0$/m);
 }
 
 /** Every file under `blobs/` and `ingest/`, when no fill is under way. */

@@ -50,7 +50,7 @@ async function receive(list: SourceList, route: Route, isAwaited: boolean): Prom
     expectedSizes: new Set([bytes.length]),
     observer: { sourceFailed: () => undefined, received: () => undefined },
     onAnswer: () => true,
-    signal: AbortSignal.timeout(30_000),
+    signal: AbortSignal.timeout(60_000),
   });
   return Buffer.concat(await Array.fromAsync(transfer.bytes()));
 }

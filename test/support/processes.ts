@@ -10,12 +10,14 @@ export interface StartOptions {
   readonly cwd?: string;
   /** Output that says that the program is ready; its groups are in `readyMatch`. */
   readonly ready: RegExp;
-  /** How long that may take (default 20 s). */
+  /** How long that may take (default a minute). */
   readonly readyWithinMs?: number;
 }
 
 const keptOutputCharacters = 256 * 1024;
 const stopWithinMs = 5000;
+/** How long something is waited for that comes soon, or else never. */
+const patienceMs = 60_000;
 
 /** A real program that runs beside the tests. */
 export class RunningProcess implements AsyncDisposable {
@@ -23,12 +25,16 @@ export class RunningProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #exited: Promise<unknown>;
   #output = '';
+  #isComplete = false;
   #changed = Promise.withResolvers<void>();
 
   constructor(name: string, child: ChildProcess) {
     this.name = name;
     this.#child = child;
-    this.#exited = once(child, 'close').finally(() => this.#change());
+    this.#exited = once(child, 'close').finally(() => {
+      this.#isComplete = true;
+      this.#change();
+    });
     for (const stream of [child.stdout, child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.#output = (this.#output + text).slice(-keptOutputCharacters);
@@ -55,12 +61,13 @@ export class RunningProcess implements AsyncDisposable {
    * Waits until the output matches.
    * @throws Error with the output, when the program ends or the time is over before it does
    */
-  async untilOutput(pattern: RegExp, withinMs = 20_000): Promise<RegExpExecArray> {
+  async untilOutput(pattern: RegExp, withinMs = patienceMs): Promise<RegExpExecArray> {
     const deadline = AbortSignal.timeout(withinMs);
     for (;;) {
       const match = pattern.exec(this.#output);
       if (match !== null) return match;
-      if (this.exit !== undefined || deadline.aborted) {
+      // What it said last may come after its end is known.
+      if (this.#isComplete || deadline.aborted) {
         const why = deadline.aborted ? `did not say ${String(pattern)} in time` : `ended (${this.exit})`;
         throw new Error(`${this.name} ${why}; its output:\n${this.#output}`);
       }
@@ -131,7 +138,7 @@ const execute = promisify(execFile);
 /**
  * Runs a client to its end.
  * @param program its name or its whole path
- * @throws Error with the command line and all that it said, when it fails or takes over 50 s
+ * @throws Error with the command line and all that it said, when it fails or takes over two minutes
  */
 export async function run(
   program: string,
@@ -142,7 +149,7 @@ export async function run(
     const { stdout } = await execute(program.startsWith('/') ? program : toolPath(program), [...args], {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
-      timeout: 50_000,
+      timeout: 2 * patienceMs,
       maxBuffer: 16 * 1024 * 1024,
     });
     return stdout;

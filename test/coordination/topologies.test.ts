@@ -2,8 +2,9 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { makeAuthority } from '../support/certificates.ts';
+import { reservePort } from '../support/ports.ts';
 import { run, startProcess } from '../support/processes.ts';
-import { freePort, startRedis } from '../support/redis.ts';
+import { startRedis } from '../support/redis.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith, toolPath } from '../support/tools.ts';
 import { digest, sees, startCoordinator } from './support.ts';
@@ -35,7 +36,10 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
   }
 
   test('through a Redis Cluster', async () => {
-    await using redis = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] });
+    // By default it is the port of the clients and 10,000, which may be taken, or no port at all.
+    await using bus = await reservePort();
+    const args = ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1', '--cluster-port', String(bus.port)];
+    await using redis = await startRedis({ args });
     await run('redis-cli', ['-p', String(redis.port), 'cluster', 'addslotsrange', '0', '16383']);
     await expect
       .poll(() => run('redis-cli', ['-p', String(redis.port), 'cluster', 'info']))
@@ -46,7 +50,8 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
   test('through a Redis that Sentinel names', async () => {
     await using redis = await startRedis();
     await using directory = await temporaryDirectory('sentinel');
-    const port = await freePort();
+    await using reserved = await reservePort();
+    const { port } = reserved;
     const file = join(directory.path, 'sentinel.conf');
     await writeFile(
       file,
@@ -64,7 +69,8 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
     await using directory = await temporaryDirectory('redis-tls');
     const authority = await makeAuthority(directory.path, 'authority');
     const { certFile, keyFile } = await authority.issue('redis');
-    const tlsPort = String(await freePort());
+    await using reserved = await reservePort();
+    const tlsPort = String(reserved.port);
     const tls = [
       '--tls-port',
       tlsPort,

@@ -5,8 +5,9 @@ import { expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { get } from '../support/client.ts';
 import { type MillpondProcess, startMillpond } from '../support/millpond.ts';
+import { reservePort } from '../support/ports.ts';
 import { run } from '../support/processes.ts';
-import { freePort, startRedis } from '../support/redis.ts';
+import { startRedis } from '../support/redis.ts';
 import { startRegistry } from '../support/registry.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith } from '../support/tools.ts';
@@ -27,8 +28,9 @@ describeWith(['redis-server', 'nginx'], 'what docker-compose.yml starts', () => 
     const text = (await readFile(join(compose, 'millpond.yaml'), 'utf8'))
       .replaceAll('/run/secrets/millpond', secrets.path)
       .replace('redis://redis:6379', redis.url);
+    await using ports = new AsyncDisposableStack();
     const startReplica = async (): Promise<MillpondProcess> => {
-      const listen = `127.0.0.1:${await freePort()}`;
+      const listen = `127.0.0.1:${ports.use(await reservePort()).port}`;
       const config = { ...(parse(text) as object), listen, upstreams: { 'docker.io': { urls: [upstream.origin] } } };
       return await startMillpond(config, { env: { MILLPOND_ADVERTISE: `http://${listen}` } });
     };

@@ -1,4 +1,4 @@
-import { createServer } from 'node:net';
+import { reservePort } from './ports.ts';
 import { type RunningProcess, startProcess } from './processes.ts';
 import { temporaryDirectory } from './temporary-directory.ts';
 import { toolPath } from './tools.ts';
@@ -19,7 +19,7 @@ export interface RedisServer extends AsyncDisposable {
 export async function startRedis(options: { readonly args?: readonly string[] } = {}): Promise<RedisServer> {
   await using stack = new AsyncDisposableStack();
   const directory = stack.use(await temporaryDirectory('redis')).path;
-  const port = await freePort();
+  const { port } = stack.use(await reservePort());
   const start = async (): Promise<RunningProcess> => {
     const { process } = await startProcess(toolPath('redis-server'), {
       args: ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', directory, ...(options.args ?? [])],
@@ -51,13 +51,4 @@ export async function startRedis(options: { readonly args?: readonly string[] } 
       await owned.disposeAsync();
     },
   };
-}
-
-/** A port that nobody listens on now. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

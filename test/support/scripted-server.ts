@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, type ServerOptions } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Answer } from './answers.ts';
 import { applyFault, type Fault, PlacedFault } from './faults.ts';
+import { type ReservedPort, reservePort } from './ports.ts';
 import { matches, type RecordedRequest, type RequestFilter } from './recorded-request.ts';
 import { createThrottle, type Throttle } from './throttle.ts';
 
@@ -38,6 +39,7 @@ export class ScriptedServer implements AsyncDisposable {
   #placements: Placement[] = [];
   #connections = 0;
   #server: Server | undefined;
+  #reserved: ReservedPort | undefined;
   #port = 0;
 
   constructor(options: ScriptedServerOptions) {
@@ -60,6 +62,8 @@ export class ScriptedServer implements AsyncDisposable {
 
   /** Listens, the first time on a port of the system's choice, then on the same one again. */
   async listen(): Promise<void> {
+    this.#reserved ??= await reservePort(this.#options.host);
+    this.#port = this.#reserved.port;
     const handle = (request: IncomingMessage, response: ServerResponse): void => {
       this.#handle(request, response).catch((error: unknown) => {
         if (!response.destroyed) response.destroy(error instanceof Error ? error : undefined);
@@ -70,7 +74,6 @@ export class ScriptedServer implements AsyncDisposable {
     this.#server = server;
     server.listen(this.#port, this.#options.host);
     await once(server, 'listening');
-    this.#port = (server.address() as AddressInfo).port;
   }
 
   /** Closes the port and every connection; what the server holds and has recorded stays. */
@@ -89,6 +92,8 @@ export class ScriptedServer implements AsyncDisposable {
     this.#ended.abort();
     this.clearFaults();
     await this.suspend();
+    await this.#reserved?.[Symbol.asyncDispose]();
+    this.#reserved = undefined;
   }
 
   /** Puts a fault in place for the requests that the filter takes; several faults add up in the order of placing. */

@@ -41,6 +41,8 @@ export interface LiveReplicasOptions {
   readonly health: Health;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
+  /** Longest wait for an answer of Redis, in milliseconds. */
+  readonly redisDeadlineMs?: number | undefined;
 }
 
 /**
@@ -49,7 +51,7 @@ export interface LiveReplicasOptions {
  */
 export async function openReplicas(config: Config, options: LiveReplicasOptions): Promise<LiveReplicas | undefined> {
   const { redis, cluster, tls } = config;
-  const { log, metrics, health, now } = options;
+  const { log, metrics, health, now, redisDeadlineMs } = options;
   if (!redis || cluster.secretFile === undefined) return undefined;
   const seal = sealOf(await read(cluster.secretFile, 'cluster.secretFile'), cluster.secretFile);
   const coordinator = new SharedCoordinator({
@@ -57,6 +59,7 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
     keyPrefix: redis.keyPrefix,
     seal,
     observer: linkObserver({ log, metrics }),
+    deadlineMs: redisDeadlineMs,
     onChange: (replicas) => log.info({ others: replicas.map(({ address }) => address) }, 'replicas changed'),
   });
   const pass = new PeerPass({ seal, toleranceMs: cluster.clockToleranceMs, now });

@@ -39,6 +39,8 @@ export interface SiteOptions {
   readonly slabs?: Slabs | undefined;
   /** Wall clock in milliseconds. */
   readonly now?: () => number;
+  /** Longest wait for an answer of Redis, in milliseconds; absent: the one that users have. */
+  readonly redisDeadlineMs?: number | undefined;
 }
 
 /**
@@ -46,12 +48,12 @@ export interface SiteOptions {
  * @throws Error in one sentence when the directory or the address cannot be had
  */
 export async function startSite(started: Config, options: SiteOptions): Promise<Site> {
-  const { log, slabs, now = Date.now } = options;
+  const { log, slabs, redisDeadlineMs, now = Date.now } = options;
   const requestLog: RequestLog = options.requestLog ?? ((level, fields) => log[level](fields, 'request'));
   await using owned = new AsyncDisposableStack();
   const metrics = new Metrics();
   const health = new Health({ now });
-  const others = await openReplicas(started, { log, metrics, health, now });
+  const others = await openReplicas(started, { log, metrics, health, now, redisDeadlineMs });
   if (others) owned.use(others);
   const cache = owned.use(await openCache(started, { log, metrics, health, now, slabs, replicas: others?.replicas }));
   const { mirror, catalog, store, upstreams } = cache;

@@ -25,6 +25,8 @@ export interface SharedCoordinatorOptions {
   readonly keyPrefix: string;
   readonly seal: Seal;
   readonly observer: LinkObserver;
+  /** Longest wait for an answer of Redis, in milliseconds; default: that of {@link RedisLink}. */
+  readonly deadlineMs?: number | undefined;
   /** Called when other replicas have come or gone. */
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
 }
@@ -41,11 +43,12 @@ export class SharedCoordinator implements Coordinator {
   #isEnding = false;
 
   constructor(options: SharedCoordinatorOptions) {
-    const { location, keyPrefix, seal, observer } = options;
+    const { location, keyPrefix, seal, observer, deadlineMs } = options;
     this.#link = new RedisLink({
       location,
       keyPrefix,
       observer,
+      ...(deadlineMs !== undefined && { deadlineMs }),
       onFound: () => void this.#fleet.beat(),
       onWake: () => void this.#fleet.beat(),
     });

@@ -9,7 +9,7 @@ import type { RedisServer } from '../support/redis.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite } from '../support/site.ts';
 import { describeWith } from '../support/tools.ts';
-import { clusterSecret, metric, startFleet } from './support.ts';
+import { clusterSecret, metric, redisDeadlineMs, startFleet } from './support.ts';
 
 const MiB = 1024 * 1024;
 
@@ -38,6 +38,7 @@ async function startRogue(redis: RedisServer, answer: (path: string) => Buffer) 
       keyPrefix: 'millpond:',
       seal: new Seal(Buffer.from(clusterSecret)),
       observer: { lost: () => undefined, found: () => undefined, called: () => undefined },
+      deadlineMs: redisDeadlineMs,
     }),
   );
   coordinator.join(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
@@ -69,17 +70,18 @@ describeWith(['redis-server'], 'what a replica gives to another', () => {
       );
     const ask = async (pass: string | undefined, headers: Record<string, string> = {}) =>
       await site.get(path, { headers: { ...headers, ...(pass !== undefined && { 'millpond-pass': pass }) } });
-    const refused = [
-      undefined,
-      'nonsense',
-      signedWith('a secret that nobody here has'),
-      signedWith(clusterSecret, { path: path.replace('stored', 'fill') }),
-      signedWith(clusterSecret, { to: `${id}:another-run` }),
-      signedWith(clusterSecret, { range: 'bytes=0-1' }),
-      signedWith(clusterSecret, {}, Date.now() - 61_000),
-      signedWith(clusterSecret, {}, Date.now() + 61_000),
+    // Each is made in the moment in which it is shown: none becomes younger or older by waiting for the others.
+    const refused: readonly (() => string | undefined)[] = [
+      () => undefined,
+      () => 'nonsense',
+      () => signedWith('a secret that nobody here has'),
+      () => signedWith(clusterSecret, { path: path.replace('stored', 'fill') }),
+      () => signedWith(clusterSecret, { to: `${id}:another-run` }),
+      () => signedWith(clusterSecret, { range: 'bytes=0-1' }),
+      () => signedWith(clusterSecret, {}, Date.now() - 61_000),
+      () => signedWith(clusterSecret, {}, Date.now() + 70_000),
     ];
-    for (const pass of refused) expect(await ask(pass)).toMatchObject({ status: 403 });
+    for (const pass of refused) expect(await ask(pass())).toMatchObject({ status: 403 });
     const good = signedWith(clusterSecret, {}, Date.now() - 50_000);
     expect(await ask(good)).toMatchObject({ status: 200, sha256: blob.digest });
     expect(await ask(good)).toMatchObject({ status: 403 });

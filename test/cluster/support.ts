@@ -18,6 +18,12 @@ export interface FleetOptions {
   readonly redisArgs?: readonly string[];
 }
 
+/**
+ * How long Redis may take, in milliseconds. All replicas of a test share one process, and whether they are together may
+ * not depend on how busy that is.
+ */
+export const redisDeadlineMs = 3_000;
+
 export interface AddOptions {
   readonly cacheDir?: string;
 }
@@ -42,6 +48,7 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
       await startTestSite({
         upstreams: options.upstreams,
         now: options.now,
+        redisDeadlineMs,
         ...(cacheDir !== undefined && { cacheDir }),
         config: {
           ...options.config,

@@ -8,7 +8,7 @@ import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite } from '../support/site.ts';
 import { type TemporaryDirectory, temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith } from '../support/tools.ts';
-import { clusterSecret } from './support.ts';
+import { clusterSecret, redisDeadlineMs } from './support.ts';
 
 const MiB = 1024 * 1024;
 
@@ -30,6 +30,7 @@ describeWith(['redis-server', 'openssl'], 'replicas with tls.clientCaFile', () =
   const start = (upstream: { readonly origin: string }, shown: Certificate): Promise<TestSite> =>
     startTestSite({
       upstreams: { 'docker.io': upstream },
+      redisDeadlineMs,
       config: {
         tls: { certFile: shown.certFile, keyFile: shown.keyFile, clientCaFile: authority.certFile },
         redis: { url: redis.url },

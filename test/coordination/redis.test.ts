@@ -177,7 +177,7 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
 
   test('that is frozen costs one short wait', async () => {
     await using redis = await startRedis();
-    await using a = startCoordinator(redis.port, 'a');
+    await using a = startCoordinator(redis.port, 'a', { deadlineMs: 250 });
     await expect.poll(sees(a.coordinator, 0)).toBe(true);
     redis.process.kill('SIGSTOP');
     expect(await a.coordinator.claim(digest(90))).toEqual({ kind: 'alone' });
@@ -204,6 +204,7 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await using wrong = startCoordinator(redis.port, 'a', { password: 'the wrong one' });
     await using right = startCoordinator(redis.port, 'b', { password: 'the right one' });
     await expect.poll(sees(right.coordinator, 0)).toBe(true);
+    await expect.poll(() => wrong.coordinator.status().reason).not.toContain('not been reached yet');
     expect(wrong.coordinator.status().state).toBe('lost');
     expect(JSON.stringify([wrong.coordinator.status(), wrong.events])).not.toContain('wrong one');
   });

@@ -24,6 +24,8 @@ export function startCoordinator(
   options: {
     readonly secret?: Buffer;
     readonly password?: string;
+    /** Default: longer than a busy machine takes, so that none loses a Redis that is there. */
+    readonly deadlineMs?: number;
     /** Default: a single server. */
     readonly location?: RedisLocation;
   } = {},
@@ -40,6 +42,7 @@ export function startCoordinator(
       password: options.password,
     },
     keyPrefix: 'test:',
+    deadlineMs: options.deadlineMs ?? 5_000,
     seal: new Seal(options.secret ?? secret),
     observer: {
       lost: (reason) => events.push(`lost: ${reason}`),

@@ -17,6 +17,8 @@ export interface SiteOptions {
   readonly cacheDir?: string;
   /** Wall clock of the mirror in milliseconds (default: the real one). */
   readonly now?: () => number;
+  /** How long Redis may take for an answer before it is taken for lost, in milliseconds (default: as users have it). */
+  readonly redisDeadlineMs?: number;
   /** False: nothing is logged, and {@link TestSite.logLines} stays empty (default true). */
   readonly keepsLog?: boolean;
 }
@@ -62,7 +64,7 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
   );
   // Whoever read memory that has been given back would send this.
   const slabs = new Slabs({ onFree: (memory) => memory.fill(0xdb) });
-  const site = await startSite(config, { log, now: options.now, slabs });
+  const site = await startSite(config, { log, now: options.now, slabs, redisDeadlineMs: options.redisDeadlineMs });
   let stopping: Promise<void> | undefined;
   const stop = (): Promise<void> => (stopping ??= site.stop());
   owned.defer(stop);

@@ -15,37 +15,47 @@ describeWith(['redis-server'], 'the replica that fetches for all', () => {
   afterAll(async () => await redis[Symbol.asyncDispose]());
 
   test('killed at 30, 60 and 95 % of a blob harms no client of the others', async () => {
-    await using upstream = await startRegistry({ bytesPerSecond: { total: 24 * MiB } });
+    await using upstream = await startRegistry();
     await using fleet = await startProcesses({ replicas: 4, url: redis.url, upstream });
     let alive = [...fleet.mirrors];
     for (const share of [0.3, 0.6, 0.95]) {
       const blob = upstream.addBlob({ size, seed: `killed at ${share}` });
       const path = `/v2/library/app/blobs/${blob.digest}`;
-      const leaderBytes = Promise.withResolvers<void>();
-      const pull = async (mirror: MillpondProcess, onBytes?: (bytes: number) => void): Promise<Reply | undefined> =>
-        await get(`${mirror.origin}${path}`, { keepBody: false, ...(onBytes && { onBytes }) }).catch(() => undefined);
+      // It gets no further than this, however long the others take to come as far.
+      const stall = { kind: 'stall', afterBytes: Math.floor(size * share) } as const;
+      upstream.fault(({ method, digest }) => method === 'GET' && digest === blob.digest, stall, { times: 1 });
+      const pull = (mirror: MillpondProcess) => {
+        const isThere = Promise.withResolvers<void>();
+        const onBytes = (bytes: number): void => {
+          if (bytes >= size * share - 128 * 1024) isThere.resolve();
+        };
+        const reply: Promise<Reply | undefined> = get(`${mirror.origin}${path}`, { keepBody: false, onBytes }).catch(
+          () => undefined,
+        );
+        return { reply, isThere: isThere.promise };
+      };
       const [leader, ...others] = alive;
-      const first = pull(leader!, (bytes) => {
-        if (bytes >= size * share - 128 * 1024) leaderBytes.resolve();
-      });
+      const first = pull(leader!);
       await expect.poll(() => metricOf(leader!, 'millpond_peer_leases')).toBe(1);
-      const clients = others.flatMap((mirror) => Array.from({ length: 4 }, () => mirror));
-      const pulls = Promise.all(clients.map(async (mirror) => await pull(mirror)));
-      await leaderBytes.promise;
+      const clients = others.flatMap((mirror) => Array.from({ length: 4 }, () => pull(mirror)));
+      await Promise.all([first, ...clients].map(({ isThere }) => isThere));
       leader!.process.kill('SIGKILL');
-      for (const reply of await pulls)
-        expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
-      expect((await first)?.complete).not.toBe(true);
+      for (const { reply } of clients)
+        expect(await reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+      expect((await first.reply)?.complete).not.toBe(true);
       expect(upstream.bytesSent(blob.digest)).toBeLessThanOrEqual(size * 1.1);
       alive = others;
     }
   });
 
   test('frozen in the middle is replaced, and its successor goes on from its own bytes', async () => {
-    await using upstream = await startRegistry({ bytesPerSecond: { total: 20 * MiB } });
+    await using upstream = await startRegistry();
     await using fleet = await startProcesses({ replicas: 2, url: redis.url, upstream });
     const [one, other] = fleet.mirrors;
     const blob = upstream.addBlob({ size: 20 * MiB, seed: 'frozen' });
+    // The one gets no further than the middle, so that there is a rest for the other.
+    const stall = { kind: 'stall', afterBytes: 10 * MiB } as const;
+    upstream.fault(({ method, digest }) => method === 'GET' && digest === blob.digest, stall, { times: 1 });
     const path = `/v2/library/app/blobs/${blob.digest}`;
     const leaving = new AbortController();
     const first = get(`${one!.origin}${path}`, { keepBody: false, signal: leaving.signal }).catch(() => undefined);

@@ -80,6 +80,6 @@ describeWith(['nginx'], 'the nginx in front of two replicas', () => {
     await replicas[0].process.exited();
     const replies = await Promise.all(Array.from({ length: 40 }, () => nginx.get(blobPath(blob.digest))));
     for (const reply of replies) expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
-    expect(nginx.process.output).toContain('Connection refused');
+    await nginx.process.untilOutput(/Connection refused/);
   });
 });

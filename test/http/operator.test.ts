@@ -29,8 +29,7 @@ describe('what operators ask', () => {
     await site.get(`/v2/library/app/blobs/${layer.digest}`);
     await site.get('/v2/library/none/manifests/1?ns=quay.io');
     await site.get('/v2/library/app/manifests/1?ns=evil.example');
-    const lines = site.logLines.filter(({ msg }) => msg === 'request');
-    await expect.poll(() => lines.length).toBe(5);
+    await expect.poll(() => site.logLines.filter(({ msg }) => msg === 'request').length).toBe(5);
     const reply = await site.get('/metrics');
     expect(reply.headers['content-type']).toMatch(/^text\/plain/);
     const text = reply.body.toString();

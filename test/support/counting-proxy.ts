@@ -32,8 +32,8 @@ export async function startCountingProxy(target: string): Promise<CountingProxy>
       headers: request.headers,
     });
     const answered = once(outgoing, 'response') as Promise<[IncomingMessage]>;
-    await pipeline(request, outgoing);
-    const [incoming] = await answered;
+    // Both at once: of a client that leaves, each of them tells.
+    const [[incoming]] = await Promise.all([answered, pipeline(request, outgoing)]);
     requests.push({ method: request.method ?? '', url: request.url ?? '', status: incoming.statusCode ?? 0 });
     response.writeHead(incoming.statusCode ?? 502, incoming.headers);
     await pipeline(incoming, response);

@@ -5,7 +5,7 @@ import { json } from './support/client.ts';
 import { type RegistryOptions, type ScriptedRegistry, startRegistry } from './support/registry.ts';
 import { startTestSite } from './support/site.ts';
 
-const quick = { connect: '1s', headers: '1s', answer: '3s' };
+const quick = { connect: '2s', headers: '2s', answer: '6s' };
 
 /** A mirror of one registry with one image stored, whose clock stands still until it is moved. */
 async function startFaultSite(options: Omit<RegistryOptions, 'token'> & { readonly token?: true } = {}) {

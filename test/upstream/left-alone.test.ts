@@ -39,7 +39,7 @@ async function startUpstream(options: RegistryOptions = {}, own: OwnOptions & { 
 }
 
 test('an upstream that never answers is asked once, and again by one request after the interval', async () => {
-  await using site = await startUpstream({}, { timeouts: { headersMs: 500 } });
+  await using site = await startUpstream({}, { timeouts: { headersMs: 2_000 } });
   const silence = site.registry.fault(undefined, { kind: 'silence' });
   expect(await site.fail()).toMatchObject({ status: 504 });
   const refused = await Promise.all(Array.from({ length: 10 }, () => site.fail()));
@@ -57,7 +57,7 @@ test('an upstream that never answers is asked once, and again by one request aft
 });
 
 test('a caller who runs out of time breaks the connection if it waited a fair while, one who leaves does not', async () => {
-  await using site = await startUpstream({}, { timeouts: { headersMs: 60_000 }, answerMs: 1_000 });
+  await using site = await startUpstream({}, { timeouts: { headersMs: 60_000 }, answerMs: 3_000 });
   const pause = site.registry.fault(undefined, { kind: 'silence' });
   const leaving = new AbortController();
   const left = site.ask(leaving.signal);
@@ -67,12 +67,12 @@ test('a caller who runs out of time breaks the connection if it waited a fair wh
   await expect(left).rejects.toBe(reason);
   expect(await site.fail(AbortSignal.timeout(5))).toMatchObject({ status: 504 });
   expect(site.state().state).toBe('available');
-  expect(await site.fail(AbortSignal.timeout(1_000))).toMatchObject({ status: 504 });
+  expect(await site.fail(AbortSignal.timeout(3_000))).toMatchObject({ status: 504 });
   expect(site.state()).toMatchObject({ state: 'broken', reason: 'did not answer in time' });
 });
 
 test('a client that leaves while its request is the probe lets the next one be it', async () => {
-  await using site = await startUpstream({}, { timeouts: { headersMs: 500 } });
+  await using site = await startUpstream({}, { timeouts: { headersMs: 2_000 } });
   const silence = site.registry.fault(undefined, { kind: 'silence' }, { times: 1 });
   await site.fail();
   await silence.reached;
@@ -113,7 +113,7 @@ test('five answers of 500 in a row end the asking, one good answer in between do
 });
 
 test('a body that is cut or stalls after its headers breaks nothing', async () => {
-  await using site = await startUpstream({}, { timeouts: { idleMs: 300 } });
+  await using site = await startUpstream({}, { timeouts: { idleMs: 1_500 } });
   const { registry, upstream } = site;
   const blob = registry.addBlob(Buffer.alloc(100_000, 'x'));
   const read = async () =>
@@ -127,7 +127,7 @@ test('a body that is cut or stalls after its headers breaks nothing', async () =
 });
 
 test('what a redirect target does is not held against the registry', async () => {
-  await using site = await startUpstream({}, { timeouts: { headersMs: 500 } });
+  await using site = await startUpstream({}, { timeouts: { headersMs: 2_000 } });
   const { registry, upstream } = site;
   const blob = registry.addBlob('content');
   registry.fault(/blobs/, { kind: 'redirect' });
@@ -207,8 +207,8 @@ test('no token is asked for while the registry itself is left alone', async () =
 });
 
 test.each<[string, number, number]>([
-  ['its own time-out', 500, 10_000],
-  ['that of whoever waits', 10_000, 1_000],
+  ['its own time-out', 2_000, 20_000],
+  ['that of whoever waits', 20_000, 3_000],
 ])('a token service that never answers is broken by %s, the registry is not', async (_, headersMs, answerMs) => {
   await using site = await startUpstream({ token: {} }, { timeouts: { headersMs }, answerMs });
   site.registry.tokenServer.place(undefined, { kind: 'silence' });

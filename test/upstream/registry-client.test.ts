@@ -196,7 +196,7 @@ test('an encoded body is refused before any byte, a page of HTML is left to the 
 test('silence ends in 504: before the headers, in the middle of a body, never because the reader is slow', async () => {
   await using registry = await startRegistry();
   const blob = registry.addBlob(content);
-  using upstream = upstreamAt(registry.origin, { timeouts: { headersMs: 150, idleMs: 150 }, probeMs: 0 });
+  using upstream = upstreamAt(registry.origin, { timeouts: { headersMs: 1_500, idleMs: 1_500 }, probeMs: 0 });
   const open = () => firstEndpoint(upstream).openBlob('library/tiny', blob.digest, { signal: never() });
   registry.fault(undefined, { kind: 'silence' }, { times: 1 });
   expect(await failureOf(open())).toMatchObject({ code: 'UNAVAILABLE', status: 504 });
@@ -207,7 +207,7 @@ test('silence ends in 504: before the headers, in the middle of a body, never be
   const chunks = slow.body[Symbol.asyncIterator]();
   await chunks.next();
   // Longer than the idle time-out; what is waited for is this timer itself.
-  await new Promise((resolve) => setTimeout(resolve, 400));
+  await new Promise((resolve) => setTimeout(resolve, 2_000));
   let next = await chunks.next();
   while (next.done !== true) next = await chunks.next();
   expect(next.done).toBe(true);

@@ -300,6 +300,11 @@ const large = new Set([
   'a blob of zeros without end, compressed',
 ]);
 
+/** One that means no harm. */
+export function harmlessArchive(): HostileArchive {
+  return { kind: 'nothing wrong', isLarge: false, bytes: tarArchive(good()) };
+}
+
 /** As many archives as are wanted, of every kind in turn; the same for the same seed. */
 export function* hostileArchives(seed: number, count: number): Generator<HostileArchive> {
   let kinds = Object.entries(makers);

@@ -125,10 +125,13 @@ class Run {
     for (let done = 0; done < count; done += 1) {
       const [{ digest }] = left.splice(this.#random.between(0, left.length), 1) as [Stored];
       const damage = damages[done % damages.length]!;
+      // Who reads it while it happens may get the one or the other.
+      this.#damaged.set(digest, { damage, sinceMs: Number.POSITIVE_INFINITY });
       await this.#damage(digest, damage);
       this.#damaged.set(digest, { damage, sinceMs: performance.now() });
       // Some reads between two of them.
-      await delay(this.#random.between(0, 10));
+      const enough = this.#rightBodies + this.#random.between(0, 10);
+      while (this.#rightBodies < enough && this.#violations.length === 0) await delay(1);
     }
   }
 

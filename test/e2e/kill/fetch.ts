@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startMillpond } from '../../support/millpond.ts';
-import { type ScriptedRegistry, startRegistry } from '../../support/registry.ts';
+import { startRegistry } from '../../support/registry.ts';
 import { checkAlone, DiskCheck } from './checks.ts';
 import { Random } from './random.ts';
 import type { KillOptions } from './run.ts';
-import { type MovingTag, Workload } from './workload.ts';
+import { type MovingTag, untilSent, Workload } from './workload.ts';
 
 const program = fileURLToPath(new URL('../../../bin/millpond', import.meta.url));
 const upstreamBytesPerSecond = 16_000_000;
@@ -99,15 +99,6 @@ function blobsOf({ images, children }: Workload, { history }: MovingTag): string
   const digest = history.at(-1)?.digest ?? '';
   const found = children.get(digest) ?? [images.get(digest)];
   return found.flatMap((image) => (image ? [image.config.digest, ...image.layers.map((layer) => layer.digest)] : []));
-}
-
-/** Settles when a registry has sent so many bytes, or at the signal. */
-async function untilSent(
-  registry: ScriptedRegistry,
-  { bytes, signal }: { bytes: number; signal: AbortSignal },
-): Promise<void> {
-  const sent = () => registry.requests.reduce((sum, request) => sum + request.bytesSent, 0);
-  while (sent() < bytes && !signal.aborted) await delay(2);
 }
 
 /** `kill` tells whether it was still under way. */

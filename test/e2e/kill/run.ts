@@ -10,7 +10,7 @@ import { startRegistry } from '../../support/registry.ts';
 import { metric } from '../eviction/replay.ts';
 import { checkAlone, DiskCheck } from './checks.ts';
 import { Random } from './random.ts';
-import { repositories, Workload } from './workload.ts';
+import { repositories, untilSent, Workload } from './workload.ts';
 
 const program = fileURLToPath(new URL('../../../bin/millpond', import.meta.url));
 const upstreamBytesPerSecond = 12_000_000;
@@ -54,7 +54,8 @@ export interface KillReport {
 export async function killAgainAndAgain({ count, seed, directory, onKill }: KillOptions): Promise<KillReport> {
   const random = new Random(seed);
   await using registry = await startRegistry({ bytesPerSecond: { perConnection: upstreamBytesPerSecond } });
-  const workload = new Workload(registry, random);
+  // Clients draw numbers of their own: how many is chance, and what is done when must not depend on it.
+  const workload = new Workload(registry, new Random(seed + 1));
   const disk = new DiskCheck(join(directory, 'data'));
   const kills = { underLoad: 0, atStart: 0 };
   const alone = { served: 0, refused: 0 };
@@ -83,10 +84,11 @@ export async function killAgainAndAgain({ count, seed, directory, onKill }: Kill
     });
     mirror.process.kill('SIGHUP');
     await mirror.process.untilOutput(/configuration taken anew/);
-    const afterMs = random.between(20, 1100);
+    const bytes = random.between(0, 12_000_000);
+    registry.forgetRequests();
     const killed = new AbortController();
     const load = workload.run(mirror.origin, killed.signal);
-    await delay(afterMs);
+    await untilSent(registry, { bytes, signal: killed.signal });
     evictedBlobs += await metric(mirror.origin, 'millpond_evictions_total');
     killed.abort();
     mirror.process.kill('SIGKILL');
@@ -95,7 +97,7 @@ export async function killAgainAndAgain({ count, seed, directory, onKill }: Kill
     violations.push(...workload.violations.splice(0), ...(await disk.violations({ isSwept: false })));
     const left = (await disk.partials()).length;
     onKill?.(
-      `${round + 1}/${count} killed after ${afterMs} ms: ${left} files in ingest/, before it ${without.served} tags served alone`,
+      `${round + 1}/${count} killed when the upstream had sent ${bytes} bytes: ${left} files in ingest/, before it ${without.served} tags served alone`,
     );
   }
   if (violations.length === 0) violations.push(...(await finish(directory, { workload, disk, random })));

@@ -179,6 +179,15 @@ export class Workload {
   }
 }
 
+/** Settles when a registry has sent so many bytes since it has forgotten its requests, or at the signal. */
+export async function untilSent(
+  registry: ScriptedRegistry,
+  { bytes, signal }: { bytes: number; signal: AbortSignal },
+): Promise<void> {
+  const sent = () => registry.requests.reduce((sum, request) => sum + request.bytesSent, 0);
+  while (sent() < bytes && !signal.aborted) await delay(2);
+}
+
 /** False when the signal came first. */
 async function pause(ms: number, signal: AbortSignal): Promise<boolean> {
   return await delay(ms, undefined, { signal }).then(

@@ -4,6 +4,9 @@ import { readManifest } from '../../src/oci/descriptor.ts';
 import { RegistryError } from '../../src/oci/error.ts';
 import { dockerSchema1Signed, ociIndex, ociManifest } from '../../src/oci/media-types.ts';
 
+// The same cases each time.
+fc.configureGlobal({ seed: 1 });
+
 const digest = (digit: string) => `sha256:${digit.repeat(64)}`;
 const descriptor = (digit: string, more = {}) => ({ mediaType: 'x/y', digest: digest(digit), size: 1, ...more });
 

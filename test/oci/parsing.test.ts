@@ -6,6 +6,9 @@ import { contentRange, readContentRange, readRange } from '../../src/oci/range.t
 import { isRepository, isTag, parseReference } from '../../src/oci/reference.ts';
 import { parseRequest } from '../../src/oci/request.ts';
 
+// The same cases each time.
+fc.configureGlobal({ seed: 1 });
+
 const sha256 = `sha256:${'0123456789abcdef'.repeat(4)}`;
 const sha512 = `sha512:${'0123456789abcdef'.repeat(8)}`;
 

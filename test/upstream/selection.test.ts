@@ -7,6 +7,9 @@ import { selectUpstream } from '../../src/upstream/selection.ts';
 import { UpstreamTable } from '../../src/upstream/table.ts';
 import type { Upstream } from '../../src/upstream/upstream.ts';
 
+// The same cases each time.
+fc.configureGlobal({ seed: 1 });
+
 const digest = `sha256:${'a'.repeat(64)}`;
 
 function upstream(name: string, more: Partial<Upstream> = {}): Upstream {

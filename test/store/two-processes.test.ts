@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { launcher, run } from '../cli/spawn.ts';
@@ -16,6 +16,7 @@ test('a cache directory has one process; one that is killed leaves a lock to nob
   const options = { directory: folder.path };
   const blob = upstream.addBlob({ size: 3 * MiB, seed: 'killed' });
   const path = `/v2/library/app/blobs/${blob.digest}`;
+  const partial = join(folder.path, 'data', 'ingest', blob.digest.replace(':', '-'));
   const stall = upstream.fault(blob.digest, { kind: 'stall', afterBytes: 2 * MiB });
   {
     await using first = await startMillpond(config, options);
@@ -29,11 +30,12 @@ test('a cache directory has one process; one that is killed leaves a lock to nob
     const cut = get(first.origin + path, { onBytes: (count) => void (received = count) });
     await stall.reached;
     await expect.poll(() => received).toBe(2 * MiB);
+    // A client has its bytes before they are on disk.
+    await expect.poll(async () => (await stat(partial)).size).toBe(2 * MiB);
     process.kill(first.process.pid, 'SIGKILL');
     expect(await cut).toMatchObject({ complete: false });
   }
-  const left = await readFile(join(folder.path, 'data', 'ingest', blob.digest.replace(':', '-')));
-  expect(left.length).toBe(2 * MiB);
+  expect(await readFile(partial)).toHaveLength(2 * MiB);
   upstream.clearFaults();
   upstream.forgetRequests();
   await using next = await startMillpond(config, options);

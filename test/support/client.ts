@@ -67,7 +67,8 @@ export async function get(url: string | URL, options: GetOptions = {}): Promise<
       if (receivedBytes >= (options.leaveAfterBytes ?? Number.POSITIVE_INFINITY)) break;
       if (options.bytesPerSecond !== undefined) {
         const dueMs = startedMs + (receivedBytes / options.bytesPerSecond) * 1000;
-        if (dueMs > performance.now()) await delay(dueMs - performance.now(), undefined, { signal: options.signal });
+        const waitMs = dueMs - performance.now();
+        if (waitMs > 0) await delay(waitMs, undefined, { signal: options.signal });
       }
     }
   } catch (error) {

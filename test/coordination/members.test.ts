@@ -5,7 +5,6 @@ import { startRedis } from '../support/redis.ts';
 import { describeWith } from '../support/tools.ts';
 import { sees, startCoordinator } from './support.ts';
 
-const poll = { interval: 10, timeout: 15_000 };
 const keys = ['{fleet}', '{fleet}:messages', '{fleet}:expiries', '{fleet}:changes', '{fleet}:news'];
 
 interface Beat {
@@ -81,13 +80,13 @@ describeWith(['redis-server'], 'the replicas of a fleet', () => {
     await using b = startCoordinator(redis.port, 'b');
     {
       await using c = startCoordinator(redis.port, 'c');
-      for (const { coordinator } of [a, b, c]) await expect.poll(sees(coordinator, 2), poll).toBe(true);
+      for (const { coordinator } of [a, b, c]) await expect.poll(sees(coordinator, 2)).toBe(true);
       await client.del(`test:${key}`);
       await using d = startCoordinator(redis.port, 'd');
-      for (const { coordinator } of [a, b, c, d]) await expect.poll(sees(coordinator, 3), poll).toBe(true);
+      for (const { coordinator } of [a, b, c, d]) await expect.poll(sees(coordinator, 3)).toBe(true);
       await client.del(`test:${key}`);
     }
-    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 1), poll).toBe(true);
+    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 1)).toBe(true);
     expect(a.coordinator.replicas[0]?.address).toBe('http://b.test:5000');
   });
 });

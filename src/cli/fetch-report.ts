@@ -45,6 +45,9 @@ export class FetchReport implements Disposable {
         this.#endImage(event.image);
         progress.line(`${event.image} ${shownDigest(event.digest)} ${shownBytes(event.bytes)}${fetchedPart(event)}`);
         break;
+      case 'left-out':
+        progress.line(`left out ${event.name}: ${event.reason}`);
+        break;
       case 'failed':
         this.#endImage(event.image);
         progress.line(`${event.image} failed: ${event.error}`);

@@ -127,6 +127,8 @@ export class Prefetcher implements AsyncDisposable {
       for await (const event of warmUp(await parametersOf(config), warmUpDependencies(cache), { signal })) {
         if (event.kind === 'failed')
           log.warn({ schedule, image: event.image, error: event.error }, 'image not fetched');
+        if (event.kind === 'left-out')
+          log.warn({ schedule, image: event.image, name: event.name, error: event.reason }, 'referrer not fetched');
         if (event.kind === 'end') end = event;
       }
     } catch (error) {

@@ -1,7 +1,7 @@
 import type { Descriptor } from '../oci/descriptor.ts';
 import { readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
-import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
+import { isTransient, RegistryError } from '../oci/error.ts';
 import { ociIndex } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { ListingAnswer } from '../upstream/client.ts';
@@ -70,7 +70,7 @@ export class Listings {
       const answer = await withDeadline(
         (within) => target.upstream.client.listReferrers(target.repository, digest, query, { signal: within }),
         { answerMs, signal },
-      );
+      ).catch((error: unknown) => this.#noneIfAbsent(target, digest, { error, signal }));
       // Some registries have a page of their website where the referrers API would be.
       if (answer && isIndex(answer.bytes)) return { ...answer, outcome: 'bypass' };
       return await this.#fallbackTag(target, digest, { artifactType, signal });
@@ -95,9 +95,15 @@ export class Listings {
       if (artifactType === undefined) return indexReply(manifest.bytes, { outcome: manifest.outcome });
       return filteredReply(manifest.bytes, { artifactType, outcome: manifest.outcome });
     } catch (error) {
-      if (!isNotFound(error)) throw error;
+      await this.#noneIfAbsent(target, digest, { error, signal });
       return indexReply(indexOf([]), { outcome: 'bypass' });
     }
+  }
+
+  /** @throws RegistryError the error, unless it says that there is nothing of the kind */
+  async #noneIfAbsent(target: Target, digest: Digest, failed: Waiting & { error: unknown }): Promise<undefined> {
+    if (!(await this.#options.manifests.isAbsence(target, digest, failed))) throw failed.error;
+    return undefined;
   }
 
   #storedReferrers(target: Target, digest: Digest, artifactType: string | undefined): ListingReply {

@@ -1,5 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
-import { isTransient, RegistryError } from '../oci/error.ts';
+import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { ManifestReference } from '../oci/request.ts';
 import type { BlobStore, DiskFault } from '../store/blob-store.ts';
@@ -159,6 +159,23 @@ export class Manifests implements AsyncDisposable {
     const { record, outcome, stale } = await this.#tags.resolve(target, tag, { accept: options.accept, waiting });
     await this.#requireCompletable(target, record.digest, { waiting });
     return { digest: record.digest, size: record.size, contentType: record.contentType, outcome, stale };
+  }
+
+  /**
+   * Whether an error says that nothing is there that would go with a manifest: not found, or refused by an upstream that
+   * lets us have the manifest itself. Some registries refuse what they do not have.
+   * @throws RegistryError TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
+   */
+  async isAbsence(target: Target, subject: Digest, { error, signal }: Waiting & { error: unknown }): Promise<boolean> {
+    if (isNotFound(error)) return true;
+    if (!(error instanceof RegistryError) || error.code !== 'DENIED') return false;
+    try {
+      await this.#askFor(target, subject, { signal });
+      return true;
+    } catch (failure) {
+      if (isTransient(failure) || !(failure instanceof RegistryError)) throw failure;
+      return false;
+    }
   }
 
   /** Ends what is asked behind answers that have gone out. */

@@ -96,7 +96,7 @@ export interface UpstreamClient {
   /** @param query the client's query without what selects the upstream. @throws RegistryError NAME_UNKNOWN, … */
   listTags(repository: string, query: string, options: RequestOptions): Promise<ListingAnswer>;
   /**
-   * Asks the referrers API. @returns `undefined` where the upstream has none (404): read the fallback tag then.
+   * Asks the referrers API. @returns `undefined` where the upstream has none: read the fallback tag then.
    * @throws RegistryError DENIED, TOOMANYREQUESTS, UNAVAILABLE
    */
   listReferrers(

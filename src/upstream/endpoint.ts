@@ -18,6 +18,11 @@ import type { Gate } from './gate.ts';
 import type { HttpAnswer, HttpClient } from './http-client.ts';
 import { nextQuery, withoutSelection } from './link.ts';
 
+/**
+ * What registries without a referrers API answer for its path: that there is no such thing, or that they do not understand
+ * the question. A proxy in front of one may know neither the method nor the type that is asked for.
+ */
+const withoutReferrers = [400, 404, 405, 406, 501];
 /** Largest page of tags or referrers that is taken into memory: docker-registry sends all tags in one. */
 const maxListingBytes = 16 * 1024 * 1024;
 
@@ -136,7 +141,7 @@ export class Endpoint implements BlobEndpoint {
     const { signal } = options;
     const accept = 'application/vnd.oci.image.index.v1+json';
     const ask = { method: 'GET', repository, subject: 'referrers', path, headers: { accept }, signal } as const;
-    const answer = await this.#ask({ ...ask, accepted: [404, 405] });
+    const answer = await this.#ask({ ...ask, accepted: withoutReferrers });
     if (answer.status === 200) return this.#list(answer);
     await drain(answer.body);
     return undefined;

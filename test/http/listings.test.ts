@@ -72,6 +72,28 @@ test('a page of HTML in place of the referrers API is no list: the fallback tag 
   expectIndex(await site.get(`/v2/library/app/referrers/${image.digest}`), [signature.digest]);
 });
 
+test.each([400, 401, 403, 406, 501])('a %i in place of the referrers API: the fallback tag is read', async (status) => {
+  await using upstream = await startRegistry({ referrers: false });
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  const image = upstream.addImage('library/app', '1');
+  const bare = upstream.addImage('library/app', '2', { layers: ['bare'] });
+  const signature = upstream.addReferrer('library/app', image, { artifactType: signatureType });
+  upstream.fault(/\/referrers\//, { kind: 'status', status });
+  expectIndex(await site.get(`/v2/library/app/referrers/${image.digest}`), [signature.digest]);
+  expectIndex(await site.get(`/v2/library/app/referrers/${bare.digest}`), []);
+  upstream.fault(/manifests\/sha256-/, { kind: 'status', status: 403 });
+  expectIndex(await site.get(`/v2/library/app/referrers/${bare.digest}`), []);
+});
+
+test('referrers are no empty list where the upstream does not let us have the image', async () => {
+  await using upstream = await startRegistry();
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  const image = upstream.addImage('library/app', '1');
+  await site.get('/v2/library/app/manifests/1');
+  upstream.fault(/referrers|manifests/, { kind: 'status', status: 403 });
+  expect((await site.get(`/v2/library/app/referrers/${image.digest}`)).status).toBe(403);
+});
+
 describe('tags', () => {
   test('pass as the upstream gives them, and are not there where it has none', async () => {
     await using upstream = await startRegistry();

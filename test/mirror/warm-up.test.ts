@@ -154,6 +154,51 @@ describe('a fetch', () => {
     expect(upstream.requestsFor(signature.layers[0]!.digest)).toHaveLength(1);
   });
 
+  test.each([400, 403, 406, 501])('takes a %i in place of the referrers API for none', async (status) => {
+    await using upstream = await startRegistry({ referrers: false });
+    const image = upstream.addImage('app', 'v1');
+    upstream.addReferrer('app', image, { artifactType: 'application/x-signature', layers: ['signed'] });
+    upstream.fault(/\/referrers\//, { kind: 'status', status });
+    await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
+    const events = await fetchImages(site, { images: [{ image: 'reg.example/app:v1' }] });
+    expect(of(events, 'resolved')).toMatchObject([{ manifests: 2, referrers: 1 }]);
+    expect(of(events, 'waiting')).toEqual([]);
+    expect(endOf(events)).toMatchObject({ fetched: 1, failed: 0 });
+  });
+
+  test('takes a signature that is refused for none, as long as its image is not refused too', async () => {
+    await using upstream = await startRegistry();
+    const image = upstream.addImage('app', 'v1');
+    await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
+    const images = [{ image: `reg.example/app@${image.digest}` }];
+    upstream.fault(/manifests\/sha256-/, { kind: 'status', status: 403 });
+    expect(endOf(await fetchImages(site, { images }))).toMatchObject({ fetched: 1, failed: 0 });
+    upstream.fault(/manifests\/sha256:/, { kind: 'status', status: 403 });
+    const refused = endOf(await fetchImages(site, { images }));
+    expect(refused).toMatchObject({ fetched: 0, failed: 1 });
+    expect(refused.failures[0]?.error).toContain('refuses our credentials');
+  });
+
+  test('leaves out what is listed as a referrer and has been deleted, and says so', async () => {
+    await using upstream = await startRegistry({ referrers: false });
+    const image = upstream.addImage('app', 'v1');
+    const deleted = upstream.addReferrer('app', image, { artifactType: 'application/x-old', layers: ['old'] });
+    const kept = upstream.addReferrer('app', image, { artifactType: 'application/x-signature', layers: ['signed'] });
+    upstream.removeManifest('app', deleted.digest);
+    await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
+    const events = await fetchImages(site, { images: [{ image: 'reg.example/app:v1' }] });
+    expect(of(events, 'left-out')).toEqual([
+      {
+        kind: 'left-out',
+        image: 'reg.example/app:v1',
+        name: `reg.example/app@${deleted.digest}`,
+        reason: 'upstream reg.example has no such manifest in app',
+      },
+    ]);
+    expect(endOf(events)).toMatchObject({ fetched: 1, failed: 0 });
+    expect(upstream.requestsFor(kept.layers[0]!.digest)).toHaveLength(1);
+  });
+
   test('ends where things refer to each other', async () => {
     await using upstream = await startRegistry();
     const image = upstream.addImage('app', 'v1');

@@ -103,8 +103,10 @@ test('what is not there has the code of its kind', async () => {
   registry.fault(/tags/, { kind: 'status', status: 404 });
   expect(await failureOf(client.listTags('a/b', '', { signal }))).toMatchObject({ code: 'NAME_UNKNOWN' });
   expect(await client.listReferrers('a/b', unknownDigest, '', { signal })).toBeUndefined();
-  registry.fault(/referrers/, { kind: 'status', status: 405 });
-  expect(await client.listReferrers('a/b', unknownDigest, '', { signal })).toBeUndefined();
+  for (const status of [400, 405, 406, 501]) {
+    registry.fault(/referrers/, { kind: 'status', status }, { times: 1 });
+    expect(await client.listReferrers('a/b', unknownDigest, '', { signal })).toBeUndefined();
+  }
 });
 
 test.each(['relative', 'absolute', 'opaque'] as const)(

@@ -1,6 +1,6 @@
 import { type Descriptor, isElsewhere, readManifest } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
-import { isNotFound, RegistryError } from '../../oci/error.ts';
+import { RegistryError } from '../../oci/error.ts';
 import { bareMediaType, manifestMediaTypes, ociIndex } from '../../oci/media-types.ts';
 import { formatPlatform, type IndexEntry, indexEntries, isPlatform, type Platform } from '../../oci/platform.ts';
 import { isTag } from '../../oci/reference.ts';
@@ -39,6 +39,14 @@ export interface WalkedImage {
   readonly referrers: number;
   /** Each once. */
   readonly blobs: readonly Descriptor[];
+  /** What is listed as referring to it and cannot be had: an upstream may have deleted it since. */
+  readonly leftOut: readonly LeftOut[];
+}
+
+/** A manifest that belongs to an image only as something that goes with it, and why it does not come along. */
+export interface LeftOut {
+  readonly digest: Digest;
+  readonly reason: string;
 }
 
 export interface WalkDependencies {
@@ -84,6 +92,7 @@ class Walk {
   readonly #options: WalkDependencies & WalkOptions;
   readonly #visited = new Set<Digest>();
   readonly #blobs = new Map<Digest, Descriptor>();
+  readonly #leftOut = new Map<Digest, LeftOut>();
   #referrers = 0;
 
   constructor(target: Target, options: WalkDependencies & WalkOptions) {
@@ -92,7 +101,12 @@ class Walk {
   }
 
   get found(): Omit<WalkedImage, 'digest'> {
-    return { manifests: this.#visited.size, referrers: this.#referrers, blobs: [...this.#blobs.values()] };
+    return {
+      manifests: this.#visited.size,
+      referrers: this.#referrers,
+      blobs: [...this.#blobs.values()],
+      leftOut: [...this.#leftOut.values()],
+    };
   }
 
   /** Goes on from a manifest that is here. */
@@ -152,7 +166,22 @@ class Walk {
         });
       }
     }
-    await allOf(found.values().map((digest) => this.#visit(digest, { depth, nesting: 0 })));
+    await allOf(found.values().map((digest) => this.#visitListed(digest, { subject, depth })));
+  }
+
+  /** An image is whole without what its upstream lists and does not have. */
+  async #visitListed(digest: Digest, { subject, depth }: { subject: Digest; depth: number }): Promise<void> {
+    try {
+      await this.#visit(digest, { depth, nesting: 0 });
+    } catch (error) {
+      if (!(await this.#isAbsence(subject, error))) throw error;
+      this.#leftOut.set(digest, { digest, reason: (error as Error).message });
+    }
+  }
+
+  #isAbsence(subject: Digest, error: unknown): Promise<boolean> {
+    const { manifests, ask, signal } = this.#options;
+    return ask(() => manifests.isAbsence(this.#target, subject, { error, signal }));
   }
 
   /** What cosign keeps under a tag made of the digest. */
@@ -166,7 +195,7 @@ class Walk {
         confirmed(this.#target, await manifests.byTag(this.#target, tag, { accept: '', signal }), now),
       );
     } catch (error) {
-      if (isNotFound(error)) return;
+      if (await this.#isAbsence(subject, error)) return;
       throw error;
     }
     await this.follow(manifest, { depth, nesting: 0 });

@@ -123,7 +123,7 @@ class WarmUp {
     if (this.#images.has(name)) return;
     this.#images.add(name);
     this.#sayTotal();
-    const { digest, manifests, referrers, blobs } = await walkImage(target, reference, {
+    const { digest, manifests, referrers, blobs, leftOut } = await walkImage(target, reference, {
       manifests: mirror.manifests,
       listings: mirror.listings,
       ask: this.#asking(name),
@@ -132,6 +132,9 @@ class WarmUp {
       nondistributable: this.#parameters.nondistributable ?? false,
       ...choice,
     });
+    for (const { digest: absent, reason } of leftOut) {
+      this.events.push({ kind: 'left-out', image: name, name: `${target.key}@${absent}`, reason });
+    }
     const missing = await this.#missing(target, blobs);
     const counted = { blobs: blobs.length, bytes: bytesOf(blobs) };
     this.events.push({

@@ -15,6 +15,8 @@ export interface ExportedImage {
   readonly digest: Digest;
   readonly mediaType: string;
   readonly size: number;
+  /** Platforms that were wanted and that it is not made for, where it is for others. */
+  readonly lacks: readonly string[];
   /** Itself and the manifests that it names. */
   readonly manifests: readonly BlobSize[];
   /** Their configs and layers. */

@@ -66,7 +66,7 @@ export function registerExport(program: Command, io: CommandIo): void {
       const { signal } = interrupted;
       const found = await findImages(wanted, { config, platforms, options, io, signal });
       const plan = planArchive(found, options.since === undefined ? undefined : await readBase(options.since));
-      await write(plan, { config, splitBytes, options, io, signal });
+      await write(plan, { images: found, config, splitBytes, options, io, signal });
     });
 }
 
@@ -116,12 +116,14 @@ async function findImages(
 async function write(
   plan: ArchivePlan,
   {
+    images,
     config,
     splitBytes,
     options,
     io,
     signal,
   }: {
+    images: readonly ExportedImage[];
     config: Config;
     splitBytes: number | undefined;
     options: ExportFlags;
@@ -133,8 +135,12 @@ async function write(
   const path = resolve(io.workingDirectory, options.output);
   const say = (event: object): unknown => io.stdout.write(`${JSON.stringify(event)}\n`);
   const { id, base, size, blobs, leftOut } = plan;
-  if (options.json) say({ kind: 'plan', archive: id, since: base ?? null, bytes: size, blobs, leftOut });
   using progress = new Progress(io.stdout, { now: () => performance.now() });
+  for (const { isAttachment, name, digest, lacks } of images) {
+    if (options.json) say({ kind: 'image', isAttachment, name, digest, lacks });
+    else if (lacks.length > 0) progress.line(`${name} without ${lacks.join(', ')}`);
+  }
+  if (options.json) say({ kind: 'plan', archive: id, since: base ?? null, bytes: size, blobs, leftOut });
   let doneBytes = 0;
   await using output = new ArchiveOutput(path, { splitBytes });
   const files = await writeArchive(plan, output, {

@@ -44,6 +44,7 @@ export class FetchReport implements Disposable {
       case 'fetched':
         this.#endImage(event.image);
         progress.line(`${event.image} ${shownDigest(event.digest)} ${shownBytes(event.bytes)}${fetchedPart(event)}`);
+        if (event.lacks.length > 0) progress.line(`  without ${event.lacks.join(', ')}`);
         break;
       case 'left-out':
         progress.line(`left out ${event.name}: ${event.reason}`);

@@ -55,6 +55,38 @@ export function indexEntries(bytes: Buffer, contentType: string): IndexEntry[] {
   });
 }
 
+/** What of an index is wanted. */
+export interface ChosenEntries {
+  readonly entries: readonly IndexEntry[];
+  /** The wanted platforms for which it has no image; none for an index of something else than images. */
+  readonly lacks: readonly Platform[];
+}
+
+/**
+ * What of an index is wanted where some platforms are: their images, and what it names without a platform.
+ * @param options `platforms`: none: all; `attestations`: whether what is about the chosen images is wanted, too
+ */
+export function chooseEntries(
+  entries: readonly IndexEntry[],
+  { platforms, attestations }: { readonly platforms: readonly Platform[]; readonly attestations: boolean },
+): ChosenEntries {
+  const images = entries.filter(isImage);
+  if (platforms.length === 0 || images.length === 0) return { entries, lacks: [] };
+  const isFor = (wanted: Platform) => (entry: IndexEntry) => isPlatform(entry.platform!, wanted);
+  const chosen = new Set(images.filter((image) => platforms.some((wanted) => isFor(wanted)(image))));
+  const digests = new Set([...chosen].map(({ digest }) => digest));
+  const isWanted = (entry: IndexEntry): boolean => {
+    if (isImage(entry)) return chosen.has(entry);
+    return entry.attests === undefined || (attestations && digests.has(entry.attests));
+  };
+  return { entries: entries.filter(isWanted), lacks: platforms.filter((wanted) => !images.some(isFor(wanted))) };
+}
+
+/** Whether an entry of an index is an image of a platform: attestations say `unknown`. */
+export function isImage({ platform }: IndexEntry): boolean {
+  return platform !== undefined && platform.os !== 'unknown';
+}
+
 function readPlatform(found: unknown): Platform | undefined {
   const { os, architecture, variant } = (found ?? {}) as Record<string, unknown>;
   if (typeof os !== 'string' || typeof architecture !== 'string' || os === '') return undefined;

@@ -16,6 +16,7 @@ import {
   tarArchive,
 } from '../support/images.ts';
 import { fileOf, type LayoutImage, layoutOf, named, writeFolder, writeTar } from '../support/layouts.ts';
+import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
 
 /** A folder with a configuration, and commands that run in it. */
@@ -245,6 +246,41 @@ describe('export', () => {
     });
     await expect(readFile(here.path('x.tar'))).rejects.toThrow('ENOENT');
     expect(await here.run('export', '--output', 'x.tar', '--split', '7', 'nginx:1.27')).toMatchObject({ code: 2 });
+  });
+
+  test('takes what a fetch of the same list has taken: images of which one has fewer of the wanted platforms', async () => {
+    await using upstream = await startRegistry();
+    const [one, two, three] = ['one', 'two', 'three'].map((layer) =>
+      upstream.addImage('org/app', undefined, { layers: [layer] }),
+    );
+    const amd64 = { os: 'linux', architecture: 'amd64' };
+    const arm64 = { os: 'linux', architecture: 'arm64' };
+    upstream.addIndex('org/app', 'amd64', [{ manifest: one!, platform: amd64 }]);
+    upstream.addIndex('org/app', 'both', [
+      { manifest: two!, platform: amd64 },
+      { manifest: three!, platform: arm64 },
+    ]);
+    await using here = await place({ upstreams: { 'quay.io': { urls: [upstream.origin] } } });
+    const platforms = ['linux/amd64', 'linux/arm64'];
+    const list = ['amd64', 'both'].map((version) => ({ name: `quay.io/org/app:${version}`, platforms }));
+    await writeFile(here.path('images.yaml'), JSON.stringify(list));
+    const fetched = await here.run('fetch', '--file', 'images.yaml');
+    expect(fetched).toMatchObject({ code: 0, stderr: '' });
+    expect(fetched.stdout).toMatch(/quay\.io\/org\/app:amd64 .*\n {2}without linux\/arm64\n/);
+    const exported = await here.run('export', '--output', 'out.tar', '--file', 'images.yaml');
+    expect(exported).toMatchObject({ code: 0, stderr: '' });
+    expect(exported.stdout).toContain('quay.io/org/app:amd64 without linux/arm64\n');
+    const told = await here.run('export', '--output', 'out.tar', '--file', 'images.yaml', '--json');
+    expect(
+      told.stdout
+        .trim()
+        .split('\n')
+        .slice(0, 2)
+        .map((line) => JSON.parse(line)),
+    ).toMatchObject([
+      { kind: 'image', name: 'quay.io/org/app:amd64', lacks: ['linux/arm64'] },
+      { kind: 'image', name: 'quay.io/org/app:both', lacks: [] },
+    ]);
   });
 
   test('of a list of images, as fetch takes it: tags by pattern among those that are here', async () => {

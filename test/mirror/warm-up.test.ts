@@ -154,6 +154,18 @@ describe('a fetch', () => {
     expect(upstream.requestsFor(signature.layers[0]!.digest)).toHaveLength(1);
   });
 
+  test('of an image that has only some of the wanted platforms takes these, and names the others', async () => {
+    await using upstream = await startRegistry();
+    const image = upstream.addImage('app', undefined);
+    upstream.addIndex('app', 'v1', [{ manifest: image, platform: amd64 }]);
+    await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
+    const platforms = ['linux/amd64', 'linux/arm64'];
+    const events = await fetchImages(site, { images: [{ image: 'reg.example/app:v1' }], platforms });
+    expect(of(events, 'resolved')).toMatchObject([{ manifests: 2, lacks: ['linux/arm64'] }]);
+    expect(of(events, 'fetched')).toMatchObject([{ lacks: ['linux/arm64'] }]);
+    expect(endOf(events)).toMatchObject({ fetched: 1, failed: 0 });
+  });
+
   test.each([400, 403, 406, 501])('takes a %i in place of the referrers API for none', async (status) => {
     await using upstream = await startRegistry({ referrers: false });
     const image = upstream.addImage('app', 'v1');

@@ -1,6 +1,15 @@
 import { describe, expect, test } from 'vitest';
+import type { Digest } from '../../src/oci/digest.ts';
 import { ociIndex } from '../../src/oci/media-types.ts';
-import { formatPlatform, indexEntries, isPlatform, type Platform, parsePlatform } from '../../src/oci/platform.ts';
+import {
+  chooseEntries,
+  formatPlatform,
+  type IndexEntry,
+  indexEntries,
+  isPlatform,
+  type Platform,
+  parsePlatform,
+} from '../../src/oci/platform.ts';
 
 const platform = (text: string): Platform => parsePlatform(text) as Platform;
 
@@ -17,6 +26,31 @@ describe('platforms', () => {
     ['windows/amd64', 'linux/amd64', false],
   ])('%s where %s is wanted: %s', (found, wanted, expected) => {
     expect(isPlatform(platform(found), platform(wanted))).toBe(expected);
+  });
+
+  test('of an index are chosen with what is about them; of an index in an index there may be none', () => {
+    const digest = (letter: string) => `sha256:${letter.repeat(64)}` as Digest;
+    const entry = (letter: string, text: string | undefined, attests?: Digest): IndexEntry => {
+      const [os = '', architecture = ''] = text?.split('/') ?? [];
+      const found = text === undefined ? undefined : { os, architecture, variant: undefined };
+      return { digest: digest(letter), size: 1, mediaType: 'm', platform: found, attests };
+    };
+    const entries = [
+      entry('a', 'linux/amd64'),
+      entry('b', 'linux/arm64'),
+      entry('c', 'unknown/unknown', digest('a')),
+      entry('d', 'unknown/unknown', digest('b')),
+      entry('e', undefined),
+    ];
+    const chosen = (wanted: string[], attestations = true, of = entries) => {
+      const found = chooseEntries(of, { platforms: wanted.map(platform), attestations });
+      return [found.entries.map((one) => one.digest[7]).join(''), found.lacks.map(formatPlatform)];
+    };
+    expect(chosen([])).toEqual(['abcde', []]);
+    expect(chosen(['linux/arm64'])).toEqual(['bde', []]);
+    expect(chosen(['linux/arm64', 'linux/s390x'], false)).toEqual(['be', ['linux/s390x']]);
+    expect(chosen(['linux/s390x'])).toEqual(['e', ['linux/s390x']]);
+    expect(chosen(['linux/s390x'], true, [entry('e', undefined)])).toEqual(['e', []]);
   });
 
   test('are written as they are read, and nothing else is one', () => {

@@ -3,7 +3,7 @@ import type { BlobSize } from '../../archive/description.ts';
 import { type Descriptor, isElsewhere, readManifest } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import { formatPlatform, indexEntries, isPlatform, type Platform } from '../../oci/platform.ts';
+import { chooseEntries, formatPlatform, indexEntries, isImage, type Platform } from '../../oci/platform.ts';
 import { parseTagSelector, selectTags } from '../../oci/tag-selector.ts';
 import type { BlobStore } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
@@ -94,6 +94,7 @@ export class ExportPlanner {
       digest,
       mediaType,
       size: manifest.size,
+      lacks: closure.lacks,
       manifests: [...closure.manifests.values()],
       blobs: [...closure.blobs.values()],
     };
@@ -113,7 +114,7 @@ export class ExportPlanner {
       if (!(await this.#completeness.hasBlob(repository, blob))) throw lacking(name, blob.digest);
       closure.blobs.set(blob.digest, { digest: blob.digest, size: await this.#sizeOf(blob) });
     }
-    for (const child of await this.#children(repository, manifest, { name, choice })) {
+    for (const child of await this.#children(repository, manifest, { name, choice, closure, depth })) {
       await this.#walk(repository, child, { name, choice, closure, depth: depth + 1 });
     }
   }
@@ -122,33 +123,27 @@ export class ExportPlanner {
   async #children(
     repository: string,
     index: KeptManifest,
-    { name, choice }: { name: string; choice: ExportChoice },
+    { name, choice, closure, depth }: { name: string; choice: ExportChoice; closure: Closure; depth: number },
   ): Promise<KeptManifest[]> {
-    const entries = indexEntries(index.bytes, index.contentType);
-    if (entries.length === 0) return [];
-    const { platforms } = choice;
-    const isWanted = ({ platform }: { platform: Platform | undefined }): boolean =>
-      platforms.length === 0 || platform === undefined || platforms.some((wanted) => isPlatform(platform, wanted));
-    for (const wanted of platforms) {
-      const isNamed = entries.some(({ platform }) => platform && isPlatform(platform, wanted));
-      // An index that says no platforms at all names something else than images.
-      if (!isNamed && entries.some(({ platform }) => platform !== undefined)) {
-        throw new RegistryError('MANIFEST_UNKNOWN', `${name} is not made for ${formatPlatform(wanted)}`);
+    const { platforms, referrers } = choice;
+    const all = indexEntries(index.bytes, index.contentType);
+    const { entries, lacks } = chooseEntries(all, { platforms, attestations: referrers });
+    // Of an index in an index nothing may be wanted.
+    if (depth === 0 && lacks.length > 0) {
+      closure.lacks = lacks.map(formatPlatform);
+      if (lacks.length === platforms.length) {
+        throw new RegistryError('MANIFEST_UNKNOWN', `${name} is not made for ${closure.lacks.join(', ')}`);
       }
     }
-    const chosen = new Set(
-      entries.filter((entry) => entry.attests === undefined && isWanted(entry)).map((e) => e.digest),
-    );
     const children: KeptManifest[] = [];
-    for (const { digest, attests, platform } of entries) {
-      if (!chosen.has(digest) && (attests === undefined || !chosen.has(attests))) continue;
-      const child = await this.#kept.peek(digest);
+    for (const entry of entries) {
+      const child = await this.#kept.peek(entry.digest);
       if (child && (await this.#completeness.isWhole(repository, child))) children.push(child);
-      else if (platforms.length > 0 && attests === undefined && platform) {
-        throw lacking(`${name} for ${formatPlatform(platform)}`, digest);
+      else if (platforms.length > 0 && isImage(entry)) {
+        throw lacking(`${name} for ${formatPlatform(entry.platform!)}`, entry.digest);
       }
     }
-    if (children.length === 0) throw lacking(name, entries[0]!.digest);
+    if (children.length === 0 && entries.length > 0) throw lacking(name, entries[0]!.digest);
     return children;
   }
 
@@ -205,6 +200,7 @@ export class ExportPlanner {
 }
 
 class Closure {
+  lacks: readonly string[] = [];
   readonly manifests = new Map<Digest, BlobSize>();
   readonly blobs = new Map<Digest, BlobSize>();
 }

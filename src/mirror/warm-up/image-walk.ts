@@ -2,7 +2,14 @@ import { type Descriptor, isElsewhere, readManifest } from '../../oci/descriptor
 import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { bareMediaType, manifestMediaTypes, ociIndex } from '../../oci/media-types.ts';
-import { formatPlatform, type IndexEntry, indexEntries, isPlatform, type Platform } from '../../oci/platform.ts';
+import {
+  chooseEntries,
+  formatPlatform,
+  type IndexEntry,
+  indexEntries,
+  isImage,
+  type Platform,
+} from '../../oci/platform.ts';
 import { isTag } from '../../oci/reference.ts';
 import type { ManifestReference } from '../../oci/request.ts';
 import type { Target } from '../fill/sources.ts';
@@ -39,6 +46,8 @@ export interface WalkedImage {
   readonly referrers: number;
   /** Each once. */
   readonly blobs: readonly Descriptor[];
+  /** Platforms that were wanted and that it is not made for, where it is for others. */
+  readonly lacks: readonly string[];
   /** What is listed as referring to it and cannot be had: an upstream may have deleted it since. */
   readonly leftOut: readonly LeftOut[];
 }
@@ -93,6 +102,7 @@ class Walk {
   readonly #visited = new Set<Digest>();
   readonly #blobs = new Map<Digest, Descriptor>();
   readonly #leftOut = new Map<Digest, LeftOut>();
+  #lacks: readonly string[] = [];
   #referrers = 0;
 
   constructor(target: Target, options: WalkDependencies & WalkOptions) {
@@ -105,6 +115,7 @@ class Walk {
       manifests: this.#visited.size,
       referrers: this.#referrers,
       blobs: [...this.#blobs.values()],
+      lacks: this.#lacks,
       leftOut: [...this.#leftOut.values()],
     };
   }
@@ -202,19 +213,19 @@ class Walk {
   }
 
   /** What of an index is wanted. What refers to the image is wanted for all platforms. */
-  #chosen(entries: readonly IndexEntry[], { depth, nesting }: Place): readonly IndexEntry[] {
+  #chosen(all: readonly IndexEntry[], { depth, nesting }: Place): readonly IndexEntry[] {
     const { platforms, referrers } = this.#options;
-    const images = entries.filter(({ platform }) => platform !== undefined && platform.os !== 'unknown');
-    if (depth > 0 || platforms.length === 0 || images.length === 0) return entries;
-    const chosen = images.filter(({ platform }) => platforms.some((wanted) => isPlatform(platform!, wanted)));
-    if (chosen.length === 0 && nesting === 0) {
-      const wanted = platforms.map(formatPlatform).join(', ');
-      const has = images.map(({ platform }) => formatPlatform(platform!)).join(', ');
-      throw new RegistryError('MANIFEST_UNKNOWN', `there is no image for ${wanted}; there are ${has}`);
-    }
-    const others = entries.filter((entry) => !images.includes(entry));
-    const digests = new Set(chosen.map(({ digest }) => digest));
-    return [...chosen, ...others.filter(({ attests }) => attests === undefined || (referrers && digests.has(attests)))];
+    if (depth > 0) return all;
+    const { entries, lacks } = chooseEntries(all, { platforms, attestations: referrers });
+    // Of an index in an index nothing may be wanted.
+    if (nesting > 0 || lacks.length === 0) return entries;
+    this.#lacks = lacks.map(formatPlatform);
+    if (lacks.length < platforms.length) return entries;
+    const has = all.filter(isImage).map(({ platform }) => formatPlatform(platform!));
+    throw new RegistryError(
+      'MANIFEST_UNKNOWN',
+      `there is no image for ${this.#lacks.join(', ')}; there are ${has.join(', ')}`,
+    );
   }
 }
 

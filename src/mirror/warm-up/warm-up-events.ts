@@ -28,6 +28,8 @@ export type WarmUpEvent =
       readonly digest: Digest;
       readonly manifests: number;
       readonly referrers: number;
+      /** Platforms that were wanted and that it is not made for, where it is for others. */
+      readonly lacks: readonly string[];
       readonly blobs: number;
       readonly bytes: number;
       /** Of these, what is not here. */
@@ -50,6 +52,7 @@ export type WarmUpEvent =
       readonly kind: 'fetched';
       readonly image: string;
       readonly digest: Digest;
+      readonly lacks: readonly string[];
       readonly blobs: number;
       readonly bytes: number;
       readonly fetchedBlobs: number;

@@ -123,7 +123,7 @@ class WarmUp {
     if (this.#images.has(name)) return;
     this.#images.add(name);
     this.#sayTotal();
-    const { digest, manifests, referrers, blobs, leftOut } = await walkImage(target, reference, {
+    const { digest, manifests, referrers, blobs, lacks, leftOut } = await walkImage(target, reference, {
       manifests: mirror.manifests,
       listings: mirror.listings,
       ask: this.#asking(name),
@@ -143,6 +143,7 @@ class WarmUp {
       digest,
       manifests,
       referrers,
+      lacks,
       ...counted,
       missingBlobs: missing.length,
       missingBytes: bytesOf(missing),
@@ -155,6 +156,7 @@ class WarmUp {
       kind: 'fetched',
       image: name,
       digest,
+      lacks,
       ...counted,
       fetchedBlobs: fetched.length,
       fetchedBytes,

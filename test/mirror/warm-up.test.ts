@@ -245,6 +245,19 @@ describe('a fetch', () => {
     ]);
   });
 
+  test('takes no signature for an image of its own where patterns choose among the tags', async () => {
+    await using upstream = await startRegistry();
+    const image = upstream.addImage('app', 'latest');
+    for (const suffix of ['', '.sig', '.att', '.sbom']) {
+      upstream.addImage('app', `${fallbackTag(image.digest)}${suffix}`, { layers: [`attached ${suffix}`] });
+    }
+    await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
+    const events = await fetchImages(site, { images: [{ image: 'reg.example/app', tags: ['*'], limit: 1 }] });
+    expect(of(events, 'fetched').map((event) => event.image)).toEqual(['reg.example/app:latest']);
+    const signed = { image: 'reg.example/app', tags: ['sha256-*'] };
+    expect(endOf(await fetchImages(site, { images: [signed] }))).toMatchObject({ images: 1, failed: 1 });
+  });
+
   test('tells of each image that fails and why, and fetches the others', async () => {
     await using upstream = await startRegistry();
     const broken = upstream.addImage('broken', 'v1', { layers: ['not there'] });

@@ -2,6 +2,7 @@ import { RegistryError } from '../../oci/error.ts';
 import { parseReference } from '../../oci/reference.ts';
 import type { ManifestReference } from '../../oci/request.ts';
 import { parseTagSelector, selectTags, type TagSelector } from '../../oci/tag-selector.ts';
+import { subjectOfTag } from '../../store/image-graph.ts';
 import { selectUpstream } from '../../upstream/selection.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
 import type { Target } from '../fill/sources.ts';
@@ -62,7 +63,9 @@ export async function expandImages(wanted: WantedImages, options: ExpandOptions)
   }
   const selectors = wanted.tags.map(readSelector);
   const named = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
-  const listed = named.length === selectors.length ? [] : await listTags(target, options);
+  const all = named.length === selectors.length ? [] : await listTags(target, options);
+  // What goes with an image comes along with it; counted as an image, it would take the place of one.
+  const listed = all.filter((one) => subjectOfTag(one) === undefined);
   const chosen = selectTags([...named, ...listed], selectors, { limit: wanted.limit });
   if (chosen.length === 0) {
     throw new RegistryError(

@@ -1,7 +1,6 @@
-import type { ExportedImage } from '../archive/archive-writer.ts';
 import type { BlobSize } from '../archive/description.ts';
 import type { OperationContext } from '../http/operations.ts';
-import { ExportPlanner } from '../mirror/archives/export-plan.ts';
+import { type ExportEvent, ExportPlanner } from '../mirror/archives/export-plan.ts';
 import { type AdoptedImage, Imports, type NewImage } from '../mirror/archives/imports.ts';
 import type { WantedImages } from '../mirror/warm-up/wanted-images.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -18,7 +17,7 @@ export interface ArchiveOperations {
       readonly nondistributable: boolean;
     },
     context: OperationContext,
-  ): AsyncIterable<ExportedImage>;
+  ): AsyncIterable<ExportEvent>;
   /** The names that the cache has for images. */
   importNames(
     parameters: { readonly names: readonly string[] },

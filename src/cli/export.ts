@@ -8,6 +8,7 @@ import { readImageList } from '../config/image-list.ts';
 import { loadConfig } from '../config/load.ts';
 import { parseBytes } from '../config/units.ts';
 import { noInput } from '../http/operations.ts';
+import type { ExportEvent } from '../mirror/archives/export-plan.ts';
 import type { Platform } from '../oci/platform.ts';
 import { layoutOf } from '../store/layout.ts';
 import { readVerified } from '../store/verified-read.ts';
@@ -65,10 +66,18 @@ export function registerExport(program: Command, io: CommandIo): void {
       using interrupted = interruption();
       const { signal } = interrupted;
       const found = await findImages(wanted, { config, platforms, options, io, signal });
-      const plan = planArchive(found, options.since === undefined ? undefined : await readBase(options.since));
-      await write(plan, { images: found, config, splitBytes, options, io, signal });
+      const plan = planArchive(found.images, options.since === undefined ? undefined : await readBase(options.since));
+      await write(plan, { found, config, splitBytes, options, io, signal });
     });
 }
+
+/** What is to be written, and what would go with it but is not whole here. */
+interface FoundImages {
+  readonly images: readonly ExportedImage[];
+  readonly leftOut: readonly LeftOut[];
+}
+
+type LeftOut = Extract<ExportEvent, { kind: 'left-out' }>;
 
 /** @throws Error where one of them is not here: nothing is written then */
 async function findImages(
@@ -86,9 +95,10 @@ async function findImages(
     io: CommandIo;
     signal: AbortSignal;
   },
-): Promise<ExportedImage[]> {
+): Promise<FoundImages> {
   await using cache = await openOperations(config);
   const found = new Map<string, ExportedImage>();
+  const leftOut = new Map<string, LeftOut>();
   const failures: string[] = [];
   for (const { platforms: own, referrers = true, ...image } of wanted) {
     const choice = {
@@ -98,7 +108,12 @@ async function findImages(
     };
     const context = { signal, input: noInput() };
     try {
-      for await (const part of cache.operations.exportImages({ ...image, ...choice }, context)) {
+      for await (const event of cache.operations.exportImages({ ...image, ...choice }, context)) {
+        if (event.kind === 'left-out') {
+          leftOut.set(event.name, event);
+          continue;
+        }
+        const part = event.image;
         const earlier = found.get(part.name);
         if (!earlier || earlier.isAttachment) found.set(part.name, part);
       }
@@ -107,7 +122,7 @@ async function findImages(
       failures.push(error instanceof Error ? error.message : String(error));
     }
   }
-  if (failures.length === 0) return [...found.values()];
+  if (failures.length === 0) return { images: [...found.values()], leftOut: [...leftOut.values()] };
   if (failures.length === 1) throw new Error(failures[0]);
   for (const failure of failures) io.stderr.write(`millpond: ${failure}\n`);
   throw new Error(`${failures.length} of ${wanted.length} cannot be exported, nothing was written`);
@@ -116,14 +131,14 @@ async function findImages(
 async function write(
   plan: ArchivePlan,
   {
-    images,
+    found,
     config,
     splitBytes,
     options,
     io,
     signal,
   }: {
-    images: readonly ExportedImage[];
+    found: FoundImages;
     config: Config;
     splitBytes: number | undefined;
     options: ExportFlags;
@@ -136,9 +151,13 @@ async function write(
   const say = (event: object): unknown => io.stdout.write(`${JSON.stringify(event)}\n`);
   const { id, base, size, blobs, leftOut } = plan;
   using progress = new Progress(io.stdout, { now: () => performance.now() });
-  for (const { isAttachment, name, digest, lacks } of images) {
+  for (const { isAttachment, name, digest, lacks } of found.images) {
     if (options.json) say({ kind: 'image', isAttachment, name, digest, lacks });
     else if (lacks.length > 0) progress.line(`${name} without ${lacks.join(', ')}`);
+  }
+  for (const event of found.leftOut) {
+    if (options.json) say(event);
+    else progress.line(`left out ${event.name}: ${event.reason}`);
   }
   if (options.json) say({ kind: 'plan', archive: id, since: base ?? null, bytes: size, blobs, leftOut });
   let doneBytes = 0;

@@ -283,6 +283,30 @@ describe('export', () => {
     ]);
   });
 
+  test('says which signature it leaves out because not all of it is here', async () => {
+    await using upstream = await startRegistry();
+    const image = upstream.addImage('org/app', '1');
+    const signed = upstream.addReferrer('org/app', image, { artifactType: 'application/x-sig', layers: ['signed'] });
+    const upstreams = { 'quay.io': { urls: [upstream.origin] } };
+    await using here = await place({ upstreams });
+    expect(await here.run('fetch', '--no-referrers', 'quay.io/org/app:1')).toMatchObject({ code: 0 });
+    {
+      await using site = await startTestSite({ upstreams, cacheDir: here.cacheDir });
+      await site.get(`/v2/quay.io/org/app/manifests/${signed.digest}`);
+    }
+    const name = `quay.io/org/app@${signed.digest}`;
+    const exported = await here.run('export', '--output', 'out.tar', 'quay.io/org/app:1');
+    expect(exported).toMatchObject({ code: 0, stderr: '' });
+    expect(exported.stdout).toContain(`left out ${name}: ${name} is not whole in the cache, it lacks sha256:`);
+    const told = await here.run('export', '--output', 'out.tar', 'quay.io/org/app:1', '--json');
+    const events = told.stdout.trim().split('\n');
+    expect(events.map((line) => JSON.parse(line))).toContainEqual({
+      kind: 'left-out',
+      name,
+      reason: expect.stringContaining('fetch it first') as string,
+    });
+  });
+
   test('of a list of images, as fetch takes it: tags by pattern among those that are here', async () => {
     await using here = await place();
     const tags = ['1.2.0', '1.10.0', '2.0.0'];

@@ -33,6 +33,12 @@ export interface ExportChoice {
   readonly nondistributable: boolean;
 }
 
+/** What an export is told, image by image. */
+export type ExportEvent =
+  | { readonly kind: 'image'; readonly image: ExportedImage }
+  /** A signature or the like of which not everything is here: its image is taken along without it. */
+  | { readonly kind: 'left-out'; readonly name: string; readonly reason: string };
+
 /** Finds out what images that are here consist of. Uses nothing and contacts nobody. */
 export class ExportPlanner {
   readonly #options: ExportPlannerOptions;
@@ -51,7 +57,7 @@ export class ExportPlanner {
    * goes with it.
    * @throws RegistryError in one sentence where one is not here, or not all of it
    */
-  async *images({ image, tags, limit }: WantedImages, choice: ExportChoice): AsyncGenerator<ExportedImage> {
+  async *images({ image, tags, limit }: WantedImages, choice: ExportChoice): AsyncGenerator<ExportEvent> {
     if (tags === undefined) {
       yield* this.#image(image, choice);
       return;
@@ -66,13 +72,13 @@ export class ExportPlanner {
     for (const tag of chosen) yield* this.#image(`${target.key}:${tag}`, choice);
   }
 
-  async *#image(text: string, choice: ExportChoice): AsyncGenerator<ExportedImage> {
+  async *#image(text: string, choice: ExportChoice): AsyncGenerator<ExportEvent> {
     const { catalog, upstreams } = this.#options;
     const { target, tag, digest, name } = namedImage(upstreams, text);
     const found = digest ?? catalog.tag({ repository: target.key, tag: tag ?? '', variant: '' })?.digest;
     if (found === undefined) throw notHere(name);
     const image = await this.#collect(target.key, found, { name, choice });
-    yield image;
+    yield { kind: 'image', image };
     if (!choice.referrers) return;
     yield* this.#attachments(target.key, image, { choice, seen: new Set([name]), depth: 0 });
   }
@@ -152,7 +158,7 @@ export class ExportPlanner {
     repository: string,
     image: ExportedImage,
     { choice, seen, depth }: { choice: ExportChoice; seen: Set<string>; depth: number },
-  ): AsyncGenerator<ExportedImage> {
+  ): AsyncGenerator<ExportEvent> {
     if (depth > maxDepth) return;
     const { catalog } = this.#options;
     const everything = { ...choice, platforms: [] };
@@ -169,10 +175,10 @@ export class ExportPlanner {
       for (const { name, digest } of found) {
         if (digest === undefined || seen.has(name)) continue;
         seen.add(name);
-        const attachment = await this.#attachment(repository, digest, { name, choice: everything });
-        if (!attachment) continue;
-        yield attachment;
-        yield* this.#attachments(repository, attachment, { choice, seen, depth: depth + 1 });
+        const event = await this.#attachment(repository, digest, { name, choice: everything });
+        yield event;
+        if (event.kind !== 'image') continue;
+        yield* this.#attachments(repository, event.image, { choice, seen, depth: depth + 1 });
       }
     }
   }
@@ -182,12 +188,13 @@ export class ExportPlanner {
     repository: string,
     digest: Digest,
     options: { name: string; choice: ExportChoice },
-  ): Promise<ExportedImage | undefined> {
+  ): Promise<ExportEvent> {
     try {
-      return { ...(await this.#collect(repository, digest, options)), isAttachment: true };
+      const image = await this.#collect(repository, digest, options);
+      return { kind: 'image', image: { ...image, isAttachment: true } };
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
-      return undefined;
+      return { kind: 'left-out', name: options.name, reason: error.message };
     }
   }
 

@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { ArchiveError } from './archive-error.ts';
-import { partPath } from './parts.ts';
+import { partPaths } from './parts.ts';
 
 /** A file that has been written, under its final name. */
 export interface WrittenFile {
@@ -19,6 +19,8 @@ interface OpenPart {
 }
 
 export interface ArchiveOutputOptions {
+  /** Of the whole archive. */
+  readonly bytes: number;
   /** Most bytes of one part; `undefined`: one file. */
   readonly splitBytes: number | undefined;
 }
@@ -30,15 +32,16 @@ export interface ArchiveOutputOptions {
 export class ArchiveOutput implements AsyncDisposable {
   readonly #path: string;
   readonly #splitBytes: number;
-  readonly #isSplit: boolean;
+  /** The files' final names. */
+  readonly #paths: readonly string[];
   readonly #written: WrittenFile[] = [];
   readonly #unfinished = new Set<string>();
   #part: OpenPart | undefined;
 
-  /** @param path of the whole; parts are called after it */
-  constructor(path: string, { splitBytes }: ArchiveOutputOptions) {
+  /** @param path of the whole; parts are called after it. @throws ArchiveError where there would be too many */
+  constructor(path: string, { bytes, splitBytes }: ArchiveOutputOptions) {
     this.#path = path;
-    this.#isSplit = splitBytes !== undefined;
+    this.#paths = splitBytes === undefined ? [path] : partPaths(path, Math.ceil(bytes / splitBytes));
     this.#splitBytes = splitBytes ?? Number.POSITIVE_INFINITY;
   }
 
@@ -93,7 +96,7 @@ export class ArchiveOutput implements AsyncDisposable {
   }
 
   async #beginPart(): Promise<OpenPart> {
-    const path = this.#isSplit ? partPath(this.#path, this.#written.length + 1) : this.#path;
+    const path = this.#paths[this.#written.length]!;
     try {
       const handle = await open(temporary(path), 'w');
       this.#unfinished.add(path);

@@ -6,6 +6,8 @@ import { openDirectory } from './directory-archive.ts';
 import { openTar } from './tar-archive.ts';
 
 const partName = /^(.*)\.(\d{3,4})$/;
+/** As many as four digits can count. */
+const maxParts = 9999;
 
 /**
  * Opens an archive: a tar archive, its parts in any order, or a folder. Where only one part is named, or the whole that the
@@ -22,12 +24,20 @@ export async function openArchive(paths: readonly string[]): Promise<Archive> {
   const whole = partName.exec(first)?.[1] ?? first;
   const parts = await partsOf(whole);
   // A name may end in digits for other reasons.
-  return await openTar(parts.includes(partPath(whole, 1)) || !found ? inOrderOr(parts, first) : [first]);
+  const hasFirst = parts.some((path) => Number(partName.exec(path)?.[2]) === 1);
+  return await openTar(hasFirst || !found ? inOrderOr(parts, first) : [first]);
 }
 
-/** The name of a part. @param number from 1 on */
-export function partPath(whole: string, number: number): string {
-  return `${whole}.${String(number).padStart(3, '0')}`;
+/**
+ * The names of so many parts: all of one length, so that their order by name is that of their numbers.
+ * @throws ArchiveError where there are too many
+ */
+export function partPaths(whole: string, count: number): string[] {
+  if (count > maxParts) {
+    throw new ArchiveError(`${whole} would come in ${count} parts, and ${maxParts} are the most: choose larger ones`);
+  }
+  const digits = Math.max(3, String(count).length);
+  return Array.from({ length: count }, (_, index) => `${whole}.${String(index + 1).padStart(digits, '0')}`);
 }
 
 /** The parts of an archive that lie beside one another. */

@@ -161,7 +161,7 @@ async function write(
   }
   if (options.json) say({ kind: 'plan', archive: id, since: base ?? null, bytes: size, blobs, leftOut });
   let doneBytes = 0;
-  await using output = new ArchiveOutput(path, { splitBytes });
+  await using output = new ArchiveOutput(path, { bytes: size, splitBytes });
   const files = await writeArchive(plan, output, {
     path,
     signal,

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
@@ -400,5 +400,28 @@ describe('export', () => {
       stderr: 'millpond: f.tar.003: part 002 is missing\n',
     });
     expect((await other.run('import', parts[0]!, parts[1]!)).stderr).toContain('cut short');
+  });
+
+  test('in more than 999 parts, whose order by name is that of their numbers, and in no more than 9999', async () => {
+    await using here = await place();
+    const big = localArtifact({ layers: [localBlob(Buffer.alloc(4_200_000, 'layer'))] });
+    const sparse = localArtifact({ layers: [localBlob(Buffer.alloc(42_000_000))] });
+    const both = { big, sparse };
+    const entries = Object.entries(both).map(([name, manifest]) => ({
+      manifest,
+      annotations: named(`quay.io/org/${name}:1`),
+    }));
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(entries)));
+    await here.run('export', '--output', 'whole.tar', 'quay.io/org/big:1');
+    const split = await here.run('export', '--output', 'f.tar', '--split', '4KiB', 'quay.io/org/big:1');
+    expect(split).toMatchObject({ code: 0, stderr: '' });
+    const parts = (await readdir(here.path('.'))).filter((name) => /^f\.tar\.\d+$/.test(name)).toSorted();
+    expect([parts.length > 999, parts[0], parts[1]]).toEqual([true, 'f.tar.0001', 'f.tar.0002']);
+    const joined = Buffer.concat(await Promise.all(parts.map((name) => readFile(here.path(name)))));
+    expect(joined.equals(await readFile(here.path('whole.tar')))).toBe(true);
+    await using other = await place();
+    expect(await other.run('import', here.path('f.tar.0007'))).toMatchObject({ code: 0, stderr: '' });
+    const refused = await here.run('export', '--output', 'g.tar', '--split', '4KiB', 'quay.io/org/sparse:1');
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('and 9999 are the most') });
   });
 });

@@ -1,7 +1,9 @@
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, open, rename, rm, writeFile } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { type FileHandle, lstat, open, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { ArchiveError } from './archive-error.ts';
+import { checksumListPath } from './checksum-list.ts';
 import { partPaths } from './parts.ts';
 
 /** A file that has been written, under its final name. */
@@ -38,11 +40,20 @@ export class ArchiveOutput implements AsyncDisposable {
   readonly #unfinished = new Set<string>();
   #part: OpenPart | undefined;
 
-  /** @param path of the whole; parts are called after it. @throws ArchiveError where there would be too many */
-  constructor(path: string, { bytes, splitBytes }: ArchiveOutputOptions) {
+  private constructor(path: string, { paths, splitBytes }: { paths: readonly string[]; splitBytes: number }) {
     this.#path = path;
-    this.#paths = splitBytes === undefined ? [path] : partPaths(path, Math.ceil(bytes / splitBytes));
-    this.#splitBytes = splitBytes ?? Number.POSITIVE_INFINITY;
+    this.#paths = paths;
+    this.#splitBytes = splitBytes;
+  }
+
+  /**
+   * @param path of the whole; parts and the list of checksums are called after it
+   * @throws ArchiveError where there would be too many parts, or something that is no file is in the place of one
+   */
+  static async open(path: string, { bytes, splitBytes }: ArchiveOutputOptions): Promise<ArchiveOutput> {
+    const paths = splitBytes === undefined ? [path] : partPaths(path, Math.ceil(bytes / splitBytes));
+    for (const one of [...paths, checksumListPath(path)]) await requireReplaceable(one);
+    return new ArchiveOutput(path, { paths, splitBytes: splitBytes ?? Number.POSITIVE_INFINITY });
   }
 
   /** Adds bytes. @throws ArchiveError where the disk does not take them */
@@ -66,17 +77,15 @@ export class ArchiveOutput implements AsyncDisposable {
 
   /**
    * Gives all files their names, and last of all writes the list.
-   * @param list its path and text
+   * @param list its text
    * @throws ArchiveError
    */
-  async finish(list: {
-    readonly path: string;
-    readonly text: (files: readonly WrittenFile[]) => string;
-  }): Promise<readonly WrittenFile[]> {
+  async finish(list: (files: readonly WrittenFile[]) => string): Promise<readonly WrittenFile[]> {
     await this.#endPart();
+    const listPath = checksumListPath(this.#path);
     try {
-      await writeFile(temporary(list.path), list.text(this.#written), { flush: true });
-      this.#unfinished.add(list.path);
+      await writeFile(temporary(listPath), list(this.#written), { flush: true });
+      this.#unfinished.add(listPath);
       const paths = [...this.#unfinished];
       for (const path of paths) {
         await rename(temporary(path), path);
@@ -119,6 +128,22 @@ export class ArchiveOutput implements AsyncDisposable {
     }
     this.#written.push({ name: basename(part.path), sha256: part.hash.digest('hex'), size: part.size });
   }
+}
+
+/**
+ * A rename puts a file in the place of whatever is there: a device, a pipe or a link would be gone.
+ * @throws ArchiveError where it is something else than a file
+ */
+async function requireReplaceable(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found && !found.isFile()) {
+    throw new ArchiveError(`${path} is no file (${kindOf(found)}): an archive needs a name of its own`);
+  }
+}
+
+function kindOf(found: Stats): string {
+  if (found.isSymbolicLink()) return 'a link';
+  return found.isDirectory() ? 'a folder' : 'a device, pipe or socket';
 }
 
 async function writeAll(handle: FileHandle, bytes: Buffer): Promise<void> {

@@ -2,7 +2,7 @@ import { type Digest, digestOf } from '../oci/digest.ts';
 import { ociIndex } from '../oci/media-types.ts';
 import { blobName } from './archive.ts';
 import type { ArchiveOutput, WrittenFile } from './archive-output.ts';
-import { type Base, checksumListPath, formatChecksumList } from './checksum-list.ts';
+import { type Base, formatChecksumList } from './checksum-list.ts';
 import { type BlobSize, descriptionName, writeDescription } from './description.ts';
 import { attachmentAnnotation, imageNameAnnotation, refNameAnnotation } from './image-names.ts';
 import { blockBytes, encodeHeader, padded } from './tar-header.ts';
@@ -94,13 +94,12 @@ export async function writeArchive(
   plan: ArchivePlan,
   output: ArchiveOutput,
   options: {
-    readonly path: string;
     readonly read: (blob: BlobSize) => AsyncIterable<Buffer>;
     readonly onWritten: (bytes: number) => void;
     readonly signal: AbortSignal;
   },
 ): Promise<readonly WrittenFile[]> {
-  const { read, onWritten, signal, path } = options;
+  const { read, onWritten, signal } = options;
   const put = async (chunk: Buffer): Promise<void> => {
     signal.throwIfAborted();
     await output.write(chunk);
@@ -115,10 +114,7 @@ export async function writeArchive(
   }
   await put(Buffer.alloc(2 * blockBytes));
   const { id, base, complete } = plan;
-  return await output.finish({
-    path: checksumListPath(path),
-    text: (files) => formatChecksumList({ id, since: base, complete, files }),
-  });
+  return await output.finish((files) => formatChecksumList({ id, since: base, complete, files }));
 }
 
 function indexEntries(images: readonly ExportedImage[]): object[] {

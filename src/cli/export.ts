@@ -161,9 +161,8 @@ async function write(
   }
   if (options.json) say({ kind: 'plan', archive: id, since: base ?? null, bytes: size, blobs, leftOut });
   let doneBytes = 0;
-  await using output = new ArchiveOutput(path, { bytes: size, splitBytes });
+  await using output = await ArchiveOutput.open(path, { bytes: size, splitBytes });
   const files = await writeArchive(plan, output, {
-    path,
     signal,
     read: (blob) => readVerified(layout, blob),
     onWritten(bytes) {

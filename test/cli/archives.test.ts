@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { filesIn } from '../mirror/support.ts';
@@ -400,6 +402,30 @@ describe('export', () => {
       stderr: 'millpond: f.tar.003: part 002 is missing\n',
     });
     expect((await other.run('import', parts[0]!, parts[1]!)).stderr).toContain('cut short');
+  });
+
+  test('takes the place of a file, and of nothing else', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));
+    await writeFile(here.path('target.tar'), 'of somebody else');
+    await symlink('target.tar', here.path('link.tar'));
+    await promisify(execFile)('mkfifo', [here.path('pipe.tar')]);
+    await mkdir(here.path('folder.tar.002'));
+    await mkdir(here.path('listed.tar.sha256'));
+    const refused = async (output: string, ...more: string[]) =>
+      expect(await here.run('export', '--output', output, 'nginx:1.27', ...more)).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/ is no file \((a link|a folder|a device, pipe or socket)\)/),
+      });
+    const before = (await readdir(here.path('.'))).toSorted();
+    await refused('link.tar');
+    await refused('pipe.tar');
+    await refused('listed.tar');
+    await refused('folder.tar', '--split', '4KiB');
+    expect((await readdir(here.path('.'))).toSorted()).toEqual(before);
+    expect((await lstat(here.path('pipe.tar'))).isFIFO()).toBe(true);
+    expect(await readFile(here.path('link.tar'), 'utf8')).toBe('of somebody else');
+    expect(await here.run('export', '--output', 'target.tar', 'nginx:1.27')).toMatchObject({ code: 0, stderr: '' });
   });
 
   test('in more than 999 parts, whose order by name is that of their numbers, and in no more than 9999', async () => {

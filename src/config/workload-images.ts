@@ -5,8 +5,8 @@ import { ConfigError } from './problems.ts';
 
 /**
  * The images that Kubernetes manifests name, each once, in the order in which they come: every text under a key `image`
- * that can be the name of one, whatever kind of object it is in, and every mapping there that has a `repository`. A name
- * without a registry is one of docker.io, as it is for Kubernetes.
+ * that can be the name of one, whatever kind of object it is in, and every mapping there that has a `repository`, or as an image
+ * volume a `reference`. A name without a registry is one of docker.io, as it is for Kubernetes.
  * @param text YAML documents, as `helm template` or `kustomize build` write them
  * @param file its name, for messages
  * @throws ConfigError where it is not YAML
@@ -33,11 +33,12 @@ export function workloadImages(text: string, file: string): string[] {
   return [...found];
 }
 
-/** The name itself, or put together from the parts that charts and many custom resources keep apart. */
+/** The name itself, that of an image volume, or put together from the parts that charts and many custom resources keep apart. */
 function nameOf(image: unknown): string | undefined {
   if (typeof image === 'string') return image;
   if (typeof image !== 'object' || image === null) return undefined;
-  const { registry, repository, tag, digest } = image as Record<string, unknown>;
+  const { registry, repository, tag, digest, reference } = image as Record<string, unknown>;
+  if (typeof reference === 'string') return reference;
   if (typeof repository !== 'string') return undefined;
   const host = typeof registry === 'string' && registry !== '' ? `${registry}/` : '';
   const version = typeof tag === 'string' && tag !== '' ? `:${tag}` : '';

@@ -16,6 +16,9 @@ spec:
         - { name: app, image: ghcr.io/org/app:2.1 }
         - name: sidecar
           image: busybox:1.37
+      volumes:
+        - name: model
+          image: { reference: "quay.io/org/model:1", pullPolicy: IfNotPresent }
       ephemeralContainers:
         - image: registry.example:5443/debug@sha256:${'a'.repeat(64)}
 ---
@@ -51,6 +54,7 @@ test('every image of rendered manifests is found once, wherever it stands', () =
   expect(workloadImages(rendered, '-')).toEqual([
     'docker.io/busybox:1.37',
     'ghcr.io/org/app:2.1',
+    'quay.io/org/model:1',
     `registry.example:5443/debug@sha256:${'a'.repeat(64)}`,
     'quay.io/x/y',
     'quay.io/prometheus/prometheus:v3',

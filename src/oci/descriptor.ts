@@ -103,7 +103,8 @@ function readDescriptors(value: unknown): Descriptor[] {
   return value.map(readDescriptor).filter((descriptor) => descriptor !== undefined);
 }
 
-function readDescriptor(value: unknown): Descriptor | undefined {
+/** One descriptor out of parsed JSON. @returns `undefined` where it is none */
+export function readDescriptor(value: unknown): Descriptor | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const { mediaType, digest, size } = value as Record<string, unknown>;
   if (typeof digest !== 'string' || !isDigest(digest)) return undefined;

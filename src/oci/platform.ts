@@ -1,4 +1,4 @@
-import { type Descriptor, readManifest } from './descriptor.ts';
+import { type Descriptor, readDescriptor, readManifest } from './descriptor.ts';
 import type { Digest } from './digest.ts';
 import { isDigest } from './digest.ts';
 
@@ -48,10 +48,11 @@ export function indexEntries(bytes: Buffer, contentType: string): IndexEntry[] {
   const { manifests } = readManifest(bytes, contentType);
   if (manifests.length === 0) return [];
   const body = JSON.parse(bytes.toString('utf8')) as { manifests: unknown[] };
-  const written = new Map(body.manifests.map((entry) => [(entry as { digest?: unknown } | null)?.digest, entry]));
-  return manifests.map((manifest) => {
-    const { platform, annotations } = written.get(manifest.digest) as { platform?: unknown; annotations?: unknown };
-    return { ...manifest, platform: readPlatform(platform), attests: readAttested(annotations) };
+  return body.manifests.flatMap((entry) => {
+    const manifest = readDescriptor(entry);
+    if (manifest === undefined) return [];
+    const { platform, annotations } = entry as { platform?: unknown; annotations?: unknown };
+    return [{ ...manifest, platform: readPlatform(platform), attests: readAttested(annotations) }];
   });
 }
 

@@ -28,6 +28,19 @@ describe('platforms', () => {
     expect(isPlatform(platform(found), platform(wanted))).toBe(expected);
   });
 
+  test('of an index are several where one image is listed for each of them', () => {
+    const image = { digest: `sha256:${'1'.repeat(64)}`, size: 1, mediaType: 'm' };
+    const manifests = ['v6', 'v7'].map((variant) => ({
+      ...image,
+      platform: { os: 'linux', architecture: 'arm', variant },
+    }));
+    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests }));
+    expect(indexEntries(bytes, ociIndex).map((one) => formatPlatform(one.platform!))).toEqual([
+      'linux/arm/v6',
+      'linux/arm/v7',
+    ]);
+  });
+
   test('of an index are chosen with what is about them; of an index in an index there may be none', () => {
     const digest = (letter: string) => `sha256:${letter.repeat(64)}` as Digest;
     const entry = (letter: string, text: string | undefined, attests?: Digest): IndexEntry => {

@@ -5,17 +5,15 @@ import { readBase } from '../archive/base.ts';
 import { checksumListPath } from '../archive/checksum-list.ts';
 import type { Config } from '../config/config.ts';
 import { readImageList } from '../config/image-list.ts';
-import { loadConfig } from '../config/load.ts';
 import { parseBytes } from '../config/units.ts';
-import { noInput } from '../http/operations.ts';
 import type { ExportEvent } from '../mirror/archives/export-plan.ts';
 import type { Platform } from '../oci/platform.ts';
 import { layoutOf } from '../store/layout.ts';
 import { readVerified } from '../store/verified-read.ts';
-import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
-import { readInput, readPlatforms } from './input.ts';
+import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
+import { readInput, readPlatforms, requireImage } from './input.ts';
 import { interruption } from './interruption.ts';
-import { openOperations } from './open-operations.ts';
+import { type OperationRun, withOperations } from './operation-command.ts';
 import { wantedImages } from './prefetcher.ts';
 import { Progress } from './progress.ts';
 import { shownBytes, shownDigest } from './terminal.ts';
@@ -51,6 +49,7 @@ export function registerExport(program: Command, io: CommandIo): void {
     .option('--json', 'one JSON object a line for each event')
     .action(async (names: readonly string[], options: ExportFlags, command: Command) => {
       const platforms = readPlatforms(options.platform);
+      for (const name of names) requireImage(name);
       const wanted: WantedExport[] = names.map((image) => ({ image }));
       if (options.file !== undefined) {
         const text = await readInput(options.file, io);
@@ -58,14 +57,12 @@ export function registerExport(program: Command, io: CommandIo): void {
       }
       if (wanted.length === 0) throw new UsageError('no image is named: give names, or --file');
       const splitBytes = readSplit(options.split);
-      const { config } = await loadConfig({
-        flags: configFlags(command),
-        environment: io.environment,
-        workingDirectory: io.workingDirectory,
-      });
+      const { config, found } = await withOperations(command, io, async (run) => ({
+        config: run.config,
+        found: await findImages(wanted, { run, platforms, options, io }),
+      }));
       using interrupted = interruption();
       const { signal } = interrupted;
-      const found = await findImages(wanted, { config, platforms, options, io, signal });
       const plan = planArchive(found.images, options.since === undefined ? undefined : await readBase(options.since));
       await write(plan, { found, config, splitBytes, options, io, signal });
     });
@@ -83,20 +80,12 @@ type LeftOut = Extract<ExportEvent, { kind: 'left-out' }>;
 async function findImages(
   wanted: readonly WantedExport[],
   {
-    config,
+    run: { operations, context },
     platforms,
     options,
     io,
-    signal,
-  }: {
-    config: Config;
-    platforms: readonly Platform[];
-    options: ExportFlags;
-    io: CommandIo;
-    signal: AbortSignal;
-  },
+  }: { run: OperationRun; platforms: readonly Platform[]; options: ExportFlags; io: CommandIo },
 ): Promise<FoundImages> {
-  await using cache = await openOperations(config);
   const found = new Map<string, ExportedImage>();
   const leftOut = new Map<string, LeftOut>();
   const failures: string[] = [];
@@ -106,9 +95,8 @@ async function findImages(
       referrers: referrers && options.referrers,
       nondistributable: options.nondistributable === true,
     };
-    const context = { signal, input: noInput() };
     try {
-      for await (const event of cache.operations.exportImages({ ...image, ...choice }, context)) {
+      for await (const event of operations.exportImages({ ...image, ...choice }, context)) {
         if (event.kind === 'left-out') {
           leftOut.set(event.name, event);
           continue;
@@ -118,7 +106,7 @@ async function findImages(
         if (!earlier || earlier.isAttachment) found.set(part.name, part);
       }
     } catch (error) {
-      signal.throwIfAborted();
+      context.signal.throwIfAborted();
       failures.push(error instanceof Error ? error.message : String(error));
     }
   }

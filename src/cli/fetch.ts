@@ -4,12 +4,10 @@ import { acceptedDurations, parseDurationMs } from '../config/units.ts';
 import { workloadImages } from '../config/workload-images.ts';
 import { noInput } from '../http/operations.ts';
 import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up/warm-up-events.ts';
-import { RegistryError } from '../oci/error.ts';
 import { formatPlatform } from '../oci/platform.ts';
-import { parseReference } from '../oci/reference.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
 import { FetchReport } from './fetch-report.ts';
-import { readInput, readPlatforms } from './input.ts';
+import { readInput, readPlatforms, requireImage } from './input.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
 import { wantedImages } from './prefetcher.ts';
@@ -93,15 +91,6 @@ async function readParameters(names: readonly string[], flags: FetchFlags, io: C
     concurrency: flags.concurrency === undefined ? undefined : readCount(flags.concurrency),
     longestPauseMs: flags.maxWait === undefined ? undefined : readDuration(flags.maxWait),
   };
-}
-
-function requireImage(name: string): void {
-  try {
-    parseReference(name);
-  } catch (error) {
-    if (error instanceof RegistryError) throw new UsageError(`${name} is not the name of an image: ${error.message}`);
-    throw error;
-  }
 }
 
 function readCount(found: string): number {

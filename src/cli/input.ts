@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { RegistryError } from '../oci/error.ts';
 import { type Platform, parsePlatform } from '../oci/platform.ts';
+import { parseReference } from '../oci/reference.ts';
 import { type CommandIo, UsageError } from './command.ts';
 
 /** Reads a file that a command is given; `-` is standard input. @throws Error in one sentence */
@@ -25,4 +27,14 @@ export function readPlatforms(list: string | undefined): Platform[] {
       if (platform) return platform;
       throw new UsageError(`--platform: "${part}" is not a platform such as linux/amd64 or linux/arm/v7`);
     });
+}
+
+/** @throws UsageError where an argument cannot be the name of an image */
+export function requireImage(name: string): void {
+  try {
+    parseReference(name);
+  } catch (error) {
+    if (error instanceof RegistryError) throw new UsageError(`${name} is not the name of an image: ${error.message}`);
+    throw error;
+  }
 }

@@ -20,13 +20,14 @@ export interface OperationRun {
 /**
  * Runs the operations of a command on the cache that it means, until it is interrupted.
  * @param io with `makesCache`: a cache directory is made where there is none
+ * @returns what the work comes to; the cache is let go then
  * @throws Error where there is none; what the operations throw
  */
-export async function withOperations(
+export async function withOperations<Result>(
   command: Command,
   io: CommandIo & { readonly makesCache?: boolean },
-  work: (run: OperationRun) => Promise<void>,
-): Promise<void> {
+  work: (run: OperationRun) => Promise<Result>,
+): Promise<Result> {
   const { config } = await loadConfig({
     flags: configFlags(command),
     environment: io.environment,
@@ -37,5 +38,5 @@ export async function withOperations(
   using interrupted = interruption();
   await using cache = await openOperations(config);
   const context = { signal: interrupted.signal, input: noInput() };
-  await work({ config, operations: cache.operations, context });
+  return await work({ config, operations: cache.operations, context });
 }

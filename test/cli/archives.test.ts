@@ -285,6 +285,20 @@ describe('export', () => {
     ]);
   });
 
+  test('makes no cache where there is none, and refuses what is no name as wrong usage', async () => {
+    await using here = await place();
+    const nowhere = here.path('nowhere');
+    expect(await here.run('export', '--output', 'out.tar', '--cache-dir', nowhere, 'nginx')).toMatchObject({
+      code: 1,
+      stderr: `millpond: there is no cache in ${nowhere}\n`,
+    });
+    await expect(lstat(nowhere)).rejects.toThrow('ENOENT');
+    expect(await here.run('export', '--output', 'out.tar', 'Bad Name')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('Bad Name is not the name of an image'),
+    });
+  });
+
   test('says which signature it leaves out because not all of it is here', async () => {
     await using upstream = await startRegistry();
     const image = upstream.addImage('org/app', '1');

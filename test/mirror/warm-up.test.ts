@@ -325,6 +325,25 @@ describe('a fetch', () => {
     ]);
   });
 
+  test('counts as fetched what it has fetched itself, not what a client has brought meanwhile', async () => {
+    await using upstream = await startRegistry();
+    const image = upstream.addImage('app', 'v1', { layers: ['first', 'second'] });
+    const [first, second] = image.layers;
+    const pause = upstream.fault(first!.digest, { kind: 'pause' }, { times: 1 });
+    await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
+    const fetching = fetchImages(site, { images: [{ image: 'reg.example/app:v1' }], concurrency: 1 });
+    await pause.reached;
+    expect((await site.get(`/v2/reg.example/app/blobs/${second!.digest}`)).status).toBe(200);
+    await expect
+      .poll(async () => (await site.get('/metrics')).body.toString(), { interval: 5, timeout: 20_000 })
+      .toMatch(/^millpond_fills_running 1$/m);
+    pause.release();
+    const events = await fetching;
+    const fetchedBytes = image.config.size + first!.size;
+    expect(of(events, 'fetched')).toMatchObject([{ fetchedBlobs: 2, fetchedBytes }]);
+    expect(endOf(events)).toMatchObject({ fetched: 1, fetchedBytes });
+  });
+
   test('ends when whoever asked leaves, and what is half here is continued by the next', async () => {
     await using upstream = await startRegistry();
     const image = upstream.addImage('app', 'v1', { layers: [{ size: 3_000_000, seed: 2 }] });

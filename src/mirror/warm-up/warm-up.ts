@@ -8,7 +8,7 @@ import { Completeness } from '../completeness.ts';
 import type { Target } from '../fill/sources.ts';
 import { KeptManifests } from '../kept-manifests.ts';
 import type { Mirror } from '../mirror.ts';
-import { BlobAmounts } from './blob-amounts.ts';
+import { type BlobAmount, BlobAmounts } from './blob-amounts.ts';
 import { bringBlob } from './blob-arrival.ts';
 import { EventQueue } from './event-queue.ts';
 import { walkImage } from './image-walk.ts';
@@ -71,6 +71,8 @@ class WarmUp {
   readonly #blobs = new Map<string, Promise<boolean>>();
   /** How far each blob is that was not here. */
   readonly #amounts = new BlobAmounts();
+  /** Those of them that nobody else has brought meanwhile; by digest one amount. */
+  readonly #fetchedBlobs = new Set<BlobAmount>();
   readonly #failures: { readonly image: string; readonly error: string }[] = [];
   #fetched = 0;
 
@@ -93,7 +95,8 @@ class WarmUp {
       this.#signal.throwIfAborted();
       const failures = this.#failures;
       const counted = { images: this.#fetched + failures.length, fetched: this.#fetched, failed: failures.length };
-      this.events.push({ kind: 'end', ...counted, fetchedBytes: this.#amounts.doneBytes, failures });
+      const fetchedBytes = this.#fetchedBlobs.values().reduce((sum, { totalBytes }) => sum + totalBytes, 0);
+      this.events.push({ kind: 'end', ...counted, fetchedBytes, failures });
       this.events.end();
     } catch (error) {
       this.events.end({ error });
@@ -212,6 +215,7 @@ class WarmUp {
       { hasMoved: () => amount.doneBytes > before },
     );
     this.#amounts.set(amount, { ...amount, doneBytes: amount.totalBytes });
+    if (isFetched) this.#fetchedBlobs.add(amount);
     say(true);
     return isFetched;
   }

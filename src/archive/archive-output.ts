@@ -1,7 +1,8 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { type FileHandle, lstat, open, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { type FileHandle, lstat, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import process from 'node:process';
 import { ArchiveError } from './archive-error.ts';
 import { checksumListPath } from './checksum-list.ts';
 import { partPaths } from './parts.ts';
@@ -53,6 +54,7 @@ export class ArchiveOutput implements AsyncDisposable {
   static async open(path: string, { bytes, splitBytes }: ArchiveOutputOptions): Promise<ArchiveOutput> {
     const paths = splitBytes === undefined ? [path] : partPaths(path, Math.ceil(bytes / splitBytes));
     for (const one of [...paths, checksumListPath(path)]) await requireReplaceable(one);
+    await removeLeftovers(path);
     return new ArchiveOutput(path, { paths, splitBytes: splitBytes ?? Number.POSITIVE_INFINITY });
   }
 
@@ -153,9 +155,29 @@ async function writeAll(handle: FileHandle, bytes: Buffer): Promise<void> {
   }
 }
 
-/** Beside the final name: a rename takes it there. What a killed run has left is written over by the next. */
+/** Beside the final name: a rename takes it there. Another process that writes to the same name has a file of its own. */
 function temporary(path: string): string {
-  return `${path}.partial`;
+  return `${path}.${process.pid}.partial`;
+}
+
+/** Removes what processes that are no more have left of an archive, also of parts that it does not come to this time. */
+async function removeLeftovers(path: string): Promise<void> {
+  const whole = basename(path);
+  const names = await readdir(dirname(path)).catch((): string[] => []);
+  for (const name of names.filter((one) => one.startsWith(whole))) {
+    const [, pid] = /^(?:\.\d{3,4})?(?:\.sha256)?\.(\d+)\.partial$/.exec(name.slice(whole.length)) ?? [];
+    if (pid === undefined || isAnotherProcess(Number(pid))) continue;
+    await rm(join(dirname(path), name), { force: true }).catch(() => undefined);
+  }
+}
+
+function isAnotherProcess(pid: number): boolean {
+  if (pid === process.pid) return false;
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
 }
 
 function unwritable(path: string, error: unknown): ArchiveError {

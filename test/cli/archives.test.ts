@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -440,6 +441,21 @@ describe('export', () => {
     expect((await lstat(here.path('pipe.tar'))).isFIFO()).toBe(true);
     expect(await readFile(here.path('link.tar'), 'utf8')).toBe('of somebody else');
     expect(await here.run('export', '--output', 'target.tar', 'nginx:1.27')).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  test('removes what killed exports of the same name have left, and nothing else', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));
+    const killed = execFile('true');
+    await once(killed, 'exit');
+    const left = ['', '.003', '.1234', '.sha256'].map((part) => `out.tar${part}.${killed.pid}.partial`);
+    const others = [`out.tar.${process.ppid}.partial`, `other.tar.${killed.pid}.partial`, 'out.tar.2025'];
+    for (const name of [...left, ...others]) await writeFile(here.path(name), 'begun');
+    expect(await here.run('export', '--output', 'out.tar', 'nginx:1.27')).toMatchObject({ code: 0, stderr: '' });
+    const names = await readdir(here.path('.'));
+    expect(names.filter((name) => left.includes(name))).toEqual([]);
+    for (const name of others) expect(await readFile(here.path(name), 'utf8')).toBe('begun');
+    expect(names.filter((name) => name.endsWith('.partial'))).toHaveLength(2);
   });
 
   test('in more than 999 parts, whose order by name is that of their numbers, and in no more than 9999', async () => {

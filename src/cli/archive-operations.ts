@@ -60,9 +60,9 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
       await imports().receive({ digest, size }, { name, body: input, signal });
       yield { stored: digest };
     },
-    async *importImages({ images }) {
+    async *importImages({ images }, { signal }) {
       const faultsBefore = cache.catalogFaults;
-      for await (const adopted of imports().adopt(images)) {
+      for await (const adopted of imports().adopt(images, { signal })) {
         // A read waits for what is to be written.
         catalog.usage();
         if (cache.catalogFaults > faultsBefore) throw new Error('the catalog of the cache cannot be written');

@@ -1,4 +1,5 @@
 import { type Descriptor, isElsewhere, readManifest } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
 import { type BlobStore, DiskFault } from '../store/blob-store.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
@@ -10,6 +11,18 @@ export interface CompletenessOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
   readonly kept: KeptManifests;
+}
+
+/** What has been found out on the way through an image. */
+export interface Seen {
+  readonly whole: Map<Digest, boolean>;
+  /** How many indexes lead to where we are. */
+  readonly depth: number;
+}
+
+/** At the beginning. */
+export function nothingSeen(): Seen {
+  return { whole: new Map(), depth: 0 };
 }
 
 /** Whether what a manifest names is here, so that a client that begins with it can end without any upstream. */
@@ -25,22 +38,39 @@ export class Completeness {
    * An index lacks nothing as long as one of the images it names is whole: which one a client will take is not known.
    * @param repository the cache's name of it
    */
-  async *missing(repository: string, manifest: KeptManifest, depth = 0): AsyncGenerator<Descriptor> {
+  async *missing(repository: string, manifest: KeptManifest, seen: Seen = nothingSeen()): AsyncGenerator<Descriptor> {
     const links = readManifest(manifest.bytes, manifest.contentType);
     for (const blob of links.blobs) {
       if (!isElsewhere(blob) && !(await this.hasBlob(repository, blob))) yield blob;
     }
-    for (const child of links.manifests) if (await this.isWhole(repository, child, depth + 1)) return;
+    const within = { ...seen, depth: seen.depth + 1 };
+    for (const child of links.manifests) if (await this.isWhole(repository, child, within)) return;
     yield* links.manifests;
   }
 
-  /** Whether a manifest and all that it needs is here, and may be read through a repository. */
-  async isWhole(repository: string, { digest }: Pick<Descriptor, 'digest'>, depth = 0): Promise<boolean> {
+  /**
+   * Whether a manifest and all that it needs is here, and may be read through a repository.
+   * @param seen what has been found out about manifests through this repository: each is looked at once
+   */
+  async isWhole(
+    repository: string,
+    { digest }: Pick<Descriptor, 'digest'>,
+    seen: Seen = nothingSeen(),
+  ): Promise<boolean> {
+    const found = seen.whole.get(digest);
+    if (found !== undefined) return found;
+    if (seen.depth > maxDepth) return false;
+    const isWhole = await this.#isWhole(repository, digest, seen);
+    seen.whole.set(digest, isWhole);
+    return isWhole;
+  }
+
+  async #isWhole(repository: string, digest: Digest, seen: Seen): Promise<boolean> {
     const { catalog, kept } = this.#options;
-    if (depth > maxDepth || !catalog.mayRead(repository, digest)) return false;
+    if (!catalog.mayRead(repository, digest)) return false;
     const manifest = await kept.peek(digest);
     if (manifest === undefined) return false;
-    for await (const _ of this.missing(repository, manifest, depth)) return false;
+    for await (const _ of this.missing(repository, manifest, seen)) return false;
     return true;
   }
 

@@ -1,7 +1,7 @@
 import { type Descriptor, isElsewhere, readManifest } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Catalog } from '../store/catalog.ts';
-import type { Completeness } from './completeness.ts';
+import { type Completeness, nothingSeen, type Seen } from './completeness.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
 
 /** What is here of a manifest and of what it names. */
@@ -42,6 +42,11 @@ export interface InventoryOptions {
   readonly completeness: Completeness;
 }
 
+interface Within {
+  readonly images: Map<Digest, StoredImage | undefined>;
+  readonly seen: Seen;
+}
+
 /** Looks at what is here, without using it. */
 export class Inventory {
   readonly #options: InventoryOptions;
@@ -51,7 +56,18 @@ export class Inventory {
   }
 
   /** What is here of a manifest, seen from a repository; `undefined`: it is not here. @param repository the cache's name */
-  async image(repository: string, digest: Digest, depth = 0): Promise<StoredImage | undefined> {
+  async image(repository: string, digest: Digest): Promise<StoredImage | undefined> {
+    return await this.#image(repository, digest, { images: new Map(), seen: nothingSeen() });
+  }
+
+  /** @param within `images`: what has been looked at already, each manifest once */
+  async #image(repository: string, digest: Digest, within: Within): Promise<StoredImage | undefined> {
+    const { images } = within;
+    if (!images.has(digest)) images.set(digest, await this.#look(repository, digest, within));
+    return images.get(digest);
+  }
+
+  async #look(repository: string, digest: Digest, { images, seen }: Within): Promise<StoredImage | undefined> {
     const { kept, catalog, completeness } = this.#options;
     const manifest = await kept.peek(digest);
     if (manifest === undefined) return undefined;
@@ -70,8 +86,9 @@ export class Inventory {
       }
     }
     const platforms: StoredPlatform[] = [];
-    for (const child of depth < 4 ? links.manifests : []) {
-      const image = await this.image(repository, child.digest, depth + 1);
+    const below = { images, seen: { ...seen, depth: seen.depth + 1 } };
+    for (const child of seen.depth < 4 ? links.manifests : []) {
+      const image = await this.#image(repository, child.digest, below);
       if (image) for (const key of Object.keys(totals) as (keyof typeof totals)[]) totals[key] += image[key];
       platforms.push(platformOf(child, { image, platform: platformName(manifest, child) }));
     }
@@ -80,7 +97,7 @@ export class Inventory {
       mediaType: links.mediaType,
       size: manifest.size,
       readable: catalog.mayRead(repository, digest),
-      whole: await completeness.isWhole(repository, { digest }, depth),
+      whole: await completeness.isWhole(repository, { digest }, seen),
       ...totals,
       missing,
       platforms,

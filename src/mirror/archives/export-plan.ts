@@ -9,7 +9,7 @@ import type { BlobStore } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
 import { subjectOfTag } from '../../store/image-graph.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
-import { Completeness } from '../completeness.ts';
+import { Completeness, nothingSeen } from '../completeness.ts';
 import { type KeptManifest, KeptManifests } from '../kept-manifests.ts';
 import type { WantedImages } from '../warm-up/wanted-images.ts';
 import { namedImage } from './named-image.ts';
@@ -114,6 +114,7 @@ export class ExportPlanner {
   ): Promise<void> {
     if (depth > maxDepth) throw new RegistryError('MANIFEST_INVALID', `the indexes of ${name} are nested too deeply`);
     const { digest, size, bytes, contentType } = manifest;
+    if (closure.manifests.has(digest)) return;
     closure.manifests.set(digest, { digest, size });
     for (const blob of readManifest(bytes, contentType).blobs) {
       if (isElsewhere(blob) && !choice.nondistributable) continue;
@@ -121,7 +122,9 @@ export class ExportPlanner {
       closure.blobs.set(blob.digest, { digest: blob.digest, size: await this.#sizeOf(blob) });
     }
     for (const child of await this.#children(repository, manifest, { name, choice, closure, depth })) {
-      await this.#walk(repository, child, { name, choice, closure, depth: depth + 1 });
+      const found = await this.#kept.peek(child);
+      if (found === undefined) throw lacking(name, child);
+      await this.#walk(repository, found, { name, choice, closure, depth: depth + 1 });
     }
   }
 
@@ -130,7 +133,7 @@ export class ExportPlanner {
     repository: string,
     index: KeptManifest,
     { name, choice, closure, depth }: { name: string; choice: ExportChoice; closure: Closure; depth: number },
-  ): Promise<KeptManifest[]> {
+  ): Promise<Set<Digest>> {
     const { platforms, referrers } = choice;
     const all = indexEntries(index.bytes, index.contentType);
     const { entries, lacks } = chooseEntries(all, { platforms, attestations: referrers });
@@ -141,15 +144,14 @@ export class ExportPlanner {
         throw new RegistryError('MANIFEST_UNKNOWN', `${name} is not made for ${closure.lacks.join(', ')}`);
       }
     }
-    const children: KeptManifest[] = [];
+    const children = new Set<Digest>();
     for (const entry of entries) {
-      const child = await this.#kept.peek(entry.digest);
-      if (child && (await this.#completeness.isWhole(repository, child))) children.push(child);
+      if (await this.#completeness.isWhole(repository, entry, closure.seen)) children.add(entry.digest);
       else if (platforms.length > 0 && isImage(entry)) {
         throw lacking(`${name} for ${formatPlatform(entry.platform!)}`, entry.digest);
       }
     }
-    if (children.length === 0 && entries.length > 0) throw lacking(name, entries[0]!.digest);
+    if (children.size === 0 && entries.length > 0) throw lacking(name, entries[0]!.digest);
     return children;
   }
 
@@ -210,6 +212,7 @@ class Closure {
   lacks: readonly string[] = [];
   readonly manifests = new Map<Digest, BlobSize>();
   readonly blobs = new Map<Digest, BlobSize>();
+  readonly seen = nothingSeen();
 }
 
 /** The tags under which something is attached to a manifest: of cosign, and the referrers tag of the distribution-spec. */

@@ -1,20 +1,15 @@
 import type { BlobSize } from '../../archive/description.ts';
-import { type Descriptor, isElsewhere, type ManifestLinks, readManifest } from '../../oci/descriptor.ts';
+import { isElsewhere } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
-import { formatPlatform, indexEntries } from '../../oci/platform.ts';
 import type { BlobStore } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
 import type { Downloads } from '../fill/downloads.ts';
 import { namedImage } from './named-image.ts';
 import { pushedSource } from './pushed-source.ts';
-
-/** Longest manifest, in bytes. */
-const maxManifestBytes = 4 * 1024 * 1024;
-/** Deepest nesting of indexes that is followed. */
-const maxDepth = 4;
+import { type WholeManifest, wholeImage } from './whole-image.ts';
 
 export interface ImportsOptions {
   readonly store: BlobStore;
@@ -40,15 +35,6 @@ export interface AdoptedImage {
   readonly digest: Digest;
   /** What of it is not here: platforms of an index, each `os/architecture` or a digest. */
   readonly leftOut: readonly string[];
-}
-
-/** A manifest and what it needs, all of it here. */
-interface Whole {
-  readonly digest: Digest;
-  readonly bytes: Buffer;
-  readonly contentType: string;
-  readonly links: ManifestLinks;
-  readonly children: readonly Whole[];
 }
 
 /** Takes in blobs that somebody brings, and makes images of them once they are whole. */
@@ -97,76 +83,36 @@ export class Imports {
 
   /**
    * Gives images their names: each only if all that it needs is here, and then all of it at once.
-   * @throws RegistryError in one sentence where something is missing or is not what it should be; nothing has changed then
+   * @throws RegistryError in one sentence where something is missing or is not what it should be; nothing has changed
+   *   then; the signal's reason
    */
-  async *adopt(images: readonly NewImage[]): AsyncGenerator<AdoptedImage> {
-    const { catalog, upstreams, now } = this.#options;
+  async *adopt(images: readonly NewImage[], { signal }: { signal: AbortSignal }): AsyncGenerator<AdoptedImage> {
+    const { store, catalog, upstreams, now } = this.#options;
     for (const { name: text, digest, mediaType } of images) {
       const { target, tag, digest: named, name } = namedImage(upstreams, text);
       if (named !== undefined && named !== digest) {
         throw new RegistryError('MANIFEST_INVALID', `what is called ${name} is ${digest}`);
       }
-      const leftOut: string[] = [];
-      const whole = await this.#whole({ digest, mediaType }, { name, leftOut, depth: 0 });
+      const { manifest, manifests, leftOut } = await wholeImage({ digest, mediaType }, { name, store, signal });
       // Its parts before it, and its tag last: all in one turn, so that nobody comes between.
-      this.#record(target.key, whole);
+      for (const part of manifests) this.#record(target.key, part);
       if (tag !== undefined) {
-        const { contentType, bytes } = whole;
-        const record = { digest, contentType, size: bytes.length, checkedAtMs: now() };
+        const { contentType, size } = manifest;
+        const record = { digest, contentType, size, checkedAtMs: now() };
         catalog.recordTag({ repository: target.key, tag, variant: '' }, record);
       }
       yield { name, digest, leftOut };
     }
   }
 
-  #record(repository: string, { digest, bytes, contentType, links, children }: Whole): void {
+  #record(repository: string, { digest, size, contentType, links }: WholeManifest): void {
     const { catalog } = this.#options;
-    for (const child of children) this.#record(repository, child);
     for (const blob of links.blobs) {
       // A process that was killed may have left the blob without its row.
       if (catalog.blob(blob.digest) || isElsewhere(blob) || blob.size < 0) continue;
       catalog.recordBlob(blob.digest, { size: blob.size, contentType: octetStream });
     }
-    catalog.recordManifest(digest, { repository, source: 'archive', size: bytes.length, contentType, links });
-  }
-
-  /** @throws RegistryError */
-  async #whole(
-    { digest, mediaType }: Pick<Descriptor, 'digest' | 'mediaType'>,
-    { name, leftOut, depth }: { name: string; leftOut: string[]; depth: number },
-  ): Promise<Whole> {
-    if (depth > maxDepth) throw new RegistryError('MANIFEST_INVALID', `the indexes of ${name} are nested too deeply`);
-    const bytes = await this.#manifest(digest);
-    if (bytes === undefined) throw new RegistryError('MANIFEST_UNKNOWN', `${name} lacks its manifest ${digest}`);
-    const links = readManifest(bytes, mediaType);
-    const contentType = links.mediaType === '' ? mediaType : links.mediaType;
-    for (const blob of links.blobs) {
-      if (isElsewhere(blob) || (await this.#has(blob))) continue;
-      throw new RegistryError('MANIFEST_UNKNOWN', `${name} is not whole: it lacks ${blob.digest}`);
-    }
-    const children: Whole[] = [];
-    let firstFailure: RegistryError | undefined;
-    for (const entry of indexEntries(bytes, contentType)) {
-      try {
-        children.push(await this.#whole(entry, { name, leftOut, depth: depth + 1 }));
-      } catch (error) {
-        if (!(error instanceof RegistryError)) throw error;
-        firstFailure ??= error;
-        leftOut.push(entry.platform ? formatPlatform(entry.platform) : entry.digest);
-      }
-    }
-    if (children.length === 0 && firstFailure) throw firstFailure;
-    return { digest, bytes, contentType, links, children };
-  }
-
-  async #manifest(digest: Digest): Promise<Buffer | undefined> {
-    const { store } = this.#options;
-    await using blob = await store.open(digest);
-    if (!blob) return undefined;
-    if (blob.size > maxManifestBytes) {
-      throw new RegistryError('MANIFEST_INVALID', `what is to be the manifest ${digest} has ${blob.size} bytes`);
-    }
-    return await store.read(digest);
+    catalog.recordManifest(digest, { repository, source: 'archive', size, contentType, links });
   }
 
   async #has({ digest, size }: BlobSize): Promise<boolean> {

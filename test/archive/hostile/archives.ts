@@ -1,5 +1,5 @@
 import { gzipSync } from 'node:zlib';
-import { localBlob, localImage, localIndex, tarArchive } from '../../support/images.ts';
+import { type LocalManifest, localBlob, localImage, localIndex, tarArchive } from '../../support/images.ts';
 import { fileOf, type LayoutFiles, layoutOf, named } from '../../support/layouts.ts';
 
 /** Numbers that look random and are the same for the same seed (mulberry32). */
@@ -199,12 +199,13 @@ const makers: Readonly<Record<string, Maker>> = {
   },
   'indexes nested without end': (dice) => {
     let manifest: typeof index = image;
-    for (let depth = 0; depth < 3 + dice.below(10); depth += 1) {
-      const { mediaType, digest, size } = manifest;
-      const body = { schemaVersion: 2, mediaType: index.mediaType, manifests: [{ mediaType, digest, size }] };
-      manifest = { ...localBlob(JSON.stringify(body), index.mediaType), blobs: [], manifests: [manifest] };
-    }
+    for (let depth = 0; depth < 3 + dice.below(10); depth += 1) manifest = indexOf([manifest]);
     return tarArchive(layoutOf([{ manifest, annotations: named('docker.io/library/x:1') }]));
+  },
+  'an index that names a large one again and again': () => {
+    const inner = indexOf([image], 2_000_000);
+    const outer = indexOf(Array.from({ length: 300 }, () => inner));
+    return tarArchive(layoutOf([{ manifest: outer, annotations: named('docker.io/library/x:1') }]));
   },
   'manifests of many bytes': () => {
     const manifests = Array.from({ length: 12 }, (_, at) => {
@@ -295,6 +296,7 @@ const large = new Set([
   'very many entries',
   'an index that is too large',
   'an index of very many objects',
+  'an index that names a large one again and again',
   'manifests of many bytes',
   'zeros without end, compressed',
   'a blob of zeros without end, compressed',
@@ -318,6 +320,14 @@ export function* hostileArchives(seed: number, count: number): Generator<Hostile
     turn += 1;
     yield { kind, isLarge: large.has(kind), bytes: make(new Dice(seed * 1000 + number)) };
   }
+}
+
+/** An index of some manifests, and so many bytes of padding. */
+function indexOf(manifests: readonly LocalManifest[], padding = 0): LocalManifest {
+  const links = manifests.map(({ mediaType, digest, size }) => ({ mediaType, digest, size }));
+  const note = 'x'.repeat(padding);
+  const body = JSON.stringify({ schemaVersion: 2, mediaType: index.mediaType, manifests: links, note });
+  return { ...localBlob(body, index.mediaType), blobs: [], manifests: manifests.slice(0, 1) };
 }
 
 function entries(files: LayoutFiles): Entry[] {

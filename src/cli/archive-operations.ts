@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { BlobSize } from '../archive/description.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { type ExportEvent, ExportPlanner } from '../mirror/archives/export-plan.ts';
@@ -5,7 +6,9 @@ import { type AdoptedImage, Imports, type NewImage } from '../mirror/archives/im
 import type { WantedImages } from '../mirror/warm-up/wanted-images.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Platform } from '../oci/platform.ts';
+import { marksOf } from '../store/eviction-policy.ts';
 import type { Cache } from './cache.ts';
+import { shownBytes } from './terminal.ts';
 
 /** What `export` and `import` have done to a cache. */
 export interface ArchiveOperations {
@@ -23,11 +26,16 @@ export interface ArchiveOperations {
     parameters: { readonly names: readonly string[] },
     context: OperationContext,
   ): AsyncIterable<readonly string[]>;
-  /** Which blobs are not here. */
-  importLacking(
+  /** Which blobs are not here. None of them is evicted until whoever asked leaves: there are no more events. */
+  importHold(
     parameters: { readonly blobs: readonly BlobSize[] },
     context: OperationContext,
   ): AsyncIterable<readonly Digest[]>;
+  /** Whether so much can be taken in. @throws Error where the cache is too small for it */
+  importRoom(
+    parameters: { readonly bytes: number },
+    context: OperationContext,
+  ): AsyncIterable<{ readonly bytes: number }>;
   /** Takes in one blob, which is sent along. */
   importBlob(
     parameters: BlobSize & { readonly name: string },
@@ -53,8 +61,14 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
     async *importNames({ names }) {
       yield names.map((name) => imports().nameOf(name));
     },
-    async *importLacking({ blobs }) {
+    async *importHold({ blobs }, { signal }) {
+      using _ = await store.hold(blobs.map(({ digest }) => digest));
       yield await imports().lacking(blobs);
+      if (!signal.aborted) await once(signal, 'abort');
+    },
+    async *importRoom({ bytes }) {
+      requireRoom(bytes, cache);
+      yield { bytes };
     },
     async *importBlob({ digest, size, name }, { input, signal }) {
       await imports().receive({ digest, size }, { name, body: input, signal });
@@ -70,4 +84,16 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
       }
     },
   };
+}
+
+/** @throws Error */
+function requireRoom(bytes: number, { catalog, config }: Cache): void {
+  const { maxSizeBytes } = config.cache;
+  const { pinnedBytes } = catalog.usage();
+  // Offline nothing is evicted, whatever comes.
+  if (config.offline || pinnedBytes + bytes <= marksOf(maxSizeBytes).high) return;
+  const pinned = pinnedBytes === 0 ? '' : ` beside ${shownBytes(pinnedBytes)} that are pinned`;
+  throw new Error(
+    `it brings ${shownBytes(bytes)}${pinned}, more than cache.maxSize (${shownBytes(maxSizeBytes)}) has room for`,
+  );
 }

@@ -60,7 +60,20 @@ export function importTarget(operations: Operations, signal: AbortSignal): Impor
   const context = (input: OperationContext['input'] = noInput()): OperationContext => ({ signal, input });
   return {
     names: async (names) => await first(operations.importNames({ names }, context())),
-    lacking: async (blobs) => await first(operations.importLacking({ blobs }, context())),
+    async hold(blobs) {
+      const events = operations.importHold({ blobs }, context())[Symbol.asyncIterator]();
+      const { value, done } = await events.next();
+      if (done === true) throw unanswered();
+      return {
+        lacking: value,
+        async [Symbol.asyncDispose]() {
+          await events.return?.();
+        },
+      };
+    },
+    async requireRoom(bytes) {
+      await first(operations.importRoom({ bytes }, context()));
+    },
     async receive(blob, { name, body }) {
       await first(operations.importBlob({ ...blob, name }, context(body)));
     },
@@ -71,8 +84,12 @@ export function importTarget(operations: Operations, signal: AbortSignal): Impor
 async function first<Event>(events: AsyncIterable<Event>): Promise<Event> {
   const found: Event[] = [];
   for await (const event of events) found.push(event);
-  if (found.length === 0) throw new Error('the mirror has not answered');
+  if (found.length === 0) throw unanswered();
   return found[0]!;
+}
+
+function unanswered(): Error {
+  return new Error('the mirror has not answered');
 }
 
 /** What of an import is seen on the terminal. */

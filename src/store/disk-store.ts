@@ -33,7 +33,7 @@ export interface DiskStoreOptions {
 export class DiskStore implements BlobStore {
   readonly #layout: Layout;
   readonly #small: LRUCache<Digest, Buffer>;
-  /** How many read a blob's file, or write one that is to become it. */
+  /** How many read a blob's file, write one that is to become it, or hold it. */
   readonly #users = new Map<Digest, number>();
   /** Files that are being removed: what is to be written in their place waits. */
   readonly #removals = new Map<Digest, Promise<unknown>>();
@@ -153,9 +153,23 @@ export class DiskStore implements BlobStore {
     this.#onGone?.(digest);
   }
 
-  /** Whether a blob is being read from its file or brought here. */
+  /** Whether a blob is being read from its file, brought here or held. */
   isInUse(digest: Digest): boolean {
     return this.#users.has(digest) || this.#removals.has(digest);
+  }
+
+  /** Keeps blobs from being evicted until it is disposed: those that are here, and those that are still to come. */
+  async hold(digests: Iterable<Digest>): Promise<Disposable> {
+    const held = [...digests];
+    const ends = held.map((digest) => this.#use(digest));
+    // What is on its way out already is gone when the caller looks.
+    await Promise.allSettled(held.flatMap((digest) => this.#removals.get(digest) ?? []));
+    return {
+      [Symbol.dispose]: () => {
+        for (const end of ends) end();
+        this.#space?.look();
+      },
+    };
   }
 
   /**
@@ -172,7 +186,7 @@ export class DiskStore implements BlobStore {
     return true;
   }
 
-  /** The partial files, and whether a fill has them open. */
+  /** The partial files, and whether anybody has them open or holds them. */
   async partials(): Promise<(LeftPartial & { readonly isOpen: boolean })[]> {
     const found = await leftPartials(this.#layout);
     return found.map((partial) => ({ ...partial, isOpen: this.#users.has(partial.digest) }));

@@ -23,13 +23,13 @@ import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
 
 /** A folder with a configuration, and commands that run in it. */
-async function place(config: object = {}) {
+async function place({ cache = {} }: { cache?: object } = {}) {
   const folder = await temporaryFolder();
   const upstreams = { 'docker.io': { urls: ['http://127.0.0.1:1'] }, 'quay.io': { urls: ['http://127.0.0.1:1'] } };
   const cacheDir = join(folder.path, 'data');
   await writeFile(
     join(folder.path, 'millpond.yaml'),
-    JSON.stringify({ upstreams, cache: { dir: cacheDir }, ...config }),
+    JSON.stringify({ upstreams, cache: { dir: cacheDir, ...cache } }),
   );
   return {
     cacheDir,
@@ -186,6 +186,52 @@ describe('import', () => {
     files[layer] = whole;
     expect(await here.run('import', await writeTar(here.path('c.tar'), files))).toMatchObject({ code: 0 });
     await expectServed(site, 'quay.io/org/alpine', alpine, '3');
+  });
+});
+
+describe('import into a cache that is full', () => {
+  const small = { maxSize: '5MB', minFree: '0' };
+  /** Images with a layer of 2 MB each, in one archive. */
+  const sized = (...labels: string[]): LayoutImage[] =>
+    labels.map((label) => ({
+      manifest: localArtifact({ layers: [localBlob(Buffer.alloc(2_000_000, label))] }),
+      annotations: named(`docker.io/library/${label}:1`),
+    }));
+
+  test.each([
+    ['alone', false],
+    ['beside a mirror', true],
+  ])('%s makes room by evicting what was there before, and not what has just come', async (_, isBeside) => {
+    await using here = await place({ cache: small });
+    await using running = new AsyncDisposableStack();
+    if (isBeside) {
+      const { upstreams, cacheDir } = here;
+      running.use(await startTestSite({ upstreams, cacheDir, config: { cache: { dir: cacheDir, ...small } } }));
+    }
+    const [older, newer] = [sized('a', 'b'), sized('c', 'd')];
+    await writeTar(here.path('older.tar'), layoutOf(older));
+    expect(await here.run('import', here.path('older.tar'))).toMatchObject({ code: 0, stderr: '' });
+    await writeTar(here.path('newer.tar'), layoutOf(newer));
+    expect(await here.run('import', here.path('newer.tar'))).toMatchObject({ code: 0, stderr: '' });
+    await running.disposeAsync();
+    await using site = await served(here.cacheDir);
+    await expectServed(site, 'docker.io/library/c', newer[0]!.manifest, '1');
+    await expectServed(site, 'docker.io/library/d', newer[1]!.manifest, '1');
+  });
+
+  test('is refused before anything comes where the budget has no room for it', async () => {
+    await using here = await place({ cache: small });
+    await here.run('import', await writeTar(here.path('a.tar'), layoutOf(sized('a'))));
+    await here.run('pin', 'a:1');
+    const before = await filesIn(here.cacheDir);
+    const file = await writeTar(here.path('bc.tar'), layoutOf(sized('b', 'c')));
+    expect(await here.run('import', file)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        /it brings 3\.8MiB beside 1\.9MiB that are pinned, more than cache\.maxSize \(4\.8MiB\)/,
+      ),
+    });
+    expect(await filesIn(here.cacheDir)).toEqual(before);
   });
 });
 

@@ -9,12 +9,20 @@ import type { AdoptedImage, NewImage } from './imports.ts';
 /** Most blobs that are asked about at once. */
 const batchSize = 20_000;
 
+/** Blobs that are not evicted until it is disposed, should they be there or come. */
+export interface HeldBlobs extends AsyncDisposable {
+  /** Those that are not there. */
+  readonly lacking: readonly Digest[];
+}
+
 /** A cache that blobs and images are brought to, wherever its owner is. */
 export interface ImportTarget {
   /** The names as the cache has them. @throws Error where one is of no upstream that is configured */
   names(texts: readonly string[]): Promise<readonly string[]>;
-  /** Which of these blobs are not there in their right size. */
-  lacking(blobs: readonly BlobSize[]): Promise<readonly Digest[]>;
+  /** Keeps blobs from being evicted, and says which of them are not there in their right size. */
+  hold(blobs: readonly BlobSize[]): Promise<HeldBlobs>;
+  /** @throws Error where so much cannot be taken in */
+  requireRoom(bytes: number): Promise<void>;
   /** Takes in a blob; the chunks are the target's from then on. @throws Error where the bytes are not the blob, or the disk does not take it */
   receive(blob: BlobSize, options: { name: string; body: AsyncIterable<Uint8Array> }): Promise<void>;
   /** Gives images their names, each only if it is whole. */
@@ -62,15 +70,19 @@ export async function* importArchive(
   const content = await readContent(archive);
   const images = nameImages(content.images, options.name);
   const names = await target.names(images.map(({ name }) => name));
-  await requireBase(content, target);
+  // Until its images are complete, an archive's blobs are the coldest of all.
+  await using held = new AsyncDisposableStack();
+  await requireBase(content, (blobs) => hold(target, blobs, held));
   const contained = containedBlobs(archive, content, names[0]!);
-  const lacking = new Set(await lackingOf(target, contained));
+  const lacking = new Set(await hold(target, contained, held));
   const wanted = contained.filter(({ digest }) => lacking.has(digest));
+  const wantedBytes = wanted.reduce((sum, { size }) => sum + size, 0);
+  await target.requireRoom(wantedBytes);
   yield {
     kind: 'plan',
     images: images.filter(({ isAttachment }) => !isAttachment).length,
     blobs: wanted.length,
-    bytes: wanted.reduce((sum, { size }) => sum + size, 0),
+    bytes: wantedBytes,
     present: contained.length - wanted.length,
   };
   yield* send(archive, target, { wanted, ...options });
@@ -87,9 +99,12 @@ export async function* importArchive(
 }
 
 /** @throws ArchiveError where an archive builds upon something that is not there */
-async function requireBase({ description, images }: ArchivedContent, target: ImportTarget): Promise<void> {
+async function requireBase(
+  { description, images }: ArchivedContent,
+  lackingOf: (blobs: readonly BlobSize[]) => Promise<readonly Digest[]>,
+): Promise<void> {
   if (!description || description.needs.length === 0) return;
-  const lacking = await lackingOf(target, description.needs);
+  const lacking = await lackingOf(description.needs);
   if (lacking.length === 0) return;
   const base = description.base ?? 'another one';
   throw new ArchiveError(
@@ -109,11 +124,16 @@ function containedBlobs(archive: Archive, { blobs, manifests }: ArchivedContent,
   ];
 }
 
-async function lackingOf(target: ImportTarget, blobs: readonly BlobSize[]): Promise<Digest[]> {
+/** Holds blobs. @returns those that are not there */
+async function hold(
+  target: ImportTarget,
+  blobs: readonly BlobSize[],
+  held: AsyncDisposableStack,
+): Promise<readonly Digest[]> {
   const lacking: Digest[] = [];
   for (let start = 0; start < blobs.length; start += batchSize) {
     const batch = blobs.slice(start, start + batchSize).map(({ digest, size }) => ({ digest, size }));
-    lacking.push(...(await target.lacking(batch)));
+    lacking.push(...held.use(await target.hold(batch)).lacking);
   }
   return lacking;
 }

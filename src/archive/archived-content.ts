@@ -26,6 +26,8 @@ export interface ArchivedBlob extends BlobSize {
 
 /** What is in an archive, as far as its images name it; anything else in it is left alone. */
 export interface ArchivedContent {
+  /** Names the archive: what it says about itself, or the digest of its list of images. */
+  readonly id: Digest;
   readonly images: readonly ArchivedImage[];
   /** What an archive of ours says about itself. */
   readonly description: ArchiveDescription | undefined;
@@ -47,15 +49,18 @@ export async function readContent(archive: Archive): Promise<ArchivedContent> {
   const index = lists.get('index.json');
   const saved = lists.get('manifest.json');
   if (index) {
-    const description = lists.get(descriptionName);
+    const written = lists.get(descriptionName);
+    const description = written && readDescription(written, digestOf(index));
     return {
       ...(await readClosure(archive, { images: readIndexFile(index), made: new Map(), files: new Map() })),
-      description: description && readDescription(description, digestOf(index)),
+      id: description?.id ?? digestOf(index),
+      description,
     };
   }
   if (!saved) throw new ArchiveError('it is no archive of images: it has neither an index.json nor a manifest.json');
   const { images, manifests, files } = await readDockerSave(archive, saved);
-  return { ...(await readClosure(archive, { images, made: manifests, files })), description: undefined };
+  const closure = await readClosure(archive, { images, made: manifests, files });
+  return { ...closure, id: digestOf(saved), description: undefined };
 }
 
 interface Start {
@@ -70,7 +75,7 @@ interface Start {
 async function readClosure(
   archive: Archive,
   { images, made, files }: Start,
-): Promise<Omit<ArchivedContent, 'description'>> {
+): Promise<Omit<ArchivedContent, 'id' | 'description'>> {
   const manifests = new Map<Digest, Buffer>();
   const blobs = new Map<Digest, ArchivedBlob>();
   const fileOf = ({ digest, size }: BlobSize): string | undefined => {

@@ -26,11 +26,14 @@ export interface ArchiveOperations {
     parameters: { readonly names: readonly string[] },
     context: OperationContext,
   ): AsyncIterable<readonly string[]>;
-  /** Which blobs are not here. None of them is evicted until whoever asked leaves: there are no more events. */
+  /**
+   * Which of an archive's blobs are not here, and which it is not known to have brought. None of them is evicted until
+   * whoever asked leaves: there are no more events.
+   */
   importHold(
-    parameters: { readonly blobs: readonly BlobSize[] },
+    parameters: { readonly blobs: readonly BlobSize[]; readonly archive: Digest },
     context: OperationContext,
-  ): AsyncIterable<readonly Digest[]>;
+  ): AsyncIterable<{ readonly lacking: readonly Digest[]; readonly undelivered: readonly Digest[] }>;
   /** Whether so much can be taken in. @throws Error where the cache is too small for it */
   importRoom(
     parameters: { readonly bytes: number },
@@ -40,10 +43,15 @@ export interface ArchiveOperations {
   importBlob(
     parameters: BlobSize & { readonly name: string },
     context: OperationContext,
-  ): AsyncIterable<{ readonly stored: Digest }>;
+  ): AsyncIterable<{ readonly isTaken: boolean }>;
+  /** Notes which blobs an archive has, or the one that it builds upon. */
+  importDelivered(
+    parameters: { readonly digests: readonly Digest[]; readonly archive: Digest; readonly base: Digest | undefined },
+    context: OperationContext,
+  ): AsyncIterable<{ readonly archive: Digest }>;
   /** Gives images that are whole their names. */
   importImages(
-    parameters: { readonly images: readonly NewImage[] },
+    parameters: { readonly images: readonly NewImage[]; readonly archive: Digest },
     context: OperationContext,
   ): AsyncIterable<AdoptedImage>;
 }
@@ -61,9 +69,9 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
     async *importNames({ names }) {
       yield names.map((name) => imports().nameOf(name));
     },
-    async *importHold({ blobs }, { signal }) {
+    async *importHold({ blobs, archive }, { signal }) {
       using _ = await store.hold(blobs.map(({ digest }) => digest));
-      yield await imports().lacking(blobs);
+      yield { lacking: await imports().lacking(blobs), undelivered: imports().undelivered(blobs, archive) };
       if (!signal.aborted) await once(signal, 'abort');
     },
     async *importRoom({ bytes }) {
@@ -71,12 +79,15 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
       yield { bytes };
     },
     async *importBlob({ digest, size, name }, { input, signal }) {
-      await imports().receive({ digest, size }, { name, body: input, signal });
-      yield { stored: digest };
+      yield { isTaken: await imports().receive({ digest, size }, { name, body: input, signal }) };
     },
-    async *importImages({ images }, { signal }) {
+    async *importDelivered({ digests, archive, base }) {
+      await imports().deliver(digests, { archive, base });
+      yield { archive };
+    },
+    async *importImages({ images, archive }, { signal }) {
       const faultsBefore = cache.catalogFaults;
-      for await (const adopted of imports().adopt(images, { signal })) {
+      for await (const adopted of imports().adopt(images, { archive, signal })) {
         // A read waits for what is to be written.
         catalog.usage();
         if (cache.catalogFaults > faultsBefore) throw new Error('the catalog of the cache cannot be written');

@@ -60,12 +60,12 @@ export function importTarget(operations: Operations, signal: AbortSignal): Impor
   const context = (input: OperationContext['input'] = noInput()): OperationContext => ({ signal, input });
   return {
     names: async (names) => await first(operations.importNames({ names }, context())),
-    async hold(blobs) {
-      const events = operations.importHold({ blobs }, context())[Symbol.asyncIterator]();
+    async hold(blobs, archive) {
+      const events = operations.importHold({ blobs, archive }, context())[Symbol.asyncIterator]();
       const { value, done } = await events.next();
       if (done === true) throw unanswered();
       return {
-        lacking: value,
+        ...value,
         async [Symbol.asyncDispose]() {
           await events.return?.();
         },
@@ -75,9 +75,13 @@ export function importTarget(operations: Operations, signal: AbortSignal): Impor
       await first(operations.importRoom({ bytes }, context()));
     },
     async receive(blob, { name, body }) {
-      await first(operations.importBlob({ ...blob, name }, context(body)));
+      const { isTaken } = await first(operations.importBlob({ ...blob, name }, context(body)));
+      return isTaken;
     },
-    adopt: (images) => operations.importImages({ images }, context()),
+    async delivered(digests, { archive, base }) {
+      await first(operations.importDelivered({ digests, archive, base }, context()));
+    },
+    adopt: (images, archive) => operations.importImages({ images, archive }, context()),
   };
 }
 

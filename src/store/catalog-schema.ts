@@ -122,6 +122,16 @@ CREATE TABLE IF NOT EXISTS pins (
   PRIMARY KEY (repository, reference)
 ) STRICT, WITHOUT ROWID;
 
+-- Which archives have had a blob's bytes, or build upon one that had.
+CREATE TABLE IF NOT EXISTS deliveries (
+  digest TEXT NOT NULL,
+  archive TEXT NOT NULL,
+  PRIMARY KEY (digest, archive)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS delivery_gone AFTER DELETE ON blobs BEGIN
+  DELETE FROM deliveries WHERE digest = OLD.digest;
+END;
+
 -- While the catalog is being rebuilt: what was said of blobs that have not been looked at again. Of a manifest, its type in
 -- a repository; of another blob, its type ('' for the repository).
 CREATE TABLE IF NOT EXISTS remembered (

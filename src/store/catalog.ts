@@ -3,6 +3,7 @@ import type { Digest } from '../oci/digest.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { type BlobRecord, BlobRecords, type FoundBlob, type NewManifest, type ReferrerRecord } from './blob-records.ts';
 import { Database, type DatabaseOptions } from './database.ts';
+import { DeliveryRecords } from './delivery-records.ts';
 import { EvictionRecords } from './eviction-records.ts';
 import { GrantRecords } from './grant-records.ts';
 import { ImageGraph, type ImagePart, subjectOfTag } from './image-graph.ts';
@@ -12,14 +13,11 @@ import type { NameEntry } from './name-entry.ts';
 import { NameJournal, nameJournalFile } from './name-journal.ts';
 import { NameRecords } from './name-records.ts';
 import { type Pin, type PinPatterns, PinRecords } from './pin-records.ts';
-import { type TagKey, type TagRecord, TagRecords } from './tag-records.ts';
+import { isNews, type TagKey, type TagRecord, TagRecords } from './tag-records.ts';
 import { UseRecords } from './use-records.ts';
 
 /** The path of a catalog that is on no disk. */
 export const inMemory = ':memory:';
-
-/** How precisely the journal of names knows when a tag was last confirmed. */
-const confirmationEveryMs = 10 * 60_000;
 
 /** After a failed read or write, which is told, the catalog goes on with what it has in memory. */
 export interface CatalogOptions extends DatabaseOptions {
@@ -50,6 +48,8 @@ export class Catalog implements Disposable {
   readonly removal: ImageRemoval;
   /** What is to be evicted, and to be forgotten then. */
   readonly evictions: EvictionRecords;
+  /** What came with which archive. */
+  readonly deliveries: DeliveryRecords;
 
   private constructor(database: Database, { now, path, onFault }: CatalogOptions) {
     this.#database = database;
@@ -67,6 +67,7 @@ export class Catalog implements Disposable {
     this.names = new NameRecords(database, { journal, tags, grants, pins, recordTag });
     const note = (entry: NameEntry): void => this.names.note(entry);
     this.#now = now;
+    this.deliveries = new DeliveryRecords(database);
     this.images = new ImageRecords(database, graph);
     this.removal = new ImageRemoval(database, { tags, grants, blobs, graph, pins, note, now });
     this.evictions = new EvictionRecords(database, { tags, grants, blobs, uses, note, now });
@@ -290,10 +291,4 @@ export class Catalog implements Disposable {
     if (subject !== undefined) this.#graph.attach(subject, record.digest);
     this.#database.write(() => this.#pins.tagMoved(key.repository, key.tag, before?.digest));
   }
-}
-
-/** Whether a tag is worth a line in the journal: that it was confirmed again is, once in a while. */
-function isNews(before: TagRecord, { digest, contentType, checkedAtMs }: TagRecord): boolean {
-  if (before.digest !== digest || before.contentType !== contentType) return true;
-  return Math.floor(before.checkedAtMs / confirmationEveryMs) !== Math.floor(checkedAtMs / confirmationEveryMs);
 }

@@ -2,6 +2,9 @@ import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
 
+/** How precisely the journal of names knows when a tag was last confirmed. */
+const confirmationEveryMs = 10 * 60_000;
+
 /** What a tag meant when the upstream was last asked. */
 export interface TagRecord {
   readonly digest: Digest;
@@ -121,4 +124,10 @@ export class TagRecords {
 
 function tagCacheKey(key: TagKey): string {
   return `${key.repository} ${key.tag} ${key.variant}`;
+}
+
+/** Whether a tag is worth a line in the journal of names: that it was confirmed again is, once in a while. */
+export function isNews(before: TagRecord, { digest, contentType, checkedAtMs }: TagRecord): boolean {
+  if (before.digest !== digest || before.contentType !== contentType) return true;
+  return Math.floor(before.checkedAtMs / confirmationEveryMs) !== Math.floor(checkedAtMs / confirmationEveryMs);
 }

@@ -10,6 +10,7 @@ import { filesIn } from '../mirror/support.ts';
 import { json } from '../support/client.ts';
 import { type CommandResult, runCommand } from '../support/commands.ts';
 import {
+  type LocalBlob,
   type LocalManifest,
   localArtifact,
   localBlob,
@@ -18,14 +19,25 @@ import {
   localReferrers,
   tarArchive,
 } from '../support/images.ts';
-import { fileOf, type LayoutImage, layoutOf, named, writeFolder, writeTar } from '../support/layouts.ts';
+import {
+  fileOf,
+  type LayoutFiles,
+  type LayoutImage,
+  layoutOf,
+  named,
+  writeFolder,
+  writeTar,
+} from '../support/layouts.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
 
+const nowhere = { 'docker.io': { urls: ['http://127.0.0.1:1'] }, 'quay.io': { urls: ['http://127.0.0.1:1'] } };
+
+type Upstreams = Readonly<Record<string, { readonly urls: readonly string[] }>>;
+
 /** A folder with a configuration, and commands that run in it. */
-async function place({ cache = {} }: { cache?: object } = {}) {
+async function place({ cache = {}, upstreams = nowhere }: { cache?: object; upstreams?: Upstreams } = {}) {
   const folder = await temporaryFolder();
-  const upstreams = { 'docker.io': { urls: ['http://127.0.0.1:1'] }, 'quay.io': { urls: ['http://127.0.0.1:1'] } };
   const cacheDir = join(folder.path, 'data');
   await writeFile(
     join(folder.path, 'millpond.yaml'),
@@ -42,8 +54,7 @@ async function place({ cache = {} }: { cache?: object } = {}) {
 
 /** The mirror that serves what is there, offline. */
 async function served(cacheDir: string): Promise<TestSite> {
-  const upstreams = { 'docker.io': { urls: ['http://127.0.0.1:1'] }, 'quay.io': { urls: ['http://127.0.0.1:1'] } };
-  return await startTestSite({ upstreams, cacheDir, config: { offline: true } });
+  return await startTestSite({ upstreams: nowhere, cacheDir, config: { offline: true } });
 }
 
 async function expectServed(site: TestSite, repository: string, manifest: LocalManifest, tag?: string): Promise<void> {
@@ -186,6 +197,67 @@ describe('import', () => {
     files[layer] = whole;
     expect(await here.run('import', await writeTar(here.path('c.tar'), files))).toMatchObject({ code: 0 });
     await expectServed(site, 'quay.io/org/alpine', alpine, '3');
+  });
+});
+
+describe('the right to what is here for another repository', () => {
+  const secret = localImage({ label: 'secret' });
+  const own: LayoutImage = { manifest: secret, annotations: named('quay.io/private/app:1') };
+  const other: LayoutImage = { manifest: secret, annotations: named('docker.io/library/evil:1') };
+  const refused = {
+    code: 1,
+    stderr: expect.stringMatching(/docker\.io\/library\/evil:1 needs sha256:\S+, which is here for other repositories/),
+  };
+
+  /** The same without the content of some blobs, or with other content of the same size. */
+  function robbed(files: LayoutFiles, blobs: readonly LocalBlob[], how: 'left out' | 'forged'): LayoutFiles {
+    const changed = { ...files };
+    for (const blob of blobs) {
+      if (how === 'left out') delete changed[fileOf(blob)];
+      else changed[fileOf(blob)] = Buffer.alloc(blob.size);
+    }
+    return changed;
+  }
+
+  test('comes with the bytes, and not with the knowledge of a digest', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('own.tar'), layoutOf([own])));
+    const files = layoutOf([other]);
+    const everything = [secret, ...secret.blobs];
+    for (const [name, archive] of Object.entries({
+      'empty.tar': robbed(files, everything, 'left out'),
+      'manifest.tar': robbed(files, secret.blobs, 'left out'),
+      'forged.tar': robbed(files, secret.blobs, 'forged'),
+    })) {
+      expect(await here.run('import', await writeTar(here.path(name), archive))).toMatchObject(refused);
+    }
+    // The repository that may read it needs no more of it.
+    const again = await writeTar(here.path('again.tar'), robbed(layoutOf([own]), everything, 'left out'));
+    expect(await here.run('import', again)).toMatchObject({ code: 0, stderr: '' });
+    const whole = await here.run('import', await writeTar(here.path('whole.tar'), files));
+    expect(whole).toMatchObject({ code: 0, stdout: expect.stringContaining('0 blobs taken in') });
+    await using site = await served(here.cacheDir);
+    await expectServed(site, 'docker.io/library/evil', secret, '1');
+  });
+
+  test('comes with the archive that an archive builds upon, if that had it', async () => {
+    const upon = { manifest: localArtifact({ layers: secret.blobs, artifactType: 'application/x' }) };
+    const both = [own, { ...upon, annotations: named('docker.io/library/evil:1') }];
+    await using outside = await place();
+    await outside.run('import', await writeTar(outside.path('in.tar'), layoutOf(both)));
+    await outside.run('export', '--output', 'base.tar', 'quay.io/private/app:1');
+    await outside.run('export', '--output', 'new.tar', '--since', outside.path('base.tar'), 'evil:1');
+    await using inside = await place();
+    expect(await inside.run('import', outside.path('base.tar'))).toMatchObject({ code: 0 });
+    expect(await inside.run('import', outside.path('new.tar'))).toMatchObject({ code: 0, stderr: '' });
+    await using site = await served(inside.cacheDir);
+    await expectServed(site, 'docker.io/library/evil', upon.manifest, '1');
+    // The same blobs, brought by another archive than the one that it says it builds upon.
+    await using elsewhere = await place();
+    await elsewhere.run('import', await writeTar(elsewhere.path('own.tar'), layoutOf([own])));
+    expect(await elsewhere.run('import', outside.path('new.tar'))).toMatchObject(refused);
+    expect(await elsewhere.run('import', outside.path('base.tar'))).toMatchObject({ code: 0 });
+    expect(await elsewhere.run('import', outside.path('new.tar'))).toMatchObject({ code: 0 });
   });
 });
 

@@ -2,31 +2,42 @@ import { type Archive, blobName } from '../../archive/archive.ts';
 import { ArchiveError } from '../../archive/archive-error.ts';
 import { type ArchivedContent, readContent } from '../../archive/archived-content.ts';
 import type { BlobSize } from '../../archive/description.ts';
-import type { Digest } from '../../oci/digest.ts';
+import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
 import { nameImages } from './import-names.ts';
 import type { AdoptedImage, NewImage } from './imports.ts';
 
-/** Most blobs that are asked about at once. */
+/** Most blobs that are spoken of at once. */
 const batchSize = 20_000;
 
 /** Blobs that are not evicted until it is disposed, should they be there or come. */
 export interface HeldBlobs extends AsyncDisposable {
   /** Those that are not there. */
   readonly lacking: readonly Digest[];
+  /** Those that the archive is not known to have brought. */
+  readonly undelivered: readonly Digest[];
 }
 
 /** A cache that blobs and images are brought to, wherever its owner is. */
 export interface ImportTarget {
   /** The names as the cache has them. @throws Error where one is of no upstream that is configured */
   names(texts: readonly string[]): Promise<readonly string[]>;
-  /** Keeps blobs from being evicted, and says which of them are not there in their right size. */
-  hold(blobs: readonly BlobSize[]): Promise<HeldBlobs>;
+  /** Keeps blobs of an archive from being evicted, and says which of them are not there in their right size. */
+  hold(blobs: readonly BlobSize[], archive: Digest): Promise<HeldBlobs>;
   /** @throws Error where so much cannot be taken in */
   requireRoom(bytes: number): Promise<void>;
-  /** Takes in a blob; the chunks are the target's from then on. @throws Error where the bytes are not the blob, or the disk does not take it */
-  receive(blob: BlobSize, options: { name: string; body: AsyncIterable<Uint8Array> }): Promise<void>;
-  /** Gives images their names, each only if it is whole. */
-  adopt(images: readonly NewImage[]): AsyncIterable<AdoptedImage>;
+  /**
+   * Takes in a blob; the chunks are the target's from then on.
+   * @returns whether it has looked at them: it has not, where the blob has come another way meanwhile
+   * @throws Error where the bytes are not the blob, or the disk does not take it
+   */
+  receive(blob: BlobSize, options: { name: string; body: AsyncIterable<Uint8Array> }): Promise<boolean>;
+  /** Is told which blobs an archive has, or builds upon as far as `base` has brought them. */
+  delivered(
+    digests: readonly Digest[],
+    options: { readonly archive: Digest; readonly base: Digest | undefined },
+  ): Promise<void>;
+  /** Gives images of an archive their names, each only if it is whole, and all of it the archive's or its repository's. */
+  adopt(images: readonly NewImage[], archive: Digest): AsyncIterable<AdoptedImage>;
 }
 
 /** What happens on the way, for whoever watches. */
@@ -72,9 +83,11 @@ export async function* importArchive(
   const names = await target.names(images.map(({ name }) => name));
   // Until its images are complete, an archive's blobs are the coldest of all.
   await using held = new AsyncDisposableStack();
-  await requireBase(content, (blobs) => hold(target, blobs, held));
+  const holding = { archive: content.id, held };
+  const needs = await hold(target, content.description?.needs ?? [], holding);
+  requireBase(content, needs.lacking.size);
   const contained = containedBlobs(archive, content, names[0]!);
-  const lacking = new Set(await hold(target, contained, held));
+  const { lacking, undelivered } = await hold(target, contained, holding);
   const wanted = contained.filter(({ digest }) => lacking.has(digest));
   const wantedBytes = wanted.reduce((sum, { size }) => sum + size, 0);
   await target.requireRoom(wantedBytes);
@@ -85,12 +98,19 @@ export async function* importArchive(
     bytes: wantedBytes,
     present: contained.length - wanted.length,
   };
-  yield* send(archive, target, { wanted, ...options });
+  const taken = yield* send(archive, target, { wanted, ...options });
+  // Manifests were verified when they were read.
+  const proven = new Set([...content.manifests.keys(), ...taken]);
+  const passedOver = contained.filter(({ digest }) => undelivered.has(digest) && !proven.has(digest));
+  for await (const digest of rightOnes(archive, passedOver, options)) proven.add(digest);
+  await tell(target, { digests: [...undelivered].filter((digest) => proven.has(digest)), archive: content.id });
+  const base = content.description?.base;
+  if (base) await tell(target, { digests: [...needs.undelivered], archive: content.id, base });
   const named = images.map((image, index) => ({ ...image, name: names[index]! }));
   // What goes with an image is there when the image is.
   for (const { isAttachment, ...image } of named.toSorted((one, other) => +other.isAttachment - +one.isAttachment)) {
     try {
-      for await (const adopted of target.adopt([image])) yield { kind: 'image', isAttachment, ...adopted };
+      for await (const adopted of target.adopt([image], content.id)) yield { kind: 'image', isAttachment, ...adopted };
     } catch (error) {
       if (!isAttachment) throw error;
       yield { kind: 'left-out', name: image.name, reason: error instanceof Error ? error.message : String(error) };
@@ -99,16 +119,11 @@ export async function* importArchive(
 }
 
 /** @throws ArchiveError where an archive builds upon something that is not there */
-async function requireBase(
-  { description, images }: ArchivedContent,
-  lackingOf: (blobs: readonly BlobSize[]) => Promise<readonly Digest[]>,
-): Promise<void> {
-  if (!description || description.needs.length === 0) return;
-  const lacking = await lackingOf(description.needs);
-  if (lacking.length === 0) return;
-  const base = description.base ?? 'another one';
+function requireBase({ description, images }: ArchivedContent, lacking: number): void {
+  if (lacking === 0) return;
+  const base = description?.base ?? 'another one';
   throw new ArchiveError(
-    `it has only what is new since archive ${base}: import that one first (${lacking.length} of the blobs of its ${images.length} images are not here)`,
+    `it has only what is new since archive ${base}: import that one first (${lacking} of the blobs of its ${images.length} images are not here)`,
   );
 }
 
@@ -124,52 +139,77 @@ function containedBlobs(archive: Archive, { blobs, manifests }: ArchivedContent,
   ];
 }
 
-/** Holds blobs. @returns those that are not there */
+/** Holds blobs until `held` is disposed. */
 async function hold(
   target: ImportTarget,
   blobs: readonly BlobSize[],
-  held: AsyncDisposableStack,
-): Promise<readonly Digest[]> {
-  const lacking: Digest[] = [];
+  { archive, held }: { archive: Digest; held: AsyncDisposableStack },
+): Promise<{ lacking: Set<Digest>; undelivered: Set<Digest> }> {
+  const [lacking, undelivered] = [new Set<Digest>(), new Set<Digest>()];
   for (let start = 0; start < blobs.length; start += batchSize) {
     const batch = blobs.slice(start, start + batchSize).map(({ digest, size }) => ({ digest, size }));
-    lacking.push(...held.use(await target.hold(batch)).lacking);
+    const found = held.use(await target.hold(batch, archive));
+    for (const digest of found.lacking) lacking.add(digest);
+    for (const digest of found.undelivered) undelivered.add(digest);
   }
-  return lacking;
+  return { lacking, undelivered };
 }
 
+/** Tells the target which blobs an archive has, or may count as its own where its base has brought them. */
+async function tell(
+  target: ImportTarget,
+  { digests, archive, base }: { digests: readonly Digest[]; archive: Digest; base?: Digest | undefined },
+): Promise<void> {
+  for (let start = 0; start < digests.length; start += batchSize) {
+    await target.delivered(digests.slice(start, start + batchSize), { archive, base });
+  }
+}
+
+/** Of blobs that need not be sent, those that an archive has all the same: a file by the right name proves nothing. */
+async function* rightOnes(
+  archive: Archive,
+  blobs: readonly Sent[],
+  { signal }: Pick<ImportOptions, 'signal'>,
+): AsyncGenerator<Digest> {
+  const byFile = new Map(blobs.flatMap(({ digest, from }) => (typeof from === 'string' ? [[from, digest]] : [])));
+  if (byFile.size === 0) return;
+  for await (const { name, body } of archive.visit(new Set(byFile.keys()))) {
+    const digest = byFile.get(name)!;
+    const hash = hasherFor(digest);
+    for await (const chunk of body) {
+      signal.throwIfAborted();
+      hash.update(chunk);
+    }
+    if (finishDigest(digestAlgorithm(digest), hash) === digest) yield digest;
+  }
+}
+
+/** @returns those of which the target has looked at every byte */
 async function* send(
   archive: Archive,
   target: ImportTarget,
   { wanted, onBytes, signal }: { wanted: readonly Sent[] } & ImportOptions,
-): AsyncGenerator<ImportEvent> {
+): AsyncGenerator<ImportEvent, Set<Digest>> {
+  const taken = new Set<Digest>();
   const byFile = new Map<string, Sent>();
+  async function sendOne({ digest, size, name }: Sent, body: AsyncIterable<Buffer> | Iterable<Buffer>) {
+    async function* counted(): AsyncGenerator<Buffer> {
+      for await (const chunk of body) {
+        signal.throwIfAborted();
+        onBytes(chunk.length);
+        yield chunk;
+      }
+    }
+    if (await target.receive({ digest, size }, { name, body: counted() })) taken.add(digest);
+    return { kind: 'blob', digest, size } as const;
+  }
   for (const blob of wanted) {
     if (typeof blob.from === 'string') byFile.set(blob.from, blob);
-    else yield await sendOne(target, blob, { body: [Buffer.from(blob.from)], onBytes, signal });
+    else yield await sendOne(blob, [Buffer.from(blob.from)]);
   }
-  if (byFile.size === 0) return;
+  if (byFile.size === 0) return taken;
   for await (const { name, body } of archive.visit(new Set(byFile.keys()))) {
-    yield await sendOne(target, byFile.get(name)!, { body, onBytes, signal });
+    yield await sendOne(byFile.get(name)!, body);
   }
-}
-
-async function sendOne(
-  target: ImportTarget,
-  { digest, size, name }: Sent,
-  {
-    body,
-    onBytes,
-    signal,
-  }: { body: AsyncIterable<Buffer> | Iterable<Buffer> } & Pick<ImportOptions, 'onBytes' | 'signal'>,
-): Promise<ImportEvent> {
-  async function* counted(): AsyncGenerator<Buffer> {
-    for await (const chunk of body) {
-      signal.throwIfAborted();
-      onBytes(chunk.length);
-      yield chunk;
-    }
-  }
-  await target.receive({ digest, size }, { name, body: counted() });
-  return { kind: 'blob', digest, size };
+  return taken;
 }

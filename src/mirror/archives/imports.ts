@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BlobSize } from '../../archive/description.ts';
 import { isElsewhere } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -10,6 +11,9 @@ import type { Downloads } from '../fill/downloads.ts';
 import { namedImage } from './named-image.ts';
 import { pushedSource } from './pushed-source.ts';
 import { type WholeManifest, wholeImage } from './whole-image.ts';
+
+/** How many deliveries are noted in one go. */
+const deliveriesPerTurn = 1000;
 
 export interface ImportsOptions {
   readonly store: BlobStore;
@@ -45,6 +49,12 @@ export class Imports {
     this.#options = options;
   }
 
+  /** Which of these blobs an archive has not brought yet, as far as is known. */
+  undelivered(blobs: readonly BlobSize[], archive: Digest): Digest[] {
+    const { deliveries } = this.#options.catalog;
+    return blobs.flatMap(({ digest }) => (deliveries.has(archive, digest) ? [] : [digest]));
+  }
+
   /** Which of these blobs are not on this disk in their right size. @throws DiskFault */
   async lacking(blobs: readonly BlobSize[]): Promise<Digest[]> {
     const lacking: Digest[] = [];
@@ -61,18 +71,20 @@ export class Imports {
    * Takes in a blob: a fill like any other, with the bytes that are brought as one of its sources. Nothing can be read of
    * it before an image names it.
    * @param options `name`: an image that it is for
+   * @returns whether the bytes were looked at: they are not where the blob is here
    * @throws RegistryError where the bytes are not the blob, or the disk does not take it; the signal's reason
    */
   async receive(
     { digest, size }: BlobSize,
     { name, body, signal }: { name: string; body: AsyncIterable<Uint8Array>; signal: AbortSignal },
-  ): Promise<void> {
-    if (await this.#has({ digest, size })) return;
+  ): Promise<boolean> {
+    if (await this.#has({ digest, size })) return false;
     const { target } = namedImage(this.#options.upstreams, name);
     const source = pushedSource({ digest, size, body, repository: target.key });
     const joiner = { repository: target.key, sources: [source], expectedSize: size, isLocal: true };
     try {
       await this.#options.downloads.bring(digest, joiner, { signal });
+      return source.isRead;
     } catch (error) {
       if (!source.isRead || (error instanceof RegistryError && error.status === 507)) throw error;
       throw new RegistryError('DIGEST_INVALID', `the bytes of ${digest} are other ones than its digest says`, {
@@ -82,11 +94,32 @@ export class Imports {
   }
 
   /**
-   * Gives images their names: each only if all that it needs is here, and then all of it at once.
+   * Notes that an archive has the bytes of blobs that are here.
+   * @param options `base`: an archive that has to have brought them; what it has not is left out
+   */
+  async deliver(
+    digests: readonly Digest[],
+    { archive, base }: { archive: Digest; base: Digest | undefined },
+  ): Promise<void> {
+    const { deliveries } = this.#options.catalog;
+    for (let start = 0; start < digests.length; start += deliveriesPerTurn) {
+      const some = digests.slice(start, start + deliveriesPerTurn);
+      deliveries.record(archive, base === undefined ? some : some.filter((digest) => deliveries.has(base, digest)));
+      await nextTurn();
+    }
+  }
+
+  /**
+   * Gives images their names: each only if all that it needs is here, and then all of it at once. What is here for the
+   * sake of other repositories counts only if the archive has it, too: to know a digest gives no right to its bytes.
+   * @param options `archive`: what they come with
    * @throws RegistryError in one sentence where something is missing or is not what it should be; nothing has changed
    *   then; the signal's reason
    */
-  async *adopt(images: readonly NewImage[], { signal }: { signal: AbortSignal }): AsyncGenerator<AdoptedImage> {
+  async *adopt(
+    images: readonly NewImage[],
+    { archive, signal }: { archive: Digest; signal: AbortSignal },
+  ): AsyncGenerator<AdoptedImage> {
     const { store, catalog, upstreams, now } = this.#options;
     for (const { name: text, digest, mediaType } of images) {
       const { target, tag, digest: named, name } = namedImage(upstreams, text);
@@ -94,6 +127,7 @@ export class Imports {
         throw new RegistryError('MANIFEST_INVALID', `what is called ${name} is ${digest}`);
       }
       const { manifest, manifests, leftOut } = await wholeImage({ digest, mediaType }, { name, store, signal });
+      for (const part of manifests) await this.#requireRights(target.key, part, { name, archive });
       // Its parts before it, and its tag last: all in one turn, so that nobody comes between.
       for (const part of manifests) this.#record(target.key, part);
       if (tag !== undefined) {
@@ -102,6 +136,23 @@ export class Imports {
         catalog.recordTag({ repository: target.key, tag, variant: '' }, record);
       }
       yield { name, digest, leftOut };
+    }
+  }
+
+  /** @throws RegistryError DENIED where a repository would come by what is another one's */
+  async #requireRights(
+    repository: string,
+    { digest, links }: WholeManifest,
+    { name, archive }: { name: string; archive: Digest },
+  ): Promise<void> {
+    const { catalog } = this.#options;
+    for (const part of [{ digest, size: -1, mediaType: '' }, ...links.blobs]) {
+      if (catalog.mayRead(repository, part.digest) || catalog.deliveries.has(archive, part.digest)) continue;
+      if (isElsewhere(part) && !(await this.#has(part))) continue;
+      throw new RegistryError(
+        'DENIED',
+        `${name} needs ${part.digest}, which is here for other repositories: import an archive that has it`,
+      );
     }
   }
 

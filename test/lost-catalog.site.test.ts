@@ -2,7 +2,7 @@ import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ociManifest } from '../src/oci/media-types.ts';
-import { settled } from './mirror/support.ts';
+import { blobFile, settled } from './mirror/support.ts';
 import { json } from './support/client.ts';
 import { type ScriptedRegistry, startRegistry } from './support/registry.ts';
 import { startTestSite, type TestSite } from './support/site.ts';
@@ -159,6 +159,38 @@ describe.each<[string, (catalog: string) => Promise<void>]>([
       expect(statuses(await answers(site, refused))).toEqual([404, 404, 404, 404]);
     },
   );
+});
+
+test('a blob that was altered or cut before its catalog was lost is fetched again, not given out', async () => {
+  await using upstream = await startRegistry();
+  await using cache = await temporaryDirectory();
+  const config = { cache: { scrub: { every: 0 } } };
+  const options = { upstreams: { 'docker.io': upstream }, cacheDir: cache.path, config };
+  const image = upstream.addImage('library/app', '1', {
+    layers: ['right', 'altered', 'cut'].map((seed) => ({ size: 300_000, seed })),
+  });
+  const [right = '', altered = '', cut = ''] = image.layers.map(({ digest }) => digest);
+  const pathOf = (digest: string) => `/v2/library/app/blobs/${digest}`;
+  {
+    await using site = await startTestSite(options);
+    expect((await site.get('/v2/library/app/manifests/1')).status).toBe(200);
+    for (const { digest } of image.layers) expect((await site.get(pathOf(digest))).sha256).toBe(digest);
+    await settled(site);
+  }
+  {
+    await using file = await open(join(cache.path, blobFile(altered)), 'r+');
+    await file.write(Buffer.from('XXXX'), 0, 4, 500);
+  }
+  await truncate(join(cache.path, blobFile(cut)), 200_000);
+  await rm(join(cache.path, 'catalog.sqlite'));
+  upstream.forgetRequests();
+  await using site = await startTestSite(options);
+  await rebuilt(site);
+  for (const digest of [right, altered, cut, right]) {
+    const reply = await site.get(pathOf(digest));
+    expect(reply).toMatchObject({ status: 200, complete: true, sha256: digest, receivedBytes: 300_000 });
+  }
+  expect(upstream.requests.map(({ path }) => path)).toEqual([altered, cut].map(pathOf));
 });
 
 test('a catalog that is lost twice is rebuilt twice, also from a journal that was written anew', async () => {

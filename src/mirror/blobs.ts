@@ -108,14 +108,14 @@ export class Blobs {
 
   /** The blob on this disk, unless the disk cannot give it, or not rightly: then it is fetched as if it were not here. */
   async #open(target: Target, digest: Digest, waiting: Waiting): Promise<{ size: number; body: BlobBody } | undefined> {
-    const { store, catalog, custody, onDiskFault } = this.#options;
+    const { store, custody, onDiskFault } = this.#options;
     const { answerMs } = target.upstream;
     try {
       let verifiedMs: number | undefined;
       while (true) {
         const blob = await store.open(digest);
         if (!blob) return undefined;
-        const doubt = custody.doubt(digest, blob, catalog.expectedSize(target.key, digest));
+        const doubt = custody.doubt(digest, blob);
         const isVerified = verifiedMs !== undefined && verifiedMs === blob.modifiedAtMs;
         if (doubt === undefined || isVerified) return { size: blob.size, body: storedBody(blob) };
         await blob[Symbol.asyncDispose]();

@@ -13,7 +13,7 @@ export interface BlobRecord {
   readonly size: number;
   /** The exact `Content-Type` it came with. */
   readonly contentType: string;
-  /** When its file was last written to, in milliseconds, as far as its content is known to be right; `undefined`: not noted. */
+  /** The time of its file when its content was last known to be right, in milliseconds; `undefined`: it never was. */
   readonly modifiedAtMs?: number | undefined;
 }
 
@@ -43,7 +43,8 @@ export interface NewManifest extends BlobRecord {
 /** A file under `blobs/` that the catalog did not know. */
 export interface FoundBlob {
   readonly size: number;
-  readonly modifiedAtMs: number;
+  /** As of {@link BlobRecord}. */
+  readonly modifiedAtMs?: number;
   readonly usedAtMs: number;
 }
 
@@ -152,7 +153,7 @@ export class BlobRecords {
         size,
         octetStream,
         usedAtMs,
-        modifiedAtMs,
+        modifiedAtMs ?? null,
         this.#uses.firstHeat(digest, usedAtMs),
       );
       this.#pins.stored(digest);
@@ -161,7 +162,8 @@ export class BlobRecords {
 
   /** Notes of which time a file is whose content is right. */
   noteRight(digest: Digest, { size, modifiedAtMs }: { size: number; modifiedAtMs: number }): void {
-    this.#blobs.delete(digest);
+    const known = this.#blobs.peek(digest);
+    if (known) this.#blobs.set(digest, { ...known, size, modifiedAtMs });
     this.#database.write(() =>
       this.#database.run(
         'UPDATE blobs SET size = ?1, modified_at = ?2 WHERE digest = ?3 AND (size <> ?1 OR modified_at IS NOT ?2)',

@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS repositories (
 ) STRICT;
 
 -- A blob on disk; kept while its file is. 'heat': see eviction-policy.ts. 'pinned' is 1 for all that a pin holds.
--- 'recent' is 1 for what was used last, up to a share of all bytes. 'modified_at' is the time of the file when its content was last known to be right; NULL: not noted.
+-- 'recent' is 1 for what was used last, up to a share of all bytes. 'modified_at' is the time of the file when its content was last known to be right; NULL: it never was.
 CREATE TABLE IF NOT EXISTS blobs (
   digest TEXT PRIMARY KEY,
   size INTEGER NOT NULL,

@@ -145,7 +145,10 @@ export class Rebuild {
     const unknown = digests.filter((digest) => !catalog.isRecorded(digest));
     const found = await Promise.all(unknown.map(async (digest) => ({ digest, file: await store.stat(digest) })));
     catalog.together(() => {
-      for (const { digest, file } of found) if (file) catalog.adoptBlob(digest, file);
+      for (const { digest, file } of found) {
+        // Nobody has read it: no time of its file is one at which it was right.
+        if (file) catalog.adoptBlob(digest, { size: file.size, usedAtMs: file.usedAtMs });
+      }
     });
     this.#counts.files += found.length;
   }

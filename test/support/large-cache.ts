@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
@@ -138,7 +138,8 @@ function storeImage(
 function storeBlob(layout: Layout, catalog: Catalog, content: Buffer): Digest {
   const digest = digestOf(content);
   writeFileSync(layout.blob(digest), content);
-  catalog.recordBlob(digest, { size: content.length, contentType: octetStream });
+  const modifiedAtMs = statSync(layout.blob(digest)).mtimeMs;
+  catalog.recordBlob(digest, { size: content.length, contentType: octetStream, modifiedAtMs });
   return digest;
 }
 

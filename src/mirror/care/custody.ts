@@ -11,8 +11,8 @@ export type Doubt =
   | 'size'
   /** Something has written to it since it was last known to be right. */
   | 'modified'
-  /** Nobody has recorded it: it came here by a crash, or the catalog was lost. */
-  | 'unrecorded';
+  /** Nobody is known to have read it: it came here by a crash, or the catalog was lost. */
+  | 'unverified';
 
 export interface CustodyOptions {
   readonly store: BlobStore;
@@ -33,18 +33,14 @@ export class Custody implements AsyncDisposable {
     this.#options = options;
   }
 
-  /**
-   * Whether there is anything wrong with a stored blob, as far as can be told without reading it.
-   * @param expectedSize as a manifest says, for a blob that nobody has recorded
-   */
-  doubt(digest: Digest, blob: StoredBlob, expectedSize: number | undefined): Doubt | undefined {
-    const record = this.#options.catalog.blob(digest);
-    const size = record?.size ?? expectedSize;
-    if (size !== undefined && size !== blob.size) return 'size';
+  /** Whether there is anything wrong with a stored blob, as far as can be told without reading it. */
+  doubt(digest: Digest, blob: StoredBlob): Doubt | undefined {
     // Small enough to have been hashed as it was opened.
     if (blob.modifiedAtMs === undefined) return undefined;
-    if (record === undefined) return 'unrecorded';
-    return record.modifiedAtMs === undefined || record.modifiedAtMs === blob.modifiedAtMs ? undefined : 'modified';
+    const record = this.#options.catalog.blob(digest);
+    if (record?.modifiedAtMs === undefined) return 'unverified';
+    if (record.size !== blob.size) return 'size';
+    return record.modifiedAtMs === blob.modifiedAtMs ? undefined : 'modified';
   }
 
   /**

@@ -176,7 +176,7 @@ export class DiskStore implements BlobStore {
    * Removes a blob unless it is in use.
    * @param onRemoved called when the file is gone, before another one can take its place
    * @returns whether it was removed
-   * @throws DiskFault
+   * @throws DiskFault; what `onRemoved` throws
    */
   async evict(digest: Digest, onRemoved: () => void): Promise<boolean> {
     if (this.isInUse(digest)) return false;

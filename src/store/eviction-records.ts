@@ -127,14 +127,16 @@ export class EvictionRecords {
     return this.#options.uses.isTouched(digest);
   }
 
-  /** Forgets, at once, a blob that was evicted and what was known only for its sake; how warm it was is remembered. */
+  /**
+   * Forgets, at once, a blob that was evicted and what was known only for its sake; how warm it was is remembered.
+   * @throws Error where the catalog cannot be written: nothing is forgotten then
+   */
   forget(digest: Digest): void {
     const { blobs, tags, grants, note, now } = this.#options;
     let forgotten: Forgotten = { tags: [], grants: [] };
-    this.#database.write(() => {
+    this.#database.writeNow(() => {
       forgotten = this.#remove(digest);
     });
-    this.#database.flush();
     blobs.drop(digest);
     for (const key of forgotten.tags) {
       note({ kind: 'tag gone', ...key, atMs: now() });

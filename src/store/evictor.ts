@@ -24,7 +24,7 @@ export interface EvictionObserver {
   evicted(digest: Digest, event: { readonly reason: EvictionReason; readonly bytes: number }): void;
   /** As much is gone as had to go, or could. */
   ended(eviction: Eviction): void;
-  /** Nothing more could be removed: a DiskFault, or a bug. */
+  /** Nothing more could be removed: a DiskFault, a catalog that cannot be written, or a bug. */
   failed(error: unknown): void;
 }
 
@@ -50,7 +50,7 @@ interface Link extends Evictable {
 const blobsPerStep = 16;
 /** A blob that is to become visible waits no longer than this for its place; nobody waits for it, but it keeps a place of a fill. */
 const maxWaitMs = 30_000;
-/** After the disk has failed to remove something. */
+/** After something could not be removed. */
 const pauseMs = 30_000;
 /** What is evicted when the disk was full although enough should have been free: a share of what is stored, at least so much. */
 const fullShare = 0.02;
@@ -157,7 +157,7 @@ export class Evictor implements Space, AsyncDisposable {
     }
   }
 
-  /** Evicts until the cache is below its low marks. @throws DiskFault */
+  /** Evicts until the cache is below its low marks. @throws DiskFault; Error where the catalog cannot be written */
   async #pass(): Promise<void> {
     const { observer, offline } = this.#options;
     const startMs = performance.now();
@@ -206,7 +206,7 @@ export class Evictor implements Space, AsyncDisposable {
     return free >= this.#owedBytes ? { bytes: free, reason: 'free' } : { bytes: this.#owedBytes, reason: 'full' };
   }
 
-  /** Evicts a few blobs, the coldest first. @throws DiskFault */
+  /** Evicts a few blobs, the coldest first. @throws as {@link #pass} */
   async #step({ bytes: wanted, reason }: { bytes: number; reason: EvictionReason }) {
     const { observer } = this.#options;
     const freed = { blobs: 0, bytes: 0 };
@@ -249,7 +249,7 @@ export class Evictor implements Space, AsyncDisposable {
     return [...chains];
   }
 
-  /** Removes what has to go one after the other, and says what has gone. @throws DiskFault */
+  /** Removes what has to go one after the other, and says what has gone. @throws as {@link #pass} */
   async *#remove(chain: readonly Link[]): AsyncGenerator<Evictable> {
     const { catalog, store } = this.#options;
     for (const { isLastOfGroup, ...blob } of chain) {

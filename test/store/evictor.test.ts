@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { access, copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { access, copyFile, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
@@ -63,20 +64,25 @@ class Shelf implements AsyncDisposable {
     );
   }
 
-  static async open({ offline = false }: { offline?: boolean } = {}): Promise<Shelf> {
+  static async open({ offline = false, keepsRows = false } = {}): Promise<Shelf> {
     await using owned = new AsyncDisposableStack();
     const { path } = owned.use(await temporaryDirectory('evictor'));
     await prepareLayout(layoutOf(path));
     const shelf: { current?: Shelf } = {};
-    const catalog = owned.use(
+    const openCatalog = async (): Promise<Catalog> =>
       await Catalog.open({
         path: layoutOf(path).catalog,
         now: () => shelf.current?.nowMs ?? 0,
         onFault: (error) => {
-          throw error;
+          if (!keepsRows) throw error;
         },
-      }),
-    );
+      });
+    if (keepsRows) {
+      (await openCatalog())[Symbol.dispose]();
+      using database = new DatabaseSync(layoutOf(path).catalog);
+      database.exec(`CREATE TRIGGER kept BEFORE DELETE ON blobs BEGIN SELECT RAISE(ABORT, 'rows stay'); END`);
+    }
+    const catalog = owned.use(await openCatalog());
     shelf.current = new Shelf(path, catalog, { owned: owned.move(), offline });
     return shelf.current;
   }
@@ -396,6 +402,17 @@ describe('what is evicted', () => {
       seen.add(await shelf.isHere(digest));
     }
     expect(seen.has(true)).toBe(true);
+  });
+
+  test('cannot be forgotten: a few files are gone, it is said once, and nothing is tried again at once', async () => {
+    await using shelf = await Shelf.open({ keepsRows: true });
+    for (let index = 0; index < 100; index += 1) await shelf.blob(1 * KB);
+    shelf.budget.maxSizeBytes = 10 * KB;
+    await shelf.evictor.makeRoom();
+    await shelf.evictor.makeRoom();
+    expect(shelf.faults).toMatchObject([{ message: 'the catalog cannot be written' }]);
+    expect(shelf.evicted).toEqual([]);
+    expect(await readdir(join(shelf.layout.blobs, 'sha256'))).toHaveLength(84);
   });
 
   test('cannot be removed: says so, and waits before it tries again', async () => {

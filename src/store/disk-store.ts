@@ -201,7 +201,7 @@ export class DiskStore implements BlobStore {
 
   async #removing(digest: Digest, path: string, onRemoved: () => void = () => undefined): Promise<void> {
     const removal = rm(path, { force: true }).then(onRemoved, (error: unknown) => {
-      throw new DiskFault('remove a file', error);
+      throw new DiskFault(`remove ${path}`, error);
     });
     this.#removals.set(digest, removal);
     try {

@@ -6,6 +6,7 @@ import type { DiskStore } from './disk-store.ts';
 import { type Marks, marksOf } from './eviction-policy.ts';
 import type { Evictable } from './eviction-records.ts';
 import type { FileSystem } from './file-system.ts';
+import { type Link, Victims } from './victims.ts';
 
 /** Why something is evicted: the cache's own budget, the free space of its file system, or that this has run out. */
 export type EvictionReason = 'size' | 'free' | 'full';
@@ -24,7 +25,7 @@ export interface EvictionObserver {
   evicted(digest: Digest, event: { readonly reason: EvictionReason; readonly bytes: number }): void;
   /** As much is gone as had to go, or could. */
   ended(eviction: Eviction): void;
-  /** Nothing more could be removed: a DiskFault, a catalog that cannot be written, or a bug. */
+  /** Something could not be removed: a DiskFault, a catalog that cannot be written, or a bug. */
   failed(error: unknown): void;
 }
 
@@ -40,18 +41,20 @@ export interface EvictorOptions {
   readonly observer: EvictionObserver;
 }
 
-/** A blob in the order of removal. */
-interface Link extends Evictable {
-  /** What goes with it has to be gone before it. */
-  readonly isLastOfGroup: boolean;
+/** What a step has come to. */
+interface Freed {
+  readonly blobs: number;
+  readonly bytes: number;
+  /** How many could not be removed. */
+  readonly failures: number;
 }
 
-/** Most blobs that are looked at and removed between two turns, unless more have to go together. */
-const blobsPerStep = 16;
 /** A blob that is to become visible waits no longer than this for its place; nobody waits for it, but it keeps a place of a fill. */
 const maxWaitMs = 30_000;
-/** After something could not be removed. */
+/** How long what could not be removed is left alone, and everything where nothing could be. */
 const pauseMs = 30_000;
+/** So many that could not be removed, and none that could: the disk or the catalog is to blame, not one file. */
+const mostInVain = 16;
 /** What is evicted when the disk was full although enough should have been free: a share of what is stored, at least so much. */
 const fullShare = 0.02;
 const fullBytes = 64 * 1024 * 1024;
@@ -62,6 +65,7 @@ const fullBytes = 64 * 1024 * 1024;
  */
 export class Evictor implements Space, AsyncDisposable {
   readonly #options: EvictorOptions;
+  readonly #victims: Victims;
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
   #isAskedAgain = false;
@@ -77,6 +81,7 @@ export class Evictor implements Space, AsyncDisposable {
 
   constructor(options: EvictorOptions) {
     this.#options = options;
+    this.#victims = new Victims({ catalog: options.catalog, store: options.store, pauseMs });
   }
 
   /** Why the cache should be smaller than it can be made: all that is left is pinned or in use, or may not be removed. */
@@ -157,7 +162,7 @@ export class Evictor implements Space, AsyncDisposable {
     }
   }
 
-  /** Evicts until the cache is below its low marks. @throws DiskFault; Error where the catalog cannot be written */
+  /** Evicts until the cache is below its low marks; what cannot be removed is passed over. */
   async #pass(): Promise<void> {
     const { observer, offline } = this.#options;
     const startMs = performance.now();
@@ -165,20 +170,23 @@ export class Evictor implements Space, AsyncDisposable {
     this.#excess = offline ? lack?.reason : lack && this.#excess;
     if (lack === undefined || offline || performance.now() < this.#pausedUntilMs) return;
     const { reason } = lack;
-    let [blobs, bytes] = [0, 0];
+    let [blobs, bytes, inVain] = [0, 0, 0];
     // Unfinished blobs that nobody is fetching any more go before whole ones.
     if ((await this.#dropLeftPartials(lack.bytes)) > 0) lack = await this.#lack('low');
     try {
       while (lack !== undefined && !this.#stop.signal.aborted) {
-        const freed: { blobs: number; bytes: number } = await this.#step(lack);
+        const freed: Freed = await this.#step(lack);
         blobs += freed.blobs;
         bytes += freed.bytes;
-        this.#owedBytes = freed.blobs === 0 ? 0 : Math.max(0, this.#owedBytes - freed.bytes);
+        inVain = freed.blobs === 0 ? inVain + freed.failures : 0;
+        if (inVain >= mostInVain) this.#pausedUntilMs = performance.now() + pauseMs;
+        const isOver = freed.blobs === 0 && (freed.failures === 0 || inVain >= mostInVain);
+        this.#owedBytes = isOver ? 0 : Math.max(0, this.#owedBytes - freed.bytes);
         await nextTurn();
         // Where nothing could be done, what counts is whether it has to be.
-        lack = await this.#lack(freed.blobs === 0 ? 'high' : 'low');
-        this.#excess = freed.blobs === 0 ? lack?.reason : undefined;
-        if (freed.blobs === 0) break;
+        lack = await this.#lack(isOver ? 'high' : 'low');
+        this.#excess = isOver ? lack?.reason : undefined;
+        if (isOver) break;
       }
     } finally {
       if (blobs > 0) observer.ended({ reason, blobs, bytes, durationMs: performance.now() - startMs });
@@ -206,11 +214,11 @@ export class Evictor implements Space, AsyncDisposable {
     return free >= this.#owedBytes ? { bytes: free, reason: 'free' } : { bytes: this.#owedBytes, reason: 'full' };
   }
 
-  /** Evicts a few blobs, the coldest first. @throws as {@link #pass} */
-  async #step({ bytes: wanted, reason }: { bytes: number; reason: EvictionReason }) {
+  /** Evicts a few blobs, the coldest first. */
+  async #step({ bytes: wanted, reason }: { bytes: number; reason: EvictionReason }): Promise<Freed> {
     const { observer } = this.#options;
-    const freed = { blobs: 0, bytes: 0 };
-    const removals = this.#chains(wanted).map(async (chain) => {
+    const freed = { blobs: 0, bytes: 0, failures: 0 };
+    const removals = this.#victims.next(wanted).map(async (chain) => {
       for await (const { digest, size } of this.#remove(chain)) {
         freed.blobs += 1;
         freed.bytes += size;
@@ -218,70 +226,46 @@ export class Evictor implements Space, AsyncDisposable {
       }
     });
     for (const removal of await Promise.allSettled(removals)) {
-      if (removal.status === 'rejected') throw removal.reason;
+      if (removal.status === 'fulfilled') continue;
+      freed.failures += 1;
+      observer.failed(removal.reason);
     }
     return freed;
   }
 
-  /** What to remove next: chains that have nothing to do with each other, each in the order of removal. */
-  #chains(wanted: number): readonly (readonly Link[])[] {
-    const { catalog, store } = this.#options;
-    const chains = new Set<Link[]>();
-    const chainOf = new Map<Digest, Link[]>();
-    let bytes = 0;
-    for (const { digest } of this.#victims()) {
-      if (bytes >= wanted || chainOf.size >= blobsPerStep) break;
-      if (chainOf.has(digest)) continue;
-      const group = catalog.evictions.group(digest);
-      if (group.some((member) => store.isInUse(member.digest))) continue;
-      const before = new Set(group.map((member) => chainOf.get(member.digest)).filter((one) => one !== undefined));
-      const [chain = []] = before;
-      // It comes after several that are still to go: the next step takes it.
-      if (before.size > 1) break;
-      const last = group.length > 1 ? group.at(-1) : undefined;
-      for (const member of group.filter((one) => !chainOf.has(one.digest))) {
-        chain.push({ ...member, isLastOfGroup: member === last });
-        chainOf.set(member.digest, chain);
-        bytes += member.size;
-      }
-      if (chain.length > 0) chains.add(chain);
-    }
-    return [...chains];
-  }
-
-  /** Removes what has to go one after the other, and says what has gone. @throws as {@link #pass} */
+  /**
+   * Removes what has to go one after the other, and says what has gone.
+   * @throws DiskFault; Error where the catalog cannot be written
+   */
   async *#remove(chain: readonly Link[]): AsyncGenerator<Evictable> {
     const { catalog, store } = this.#options;
     for (const { isLastOfGroup, ...blob } of chain) {
       if (this.#stop.signal.aborted) return;
       // Somebody may have come for it while others were removed: then it stays, and what it needs with it.
       if (isLastOfGroup && catalog.evictions.group(blob.digest).length > 1) return;
-      // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
-      if (!(await store.evict(blob.digest, () => catalog.evictions.forget(blob.digest)))) return;
+      try {
+        // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
+        if (!(await store.evict(blob.digest, () => catalog.evictions.forget(blob.digest)))) return;
+      } catch (error) {
+        this.#victims.leaveAlone(blob.digest);
+        throw error;
+      }
       yield blob;
-    }
-  }
-
-  *#victims() {
-    const { catalog, store } = this.#options;
-    let looked = 0;
-    for (let limit = blobsPerStep; ; limit *= 4) {
-      const coldest = catalog.evictions.coldest(limit);
-      yield* coldest
-        .slice(looked)
-        .filter(({ digest }) => !store.isInUse(digest) && !catalog.evictions.isTouched(digest));
-      if (coldest.length < limit) return;
-      looked = coldest.length;
     }
   }
 
   /** @returns bytes */
   async #dropLeftPartials(wanted: number): Promise<number> {
-    const { store } = this.#options;
+    const { store, observer } = this.#options;
     let freed = 0;
     for (const { digest, bytes, isOpen } of await store.partials()) {
-      if (isOpen || freed >= wanted) continue;
-      if (await store.dropPartial(digest)) freed += bytes;
+      if (isOpen || freed >= wanted || this.#victims.isLeftAlone(digest)) continue;
+      try {
+        if (await store.dropPartial(digest)) freed += bytes;
+      } catch (error) {
+        this.#victims.leaveAlone(digest);
+        observer.failed(error);
+      }
     }
     return freed;
   }

@@ -22,7 +22,7 @@ export async function quarantine(layout: Layout, digest: Digest): Promise<void> 
     await rename(path, join(layout.quarantine, name));
   } catch {
     await rm(path, { force: true }).catch((error: unknown) => {
-      throw new DiskFault('remove a blob', error);
+      throw new DiskFault(`remove ${path}`, error);
     });
   }
   // What cannot be removed now is removed with the next one.

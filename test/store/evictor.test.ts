@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { access, copyFile, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { access, copyFile, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
@@ -404,20 +404,39 @@ describe('what is evicted', () => {
     expect(seen.has(true)).toBe(true);
   });
 
-  test('cannot be forgotten: a few files are gone, it is said once, and nothing is tried again at once', async () => {
+  test('cannot be forgotten: a few files are gone, it is said, and nothing is tried again at once', async () => {
     await using shelf = await Shelf.open({ keepsRows: true });
     for (let index = 0; index < 100; index += 1) await shelf.blob(1 * KB);
     shelf.budget.maxSizeBytes = 10 * KB;
     await shelf.evictor.makeRoom();
     await shelf.evictor.makeRoom();
-    expect(shelf.faults).toMatchObject([{ message: 'the catalog cannot be written' }]);
+    expect(shelf.faults.map(String)).toEqual(Array.from({ length: 16 }, () => 'Error: the catalog cannot be written'));
     expect(shelf.evicted).toEqual([]);
     expect(await readdir(join(shelf.layout.blobs, 'sha256'))).toHaveLength(84);
   });
 
-  test('cannot be removed: says so, and waits before it tries again', async () => {
+  test('cannot be removed: others go in its place, and it is said once', async () => {
     await using shelf = await Shelf.open();
-    await shelf.blob(1 * KB);
+    for (let index = 0; index < 50; index += 1) await shelf.blob(20 * KB);
+    const [coldest] = shelf.catalog.evictions.coldest(1);
+    const blob = shelf.layout.blob(coldest!.digest);
+    await rm(blob);
+    await mkdir(blob);
+    const partial = shelf.layout.partial(digestOf(Buffer.from('begun')));
+    await mkdir(partial);
+    // So little is wanted that it is the only one of its step; then much more.
+    for (const maxSizeBytes of [1000 * KB, 300 * KB]) {
+      shelf.budget.maxSizeBytes = maxSizeBytes;
+      await shelf.evictor.makeRoom();
+      expect(shelf.catalog.usage().bytes).toBeLessThan(maxSizeBytes);
+    }
+    expect(shelf.evictor.excess).toBeUndefined();
+    const named = [partial, blob].map((path) => `DiskFault: cannot remove ${path}: ERR_FS_EISDIR`);
+    expect(shelf.faults.map(String)).toEqual(named);
+  });
+
+  test('cannot be removed, and there is nothing else: says so, and waits before it tries again', async () => {
+    await using shelf = await Shelf.open();
     const digest = digestOf(Buffer.from('a folder where the file should be'));
     shelf.catalog.recordBlob(digest, { size: 2000 * KB, contentType: '' });
     await mkdir(shelf.layout.blob(digest));

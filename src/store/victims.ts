@@ -1,0 +1,88 @@
+import type { Digest } from '../oci/digest.ts';
+import type { Catalog } from './catalog.ts';
+import type { DiskStore } from './disk-store.ts';
+import type { Evictable } from './eviction-records.ts';
+
+/** A blob in the order of removal. */
+export interface Link extends Evictable {
+  /** What goes with it has to be gone before it. */
+  readonly isLastOfGroup: boolean;
+}
+
+/** Most blobs that are looked at and removed between two turns, unless more have to go together. */
+const blobsPerStep = 16;
+
+interface VictimsOptions {
+  readonly catalog: Catalog;
+  readonly store: DiskStore;
+  /** How long what could not be removed is left alone, in milliseconds. */
+  readonly pauseMs: number;
+}
+
+/** What is to be evicted next: nothing that is in use, and for a while nothing that could not be removed. */
+export class Victims {
+  readonly #options: VictimsOptions;
+  /** What could not be removed, and would otherwise be the coldest again. */
+  readonly #stuck = new Set<Digest>();
+  #stuckUntilMs = 0;
+
+  constructor(options: VictimsOptions) {
+    this.#options = options;
+  }
+
+  /** Passes over a blob that could not be removed. */
+  leaveAlone(digest: Digest): void {
+    if (this.#stuck.size === 0) this.#stuckUntilMs = performance.now() + this.#options.pauseMs;
+    this.#stuck.add(digest);
+  }
+
+  /** Whether a blob is being passed over. */
+  isLeftAlone(digest: Digest): boolean {
+    if (performance.now() >= this.#stuckUntilMs) this.#stuck.clear();
+    return this.#stuck.has(digest);
+  }
+
+  /**
+   * A few of the coldest: chains that have nothing to do with each other, each in the order of removal.
+   * @param wanted bytes
+   */
+  next(wanted: number): readonly (readonly Link[])[] {
+    const { catalog } = this.#options;
+    const chains = new Set<Link[]>();
+    const chainOf = new Map<Digest, Link[]>();
+    let bytes = 0;
+    for (const { digest } of this.#coldest()) {
+      if (bytes >= wanted || chainOf.size >= blobsPerStep) break;
+      if (chainOf.has(digest)) continue;
+      const group = catalog.evictions.group(digest);
+      if (group.some((member) => this.#stays(member.digest))) continue;
+      const before = new Set(group.map((member) => chainOf.get(member.digest)).filter((one) => one !== undefined));
+      const [chain = []] = before;
+      // It comes after several that are still to go: the next step takes it.
+      if (before.size > 1) break;
+      const last = group.length > 1 ? group.at(-1) : undefined;
+      for (const member of group.filter((one) => !chainOf.has(one.digest))) {
+        chain.push({ ...member, isLastOfGroup: member === last });
+        chainOf.set(member.digest, chain);
+        bytes += member.size;
+      }
+      if (chain.length > 0) chains.add(chain);
+    }
+    return [...chains];
+  }
+
+  *#coldest() {
+    const { catalog } = this.#options;
+    let looked = 0;
+    for (let limit = blobsPerStep; ; limit *= 4) {
+      const coldest = catalog.evictions.coldest(limit);
+      yield* coldest.slice(looked).filter(({ digest }) => !this.#stays(digest) && !catalog.evictions.isTouched(digest));
+      if (coldest.length < limit) return;
+      looked = coldest.length;
+    }
+  }
+
+  #stays(digest: Digest): boolean {
+    return this.isLeftAlone(digest) || this.#options.store.isInUse(digest);
+  }
+}

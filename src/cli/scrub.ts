@@ -51,6 +51,10 @@ function scrubObserver({ log, metrics }: Telemetry): ScrubObserver {
       metrics.repairs.inc({ result });
       log[result === 'lost' ? 'warn' : 'info']({ digest, result }, 'scrub repaired');
     },
+    left(digest, fault) {
+      metrics.diskFaults.inc();
+      log.error({ digest, error: described(fault) }, 'scrub could not put it right');
+    },
     finished({ startedAtMs, found, fetched }) {
       log.info({ started: new Date(startedAtMs).toISOString(), found, fetched }, 'scrub finished');
     },

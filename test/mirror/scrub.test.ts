@@ -2,9 +2,11 @@ import { readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
+import { holdFile, mountRequirements } from '../support/mounts.ts';
 import { type ScriptedRegistry, startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
+import { describeWith } from '../support/tools.ts';
 import { blobFile, settled } from './support.ts';
 
 const day = 24 * 60 * 60 * 1000;
@@ -91,6 +93,31 @@ test('a round goes on after a restart behind the last blob that it has noted', a
   const [{ after } = {}] = lines(site, 'scrub started');
   // However far the first one came, the second has read the rest.
   expect(found.ok).toBe(after === undefined ? 3 : 2 - inOrder.indexOf(after as typeof layer.digest));
+});
+
+describeWith(mountRequirements(), 'a file that is altered and can be neither moved nor removed', () => {
+  test('is told of and not given out, and the round goes on behind it', async () => {
+    await using upstream = await startRegistry();
+    await using cache = await temporaryDirectory();
+    const { layer, options } = await prepared(upstream, cache.path);
+    const path = `/v2/library/app/blobs/${layer.digest}`;
+    const file = join(cache.path, blobFile(layer.digest));
+    const time = new Date(0);
+    {
+      await using site = await startTestSite({ ...options, config: { cache: { scrub: { every: '0' } } } });
+      await utimes(file, time, time);
+      expect(await site.get(path)).toMatchObject({ status: 200, sha256: layer.digest });
+    }
+    // Its time and size are those that it had when it was right.
+    await rot(file, Buffer.alloc(layer.size, 'x'));
+    using _ = holdFile(file);
+    await using site = await startTestSite(options);
+    expect(await finished(site)).toMatchObject({ found: { altered: 1, ok: 2 }, fetched: 0 });
+    expect(lines(site, 'scrub could not put it right')).toMatchObject([{ digest: layer.digest }]);
+    expect(lines(site, 'scrub failed, goes on later')).toEqual([]);
+    expect((await readFile(file)).equals(Buffer.alloc(layer.size, 'x'))).toBe(true);
+    expect(await site.get(path)).toMatchObject({ status: 200, complete: true, sha256: layer.digest });
+  });
 });
 
 test('offline nothing is fetched: what is altered is set aside, the rest is as it was', async () => {

@@ -50,6 +50,12 @@ export class SmallDisk implements Disposable {
   }
 }
 
+/** Makes a file one that can be read, and neither be moved nor removed nor replaced. */
+export function holdFile(path: string): Disposable {
+  mount('--bind', path, path);
+  return { [Symbol.dispose]: () => unmount(path) };
+}
+
 function mount(...args: readonly string[]): void {
   execFileSync(toolPath('mount'), args, { stdio: 'pipe' });
 }

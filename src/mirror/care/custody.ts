@@ -71,8 +71,12 @@ export class Custody implements AsyncDisposable {
       }
       case 'altered':
       case 'truncated':
-        await store.setAside(verdict.digest);
-        catalog.forgetBlob(verdict.digest);
+        try {
+          await store.setAside(verdict.digest);
+        } finally {
+          // Where it stays, it is trusted no more: whoever asks for it has it read again.
+          catalog.forgetBlob(verdict.digest);
+        }
         onAltered(verdict.digest);
         return false;
       case 'missing':

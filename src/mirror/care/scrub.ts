@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Digest } from '../../oci/digest.ts';
+import { DiskFault } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
 import type { Verdict, Verification } from '../../store/verification.ts';
 import type { Custody } from './custody.ts';
@@ -25,6 +26,8 @@ export interface ScrubObserver {
   read(bytes: number): void;
   found(verdict: Verdict): void;
   repaired(digest: Digest, result: RepairResult): void;
+  /** The disk did not let something be done about what was found: it is left as it is until the next round. */
+  left(digest: Digest, fault: DiskFault): void;
   finished(round: ScrubRound): void;
   /** It could not go on, and tries again in a while. */
   failed(error: unknown): void;
@@ -147,13 +150,19 @@ export class Scrub implements AsyncDisposable {
   /** @returns whether something was fetched again */
   async #settle(verdict: Verdict, signal: AbortSignal): Promise<boolean> {
     const { custody, repair, observer } = this.#options;
-    // One file that cannot be read says nothing about the others.
-    if (verdict.kind === 'unreadable') return false;
-    await custody.settle(verdict);
-    if (verdict.kind !== 'altered' && verdict.kind !== 'truncated' && verdict.kind !== 'missing') return false;
-    const result = await repair.fetch(verdict.digest, signal);
-    observer.repaired(verdict.digest, result);
-    return result === 'fetched';
+    // One file that cannot be read, or put right, says nothing about the others.
+    if (verdict.kind === 'unreadable' || verdict.kind === 'stray') return false;
+    try {
+      await custody.settle(verdict);
+      if (verdict.kind !== 'altered' && verdict.kind !== 'truncated' && verdict.kind !== 'missing') return false;
+      const result = await repair.fetch(verdict.digest, signal);
+      observer.repaired(verdict.digest, result);
+      return result === 'fetched';
+    } catch (error) {
+      if (!(error instanceof DiskFault)) throw error;
+      observer.left(verdict.digest, error);
+      return false;
+    }
   }
 
   #note(): ScrubNote {

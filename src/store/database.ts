@@ -34,7 +34,8 @@ export class Database implements Disposable {
    * Opens the file and takes the directory's lock, which ends with the process however it ends. The tables of an older
    * version are brought up to date. A file that cannot be read is set aside as `catalog.sqlite.broken` and begun anew, as
    * is one that is found damaged later.
-   * @throws Error in one sentence where another process has the directory, or a newer version has written the tables
+   * @throws Error in one sentence where another process has the directory, a newer version has written the tables, or the
+   *   disk does not let it be opened
    */
   static async open(options: DatabaseOptions): Promise<Database> {
     try {
@@ -43,7 +44,10 @@ export class Database implements Disposable {
       if (isLocked(error)) {
         throw new Error(`another Millpond uses ${options.path}: one cache directory has one owner`, { cause: error });
       }
-      if (!isBroken(error)) throw error;
+      if (!isBroken(error)) {
+        if (sqliteCode(error) === undefined) throw error;
+        throw new Error(`cannot open ${options.path}: ${(error as Error).message}`, { cause: error });
+      }
       options.onFault(error);
       setAside(options.path);
       return new Database(openDatabase(options.path), options);

@@ -1,6 +1,6 @@
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.ts';
-import type { Space } from './blob-store.ts';
+import { DiskFault, type Space } from './blob-store.ts';
 import type { Catalog } from './catalog.ts';
 import type { DiskStore } from './disk-store.ts';
 import { type Marks, marksOf } from './eviction-policy.ts';
@@ -238,19 +238,34 @@ export class Evictor implements Space, AsyncDisposable {
    * @throws DiskFault; Error where the catalog cannot be written
    */
   async *#remove(chain: readonly Link[]): AsyncGenerator<Evictable> {
-    const { catalog, store } = this.#options;
+    const { catalog } = this.#options;
+    const unforgotten = new Map<Digest, Evictable>();
     for (const { isLastOfGroup, ...blob } of chain) {
-      if (this.#stop.signal.aborted) return;
+      if (this.#stop.signal.aborted) break;
       // Somebody may have come for it while others were removed: then it stays, and what it needs with it.
-      if (isLastOfGroup && catalog.evictions.group(blob.digest).length > 1) return;
+      const group = isLastOfGroup ? catalog.evictions.group(blob.digest) : [];
+      if (group.some(({ digest }) => digest !== blob.digest && !unforgotten.has(digest))) break;
       try {
-        // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
-        if (!(await store.evict(blob.digest, () => catalog.evictions.forget(blob.digest)))) return;
+        if (!(await this.#evict(blob.digest))) break;
+        yield blob;
       } catch (error) {
-        this.#victims.leaveAlone(blob.digest);
-        throw error;
+        if (error instanceof DiskFault) throw error;
+        unforgotten.set(blob.digest, blob);
       }
-      yield blob;
+    }
+    // On a disk that was full, the catalog can be written now that the files are gone.
+    for (const blob of unforgotten.values()) if (await this.#evict(blob.digest)) yield blob;
+  }
+
+  /** @returns whether it is gone @throws DiskFault; Error where the catalog cannot be written: only the file is gone */
+  async #evict(digest: Digest): Promise<boolean> {
+    const { catalog, store } = this.#options;
+    try {
+      // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
+      return await store.evict(digest, () => catalog.evictions.forget(digest));
+    } catch (error) {
+      this.#victims.leaveAlone(digest);
+      throw error;
     }
   }
 

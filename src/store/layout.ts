@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
+import { access, constants, mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 
@@ -39,10 +39,13 @@ const cacheDirTag = `Signature: 8a477f597d28d172789f06886806bc55
 
 /**
  * Makes a cache directory ready for use, or checks the one that is there.
- * @throws Error in one sentence when the directory belongs to another version of the layout
+ * @throws Error in one sentence when the directory belongs to another version of the layout, or cannot be written to
  */
 export async function prepareLayout(layout: Layout): Promise<void> {
   await mkdir(layout.dir, { recursive: true });
+  await access(layout.dir, constants.W_OK).catch((error: NodeJS.ErrnoException) => {
+    throw new Error(`the cache directory ${layout.dir} cannot be written to: ${error.code}`, { cause: error });
+  });
   const versionFile = join(layout.dir, 'millpond.json');
   const found = await readVersion(versionFile);
   if (found !== undefined && found !== layoutVersion) {
@@ -53,9 +56,9 @@ export async function prepareLayout(layout: Layout): Promise<void> {
   await mkdir(join(layout.blobs, 'sha256'), { recursive: true });
   await mkdir(join(layout.blobs, 'sha512'), { recursive: true });
   await mkdir(layout.ingest, { recursive: true });
-  await replaceFile(join(layout.dir, 'CACHEDIR.TAG'), cacheDirTag);
-  await replaceFile(join(layout.dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
-  if (found === undefined) await replaceFile(versionFile, `${JSON.stringify({ layout: layoutVersion })}\n`);
+  await keepFile(join(layout.dir, 'CACHEDIR.TAG'), cacheDirTag);
+  await keepFile(join(layout.dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
+  if (found === undefined) await keepFile(versionFile, `${JSON.stringify({ layout: layoutVersion })}\n`);
 }
 
 /**
@@ -77,13 +80,8 @@ export async function withFolders<Result>(layout: Layout, work: () => Promise<Re
 }
 
 async function readVersion(file: string): Promise<number | string | undefined> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+  const text = await readText(file);
+  if (text === undefined) return undefined;
   try {
     const { layout } = JSON.parse(text) as { layout?: unknown };
     return typeof layout === 'number' ? layout : 'unknown';
@@ -92,10 +90,27 @@ async function readVersion(file: string): Promise<number | string | undefined> {
   }
 }
 
-/** Writes a small file so that a crash leaves the old content or the new one. */
-async function replaceFile(path: string, content: string): Promise<void> {
-  await writeFile(`${path}.new`, content);
-  await rename(`${path}.new`, path);
+async function readText(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Sees to it that a small file has a content; a crash leaves the old content or the new one. What is right is not written
+ * again: a mirror on a full disk has to start, or it would never make room.
+ */
+async function keepFile(path: string, content: string): Promise<void> {
+  if ((await readText(path)) === content) return;
+  try {
+    await writeFile(`${path}.new`, content);
+    await rename(`${path}.new`, path);
+  } catch (error) {
+    throw new Error(`cannot write ${path}: ${(error as NodeJS.ErrnoException).code}`, { cause: error });
+  }
 }
 
 /** Makes a rename inside `dir` survive a power loss. */

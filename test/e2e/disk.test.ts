@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { blobFile, filesOf, settled } from '../mirror/support.ts';
@@ -72,6 +72,45 @@ describeWith(mountRequirements(), 'a disk of 64 MB and images of 200 MB', () => 
     expect(parts.map(({ status, complete }) => [status, complete])).toEqual(offsets.map(() => [206, true]));
     expect(Buffer.concat(parts.map(({ body }) => body)).equals(readAll(blob.source))).toBe(true);
     expect(await partials(site)).toEqual([]);
+  });
+});
+
+describeWith(mountRequirements(), 'a mirror that is started', () => {
+  test('on a disk without a free byte serves what is stored, and makes room', async () => {
+    await using upstream = await startRegistry();
+    using disk = new SmallDisk('8m');
+    const options = { upstreams: { 'docker.io': upstream }, cacheDir: join(disk.path, 'cache') };
+    const image = upstream.addImage(repository, 'stored', { layers: [{ size: 3 * MB, seed: 'stored' }] });
+    {
+      await using site = await startTestSite(options);
+      await pull(site, image, { clients: 1 });
+      await settled(site);
+    }
+    await expect(writeFile(join(disk.path, 'filler'), Buffer.alloc(8 * MB))).rejects.toThrow('ENOSPC');
+    upstream.forgetRequests();
+    {
+      await using site = await startTestSite({ ...options, config: { cache: { minFree: 0 } } });
+      await pull(site, image, { clients: 1 });
+      expect(upstream.requests).toEqual([]);
+    }
+    await using site = await startTestSite({ ...options, config: { cache: { minFree: '1MiB' } } });
+    await expect.poll(() => filesOf(site), { timeout: 10_000 }).toEqual([]);
+    await expect
+      .poll(async () => (await site.get('/metrics')).body.toString())
+      .toMatch(/^millpond_evictions_total{reason="free"} 3$/m);
+  });
+
+  test('on a read-only disk refuses in one sentence', async () => {
+    using disk = new SmallDisk('8m');
+    const options = {
+      upstreams: { 'docker.io': { origin: 'http://127.0.0.1:9' } },
+      cacheDir: join(disk.path, 'cache'),
+    };
+    await (await startTestSite(options)).stop();
+    using _ = disk.makeReadOnly();
+    await expect(startTestSite(options)).rejects.toThrow(
+      `the cache directory ${options.cacheDir} cannot be written to: EROFS`,
+    );
   });
 });
 

@@ -1,6 +1,7 @@
-import { access, constants, mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, constants, mkdir, open, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
+import { nameJournalFile } from './name-journal.ts';
 
 /** Version of everything below the cache directory; a directory of another version is refused, never misread. */
 export const layoutVersion = 1;
@@ -39,7 +40,8 @@ const cacheDirTag = `Signature: 8a477f597d28d172789f06886806bc55
 
 /**
  * Makes a cache directory ready for use, or checks the one that is there.
- * @throws Error in one sentence when the directory belongs to another version of the layout, or cannot be written to
+ * @throws Error in one sentence when the directory belongs to another version of the layout or to somebody else, or cannot
+ *   be written to
  */
 export async function prepareLayout(layout: Layout): Promise<void> {
   await mkdir(layout.dir, { recursive: true });
@@ -51,6 +53,11 @@ export async function prepareLayout(layout: Layout): Promise<void> {
   if (found !== undefined && found !== layoutVersion) {
     throw new Error(
       `the cache directory ${layout.dir} has layout ${found} and this version reads layout ${layoutVersion}: use another cache.dir, or empty this one`,
+    );
+  }
+  if (found === undefined && (await isForeign(layout))) {
+    throw new Error(
+      `the cache directory ${layout.dir} holds blobs, and no cache has put them there: use another cache.dir, since what is in a cache is evicted`,
     );
   }
   await mkdir(join(layout.blobs, 'sha256'), { recursive: true });
@@ -88,6 +95,21 @@ async function readVersion(file: string): Promise<number | string | undefined> {
   } catch {
     return 'unknown';
   }
+}
+
+/** Whether there are blobs and none of the files that every cache has: it is somebody's OCI image layout. */
+async function isForeign(layout: Layout): Promise<boolean> {
+  const names = await namesIn(layout.dir);
+  if (names.includes(basename(layout.catalog)) || names.includes(nameJournalFile)) return false;
+  const folders = ['sha256', 'sha512'].map((algorithm) => namesIn(join(layout.blobs, algorithm)));
+  return (await Promise.all(folders)).flat().length > 0;
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  return await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
 }
 
 async function readText(file: string): Promise<string | undefined> {

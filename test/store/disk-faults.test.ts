@@ -1,6 +1,7 @@
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { digestOf } from '../../src/oci/digest.ts';
 import { filesOf } from '../mirror/support.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';
@@ -104,6 +105,44 @@ describe('a cache directory', () => {
       expect(await readdir(cache.path)).toEqual(['millpond.json']);
     },
   );
+
+  test('that is an OCI layout of somebody else is refused, and left alone', async () => {
+    await using folder = await temporaryDirectory();
+    const content = Buffer.from('of somebody else');
+    const blob = join('blobs', 'sha256', digestOf(content).slice(7));
+    await mkdir(join(folder.path, 'blobs', 'sha256'), { recursive: true });
+    await writeFile(join(folder.path, blob), content);
+    await writeFile(join(folder.path, 'oci-layout'), '{"imageLayoutVersion": "1.0.0"}');
+    await writeFile(join(folder.path, 'index.json'), '{"schemaVersion":2,"manifests":[]}');
+    const before = (await readdir(folder.path, { recursive: true })).toSorted();
+    const site = startTestSite({
+      upstreams: { 'docker.io': { origin: 'http://127.0.0.1:9' } },
+      cacheDir: folder.path,
+    });
+    await expect(site).rejects.toThrow(
+      `the cache directory ${folder.path} holds blobs, and no cache has put them there: use another cache.dir`,
+    );
+    expect((await readdir(folder.path, { recursive: true })).toSorted()).toEqual(before);
+    expect(before).toContain(blob);
+  });
+
+  test.each([
+    ['catalog and note', ['catalog.sqlite', 'millpond.json']],
+    ['journal and note', ['names-1.journal', 'millpond.json']],
+    ['catalog and journal', ['catalog.sqlite', 'names-1.journal']],
+  ])('that has lost its %s is still one', async (_, lost) => {
+    await using upstream = await startRegistry();
+    await using cache = await temporaryDirectory();
+    const options = { upstreams: { 'docker.io': upstream }, cacheDir: cache.path };
+    const image = upstream.addImage('library/app', '1');
+    {
+      await using site = await startTestSite(options);
+      expect((await site.get('/v2/library/app/manifests/1')).status).toBe(200);
+    }
+    for (const name of lost) await rm(join(cache.path, name));
+    await using site = await startTestSite(options);
+    expect(await site.get('/v2/library/app/manifests/1')).toMatchObject({ status: 200, sha256: image.digest });
+  });
 
   test('is marked as a cache and as an OCI layout', async () => {
     await using site = await startTestSite({ upstreams: { 'docker.io': { origin: 'http://127.0.0.1:9' } } });

@@ -176,7 +176,6 @@ export class BlobRecords {
 
   /** Records a verified manifest, what it names, and that its repository may read all of that. */
   recordManifest(digest: Digest, { repository, size, contentType, links, source, usedAtMs }: NewManifest): void {
-    if (links.subject) this.#graph.attach(links.subject.digest, digest);
     this.record(digest, { size, contentType }, usedAtMs);
     this.#grants.grant(repository, digest);
     this.#manifests.set(digest, true);
@@ -207,6 +206,7 @@ export class BlobRecords {
         );
         this.#database.run('INSERT OR REPLACE INTO grants VALUES (?, ?, ?)', repositoryId, target.digest, target.size);
       }
+      if (subject) this.#graph.warm(digest, repository);
       this.#uses.usePartsOf(digest, usedAtMs ?? this.#now());
       this.#pins.stored(digest);
     });
@@ -242,11 +242,10 @@ export class BlobRecords {
     this.#database.write(() => this.#database.run('DELETE FROM blobs WHERE digest = ?', digest));
   }
 
-  /** Forgets that a blob is a manifest, what it names and what it goes with. To be called within a write of the database. */
+  /** Forgets that a blob is a manifest, and what it names. To be called within a write of the database. */
   forgetManifest(digest: Digest): void {
     this.#manifests.delete(digest);
     this.#database.run('DELETE FROM manifests WHERE digest = ?', digest);
     this.#database.run('DELETE FROM links WHERE manifest = ?', digest);
-    this.#database.run('DELETE FROM attachments WHERE manifest = ?', digest);
   }
 }

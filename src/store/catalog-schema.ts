@@ -1,5 +1,5 @@
 /** Version of the tables below. */
-export const catalogVersion = 5;
+export const catalogVersion = 6;
 
 /** The note that a new catalog begins with: there may be blobs on disk that it does not know. */
 export const rebuildNote = 'rebuild';
@@ -84,14 +84,6 @@ CREATE TABLE IF NOT EXISTS links (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS links_by_target ON links (target);
 
--- What goes with an image: manifests that name it as their subject, or whose tag does (signatures of cosign, referrers tags).
-CREATE TABLE IF NOT EXISTS attachments (
-  subject TEXT NOT NULL,
-  manifest TEXT NOT NULL,
-  PRIMARY KEY (subject, manifest)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS attachments_by_manifest ON attachments (manifest);
-
 -- The right to read a blob through a repository, and the size that the repository's manifest gives it (-1: none does).
 CREATE TABLE IF NOT EXISTS grants (
   repository INTEGER NOT NULL,
@@ -101,7 +93,8 @@ CREATE TABLE IF NOT EXISTS grants (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS grants_by_digest ON grants (digest);
 
--- What a tag meant when the upstream was last asked; variant '' is the answer to our own Accept list.
+-- What a tag meant when the upstream was last asked; variant '' is the answer to our own Accept list. 'subject' is what the
+-- tag attaches its manifest to by its name (signatures of cosign, referrers tags).
 CREATE TABLE IF NOT EXISTS tags (
   repository INTEGER NOT NULL,
   tag TEXT NOT NULL,
@@ -110,9 +103,22 @@ CREATE TABLE IF NOT EXISTS tags (
   content_type TEXT NOT NULL,
   size INTEGER NOT NULL,
   checked_at INTEGER NOT NULL,
+  subject TEXT,
   PRIMARY KEY (repository, tag, variant)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tags_by_digest ON tags (digest);
+CREATE INDEX IF NOT EXISTS tags_by_subject ON tags (subject) WHERE subject IS NOT NULL;
+
+-- What goes with an image in a repository, which has to have both: a stranger's may say so of every image there is. By tags,
+-- by manifests that name their subject, and by either; what is asked step by step needs the first two.
+CREATE VIEW IF NOT EXISTS tag_attachments AS
+  SELECT t.repository, t.subject, t.digest AS manifest FROM tags t WHERE t.subject IS NOT NULL AND t.subject <> t.digest
+    AND EXISTS (SELECT 1 FROM grants s WHERE s.repository = t.repository AND s.digest = t.subject);
+CREATE VIEW IF NOT EXISTS subject_attachments AS
+  SELECT g.repository, m.subject, m.digest AS manifest FROM manifests m JOIN grants g ON g.digest = m.digest
+    WHERE m.subject IS NOT NULL AND m.subject <> m.digest
+    AND EXISTS (SELECT 1 FROM grants s WHERE s.repository = g.repository AND s.digest = m.subject);
+CREATE VIEW IF NOT EXISTS attachments AS SELECT * FROM tag_attachments UNION ALL SELECT * FROM subject_attachments;
 
 -- What an operator has pinned: a tag or a digest of a repository.
 CREATE TABLE IF NOT EXISTS pins (
@@ -154,8 +160,7 @@ export const catalogMigrations: Readonly<Record<number, string>> = {
 ALTER TABLE blobs ADD COLUMN heat REAL NOT NULL DEFAULT 0;
 ALTER TABLE blobs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
 UPDATE blobs SET heat = heat_after(NULL, 1, used_at);
-CREATE TABLE attachments (subject TEXT NOT NULL, manifest TEXT NOT NULL, PRIMARY KEY (subject, manifest)) STRICT, WITHOUT ROWID;
-INSERT INTO attachments SELECT subject, digest FROM manifests WHERE subject IS NOT NULL;
+CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 `,
   2: `
 ALTER TABLE blobs ADD COLUMN modified_at REAL;
@@ -170,5 +175,12 @@ DROP TABLE IF EXISTS totals;
 `,
   4: `
 ALTER TABLE manifests ADD COLUMN source TEXT;
+`,
+  // What the pins hold is marked anew: it may have been a stranger's.
+  5: `
+DROP TABLE IF EXISTS attachments;
+ALTER TABLE tags ADD COLUMN subject TEXT;
+UPDATE tags SET subject = subject_of_tag(tag) WHERE tag LIKE 'sha%';
+INSERT OR REPLACE INTO notes VALUES ('pin patterns', 'to be looked at');
 `,
 };

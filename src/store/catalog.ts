@@ -6,13 +6,14 @@ import { Database, type DatabaseOptions } from './database.ts';
 import { DeliveryRecords } from './delivery-records.ts';
 import { EvictionRecords } from './eviction-records.ts';
 import { GrantRecords } from './grant-records.ts';
-import { ImageGraph, type ImagePart, subjectOfTag } from './image-graph.ts';
+import { ImageGraph } from './image-graph.ts';
 import { ImageRecords } from './image-records.ts';
 import { ImageRemoval } from './image-removal.ts';
 import type { NameEntry } from './name-entry.ts';
 import { NameJournal, nameJournalFile } from './name-journal.ts';
 import { NameRecords } from './name-records.ts';
 import { type Pin, type PinPatterns, PinRecords } from './pin-records.ts';
+import { subjectOfTag } from './subject-of-tag.ts';
 import { isNews, type TagKey, type TagRecord, TagRecords } from './tag-records.ts';
 import { UseRecords } from './use-records.ts';
 
@@ -98,8 +99,10 @@ export class Catalog implements Disposable {
 
   /** Forgets what a tag meant: the upstream has said that it is gone. */
   forgetTag(key: TagKey): void {
+    const before = this.#tags.get(key);
     this.names.note({ kind: 'tag gone', ...key, atMs: this.#now() });
     this.#tags.forget(key);
+    this.#database.write(() => this.#pins.tagMoved(key.repository, key.tag, before?.digest));
   }
 
   /** The tags known of a repository, in lexical order. */
@@ -193,14 +196,9 @@ export class Catalog implements Disposable {
     this.#blobs.forget(digest);
   }
 
-  /** A manifest itself, all that it names and all that goes with it, whether it is stored or not; each once. */
-  parts(manifest: Digest): ImagePart[] {
-    return this.#graph.parts(manifest);
-  }
-
-  /** The manifests that go with another one: referrers, and what tags of cosign attach to it. */
-  attachments(subject: Digest): Digest[] {
-    return this.#graph.attachments(subject);
+  /** The manifests that go with another one in a repository: referrers, and what tags of cosign attach to it. */
+  attachments(subject: Digest, repository: string): Digest[] {
+    return this.#graph.attachments(subject, repository);
   }
 
   /** The stored manifests that name a digest. */
@@ -287,8 +285,9 @@ export class Catalog implements Disposable {
     this.#tags.record(key, record);
     this.#grants.grant(key.repository, record.digest);
     if (before?.digest === record.digest) return;
-    const subject = subjectOfTag(key.tag);
-    if (subject !== undefined) this.#graph.attach(subject, record.digest);
-    this.#database.write(() => this.#pins.tagMoved(key.repository, key.tag, before?.digest));
+    this.#database.write(() => {
+      if (subjectOfTag(key.tag) !== undefined) this.#graph.warm(record.digest, key.repository);
+      this.#pins.tagMoved(key.repository, key.tag, before?.digest);
+    });
   }
 }

@@ -3,6 +3,7 @@ import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSy
 import { LRUCache } from 'lru-cache';
 import { catalogMigrations, catalogSchema, catalogVersion, rebuildNote } from './catalog-schema.ts';
 import { heatAfter } from './eviction-policy.ts';
+import { subjectOfTag } from './subject-of-tag.ts';
 
 export interface DatabaseOptions {
   /** Path of the database file. */
@@ -227,6 +228,7 @@ function openDatabase(path: string): DatabaseSync {
     database.function('heat_after', { deterministic: true }, (heat, uses, nowMs) =>
       heatAfter(heat === null ? undefined : Number(heat), Number(uses), Number(nowMs)),
     );
+    database.function('subject_of_tag', { deterministic: true }, (tag) => subjectOfTag(String(tag)) ?? null);
     migrate(database, path);
     return database;
   } catch (error) {

@@ -63,15 +63,25 @@ export class EvictionRecords {
   }
 
   /**
-   * What has to go so that a blob can: the stored manifests that name it, what goes with them, and what these go with; an
-   * index only with the last of its images. In the order of removal, a layer last; where that is too much for one go, one
-   * of the manifests with what goes with it. Nothing where something pinned would have to go.
+   * What has to go so that a blob can: the stored manifests that name it, what goes with them and with nothing else, and
+   * what these go with; an index only with the last of its images. In the order of removal, a layer last; where that is too
+   * much for one go, one of the manifests with what goes with it, as much as there is room for. Nothing where something
+   * pinned would have to go.
    */
   group(digest: Digest): Evictable[] {
     const whole = this.#collect(digest, maxGroup);
     if (whole !== undefined) return whole;
-    const [first = digest] = this.#naming(digest, new Map());
-    return this.#collect(first, mostAtOnce) ?? [];
+    // What stands in the way is in turn in somebody's way, until there is one that goes by itself.
+    const tried = new Set<Digest>();
+    let first = this.#naming(digest, new Map())[0] ?? digest;
+    while (!tried.has(first)) {
+      const group = this.#collect(first, mostAtOnce);
+      if (group !== undefined) return group;
+      tried.add(first);
+      first = this.#naming(first, new Map())[0] ?? first;
+    }
+    const row = this.#database.get('SELECT size FROM blobs WHERE digest = ? AND pinned = 0', first);
+    return row === undefined ? [] : [{ digest: first, size: Number(row['size']) }];
   }
 
   /** @returns `undefined` where there are more than `limit` */
@@ -79,16 +89,31 @@ export class EvictionRecords {
     const found = new Map<Digest, Evictable>();
     const attached = new Set<Digest>();
     const open: Digest[] = [digest];
-    for (let next = open.shift(); next !== undefined; next = open.shift()) {
-      if (found.has(next)) continue;
+    const along: Digest[] = [];
+    while (true) {
+      const isAlong = open.length === 0;
+      const next = open.shift() ?? along.shift();
+      if (next === undefined) break;
+      if (found.has(next) || (isAlong && this.#goesWithAnother(next, found))) continue;
       const row = this.#database.get('SELECT size, pinned FROM blobs WHERE digest = ?', next);
       if (row === undefined) continue;
-      if (row['pinned'] === 1) return [];
-      if (found.size === limit) return undefined;
+      if (row['pinned'] === 1) {
+        if (isAlong) continue;
+        return [];
+      }
+      if (found.size === limit) {
+        // With what goes along the image itself could never go: the rest of it goes later, by itself.
+        if (isAlong && limit === mostAtOnce) break;
+        return undefined;
+      }
       found.set(next, { digest: next, size: Number(row['size']) });
-      const attachments = this.#digests('SELECT manifest AS digest FROM attachments WHERE subject = ?', next);
+      const attachments = this.#digests(
+        `SELECT DISTINCT manifest AS digest FROM attachments WHERE subject = ? LIMIT ${mostAtOnce}`,
+        next,
+      );
       for (const manifest of attachments) attached.add(manifest);
-      open.push(...this.#naming(next, found), ...attachments);
+      open.push(...this.#naming(next, found));
+      along.push(...attachments);
       // Each of them is stored, and each once.
       if (next === digest && open.length >= limit) return undefined;
     }
@@ -100,11 +125,24 @@ export class EvictionRecords {
     return farthestFirst.toSorted((one, other) => rank(one) - rank(other));
   }
 
-  /** The stored manifests that would lack a digest, the coldest first, and the subjects that it is attached to. */
+  /** Whether a manifest is attached to something stored that does not go. */
+  #goesWithAnother(manifest: Digest, going: ReadonlyMap<Digest, unknown>): boolean {
+    return this.#database.some(
+      'SELECT a.subject AS digest FROM attachments a JOIN blobs b ON b.digest = a.subject WHERE a.manifest = ?',
+      (row) => !going.has(row['digest'] as Digest),
+      manifest,
+    );
+  }
+
+  /**
+   * The stored manifests that would lack a digest, the coldest first, and the subjects that it is attached to; not those
+   * that are pinned without it.
+   */
   #naming(digest: Digest, going: ReadonlyMap<Digest, unknown>): Digest[] {
     const images = this.#digests(
       `SELECT digest FROM blobs WHERE digest IN (
-         SELECT manifest FROM links WHERE target = ?1 AND kind = 'blob' UNION SELECT subject FROM attachments WHERE manifest = ?1)
+         SELECT manifest FROM links WHERE target = ?1 AND kind = 'blob'
+         UNION SELECT a.subject FROM attachments a JOIN blobs s ON s.digest = a.subject WHERE a.manifest = ?1 AND s.pinned = 0)
        ORDER BY heat LIMIT ${mostAtOnce}`,
       digest,
     );
@@ -156,7 +194,6 @@ export class EvictionRecords {
     this.#database.run('DELETE FROM blobs WHERE digest = ?', digest);
     this.#database.run('DELETE FROM manifests WHERE digest = ?', digest);
     this.#database.run('DELETE FROM links WHERE manifest = ?', digest);
-    this.#database.run('DELETE FROM attachments WHERE manifest = ?1 OR subject = ?1', digest);
     this.#database.run('DELETE FROM tags WHERE digest = ?', digest);
     return { tags, grants: named.flatMap((one) => (this.#isNeeded(one) ? [] : this.#removeGrants(one))) };
   }

@@ -1,4 +1,4 @@
-import { type Digest, isDigest } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
 
 /** Something that an image consists of, or that goes with it. */
@@ -10,12 +10,32 @@ export interface ImagePart {
   readonly isStored: boolean;
 }
 
-/** Everything a manifest needs, and what goes with it: children, config, layers, referrers, and theirs. */
+const repositoryId = '(SELECT id FROM repositories WHERE name = ?2)';
+
+/**
+ * Everything a manifest needs, and what goes with it in a repository: children, config, layers, referrers, and theirs. The
+ * plus keeps SQLite from going through all that the repository has.
+ */
 const closure = `
 WITH RECURSIVE need(digest) AS (
   VALUES (?1)
   UNION SELECT l.target FROM links l JOIN need n ON l.manifest = n.digest
-  UNION SELECT a.manifest FROM attachments a JOIN need n ON a.subject = n.digest
+  UNION SELECT a.manifest FROM tag_attachments a JOIN need n ON a.subject = n.digest WHERE +a.repository = ${repositoryId}
+  UNION SELECT a.manifest FROM subject_attachments a JOIN need n ON a.subject = n.digest WHERE +a.repository = ${repositoryId}
+)`;
+
+/**
+ * Everything that needs a digest: what names it, in whatever repository, and what it goes with. What goes with something in
+ * one repository goes with nothing else in another one, so that the way up keeps to the repository from there on.
+ */
+const ancestry = `
+WITH RECURSIVE above(digest, repository) AS (
+  VALUES (?1, NULL)
+  UNION SELECT l.manifest, n.repository FROM links l JOIN above n ON l.target = n.digest
+  UNION SELECT a.subject, a.repository FROM tag_attachments a JOIN above n ON a.manifest = n.digest
+    WHERE n.repository IS NULL OR n.repository = a.repository
+  UNION SELECT a.subject, a.repository FROM subject_attachments a JOIN above n ON a.manifest = n.digest
+    WHERE n.repository IS NULL OR n.repository = a.repository
 )`;
 
 /** What manifests name and what is attached to them: the images, their parts, and what they share. */
@@ -26,24 +46,22 @@ export class ImageGraph {
     this.#database = database;
   }
 
-  /** Notes that a manifest goes with another one. */
-  attach(subject: Digest, manifest: Digest): void {
-    if (subject === manifest) return;
-    this.#database.write(() => {
-      this.#database.run('INSERT OR IGNORE INTO attachments VALUES (?, ?)', subject, manifest);
-      // It is never evicted before its subject.
-      this.#database.run(
-        `${closure} UPDATE blobs SET heat = MAX(heat, (SELECT heat FROM blobs WHERE digest = ?2))
-         WHERE digest IN need AND EXISTS (SELECT 1 FROM blobs WHERE digest = ?2)`,
-        manifest,
-        subject,
-      );
-      this.#inheritPin(manifest);
-    });
+  /**
+   * A manifest has come to go with something in a repository: it is not colder than that, since it is never evicted before
+   * it. To be called within a write of the database.
+   */
+  warm(manifest: Digest, repository: string): void {
+    this.#database.run(
+      `${closure}, warmth(heat) AS (SELECT MAX(b.heat) FROM attachments a JOIN blobs b ON b.digest = a.subject
+         WHERE a.manifest = ?1 AND a.repository = ${repositoryId})
+       UPDATE blobs SET heat = MAX(heat, COALESCE((SELECT heat FROM warmth), heat)) WHERE digest IN need`,
+      manifest,
+      repository,
+    );
   }
 
-  /** A manifest itself, all that it names and all that goes with it, whether it is stored or not; each once. */
-  parts(manifest: Digest): ImagePart[] {
+  /** A manifest itself, all that it names and all that goes with it in a repository, stored or not; each once. */
+  parts(manifest: Digest, repository: string): ImagePart[] {
     // Of the manifests that name a part, one is looked at: a layer may belong to every image there is.
     const rows = this.#database.all(
       `${closure} SELECT n.digest, b.size, m.digest IS NOT NULL AS is_manifest,
@@ -51,6 +69,7 @@ export class ImageGraph {
          m.digest IS NULL AND (SELECT kind FROM links WHERE target = n.digest LIMIT 1) = 'manifest' AS is_child
        FROM need n LEFT JOIN blobs b ON b.digest = n.digest LEFT JOIN manifests m ON m.digest = n.digest`,
       manifest,
+      repository,
     );
     return rows.map((row) => {
       const size = row['size'] ?? row['named_size'];
@@ -65,20 +84,21 @@ export class ImageGraph {
 
   /**
    * What is reached through a manifest alone: itself and its parts, less what something else holds and what that needs.
+   * @param of `repository`: through which; `all`: its parts, where the caller has them
    * @param isHeld whether something beside `parts` holds one of them
-   * @param all its parts, where the caller has them
    */
   own(
     manifest: Digest,
+    of: { readonly repository: string; readonly all?: readonly ImagePart[] },
     isHeld: (digest: Digest, parts: ReadonlyMap<Digest, ImagePart>) => boolean,
-    all: readonly ImagePart[] = this.parts(manifest),
   ): ImagePart[] {
+    const { repository, all = this.parts(manifest, repository) } = of;
     const parts = new Map(all.map((part) => [part.digest, part]));
     const held = new Set<Digest>();
     for (const { digest, isManifest } of parts.values()) {
       if (held.has(digest) || !isHeld(digest, parts)) continue;
       held.add(digest);
-      if (isManifest) for (const part of this.parts(digest)) held.add(part.digest);
+      if (isManifest) for (const part of this.parts(digest, repository)) held.add(part.digest);
     }
     return [...parts.values()].filter(({ digest }) => !held.has(digest));
   }
@@ -105,9 +125,13 @@ export class ImageGraph {
     );
   }
 
-  /** The manifests that go with another one, stored or not. */
-  attachments(subject: Digest): Digest[] {
-    const rows = this.#database.all('SELECT manifest FROM attachments WHERE subject = ? ORDER BY manifest', subject);
+  /** The manifests that go with another one in a repository, stored or not. */
+  attachments(subject: Digest, repository: string): Digest[] {
+    const rows = this.#database.all(
+      `SELECT DISTINCT manifest FROM attachments WHERE subject = ?1 AND repository = ${repositoryId} ORDER BY manifest`,
+      subject,
+      repository,
+    );
     return rows.map((row) => row['manifest'] as Digest);
   }
 
@@ -120,20 +144,46 @@ export class ImageGraph {
     return rows.map((row) => row['manifest'] as Digest);
   }
 
-  /** Pins a manifest and its parts. To be called within a write of the database. */
-  pin(manifest: Digest): void {
-    this.#database.run(`${closure} UPDATE blobs SET pinned = 1 WHERE pinned = 0 AND digest IN need`, manifest);
+  /** Pins a manifest and its parts in a repository. To be called within a write of the database. */
+  pin(manifest: Digest, repository: string): void {
+    this.#database.run(
+      `${closure} UPDATE blobs SET pinned = 1 WHERE pinned = 0 AND digest IN need`,
+      manifest,
+      repository,
+    );
   }
 
-  /** Whether one of the pinned manifests that name a digest, or that it goes with, is none of these. */
-  isHeldByPin(digest: Digest, parts: ReadonlyMap<Digest, ImagePart>): boolean {
+  /** Pins one blob. To be called within a write of the database. */
+  pinAlone(digest: Digest): void {
+    this.#database.run('UPDATE blobs SET pinned = 1 WHERE digest = ? AND pinned = 0', digest);
+  }
+
+  /** Whether something pinned names a digest, other than these, or has it attached. */
+  isNextToPin(digest: Digest, others: ReadonlyMap<Digest, unknown> = new Map()): boolean {
     return this.#database.some(
       `SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1 AND b.pinned = 1
        UNION ALL SELECT a.subject FROM attachments a JOIN blobs b ON b.digest = a.subject
          WHERE a.manifest = ?1 AND b.pinned = 1`,
-      (row) => !parts.has(row['digest'] as Digest),
+      (row) => !others.has(row['digest'] as Digest),
       digest,
     );
+  }
+
+  /** Whether a digest is known to be a manifest. */
+  isManifest(digest: Digest): boolean {
+    return this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined;
+  }
+
+  /** The tags and pins that stand for a manifest, or for something that needs it in their repository. */
+  namesAbove(manifest: Digest): { repository: string; reference: string }[] {
+    const rows = this.#database.all(
+      `${ancestry} SELECT r.name AS repository, t.tag AS reference FROM above n CROSS JOIN tags t ON t.digest = n.digest
+         CROSS JOIN repositories r ON r.id = t.repository WHERE n.repository IS NULL OR n.repository = t.repository
+       UNION SELECT p.repository, p.reference FROM above n JOIN pins p ON p.reference = n.digest
+         WHERE n.repository IS NULL OR n.repository = (SELECT id FROM repositories WHERE name = p.repository)`,
+      manifest,
+    );
+    return rows.map((row) => ({ repository: String(row['repository']), reference: String(row['reference']) }));
   }
 
   /** Frees a blob. To be called within a write of the database. */
@@ -145,31 +195,4 @@ export class ImageGraph {
   unpinAll(): void {
     this.#database.run('UPDATE blobs SET pinned = 0 WHERE pinned = 1');
   }
-
-  /** What has come to belong to something pinned is pinned with it. To be called within a write of the database. */
-  inheritPin(digest: Digest): void {
-    this.#inheritPin(digest);
-  }
-
-  #inheritPin(digest: Digest): void {
-    const held = this.#database.get(
-      `SELECT 1 FROM blobs b WHERE b.pinned = 1 AND (b.digest = ?1
-         OR b.digest IN (SELECT manifest FROM links WHERE target = ?1)
-         OR b.digest IN (SELECT subject FROM attachments WHERE manifest = ?1)) LIMIT 1`,
-      digest,
-    );
-    if (held) this.pin(digest);
-  }
-}
-
-const attachedTag = /^(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(?:\.(?:sig|att|sbom))?$/;
-
-/**
- * The manifest that a tag belongs to by its name: cosign's signatures, attestations and SBOMs, and the referrers tag
- * (distribution-spec, "Referrers Tag Schema"; of a sha512 digest, which it cuts short, only where it is whole).
- */
-export function subjectOfTag(tag: string): Digest | undefined {
-  const [, algorithm, hex] = attachedTag.exec(tag) ?? [];
-  const digest = `${algorithm}:${hex}`;
-  return algorithm !== undefined && isDigest(digest) ? digest : undefined;
 }

@@ -89,7 +89,8 @@ export class ImageRecords {
          AND EXISTS (SELECT 1 FROM blobs b WHERE b.digest = g.digest)
          AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.digest = g.digest AND t.repository = g.repository)
          AND NOT EXISTS (SELECT 1 FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = g.digest)
-         AND NOT EXISTS (SELECT 1 FROM attachments a JOIN blobs b ON b.digest = a.subject WHERE a.manifest = g.digest)
+         AND NOT EXISTS (SELECT 1 FROM attachments a JOIN blobs b ON b.digest = a.subject WHERE a.manifest = g.digest
+           AND a.repository = g.repository)
          AS is_image
        FROM grants g WHERE g.repository = ? AND g.digest > ? ORDER BY g.digest LIMIT ?`,
       repository,
@@ -144,8 +145,8 @@ export class ImageRecords {
     return children.length === 0 || (depth < maxDepth && children.some((child) => this.isWhole(child, depth + 1)));
   }
 
-  /** A manifest itself, all that it names and all that goes with it, whether it is stored or not; each once. */
-  parts(manifest: Digest): ImagePart[] {
-    return this.#graph.parts(manifest);
+  /** A manifest itself, all that it names and all that goes with it in a repository, stored or not; each once. */
+  parts(manifest: Digest, repository: string): ImagePart[] {
+    return this.#graph.parts(manifest, repository);
   }
 }

@@ -2,9 +2,10 @@ import type { Digest } from '../oci/digest.ts';
 import type { BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
-import { type ImageGraph, type ImagePart, subjectOfTag } from './image-graph.ts';
+import type { ImageGraph, ImagePart } from './image-graph.ts';
 import type { NameEntry } from './name-entry.ts';
 import type { PinRecords } from './pin-records.ts';
+import { subjectOfTag } from './subject-of-tag.ts';
 import type { TagRecords } from './tag-records.ts';
 
 /** An image as the catalog names it. */
@@ -58,6 +59,7 @@ export class ImageRemoval {
   own(manifest: Digest, name: ImageName, leaving: Leaving): ImagePart[] {
     const own = this.#options.graph.own(
       manifest,
+      name,
       (digest, parts) =>
         (digest !== name.reference && this.#options.pins.isPinnedDigest(digest)) ||
         this.#isTagged(digest, { root: manifest, name, parts, leaving }) ||
@@ -87,10 +89,10 @@ export class ImageRemoval {
     const leaving: Leaving = { tags: new Set(), manifests: new Set() };
     const own = this.#options.graph.own(
       manifest,
+      { repository: name.repository, all },
       (digest, parts) =>
         this.#isTagged(digest, { root: manifest, name, parts, leaving }) ||
         this.#isNeeded(digest, { parts, leaving, isRoot: digest === manifest }),
-      all,
     );
     return own.filter(({ isStored }) => isStored);
   }
@@ -102,11 +104,12 @@ export class ImageRemoval {
    * @throws Error where the catalog cannot be written; nothing has changed then
    */
   forget(name: ImageName): ImagePart[] {
-    const { blobs, pins } = this.#options;
+    const { blobs, graph, pins } = this.#options;
     const roots = this.roots(name);
     const entries: NameEntry[] = [];
     const gone = new Map<Digest, ImagePart>();
     this.#database.writeNow(() => {
+      const parts = roots.map((root) => graph.parts(root, name.repository));
       for (const root of roots) {
         const leaving: Leaving = { tags: new Set(), manifests: new Set(gone.keys()) };
         const own = this.own(root, name, leaving);
@@ -115,7 +118,7 @@ export class ImageRemoval {
       }
       entries.push(...this.#forgetTags(name, gone));
       // What stays may have been pinned by this name alone; what it needs is known for a moment longer.
-      for (const root of roots) pins.release(root);
+      for (const [index, root] of roots.entries()) pins.release(root, name.repository, parts[index]);
       for (const { digest, isManifest } of gone.values()) if (isManifest) blobs.forgetManifest(digest);
     });
     for (const entry of entries) this.#options.note(entry);
@@ -141,6 +144,7 @@ export class ImageRemoval {
     const none: Leaving = { tags: new Set(), manifests: new Set() };
     const own = graph.own(
       root,
+      name,
       (digest, all) =>
         this.#isTagged(digest, { root, name, parts: all, leaving: none, within: repository }) ||
         this.#isNeeded(digest, { parts: all, leaving: none, isRoot: digest === root, within: repository }),

@@ -1,6 +1,7 @@
 import { type Digest, isDigest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
-import type { ImageGraph } from './image-graph.ts';
+import type { ImageGraph, ImagePart } from './image-graph.ts';
+import { subjectOfTag } from './subject-of-tag.ts';
 
 /** An image that an operator has pinned by name. */
 export interface Pin {
@@ -58,7 +59,7 @@ export class PinRecords {
   add({ repository, reference, pinnedAtMs }: Pin): void {
     this.#database.writeNow(() => {
       this.#database.run('INSERT OR IGNORE INTO pins VALUES (?, ?, ?)', repository, reference, pinnedAtMs);
-      for (const digest of this.meant(repository, reference)) this.#graph.pin(digest);
+      for (const digest of this.meant(repository, reference)) this.#graph.pin(digest, repository);
     });
     this.#names?.add(nameOf({ repository, reference }));
     this.#digests = undefined;
@@ -73,7 +74,7 @@ export class PinRecords {
       this.#database.writeNow(() => {
         this.#database.run('DELETE FROM pins WHERE repository = ? AND reference = ?', repository, reference);
         const roots = this.meant(repository, reference);
-        for (const digest of roots) this.release(digest);
+        for (const digest of roots) this.release(digest, repository);
         // What it stood for is not known any more.
         if (roots.length === 0) this.#pinAnew();
       });
@@ -96,26 +97,45 @@ export class PinRecords {
     });
   }
 
-  /** A tag has come to stand for another manifest. To be called within a write of the database. */
+  /** A tag has come to stand for another manifest, or for none. To be called within a write of the database. */
   tagMoved(repository: string, tag: string, before: Digest | undefined): void {
-    if (!this.isPinned(repository, tag)) return;
-    for (const digest of this.meant(repository, tag)) this.#graph.pin(digest);
-    if (before !== undefined) this.release(before);
+    const isPinned = this.isPinned(repository, tag);
+    const isAttaching = subjectOfTag(tag) !== undefined;
+    if (!isPinned && !isAttaching) return;
+    for (const digest of this.meant(repository, tag)) {
+      if (isPinned) this.#graph.pin(digest, repository);
+      else this.stored(digest);
+    }
+    if (before !== undefined) this.release(before, repository);
   }
 
-  /** Frees what was pinned with a manifest and no pin holds any more. To be called within a write of the database. */
-  release(manifest: Digest): void {
-    const own = this.#graph.own(
-      manifest,
-      (digest, parts) => this.#isRoot(digest) || this.#graph.isHeldByPin(digest, parts),
-    );
+  /**
+   * Frees what was pinned with a manifest in a repository and no pin holds any more. To be called within a write of the
+   * database.
+   * @param all its parts there, where the repository may not read them any more
+   */
+  release(manifest: Digest, repository: string, all = this.#graph.parts(manifest, repository)): void {
+    const own = this.#graph.own(manifest, { repository, all }, (digest, parts) => this.#isHeld(digest, parts));
     for (const { digest } of own) this.#graph.unpin(digest);
   }
 
-  /** A manifest or blob has come to the disk. To be called within a write of the database. */
+  /** A manifest or blob has come to the disk, or to belong to another one. To be called within a write of the database. */
   stored(digest: Digest): void {
-    if (this.#isRoot(digest)) this.#graph.pin(digest);
-    else this.#graph.inheritPin(digest);
+    if (!this.#isRoot(digest) && !this.#graph.isNextToPin(digest)) return;
+    // A layer has nothing of its own, and may belong to every image there is: which of them holds it does not matter.
+    if (!this.#graph.isManifest(digest)) return this.#graph.pinAlone(digest);
+    const repositories = this.#pinsAbove(digest).map(({ repository }) => repository);
+    for (const repository of new Set(repositories)) this.#graph.pin(digest, repository);
+  }
+
+  #isHeld(digest: Digest, parts: ReadonlyMap<Digest, ImagePart>): boolean {
+    if (this.#graph.isManifest(digest)) return this.#pinsAbove(digest).length > 0;
+    return this.#isRoot(digest) || this.#graph.isNextToPin(digest, parts);
+  }
+
+  /** The pinned names that stand for a manifest, or for something that needs it. */
+  #pinsAbove(manifest: Digest): { repository: string; reference: string }[] {
+    return this.#graph.namesAbove(manifest).filter(({ repository, reference }) => this.isPinned(repository, reference));
   }
 
   /** Whether a manifest is what a pin stands for. */
@@ -150,12 +170,15 @@ export class PinRecords {
     this.#names = undefined;
     this.#digests = undefined;
     this.#graph.unpinAll();
-    for (const { reference } of this.list()) if (isDigest(reference)) this.#graph.pin(reference);
+    for (const { repository, reference } of this.list()) {
+      if (isDigest(reference)) this.#graph.pin(reference, repository);
+    }
     const rows = this.#database.all(
       'SELECT r.name, t.tag, t.digest FROM tags t JOIN repositories r ON r.id = t.repository',
     );
     for (const row of rows) {
-      if (this.isPinned(String(row['name']), String(row['tag']))) this.#graph.pin(row['digest'] as Digest);
+      const repository = String(row['name']);
+      if (this.isPinned(repository, String(row['tag']))) this.#graph.pin(row['digest'] as Digest, repository);
     }
   }
 }

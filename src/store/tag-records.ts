@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
+import { subjectOfTag } from './subject-of-tag.ts';
 
 /** How precisely the journal of names knows when a tag was last confirmed. */
 const confirmationEveryMs = 10 * 60_000;
@@ -59,7 +60,7 @@ export class TagRecords {
     this.#tags.set(tagCacheKey(key), record);
     this.#database.write(() => {
       this.#database.run(
-        `INSERT INTO tags VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest,
+        `INSERT INTO tags VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest,
          content_type = excluded.content_type, size = excluded.size, checked_at = excluded.checked_at`,
         this.#database.repositoryId(key.repository),
         key.tag,
@@ -68,6 +69,7 @@ export class TagRecords {
         record.contentType,
         record.size,
         record.checkedAtMs,
+        subjectOfTag(key.tag) ?? null,
       );
     });
   }

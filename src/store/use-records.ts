@@ -107,7 +107,8 @@ export class UseRecords {
       `WITH RECURSIVE used(digest) AS (
          VALUES (?1)
          UNION SELECT l.target FROM links l JOIN used u ON l.manifest = u.digest WHERE l.kind = 'blob'
-         UNION SELECT a.manifest FROM attachments a JOIN used u ON a.subject = u.digest)
+         UNION SELECT a.manifest FROM tag_attachments a JOIN used u ON a.subject = u.digest
+         UNION SELECT a.manifest FROM subject_attachments a JOIN used u ON a.subject = u.digest)
        UPDATE blobs SET used_at = MAX(used_at, ?3), recent = 1, heat = heat_after(heat, ?2, ?3) WHERE digest IN used AND (?4 OR digest <> ?1)`,
       manifest,
       uses,

@@ -212,7 +212,29 @@ describe('a cache over its budget', () => {
     const order = shelf.evicted.map(({ digest }) => digest);
     expect(order.indexOf(index)).toBeLessThan(order.indexOf(signing));
     expect(order.indexOf(arm64.manifest)).toBeLessThan(order.indexOf(cosigned));
-    expect(shelf.catalog.attachments(index)).toEqual([]);
+    expect(shelf.catalog.attachments(index, repository)).toEqual([]);
+  });
+
+  test('gives up an image to which more is attached than can go at once, and what is attached by and by', async () => {
+    await using shelf = await Shelf.open();
+    const image = await shelf.image(200 * KB);
+    const attached: Digest[] = [];
+    for (let index = 0; index < 1_050; index += 1) {
+      attached.push(await shelf.manifest({ subject: image.manifest, name: `${index}` }));
+    }
+    const shared = attached[0]!;
+    const other = await shelf.image(10 * KB);
+    shelf.tag(`${other.manifest.replace(':', '-')}.att`, shared);
+    const recent = await shelf.image(100 * KB);
+    shelf.use(recent.manifest, 50);
+    shelf.use(other.manifest, 50);
+    shelf.budget.maxSizeBytes = 200 * KB;
+    await shelf.evictor.makeRoom();
+    expect(shelf.evicted[0]?.digest).toBe(image.manifest);
+    expect(await shelf.here(image.manifest, image.layer, recent.layer)).toEqual([false, false, true]);
+    // What goes with another image too goes with the last of them.
+    expect(await shelf.here(other.manifest, shared)).toEqual([true, true]);
+    expect(shelf.evictor.excess).toBeUndefined();
   });
 
   test('keeps what is pinned with all that it needs, and says when nothing else is left', async () => {

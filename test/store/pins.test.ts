@@ -8,6 +8,7 @@ import { Catalog } from '../../src/store/catalog.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const repository = 'docker.io/library/app';
+const stranger = 'ghcr.io/some/body';
 const blob = (name: string): Digest => digestOf(Buffer.from(name));
 
 function descriptor(digest: Digest) {
@@ -25,11 +26,15 @@ function openIn(path: string): Promise<Catalog> {
   });
 }
 
+interface Content {
+  readonly layers?: readonly Digest[];
+  readonly children?: readonly Digest[];
+  readonly subject?: Digest;
+  readonly within?: string;
+}
+
 /** Stores a manifest that names these, and returns its digest. */
-function store(
-  catalog: Catalog,
-  { layers = [], children = [], subject }: { layers?: Digest[]; children?: Digest[]; subject?: Digest },
-): Digest {
+function store(catalog: Catalog, { layers = [], children = [], subject, within = repository }: Content): Digest {
   const body = Buffer.from(
     JSON.stringify(
       children.length > 0
@@ -39,14 +44,14 @@ function store(
   );
   const contentType = children.length > 0 ? ociIndex : ociManifest;
   const links = readManifest(body, contentType);
-  catalog.recordManifest(digestOf(body), { repository, size: body.length, contentType, links });
+  catalog.recordManifest(digestOf(body), { repository: within, size: body.length, contentType, links });
   for (const layer of layers) catalog.recordBlob(layer, { size: 10, contentType: 'application/octet-stream' });
   return digestOf(body);
 }
 
-function tag(catalog: Catalog, name: string, digest: Digest): void {
+function tag(catalog: Catalog, name: string, digest: Digest, within = repository): void {
   catalog.recordTag(
-    { repository, tag: name, variant: '' },
+    { repository: within, tag: name, variant: '' },
     { digest, contentType: ociManifest, size: 1, checkedAtMs: 1 },
   );
 }
@@ -78,8 +83,69 @@ describe('a pin', () => {
       expect(catalog.isPinned(repository, '1')).toBe(true);
       expect(catalog.isPinned(repository, '2')).toBe(false);
       expected.push(image, index, signature, cosigned, ...['base', 'own', 'signature', 'cosign'].map(blob));
-      expect(new Set(catalog.parts(index).map(({ digest }) => digest))).toEqual(new Set(expected));
+      expect(new Set(catalog.images.parts(index, repository).map(({ digest }) => digest))).toEqual(new Set(expected));
       expect(catalog.parents(blob('base')).toSorted()).toEqual([image, other].toSorted());
+    }
+    expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
+  });
+
+  test('holds what goes with the image in its own repository alone, whatever others attach to it', async () => {
+    await using folder = await temporaryDirectory();
+    const expected: Digest[] = [];
+    {
+      using catalog = await openIn(folder.path);
+      const layers = [blob('base')];
+      const image = store(catalog, { layers });
+      const index = store(catalog, { children: [image] });
+      const attached: Digest[] = [];
+      const attach = (within: string): Digest[] => {
+        const tagged = store(catalog, { layers: [blob(`tagged ${within}`)], within });
+        tag(catalog, `${image.replace(':', '-')}.sig`, tagged, within);
+        return [tagged, store(catalog, { layers: [blob(`referring ${within}`)], subject: image, within })];
+      };
+      attached.push(...attach(stranger));
+      catalog.pin(repository, '1');
+      tag(catalog, '1', index);
+      // One who may read the image too, and comes when it is pinned.
+      const copier = 'quay.io/copy/cat';
+      store(catalog, { layers, within: copier });
+      store(catalog, { children: [image], within: copier });
+      attached.push(...attach(copier));
+      for (const digest of attached) catalog.recordBlob(digest, { size: 1, contentType: ociManifest });
+      const own = attach(repository);
+      expect(catalog.attachments(image, repository)).toEqual(own.toSorted());
+      expect(catalog.attachments(image, stranger)).toEqual([]);
+      expected.push(
+        index,
+        image,
+        ...own,
+        blob('base'),
+        ...['tagged', 'referring'].map((n) => blob(`${n} ${repository}`)),
+      );
+      expect(new Set(catalog.images.parts(index, repository).map(({ digest }) => digest))).toEqual(new Set(expected));
+      // What goes with a pinned image elsewhere can go alone; what the pin holds cannot.
+      expect(attached.map((digest) => catalog.evictions.group(digest).length)).toEqual([1, 1, 1, 1]);
+      expect(catalog.evictions.group(own[0]!)).toEqual([]);
+    }
+    expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
+  });
+
+  test('lets go of what a tag has attached to its image when that tag moves or goes', async () => {
+    await using folder = await temporaryDirectory();
+    const expected: Digest[] = [];
+    {
+      using catalog = await openIn(folder.path);
+      const image = store(catalog, { layers: [blob('base')] });
+      const [sig, att] = ['sig', 'att'].map((kind) => `${image.replace(':', '-')}.${kind}`) as [string, string];
+      tag(catalog, '1', image);
+      catalog.pin(repository, '1');
+      for (const version of ['one', 'two']) {
+        for (const name of [sig, att]) tag(catalog, name, store(catalog, { layers: [blob(version + name)] }));
+      }
+      catalog.forgetTag({ repository, tag: att, variant: '' });
+      const signature = catalog.tag({ repository, tag: sig, variant: '' })!.digest;
+      expect(catalog.attachments(image, repository)).toEqual([signature]);
+      expected.push(image, blob('base'), signature, blob(`two${sig}`));
     }
     expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
   });
@@ -167,15 +233,22 @@ describe('a catalog of another version', () => {
           stored_at INTEGER NOT NULL, used_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
         CREATE TABLE manifests (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, artifact_type TEXT, subject TEXT,
           annotations TEXT) STRICT, WITHOUT ROWID;
+        CREATE TABLE grants (repository INTEGER NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
+          PRIMARY KEY (repository, digest)) STRICT, WITHOUT ROWID;
+        CREATE TABLE tags (repository INTEGER NOT NULL, tag TEXT NOT NULL, variant TEXT NOT NULL, digest TEXT NOT NULL,
+          content_type TEXT NOT NULL, size INTEGER NOT NULL, checked_at INTEGER NOT NULL,
+          PRIMARY KEY (repository, tag, variant)) STRICT, WITHOUT ROWID;
         INSERT INTO repositories VALUES (1, '${repository}');
         INSERT INTO blobs VALUES ('${blob('a')}', 5, 'text/plain', 1000, 2000);
         INSERT INTO manifests VALUES ('${blob('a')}', '${ociManifest}', NULL, '${subject}', NULL);
+        INSERT INTO grants VALUES (1, '${blob('a')}', -1), (1, '${subject}', -1);
+        INSERT INTO tags VALUES (1, '${subject.replace(':', '-')}.sig', '', '${blob('b')}', '${ociManifest}', 5, 1000);
         PRAGMA user_version = 1;`);
     }
     using catalog = await openIn(folder.path);
     expect(catalog.blob(blob('a'))).toEqual({ size: 5, contentType: 'text/plain' });
     expect(catalog.usage()).toEqual({ blobs: 1, bytes: 5, pinnedBytes: 0 });
-    expect(catalog.attachments(subject)).toEqual([blob('a')]);
+    expect(catalog.attachments(subject, repository)).toEqual([blob('a'), blob('b')].toSorted());
     expect(catalog.images.manifest(blob('a'))?.source).toBeUndefined();
   });
 
@@ -184,9 +257,9 @@ describe('a catalog of another version', () => {
     const path = join(folder.path, 'catalog.sqlite');
     {
       using newer = new DatabaseSync(path);
-      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 6');
+      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 7');
     }
-    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 6 and this program knows 5`);
+    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 7 and this program knows 6`);
     using newer = new DatabaseSync(path);
     expect(newer.prepare('SELECT * FROM blobs').all()).toEqual([]);
   });

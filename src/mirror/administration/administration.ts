@@ -164,7 +164,7 @@ export class Administration {
     leaving.tags.add(written(name));
     for (const root of [name.digest, ...name.variants]) {
       for (const part of catalog.removal.own(root, name, leaving)) own.set(part.digest, part);
-      for (const part of catalog.images.parts(root)) if (part.isStored) all.set(part.digest, part);
+      for (const part of catalog.images.parts(root, name.repository)) if (part.isStored) all.set(part.digest, part);
     }
     for (const { digest, isManifest } of own.values()) if (isManifest) leaving.manifests.add(digest);
     return this.#told(name, [...own.values()], sum(all.values()));
@@ -174,7 +174,7 @@ export class Administration {
     const { catalog, store, downloads, observer } = this.#options;
     const all = new Map<Digest, ImagePart>();
     for (const root of [name.digest, ...name.variants]) {
-      for (const part of catalog.images.parts(root)) if (part.isStored) all.set(part.digest, part);
+      for (const part of catalog.images.parts(root, name.repository)) if (part.isStored) all.set(part.digest, part);
     }
     const own = catalog.removal.forget(name);
     // In this same turn: what comes for one of them from now on finds it gone, or on its way out before it.

@@ -2,8 +2,8 @@ import type { Digest } from '../../oci/digest.ts';
 import { isDigest } from '../../oci/digest.ts';
 import type { ManifestSource } from '../../store/blob-records.ts';
 import type { Catalog } from '../../store/catalog.ts';
-import { subjectOfTag } from '../../store/image-graph.ts';
 import type { ManifestRow } from '../../store/image-records.ts';
+import { subjectOfTag } from '../../store/subject-of-tag.ts';
 import { Turns } from '../turns.ts';
 import type { ImageSelection } from './image-names.ts';
 import { type StoredName, storedNames } from './stored-names.ts';
@@ -148,7 +148,7 @@ export class ImageList {
       pinned,
       platforms: this.#platforms(digest),
       variants: name.variants,
-      attachments: this.#catalog.attachments(digest).map((attachment) => this.#attachment(attachment)),
+      attachments: this.#catalog.attachments(digest, repository).map((attachment) => this.#attachment(attachment)),
     };
   }
 
@@ -168,7 +168,7 @@ export class ImageList {
     const { images, removal } = this.#catalog;
     const sum = (parts: readonly { size: number | undefined }[]): number =>
       parts.reduce((bytes, { size }) => bytes + (size ?? 0), 0);
-    const parts = images.parts(name.digest);
+    const parts = images.parts(name.digest, name.repository);
     const storedBytes = sum(parts.filter(({ isStored }) => isStored));
     return { storedBytes, sharedBytes: storedBytes - sum(removal.unshared(name.digest, name, parts)) };
   }

@@ -7,7 +7,7 @@ import { chooseEntries, formatPlatform, indexEntries, isImage, type Platform } f
 import { parseTagSelector, selectTags } from '../../oci/tag-selector.ts';
 import type { BlobStore } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
-import { subjectOfTag } from '../../store/image-graph.ts';
+import { subjectOfTag } from '../../store/subject-of-tag.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
 import { Completeness, nothingSeen } from '../completeness.ts';
 import { type KeptManifest, KeptManifests } from '../kept-manifests.ts';

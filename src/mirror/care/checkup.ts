@@ -118,9 +118,10 @@ export class Checkup {
     const { catalog } = this.#options;
     const turns = new Turns();
     const parts = new Map<Digest, number>();
-    for await (const { digest, variants } of this.#named(selections, signal)) {
+    for await (const { repository, digest, variants } of this.#named(selections, signal)) {
       for (const root of [digest, ...variants]) {
-        for (const part of catalog.images.parts(root)) if (part.isStored) parts.set(part.digest, part.size ?? 0);
+        for (const part of catalog.images.parts(root, repository))
+          if (part.isStored) parts.set(part.digest, part.size ?? 0);
         await turns.next(signal);
       }
     }

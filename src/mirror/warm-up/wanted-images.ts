@@ -2,7 +2,7 @@ import { RegistryError } from '../../oci/error.ts';
 import { parseReference } from '../../oci/reference.ts';
 import type { ManifestReference } from '../../oci/request.ts';
 import { parseTagSelector, selectTags, type TagSelector } from '../../oci/tag-selector.ts';
-import { subjectOfTag } from '../../store/image-graph.ts';
+import { subjectOfTag } from '../../store/subject-of-tag.ts';
 import { selectUpstream } from '../../upstream/selection.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
 import type { Target } from '../fill/sources.ts';

@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 import type { AdministrationObserver } from '../mirror/administration/administration.ts';
-import { usePins } from '../mirror/administration/configured-pins.ts';
+import { recallPins, usePins } from '../mirror/administration/configured-pins.ts';
 import { Repair } from '../mirror/care/repair.ts';
 import { Scrub } from '../mirror/care/scrub.ts';
 import type { Target } from '../mirror/fill/sources.ts';
@@ -11,6 +11,7 @@ import { isRepository } from '../oci/reference.ts';
 import type { DiskFault } from '../store/blob-store.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
+import { budgetFor } from '../store/eviction-policy.ts';
 import { Evictor } from '../store/evictor.ts';
 import { FileHasher } from '../store/file-hasher.ts';
 import { fileSystemOf } from '../store/file-system.ts';
@@ -58,7 +59,14 @@ export interface Cache extends AsyncDisposable {
   replaceConfig(config: Config): void;
 }
 
+/**
+ * What a cache is opened for: to serve, or for a command that works alone. Such a command may have another configuration at
+ * hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what is pinned.
+ */
+export type CachePurpose = 'serve' | 'command';
+
 export interface CacheOptions {
+  readonly purpose: CachePurpose;
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly health: Health;
@@ -76,7 +84,7 @@ export interface CacheOptions {
  * @throws Error in one sentence when the directory cannot be had
  */
 export async function openCache(started: Config, options: CacheOptions): Promise<Cache> {
-  const { log, metrics, health, now, slabs, replicas = Replicas.none() } = options;
+  const { purpose, log, metrics, health, now, slabs, replicas = Replicas.none() } = options;
   let config = started;
   let catalogFaults = 0;
   await using owned = new AsyncDisposableStack();
@@ -125,12 +133,15 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   // What is read again for somebody who waits has no rate, and does not wait for what is read in the background.
   const verification = new Verification({ layout, catalog, hasher: owned.use(new FileHasher()), now });
   const { offline } = config;
+  const found = purpose === 'serve' ? undefined : { ...catalog.usage(), ...(await fileSystemOf(layout.dir)) };
+  // What less was free already, others have to mend; a disk that is full makes room all the same.
+  const freeBytesFound = found?.freeBytes ?? Number.POSITIVE_INFINITY;
   const budget = {
     get maxSizeBytes() {
-      return config.cache.maxSizeBytes;
+      return Math.max(config.cache.maxSizeBytes, budgetFor(found?.bytes ?? 0));
     },
     get minFreeBytes() {
-      return config.cache.minFreeBytes;
+      return freeBytesFound < config.cache.minFreeBytes ? 0 : config.cache.minFreeBytes;
     },
   };
   const evictions = evictionObserver({ log, metrics, observer });
@@ -163,7 +174,8 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       now,
     }),
   );
-  usePins(catalog, config.cache.pins, upstreams.table);
+  if (purpose === 'serve') usePins(catalog, config.cache.pins, upstreams.table);
+  else recallPins(catalog, upstreams.table);
   const { downloads, manifests } = mirror;
   const repair = new Repair({ store, catalog, downloads, manifests, offline, target });
   const rebuild = new Rebuild({
@@ -187,7 +199,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     metrics.catalogsLost.inc();
     upkeep.look();
   };
-  const looking = setInterval(() => evictor.look(), lookEveryMs);
+  const looking = purpose === 'serve' ? setInterval(() => evictor.look(), lookEveryMs) : undefined;
   owned.defer(() => clearInterval(looking));
   const rest = owned.move();
   return {

@@ -30,6 +30,7 @@ export async function openOperations(config: Config): Promise<OpenOperations> {
   // Standard output is the command's; what goes wrong on the way is told as its failure.
   const log = createLogger({ ...config.log, level: 'silent' });
   const cache = await openAlone(config, {
+    purpose: 'command',
     log,
     metrics: new Metrics(),
     health: new Health({ now: Date.now }),

@@ -55,7 +55,9 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const health = new Health({ now });
   const others = await openReplicas(started, { log, metrics, health, now, redisDeadlineMs });
   if (others) owned.use(others);
-  const cache = owned.use(await openCache(started, { log, metrics, health, now, slabs, replicas: others?.replicas }));
+  const cache = owned.use(
+    await openCache(started, { purpose: 'serve', log, metrics, health, now, slabs, replicas: others?.replicas }),
+  );
   const { mirror, catalog, store, upstreams } = cache;
   const app = createApp({
     get upstreams() {

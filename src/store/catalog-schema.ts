@@ -181,6 +181,6 @@ ALTER TABLE manifests ADD COLUMN source TEXT;
 DROP TABLE IF EXISTS attachments;
 ALTER TABLE tags ADD COLUMN subject TEXT;
 UPDATE tags SET subject = subject_of_tag(tag) WHERE tag LIKE 'sha%';
-INSERT OR REPLACE INTO notes VALUES ('pin patterns', 'to be looked at');
+INSERT INTO notes VALUES ('pin patterns', char(10)) ON CONFLICT DO UPDATE SET value = value || char(10);
 `,
 };

@@ -42,6 +42,11 @@ export interface Marks {
   readonly low: number;
 }
 
+/** A budget within which so many bytes are, by {@link marksOf}. */
+export function budgetFor(bytes: number): number {
+  return bytes + Math.ceil(Math.min(bytes / 199, 256 * 1024 * 1024));
+}
+
 /**
  * The marks of a budget. The high one leaves room for what is stored while blobs are being removed; the low one is so near
  * that little is given up before its place is needed.

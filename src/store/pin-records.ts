@@ -15,6 +15,9 @@ export interface Pin {
 /** Tells whether the configuration pins a tag. @param repository as the cache names it */
 export type PinPatterns = (repository: string, tag: string) => boolean;
 
+/** Under which the patterns of the configuration that are in force are noted, each in full on a line of its own. */
+export const pinPatternsNote = 'pin patterns';
+
 /** What is pinned by name, and with it every blob that those images need. */
 export class PinRecords {
   readonly #database: Database;
@@ -89,10 +92,10 @@ export class PinRecords {
   /** Puts the patterns of a configuration in force. @param fingerprint tells them from those of an earlier run */
   usePatterns(patterns: PinPatterns, fingerprint: string): void {
     this.#patterns = patterns;
-    const before = this.#database.get(`SELECT value FROM notes WHERE name = 'pin patterns'`);
+    const before = this.#database.get('SELECT value FROM notes WHERE name = ?', pinPatternsNote);
     if (before?.['value'] === fingerprint || (before === undefined && fingerprint === '')) return;
     this.#database.write(() => {
-      this.#database.run(`INSERT OR REPLACE INTO notes VALUES ('pin patterns', ?)`, fingerprint);
+      this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', pinPatternsNote, fingerprint);
       this.#pinAnew();
     });
   }

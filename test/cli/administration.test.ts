@@ -357,17 +357,20 @@ describe('cache.pins', () => {
       lines((await here.run('ls', '--json', '--pinned')).stdout).flatMap(({ kind, ...image }) =>
         kind === 'image' ? [`${image['name'] as string} ${image['pinned'] as string}`] : [],
       );
-    expect(await pinned()).toEqual([
+    const expected = [
       'docker.io/library/app:v1 configuration',
       'docker.io/library/app:v2 configuration',
       'ghcr.io/org/tool:latest configuration',
-    ]);
+    ];
+    expect(await pinned()).toEqual(expected);
     expect((await here.run('rm', 'app:v1')).stderr).toContain('v1: is pinned by cache.pins in the configuration\n');
     expect((await here.run('unpin', 'app:v1')).stdout).toBe(
       'docker.io/library/app:v1 is pinned by cache.pins in the configuration\n',
     );
     await site.stop();
-    expect(await pinned()).toEqual([]);
+    // The configuration that the command finds has none.
+    expect(await pinned()).toEqual(expected);
+    expect((await here.run('rm', 'app:v1')).stderr).toContain('v1: is pinned by cache.pins in the configuration\n');
   });
 
   test.each([
@@ -379,6 +382,30 @@ describe('cache.pins', () => {
     const started = startTestSite({ upstreams: { 'docker.io': upstream }, config: { cache: { pins: [pin] } } });
     await expect(started).rejects.toThrow(reason);
   });
+});
+
+test('a command alone evicts no more than what it brings needs, whatever size its configuration gives the cache', async () => {
+  await using here = await place({ cache: { maxSize: '1MiB', minFree: '900TiB' } });
+  {
+    await using site = await here.serve();
+    for (let index = 0; index < 10; index += 1) {
+      const image = here.upstream.addImage('library/app', `v${index}`, {
+        layers: [{ size: 1_000_000, seed: `layer ${index}` }],
+        config: { size: 1_000, seed: `config ${index}` },
+      });
+      await pull(site, 'app', image, `v${index}`);
+    }
+    await settled(site);
+  }
+  const before = (await filesIn(here.cacheDir)).length;
+  for (const command of [['ls'], ['verify'], ['pin', 'app:v3'], ['unpin', 'app:v3']]) {
+    expect(await here.run(...command, '--cache-dir', here.cacheDir)).toMatchObject({ code: 0 });
+  }
+  expect(await filesIn(here.cacheDir)).toHaveLength(before);
+  here.upstream.addImage('library/app', 'new', { layers: [{ size: 1_500_000, seed: 'new' }] });
+  expect(await here.run('fetch', 'app:new', '--cache-dir', here.cacheDir)).toMatchObject({ code: 0 });
+  const total = lines((await here.run('ls', '--json', '--cache-dir', here.cacheDir)).stdout).at(-1);
+  expect(total).toMatchObject({ kind: 'total', images: 9 });
 });
 
 test('a command beside a mirror that has no control socket is refused in one line', async () => {

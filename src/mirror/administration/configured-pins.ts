@@ -1,6 +1,7 @@
 import type { Catalog } from '../../store/catalog.ts';
+import { pinPatternsNote } from '../../store/pin-records.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
-import { ImageNames, selects, written } from './image-names.ts';
+import { ImageNames, type ImageSelection, selects, written } from './image-names.ts';
 
 /**
  * Puts the pins of a configuration in force: names and patterns that say which tags they mean.
@@ -16,8 +17,19 @@ export function usePins(catalog: Catalog, pins: readonly string[], upstreams: Up
     }
   });
   const fingerprint = selections.map((selection) => (selection.kind === 'image' ? written(selection) : selection.full));
-  catalog.usePinPatterns(
-    (repository, tag) => selections.some((selection) => selects(selection, repository, tag)),
-    fingerprint.join('\n'),
-  );
+  catalog.usePinPatterns(patternsOf(selections), fingerprint.join('\n'));
+}
+
+/** Goes by the pins that the mirror on this cache has put in force, whatever configuration this process has. */
+export function recallPins(catalog: Catalog, upstreams: UpstreamTable): void {
+  const noted = catalog.note(pinPatternsNote);
+  if (noted === undefined) return;
+  const names = new ImageNames({ upstreams, isStored: () => true });
+  const pins = noted.split('\n').filter((line) => line !== '');
+  catalog.usePinPatterns(patternsOf(pins.map((pin) => names.read(pin, 'latest'))), noted);
+}
+
+function patternsOf(selections: readonly ImageSelection[]) {
+  return (repository: string, tag: string): boolean =>
+    selections.some((selection) => selects(selection, repository, tag));
 }

@@ -51,9 +51,10 @@ function eventText(event: RemovalEvent, dryRun: boolean): string {
   if (event.kind === 'kept') {
     return event.isRefused ? `millpond: ${event.name}: ${event.reason}` : `kept ${event.name}: ${event.reason}`;
   }
-  const { name, blobs, bytes, keptBytes } = event;
+  const { name, blobs, bytes, keptBytes, pinnedByDigest } = event;
   const shared = keptBytes === 0 ? '' : `, ${shownBytes(keptBytes)} shared with others`;
-  return `${dryRun ? 'would remove' : 'removed'} ${name}: ${figures({ blobs, bytes })}${shared}`;
+  const pinned = pinnedByDigest ? '; the image stays, pinned by its digest' : '';
+  return `${dryRun ? 'would remove' : 'removed'} ${name}: ${figures({ blobs, bytes })}${shared}${pinned}`;
 }
 
 function totalText({ removed, ...freed }: { removed: number; blobs: number; bytes: number }, dryRun: boolean): string {

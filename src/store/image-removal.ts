@@ -139,13 +139,14 @@ export class ImageRemoval {
 
   /** Takes from the repository the right to what it has from this image alone. */
   #revoke(name: ImageName, root: Digest): NameEntry[] {
-    const { graph, grants } = this.#options;
+    const { graph, grants, pins } = this.#options;
     const { repository } = name;
     const none: Leaving = { tags: new Set(), manifests: new Set() };
     const own = graph.own(
       root,
       name,
       (digest, all) =>
+        (digest !== name.reference && pins.isPinnedByName(repository, digest)) ||
         this.#isTagged(digest, { root, name, parts: all, leaving: none, within: repository }) ||
         this.#isNeeded(digest, { parts: all, leaving: none, isRoot: digest === root, within: repository }),
     );

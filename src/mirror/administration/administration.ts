@@ -34,6 +34,8 @@ export type RemovalEvent =
       readonly bytes: number;
       /** What other images need too, and what is being fetched: it stays. */
       readonly keptBytes: number;
+      /** Whether the repository keeps the image itself, by its digest: an operator has pinned that. */
+      readonly pinnedByDigest: boolean;
     }
   /** It stays: `isRefused` where it was asked for by its name. */
   | { readonly kind: 'kept'; readonly name: string; readonly reason: string; readonly isRefused: boolean };
@@ -196,7 +198,17 @@ export class Administration {
   #told(name: StoredName, removed: readonly ImagePart[], storedBytes: number): RemovalEvent {
     const bytes = sum(removed);
     const blobs = removed.length;
-    return { kind: 'removed', name: written(name), digest: name.digest, blobs, bytes, keptBytes: storedBytes - bytes };
+    const { repository, reference, digest } = name;
+    const pinnedByDigest = reference !== digest && this.#options.catalog.isPinnedByName(repository, digest);
+    return {
+      kind: 'removed',
+      name: written(name),
+      digest,
+      blobs,
+      bytes,
+      keptBytes: storedBytes - bytes,
+      pinnedByDigest,
+    };
   }
 }
 

@@ -114,8 +114,8 @@ export async function explainImage(image: string, options: ExplanationOptions): 
     tag: tag ?? null,
     freshness: decision ? freshnessFacts(decision) : null,
     stored: stored ?? null,
-    checkedAt: record ? new Date(record.checkedAtMs).toISOString() : null,
-    ageSeconds: record ? Math.max(0, Math.floor((now() - record.checkedAtMs) / 1000)) : null,
+    checkedAt: record?.checkedAtMs ? new Date(record.checkedAtMs).toISOString() : null,
+    ageSeconds: record?.checkedAtMs ? Math.max(0, Math.floor((now() - record.checkedAtMs) / 1000)) : null,
     outcome: allowed
       ? outcomeOf(facts, { verdict, decision, checkedAtMs: record?.checkedAtMs })
       : { kind: 'refused', text: `Refused with 403: upstreams.${upstream.name}.repositories does not allow it.` },

@@ -97,10 +97,12 @@ export class Catalog implements Disposable {
     this.#recordTag(key, record);
   }
 
-  /** Forgets what a tag meant: the upstream has said that it is gone. */
+  /** The upstream has said that a tag is gone: forgets what it meant. One that is pinned only counts as confirmed no more. */
   forgetTag(key: TagKey): void {
     const before = this.#tags.get(key);
+    if (before?.checkedAtMs === 0) return;
     this.names.note({ kind: 'tag gone', ...key, atMs: this.#now() });
+    if (before && this.isPinned(key.repository, key.tag)) return this.recordTag(key, { ...before, checkedAtMs: 0 });
     this.#tags.forget(key);
     this.#database.write(() => this.#pins.tagMoved(key.repository, key.tag, before?.digest));
   }

@@ -12,7 +12,7 @@ export interface TagRecord {
   readonly contentType: string;
   /** Bytes of the manifest. */
   readonly size: number;
-  /** When the upstream last confirmed it: milliseconds since 1970. */
+  /** When the upstream last confirmed it: milliseconds since 1970; 0: it has said since that the tag is gone. */
   readonly checkedAtMs: number;
 }
 

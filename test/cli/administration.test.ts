@@ -397,6 +397,35 @@ describe('cache.pins', () => {
     expect((await here.run('rm', 'app:v1')).stderr).toContain('v1: is pinned by cache.pins in the configuration\n');
   });
 
+  test('keeps what a tag stood for that its upstream has deleted, until it stands for something else', async () => {
+    await using here = await place();
+    let nowMs = Date.now();
+    const options = { upstreams: { 'docker.io': here.upstream }, cacheDir: here.cacheDir, now: () => nowMs };
+    const cache = { pins: ['app:*'], tagTtl: '1s', negativeTtl: '1s', staleWhileRevalidate: '1h' };
+    const config = { size: 1_000, seed: 'config' };
+    {
+      await using site = await startTestSite({ ...options, config: { cache } });
+      for (const seed of ['first', 'second', 'third']) {
+        const image = here.upstream.addImage('library/app', 'v1', { layers: [{ size: 100_000, seed }], config });
+        await pull(site, 'app', image, 'v1');
+        here.upstream.removeTag('library/app', 'v1');
+        for (let time = 0; time < 2; time += 1) {
+          nowMs += 2 * 60 * 60_000;
+          expect((await site.get('/v2/app/manifests/v1')).status).toBe(404);
+        }
+        nowMs += 2_000;
+        const [listed] = lines((await here.run('ls', '--pinned', '--json')).stdout);
+        expect(listed).toMatchObject({ tag: 'v1', digest: image.digest, checkedAt: null, pinned: 'configuration' });
+        await settled(site);
+        const pinnedBytes = image.bytes.length + image.config.size + 100_000;
+        const metrics = String((await site.get('/metrics')).body);
+        expect(/^millpond_cache_pinned_bytes (.*)$/m.exec(metrics)?.[1]).toBe(String(pinnedBytes));
+      }
+    }
+    await using offline = await startTestSite({ ...options, config: { cache, offline: true } });
+    expect((await offline.get('/v2/app/manifests/v1')).status).toBe(200);
+  });
+
   test.each([
     ['evil.example/app:*', 'cache.pins: "evil.example" is not a configured upstream'],
     ['docker.io/app', 'found "docker.io/app"; accepted: an image and which tags of it'],

@@ -26,7 +26,7 @@ export interface ListedImage {
   readonly sharedBytes: number;
   readonly storedAt: string | null;
   readonly usedAt: string | null;
-  /** When the upstream last confirmed the tag. */
+  /** When the upstream last confirmed the tag; `null` of a pinned one that it has said to be gone. */
   readonly checkedAt: string | null;
   /** Where its manifest came from last; `null` where that is not known, as after the catalog was lost. */
   readonly source: ManifestSource | null;
@@ -143,7 +143,7 @@ export class ImageList {
       ...bytes,
       storedAt: iso(manifest?.storedAtMs),
       usedAt: iso(manifest?.usedAtMs),
-      checkedAt: iso(checkedAtMs),
+      checkedAt: iso(checkedAtMs || undefined),
       source: manifest?.source ?? null,
       pinned,
       platforms: this.#platforms(digest),

@@ -65,6 +65,8 @@ export interface RedisLinkOptions {
 }
 
 const connectMs = 1_000;
+/** After so many refusals in a row a new connection is tried. */
+const refusalsOfOne = 10;
 
 /** The connection to Redis. A lost Redis costs one deadline; from then on it is looked for behind everybody's back. */
 export class RedisLink implements Link, AsyncDisposable {
@@ -75,6 +77,8 @@ export class RedisLink implements Link, AsyncDisposable {
   readonly #digests = new Map<string, string>();
   #probing: NodeJS.Timeout | undefined;
   #isProbing = false;
+  /** How often in a row Redis has been found to refuse. */
+  #refusals = 0;
   #isEnding = false;
 
   constructor(options: RedisLinkOptions) {
@@ -84,7 +88,10 @@ export class RedisLink implements Link, AsyncDisposable {
     // An error here is also the end of a connection, which is what is looked at.
     for (const client of [this.#client, this.#subscriber]) client.on('error', () => undefined);
     this.#client.on('ready', () => void this.#probe());
-    this.#client.on('close', () => this.#lose('has closed the connection'));
+    this.#client.on('close', () => {
+      // What was wrong before is not made good by a connection's end.
+      if (this.#breaker.isClosed) this.#lose('has closed the connection');
+    });
     this.#subscriber.on('ready', () => {
       this.#subscriber.subscribe(this.wakeChannel).then(options.onWake, () => undefined);
     });
@@ -166,18 +173,29 @@ export class RedisLink implements Link, AsyncDisposable {
     try {
       // A write: one that only answers is of no use, such as one whose memory is full.
       await within(this.#client.set(`${this.#options.keyPrefix}probe`, '', 'PX', 1_000), connectMs);
+      this.#refusals = 0;
       if (this.#breaker.close()) {
         this.#options.observer.found();
         this.#options.onFound();
       }
     } catch (error) {
-      // A connection that says nothing may be dead without anybody having told: a new one finds out.
-      if (error instanceof SilenceError && !this.#isEnding) this.#client.disconnect(true);
-      else if (!this.#isEnding) this.#breaker.open(describe(error));
+      if (!this.#isEnding) this.#notFound(error);
     } finally {
       this.#isProbing = false;
       if (!this.#breaker.isClosed) this.#schedule();
     }
+  }
+
+  #notFound(error: unknown): void {
+    if (!(error instanceof SilenceError)) {
+      this.#breaker.open(describe(error));
+      this.#refusals += 1;
+      const isDemoted = codeOf(error) === 'READONLY';
+      if (!isDemoted && this.#refusals % refusalsOfOne !== 0) return;
+    }
+    // A connection that says nothing may be dead without anybody having told, and one that refuses may lead to where Redis
+    // was before it moved: a new one finds out.
+    for (const client of [this.#client, this.#subscriber]) client.disconnect(true);
   }
 }
 
@@ -236,6 +254,11 @@ function describe(error: unknown): string {
   if (!(error instanceof Error)) return 'has failed';
   const { code } = error as NodeJS.ErrnoException;
   if (code !== undefined) return `cannot be reached (${code})`;
-  if (/^[A-Z]+ /.test(error.message)) return `refuses (${error.message.split(' ', 1)[0]})`;
-  return 'cannot be reached';
+  const refusal = codeOf(error);
+  return refusal === undefined ? 'cannot be reached' : `refuses (${refusal})`;
+}
+
+/** The word with which Redis begins what it refuses. */
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error ? /^([A-Z]+) /.exec(error.message)?.[1] : undefined;
 }

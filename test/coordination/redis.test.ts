@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from '../support/redis.ts';
+import { startRedisProxy } from '../support/redis-proxy.ts';
 import { describeWith } from '../support/tools.ts';
 import { digest, sees, startCoordinator } from './support.ts';
 
@@ -197,6 +198,25 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await client.config('SET', 'maxmemory', '0');
     await expect.poll(sees(a.coordinator, 0)).toBe(true);
     client.disconnect();
+  });
+
+  test('that was demoted and keeps its connections is left for the one that its address leads to now', async () => {
+    await using before = await startRedis();
+    await using after = await startRedis();
+    await using proxy = await startRedisProxy(before.port);
+    await using a = startCoordinator(proxy.port, 'a');
+    await using b = startCoordinator(after.port, 'b');
+    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 0), poll).toBe(true);
+    proxy.target = after.port;
+    const client = new Redis(before.port, '127.0.0.1');
+    await client.replicaof('127.0.0.1', after.port);
+    await expect.poll(sees(a.coordinator, 1), poll).toBe(true);
+    expect(a.events).toEqual(['found', 'lost: refuses (READONLY)', 'found']);
+    // Whoever tells it that there is news does so there too.
+    await expect.poll(async () => (await client.pubsub('NUMSUB', 'test:wake'))[1], poll).toBe(0);
+    client.disconnect();
+    // It would keep the other one from ending for a while.
+    await before.kill();
   });
 
   test('that refuses everything is lost, and tells nobody its password', async () => {

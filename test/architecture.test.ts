@@ -30,7 +30,7 @@ const owners: Record<string, RegExp> = {
   zod: /^config\/(?:[\w-]+-)?schema\.ts$/,
   croner: /^config\/schedule\.ts$/,
   semver: /^oci\/tag-selector\.ts$/,
-  ioredis: /^coordination\/redis\.ts$/,
+  ioredis: /^coordination\/connection\.ts$/,
 };
 
 interface Import {

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import type { Config, RedisConfig } from '../config/config.ts';
+import type { RedisLocation } from '../coordination/connection.ts';
 import { PeerPass } from '../coordination/peer-pass.ts';
 import { Peers } from '../coordination/peers.ts';
-import type { RedisLocation } from '../coordination/redis.ts';
 import { Seal } from '../coordination/seal.ts';
 import { SharedCoordinator } from '../coordination/shared.ts';
 import type { PeerRoutesOptions } from '../http/peer-routes.ts';

@@ -1,24 +1,7 @@
 import { createHash } from 'node:crypto';
-import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
 import { Breaker, SilenceError, within } from './breaker.ts';
-
-/** Where Redis is. */
-export type RedisLocation = {
-  readonly tls: boolean;
-  /** PEM texts of authorities to trust beside those of the system. */
-  readonly ca?: string | undefined;
-  readonly username: string | undefined;
-  readonly password: string | undefined;
-} & (
-  | { readonly kind: 'single'; readonly host: string; readonly port: number; readonly db: number }
-  | {
-      readonly kind: 'sentinel';
-      readonly sentinels: readonly { readonly host: string; readonly port: number }[];
-      readonly name: string;
-      readonly db: number;
-    }
-  | { readonly kind: 'cluster'; readonly nodes: readonly { readonly host: string; readonly port: number }[] }
-);
+import { connect, connectMs, disconnect, type RedisClient, type RedisLocation } from './connection.ts';
+import { probeKey, probeScript } from './scripts.ts';
 
 /** A Lua script and what it is called in the log. */
 export interface Script {
@@ -64,7 +47,6 @@ export interface RedisLinkOptions {
   readonly onWake: () => void;
 }
 
-const connectMs = 1_000;
 /** After so many refusals in a row a new connection is tried. */
 const refusalsOfOne = 10;
 
@@ -72,8 +54,8 @@ const refusalsOfOne = 10;
 export class RedisLink implements Link, AsyncDisposable {
   readonly #options: RedisLinkOptions;
   readonly #breaker = new Breaker();
-  readonly #client: Redis | Cluster;
-  readonly #subscriber: Redis | Cluster;
+  readonly #client: RedisClient;
+  readonly #subscriber: RedisClient;
   readonly #digests = new Map<string, string>();
   #probing: NodeJS.Timeout | undefined;
   #isProbing = false;
@@ -87,7 +69,9 @@ export class RedisLink implements Link, AsyncDisposable {
     this.#subscriber = connect(options.location);
     // An error here is also the end of a connection, which is what is looked at.
     for (const client of [this.#client, this.#subscriber]) client.on('error', () => undefined);
-    this.#client.on('ready', () => void this.#probe());
+    this.#client.on('ready', () => {
+      if (!this.#breaker.isClosed) void this.#probe();
+    });
     this.#client.on('close', () => {
       // What was wrong before is not made good by a connection's end.
       if (this.#breaker.isClosed) this.#lose('has closed the connection');
@@ -125,16 +109,18 @@ export class RedisLink implements Link, AsyncDisposable {
       return answer;
     } catch (error) {
       observer.called({ script: name, result: 'failed', seconds: seconds() });
-      this.#lose(error instanceof SilenceError ? 'does not answer' : describe(error));
-      throw new LinkError(`Redis ${this.#breaker.reason ?? 'has failed'}`, { cause: error });
+      if (error instanceof SilenceError) this.#lose('does not answer');
+      else if (this.#client.status !== 'ready') this.#lose(describe(error));
+      // It may be this question alone that is refused: one that asks for nothing of its own finds out.
+      else void this.#probe();
+      throw new LinkError(`Redis ${this.#breaker.reason ?? describe(error)}`, { cause: error });
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isEnding = true;
     clearTimeout(this.#probing);
-    this.#client.disconnect();
-    this.#subscriber.disconnect();
+    for (const client of [this.#client, this.#subscriber]) disconnect(client, { isForGood: true });
     await Promise.resolve();
   }
 
@@ -162,17 +148,16 @@ export class RedisLink implements Link, AsyncDisposable {
     if (this.#isEnding || this.#probing) return;
     this.#probing = setTimeout(() => {
       this.#probing = undefined;
-      void this.#probe();
+      if (!this.#breaker.isClosed) void this.#probe();
     }, this.#options.probeMs ?? 500);
   }
 
-  /** Finds out whether Redis is back. Never rejects. */
+  /** Finds out whether Redis can be asked. Never rejects. */
   async #probe(): Promise<void> {
-    if (this.#isEnding || this.#isProbing || this.#breaker.isClosed) return;
+    if (this.#isEnding || this.#isProbing) return;
     this.#isProbing = true;
     try {
-      // A write: one that only answers is of no use, such as one whose memory is full.
-      await within(this.#client.set(`${this.#options.keyPrefix}probe`, '', 'PX', 1_000), connectMs);
+      await within(this.#evaluate(probeScript, [`${this.#options.keyPrefix}${probeKey}`], []), connectMs);
       this.#refusals = 0;
       if (this.#breaker.close()) {
         this.#options.observer.found();
@@ -188,64 +173,15 @@ export class RedisLink implements Link, AsyncDisposable {
 
   #notFound(error: unknown): void {
     if (!(error instanceof SilenceError)) {
-      this.#breaker.open(describe(error));
+      this.#lose(describe(error));
+      const refusal = codeOf(error);
+      if (refusal === undefined) return;
       this.#refusals += 1;
-      const isDemoted = codeOf(error) === 'READONLY';
-      if (!isDemoted && this.#refusals % refusalsOfOne !== 0) return;
+      if (refusal !== 'READONLY' && this.#refusals % refusalsOfOne !== 0) return;
     }
     // A connection that says nothing may be dead without anybody having told, and one that refuses may lead to where Redis
     // was before it moved: a new one finds out.
-    for (const client of [this.#client, this.#subscriber]) client.disconnect(true);
-  }
-}
-
-function connect(location: RedisLocation): Redis | Cluster {
-  const { tls, ca, username, password } = location;
-  const secure = tls ? { tls: ca === undefined ? {} : { ca } } : {};
-  const common = {
-    lazyConnect: true,
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
-    connectTimeout: connectMs,
-    keepAlive: 5_000,
-    disableClientInfo: true,
-    retryStrategy: () => 500,
-    ...(username !== undefined && { username }),
-    ...(password !== undefined && { password }),
-    ...secure,
-  } satisfies RedisOptions;
-  switch (location.kind) {
-    case 'single': {
-      const { host, port, db } = location;
-      return new Redis({ ...common, host, port, db });
-    }
-    case 'sentinel': {
-      const { sentinels, name, db } = location;
-      return new Redis({
-        ...common,
-        db,
-        name,
-        sentinels: sentinels.map((sentinel) => ({ ...sentinel })),
-        sentinelRetryStrategy: () => 500,
-        ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: secure.tls }),
-      });
-    }
-    case 'cluster': {
-      const options: ClusterOptions = {
-        lazyConnect: true,
-        enableOfflineQueue: false,
-        clusterRetryStrategy: () => 500,
-        redisOptions: common,
-        slotsRefreshTimeout: connectMs,
-      };
-      return new Cluster(
-        location.nodes.map((node) => ({ ...node })),
-        options,
-      );
-    }
-    default:
-      return location satisfies never;
+    for (const client of [this.#client, this.#subscriber]) disconnect(client, { isForGood: false });
   }
 }
 
@@ -258,7 +194,8 @@ function describe(error: unknown): string {
   return refusal === undefined ? 'cannot be reached' : `refuses (${refusal})`;
 }
 
-/** The word with which Redis begins what it refuses. */
+/** The word with which Redis begins what it refuses; before version 7 what refuses a script's command is in the middle. */
 function codeOf(error: unknown): string | undefined {
-  return error instanceof Error ? /^([A-Z]+) /.exec(error.message)?.[1] : undefined;
+  if (!(error instanceof Error)) return undefined;
+  return (/: -([A-Z]+) /.exec(error.message) ?? /^([A-Z]+) /.exec(error.message))?.[1];
 }

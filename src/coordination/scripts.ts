@@ -6,6 +6,17 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `;
 
+/** On the node of a cluster that has the fleet: without that one nothing is agreed. */
+export const probeKey = '{fleet}:probe';
+
+/** KEYS: probe. A write: one that only answers is of no use, such as one whose memory is full. */
+export const probeScript: Script = {
+  name: 'probe',
+  lua: `
+return redis.call('SET', KEYS[1], '', 'PX', 1000)
+`,
+};
+
 const dayMs = 86_400_000;
 /** The count of messages outlives a replica's longest absence. */
 const fleetMs = 31 * dayMs;

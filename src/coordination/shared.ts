@@ -1,6 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { Answers } from './answers.ts';
 import { Budget } from './budget.ts';
+import type { RedisLocation } from './connection.ts';
 import type {
   Claim,
   ClaimOptions,
@@ -17,7 +18,7 @@ import type {
 } from './coordinator.ts';
 import { Fleet } from './fleet.ts';
 import { Leases } from './leases.ts';
-import { LinkError, type LinkObserver, RedisLink, type RedisLocation } from './redis.ts';
+import { LinkError, type LinkObserver, RedisLink } from './redis.ts';
 import type { Seal } from './seal.ts';
 
 export interface SharedCoordinatorOptions {

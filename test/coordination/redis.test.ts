@@ -200,6 +200,20 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     client.disconnect();
   });
 
+  test('that refuses one question answers all others', async () => {
+    await using redis = await startRedis();
+    await using a = startCoordinator(redis.port, 'a');
+    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    const client = new Redis(redis.port, '127.0.0.1');
+    await client.set(`test:fill:{${digest(40)}}`, 'not what a lease looks like');
+    client.disconnect();
+    for (let turn = 0; turn < 20; turn += 1) {
+      expect(await a.coordinator.claim(digest(40))).toEqual({ kind: 'alone' });
+      expect(await a.coordinator.claim(digest(41 + turn))).toMatchObject({ kind: 'lease' });
+    }
+    expect(a.events).toEqual(['found']);
+  });
+
   test('that was demoted and keeps its connections is left for the one that its address leads to now', async () => {
     await using before = await startRedis();
     await using after = await startRedis();

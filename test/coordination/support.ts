@@ -1,5 +1,5 @@
+import type { RedisLocation } from '../../src/coordination/connection.ts';
 import type { Message } from '../../src/coordination/coordinator.ts';
-import type { RedisLocation } from '../../src/coordination/redis.ts';
 import { Seal } from '../../src/coordination/seal.ts';
 import { SharedCoordinator } from '../../src/coordination/shared.ts';
 import type { Digest } from '../../src/oci/digest.ts';

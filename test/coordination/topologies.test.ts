@@ -47,6 +47,42 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
     await agree({ ...login, kind: 'cluster', nodes: [{ host: '127.0.0.1', port: redis.port }] });
   });
 
+  test('through what is left of a Redis Cluster', async () => {
+    const args = [
+      '--cluster-enabled',
+      'yes',
+      '--cluster-announce-ip',
+      '127.0.0.1',
+      '--cluster-require-full-coverage',
+      'no',
+    ];
+    await using one = await startRedis({ args });
+    await using other = await startRedis({ args });
+    const ask = (port: number, ...words: string[]) => run('redis-cli', ['-p', String(port), 'cluster', ...words]);
+    const slotOf = async (text: string) => Number(await ask(one.port, 'keyslot', text));
+    const fleet = await slotOf('fleet');
+    await ask(one.port, 'addslotsrange', '0', String(fleet));
+    await ask(other.port, 'addslotsrange', String(fleet + 1), '16383');
+    await ask(one.port, 'meet', '127.0.0.1', String(other.port));
+    for (const { port } of [one, other]) {
+      await expect.poll(() => ask(port, 'info'), poll).toContain('cluster_slots_ok:16384');
+    }
+    const at = async (isHere: boolean) => {
+      for (let number = 1; ; number += 1) if ((await slotOf(digest(number))) <= fleet === isHere) return digest(number);
+    };
+    const [here, there] = [await at(true), await at(false)];
+    const location = { ...login, kind: 'cluster', nodes: [{ host: '127.0.0.1', port: one.port }] } as const;
+    await using a = startCoordinator(0, 'a', { location });
+    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    expect(await a.coordinator.claim(there)).toMatchObject({ kind: 'lease' });
+    await other.kill();
+    for (let turn = 0; turn < 20; turn += 1) {
+      expect(await a.coordinator.claim(there)).toEqual({ kind: 'alone' });
+      expect(await a.coordinator.claim(here)).toMatchObject({ kind: 'lease' });
+    }
+    expect(a.events).toEqual(['found']);
+  });
+
   test('through a Redis that Sentinel names', async () => {
     await using redis = await startRedis();
     await using directory = await temporaryDirectory('sentinel');

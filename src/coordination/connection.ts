@@ -1,0 +1,86 @@
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+
+/** Where Redis is. */
+export type RedisLocation = {
+  readonly tls: boolean;
+  /** PEM texts of authorities to trust beside those of the system. */
+  readonly ca?: string | undefined;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+} & (
+  | { readonly kind: 'single'; readonly host: string; readonly port: number; readonly db: number }
+  | {
+      readonly kind: 'sentinel';
+      readonly sentinels: readonly { readonly host: string; readonly port: number }[];
+      readonly name: string;
+      readonly db: number;
+    }
+  | { readonly kind: 'cluster'; readonly nodes: readonly { readonly host: string; readonly port: number }[] }
+);
+
+export type RedisClient = Redis | Cluster;
+
+/** Longest wait for a connection, in milliseconds. */
+export const connectMs = 1_000;
+
+/** A client that is not connected yet, and from then on connects again and again. */
+export function connect(location: RedisLocation): RedisClient {
+  const { tls, ca, username, password } = location;
+  const secure = tls ? { tls: ca === undefined ? {} : { ca } } : {};
+  const common = {
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 0,
+    connectTimeout: connectMs,
+    keepAlive: 5_000,
+    disableClientInfo: true,
+    retryStrategy: () => 500,
+    ...(username !== undefined && { username }),
+    ...(password !== undefined && { password }),
+    ...secure,
+  } satisfies RedisOptions;
+  switch (location.kind) {
+    case 'single': {
+      const { host, port, db } = location;
+      return new Redis({ ...common, host, port, db });
+    }
+    case 'sentinel': {
+      const { sentinels, name, db } = location;
+      return new Redis({
+        ...common,
+        db,
+        name,
+        sentinels: sentinels.map((sentinel) => ({ ...sentinel })),
+        sentinelRetryStrategy: () => 500,
+        ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: secure.tls }),
+      });
+    }
+    case 'cluster': {
+      const options: ClusterOptions = {
+        lazyConnect: true,
+        enableOfflineQueue: false,
+        clusterRetryStrategy: () => 500,
+        redisOptions: common,
+        slotsRefreshTimeout: connectMs,
+        // What one part of it cannot answer is refused at once, and is no silence of all.
+        retryDelayOnClusterDown: 0,
+        retryDelayOnFailover: 0,
+        slotsRefreshInterval: 5_000,
+      };
+      return new Cluster(
+        location.nodes.map((node) => ({ ...node })),
+        options,
+      );
+    }
+    default:
+      return location satisfies never;
+  }
+}
+
+/** Ends the connections of a client. @param options `isForGood`: makes no new ones */
+export function disconnect(client: RedisClient, { isForGood }: { isForGood: boolean }): void {
+  // A handshake that is cut may fail more than once, and the library listens once.
+  for (const { stream } of client instanceof Cluster ? client.nodes() : [client]) stream?.on('error', () => undefined);
+  client.disconnect(!isForGood);
+}

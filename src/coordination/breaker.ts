@@ -1,4 +1,7 @@
-/** Keeps what does not answer from costing time: open after the first silence, closed again by a probe behind it. */
+/**
+ * Keeps what does not answer from costing time: open after the first silence, or after slow answers one after another;
+ * closed again by a probe behind it.
+ */
 export class Breaker {
   #reason: string | undefined = 'has not been reached yet';
 
@@ -26,21 +29,82 @@ export class Breaker {
   }
 }
 
-/** Nothing came in time. */
+/** Nothing came in time; the message is a clause about who was asked. */
 export class SilenceError extends Error {
   override readonly name = 'SilenceError';
 }
 
+/** An answer later than this is slow, in milliseconds. */
+const slowMs = 50;
+/** How many answers in a row may be slow: with the last of them nothing is asked any more. */
+const maxSlow = 3;
+
+/** What is waited for. */
+export interface Question {
+  /** It has taken long. @returns whether all answers have, for a while */
+  late(): boolean;
+  /** There is an answer, or there will be none. */
+  ended(): void;
+}
+
+/** Tells answers that are slow one after another from one that was. */
+export class Pace {
+  #slow = 0;
+  /** One of those that are slow is waited for: others that are asked meanwhile say the same. */
+  #isWaiting = false;
+  #endedMs = Number.NEGATIVE_INFINITY;
+
+  ask(): Question {
+    const askedMs = performance.now();
+    let isLate = false;
+    let isCounted = false;
+    return {
+      late: () => {
+        isLate = true;
+        if (this.#isWaiting || askedMs < this.#endedMs) return false;
+        this.#isWaiting = true;
+        isCounted = true;
+        this.#slow += 1;
+        return this.#slow >= maxSlow;
+      },
+      ended: () => {
+        if (!isLate) this.#slow = 0;
+        if (!isCounted) return;
+        this.#isWaiting = false;
+        this.#endedMs = performance.now();
+      },
+    };
+  }
+}
+
 /**
  * Waits for a result for so long. Where this process itself was too busy to see it, it is looked for once more.
+ * @param options `isTooSlow`: asked once, where it takes long and this process has had the time to see it
  * @throws SilenceError; what the work throws
  */
-export function within<Value>(work: Promise<Value>, deadlineMs: number): Promise<Value> {
+export function within<Value>(
+  work: Promise<Value>,
+  { deadlineMs, isTooSlow }: { deadlineMs: number; isTooSlow: () => boolean },
+): Promise<Value> {
   const { promise, resolve, reject } = Promise.withResolvers<Value>();
-  const timer = setTimeout(() => {
-    // What has arrived by now is read before this runs.
-    setImmediate(() => setImmediate(() => reject(new SilenceError(`no answer within ${deadlineMs} ms`))));
-  }, deadlineMs);
-  work.then(resolve, reject).finally(() => clearTimeout(timer));
+  const askedMs = performance.now();
+  let isOver = false;
+  const slow = setTimeout(() => {
+    if (performance.now() - askedMs > 1.5 * slowMs) return;
+    afterReading(() => {
+      if (!isOver && isTooSlow()) reject(new SilenceError('answers too slowly'));
+    });
+  }, slowMs);
+  const silent = setTimeout(() => afterReading(() => reject(new SilenceError('does not answer'))), deadlineMs);
+  work.then(resolve, reject).finally(() => {
+    isOver = true;
+    clearTimeout(slow);
+    clearTimeout(silent);
+  });
   return promise;
+}
+
+/** Runs something when what has arrived by now has been read. */
+function afterReading(act: () => void): void {
+  setImmediate(() => setImmediate(act));
 }

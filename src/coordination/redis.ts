@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Breaker, SilenceError, within } from './breaker.ts';
+import { Breaker, Pace, SilenceError, within } from './breaker.ts';
 import { connect, connectMs, disconnect, type RedisClient, type RedisLocation } from './connection.ts';
 import { probeKey, probeScript } from './scripts.ts';
 
@@ -49,11 +49,17 @@ export interface RedisLinkOptions {
 
 /** After so many refusals in a row a new connection is tried. */
 const refusalsOfOne = 10;
+/** How many probes in a row have to be answered soon. */
+const probesInARow = 3;
 
-/** The connection to Redis. A lost Redis costs one deadline; from then on it is looked for behind everybody's back. */
+/**
+ * The connection to Redis. A lost Redis costs one deadline, a slow one a few slow answers; from then on it is looked for
+ * behind everybody's back.
+ */
 export class RedisLink implements Link, AsyncDisposable {
   readonly #options: RedisLinkOptions;
   readonly #breaker = new Breaker();
+  readonly #pace = new Pace();
   readonly #client: RedisClient;
   readonly #subscriber: RedisClient;
   readonly #digests = new Map<string, string>();
@@ -100,20 +106,26 @@ export class RedisLink implements Link, AsyncDisposable {
       observer.called({ script: name, result: 'skipped', seconds: 0 });
       throw new LinkError(`Redis ${this.#breaker.reason}`);
     }
+    const question = this.#pace.ask();
     const startedMs = performance.now();
     const seconds = (): number => (performance.now() - startedMs) / 1000;
     try {
       const prefixed = keys.map((key) => keyPrefix + key);
-      const answer = await within(this.#evaluate(script, prefixed, values), deadlineMs);
+      const answer = await within(this.#evaluate(script, prefixed, values), {
+        deadlineMs,
+        isTooSlow: () => question.late(),
+      });
       observer.called({ script: name, result: 'ok', seconds: seconds() });
       return answer;
     } catch (error) {
       observer.called({ script: name, result: 'failed', seconds: seconds() });
-      if (error instanceof SilenceError) this.#lose('does not answer');
+      if (error instanceof SilenceError) this.#lose(error.message);
       else if (this.#client.status !== 'ready') this.#lose(describe(error));
       // It may be this question alone that is refused: one that asks for nothing of its own finds out.
       else void this.#probe();
       throw new LinkError(`Redis ${this.#breaker.reason ?? describe(error)}`, { cause: error });
+    } finally {
+      question.ended();
     }
   }
 
@@ -157,9 +169,12 @@ export class RedisLink implements Link, AsyncDisposable {
     if (this.#isEnding || this.#isProbing) return;
     this.#isProbing = true;
     try {
-      await within(this.#evaluate(probeScript, [`${this.#options.keyPrefix}${probeKey}`], []), connectMs);
+      let soon = 0;
+      while (soon < probesInARow && (await this.#answersSoon())) soon += 1;
       this.#refusals = 0;
-      if (this.#breaker.close()) {
+      if (soon < probesInARow) {
+        if (!this.#breaker.isClosed) this.#breaker.open('answers too slowly');
+      } else if (this.#breaker.close()) {
         this.#options.observer.found();
         this.#options.onFound();
       }
@@ -169,6 +184,18 @@ export class RedisLink implements Link, AsyncDisposable {
       this.#isProbing = false;
       if (!this.#breaker.isClosed) this.#schedule();
     }
+  }
+
+  /** @throws SilenceError; what Redis refuses it with */
+  async #answersSoon(): Promise<boolean> {
+    let isSoon = true;
+    const answer = this.#evaluate(probeScript, [`${this.#options.keyPrefix}${probeKey}`], []);
+    const isTooSlow = (): boolean => {
+      isSoon = false;
+      return false;
+    };
+    await within(answer, { deadlineMs: connectMs, isTooSlow });
+    return isSoon;
   }
 
   #notFound(error: unknown): void {

@@ -204,7 +204,7 @@ export class Tags implements AsyncDisposable {
   async #agree(target: Target, key: TagKey, question: Question & { signal: AbortSignal }): Promise<ResolvedTag> {
     const { record } = question;
     const { times } = decide(target.upstream.freshness, { repository: target.repository, tag: key.tag });
-    await using turn = await this.#shared.claim(key, { record, times, signal: question.signal });
+    using turn = await this.#shared.claim(key, { record, times, signal: question.signal });
     if (turn.known) {
       const { known } = turn;
       await this.#note(key, { checked: known, record });
@@ -212,10 +212,10 @@ export class Tags implements AsyncDisposable {
     }
     try {
       const resolved = await this.#revalidate(target, key, question);
-      await turn.tell(resolved.record, { times, previous: record });
+      turn.tell(resolved.record, { times, previous: record });
       return resolved;
     } catch (error) {
-      await turn.tellMissing(error, target.upstream.freshness.negativeTtlMs);
+      turn.tellMissing(error, target.upstream.freshness.negativeTtlMs);
       throw error;
     }
   }

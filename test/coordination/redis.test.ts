@@ -187,6 +187,34 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await expect.poll(sees(a.coordinator, 0)).toBe(true);
   });
 
+  test('that is slow costs a few slow answers, and is found again when it is not', async () => {
+    await using redis = await startRedis();
+    await using proxy = await startRedisProxy(redis.port);
+    await using a = startCoordinator(proxy.port, 'a');
+    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    proxy.delayMs = 80;
+    await expect
+      .poll(async () => {
+        await a.coordinator.claim(digest(91));
+        return a.coordinator.status();
+      }, poll)
+      .toMatchObject({ state: 'lost', reason: 'answers too slowly' });
+    expect(await a.coordinator.claim(digest(92))).toEqual({ kind: 'alone' });
+    proxy.delayMs = 0;
+    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    expect(a.events).toEqual(['found', expect.stringMatching(/^lost: /), 'found']);
+  });
+
+  test('is not waited for to give a place back', async () => {
+    await using redis = await startRedis();
+    await using a = startCoordinator(redis.port, 'a');
+    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    const place = await a.coordinator.enter('one.example', { max: 1, signal: signal() });
+    redis.process.kill('SIGSTOP');
+    await place[Symbol.asyncDispose]();
+    expect(a.events).toEqual(['found']);
+  });
+
   test('that answers and takes no write is lost until it does, not found again and again', async () => {
     await using redis = await startRedis({ args: ['--maxmemory', '1'] });
     await using a = startCoordinator(redis.port, 'a');

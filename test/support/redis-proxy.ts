@@ -6,6 +6,8 @@ export interface RedisProxy extends AsyncDisposable {
   readonly port: number;
   /** Where connections lead that are made from now on. */
   target: number;
+  /** How long each answer takes, in milliseconds. */
+  delayMs: number;
 }
 
 /** @param target port of the Redis that it leads to at first */
@@ -23,14 +25,19 @@ export async function startRedisProxy(target: number): Promise<RedisProxy> {
         open.delete(one);
         other.destroy();
       });
-      one.pipe(other);
     }
+    client.pipe(upstream);
+    upstream.on('data', (bytes) => {
+      if (proxy.delayMs === 0) client.write(bytes);
+      else setTimeout(() => client.write(bytes), proxy.delayMs);
+    });
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const proxy: RedisProxy = {
     port: (server.address() as AddressInfo).port,
     target,
+    delayMs: 0,
     async [Symbol.asyncDispose]() {
       const closed = once(server, 'close');
       server.close();

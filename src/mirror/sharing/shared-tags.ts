@@ -14,14 +14,14 @@ export interface SharedTagsOptions {
   readonly now: () => number;
 }
 
-/** One replica's turn to ask what a tag is; disposing lets the next one ask. */
-export interface TagTurn extends AsyncDisposable {
+/** One replica's turn to ask what a tag is; disposing lets the next one ask. Nobody waits for the others to hear of it. */
+export interface TagTurn extends Disposable {
   /** What another replica has been told; `undefined`: ask the upstream. */
   readonly known: TagRecord | undefined;
   /** Tells the others. */
-  tell(record: TagRecord, options: { times: TagTimes; previous: TagRecord | undefined }): Promise<void>;
+  tell(record: TagRecord, options: { times: TagTimes; previous: TagRecord | undefined }): void;
   /** Tells the others, where the error says that there is no such tag. */
-  tellMissing(error: unknown, forMs: number): Promise<void>;
+  tellMissing(error: unknown, forMs: number): void;
 }
 
 /** What the other replicas know of tags: one asks the upstream for all of them. */
@@ -99,23 +99,27 @@ export class SharedTags implements Disposable {
       isOver = true;
       await coordinator.recordTag(key, tag, { forMs });
     };
+    const tell = async (
+      { digest, contentType, size, checkedAtMs }: TagRecord,
+      { times, previous }: { times: TagTimes; previous: TagRecord | undefined },
+    ): Promise<void> => {
+      const ageMs = Math.max(0, now() - checkedAtMs);
+      await record({ kind: 'manifest', digest, contentType, size, ageMs }, times.tagTtlMs);
+      if (previous === undefined || previous.digest === digest || !isOurs) return;
+      await coordinator.announce({ kind: 'tag', ...key, digest });
+    };
     return {
       known,
-      async tell({ digest, contentType, size, checkedAtMs }, { times, previous }) {
-        const ageMs = Math.max(0, now() - checkedAtMs);
-        await record({ kind: 'manifest', digest, contentType, size, ageMs }, times.tagTtlMs);
-        if (previous === undefined || previous.digest === digest || !isOurs) return;
-        await coordinator.announce({ kind: 'tag', ...key, digest });
-      },
-      async tellMissing(error, forMs) {
+      tell: (answer, options) => void tell(answer, options),
+      tellMissing(error, forMs) {
         if (forMs === 0 || !isNotFound(error)) return;
         const { code, message } = error as RegistryError;
-        await record({ kind: 'missing', answer: { code, message }, ageMs: 0 }, forMs);
+        void record({ kind: 'missing', answer: { code, message }, ageMs: 0 }, forMs);
       },
-      async [Symbol.asyncDispose]() {
+      [Symbol.dispose]() {
         if (isOver) return;
         isOver = true;
-        await coordinator.leaveTag(key);
+        void coordinator.leaveTag(key);
       },
     };
   }

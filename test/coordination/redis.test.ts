@@ -191,24 +191,24 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await using redis = await startRedis();
     await using proxy = await startRedisProxy(redis.port);
     await using a = startCoordinator(proxy.port, 'a');
-    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
     proxy.delayMs = 80;
     await expect
       .poll(async () => {
         await a.coordinator.claim(digest(91));
         return a.coordinator.status();
-      }, poll)
+      })
       .toMatchObject({ state: 'lost', reason: 'answers too slowly' });
     expect(await a.coordinator.claim(digest(92))).toEqual({ kind: 'alone' });
     proxy.delayMs = 0;
-    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
     expect(a.events).toEqual(['found', expect.stringMatching(/^lost: /), 'found']);
   });
 
   test('is not waited for to give a place back', async () => {
     await using redis = await startRedis();
     await using a = startCoordinator(redis.port, 'a');
-    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
     const place = await a.coordinator.enter('one.example', { max: 1, signal: signal() });
     redis.process.kill('SIGSTOP');
     await place[Symbol.asyncDispose]();
@@ -231,7 +231,7 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
   test('that refuses one question answers all others', async () => {
     await using redis = await startRedis();
     await using a = startCoordinator(redis.port, 'a');
-    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
     const client = new Redis(redis.port, '127.0.0.1');
     await client.set(`test:fill:{${digest(40)}}`, 'not what a lease looks like');
     client.disconnect();
@@ -248,14 +248,14 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await using proxy = await startRedisProxy(before.port);
     await using a = startCoordinator(proxy.port, 'a');
     await using b = startCoordinator(after.port, 'b');
-    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 0), poll).toBe(true);
+    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 0)).toBe(true);
     proxy.target = after.port;
     const client = new Redis(before.port, '127.0.0.1');
     await client.replicaof('127.0.0.1', after.port);
-    await expect.poll(sees(a.coordinator, 1), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 1)).toBe(true);
     expect(a.events).toEqual(['found', 'lost: refuses (READONLY)', 'found']);
     // Whoever tells it that there is news does so there too.
-    await expect.poll(async () => (await client.pubsub('NUMSUB', 'test:wake'))[1], poll).toBe(0);
+    await expect.poll(async () => (await client.pubsub('NUMSUB', 'test:wake'))[1]).toBe(0);
     client.disconnect();
     // It would keep the other one from ending for a while.
     await before.kill();

@@ -65,7 +65,7 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
     await ask(other.port, 'addslotsrange', String(fleet + 1), '16383');
     await ask(one.port, 'meet', '127.0.0.1', String(other.port));
     for (const { port } of [one, other]) {
-      await expect.poll(() => ask(port, 'info'), poll).toContain('cluster_slots_ok:16384');
+      await expect.poll(() => ask(port, 'info')).toContain('cluster_slots_ok:16384');
     }
     const at = async (isHere: boolean) => {
       for (let number = 1; ; number += 1) if ((await slotOf(digest(number))) <= fleet === isHere) return digest(number);
@@ -73,7 +73,7 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
     const [here, there] = [await at(true), await at(false)];
     const location = { ...login, kind: 'cluster', nodes: [{ host: '127.0.0.1', port: one.port }] } as const;
     await using a = startCoordinator(0, 'a', { location });
-    await expect.poll(sees(a.coordinator, 0), poll).toBe(true);
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
     expect(await a.coordinator.claim(there)).toMatchObject({ kind: 'lease' });
     await other.kill();
     for (let turn = 0; turn < 20; turn += 1) {

@@ -1,13 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Breaker, Pace, SilenceError, within } from './breaker.ts';
 import { connect, connectMs, disconnect, type RedisClient, type RedisLocation } from './connection.ts';
-import { probeKey, probeScript } from './scripts.ts';
-
-/** A Lua script and what it is called in the log. */
-export interface Script {
-  readonly name: string;
-  readonly lua: string;
-}
+import { probeKey, probeScript, type Script } from './scripts.ts';
 
 /** Told when Redis goes and comes back, and of each call. */
 export interface LinkObserver {

@@ -1,4 +1,8 @@
-import type { Script } from './redis.ts';
+/** A Lua script and what it is called in the log. */
+export interface Script {
+  readonly name: string;
+  readonly lua: string;
+}
 
 // Redis's own clock is the only one: those of the replicas may differ.
 const clock = `

@@ -34,8 +34,6 @@ export class SilenceError extends Error {
   override readonly name = 'SilenceError';
 }
 
-/** An answer later than this is slow, in milliseconds. */
-const slowMs = 50;
 /** How many answers in a row may be slow: with the last of them nothing is asked any more. */
 const maxSlow = 3;
 
@@ -79,12 +77,12 @@ export class Pace {
 
 /**
  * Waits for a result for so long. Where this process itself was too busy to see it, it is looked for once more.
- * @param options `isTooSlow`: asked once, where it takes long and this process has had the time to see it
+ * @param options `isTooSlow`: asked once, where it takes longer than `slowMs` and this process has had the time to see it
  * @throws SilenceError; what the work throws
  */
 export function within<Value>(
   work: Promise<Value>,
-  { deadlineMs, isTooSlow }: { deadlineMs: number; isTooSlow: () => boolean },
+  { deadlineMs, slowMs, isTooSlow }: { deadlineMs: number; slowMs: number; isTooSlow: () => boolean },
 ): Promise<Value> {
   const { promise, resolve, reject } = Promise.withResolvers<Value>();
   const askedMs = performance.now();

@@ -41,6 +41,9 @@ export interface RedisLinkOptions {
   readonly onWake: () => void;
 }
 
+const defaultDeadlineMs = 250;
+/** An answer that takes more than this share of the longest wait is slow. */
+const slowShare = 1 / 5;
 /** After so many refusals in a row a new connection is tried. */
 const refusalsOfOne = 10;
 /** How many probes in a row have to be answered soon. */
@@ -94,7 +97,7 @@ export class RedisLink implements Link, AsyncDisposable {
   }
 
   async run(script: Script, keys: readonly string[], values: readonly (string | number)[]): Promise<unknown> {
-    const { deadlineMs = 250, keyPrefix, observer } = this.#options;
+    const { keyPrefix, observer } = this.#options;
     const { name } = script;
     if (!this.#breaker.isClosed) {
       observer.called({ script: name, result: 'skipped', seconds: 0 });
@@ -106,7 +109,8 @@ export class RedisLink implements Link, AsyncDisposable {
     try {
       const prefixed = keys.map((key) => keyPrefix + key);
       const answer = await within(this.#evaluate(script, prefixed, values), {
-        deadlineMs,
+        deadlineMs: this.#deadlineMs,
+        slowMs: this.#deadlineMs * slowShare,
         isTooSlow: () => question.late(),
       });
       observer.called({ script: name, result: 'ok', seconds: seconds() });
@@ -128,6 +132,10 @@ export class RedisLink implements Link, AsyncDisposable {
     clearTimeout(this.#probing);
     for (const client of [this.#client, this.#subscriber]) disconnect(client, { isForGood: true });
     await Promise.resolve();
+  }
+
+  get #deadlineMs(): number {
+    return this.#options.deadlineMs ?? defaultDeadlineMs;
   }
 
   async #evaluate({ lua }: Script, keys: readonly string[], values: readonly (string | number)[]): Promise<unknown> {
@@ -188,7 +196,7 @@ export class RedisLink implements Link, AsyncDisposable {
       isSoon = false;
       return false;
     };
-    await within(answer, { deadlineMs: connectMs, isTooSlow });
+    await within(answer, { deadlineMs: connectMs, slowMs: this.#deadlineMs * slowShare, isTooSlow });
     return isSoon;
   }
 

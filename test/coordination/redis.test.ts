@@ -190,7 +190,7 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
   test('that is slow costs a few slow answers, and is found again when it is not', async () => {
     await using redis = await startRedis();
     await using proxy = await startRedisProxy(redis.port);
-    await using a = startCoordinator(proxy.port, 'a');
+    await using a = startCoordinator(proxy.port, 'a', { deadlineMs: 250 });
     await expect.poll(sees(a.coordinator, 0)).toBe(true);
     proxy.delayMs = 80;
     await expect

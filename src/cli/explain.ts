@@ -1,8 +1,9 @@
 import { access } from 'node:fs/promises';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
-import { formatDuration } from '../config/units.ts';
+import { formatDuration, shownBytes } from '../config/units.ts';
 import { type Explanation, explainImage } from '../mirror/explanation.ts';
+import { credentialsOf, upstreamOptions } from '../site/upstream-options.ts';
 import { Catalog, inMemory } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
 import { layoutOf } from '../store/layout.ts';
@@ -10,8 +11,7 @@ import { createUpstream } from '../upstream/create-upstream.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { askControl } from './control-client.ts';
-import { labelled, shownBytes, shownDigest, shownSeconds } from './terminal.ts';
-import { credentialsOf, upstreamOptions } from './upstream-options.ts';
+import { labelled, shownDigest, shownSeconds } from './terminal.ts';
 
 /** `millpond explain`: what an image name gets, and why. */
 export function registerExplain(program: Command, io: CommandIo): void {

@@ -5,18 +5,18 @@ import { readBase } from '../archive/base.ts';
 import { checksumListPath } from '../archive/checksum-list.ts';
 import type { Config } from '../config/config.ts';
 import { readImageList } from '../config/image-list.ts';
-import { parseBytes } from '../config/units.ts';
+import { parseBytes, shownBytes } from '../config/units.ts';
 import type { ExportEvent } from '../mirror/archives/export-plan.ts';
 import type { Platform } from '../oci/platform.ts';
+import { wantedImages } from '../site/prefetcher.ts';
 import { layoutOf } from '../store/layout.ts';
 import { readVerified } from '../store/verified-read.ts';
 import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
 import { readInput, readPlatforms, requireImage } from './input.ts';
 import { interruption } from './interruption.ts';
 import { type OperationRun, withOperations } from './operation-command.ts';
-import { wantedImages } from './prefetcher.ts';
 import { Progress } from './progress.ts';
-import { shownBytes, shownDigest } from './terminal.ts';
+import { shownDigest } from './terminal.ts';
 
 interface ExportFlags {
   readonly output: string;

@@ -1,6 +1,7 @@
+import { shownBytes } from '../config/units.ts';
 import type { WarmUpEvent } from '../mirror/warm-up/warm-up-events.ts';
 import { Progress, type ProgressOutput, type ProgressPicture, type ProgressRow } from './progress.ts';
-import { shownBytes, shownDigest } from './terminal.ts';
+import { shownDigest } from './terminal.ts';
 
 interface ImageState {
   missingBytes: number;

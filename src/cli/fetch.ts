@@ -5,12 +5,12 @@ import { workloadImages } from '../config/workload-images.ts';
 import { noInput } from '../http/operations.ts';
 import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up/warm-up-events.ts';
 import { formatPlatform } from '../oci/platform.ts';
+import { wantedImages } from '../site/prefetcher.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
 import { FetchReport } from './fetch-report.ts';
 import { readInput, readPlatforms, requireImage } from './input.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
-import { wantedImages } from './prefetcher.ts';
 
 interface FetchFlags {
   readonly file?: string;

@@ -1,5 +1,6 @@
+import { shownBytes } from '../config/units.ts';
 import type { ListedAttachment, ListedImage, ListTotal } from '../mirror/administration/image-list.ts';
-import { shownAge, shownBytes, shownDigest } from './terminal.ts';
+import { shownAge, shownDigest } from './terminal.ts';
 
 export interface ImageTableOptions {
   /** Under their repositories, as they come; else with their full names, one to a line. */

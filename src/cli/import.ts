@@ -2,15 +2,16 @@ import { basename } from 'node:path';
 import { ArchiveError } from '../archive/archive-error.ts';
 import { openArchive } from '../archive/parts.ts';
 import { loadConfig } from '../config/load.ts';
+import { shownBytes } from '../config/units.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { noInput } from '../http/operations.ts';
 import { type ImportEvent, type ImportTarget, importArchive } from '../mirror/archives/import-archive.ts';
+import type { Operations } from '../site/operations.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
-import type { Operations } from './operations.ts';
 import { Progress } from './progress.ts';
-import { shownBytes, shownDigest } from './terminal.ts';
+import { shownDigest } from './terminal.ts';
 
 interface ImportFlags {
   readonly name?: string;

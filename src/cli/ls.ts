@@ -1,6 +1,6 @@
 import { acceptedDurations, acceptedSizes, parseBytes, parseDurationMs } from '../config/units.ts';
 import { listOrders } from '../mirror/administration/image-list.ts';
-import type { ListParameters } from './administration-operations.ts';
+import type { ListParameters } from '../site/administration-operations.ts';
 import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
 import { ImageTable, totalText } from './image-table.ts';
 import { withOperations } from './operation-command.ts';

@@ -1,10 +1,10 @@
 import type { Config } from '../config/config.ts';
 import type { OperationContext } from '../http/operations.ts';
+import { type Cache, type CacheOptions, openCache } from '../site/cache.ts';
+import { Health } from '../site/health.ts';
+import { type Operations, operationsOf } from '../site/operations.ts';
 import { createLogger, Metrics } from '../telemetry.ts';
-import { type Cache, type CacheOptions, openCache } from './cache.ts';
 import { controlListens, runOnControl } from './control-client.ts';
-import { Health } from './health.ts';
-import { type Operations, operationsOf } from './operations.ts';
 
 /** The operations of a cache, wherever its owner is. */
 export interface OpenOperations extends AsyncDisposable {

@@ -3,11 +3,11 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { noInput } from '../http/operations.ts';
+import type { Operations } from '../site/operations.ts';
 import { layoutOf } from '../store/layout.ts';
 import { type Command, type CommandIo, configFlags } from './command.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
-import type { Operations } from './operations.ts';
 
 /** What a command has for its operations. */
 export interface OperationRun {

@@ -1,4 +1,5 @@
 import { ConfigError } from '../config/problems.ts';
+import { readVersion } from '../site/version.ts';
 import {
   type Command,
   type CommandIo,
@@ -7,7 +8,6 @@ import {
   runCommandLine,
   UsageError,
 } from './command.ts';
-import { readVersion } from './version.ts';
 
 interface LazyCommand {
   readonly name: string;

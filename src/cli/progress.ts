@@ -1,4 +1,5 @@
-import { shownBytes, shownSeconds } from './terminal.ts';
+import { shownBytes } from '../config/units.ts';
+import { shownSeconds } from './terminal.ts';
 
 /** Shortest time between two pictures on a terminal, in milliseconds. */
 const drawEveryMs = 100;

@@ -1,8 +1,8 @@
+import { shownBytes } from '../config/units.ts';
 import type { RemovalEvent } from '../mirror/administration/administration.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { plural } from './image-table.ts';
 import { withOperations } from './operation-command.ts';
-import { shownBytes } from './terminal.ts';
 
 interface RemoveFlags {
   readonly force?: true;

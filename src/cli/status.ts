@@ -1,8 +1,9 @@
 import { loadConfig } from '../config/load.ts';
+import { shownBytes } from '../config/units.ts';
+import type { SiteStatus } from '../site/site-status.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { askControl } from './control-client.ts';
-import type { SiteStatus } from './site-status.ts';
-import { labelled, shownBytes, shownDigest, shownRatio, shownSeconds } from './terminal.ts';
+import { labelled, shownDigest, shownRatio, shownSeconds } from './terminal.ts';
 
 /** `millpond status`: what a running mirror is doing. */
 export function registerStatus(program: Command, io: CommandIo): void {

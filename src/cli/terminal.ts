@@ -1,15 +1,3 @@
-import { formatBytes } from '../config/units.ts';
-
-const binaryUnits = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-
-/** Bytes for people: three digits and a unit. */
-export function shownBytes(bytes: number): string {
-  if (bytes < 1024) return formatBytes(bytes);
-  const power = Math.min(binaryUnits.length - 1, Math.floor(Math.log2(bytes) / 10));
-  const value = bytes / 1024 ** power;
-  return `${value < 10 ? value.toFixed(1) : Math.round(value)}${binaryUnits[power]}`;
-}
-
 /** A share from 0 to 1 as per cent; a dash where there is none yet. */
 export function shownRatio(ratio: number | null): string {
   return ratio === null ? '–' : `${(ratio * 100).toFixed(1)} %`;

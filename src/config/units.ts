@@ -62,3 +62,13 @@ function formatQuantity(quantity: number, units: Readonly<Record<string, number>
   }
   return `${quantity / best.factor}${best.unit}`;
 }
+
+const binaryUnits = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+
+/** Bytes for people: three digits and a unit. */
+export function shownBytes(bytes: number): string {
+  if (bytes < 1024) return formatBytes(bytes);
+  const power = Math.min(binaryUnits.length - 1, Math.floor(Math.log2(bytes) / 10));
+  const value = bytes / 1024 ** power;
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)}${binaryUnits[power]}`;
+}

@@ -31,12 +31,12 @@ import {
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
 
-const nowhere = { 'docker.io': { urls: ['http://127.0.0.1:1'] }, 'quay.io': { urls: ['http://127.0.0.1:1'] } };
+const unreachable = { 'docker.io': { urls: ['http://127.0.0.1:1'] }, 'quay.io': { urls: ['http://127.0.0.1:1'] } };
 
 type Upstreams = Readonly<Record<string, { readonly urls: readonly string[] }>>;
 
 /** A folder with a configuration, and commands that run in it. */
-async function place({ cache = {}, upstreams = nowhere }: { cache?: object; upstreams?: Upstreams } = {}) {
+async function place({ cache = {}, upstreams = unreachable }: { cache?: object; upstreams?: Upstreams } = {}) {
   const folder = await temporaryFolder();
   const cacheDir = join(folder.path, 'data');
   await writeFile(
@@ -54,7 +54,7 @@ async function place({ cache = {}, upstreams = nowhere }: { cache?: object; upst
 
 /** The mirror that serves what is there, offline. */
 async function served(cacheDir: string): Promise<TestSite> {
-  return await startTestSite({ upstreams: nowhere, cacheDir, config: { offline: true } });
+  return await startTestSite({ upstreams: unreachable, cacheDir, config: { offline: true } });
 }
 
 async function expectServed(site: TestSite, repository: string, manifest: LocalManifest, tag?: string): Promise<void> {

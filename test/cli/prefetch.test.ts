@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { SiteStatus } from '../../src/cli/site-status.ts';
 import { statusText } from '../../src/cli/status.ts';
+import type { SiteStatus } from '../../src/site/site-status.ts';
 import { get, json } from '../support/client.ts';
 import { startMillpond } from '../support/millpond.ts';
 import { startRegistry } from '../support/registry.ts';

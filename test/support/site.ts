@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import { stringify } from 'yaml';
-import { startSite } from '../../src/cli/site.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { Slabs } from '../../src/mirror/slabs.ts';
+import { startSite } from '../../src/site/site.ts';
 import { type GetOptions, get, type Reply } from './client.ts';
 
 export interface SiteOptions {

@@ -2,14 +2,14 @@ import { lstat, readdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { SiteStatus } from '../../src/cli/site-status.ts';
 import type { Explanation } from '../../src/mirror/explanation.ts';
+import type { SiteStatus } from '../../src/site/site-status.ts';
+import { type Ended, launcher, run } from '../cli/spawn.ts';
 import { settled } from '../mirror/support.ts';
 import { get, json } from '../support/client.ts';
 import { startMillpond } from '../support/millpond.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
-import { type Ended, launcher, run } from './spawn.ts';
 
 function ask(site: TestSite, path: string) {
   return get(`http://millpond${path}`, { unixSocket: join(site.cacheDir, 'control.sock') });

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { BlobSize } from '../archive/description.ts';
+import { shownBytes } from '../config/units.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { type ExportEvent, ExportPlanner } from '../mirror/archives/export-plan.ts';
 import { type AdoptedImage, Imports, type NewImage } from '../mirror/archives/imports.ts';
@@ -8,7 +9,6 @@ import type { Digest } from '../oci/digest.ts';
 import type { Platform } from '../oci/platform.ts';
 import { marksOf } from '../store/eviction-policy.ts';
 import type { Cache } from './cache.ts';
-import { shownBytes } from './terminal.ts';
 
 /** What `export` and `import` have done to a cache. */
 export interface ArchiveOperations {

@@ -4,6 +4,7 @@ import { blobName } from './archive.ts';
 import type { ArchiveOutput, WrittenFile } from './archive-output.ts';
 import { type Base, formatChecksumList } from './checksum-list.ts';
 import { type BlobSize, descriptionName, writeDescription } from './description.ts';
+import { type ContainerParts, dockerManifest } from './docker-manifest.ts';
 import { attachmentAnnotation, imageNameAnnotation, refNameAnnotation } from './image-names.ts';
 import { blockBytes, encodeHeader, padded } from './tar-header.ts';
 
@@ -17,6 +18,8 @@ export interface ExportedImage {
   readonly size: number;
   /** Platforms that were wanted and that it is not made for, where it is for others. */
   readonly lacks: readonly string[];
+  /** What `docker load` takes of it: of an index the image for linux/amd64, or the first; `undefined` where nothing is. */
+  readonly container: ContainerParts | undefined;
   /** Itself and the manifests that it names. */
   readonly manifests: readonly BlobSize[];
   /** Their configs and layers. */
@@ -59,15 +62,21 @@ export function planArchive(images: readonly ExportedImage[], base: Base | undef
     for (const blob of image.blobs) if (!known.has(blob.digest)) blobs.set(blob.digest, blob);
   }
   for (const digest of manifests.keys()) blobs.delete(digest);
-  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: ociIndex, manifests: indexEntries(images) }));
+  const byName = images.toSorted((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
+  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: ociIndex, manifests: indexEntries(byName) }));
   const needs = [...named.values()].filter(({ digest }) => !manifests.has(digest) && !blobs.has(digest));
   const complete = [...new Set([...known, ...named.keys()])];
   const description = writeDescription({ index: digestOf(index), base: base?.id, needs, complete });
   const contents = [...sorted(manifests), ...sorted(blobs)];
+  const forDocker = dockerManifest(
+    byName.filter(({ isAttachment }) => !isAttachment),
+    new Set(blobs.keys()),
+  );
   const files: ArchivePlan['files'] = [
     { name: 'oci-layout', bytes: Buffer.from('{"imageLayoutVersion":"1.0.0"}') },
     { name: 'index.json', bytes: index },
     { name: descriptionName, bytes: description.bytes },
+    ...(forDocker ? [{ name: 'manifest.json', bytes: forDocker }] : []),
     ...['blobs/', 'blobs/sha256/', ...(contents.some(isSha512) ? ['blobs/sha512/'] : [])].map((name) => ({
       name,
       bytes: Buffer.alloc(0),
@@ -118,8 +127,7 @@ export async function writeArchive(
 }
 
 function indexEntries(images: readonly ExportedImage[]): object[] {
-  const byName = images.toSorted((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
-  return byName.map(({ name, isAttachment, digest, mediaType, size }) => ({
+  return images.map(({ name, isAttachment, digest, mediaType, size }) => ({
     mediaType,
     digest,
     size,

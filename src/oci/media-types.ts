@@ -7,6 +7,12 @@ export const dockerSchema1 = 'application/vnd.docker.distribution.manifest.v1+js
 export const dockerSchema1Signed = 'application/vnd.docker.distribution.manifest.v1+prettyjws';
 export const ociArtifactManifest = 'application/vnd.oci.artifact.manifest.v1+json';
 
+/** Of the config of an image that runs as a container. */
+export const imageConfigTypes: readonly string[] = [
+  'application/vnd.oci.image.config.v1+json',
+  'application/vnd.docker.container.image.v1+json',
+];
+
 export const octetStream = 'application/octet-stream';
 
 /**

@@ -369,6 +369,41 @@ describe('export', () => {
     expect(await here.run('export', '--output', 'x.tar', '--split', '7', 'nginx:1.27')).toMatchObject({ code: 2 });
   });
 
+  test('lists for docker load, in the way of docker save, the images that it has whole', async () => {
+    await using here = await place();
+    const arm = localIndex('arm first', ['arm64', 'amd64']);
+    const chart = localArtifact({ artifactType: 'application/x-chart' });
+    const more = [
+      { manifest: alpine, annotations: named('quay.io/org/alpine:3') },
+      { manifest: alpine, annotations: named('quay.io/org/alpine:latest') },
+      { manifest: arm, annotations: named('quay.io/org/arm:1') },
+      { manifest: chart, annotations: named('quay.io/org/chart:1') },
+    ];
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(more)));
+    const names = more.map(({ annotations }) => annotations['io.containerd.image.name']!);
+    const list = async (output: string, ...args: string[]): Promise<unknown> => {
+      expect(await here.run('export', '--output', output, ...args)).toMatchObject({ code: 0, stderr: '' });
+      const { stdout } = await promisify(execFile)('tar', ['-xOf', here.path(output), 'manifest.json']);
+      return JSON.parse(stdout);
+    };
+    const entry = (repoTags: string[], { blobs: [config, ...layers] }: LocalManifest) => ({
+      Config: fileOf(config!),
+      RepoTags: repoTags,
+      Layers: layers.map(fileOf),
+    });
+    expect(await list('all.tar', ...names)).toEqual([
+      entry(['quay.io/org/alpine:3', 'quay.io/org/alpine:latest'], alpine),
+      entry(['quay.io/org/arm:1'], arm.manifests[1]!),
+    ]);
+    expect(await list('arm.tar', 'quay.io/org/arm:1', '--platform', 'linux/arm64')).toEqual([
+      entry(['quay.io/org/arm:1'], arm.manifests[0]!),
+    ]);
+    await expect(list('delta.tar', '--since', here.path('arm.tar.sha256'), 'quay.io/org/arm:1')).resolves.toEqual([
+      entry(['quay.io/org/arm:1'], arm.manifests[1]!),
+    ]);
+    await expect(list('none.tar', '--since', here.path('all.tar.sha256'), ...names)).rejects.toThrow('manifest.json');
+  });
+
   test('takes what a fetch of the same list has taken: images of which one has fewer of the wanted platforms', async () => {
     await using upstream = await startRegistry();
     const [one, two, three] = ['one', 'two', 'three'].map((layer) =>

@@ -97,13 +97,39 @@ describeWith(['skopeo'], 'skopeo', () => {
 });
 
 describeWith(['root', 'podman'], 'podman', () => {
-  test('save gives archives that are taken in', async () => {
-    await using here = await place();
-    const own = ['--root', here.path('r'), '--runroot', here.path('s'), '--storage-driver', 'vfs'];
-    const podman = (...args: readonly string[]) =>
-      run('podman', [...own, '--cgroup-manager', 'cgroupfs', '--events-backend', 'file', ...args], {
+  const podmanOf =
+    (here: Awaited<ReturnType<typeof place>>) =>
+    (...args: readonly string[]): Promise<string> => {
+      const own = ['--root', here.path('r'), '--runroot', here.path('s'), '--storage-driver', 'vfs'];
+      return run('podman', [...own, '--cgroup-manager', 'cgroupfs', '--events-backend', 'file', ...args], {
         env: { HOME: here.path(''), TMPDIR: here.path('') },
       });
+    };
+
+  test('loads every image out of an archive of ours: several, of several platforms, signed', async () => {
+    await using here = await place();
+    await exported(here, index);
+    const other = 'quay.io/org/other:2';
+    const bill = localArtifact({ artifactType: 'application/spdx+json' });
+    const more = layoutOf([
+      { manifest: image, annotations: named(other) },
+      { manifest: bill, annotations: named('quay.io/org/bill:1') },
+    ]);
+    await here.millpond('import', await writeTar(here.path('more.tar'), more));
+    await here.millpond('export', '--output', 'all.tar', name, other, 'quay.io/org/bill:1');
+    const podman = podmanOf(here);
+    await podman('load', '--quiet', '--input', here.path('all.tar'));
+    const listed = await podman('images', '--no-trunc', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}');
+    const [amd64] = index.manifests;
+    expect(listed.trim().split('\n').toSorted()).toEqual([
+      `${name} ${amd64!.blobs[0]!.digest}`,
+      `${other} ${image.config.digest}`,
+    ]);
+  });
+
+  test('save gives archives that are taken in', async () => {
+    await using here = await place();
+    const podman = podmanOf(here);
     // Podman converts for docker-archive, and Docker's form has no zstd.
     const manifest = localImage({ label: 'for podman' });
     await writeTar(here.path('in.tar'), layoutOf([{ manifest, annotations: named(name) }]));

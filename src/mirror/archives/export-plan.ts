@@ -1,9 +1,10 @@
 import type { ExportedImage } from '../../archive/archive-writer.ts';
 import type { BlobSize } from '../../archive/description.ts';
+import { type ContainerParts, containerParts } from '../../archive/docker-manifest.ts';
 import { type Descriptor, isElsewhere, readManifest } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import { chooseEntries, formatPlatform, indexEntries, isImage, type Platform } from '../../oci/platform.ts';
+import { chooseEntries, formatPlatform, indexEntries, isImage, isPlatform, type Platform } from '../../oci/platform.ts';
 import { parseTagSelector, selectTags } from '../../oci/tag-selector.ts';
 import type { BlobStore } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
@@ -16,6 +17,7 @@ import { namedImage } from './named-image.ts';
 
 /** Deepest nesting of indexes, and of what is attached to attachments. */
 const maxDepth = 4;
+const amd64: Platform = { os: 'linux', architecture: 'amd64', variant: undefined };
 
 export interface ExportPlannerOptions {
   readonly upstreams: UpstreamTable;
@@ -101,6 +103,7 @@ export class ExportPlanner {
       mediaType,
       size: manifest.size,
       lacks: closure.lacks,
+      container: closure.container,
       manifests: [...closure.manifests.values()],
       blobs: [...closure.blobs.values()],
     };
@@ -116,7 +119,10 @@ export class ExportPlanner {
     const { digest, size, bytes, contentType } = manifest;
     if (closure.manifests.has(digest)) return;
     closure.manifests.set(digest, { digest, size });
-    for (const blob of readManifest(bytes, contentType).blobs) {
+    const links = readManifest(bytes, contentType);
+    const container = containerParts(links);
+    if (container) closure.containers.set(digest, container);
+    for (const blob of links.blobs) {
       if (isElsewhere(blob) && !choice.nondistributable) continue;
       if (!(await this.#completeness.hasBlob(repository, blob))) throw lacking(name, blob.digest);
       closure.blobs.set(blob.digest, { digest: blob.digest, size: await this.#sizeOf(blob) });
@@ -146,6 +152,7 @@ export class ExportPlanner {
     }
     const children = new Set<Digest>();
     for (const entry of entries) {
+      if (isImage(entry) && isPlatform(entry.platform!, amd64)) closure.preferred ??= entry.digest;
       if (await this.#completeness.isWhole(repository, entry, closure.seen)) children.add(entry.digest);
       else if (platforms.length > 0 && isImage(entry)) {
         throw lacking(`${name} for ${formatPlatform(entry.platform!)}`, entry.digest);
@@ -210,9 +217,18 @@ export class ExportPlanner {
 
 class Closure {
   lacks: readonly string[] = [];
+  /** Those of them that run as containers, by manifest. */
+  readonly containers = new Map<Digest, ContainerParts>();
+  /** The manifest that is taken where only one can be. */
+  preferred: Digest | undefined;
   readonly manifests = new Map<Digest, BlobSize>();
   readonly blobs = new Map<Digest, BlobSize>();
   readonly seen = nothingSeen();
+
+  get container(): ContainerParts | undefined {
+    const preferred = this.preferred && this.containers.get(this.preferred);
+    return preferred ?? [...this.containers.values()][0];
+  }
 }
 
 /** The tags under which something is attached to a manifest: of cosign, and the referrers tag of the distribution-spec. */

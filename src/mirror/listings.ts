@@ -2,7 +2,7 @@ import type { Descriptor } from '../oci/descriptor.ts';
 import { readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
-import { ociIndex } from '../oci/media-types.ts';
+import { bareMediaType, ociIndex } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog.ts';
 import type { ListingAnswer } from '../upstream/client.ts';
 import type { Waiting } from './blobs.ts';
@@ -92,6 +92,10 @@ export class Listings {
     const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
     try {
       const manifest = await this.#options.manifests.byTag(target, tag, { accept: ociIndex, signal });
+      // Some registries take the tag for the digest that is in it, and give the manifest itself.
+      if (manifest.digest === digest || bareMediaType(manifest.contentType) !== ociIndex) {
+        return indexReply(indexOf([]), { outcome: manifest.outcome });
+      }
       if (artifactType === undefined) return indexReply(manifest.bytes, { outcome: manifest.outcome });
       return filteredReply(manifest.bytes, { artifactType, outcome: manifest.outcome });
     } catch (error) {

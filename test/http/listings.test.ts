@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ociIndex } from '../../src/oci/media-types.ts';
 import { json, type Reply } from '../support/client.ts';
+import { fallbackTag } from '../support/contents.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';
 
@@ -83,6 +84,22 @@ test.each([400, 401, 403, 406, 501])('a %i in place of the referrers API: the fa
   expectIndex(await site.get(`/v2/library/app/referrers/${bare.digest}`), []);
   upstream.fault(/manifests\/sha256-/, { kind: 'status', status: 403 });
   expectIndex(await site.get(`/v2/library/app/referrers/${bare.digest}`), []);
+});
+
+test('a fallback tag that gives the subject itself, or no index, is no list', async () => {
+  await using upstream = await startRegistry({ referrers: false });
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  const child = upstream.addImage('library/app', undefined);
+  const index = upstream.addIndex('library/app', '1', [
+    { manifest: child, platform: { os: 'linux', architecture: 'amd64' } },
+  ]);
+  upstream.tag('library/app', fallbackTag(index.digest), index.digest);
+  upstream.tag('library/app', fallbackTag(child.digest), child.digest);
+  const other = upstream.addImage('library/app', '2', { layers: ['other'] });
+  upstream.addImage('library/app', fallbackTag(other.digest), { layers: ['no index'] });
+  for (const { digest } of [index, child, other]) {
+    expectIndex(await site.get(`/v2/library/app/referrers/${digest}`), []);
+  }
 });
 
 test('referrers are no empty list where the upstream does not let us have the image', async () => {

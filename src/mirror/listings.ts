@@ -72,8 +72,11 @@ export class Listings {
         { answerMs, signal },
       ).catch((error: unknown) => this.#noneIfAbsent(target, digest, { error, signal }));
       // Some registries have a page of their website where the referrers API would be.
-      if (answer && isIndex(answer.bytes)) return { ...answer, outcome: 'bypass' };
-      return await this.#fallbackTag(target, digest, { artifactType, signal });
+      const listed = answer && isIndex(answer.bytes) ? answer : undefined;
+      if (listed && !isAllAndEmpty(listed, query)) return { ...listed, outcome: 'bypass' };
+      // Some have the API and do not list what clients have kept under the tag, before it was there or all the same.
+      const tagged = await this.#fallbackTag(target, digest, { artifactType, signal });
+      return tagged ?? { ...(listed ?? emptyListing()), outcome: 'bypass' };
     } catch (error) {
       if (!isTransient(error)) throw error;
       const stored = this.#storedReferrers(target, digest, artifactType);
@@ -83,24 +86,24 @@ export class Listings {
     }
   }
 
-  /** What clients keep where a registry has no referrers API (distribution-spec, "Referrers Tag Schema"). */
+  /**
+   * What clients keep where a registry has no referrers API (distribution-spec, "Referrers Tag Schema"); `undefined` where
+   * there is nothing of the kind.
+   */
   async #fallbackTag(
     target: Target,
     digest: Digest,
     { artifactType, signal }: Waiting & { artifactType: string | undefined },
-  ): Promise<ListingReply> {
+  ): Promise<ListingReply | undefined> {
     const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
     try {
       const manifest = await this.#options.manifests.byTag(target, tag, { accept: ociIndex, signal });
       // Some registries take the tag for the digest that is in it, and give the manifest itself.
-      if (manifest.digest === digest || bareMediaType(manifest.contentType) !== ociIndex) {
-        return indexReply(indexOf([]), { outcome: manifest.outcome });
-      }
+      if (manifest.digest === digest || bareMediaType(manifest.contentType) !== ociIndex) return undefined;
       if (artifactType === undefined) return indexReply(manifest.bytes, { outcome: manifest.outcome });
       return filteredReply(manifest.bytes, { artifactType, outcome: manifest.outcome });
     } catch (error) {
-      await this.#noneIfAbsent(target, digest, { error, signal });
-      return indexReply(indexOf([]), { outcome: 'bypass' });
+      return await this.#noneIfAbsent(target, digest, { error, signal });
     }
   }
 
@@ -131,6 +134,16 @@ function readIndex(bytes: Buffer): ReferrerDescriptor[] {
   return (JSON.parse(bytes.toString('utf8')) as { manifests?: ReferrerDescriptor[] }).manifests ?? [];
 }
 
+/** Whether an answer is the first page and the last, with nothing on it. */
+function isAllAndEmpty({ bytes, nextQuery }: ListingAnswer, query: string): boolean {
+  const isFirst = new URLSearchParams(query).keys().every((key) => key === 'artifactType' || key === 'n');
+  return isFirst && nextQuery === undefined && readIndex(bytes).length === 0;
+}
+
+function emptyListing(): ListingAnswer {
+  return { bytes: indexOf([]), contentType: ociIndex, nextQuery: undefined, filtersApplied: undefined };
+}
+
 function isIndex(bytes: Buffer): boolean {
   try {
     readIndex(bytes);
@@ -142,7 +155,7 @@ function isIndex(bytes: Buffer): boolean {
 }
 
 function indexReply(bytes: Buffer, { outcome }: { outcome: Outcome }): ListingReply {
-  return { bytes, contentType: ociIndex, nextQuery: undefined, filtersApplied: undefined, outcome };
+  return { ...emptyListing(), bytes, outcome };
 }
 
 function filteredReply(bytes: Buffer, options: { artifactType: string; outcome: Outcome }): ListingReply {

@@ -86,6 +86,26 @@ test.each([400, 401, 403, 406, 501])('a %i in place of the referrers API: the fa
   expectIndex(await site.get(`/v2/library/app/referrers/${bare.digest}`), []);
 });
 
+test('an empty list of the referrers API does not hide what is under the fallback tag', async () => {
+  await using upstream = await startRegistry({ referrers: false });
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  const image = upstream.addImage('library/app', '1');
+  const bare = upstream.addImage('library/app', '2', { layers: ['bare'] });
+  const signature = upstream.addReferrer('library/app', image, { artifactType: signatureType });
+  const body = JSON.stringify({ schemaVersion: 2, mediaType: ociIndex, manifests: [] });
+  upstream.fault(/\/referrers\//, { kind: 'status', status: 200, headers: { 'content-type': ociIndex }, body });
+  const path = `/v2/library/app/referrers/${image.digest}`;
+  expectIndex(await site.get(path), [signature.digest]);
+  expectIndex(await site.get(`${path}?artifactType=${encodeURIComponent(signatureType)}`), [signature.digest]);
+  expectIndex(await site.get(`${path}?artifactType=none`), []);
+  expectIndex(await site.get(`${path}?last=x`), []);
+  for (let time = 0; time < 2; time += 1) {
+    expectIndex(await site.get(`/v2/library/app/referrers/${bare.digest}`), []);
+  }
+  // That there is no such tag is remembered for a while.
+  expect(upstream.requestsFor(new RegExp(fallbackTag(bare.digest)))).toHaveLength(1);
+});
+
 test('a fallback tag that gives the subject itself, or no index, is no list', async () => {
   await using upstream = await startRegistry({ referrers: false });
   await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });

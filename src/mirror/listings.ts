@@ -1,5 +1,5 @@
 import type { Descriptor } from '../oci/descriptor.ts';
-import { readManifest } from '../oci/descriptor.ts';
+import { readDescriptor, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, ociIndex } from '../oci/media-types.ts';
@@ -66,7 +66,7 @@ export class Listings {
     const { answerMs } = target.upstream;
     const artifactType = new URLSearchParams(query).get('artifactType') ?? undefined;
     try {
-      if (offline) return this.#storedReferrers(target, digest, artifactType);
+      if (offline) return await this.#offlineReferrers(target, digest, { artifactType, signal });
       const answer = await withDeadline(
         (within) => target.upstream.client.listReferrers(target.repository, digest, query, { signal: within }),
         { answerMs, signal },
@@ -79,7 +79,7 @@ export class Listings {
       return tagged ?? { ...(listed ?? emptyListing()), outcome: 'bypass' };
     } catch (error) {
       if (!isTransient(error)) throw error;
-      const stored = this.#storedReferrers(target, digest, artifactType);
+      const stored = storedReply(this.#options.catalog.referrers(target.key, digest), artifactType);
       // An empty list would say "not signed" where we only do not know.
       if (readIndex(stored.bytes).length === 0) throw error;
       return { ...stored, outcome: 'stale' };
@@ -113,16 +113,28 @@ export class Listings {
     return undefined;
   }
 
-  #storedReferrers(target: Target, digest: Digest, artifactType: string | undefined): ListingReply {
-    const manifests = this.#options.catalog.referrers(target.key, digest);
-    const bytes = indexOf(manifests);
-    return artifactType === undefined
-      ? indexReply(bytes, { outcome: 'hit' })
-      : filteredReply(bytes, { artifactType, outcome: 'hit' });
+  /** What is here: by the subjects that manifests name, and of the fallback tag also what names none. */
+  async #offlineReferrers(
+    target: Target,
+    digest: Digest,
+    { artifactType, signal }: Waiting & { artifactType: string | undefined },
+  ): Promise<ListingReply> {
+    const { catalog } = this.#options;
+    const tagged = await this.#fallbackTag(target, digest, { artifactType: undefined, signal });
+    const listed = tagged ? readIndex(tagged.bytes) : [];
+    const stored = listed.filter((one) => catalog.isRecorded(one.digest) && catalog.mayRead(target.key, one.digest));
+    const all = [...stored, ...catalog.referrers(target.key, digest)];
+    return storedReply([...new Map(all.map((one) => [one.digest, one])).values()], artifactType);
   }
 }
 
 type ReferrerDescriptor = Descriptor & { readonly artifactType?: string | undefined };
+
+function storedReply(manifests: readonly ReferrerDescriptor[], artifactType: string | undefined): ListingReply {
+  const bytes = indexOf(manifests);
+  if (artifactType === undefined) return indexReply(bytes, { outcome: 'hit' });
+  return filteredReply(bytes, { artifactType, outcome: 'hit' });
+}
 
 function indexOf(manifests: readonly ReferrerDescriptor[]): Buffer {
   return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: ociIndex, manifests }));
@@ -131,7 +143,8 @@ function indexOf(manifests: readonly ReferrerDescriptor[]): Buffer {
 function readIndex(bytes: Buffer): ReferrerDescriptor[] {
   // Only its shape is checked; the descriptors are passed on as they are.
   readManifest(bytes, ociIndex);
-  return (JSON.parse(bytes.toString('utf8')) as { manifests?: ReferrerDescriptor[] }).manifests ?? [];
+  const { manifests = [] } = JSON.parse(bytes.toString('utf8')) as { manifests?: ReferrerDescriptor[] };
+  return manifests.filter((manifest) => readDescriptor(manifest) !== undefined);
 }
 
 /** Whether an answer is the first page and the last, with nothing on it. */

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { ociIndex } from '../../src/oci/media-types.ts';
+import { settled } from '../mirror/support.ts';
 import { json, type Reply } from '../support/client.ts';
 import { fallbackTag } from '../support/contents.ts';
 import { startRegistry } from '../support/registry.ts';
-import { startTestSite } from '../support/site.ts';
+import { startTestSite, temporaryFolder } from '../support/site.ts';
 
 interface Index {
   readonly schemaVersion: number;
@@ -104,6 +105,39 @@ test('an empty list of the referrers API does not hide what is under the fallbac
   }
   // That there is no such tag is remembered for a while.
   expect(upstream.requestsFor(new RegExp(fallbackTag(bare.digest)))).toHaveLength(1);
+});
+
+test('offline, what is under the fallback tag is listed as far as it is here, whether it names its subject or not', async () => {
+  await using upstream = await startRegistry({ referrers: false });
+  await using cache = await temporaryFolder();
+  const upstreams = { 'docker.io': upstream };
+  const image = upstream.addImage('library/app', '1');
+  const named = upstream.addReferrer('library/app', image, { artifactType: signatureType });
+  const plain = ['plain', 'not here'].map((layer) =>
+    upstream.addImage('library/app', undefined, { artifactType: listType, layers: [layer] }),
+  );
+  const manifests = [named, ...plain].map(({ mediaType, digest, size }) => ({
+    mediaType,
+    digest,
+    size,
+    artifactType: digest === named.digest ? signatureType : listType,
+  }));
+  const list = { schemaVersion: 2, mediaType: ociIndex, manifests: [...manifests, null] };
+  upstream.addManifest('library/app', fallbackTag(image.digest), list, ociIndex);
+  {
+    await using online = await startTestSite({ upstreams, cacheDir: cache.path });
+    for (const reference of ['1', fallbackTag(image.digest), named.digest, plain[0]!.digest]) {
+      expect((await online.get(`/v2/library/app/manifests/${reference}`)).status).toBe(200);
+    }
+    for (const { digest } of [plain[0]!.config, ...plain[0]!.layers]) {
+      expect((await online.get(`/v2/library/app/blobs/${digest}`)).status).toBe(200);
+    }
+    await settled(online);
+  }
+  await using site = await startTestSite({ upstreams, cacheDir: cache.path, config: { offline: true } });
+  const path = `/v2/library/app/referrers/${image.digest}`;
+  expectIndex(await site.get(path), [named.digest, plain[0]!.digest]);
+  expectIndex(await site.get(`${path}?artifactType=${encodeURIComponent(listType)}`), [plain[0]!.digest]);
 });
 
 test('a fallback tag that gives the subject itself, or no index, is no list', async () => {

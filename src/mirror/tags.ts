@@ -132,7 +132,12 @@ export class Tags implements AsyncDisposable {
     const verdict = record && this.#shared.judge(key, record, freshnessOf(record, { now: now(), times, offline }));
     if (record && verdict?.kind === 'fresh') return { key, record, outcome: 'hit' };
     if (offline) {
-      throw new RegistryError('MANIFEST_UNKNOWN', `this mirror is offline and has not stored ${target.key}:${key.tag}`);
+      const name = `${target.key}:${key.tag}`;
+      const other = key.variant === '' ? undefined : catalog.tag({ ...key, variant: '' });
+      const state = other
+        ? `has ${name} only as ${other.contentType}, which this client does not accept`
+        : `has not stored ${name}`;
+      throw new RegistryError('MANIFEST_UNKNOWN', `this mirror is offline and ${state}`);
     }
     const known = negative.get(target, whatOf(key));
     if (known) throw known;

@@ -177,6 +177,10 @@ describe('offline', () => {
     for (const blob of blobs) {
       expect(await site.get(`${path}/blobs/${blob.digest}`)).toMatchObject({ status: 200, sha256: blob.digest });
     }
+    const older = 'application/vnd.docker.distribution.manifest.v2+json';
+    const narrow = await site.get(`${path}/manifests/1`, { headers: { accept: older } });
+    expect(narrow.status).toBe(404);
+    expect(narrow.body.toString()).toContain(`only as ${image.mediaType}, which this client does not accept`);
     const tags = await site.get(`${path}/tags/list`);
     expect(JSON.parse(tags.body.toString())).toEqual({ name: 'library/app', tags: ['1'] });
     const referrers = await site.get(`${path}/referrers/${image.digest}`);

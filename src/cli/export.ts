@@ -1,9 +1,9 @@
 import { resolve } from 'node:path';
-import { ArchiveOutput } from '../archive/archive-output.ts';
+import { ArchiveOutput, type WrittenFile } from '../archive/archive-output.ts';
 import { type ArchivePlan, type ExportedImage, planArchive, writeArchive } from '../archive/archive-writer.ts';
 import { readBase } from '../archive/base.ts';
 import { checksumListPath } from '../archive/checksum-list.ts';
-import type { Config } from '../config/config.ts';
+import type { BlobSize } from '../archive/description.ts';
 import { readImageList } from '../config/image-list.ts';
 import { parseBytes, shownBytes } from '../config/units.ts';
 import type { ExportEvent } from '../mirror/archives/export-plan.ts';
@@ -19,7 +19,8 @@ import { Progress } from './progress.ts';
 import { shownDigest } from './terminal.ts';
 
 interface ExportFlags {
-  readonly output: string;
+  readonly output?: string;
+  readonly dryRun?: true;
   readonly file?: string;
   readonly since?: string;
   readonly split?: string;
@@ -39,7 +40,8 @@ export function registerExport(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('export'))
     .description('write images of the cache into a tar archive (OCI image layout), with what goes with them')
     .argument('[images...]', 'such as docker.io/library/nginx:1.27 or ghcr.io/org/app@sha256:…')
-    .requiredOption('--output <file>', 'the archive; a list of checksums is written beside it')
+    .option('--output <file>', 'the archive; a list of checksums is written beside it')
+    .option('--dry-run', 'say what would be written, image by image, and write nothing')
     .option('--file <file>', 'a list of images, as millpond fetch takes it')
     .option('--since <archive>', 'only what this earlier archive, or its list, has not')
     .option('--split <size>', 'parts of at most this size, such as 4GB')
@@ -56,6 +58,8 @@ export function registerExport(program: Command, io: CommandIo): void {
         wanted.push(...readImageList(text, options.file).map(wantedImages));
       }
       if (wanted.length === 0) throw new UsageError('no image is named: give names, or --file');
+      const { output, dryRun = false } = options;
+      if (output === undefined && !dryRun) throw new UsageError('no archive is named: give --output');
       const splitBytes = readSplit(options.split);
       const { config, found } = await withOperations(command, io, async (run) => ({
         config: run.config,
@@ -64,7 +68,18 @@ export function registerExport(program: Command, io: CommandIo): void {
       using interrupted = interruption();
       const { signal } = interrupted;
       const plan = planArchive(found.images, options.since === undefined ? undefined : await readBase(options.since));
-      await write(plan, { found, config, splitBytes, options, io, signal });
+      using shown = new ShownExport(plan, { isJson: options.json === true, io });
+      shown.begin(found, { isDryRun: dryRun });
+      if (output === undefined || dryRun) return;
+      const path = resolve(io.workingDirectory, output);
+      await using archive = await ArchiveOutput.open(path, { bytes: plan.size, splitBytes });
+      const layout = layoutOf(config.cache.dir);
+      const files = await writeArchive(plan, archive, {
+        signal,
+        read: (blob) => readVerified(layout, blob),
+        onWritten: (bytes) => shown.written(bytes),
+      });
+      shown.end(files, checksumListPath(output));
     });
 }
 
@@ -116,57 +131,78 @@ async function findImages(
   throw new Error(`${failures.length} of ${wanted.length} cannot be exported, nothing was written`);
 }
 
-async function write(
-  plan: ArchivePlan,
-  {
-    found,
-    config,
-    splitBytes,
-    options,
-    io,
-    signal,
-  }: {
-    found: FoundImages;
-    config: Config;
-    splitBytes: number | undefined;
-    options: ExportFlags;
-    io: CommandIo;
-    signal: AbortSignal;
-  },
-): Promise<void> {
-  const layout = layoutOf(config.cache.dir);
-  const path = resolve(io.workingDirectory, options.output);
-  const say = (event: object): unknown => io.stdout.write(`${JSON.stringify(event)}\n`);
-  const { id, base, size, blobs, leftOut } = plan;
-  using progress = new Progress(io.stdout, { now: () => performance.now() });
-  for (const { isAttachment, name, digest, lacks } of found.images) {
-    if (options.json) say({ kind: 'image', isAttachment, name, digest, lacks });
-    else if (lacks.length > 0) progress.line(`${name} without ${lacks.join(', ')}`);
+/** What of an export is seen on the terminal. */
+class ShownExport implements Disposable {
+  readonly #plan: ArchivePlan;
+  readonly #isJson: boolean;
+  readonly #io: CommandIo;
+  readonly #progress: Progress;
+  #doneBytes = 0;
+
+  constructor(plan: ArchivePlan, { isJson, io }: { isJson: boolean; io: CommandIo }) {
+    this.#plan = plan;
+    this.#isJson = isJson;
+    this.#io = io;
+    this.#progress = new Progress(io.stdout, { now: () => performance.now() });
   }
-  for (const event of found.leftOut) {
-    if (options.json) say(event);
-    else progress.line(`left out ${event.name}: ${event.reason}`);
+
+  begin({ images, leftOut }: FoundImages, { isDryRun }: { isDryRun: boolean }): void {
+    const { id, base, size, blobs, leftOut: leftToBase } = this.#plan;
+    const written = new Set(this.#plan.files.map((file) => ('digest' in file ? file.digest : undefined)));
+    for (const { isAttachment, name, digest, lacks, ...parts } of images) {
+      const all = [...parts.manifests, ...parts.blobs];
+      const bytes = bytesOf(all);
+      const newBytes = bytesOf(all.filter((blob) => written.has(blob.digest)));
+      if (this.#isJson) this.#say({ kind: 'image', isAttachment, name, digest, lacks, bytes, newBytes });
+      else if (isDryRun && !isAttachment) {
+        this.#progress.line(
+          `${name} ${shownDigest(digest)} ${shownBytes(bytes)}, ${shownBytes(newBytes)} to be written`,
+        );
+      }
+      if (!this.#isJson && lacks.length > 0) this.#progress.line(`${name} without ${lacks.join(', ')}`);
+    }
+    for (const event of leftOut) {
+      if (this.#isJson) this.#say(event);
+      else this.#progress.line(`left out ${event.name}: ${event.reason}`);
+    }
+    if (this.#isJson)
+      this.#say({ kind: 'plan', archive: id, since: base ?? null, bytes: size, blobs, leftOut: leftToBase });
+    else if (isDryRun) this.#progress.line(`${this.#summary()}, ${shownBytes(size)}`);
   }
-  if (options.json) say({ kind: 'plan', archive: id, since: base ?? null, bytes: size, blobs, leftOut });
-  let doneBytes = 0;
-  await using output = await ArchiveOutput.open(path, { bytes: size, splitBytes });
-  const files = await writeArchive(plan, output, {
-    signal,
-    read: (blob) => readVerified(layout, blob),
-    onWritten(bytes) {
-      doneBytes += bytes;
-      const total = { label: 'in all', doneBytes, totalBytes: size };
-      if (!options.json) progress.update(() => ({ rows: [], total }));
-    },
-  });
-  const list = checksumListPath(options.output);
-  if (options.json) {
-    say({ kind: 'end', archive: id, files, list });
-    return;
+
+  written(bytes: number): void {
+    this.#doneBytes += bytes;
+    if (this.#isJson) return;
+    const total = { label: 'in all', doneBytes: this.#doneBytes, totalBytes: this.#plan.size };
+    this.#progress.update(() => ({ rows: [], total }));
   }
-  for (const file of files) progress.line(`${file.name} ${shownBytes(file.size)}`);
-  const since = base === undefined ? '' : `, since ${shownDigest(base)} (${leftOut} blobs left out)`;
-  progress.line(`archive ${id}: ${blobs} blobs${since}; checksums in ${list}`);
+
+  end(files: readonly WrittenFile[], list: string): void {
+    if (this.#isJson) {
+      this.#say({ kind: 'end', archive: this.#plan.id, files, list });
+      return;
+    }
+    for (const file of files) this.#progress.line(`${file.name} ${shownBytes(file.size)}`);
+    this.#progress.line(`${this.#summary()}; checksums in ${list}`);
+  }
+
+  [Symbol.dispose](): void {
+    this.#progress[Symbol.dispose]();
+  }
+
+  #summary(): string {
+    const { id, base, blobs, leftOut } = this.#plan;
+    const since = base === undefined ? '' : `, since ${shownDigest(base)} (${leftOut} blobs left out)`;
+    return `archive ${id}: ${blobs} blobs${since}`;
+  }
+
+  #say(event: object): void {
+    this.#io.stdout.write(`${JSON.stringify(event)}\n`);
+  }
+}
+
+function bytesOf(blobs: readonly BlobSize[]): number {
+  return blobs.reduce((sum, { size }) => sum + size, 0);
 }
 
 function readSplit(text: string | undefined): number | undefined {

@@ -439,14 +439,41 @@ describe('export', () => {
     ]);
   });
 
+  test('says at a dry run what would be written, also since an earlier archive, and writes nothing', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));
+    const bytesOf = ({ manifests, blobs, size }: LocalManifest): number =>
+      [...manifests.map(bytesOf), ...blobs.map((blob) => blob.size)].reduce((sum, bytes) => sum + bytes, size);
+    await here.run('export', '--output', 'base.tar', 'quay.io/org/alpine:3');
+    const before = (await readdir(here.path('.'))).toSorted();
+    const dry = ['export', '--dry-run', 'nginx:1.27', 'quay.io/org/alpine:3'];
+    const since = ['--since', here.path('base.tar.sha256')];
+    const told = await here.run(...dry, ...since, '--json');
+    expect(told).toMatchObject({ code: 0, stderr: '' });
+    const events = told.stdout.trim().split('\n');
+    expect(events.map((line) => JSON.parse(line))).toMatchObject([
+      { kind: 'image', name: 'docker.io/library/nginx:1.27', bytes: bytesOf(index), newBytes: bytesOf(index) },
+      { kind: 'image', name: 'quay.io/org/alpine:3', bytes: bytesOf(alpine), newBytes: 0 },
+      { kind: 'plan', blobs: 7, leftOut: 3 },
+    ]);
+    const shown = await here.run(...dry, ...since, '--output', 'out.tar');
+    expect(shown.stdout).toMatch(/^quay\.io\/org\/alpine:3 sha256:\w+… \S+B, 0B to be written$/m);
+    expect(shown.stdout).toMatch(/\narchive sha256:\w+: 7 blobs, since sha256:\w+… \(3 blobs left out\), \S+KiB\n$/);
+    expect((await readdir(here.path('.'))).toSorted()).toEqual(before);
+    expect(await here.run('export', 'nginx:1.27')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('--output'),
+    });
+  });
+
   test('makes no cache where there is none, and refuses what is no name as wrong usage', async () => {
     await using here = await place();
-    const nowhere = here.path('nowhere');
-    expect(await here.run('export', '--output', 'out.tar', '--cache-dir', nowhere, 'nginx')).toMatchObject({
+    const absent = here.path('nowhere');
+    expect(await here.run('export', '--output', 'out.tar', '--cache-dir', absent, 'nginx')).toMatchObject({
       code: 1,
-      stderr: `millpond: there is no cache in ${nowhere}\n`,
+      stderr: `millpond: there is no cache in ${absent}\n`,
     });
-    await expect(lstat(nowhere)).rejects.toThrow('ENOENT');
+    await expect(lstat(absent)).rejects.toThrow('ENOENT');
     expect(await here.run('export', '--output', 'out.tar', 'Bad Name')).toMatchObject({
       code: 2,
       stderr: expect.stringContaining('Bad Name is not the name of an image'),

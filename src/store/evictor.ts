@@ -1,12 +1,11 @@
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.ts';
-import { DiskFault, type Space } from './blob-store.ts';
+import type { Space } from './blob-store.ts';
 import type { Catalog } from './catalog.ts';
 import type { DiskStore } from './disk-store.ts';
 import { type Marks, marksOf } from './eviction-policy.ts';
-import type { Evictable } from './eviction-records.ts';
-import type { FileSystem } from './file-system.ts';
-import { type Link, Victims } from './victims.ts';
+import { type FileSystem, lackOfFree } from './file-system.ts';
+import { Victims } from './victims.ts';
 
 /** Why something is evicted: the cache's own budget, the free space of its file system, or that this has run out. */
 export type EvictionReason = 'size' | 'free' | 'full';
@@ -55,6 +54,8 @@ const maxWaitMs = 30_000;
 const pauseMs = 30_000;
 /** So many that could not be removed, and none that could: the disk or the catalog is to blame, not one file. */
 const mostInVain = 16;
+/** How long a file system is given to show what was freed in it: some do so only when they next write their tables. */
+const freeShowsAfterMs = 30_000;
 /** What is evicted when the disk was full although enough should have been free: a share of what is stored, at least so much. */
 const fullShare = 0.02;
 const fullBytes = 64 * 1024 * 1024;
@@ -78,6 +79,7 @@ export class Evictor implements Space, AsyncDisposable {
   #excess: EvictionReason | undefined;
   #owedBytes = 0;
   #pausedUntilMs = 0;
+  #awaitsFreeUntilMs = 0;
 
   constructor(options: EvictorOptions) {
     this.#options = options;
@@ -166,49 +168,71 @@ export class Evictor implements Space, AsyncDisposable {
   async #pass(): Promise<void> {
     const { observer, offline } = this.#options;
     const startMs = performance.now();
-    let lack = await this.#lack('high');
-    this.#excess = offline ? lack?.reason : lack && this.#excess;
+    const found = await this.#fileSystem();
+    const awaitsFree = startMs < this.#awaitsFreeUntilMs && this.#lackOfFree(found) > 0;
+    if (!awaitsFree) this.#awaitsFreeUntilMs = 0;
+    const disk = { found: awaitsFree ? undefined : found, gone: 0 };
+    let lack = await this.#lack('high', disk);
+    if (offline) this.#excess = lack?.reason;
+    else if (lack === undefined && !awaitsFree) this.#excess = undefined;
     if (lack === undefined || offline || performance.now() < this.#pausedUntilMs) return;
     const { reason } = lack;
     let [blobs, bytes, inVain] = [0, 0, 0];
     // Unfinished blobs that nobody is fetching any more go before whole ones.
-    if ((await this.#dropLeftPartials(lack.bytes)) > 0) lack = await this.#lack('low');
+    disk.gone = await this.#dropLeftPartials(lack.bytes);
+    if (disk.gone > 0) lack = await this.#lack('low', disk);
     try {
       while (lack !== undefined && !this.#stop.signal.aborted) {
         const freed: Freed = await this.#step(lack);
         blobs += freed.blobs;
         bytes += freed.bytes;
+        disk.gone += freed.bytes;
         inVain = freed.blobs === 0 ? inVain + freed.failures : 0;
         if (inVain >= mostInVain) this.#pausedUntilMs = performance.now() + pauseMs;
         const isOver = freed.blobs === 0 && (freed.failures === 0 || inVain >= mostInVain);
         this.#owedBytes = isOver ? 0 : Math.max(0, this.#owedBytes - freed.bytes);
         await nextTurn();
         // Where nothing could be done, what counts is whether it has to be.
-        lack = await this.#lack(isOver ? 'high' : 'low');
+        lack = await this.#lack(isOver ? 'high' : 'low', disk);
         this.#excess = isOver ? lack?.reason : undefined;
         if (isOver) break;
       }
     } finally {
       if (blobs > 0) observer.ended({ reason, blobs, bytes, durationMs: performance.now() - startMs });
     }
+    if (disk.gone > 0 && this.#lackOfFree(await this.#fileSystem()) > 0)
+      this.#awaitsFreeUntilMs = performance.now() + freeShowsAfterMs;
   }
 
-  /** How many bytes are to go, if any. */
-  async #lack(mark: keyof Marks): Promise<{ bytes: number; reason: EvictionReason } | undefined> {
-    const { catalog, store, budget, fileSystem } = this.#options;
+  async #fileSystem(): Promise<FileSystem | undefined> {
+    const { budget, fileSystem } = this.#options;
+    return budget.minFreeBytes === 0 ? undefined : await fileSystem();
+  }
+
+  #lackOfFree(found: FileSystem | undefined): number {
+    return lackOfFree(found, this.#options.budget.minFreeBytes, 'high');
+  }
+
+  /**
+   * How many bytes are to go, if any.
+   * @param disk `found`: what the file system has said, `undefined`: it does not count; `gone`: bytes removed since. It may
+   *   show them only later: asked again, it would have other blobs removed for the same bytes
+   */
+  async #lack(
+    mark: keyof Marks,
+    disk: { readonly found: FileSystem | undefined; readonly gone: number },
+  ): Promise<{ bytes: number; reason: EvictionReason } | undefined> {
+    const { catalog, store, budget } = this.#options;
     const target = marksOf(budget.maxSizeBytes)[mark];
     // What is on its way is looked at only where it can matter.
     const isNear = catalog.usage().bytes > target / 2;
-    const [partials, found] = await Promise.all([
-      isNear ? store.partials() : [],
-      budget.minFreeBytes === 0 ? undefined : fileSystem(),
-    ]);
+    const partials = isNear ? await store.partials() : [];
     const partialBytes = partials.reduce((sum, { bytes }) => sum + bytes, 0);
     const claimed = this.#claimedBytes + this.#wantedBytes;
     // What may never come to its end drives out at most half of the rest before it is there.
     const onItsWay = Math.max(claimed, Math.min(partialBytes, budget.maxSizeBytes / 2));
     const size = catalog.usage().bytes + onItsWay - target;
-    const free = lackOfFree(found, budget.minFreeBytes, mark);
+    const free = lackOfFree(disk.found, budget.minFreeBytes, mark) - disk.gone;
     if (Math.max(size, free, this.#owedBytes) <= 0) return undefined;
     if (size >= free && size >= this.#owedBytes) return { bytes: size, reason: 'size' };
     return free >= this.#owedBytes ? { bytes: free, reason: 'free' } : { bytes: this.#owedBytes, reason: 'full' };
@@ -219,7 +243,7 @@ export class Evictor implements Space, AsyncDisposable {
     const { observer } = this.#options;
     const freed = { blobs: 0, bytes: 0, failures: 0 };
     const removals = this.#victims.next(wanted).map(async (chain) => {
-      for await (const { digest, size } of this.#remove(chain)) {
+      for await (const { digest, size } of this.#victims.remove(chain, this.#stop.signal)) {
         freed.blobs += 1;
         freed.bytes += size;
         observer.evicted(digest, { reason, bytes: size });
@@ -231,42 +255,6 @@ export class Evictor implements Space, AsyncDisposable {
       observer.failed(removal.reason);
     }
     return freed;
-  }
-
-  /**
-   * Removes what has to go one after the other, and says what has gone.
-   * @throws DiskFault; Error where the catalog cannot be written
-   */
-  async *#remove(chain: readonly Link[]): AsyncGenerator<Evictable> {
-    const { catalog } = this.#options;
-    const unforgotten = new Map<Digest, Evictable>();
-    for (const { isLastOfGroup, ...blob } of chain) {
-      if (this.#stop.signal.aborted) break;
-      // Somebody may have come for it while others were removed: then it stays, and what it needs with it.
-      const group = isLastOfGroup ? catalog.evictions.group(blob.digest) : [];
-      if (group.some(({ digest }) => digest !== blob.digest && !unforgotten.has(digest))) break;
-      try {
-        if (!(await this.#evict(blob.digest))) break;
-        yield blob;
-      } catch (error) {
-        if (error instanceof DiskFault) throw error;
-        unforgotten.set(blob.digest, blob);
-      }
-    }
-    // On a disk that was full, the catalog can be written now that the files are gone.
-    for (const blob of unforgotten.values()) if (await this.#evict(blob.digest)) yield blob;
-  }
-
-  /** @returns whether it is gone @throws DiskFault; Error where the catalog cannot be written: only the file is gone */
-  async #evict(digest: Digest): Promise<boolean> {
-    const { catalog, store } = this.#options;
-    try {
-      // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
-      return await store.evict(digest, () => catalog.evictions.forget(digest));
-    } catch (error) {
-      this.#victims.leaveAlone(digest);
-      throw error;
-    }
   }
 
   /** @returns bytes */
@@ -284,13 +272,4 @@ export class Evictor implements Space, AsyncDisposable {
     }
     return freed;
   }
-}
-
-/** By how much less is free than should be, in bytes; at or below 0 where enough is, or it cannot be told. */
-function lackOfFree(found: FileSystem | undefined, minFreeBytes: number, mark: keyof Marks): number {
-  if (found === undefined) return 0;
-  // Of a file system that is smaller than what should be free, half is the cache's all the same.
-  const wanted = Math.min(minFreeBytes, found.totalBytes / 2);
-  const margin = mark === 'low' ? Math.min(wanted / 20, 1024 * 1024 * 1024) : 0;
-  return wanted + margin - found.freeBytes;
 }

@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import type { Marks } from './eviction-policy.ts';
 
 /** The file system that the cache is on, in bytes. */
 export interface FileSystem {
@@ -10,4 +11,13 @@ export interface FileSystem {
 export async function fileSystemOf(dir: string): Promise<FileSystem | undefined> {
   const found = await statfs(dir).catch(() => undefined);
   return found && { totalBytes: found.blocks * found.bsize, freeBytes: found.bavail * found.bsize };
+}
+
+/** By how much less is free than should be, in bytes; at or below 0 where enough is, or it cannot be told. */
+export function lackOfFree(found: FileSystem | undefined, minFreeBytes: number, mark: keyof Marks): number {
+  if (found === undefined) return 0;
+  // Of a file system that is smaller than what should be free, half is the cache's all the same.
+  const wanted = Math.min(minFreeBytes, found.totalBytes / 2);
+  const margin = mark === 'low' ? Math.min(wanted / 20, 1024 * 1024 * 1024) : 0;
+  return wanted + margin - found.freeBytes;
 }

@@ -1,4 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
+import { DiskFault } from './blob-store.ts';
 import type { Catalog } from './catalog.ts';
 import type { DiskStore } from './disk-store.ts';
 import type { Evictable } from './eviction-records.ts';
@@ -79,6 +80,42 @@ export class Victims {
       yield* coldest.slice(looked).filter(({ digest }) => !this.#stays(digest) && !catalog.evictions.isTouched(digest));
       if (coldest.length < limit) return;
       looked = coldest.length;
+    }
+  }
+
+  /**
+   * Removes what has to go one after the other, and says what has gone.
+   * @throws DiskFault; Error where the catalog cannot be written
+   */
+  async *remove(chain: readonly Link[], signal: AbortSignal): AsyncGenerator<Evictable> {
+    const { catalog } = this.#options;
+    const unforgotten = new Map<Digest, Evictable>();
+    for (const { isLastOfGroup, ...blob } of chain) {
+      if (signal.aborted) break;
+      // Somebody may have come for it while others were removed: then it stays, and what it needs with it.
+      const group = isLastOfGroup ? catalog.evictions.group(blob.digest) : [];
+      if (group.some(({ digest }) => digest !== blob.digest && !unforgotten.has(digest))) break;
+      try {
+        if (!(await this.#evict(blob.digest))) break;
+        yield blob;
+      } catch (error) {
+        if (error instanceof DiskFault) throw error;
+        unforgotten.set(blob.digest, blob);
+      }
+    }
+    // On a disk that was full, the catalog can be written now that the files are gone.
+    for (const blob of unforgotten.values()) if (await this.#evict(blob.digest)) yield blob;
+  }
+
+  /** @returns whether it is gone @throws DiskFault; Error where the catalog cannot be written: only the file is gone */
+  async #evict(digest: Digest): Promise<boolean> {
+    const { catalog, store } = this.#options;
+    try {
+      // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
+      return await store.evict(digest, () => catalog.evictions.forget(digest));
+    } catch (error) {
+      this.leaveAlone(digest);
+      throw error;
     }
   }
 

@@ -367,6 +367,29 @@ describe('a file system', () => {
     expect(shelf.evictor.excess).toBe('free');
   });
 
+  test('that shows only later what was freed is given no more than it lacked', async () => {
+    await using shelf = await Shelf.open();
+    for (let index = 0; index < 100; index += 1) await shelf.blob(5 * KB);
+    shelf.budget.minFreeBytes = 500 * KB;
+    shelf.fileSystem = { totalBytes: 10_000 * KB, freeBytes: 490 * KB };
+    await shelf.evictor.makeRoom();
+    // A twentieth more than what should be free, so that not each blob has its own pass.
+    expect(shelf.evicted).toHaveLength(7);
+    await shelf.evictor.makeRoom();
+    expect(shelf.evicted).toHaveLength(7);
+    // The budget of the cache itself counts all the while.
+    shelf.budget.maxSizeBytes = 400 * KB;
+    await shelf.evictor.makeRoom();
+    expect(shelf.catalog.usage().bytes).toBe(390 * KB);
+    // It shows, and lacks something else.
+    shelf.fileSystem = { totalBytes: 10_000 * KB, freeBytes: 525 * KB };
+    await shelf.evictor.makeRoom();
+    shelf.fileSystem = { totalBytes: 10_000 * KB, freeBytes: 490 * KB };
+    await shelf.evictor.makeRoom();
+    expect(shelf.catalog.usage().bytes).toBe(355 * KB);
+    expect(shelf.evictor.excess).toBeUndefined();
+  });
+
   test('that was full has room for the next blob', async () => {
     await using shelf = await Shelf.open();
     const stored = [await shelf.blob(100 * KB), await shelf.blob(100 * KB)];

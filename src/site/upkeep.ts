@@ -4,8 +4,9 @@ import type { Rebuild } from '../store/rebuild.ts';
 import type { Logger } from '../telemetry.ts';
 import { described } from './observers.ts';
 
-/** How often what is only noted in memory is written to the catalog. */
+/** How often what is only noted in memory is written to the catalog, and how soon where there is more than goes at once. */
 const flushEveryMs = 1_000;
+const flushNextMs = 40;
 /** How often it is seen whether the journal of names is to be written anew. */
 const lookEveryMs = 60_000;
 /** Between two parts of what is done behind the requests. */
@@ -21,13 +22,13 @@ export interface UpkeepOptions {
 export class Upkeep implements AsyncDisposable {
   readonly #options: UpkeepOptions;
   readonly #stop = new AbortController();
-  readonly #flushing: NodeJS.Timeout;
+  #flushing: NodeJS.Timeout;
   readonly #looking: NodeJS.Timeout;
   #work: Promise<void> = Promise.resolve();
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
-    this.#flushing = setInterval(() => options.catalog.flush(), flushEveryMs);
+    this.#flushing = setTimeout(() => this.#flush(), flushEveryMs);
     this.#looking = setInterval(() => this.look(), lookEveryMs);
     this.look();
   }
@@ -38,10 +39,15 @@ export class Upkeep implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#flushing);
+    clearTimeout(this.#flushing);
     clearInterval(this.#looking);
     this.#stop.abort();
     await this.#work;
+  }
+
+  #flush(): void {
+    const isMore = this.#options.catalog.flush();
+    this.#flushing = setTimeout(() => this.#flush(), isMore ? flushNextMs : flushEveryMs);
   }
 
   async #do(): Promise<void> {

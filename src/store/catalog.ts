@@ -271,9 +271,9 @@ export class Catalog implements Disposable {
     this.#uses.touch(digest);
   }
 
-  /** Writes what {@link touch} has noted: a bounded part of it. */
-  flush(): void {
-    this.#uses.flush({ everything: false });
+  /** Writes what {@link touch} has noted: as much of it as takes a few milliseconds. @returns whether there is more */
+  flush(): boolean {
+    return this.#uses.flush({ everything: false });
   }
 
   [Symbol.dispose](): void {

@@ -47,7 +47,6 @@ export class EvictionRecords {
 
   /** What to evict next, the coldest first; nothing pinned, and what was used last only where nothing else is left. */
   coldest(limit: number): Evictable[] {
-    this.#options.uses.flush({ everything: false });
     const cold = this.#database.all(
       'SELECT digest, size FROM blobs WHERE pinned = 0 AND recent = 0 ORDER BY heat LIMIT ?',
       limit,

@@ -2,10 +2,11 @@ import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
 import { heatAfter, recentShare } from './eviction-policy.ts';
 
-/** How many used blobs are written in one go: a manifest among them stands for all that it needs. */
-const usedPerFlush = 200;
-/** How many rows are looked at in one go when some are not recent any more. */
+/** For how long uses are written in one go, in milliseconds: others have their turn then. */
+const flushMs = 4;
+/** How many rows are looked at in one go when some are not recent any more, and how often at most. */
 const rowsPerLook = 8;
+const mostLooks = 16;
 
 /** What was used how often and how lately: heat, and what counts as recent. */
 export class UseRecords {
@@ -29,16 +30,24 @@ export class UseRecords {
     return this.#used.has(digest);
   }
 
-  /** Writes what {@link touch} has noted: a part of it, so that nobody waits for long, or all. */
-  flush({ everything }: { everything: boolean }): void {
-    const used = [...this.#used].slice(0, everything ? undefined : usedPerFlush);
-    if (used.length === 0) return;
-    for (const [digest] of used) this.#used.delete(digest);
+  /**
+   * Writes, at once, what {@link touch} has noted: some of it, so that nobody waits for long, or all.
+   * @returns whether there is more
+   */
+  flush({ everything }: { everything: boolean }): boolean {
+    if (this.#used.size === 0) return false;
     const now = this.#now();
     this.#database.write(() => {
-      for (const [digest, uses] of used) this.#use(digest, uses, now);
+      const startMs = performance.now();
+      for (const [digest, uses] of this.#used) {
+        this.#used.delete(digest);
+        this.#use(digest, uses, now);
+        if (!everything && performance.now() - startMs >= flushMs) break;
+      }
       this.settleRecent();
     });
+    this.#database.flush();
+    return this.#used.size > 0;
   }
 
   /**
@@ -64,13 +73,13 @@ export class UseRecords {
   }
 
   /**
-   * Of what is recent, what was used longest ago is not any more, until only a share of all bytes is. To be called within
-   * a write of the database.
+   * Of what is recent, what was used longest ago is not any more, until only a share of all bytes is; where that would take
+   * long, the next call goes on. To be called within a write of the database.
    */
   settleRecent(): void {
     const totals = this.#database.get('SELECT bytes, recent_bytes FROM totals');
     let excess = Number(totals?.['recent_bytes'] ?? 0) - Number(totals?.['bytes'] ?? 0) * recentShare;
-    while (excess > 0) {
+    for (let look = 0; excess > 0 && look < mostLooks; look += 1) {
       // What was used in the very last moment is recent, whatever its size.
       const oldest = this.#database.all(
         `SELECT digest, size FROM blobs WHERE recent = 1 AND used_at < (SELECT MAX(used_at) FROM blobs WHERE recent = 1)

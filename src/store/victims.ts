@@ -20,7 +20,7 @@ interface VictimsOptions {
   readonly pauseMs: number;
 }
 
-/** What is to be evicted next: nothing that is in use, and for a while nothing that could not be removed. */
+/** What is to be evicted next: nothing that is in use or was just now, and for a while nothing that could not be removed. */
 export class Victims {
   readonly #options: VictimsOptions;
   /** What could not be removed, and would otherwise be the coldest again. */
@@ -49,6 +49,8 @@ export class Victims {
    */
   next(wanted: number): readonly (readonly Link[])[] {
     const { catalog } = this.#options;
+    // Where all was used just now, some of it may go all the same.
+    catalog.flush();
     const chains = new Set<Link[]>();
     const chainOf = new Map<Digest, Link[]>();
     let bytes = 0;
@@ -77,7 +79,7 @@ export class Victims {
     let looked = 0;
     for (let limit = blobsPerStep; ; limit *= 4) {
       const coldest = catalog.evictions.coldest(limit);
-      yield* coldest.slice(looked).filter(({ digest }) => !this.#stays(digest) && !catalog.evictions.isTouched(digest));
+      yield* coldest.slice(looked).filter(({ digest }) => !this.#stays(digest));
       if (coldest.length < limit) return;
       looked = coldest.length;
     }
@@ -120,6 +122,7 @@ export class Victims {
   }
 
   #stays(digest: Digest): boolean {
-    return this.isLeftAlone(digest) || this.#options.store.isInUse(digest);
+    const { catalog, store } = this.#options;
+    return this.isLeftAlone(digest) || store.isInUse(digest) || catalog.evictions.isTouched(digest);
   }
 }

@@ -317,6 +317,23 @@ describe('a cache over its budget', () => {
     expect(shelf.evictor.excess).toBeUndefined();
   });
 
+  test('leaves alone what is noted as used and not written yet, which goes in small parts', async () => {
+    await using shelf = await Shelf.open();
+    const [used, other] = [await shelf.image(300 * KB), await shelf.image(300 * KB)];
+    for (let index = 0; index < 20_000; index += 1) shelf.catalog.touch(digestOf(Buffer.from(`${index}`)));
+    shelf.catalog.touch(used.manifest);
+    shelf.budget.maxSizeBytes = 500 * KB;
+    await shelf.evictor.makeRoom();
+    expect(shelf.catalog.evictions.isTouched(used.manifest)).toBe(true);
+    expect(await shelf.here(used.manifest, used.layer, other.layer)).toEqual([true, true, false]);
+    // All of it comes to be written, and then counts as any other use.
+    while (shelf.catalog.flush());
+    expect(shelf.catalog.evictions.isTouched(used.manifest)).toBe(false);
+    shelf.budget.maxSizeBytes = 200 * KB;
+    await shelf.evictor.makeRoom();
+    expect(await shelf.here(used.manifest, used.layer)).toEqual([false, false]);
+  });
+
   test('gives up first what was begun and is not being fetched any more', async () => {
     await using shelf = await Shelf.open();
     const stored = await shelf.blob(900 * KB);

@@ -1,5 +1,6 @@
 import { shownBytes } from '../config/units.ts';
 import type { ListedAttachment, ListedImage, ListTotal } from '../mirror/administration/image-list.ts';
+import type { ListedPin } from '../mirror/administration/pin-list.ts';
 import { shownAge, shownDigest } from './terminal.ts';
 
 export interface ImageTableOptions {
@@ -63,6 +64,11 @@ export class ImageTable {
       `  ${stateText(image)}`,
     ].join('');
   }
+}
+
+/** A pin that no image in the list tells of. */
+export function pinText({ name, stored }: ListedPin): string {
+  return `${name} pinned, ${stored ? 'and a part of what is here' : 'not here yet'}`;
 }
 
 /** The last line: what has been listed, and what the whole cache holds. */

@@ -2,7 +2,7 @@ import { acceptedDurations, acceptedSizes, parseBytes, parseDurationMs } from '.
 import { listOrders } from '../mirror/administration/image-list.ts';
 import type { ListParameters } from '../site/administration-operations.ts';
 import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
-import { ImageTable, totalText } from './image-table.ts';
+import { ImageTable, pinText, totalText } from './image-table.ts';
 import { withOperations } from './operation-command.ts';
 
 interface ListFlags {
@@ -50,7 +50,7 @@ export function registerLs(program: Command, io: CommandIo): void {
                 .map((line) => `${line}\n`)
                 .join(''),
             );
-          else io.stdout.write(`${totalText(event)}\n`);
+          else io.stdout.write(`${event.kind === 'pin' ? pinText(event) : totalText(event)}\n`);
         }
       });
     });

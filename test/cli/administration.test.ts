@@ -349,6 +349,7 @@ describe.each(['beside a mirror', 'alone'])('pin and unpin %s', (where) => {
     expect(lines((await here.run('ls', '--json', '--pinned')).stdout).map(({ name }) => name)).toEqual([
       'docker.io/library/app:v1',
       'docker.io/library/app:v2',
+      'docker.io/library/quay:latest',
       undefined,
     ]);
     expect(await here.run('pin', 'app:w*')).toEqual({
@@ -365,6 +366,42 @@ describe.each(['beside a mirror', 'alone'])('pin and unpin %s', (where) => {
       stderr: 'millpond: 1 of what was asked for was not unpinned\n',
     });
   });
+});
+
+test('ls tells of every pin: by the digest of an image with a tag, of a part of one, of what is not here yet', async () => {
+  await using here = await place();
+  await using site = await here.serve();
+  const { two, cosign } = await fill(site, here.upstream);
+  const absent = `sha256:${'0'.repeat(64)}`;
+  const pinned = [`app@${two.digest}`, `app@${cosign.digest}`, 'app:v3', `ghcr.io/org/tool@${absent}`];
+  expect((await here.run('pin', ...pinned)).code).toBe(0);
+  const all = lines((await here.run('ls', '--json')).stdout);
+  expect(all.map(({ kind, tag, pinned: by }) => [kind, tag, by])).toEqual([
+    ['image', 'v1', null],
+    ['image', 'v2', 'name'],
+    ['image', 'latest', null],
+    ['total', undefined, undefined],
+  ]);
+  const listed = lines((await here.run('ls', '--json', '--pinned')).stdout);
+  const pin = { kind: 'pin', upstream: 'docker.io', repository: 'library/app', pinnedAt: expect.any(String) };
+  const name = 'docker.io/library/app';
+  expect(listed).toEqual([
+    expect.objectContaining({ kind: 'image', name: `${name}:v2`, pinned: 'name' }),
+    { ...pin, name: `${name}@${cosign.digest}`, tag: null, digest: cosign.digest, stored: true },
+    { ...pin, name: `${name}:v3`, tag: 'v3', digest: null, stored: false },
+    expect.objectContaining({
+      kind: 'pin',
+      upstream: 'ghcr.io',
+      repository: 'org/tool',
+      digest: absent,
+      stored: false,
+    }),
+    expect.objectContaining({ kind: 'total', images: 1 }),
+  ]);
+  const shown = (await here.run('ls', '--pinned', 'app')).stdout;
+  const part = `${name}@${cosign.digest} pinned, and a part of what is here\n`;
+  expect(shown).toContain(`${part}${name}:v3 pinned, not here yet\n`);
+  expect(shown).not.toContain(absent);
 });
 
 describe('cache.pins', () => {

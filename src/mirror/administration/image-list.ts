@@ -6,6 +6,7 @@ import type { ManifestRow } from '../../store/image-records.ts';
 import { subjectOfTag } from '../../store/subject-of-tag.ts';
 import { Turns } from '../turns.ts';
 import type { ImageSelection } from './image-names.ts';
+import { type ListedPin, PinList } from './pin-list.ts';
 import { type StoredName, storedNames } from './stored-names.ts';
 
 /** A stored image; the members and their names are kept from version to version. Times are ISO 8601, sizes bytes. */
@@ -30,7 +31,7 @@ export interface ListedImage {
   readonly checkedAt: string | null;
   /** Where its manifest came from last; `null` where that is not known, as after the catalog was lost. */
   readonly source: ManifestSource | null;
-  /** Whether it is kept, and by what: its own name, or a pattern of the configuration. */
+  /** Whether it is kept, and by what: its own name, which may be its digest, or a pattern of the configuration. */
   readonly pinned: 'name' | 'configuration' | null;
   /** Of an index: how many of the images that it names are whole. */
   readonly platforms: { readonly named: number; readonly whole: number } | null;
@@ -57,7 +58,11 @@ export interface ListTotal {
   readonly bytes: number;
 }
 
-export type ListEvent = ({ readonly kind: 'image' } & ListedImage) | ({ readonly kind: 'total' } & ListTotal);
+export type ListEvent =
+  | ({ readonly kind: 'image' } & ListedImage)
+  /** After the images, of a list of what is pinned. */
+  | ({ readonly kind: 'pin' } & ListedPin)
+  | ({ readonly kind: 'total' } & ListTotal);
 
 export const listOrders = ['name', 'size', 'used', 'checked'] as const;
 
@@ -96,12 +101,13 @@ export class ImageList {
     const limit = query.limit ?? (isStreamed ? Number.POSITIVE_INFINITY : maxSorted);
     const first = new FirstOf(limit, orderOf(query));
     const turns = new Turns();
+    const pins = new PinList(this.#catalog);
     let images = 0;
     let repositories = 0;
     let last: string | undefined;
     for await (const name of storedNames(this.#catalog, query.selections, signal)) {
       await turns.next(signal);
-      const image = this.#image(name, query);
+      const image = this.#image(name, query, pins);
       if (image === undefined) continue;
       images += 1;
       if (name.repository !== last) repositories += 1;
@@ -110,19 +116,25 @@ export class ImageList {
       else if (images <= limit) yield { kind: 'image', ...image };
     }
     for (const image of first.all()) yield { kind: 'image', ...image };
+    // Of those nothing is known but the name.
+    const isAny = query.unusedForMs === undefined && query.largerThanBytes === undefined;
+    if (query.pinned === true && isAny) {
+      for (const pin of pins.rest(query.selections, query.upstream)) yield { kind: 'pin', ...pin };
+    }
     yield { kind: 'total', images, listed: Math.min(images, limit), repositories, ...this.#catalog.usage() };
   }
 
   /** @returns `undefined` for what the query does not want, found out as cheaply as it can be */
-  #image(name: StoredName, query: ListQuery): ListedImage | undefined {
-    const { repository, reference, digest, checkedAtMs } = name;
+  #image(name: StoredName, query: ListQuery, pins: PinList): ListedImage | undefined {
+    const { repository, reference, digest, variants, checkedAtMs } = name;
     const { images } = this.#catalog;
     const slash = repository.indexOf('/');
     const upstream = repository.slice(0, slash);
     if (query.upstream !== undefined && query.upstream !== upstream) return undefined;
-    const pinned = this.#pinned(repository, reference);
+    const pinned = this.#pinned(name);
     if (query.pinned === true && pinned === null) return undefined;
     if (this.#goesWithAnother(name)) return undefined;
+    if (pinned === 'name') pins.tell(repository, [reference, digest, ...variants]);
     const manifest = images.manifest(digest);
     const { unusedForMs, largerThanBytes, incomplete } = query;
     if (unusedForMs !== undefined && this.#now() - (manifest?.usedAtMs ?? checkedAtMs ?? 0) < unusedForMs)
@@ -147,14 +159,15 @@ export class ImageList {
       source: manifest?.source ?? null,
       pinned,
       platforms: this.#platforms(digest),
-      variants: name.variants,
+      variants,
       attachments: this.#catalog.attachments(digest, repository).map((attachment) => this.#attachment(attachment)),
     };
   }
 
-  #pinned(repository: string, reference: string): ListedImage['pinned'] {
-    if (!this.#catalog.isPinned(repository, reference)) return null;
-    return this.#catalog.isPinnedByName(repository, reference) ? 'name' : 'configuration';
+  #pinned({ repository, reference, digest, variants }: StoredName): ListedImage['pinned'] {
+    const names = [reference, digest, ...variants];
+    if (names.some((name) => this.#catalog.isPinnedByName(repository, name))) return 'name';
+    return this.#catalog.isPinned(repository, reference) ? 'configuration' : null;
   }
 
   /** Whether a tag only attaches something to an image that is listed: it is shown there. */

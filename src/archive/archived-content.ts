@@ -51,6 +51,7 @@ export async function readContent(archive: Archive): Promise<ArchivedContent> {
   if (index) {
     const written = lists.get(descriptionName);
     const description = written && readDescription(written, digestOf(index));
+    if (description) requireContents(archive, description);
     return {
       ...(await readClosure(archive, { images: readIndexFile(index), made: new Map(), files: new Map() })),
       id: description?.id ?? digestOf(index),
@@ -61,6 +62,15 @@ export async function readContent(archive: Archive): Promise<ArchivedContent> {
   const { images, manifests, files } = await readDockerSave(archive, saved);
   const closure = await readClosure(archive, { images, made: manifests, files });
   return { ...closure, id: digestOf(saved), description: undefined };
+}
+
+/** @throws ArchiveError where an archive that builds upon no other one lacks something that it says is there with it */
+function requireContents(archive: Archive, { base, complete }: ArchiveDescription): void {
+  const lacking = base === undefined ? complete.filter((digest) => !archive.files.has(blobName(digest))) : [];
+  if (lacking.length === 0) return;
+  throw new ArchiveError(
+    `it is not whole: it lacks ${lacking.length} of its ${complete.length} blobs, such as ${lacking[0]}`,
+  );
 }
 
 interface Start {

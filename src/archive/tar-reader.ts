@@ -32,6 +32,8 @@ export async function* tarEntries(cursor: Cursor): AsyncGenerator<TarEntry> {
   let extras = 0;
   while (true) {
     const block = await cursor.read(blockBytes);
+    // Blocks of zeros end an archive: one that just stops has lost something, and be it whole files.
+    if (block.length === 0 && count > 0) throw new ArchiveError('it is cut short: its end is missing');
     if (block.length === 0) return;
     if (block.length < blockBytes) throw new ArchiveError('it is cut short in the middle of a header');
     const header = decodeHeader(block);

@@ -571,6 +571,28 @@ describe('export', () => {
     expect(await other.run('import', here.path('third.tar'))).toMatchObject({ code: 0, stderr: '' });
   });
 
+  test('cut short between two files, or without one of them, is no archive any more', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));
+    await here.run('export', '--output', 'out.tar', 'nginx:1.27');
+    const whole = await readFile(here.path('out.tar'));
+    const last = whole.lastIndexOf('blobs/sha256/');
+    for (const end of [last, whole.length - 1024]) {
+      await writeFile(here.path('cut.tar'), whole.subarray(0, end));
+      await using other = await place();
+      expect(await other.run('import', here.path('cut.tar'))).toMatchObject({
+        code: 1,
+        stderr: 'millpond: cut.tar: it is cut short: its end is missing\n',
+      });
+    }
+    await writeFile(here.path('less.tar'), Buffer.concat([whole.subarray(0, last), Buffer.alloc(1024)]));
+    await using other = await place();
+    expect(await other.run('import', here.path('less.tar'))).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/less\.tar: it is not whole: it lacks 1 of its 7 blobs, such as sha256:/),
+    });
+  });
+
   test('in parts, which are imported in any order, and none of which may be missing', async () => {
     await using here = await place();
     const big = localArtifact({ layers: [localBlob(Buffer.alloc(40_000, 'layer'))] });

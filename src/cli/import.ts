@@ -13,6 +13,8 @@ import { openOperations } from './open-operations.ts';
 import { Progress } from './progress.ts';
 import { shownDigest } from './terminal.ts';
 
+type RefusedEvent = Extract<ImportEvent, { kind: 'refused' }>;
+
 interface ImportFlags {
   readonly name?: string;
   readonly json?: true;
@@ -48,6 +50,8 @@ export function registerImport(program: Command, io: CommandIo): void {
           shown.take(event);
         }
         shown.end();
+        const { refused } = shown;
+        if (refused.length > 0) throw new ArchiveError(refusal(refused));
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof ArchiveError) || paths.some((path) => error.message.includes(path))) throw error;
@@ -76,8 +80,7 @@ export function importTarget(operations: Operations, signal: AbortSignal): Impor
       await first(operations.importRoom({ bytes }, context()));
     },
     async receive(blob, { name, body }) {
-      const { isTaken } = await first(operations.importBlob({ ...blob, name }, context(body)));
-      return isTaken;
+      return await first(operations.importBlob({ ...blob, name }, context(body)));
     },
     async delivered(digests, { archive, base }) {
       await first(operations.importDelivered({ digests, archive, base }, context()));
@@ -97,6 +100,12 @@ function unanswered(): Error {
   return new Error('the mirror has not answered');
 }
 
+/** @param images that have not been taken in, at least one. @returns one line */
+function refusal([refused, ...others]: readonly RefusedEvent[]): string {
+  const why = refused?.reason ?? '';
+  return others.length === 0 ? why : `${others.length + 1} of its images have not been taken in; of the first: ${why}`;
+}
+
 /** What of an import is seen on the terminal. */
 class ShownImport implements Disposable {
   readonly #io: CommandIo;
@@ -105,6 +114,9 @@ class ShownImport implements Disposable {
   #plan: Extract<ImportEvent, { kind: 'plan' }> | undefined;
   #receivedBytes = 0;
   #attachments = 0;
+  readonly #taken = { blobs: 0, bytes: 0 };
+  /** Images that have not been taken in. */
+  readonly refused: RefusedEvent[] = [];
 
   constructor(io: CommandIo, { isJson }: { isJson: boolean }) {
     this.#io = io;
@@ -127,13 +139,22 @@ class ShownImport implements Disposable {
       if (event.leftOut.length > 0) this.#progress.line(`  without ${event.leftOut.join(', ')}`);
     } else if (event.kind === 'left-out') {
       this.#progress.line(`left out ${event.name}: ${event.reason}`);
+    } else if (event.kind === 'refused') {
+      this.#progress.line(`refused ${event.name}: ${event.reason}`);
     }
+    if (event.kind === 'refused') this.refused.push(event);
     if (event.kind === 'plan') this.#plan = event;
+    if (event.kind === 'blob') {
+      this.#taken.blobs += 1;
+      this.#taken.bytes += event.size;
+    }
     if (event.kind === 'image' && event.isAttachment) this.#attachments += 1;
   }
 
   end(): void {
-    const { images = 0, blobs = 0, bytes = 0, present = 0 } = this.#plan ?? {};
+    const { images: planned = 0, present = 0 } = this.#plan ?? {};
+    const images = planned - this.refused.length;
+    const { blobs, bytes } = this.#taken;
     const along = this.#attachments === 0 ? '' : ` with ${this.#attachments} that go with them`;
     const summary = `${images} images${along}: ${blobs} blobs taken in (${shownBytes(bytes)}), ${present} were here`;
     if (this.#isJson) this.#io.stdout.write(`${JSON.stringify({ kind: 'end', images, blobs, bytes, present })}\n`);

@@ -3,9 +3,10 @@ import type { BlobSize } from '../archive/description.ts';
 import { shownBytes } from '../config/units.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { type ExportEvent, ExportPlanner } from '../mirror/archives/export-plan.ts';
-import { type AdoptedImage, Imports, type NewImage } from '../mirror/archives/imports.ts';
+import { type AdoptedImage, Imports, type NewImage, type RefusedImage } from '../mirror/archives/imports.ts';
 import type { WantedImages } from '../mirror/warm-up/wanted-images.ts';
 import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
 import type { Platform } from '../oci/platform.ts';
 import { marksOf } from '../store/eviction-policy.ts';
 import type { Cache } from './cache.ts';
@@ -39,21 +40,21 @@ export interface ArchiveOperations {
     parameters: { readonly bytes: number },
     context: OperationContext,
   ): AsyncIterable<{ readonly bytes: number }>;
-  /** Takes in one blob, which is sent along. */
+  /** Takes in one blob, which is sent along. `wrong`: its bytes are not the blob. */
   importBlob(
     parameters: BlobSize & { readonly name: string },
     context: OperationContext,
-  ): AsyncIterable<{ readonly isTaken: boolean }>;
+  ): AsyncIterable<{ readonly isTaken: boolean; readonly wrong?: string }>;
   /** Notes which blobs an archive has, or the one that it builds upon. */
   importDelivered(
     parameters: { readonly digests: readonly Digest[]; readonly archive: Digest; readonly base: Digest | undefined },
     context: OperationContext,
   ): AsyncIterable<{ readonly archive: Digest }>;
-  /** Gives images that are whole their names. */
+  /** Gives images that are whole their names, and says what is wrong with the others. */
   importImages(
     parameters: { readonly images: readonly NewImage[]; readonly archive: Digest },
     context: OperationContext,
-  ): AsyncIterable<AdoptedImage>;
+  ): AsyncIterable<AdoptedImage | RefusedImage>;
 }
 
 /** The same, of a cache that this process owns. */
@@ -79,7 +80,12 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
       yield { bytes };
     },
     async *importBlob({ digest, size, name }, { input, signal }) {
-      yield { isTaken: await imports().receive({ digest, size }, { name, body: input, signal }) };
+      try {
+        yield { isTaken: await imports().receive({ digest, size }, { name, body: input, signal }) };
+      } catch (error) {
+        if (!(error instanceof RegistryError) || error.code !== 'DIGEST_INVALID') throw error;
+        yield { isTaken: false, wrong: error.message };
+      }
     },
     async *importDelivered({ digests, archive, base }) {
       await imports().deliver(digests, { archive, base });

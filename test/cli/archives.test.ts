@@ -200,6 +200,36 @@ describe('import', () => {
   });
 });
 
+test('import takes in every image that is whole, and says of each other one what is wrong with it', async () => {
+  await using here = await place();
+  const [lacking, forged, good] = ['lacking', 'forged', 'good'].map((label) => localImage({ label }));
+  const signature = localArtifact({ artifactType: 'application/x-signature', layers: [localBlob('signature')] });
+  const nameOf = (tag: string): Record<string, string> => named(`docker.io/library/x:${tag}`);
+  const files = layoutOf([
+    { manifest: lacking!, annotations: nameOf('lacking') },
+    { manifest: forged!, annotations: nameOf('forged') },
+    { manifest: good!, annotations: nameOf('good') },
+    { manifest: signature, annotations: { 'io.millpond.attachment': `docker.io/library/x@${signature.digest}` } },
+  ]);
+  delete files[fileOf(lacking!.blobs[1]!)];
+  delete files[fileOf(signature.blobs[1]!)];
+  files[fileOf(forged!.blobs[1]!)] = Buffer.alloc(forged!.blobs[1]!.size);
+  const done = await here.run('import', await writeTar(here.path('a.tar'), files));
+  expect(done).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(
+      /^millpond: a\.tar: 2 of its images have not been taken in; of the first: .*x:lacking is not/,
+    ),
+  });
+  expect(done.stdout).toContain(`refused docker.io/library/x:lacking: docker.io/library/x:lacking is not whole`);
+  expect(done.stdout).toMatch(/refused docker\.io\/library\/x:forged: .*: the bytes of sha256:\S+ are other ones than/);
+  expect(done.stdout).toContain(`left out docker.io/library/x@${signature.digest}: `);
+  expect(done.stdout).toMatch(/1 images: 9 blobs taken in/);
+  await using site = await served(here.cacheDir);
+  await expectServed(site, 'docker.io/library/x', good!, 'good');
+  expect((await site.get('/v2/docker.io/library/x/manifests/forged')).status).toBe(404);
+});
+
 describe('the right to what is here for another repository', () => {
   const secret = localImage({ label: 'secret' });
   const own: LayoutImage = { manifest: secret, annotations: named('quay.io/private/app:1') };

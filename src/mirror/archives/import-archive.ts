@@ -4,7 +4,7 @@ import { type ArchivedContent, readContent } from '../../archive/archived-conten
 import type { BlobSize } from '../../archive/description.ts';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
 import { nameImages } from './import-names.ts';
-import type { AdoptedImage, NewImage } from './imports.ts';
+import type { AdoptedImage, NewImage, RefusedImage } from './imports.ts';
 
 /** Most blobs that are spoken of at once. */
 const batchSize = 20_000;
@@ -27,17 +27,24 @@ export interface ImportTarget {
   requireRoom(bytes: number): Promise<void>;
   /**
    * Takes in a blob; the chunks are the target's from then on.
-   * @returns whether it has looked at them: it has not, where the blob has come another way meanwhile
-   * @throws Error where the bytes are not the blob, or the disk does not take it
+   * @throws Error where the disk does not take it
    */
-  receive(blob: BlobSize, options: { name: string; body: AsyncIterable<Uint8Array> }): Promise<boolean>;
+  receive(blob: BlobSize, options: { name: string; body: AsyncIterable<Uint8Array> }): Promise<ReceivedBlob>;
   /** Is told which blobs an archive has, or builds upon as far as `base` has brought them. */
   delivered(
     digests: readonly Digest[],
     options: { readonly archive: Digest; readonly base: Digest | undefined },
   ): Promise<void>;
   /** Gives images of an archive their names, each only if it is whole, and all of it the archive's or its repository's. */
-  adopt(images: readonly NewImage[], archive: Digest): AsyncIterable<AdoptedImage>;
+  adopt(images: readonly NewImage[], archive: Digest): AsyncIterable<AdoptedImage | RefusedImage>;
+}
+
+/** What has become of a blob. */
+export interface ReceivedBlob {
+  /** Whether every byte was looked at: they are not, where it has come another way meanwhile. */
+  readonly isTaken: boolean;
+  /** In one sentence, where the bytes are not the blob. */
+  readonly wrong?: string;
 }
 
 /** What happens on the way, for whoever watches. */
@@ -52,7 +59,9 @@ export type ImportEvent =
     }
   | { readonly kind: 'blob'; readonly digest: Digest; readonly size: number }
   | ({ readonly kind: 'image'; readonly isAttachment: boolean } & AdoptedImage)
-  /** A signature or the like of which not everything is there. */
+  /** An image that there is something wrong with. */
+  | { readonly kind: 'refused'; readonly name: string; readonly reason: string }
+  /** The same of a signature or the like. */
   | { readonly kind: 'left-out'; readonly name: string; readonly reason: string };
 
 export interface ImportOptions {
@@ -98,7 +107,7 @@ export async function* importArchive(
     bytes: wantedBytes,
     present: contained.length - wanted.length,
   };
-  const taken = yield* send(archive, target, { wanted, ...options });
+  const { taken, wrong } = yield* send(archive, target, { wanted, ...options });
   // Manifests were verified when they were read.
   const proven = new Set([...content.manifests.keys(), ...taken]);
   const passedOver = contained.filter(({ digest }) => undelivered.has(digest) && !proven.has(digest));
@@ -109,13 +118,17 @@ export async function* importArchive(
   const named = images.map((image, index) => ({ ...image, name: names[index]! }));
   // What goes with an image is there when the image is.
   for (const { isAttachment, ...image } of named.toSorted((one, other) => +other.isAttachment - +one.isAttachment)) {
-    try {
-      for await (const adopted of target.adopt([image], content.id)) yield { kind: 'image', isAttachment, ...adopted };
-    } catch (error) {
-      if (!isAttachment) throw error;
-      yield { kind: 'left-out', name: image.name, reason: error instanceof Error ? error.message : String(error) };
+    for await (const outcome of target.adopt([image], content.id)) {
+      if (!('refused' in outcome)) yield { kind: 'image', isAttachment, ...outcome };
+      else yield { kind: isAttachment ? 'left-out' : 'refused', name: image.name, reason: explained(outcome, wrong) };
     }
   }
+}
+
+/** Why an image is refused, with what is known of the blob that it lacks. */
+function explained({ refused }: RefusedImage, wrong: ReadonlyMap<Digest, string>): string {
+  const [, why] = wrong.entries().find(([digest]) => refused.includes(digest)) ?? [];
+  return why === undefined ? refused : `${refused}: ${why}`;
 }
 
 /** @throws ArchiveError where an archive builds upon something that is not there */
@@ -184,15 +197,19 @@ async function* rightOnes(
   }
 }
 
-/** @returns those of which the target has looked at every byte */
+/** @returns those of which the target has looked at every byte, and those whose bytes are other ones, with a sentence */
 async function* send(
   archive: Archive,
   target: ImportTarget,
   { wanted, onBytes, signal }: { wanted: readonly Sent[] } & ImportOptions,
-): AsyncGenerator<ImportEvent, Set<Digest>> {
+): AsyncGenerator<ImportEvent, { taken: ReadonlySet<Digest>; wrong: ReadonlyMap<Digest, string> }> {
   const taken = new Set<Digest>();
+  const wrong = new Map<Digest, string>();
   const byFile = new Map<string, Sent>();
-  async function sendOne({ digest, size, name }: Sent, body: AsyncIterable<Buffer> | Iterable<Buffer>) {
+  async function* sendOne(
+    { digest, size, name }: Sent,
+    body: AsyncIterable<Buffer> | Iterable<Buffer>,
+  ): AsyncGenerator<ImportEvent> {
     async function* counted(): AsyncGenerator<Buffer> {
       for await (const chunk of body) {
         signal.throwIfAborted();
@@ -200,16 +217,21 @@ async function* send(
         yield chunk;
       }
     }
-    if (await target.receive({ digest, size }, { name, body: counted() })) taken.add(digest);
-    return { kind: 'blob', digest, size } as const;
+    const received = await target.receive({ digest, size }, { name, body: counted() });
+    if (received.wrong !== undefined) {
+      wrong.set(digest, received.wrong);
+      return;
+    }
+    if (received.isTaken) taken.add(digest);
+    yield { kind: 'blob', digest, size };
   }
   for (const blob of wanted) {
     if (typeof blob.from === 'string') byFile.set(blob.from, blob);
-    else yield await sendOne(blob, [Buffer.from(blob.from)]);
+    else yield* sendOne(blob, [Buffer.from(blob.from)]);
   }
-  if (byFile.size === 0) return taken;
+  if (byFile.size === 0) return { taken, wrong };
   for await (const { name, body } of archive.visit(new Set(byFile.keys()))) {
-    yield await sendOne(byFile.get(name)!, body);
+    yield* sendOne(byFile.get(name)!, body);
   }
-  return taken;
+  return { taken, wrong };
 }

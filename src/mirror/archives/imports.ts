@@ -41,6 +41,13 @@ export interface AdoptedImage {
   readonly leftOut: readonly string[];
 }
 
+/** An image that there is something wrong with. */
+export interface RefusedImage {
+  readonly name: string;
+  /** One sentence. */
+  readonly refused: string;
+}
+
 /** Takes in blobs that somebody brings, and makes images of them once they are whole. */
 export class Imports {
   readonly #options: ImportsOptions;
@@ -113,30 +120,44 @@ export class Imports {
    * Gives images their names: each only if all that it needs is here, and then all of it at once. What is here for the
    * sake of other repositories counts only if the archive has it, too: to know a digest gives no right to its bytes.
    * @param options `archive`: what they come with
-   * @throws RegistryError in one sentence where something is missing or is not what it should be; nothing has changed
-   *   then; the signal's reason
+   * @returns what has become of each; of one that is refused nothing has changed
+   * @throws DiskFault; the signal's reason
    */
   async *adopt(
     images: readonly NewImage[],
-    { archive, signal }: { archive: Digest; signal: AbortSignal },
-  ): AsyncGenerator<AdoptedImage> {
-    const { store, catalog, upstreams, now } = this.#options;
-    for (const { name: text, digest, mediaType } of images) {
-      const { target, tag, digest: named, name } = namedImage(upstreams, text);
-      if (named !== undefined && named !== digest) {
-        throw new RegistryError('MANIFEST_INVALID', `what is called ${name} is ${digest}`);
+    options: { archive: Digest; signal: AbortSignal },
+  ): AsyncGenerator<AdoptedImage | RefusedImage> {
+    for (const image of images) {
+      try {
+        yield await this.#adopt(image, options);
+      } catch (error) {
+        // What is wrong with the one image says nothing of the next; that the disk fails does.
+        if (!(error instanceof RegistryError) || error.status >= 500) throw error;
+        yield { name: image.name, refused: error.message };
       }
-      const { manifest, manifests, leftOut } = await wholeImage({ digest, mediaType }, { name, store, signal });
-      for (const part of manifests) await this.#requireRights(target.key, part, { name, archive });
-      // Its parts before it, and its tag last: all in one turn, so that nobody comes between.
-      for (const part of manifests) this.#record(target.key, part);
-      if (tag !== undefined) {
-        const { contentType, size } = manifest;
-        const record = { digest, contentType, size, checkedAtMs: now() };
-        catalog.recordTag({ repository: target.key, tag, variant: '' }, record);
-      }
-      yield { name, digest, leftOut };
     }
+  }
+
+  /** @throws RegistryError in one sentence where something is missing or is not what it should be */
+  async #adopt(
+    { name: text, digest, mediaType }: NewImage,
+    { archive, signal }: { archive: Digest; signal: AbortSignal },
+  ): Promise<AdoptedImage> {
+    const { store, catalog, upstreams, now } = this.#options;
+    const { target, tag, digest: named, name } = namedImage(upstreams, text);
+    if (named !== undefined && named !== digest) {
+      throw new RegistryError('MANIFEST_INVALID', `what is called ${name} is ${digest}`);
+    }
+    const { manifest, manifests, leftOut } = await wholeImage({ digest, mediaType }, { name, store, signal });
+    for (const part of manifests) await this.#requireRights(target.key, part, { name, archive });
+    // Its parts before it, and its tag last: all in one turn, so that nobody comes between.
+    for (const part of manifests) this.#record(target.key, part);
+    if (tag !== undefined) {
+      const { contentType, size } = manifest;
+      const record = { digest, contentType, size, checkedAtMs: now() };
+      catalog.recordTag({ repository: target.key, tag, variant: '' }, record);
+    }
+    return { name, digest, leftOut };
   }
 
   /** @throws RegistryError DENIED where a repository would come by what is another one's */

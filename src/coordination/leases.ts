@@ -8,6 +8,9 @@ import { claimScript, holdScript, releaseScript, renewScript } from './scripts.t
 const leaseMs = 3_000;
 /** How long a replica is believed to hold a blob. */
 const holdMs = 7 * 86_400_000;
+/** How many of those who hold a blob are named at first; all of them only where none of these is there. */
+const someHolders = 16;
+const allHolders = 100_000;
 /** How many read from one that fills: enough to reach a thousand in five steps, few enough for one network card. */
 const fanOut = 4;
 
@@ -40,24 +43,26 @@ export class Leases {
 
   async claim(digest: Digest, { avoid = [], takeOver }: ClaimOptions): Promise<Claim> {
     const { link, self } = this.#options;
+    const keys = [fillKey(digest), holdersKey(digest)];
     const values = [self(), leaseMs, takeOver === undefined ? '' : String(takeOver), fanOut, avoid.join(',')];
-    const [kind, found, third] = (await link.run(claimScript, [fillKey(digest), holdersKey(digest)], values)) as [
-      string,
-      string | string[],
-      string | undefined,
-    ];
-    if (kind === 'lease') {
-      const lease: Lease = { digest, fence: Number(found) };
-      this.#held.set(digest, lease);
-      return { kind, lease };
+    let most = someHolders;
+    while (true) {
+      const [kind, found, third] = (await link.run(claimScript, keys, [...values, most])) as [
+        string,
+        string | string[],
+        string | undefined,
+      ];
+      if (kind === 'lease') {
+        const lease: Lease = { digest, fence: Number(found) };
+        this.#held.set(digest, lease);
+        return { kind, lease };
+      }
+      const replicas = (found as string[]).map((id) => this.#options.replica(id)).filter((one) => one !== undefined);
+      if (kind === 'filling') return { kind, fence: Number(third), replicas };
+      if (replicas.length > 0) return { kind: 'held', replicas: fromAnywhere(replicas) };
+      // Holders that are not there are as good as none, once all of them have been named.
+      most = found.length < most ? 0 : allHolders;
     }
-    const replicas = (found as string[]).map((id) => this.#options.replica(id)).filter((one) => one !== undefined);
-    if (kind === 'filling') return { kind, fence: Number(third), replicas };
-    // Holders that are not there: as good as none.
-    if (replicas.length === 0) {
-      return await this.claim(digest, { avoid: [...avoid, ...(found as string[])], takeOver });
-    }
-    return { kind: 'held', replicas };
   }
 
   async renew(lease: Lease): Promise<'held' | 'lost'> {
@@ -105,6 +110,12 @@ export class Leases {
   #forget(lease: Lease): void {
     if (this.#held.get(lease.digest)?.fence === lease.fence) this.#held.delete(lease.digest);
   }
+}
+
+/** The same ones in a ring, from any of them on: Redis names few always in the same order. */
+function fromAnywhere(replicas: readonly Replica[]): Replica[] {
+  const first = Math.floor(Math.random() * replicas.length);
+  return [...replicas.slice(first), ...replicas.slice(0, first)];
 }
 
 // Braces keep what one script touches on one node of a cluster.

@@ -161,18 +161,22 @@ return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 
 /**
  * KEYS: fill, holders. ARGV: own id, ms a lease lives, fence that may be taken over or '', how many read from one, ids to
- * avoid with commas. Those who read from one that fills form a tree with the lease at its root: each has a number, and
+ * avoid with commas, how many holders are named; 0: as if there were none. Those who read from one that fills form a tree with the lease at its root: each has a number, and
  * reads from one with a lower number, so that nobody can wait for himself.
  */
 export const claimScript: Script = {
   name: 'claim',
   lua: `${clock}
 local avoid = {}
-for id in string.gmatch(ARGV[5], '[^,]+') do avoid[id] = true end
+local drawn = tonumber(ARGV[6])
+for id in string.gmatch(ARGV[5], '[^,]+') do
+  avoid[id] = true
+  if drawn > 0 then drawn = drawn + 1 end
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 redis.call('ZREM', KEYS[2], ARGV[1])
 local held = {}
-for _, id in ipairs(redis.call('ZRANDMEMBER', KEYS[2], 16)) do
+for _, id in ipairs(redis.call('ZRANDMEMBER', KEYS[2], drawn)) do
   if not avoid[id] then held[#held + 1] = id end
 end
 if #held > 0 then return { 'held', held } end

@@ -56,6 +56,43 @@ describeWith(['redis-server'], 'several replicas', () => {
     expect(await other.claim(digest(10), { avoid: [leader.self] })).toMatchObject({ kind: 'lease' });
   });
 
+  test('are sent to each of those who hold a blob', async () => {
+    const names = Array.from({ length: 8 }, (_, index) => `holder${index}`);
+    await using fleet = await startFleet([...names, 'reader']);
+    const replicas = fleet.all.map(({ coordinator }) => coordinator);
+    const reader = replicas.pop()!;
+    for (const replica of replicas) await replica.hold(digest(14));
+    const named = new Set<string>();
+    for (let turn = 0; turn < 200; turn += 1) {
+      const claim = await reader.claim(digest(14));
+      if (claim.kind === 'held') named.add(claim.replicas[0]!.id);
+    }
+    expect(named.size).toBe(names.length);
+  });
+
+  test('find the one that holds a blob among a thousand that are gone, soon', async () => {
+    await using fleet = await startFleet(['holder', 'reader']);
+    const [holder, reader] = fleet.all;
+    const client = new Redis(redis.port, '127.0.0.1');
+    const gone = Array.from({ length: 1_000 }, (_, index) => [Date.now() + 1_000_000, `gone${index}`]).flat();
+    for (const number of [15, 16]) await client.zadd(`test:holders:{${digest(number)}}`, ...gone);
+    client.disconnect();
+    await holder!.coordinator.hold(digest(15));
+    const claims = () => reader!.calls.filter((script) => script === 'claim').length;
+    expect(await reader!.coordinator.claim(digest(15))).toMatchObject({
+      kind: 'held',
+      replicas: [{ id: holder!.coordinator.self }],
+    });
+    expect(claims()).toBeLessThanOrEqual(2);
+    const before = claims();
+    expect(await reader!.coordinator.claim(digest(16))).toMatchObject({ kind: 'lease' });
+    expect(claims() - before).toBe(3);
+    // Those to avoid take nobody else's place.
+    const avoid = Array.from({ length: 1_000 }, (_, index) => `gone${index}`);
+    expect(await reader!.coordinator.claim(digest(15), { avoid })).toMatchObject({ kind: 'held' });
+    expect(claims() - before).toBe(4);
+  });
+
   test('take a lease over from one that is gone, which then knows that it has lost it', async () => {
     await using fleet = await startFleet(['a', 'b']);
     const [a, b] = fleet.all.map(({ coordinator }) => coordinator);

@@ -29,8 +29,15 @@ export function startCoordinator(
     /** Default: a single server. */
     readonly location?: RedisLocation;
   } = {},
-): { readonly coordinator: SharedCoordinator; readonly heard: Heard; readonly events: string[] } & AsyncDisposable {
+): {
+  readonly coordinator: SharedCoordinator;
+  readonly heard: Heard;
+  readonly events: string[];
+  /** The scripts that Redis was asked to run. */
+  readonly calls: string[];
+} & AsyncDisposable {
   const events: string[] = [];
+  const calls: string[] = [];
   const coordinator = new SharedCoordinator({
     location: options.location ?? {
       kind: 'single',
@@ -47,7 +54,7 @@ export function startCoordinator(
     observer: {
       lost: (reason) => events.push(`lost: ${reason}`),
       found: () => events.push('found'),
-      called: () => undefined,
+      called: ({ script }) => calls.push(script),
     },
   });
   coordinator.join(`http://${name}.test:5000`);
@@ -56,7 +63,7 @@ export function startCoordinator(
     received: (message) => void heard.messages.push(message),
     missed: () => void (heard.missed += 1),
   });
-  return { coordinator, heard, events, [Symbol.asyncDispose]: () => coordinator[Symbol.asyncDispose]() };
+  return { coordinator, heard, events, calls, [Symbol.asyncDispose]: () => coordinator[Symbol.asyncDispose]() };
 }
 
 /** Runs until a coordinator is connected and sees so many others. */

@@ -62,6 +62,8 @@ export function connect(location: RedisLocation): RedisClient {
         enableOfflineQueue: false,
         clusterRetryStrategy: () => 500,
         redisOptions: common,
+        // A name stays one: certificates are for names, and what it stands for may change.
+        dnsLookup: (host, callback) => callback(null, host),
         slotsRefreshTimeout: connectMs,
         // What one part of it cannot answer is refused at once, and is no silence of all.
         retryDelayOnClusterDown: 0,

@@ -47,6 +47,29 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
     await agree({ ...login, kind: 'cluster', nodes: [{ host: '127.0.0.1', port: redis.port }] });
   });
 
+  test('through a Redis Cluster whose certificates are for names', async () => {
+    await using directory = await temporaryDirectory('cluster-tls');
+    const authority = await makeAuthority(directory.path, 'authority');
+    const { certFile, keyFile } = await authority.issue('redis', 'DNS:localhost');
+    const port = await freePort();
+    const tls = {
+      '--tls-port': port,
+      '--tls-cert-file': certFile,
+      '--tls-key-file': keyFile,
+      '--tls-ca-cert-file': authority.certFile,
+      '--tls-auth-clients': 'no',
+      '--tls-cluster': 'yes',
+      '--cluster-enabled': 'yes',
+      '--cluster-announce-ip': '127.0.0.1',
+      '--cluster-announce-hostname': 'localhost',
+      '--cluster-preferred-endpoint-type': 'hostname',
+    };
+    await using redis = await startRedis({ args: Object.entries(tls).flat().map(String) });
+    await run('redis-cli', ['-p', String(redis.port), 'cluster', 'addslotsrange', '0', '16383']);
+    const nodes = [{ host: 'localhost', port }];
+    await agree({ ...login, tls: true, ca: authority.cert, kind: 'cluster', nodes });
+  });
+
   test('through what is left of a Redis Cluster', async () => {
     const args = [
       '--cluster-enabled',

@@ -12,8 +12,8 @@ export interface Certificate {
 
 /** An authority that nobody else trusts. */
 export interface Authority extends Certificate {
-  /** A certificate for 127.0.0.1, as a server and as a client. */
-  issue(name: string): Promise<Certificate>;
+  /** A certificate, as a server and as a client. @param subject default: 127.0.0.1 */
+  issue(name: string, subject?: string): Promise<Certificate>;
 }
 
 const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
@@ -27,6 +27,9 @@ export async function makeAuthority(folder: string, authority: string): Promise<
     return { certFile, keyFile, cert: await readFile(certFile, 'utf8'), key: await readFile(keyFile, 'utf8') };
   };
   const own = await make(authority, []);
-  const signed = ['-CA', own.certFile, '-CAkey', own.keyFile, '-addext', 'subjectAltName=IP:127.0.0.1'];
-  return { ...own, issue: (name) => make(name, signed) };
+  const signed = ['-CA', own.certFile, '-CAkey', own.keyFile];
+  return {
+    ...own,
+    issue: (name, subject = 'IP:127.0.0.1') => make(name, [...signed, '-addext', `subjectAltName=${subject}`]),
+  };
 }

@@ -11,6 +11,11 @@ import { digest, sees, startCoordinator } from './support.ts';
 
 const login = { tls: false, username: undefined, password: undefined };
 
+/** @param busPort by default the port of the clients and 10,000, which may be taken, or no port at all */
+function ofCluster(busPort: number): string[] {
+  return ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1', '--cluster-port', String(busPort)];
+}
+
 describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
   async function agree(location: NonNullable<Parameters<typeof startCoordinator>[2]>['location']): Promise<void> {
     await using a = startCoordinator(0, 'a', { location });
@@ -36,10 +41,8 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
   }
 
   test('through a Redis Cluster', async () => {
-    // By default it is the port of the clients and 10,000, which may be taken, or no port at all.
     await using bus = await reservePort();
-    const args = ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1', '--cluster-port', String(bus.port)];
-    await using redis = await startRedis({ args });
+    await using redis = await startRedis({ args: ofCluster(bus.port) });
     await run('redis-cli', ['-p', String(redis.port), 'cluster', 'addslotsrange', '0', '16383']);
     await expect
       .poll(() => run('redis-cli', ['-p', String(redis.port), 'cluster', 'info']))
@@ -51,9 +54,12 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
     await using directory = await temporaryDirectory('cluster-tls');
     const authority = await makeAuthority(directory.path, 'authority');
     const { certFile, keyFile } = await authority.issue('redis', 'DNS:localhost');
-    const port = await freePort();
+    await using reserved = await reservePort();
+    await using bus = await reservePort();
+    const { port } = reserved;
     const tls = {
       '--tls-port': port,
+      '--cluster-port': bus.port,
       '--tls-cert-file': certFile,
       '--tls-key-file': keyFile,
       '--tls-ca-cert-file': authority.certFile,
@@ -71,22 +77,17 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
   });
 
   test('through what is left of a Redis Cluster', async () => {
-    const args = [
-      '--cluster-enabled',
-      'yes',
-      '--cluster-announce-ip',
-      '127.0.0.1',
-      '--cluster-require-full-coverage',
-      'no',
-    ];
-    await using one = await startRedis({ args });
-    await using other = await startRedis({ args });
+    await using oneBus = await reservePort();
+    await using otherBus = await reservePort();
+    const args = (busPort: number) => [...ofCluster(busPort), '--cluster-require-full-coverage', 'no'];
+    await using one = await startRedis({ args: args(oneBus.port) });
+    await using other = await startRedis({ args: args(otherBus.port) });
     const ask = (port: number, ...words: string[]) => run('redis-cli', ['-p', String(port), 'cluster', ...words]);
     const slotOf = async (text: string) => Number(await ask(one.port, 'keyslot', text));
     const fleet = await slotOf('fleet');
     await ask(one.port, 'addslotsrange', '0', String(fleet));
     await ask(other.port, 'addslotsrange', String(fleet + 1), '16383');
-    await ask(one.port, 'meet', '127.0.0.1', String(other.port));
+    await ask(one.port, 'meet', '127.0.0.1', String(other.port), String(otherBus.port));
     for (const { port } of [one, other]) {
       await expect.poll(() => ask(port, 'info')).toContain('cluster_slots_ok:16384');
     }

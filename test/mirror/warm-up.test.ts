@@ -211,6 +211,26 @@ describe('a fetch', () => {
     expect(upstream.requestsFor(kept.layers[0]!.digest)).toHaveLength(1);
   });
 
+  test('leaves out a signature of which a blob has been deleted, but no image', async () => {
+    await using upstream = await startRegistry();
+    const image = upstream.addImage('app', 'v1', { layers: ['layer'] });
+    const layers = ['gone', image.layers[0]!];
+    const signature = upstream.addReferrer('app', image, { artifactType: 'application/x-signature', layers });
+    upstream.removeBlob(signature.layers[0]!.digest);
+    await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
+    const images = [{ image: 'reg.example/app:v1' }];
+    const events = await fetchImages(site, { images });
+    expect(of(events, 'left-out')).toMatchObject([
+      { name: `reg.example/app@${signature.digest}`, reason: 'upstream reg.example has no such blob in app' },
+    ]);
+    expect(endOf(events)).toMatchObject({ fetched: 1, failed: 0 });
+    // What the image itself needs is needed, whatever else names it.
+    const broken = upstream.addImage('app', 'v2', { layers: ['needed'] });
+    upstream.addReferrer('app', broken, { artifactType: 'application/x-signature', layers: [broken.layers[0]!] });
+    upstream.removeBlob(broken.layers[0]!.digest);
+    expect(endOf(await fetchImages(site, { images: [{ image: 'reg.example/app:v2' }] }))).toMatchObject({ failed: 1 });
+  });
+
   test('ends where things refer to each other', async () => {
     await using upstream = await startRegistry();
     const image = upstream.addImage('app', 'v1');

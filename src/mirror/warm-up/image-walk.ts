@@ -45,11 +45,16 @@ export interface WalkedImage {
   /** How many of these refer to the image or to what refers to it. */
   readonly referrers: number;
   /** Each once. */
-  readonly blobs: readonly Descriptor[];
+  readonly blobs: readonly WalkedBlob[];
   /** Platforms that were wanted and that it is not made for, where it is for others. */
   readonly lacks: readonly string[];
   /** What is listed as referring to it and cannot be had: an upstream may have deleted it since. */
   readonly leftOut: readonly LeftOut[];
+}
+
+export interface WalkedBlob extends Descriptor {
+  /** The manifest that needs it, where only something that goes with the image does. */
+  readonly attachment: Digest | undefined;
 }
 
 /** A manifest that belongs to an image only as something that goes with it, and why it does not come along. */
@@ -100,7 +105,7 @@ class Walk {
   readonly #target: Target;
   readonly #options: WalkDependencies & WalkOptions;
   readonly #visited = new Set<Digest>();
-  readonly #blobs = new Map<Digest, Descriptor>();
+  readonly #blobs = new Map<Digest, WalkedBlob>();
   readonly #leftOut = new Map<Digest, LeftOut>();
   #lacks: readonly string[] = [];
   #referrers = 0;
@@ -125,19 +130,25 @@ class Walk {
     const { digest, bytes, contentType } = manifest;
     if (!this.#enter(digest, place)) return;
     for (const blob of readManifest(bytes, contentType).blobs) {
-      if (this.#options.nondistributable || !isElsewhere(blob)) this.#blobs.set(blob.digest, blob);
+      if (this.#options.nondistributable || !isElsewhere(blob)) this.#need(blob, digest, place);
     }
     const work: Promise<void>[] = [];
     for (const child of this.#chosen(indexEntries(bytes, contentType), place)) {
       // Some tools keep an index whose entries are plain blobs.
       if (isManifest(child)) work.push(this.#visit(child.digest, { ...place, nesting: place.nesting + 1 }));
-      else this.#blobs.set(child.digest, { digest: child.digest, size: child.size, mediaType: child.mediaType });
+      else this.#need(child, digest, place);
     }
     if (this.#options.referrers && place.depth < maxReferrerDepth) {
       work.push(this.#followListed(digest, place.depth + 1));
       for (const suffix of cosignSuffixes) work.push(this.#followTag(digest, suffix, place.depth + 1));
     }
     await allOf(work);
+  }
+
+  /** Notes a blob that a manifest needs. */
+  #need({ digest, size, mediaType }: Descriptor, manifest: Digest, { depth }: Place): void {
+    if (depth > 0 && this.#blobs.has(digest)) return;
+    this.#blobs.set(digest, { digest, size, mediaType, attachment: depth > 0 ? manifest : undefined });
   }
 
   /** Notes a manifest. @returns false where it has been seen. @throws RegistryError where there are too many */

@@ -44,7 +44,7 @@ export type WarmUpEvent =
       readonly totalBytes: number | null;
       readonly isDone: boolean;
     }
-  /** A signature or the like that the upstream lists and does not have. */
+  /** A signature or the like that the upstream lists and does not have, or not all of it. */
   | { readonly kind: 'left-out'; readonly image: string; readonly name: string; readonly reason: string }
   | { readonly kind: 'waiting'; readonly image: string; readonly seconds: number; readonly reason: string }
   /** All of it is here, `fetched` of it since the warm-up began. */

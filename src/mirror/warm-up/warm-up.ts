@@ -1,5 +1,5 @@
 import type { Descriptor } from '../../oci/descriptor.ts';
-import { RegistryError } from '../../oci/error.ts';
+import { isNotFound, RegistryError } from '../../oci/error.ts';
 import { type Platform, parsePlatform } from '../../oci/platform.ts';
 import type { BlobStore } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
@@ -11,7 +11,7 @@ import type { Mirror } from '../mirror.ts';
 import { type BlobAmount, BlobAmounts } from './blob-amounts.ts';
 import { bringBlob } from './blob-arrival.ts';
 import { EventQueue } from './event-queue.ts';
-import { walkImage } from './image-walk.ts';
+import { type WalkedBlob, walkImage } from './image-walk.ts';
 import { withPatience } from './patience.ts';
 import { allOf, Slots } from './slots.ts';
 import { expandImages, type WantedImage, type WantedImages } from './wanted-images.ts';
@@ -151,7 +151,7 @@ class WarmUp {
       missingBlobs: missing.length,
       missingBytes: bytesOf(missing),
     });
-    const arrived = await allOf(missing.map((blob) => this.#blob(image, blob)));
+    const arrived = await allOf(missing.map((blob) => this.#blobUnlessGone(image, blob)));
     const fetched = missing.filter((_, index) => arrived[index]);
     const fetchedBytes = fetched.reduce((sum, blob) => sum + this.#amounts.of(blob).totalBytes, 0);
     this.#fetched += 1;
@@ -166,13 +166,25 @@ class WarmUp {
     });
   }
 
-  async #missing({ key }: Target, blobs: readonly Descriptor[]): Promise<Descriptor[]> {
-    const missing: Descriptor[] = [];
+  async #missing({ key }: Target, blobs: readonly WalkedBlob[]): Promise<WalkedBlob[]> {
+    const missing: WalkedBlob[] = [];
     for (const blob of blobs) {
       if (await this.#completeness.hasBlob(key, blob)) this.#dependencies.catalog.touch(blob.digest);
       else missing.push(blob);
     }
     return missing;
+  }
+
+  /** As {@link #blob}; an image is whole without what its upstream no longer has of a signature or the like. */
+  async #blobUnlessGone(image: WantedImage, blob: WalkedBlob): Promise<boolean> {
+    try {
+      return await this.#blob(image, blob);
+    } catch (error) {
+      if (blob.attachment === undefined || !isNotFound(error)) throw error;
+      const name = `${image.target.key}@${blob.attachment}`;
+      this.events.push({ kind: 'left-out', image: image.name, name, reason: (error as Error).message });
+      return false;
+    }
   }
 
   /** Brings a blob here, once for all images of its repository. @returns whether it had to be fetched */

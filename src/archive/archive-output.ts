@@ -14,6 +14,14 @@ export interface WrittenFile {
   readonly size: number;
 }
 
+/** Where an archive goes, from its first byte to its last. */
+export interface ArchiveSink {
+  /** Adds bytes. @throws ArchiveError where they are not taken */
+  write(chunk: Buffer): Promise<void>;
+  /** @param list the text of the list of checksums. @returns what has been written. @throws ArchiveError */
+  finish(list: (files: readonly WrittenFile[]) => string): Promise<readonly WrittenFile[]>;
+}
+
 interface OpenPart {
   readonly path: string;
   readonly handle: FileHandle;
@@ -32,7 +40,7 @@ export interface ArchiveOutputOptions {
  * The file of an archive, or its parts, while they are written: nothing has its final name before all is on disk.
  * Disposing it without {@link finish} removes what was written.
  */
-export class ArchiveOutput implements AsyncDisposable {
+export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
   readonly #path: string;
   readonly #splitBytes: number;
   /** The files' final names. */
@@ -58,7 +66,6 @@ export class ArchiveOutput implements AsyncDisposable {
     return new ArchiveOutput(path, { paths, splitBytes: splitBytes ?? Number.POSITIVE_INFINITY });
   }
 
-  /** Adds bytes. @throws ArchiveError where the disk does not take them */
   async write(chunk: Buffer): Promise<void> {
     for (let rest = chunk; rest.length > 0; ) {
       if (this.#part && this.#part.size >= this.#splitBytes) await this.#endPart();
@@ -77,11 +84,7 @@ export class ArchiveOutput implements AsyncDisposable {
     }
   }
 
-  /**
-   * Gives all files their names, and last of all writes the list.
-   * @param list its text
-   * @throws ArchiveError
-   */
+  /** Gives all files their names, and last of all writes the list. */
   async finish(list: (files: readonly WrittenFile[]) => string): Promise<readonly WrittenFile[]> {
     await this.#endPart();
     const listPath = checksumListPath(this.#path);

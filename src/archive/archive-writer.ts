@@ -1,7 +1,7 @@
 import { type Digest, digestOf } from '../oci/digest.ts';
 import { ociIndex } from '../oci/media-types.ts';
 import { blobName } from './archive.ts';
-import type { ArchiveOutput, WrittenFile } from './archive-output.ts';
+import type { ArchiveSink, WrittenFile } from './archive-output.ts';
 import { type Base, formatChecksumList } from './checksum-list.ts';
 import { type BlobSize, descriptionName, writeDescription } from './description.ts';
 import { type ContainerParts, dockerManifest } from './docker-manifest.ts';
@@ -101,7 +101,7 @@ export function planArchive(images: readonly ExportedImage[], base: Base | undef
  */
 export async function writeArchive(
   plan: ArchivePlan,
-  output: ArchiveOutput,
+  output: ArchiveSink,
   options: {
     readonly read: (blob: BlobSize) => AsyncIterable<Buffer>;
     readonly onWritten: (bytes: number) => void;

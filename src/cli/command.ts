@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import type { ByteStream } from '../archive/stream-output.ts';
 import type { ConfigFlags } from '../config/load.ts';
 import type { ProgressOutput } from './progress.ts';
 
@@ -7,8 +8,8 @@ export type { Command };
 /** What a command may touch of the process it runs in. */
 export interface CommandIo {
   readonly stdin: AsyncIterable<Uint8Array>;
-  readonly stdout: ProgressOutput;
-  readonly stderr: { write(text: string): unknown };
+  readonly stdout: ProgressOutput & ByteStream;
+  readonly stderr: ProgressOutput;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly workingDirectory: string;
 }

@@ -4,6 +4,7 @@ import { type ArchivePlan, type ExportedImage, planArchive, writeArchive } from 
 import { readBase } from '../archive/base.ts';
 import { checksumListPath } from '../archive/checksum-list.ts';
 import type { BlobSize } from '../archive/description.ts';
+import { StreamOutput } from '../archive/stream-output.ts';
 import { readImageList } from '../config/image-list.ts';
 import { parseBytes, shownBytes } from '../config/units.ts';
 import type { ExportEvent } from '../mirror/archives/export-plan.ts';
@@ -15,7 +16,7 @@ import { addConfigFlags, type Command, type CommandIo, UsageError } from './comm
 import { readInput, readPlatforms, requireImage } from './input.ts';
 import { interruption } from './interruption.ts';
 import { type OperationRun, withOperations } from './operation-command.ts';
-import { Progress } from './progress.ts';
+import { Progress, type ProgressOutput } from './progress.ts';
 import { shownDigest } from './terminal.ts';
 
 interface ExportFlags {
@@ -40,7 +41,7 @@ export function registerExport(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('export'))
     .description('write images of the cache into a tar archive (OCI image layout), with what goes with them')
     .argument('[images...]', 'such as docker.io/library/nginx:1.27 or ghcr.io/org/app@sha256:…')
-    .option('--output <file>', 'the archive; a list of checksums is written beside it')
+    .option('--output <file>', 'the archive; a list of checksums is written beside it; "-" is standard output')
     .option('--dry-run', 'say what would be written, image by image, and write nothing')
     .option('--file <file>', 'a list of images, as millpond fetch takes it')
     .option('--since <archive>', 'only what this earlier archive, or its list, has not')
@@ -61,6 +62,9 @@ export function registerExport(program: Command, io: CommandIo): void {
       const { output, dryRun = false } = options;
       if (output === undefined && !dryRun) throw new UsageError('no archive is named: give --output');
       const splitBytes = readSplit(options.split);
+      const isStream = output === '-' && !dryRun;
+      if (isStream && splitBytes !== undefined) throw new UsageError('--split makes files: give --output a name');
+      if (isStream && io.stdout.isTTY) throw new UsageError('an archive is nothing for a terminal: send it elsewhere');
       const { config, found } = await withOperations(command, io, async (run) => ({
         config: run.config,
         found: await findImages(wanted, { run, platforms, options, io }),
@@ -68,18 +72,25 @@ export function registerExport(program: Command, io: CommandIo): void {
       using interrupted = interruption();
       const { signal } = interrupted;
       const plan = planArchive(found.images, options.since === undefined ? undefined : await readBase(options.since));
-      using shown = new ShownExport(plan, { isJson: options.json === true, io });
+      using shown = new ShownExport(plan, {
+        isJson: options.json === true,
+        output: isStream ? io.stderr : io.stdout,
+      });
       shown.begin(found, { isDryRun: dryRun });
       if (output === undefined || dryRun) return;
+      const layout = layoutOf(config.cache.dir);
+      const writing = {
+        signal,
+        read: (blob: BlobSize) => readVerified(layout, blob),
+        onWritten: (bytes: number) => shown.written(bytes),
+      };
+      if (isStream) {
+        shown.end(await writeArchive(plan, new StreamOutput(io.stdout), writing), undefined);
+        return;
+      }
       const path = resolve(io.workingDirectory, output);
       await using archive = await ArchiveOutput.open(path, { bytes: plan.size, splitBytes });
-      const layout = layoutOf(config.cache.dir);
-      const files = await writeArchive(plan, archive, {
-        signal,
-        read: (blob) => readVerified(layout, blob),
-        onWritten: (bytes) => shown.written(bytes),
-      });
-      shown.end(files, checksumListPath(output));
+      shown.end(await writeArchive(plan, archive, writing), checksumListPath(output));
     });
 }
 
@@ -135,15 +146,15 @@ async function findImages(
 class ShownExport implements Disposable {
   readonly #plan: ArchivePlan;
   readonly #isJson: boolean;
-  readonly #io: CommandIo;
+  readonly #output: ProgressOutput;
   readonly #progress: Progress;
   #doneBytes = 0;
 
-  constructor(plan: ArchivePlan, { isJson, io }: { isJson: boolean; io: CommandIo }) {
+  constructor(plan: ArchivePlan, { isJson, output }: { isJson: boolean; output: ProgressOutput }) {
     this.#plan = plan;
     this.#isJson = isJson;
-    this.#io = io;
-    this.#progress = new Progress(io.stdout, { now: () => performance.now() });
+    this.#output = output;
+    this.#progress = new Progress(output, { now: () => performance.now() });
   }
 
   begin({ images, leftOut }: FoundImages, { isDryRun }: { isDryRun: boolean }): void {
@@ -177,13 +188,14 @@ class ShownExport implements Disposable {
     this.#progress.update(() => ({ rows: [], total }));
   }
 
-  end(files: readonly WrittenFile[], list: string): void {
+  /** @param list where the checksums are; `undefined` where nothing is beside the archive */
+  end(files: readonly WrittenFile[], list: string | undefined): void {
     if (this.#isJson) {
-      this.#say({ kind: 'end', archive: this.#plan.id, files, list });
+      this.#say({ kind: 'end', archive: this.#plan.id, files, list: list ?? null });
       return;
     }
     for (const file of files) this.#progress.line(`${file.name} ${shownBytes(file.size)}`);
-    this.#progress.line(`${this.#summary()}; checksums in ${list}`);
+    this.#progress.line(list === undefined ? this.#summary() : `${this.#summary()}; checksums in ${list}`);
   }
 
   [Symbol.dispose](): void {
@@ -197,7 +209,7 @@ class ShownExport implements Disposable {
   }
 
   #say(event: object): void {
-    this.#io.stdout.write(`${JSON.stringify(event)}\n`);
+    this.#output.write(`${JSON.stringify(event)}\n`);
   }
 }
 

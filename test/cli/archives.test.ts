@@ -30,6 +30,7 @@ import {
 } from '../support/layouts.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
+import { launcher, run } from './spawn.ts';
 
 const unreachable = { 'docker.io': { urls: ['http://127.0.0.1:1'] }, 'quay.io': { urls: ['http://127.0.0.1:1'] } };
 
@@ -649,6 +650,30 @@ describe('export', () => {
       stderr: 'millpond: f.tar.003: part 002 is missing\n',
     });
     expect((await other.run('import', parts[0]!, parts[1]!)).stderr).toContain('cut short');
+  });
+
+  test('goes to standard output, with all that is said on standard error', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));
+    const names = ['nginx:1.27', 'quay.io/org/alpine:3'];
+    await here.run('export', '--output', 'file.tar', ...names);
+    const file = await readFile(here.path('file.tar'));
+    const before = (await readdir(here.path('.'))).toSorted();
+    const streamed = await here.run('export', '--output', '-', ...names, '--json');
+    expect(streamed.code).toBe(0);
+    expect(streamed.stdoutBytes.equals(file)).toBe(true);
+    const sha256 = createHash('sha256').update(file).digest('hex');
+    expect(JSON.parse(streamed.stderr.trim().split('\n').at(-1)!)).toMatchObject({
+      kind: 'end',
+      files: [{ name: '-', sha256, size: file.length }],
+      list: null,
+    });
+    expect((await readdir(here.path('.'))).toSorted()).toEqual(before);
+    const piped = `'${launcher}' export --output - ${names.join(' ')} | cat > piped.tar`;
+    const { code, stderr } = await run('sh', ['-c', piped], { cwd: here.path('.') });
+    expect([code, stderr.includes('archive sha256:')]).toEqual([0, true]);
+    expect((await readFile(here.path('piped.tar'))).equals(file)).toBe(true);
+    expect(await here.run('export', '--output', '-', '--split', '4KiB', ...names)).toMatchObject({ code: 2 });
   });
 
   test('takes the place of a file, and of nothing else', async () => {

@@ -5,19 +5,27 @@ import { runProgram } from '../../src/cli/program.ts';
 export interface CommandResult {
   readonly code: number;
   readonly stdout: string;
+  readonly stdoutBytes: Buffer;
   readonly stderr: string;
 }
 
 /** Runs a command line of Millpond in this process. */
 export async function runCommand(args: readonly string[], workingDirectory: string): Promise<CommandResult> {
-  let stdout = '';
+  const written: Uint8Array[] = [];
   let stderr = '';
   const code = await runProgram(args, {
-    stdout: { write: (text) => void (stdout += text) },
+    stdout: {
+      write: (chunk: string | Uint8Array, done?: () => void) => {
+        // Whoever has been told that they are gone may use the bytes again.
+        written.push(Buffer.from(chunk as string));
+        done?.();
+      },
+    },
     stderr: { write: (text) => void (stderr += text) },
     stdin: Readable.from([]),
     environment: {},
     workingDirectory,
   });
-  return { code, stdout, stderr };
+  const stdoutBytes = Buffer.concat(written);
+  return { code, stdout: stdoutBytes.toString('utf8'), stderr, stdoutBytes };
 }

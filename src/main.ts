@@ -9,10 +9,11 @@ if (existsSync(cacheFolder)) enableCompileCache(`${cacheFolder}/compiled`);
 // What is imported before the cache is on does not come from it.
 const { runProgram } = await import('./cli/program.ts');
 
-// A reader that has seen enough (`millpond config show | head`) is no failure.
+// A reader that has seen enough (`millpond config show | head`) is no failure, unless the command says so: an archive has
+// to be read to its end, and whoever writes one is told of the error, too.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
+  if (error.code !== 'EPIPE') throw error;
+  setImmediate(() => process.exit(process.exitCode ?? 0));
 });
 
 process.exitCode = await runProgram(process.argv.slice(2), {

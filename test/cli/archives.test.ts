@@ -676,6 +676,17 @@ describe('export', () => {
     expect(await here.run('export', '--output', '-', '--split', '4KiB', ...names)).toMatchObject({ code: 2 });
   });
 
+  test('fails where the program that it is sent to does not read all of it', async () => {
+    await using here = await place();
+    const big = localArtifact({ layers: [localBlob(Buffer.alloc(2_000_000, 'layer'))] });
+    const files = layoutOf([{ manifest: big, annotations: named('quay.io/org/big:1') }]);
+    await here.run('import', await writeTar(here.path('in.tar'), files));
+    const piped = `{ '${launcher}' export --output - quay.io/org/big:1; echo $? > code; } | head -c 1 > first`;
+    const { stderr } = await run('sh', ['-c', piped], { cwd: here.path('.') });
+    expect(stderr).toContain('millpond: standard output cannot be written: EPIPE\n');
+    expect(await readFile(here.path('code'), 'utf8')).toBe('1\n');
+  });
+
   test('takes the place of a file, and of nothing else', async () => {
     await using here = await place();
     await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));

@@ -10,8 +10,8 @@ interface Telemetry {
   readonly metrics: Metrics;
 }
 
-/** Begins to read what is stored again, whenever that is due. */
-export function startScrub(cache: Cache, telemetry: Telemetry): AsyncDisposable {
+/** Begins to read what is stored again, whenever that is due; `look` where the configuration has changed. */
+export function startScrub(cache: Cache, telemetry: Telemetry): Pick<Scrub, 'look'> & AsyncDisposable {
   const { layout, catalog, mirror, repair, now } = cache;
   const hasher = new FileHasher({ bytesPerSecond: () => cache.config.cache.scrubBytesPerSecond });
   const scrub = new Scrub({
@@ -25,6 +25,7 @@ export function startScrub(cache: Cache, telemetry: Telemetry): AsyncDisposable 
   });
   scrub.start();
   return {
+    look: () => scrub.look(),
     async [Symbol.asyncDispose]() {
       await scrub[Symbol.asyncDispose]();
       await hasher[Symbol.asyncDispose]();
@@ -57,6 +58,9 @@ function scrubObserver({ log, metrics }: Telemetry): ScrubObserver {
     },
     finished({ startedAtMs, found, fetched }) {
       log.info({ started: new Date(startedAtMs).toISOString(), found, fetched }, 'scrub finished');
+    },
+    stopped() {
+      log.info('scrub stopped');
     },
     failed(error) {
       log.error({ error: described(error) }, 'scrub failed, goes on later');

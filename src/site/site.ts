@@ -85,7 +85,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     others.join(listener.address, changes.position);
   }
   const prefetcher = owned.use(new Prefetcher({ cache, log, metrics, now }));
-  owned.use(startScrub(cache, { log, metrics }));
+  const scrub = owned.use(startScrub(cache, { log, metrics }));
   const control = await openControl({
     get config() {
       return cache.config;
@@ -124,6 +124,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
       const left = needRestart(cache.config, wanted);
       cache.replaceConfig(withoutFixedParts(cache.config, wanted));
       prefetcher.replace(cache.config);
+      scrub.look();
       log.level = cache.config.log.level;
       return left;
     },

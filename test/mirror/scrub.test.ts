@@ -89,10 +89,34 @@ test('a round goes on after a restart behind the last blob that it has noted', a
       .toMatch(/^millpond_scrubbed_bytes_total [1-9]/m);
   }
   await using site = await startTestSite(options);
-  const { found } = (await finished(site)) as { found: { ok: number } };
+  // However far the first one came, the second has read the rest, and tells of all.
+  expect(await finished(site)).toMatchObject({ found: { ok: 3 } });
   const [{ after } = {}] = lines(site, 'scrub started');
-  // However far the first one came, the second has read the rest.
-  expect(found.ok).toBe(after === undefined ? 3 : 2 - inOrder.indexOf(after as typeof layer.digest));
+  const scrubbed = (await site.get('/metrics')).body.toString();
+  expect(scrubbed).toContain(
+    `millpond_scrubbed_blobs_total{found="ok"} ${after === undefined ? 3 : 2 - inOrder.indexOf(after as typeof layer.digest)}\n`,
+  );
+});
+
+test('a round that is not wanted any more stops, also in the middle of a file', async () => {
+  await using upstream = await startRegistry();
+  await using cache = await temporaryDirectory();
+  const { options } = await prepared(upstream, cache.path);
+  const scrubbedBytes = async (site: TestSite) =>
+    /^millpond_scrubbed_bytes_total (\d+)/m.exec((await site.get('/metrics')).body.toString())?.[1];
+  {
+    await using site = await startTestSite({
+      ...options,
+      config: { cache: { scrub: { every: '1d', rate: '16KiB' } } },
+    });
+    await expect.poll(() => scrubbedBytes(site), { interval: 5 }).not.toBe('0');
+    await site.reconfigure({ cache: { scrub: { every: 0, rate: '1GiB' } } });
+    await expect.poll(() => lines(site, 'scrub stopped'), { interval: 5, timeout: 10_000 }).toHaveLength(1);
+    expect(lines(site, 'scrub finished')).toEqual([]);
+    expect(lines(site, 'scrub failed, goes on later')).toEqual([]);
+  }
+  await using site = await startTestSite(options);
+  expect(await finished(site)).toMatchObject({ found: { ok: 3 } });
 });
 
 describeWith(mountRequirements(), 'a file that is altered and can be neither moved nor removed', () => {

@@ -29,6 +29,8 @@ export interface ScrubObserver {
   /** The disk did not let something be done about what was found: it is left as it is until the next round. */
   left(digest: Digest, fault: DiskFault): void;
   finished(round: ScrubRound): void;
+  /** It is not wanted any more; should it be again, it goes on where it was. */
+  stopped(): void;
   /** It could not go on, and tries again in a while. */
   failed(error: unknown): void;
 }
@@ -51,6 +53,9 @@ interface ScrubNote {
   readonly startedAtMs?: number;
   /** The last digest that was read. */
   readonly after?: string;
+  /** What it has come to so far. */
+  readonly found?: ScrubRound['found'];
+  readonly fetched?: number;
   readonly finishedAtMs?: number;
 }
 
@@ -67,6 +72,7 @@ const noteEvery = 20;
 export class Scrub implements AsyncDisposable {
   readonly #options: ScrubOptions;
   readonly #stop = new AbortController();
+  #unwanted = new AbortController();
   #running: Promise<void> = Promise.resolve();
 
   constructor(options: ScrubOptions) {
@@ -83,6 +89,11 @@ export class Scrub implements AsyncDisposable {
     this.#running = this.#rounds();
   }
 
+  /** The settings have changed: a round that is not wanted any more ends. */
+  look(): void {
+    if (this.#options.settings().everyMs === 0) this.#unwanted.abort();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#running;
@@ -92,11 +103,17 @@ export class Scrub implements AsyncDisposable {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       const waitMs = this.#waitMs();
+      const unwanted = new AbortController();
+      this.#unwanted = unwanted;
       try {
-        if (waitMs === 0) await this.#round(signal);
+        if (waitMs === 0) await this.#round(AbortSignal.any([signal, unwanted.signal]));
         else await delay(Math.min(waitMs, lookEveryMs), undefined, { signal, ref: false });
       } catch (error) {
         if (signal.aborted) return;
+        if (unwanted.signal.aborted) {
+          this.#options.observer.stopped();
+          continue;
+        }
         this.#options.observer.failed(error);
         await delay(lookEveryMs, undefined, { signal, ref: false }).catch(() => undefined);
       }
@@ -118,17 +135,19 @@ export class Scrub implements AsyncDisposable {
   /** Does a round, or what is left of it. @throws the signal's reason, DiskFault, Error; where it is stays noted */
   async #round(signal: AbortSignal): Promise<void> {
     const { verification, observer, now } = this.#options;
-    const { startedAtMs = now(), after = '', finishedAtMs } = this.#note();
+    const { startedAtMs = now(), after = '', finishedAtMs, ...before } = this.#note();
     observer.started({ startedAtMs, after });
-    const found: Partial<Record<Verdict['kind'], number>> = {};
-    let fetched = 0;
+    // Before the first digest nothing is noted that would not be found once more.
+    const found: Partial<Record<Verdict['kind'], number>> = after === '' ? {} : { ...before.found };
+    let fetched = after === '' ? 0 : (before.fetched ?? 0);
     const settle = async (verdict: Verdict) => {
       found[verdict.kind] = (found[verdict.kind] ?? 0) + 1;
       observer.found(verdict);
       if (await this.#settle(verdict, signal)) fetched += 1;
     };
     let last = after;
-    const note = () => this.#setNote({ startedAtMs, after: last, ...(finishedAtMs !== undefined && { finishedAtMs }) });
+    const note = () =>
+      this.#setNote({ startedAtMs, after: last, found, fetched, ...(finishedAtMs !== undefined && { finishedAtMs }) });
     note();
     const options = { signal, onRead: (bytes: number) => observer.read(bytes) };
     // What nobody knows comes first: it is recorded then, and found if anything happens to it later.

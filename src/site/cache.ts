@@ -226,6 +226,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
         throw error;
       }
       config = next;
+      upkeep.look();
       evictor.look();
     },
     [Symbol.asyncDispose]: () => rest.disposeAsync(),

@@ -18,7 +18,10 @@ export interface UpkeepOptions {
   readonly log: Logger;
 }
 
-/** What keeps a catalog in order behind the requests: batched writes, the rebuild of a lost one, the journal of names. */
+/**
+ * What keeps a catalog in order behind the requests: batched writes, the rebuild of a lost one, what has come to be pinned,
+ * the journal of names.
+ */
 export class Upkeep implements AsyncDisposable {
   readonly #options: UpkeepOptions;
   readonly #stop = new AbortController();
@@ -56,6 +59,7 @@ export class Upkeep implements AsyncDisposable {
     if (signal.aborted) return;
     try {
       await rebuild.run(signal);
+      while (catalog.renewPins()) await delay(pauseMs, undefined, { signal });
       // As long as the catalog lacks something, the journal is all there is.
       if (rebuild.stage !== undefined || !catalog.names.isJournalWorn) return;
       await catalog.names.rewriteJournal(() => delay(pauseMs, undefined, { signal }));

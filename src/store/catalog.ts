@@ -236,9 +236,14 @@ export class Catalog implements Disposable {
     return this.#pins.remove(repository, reference);
   }
 
-  /** Puts the configuration's pins in force. @param fingerprint tells them from those of an earlier run */
+  /** Puts the configuration's pins in force; {@link renewPins} does the rest. @param fingerprint tells them from earlier ones */
   usePinPatterns(patterns: PinPatterns, fingerprint: string): void {
     this.#pins.usePatterns(patterns, fingerprint);
+  }
+
+  /** Does some of what is to be done after pins have changed. @returns whether there is more @throws Error as {@link pin} */
+  renewPins(): boolean {
+    return this.#pins.renewal.step();
   }
 
   /** What was noted under a name. */

@@ -177,6 +177,8 @@ export class Evictor implements Space, AsyncDisposable {
     else if (lack === undefined && !awaitsFree) this.#excess = undefined;
     if (lack === undefined || offline || performance.now() < this.#pausedUntilMs) return;
     const { reason } = lack;
+    // What has come to be pinned is marked before anything goes.
+    while (!this.#stop.signal.aborted && this.#options.catalog.renewPins()) await nextTurn();
     let [blobs, bytes, inVain] = [0, 0, 0];
     // Unfinished blobs that nobody is fetching any more go before whole ones.
     disk.gone = await this.#dropLeftPartials(lack.bytes);

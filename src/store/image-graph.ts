@@ -190,9 +190,4 @@ export class ImageGraph {
   unpin(digest: Digest): void {
     this.#database.run('UPDATE blobs SET pinned = 0 WHERE digest = ? AND pinned = 1', digest);
   }
-
-  /** Frees everything. To be called within a write of the database. */
-  unpinAll(): void {
-    this.#database.run('UPDATE blobs SET pinned = 0 WHERE pinned = 1');
-  }
 }

@@ -1,6 +1,7 @@
 import { type Digest, isDigest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
 import type { ImageGraph, ImagePart } from './image-graph.ts';
+import { PinRenewal } from './pin-renewal.ts';
 import { subjectOfTag } from './subject-of-tag.ts';
 
 /** An image that an operator has pinned by name. */
@@ -20,6 +21,8 @@ export const pinPatternsNote = 'pin patterns';
 
 /** What is pinned by name, and with it every blob that those images need. */
 export class PinRecords {
+  /** What is left to do after the pins have changed. */
+  readonly renewal: PinRenewal;
   readonly #database: Database;
   readonly #graph: ImageGraph;
   #names: Set<string> | undefined;
@@ -29,6 +32,7 @@ export class PinRecords {
   constructor(database: Database, graph: ImageGraph) {
     this.#database = database;
     this.#graph = graph;
+    this.renewal = new PinRenewal(database, { graph, pins: this });
   }
 
   /** Every pin by name, in order. */
@@ -118,7 +122,7 @@ export class PinRecords {
    * @param all its parts there, where the repository may not read them any more
    */
   release(manifest: Digest, repository: string, all = this.#graph.parts(manifest, repository)): void {
-    const own = this.#graph.own(manifest, { repository, all }, (digest, parts) => this.#isHeld(digest, parts));
+    const own = this.#graph.own(manifest, { repository, all }, (digest, parts) => this.isHeld(digest, parts));
     for (const { digest } of own) this.#graph.unpin(digest);
   }
 
@@ -131,7 +135,8 @@ export class PinRecords {
     for (const repository of new Set(repositories)) this.#graph.pin(digest, repository);
   }
 
-  #isHeld(digest: Digest, parts: ReadonlyMap<Digest, ImagePart>): boolean {
+  /** Whether a pin stands for a manifest or for what needs it, or something that is marked, beside `parts`, needs a blob. */
+  isHeld(digest: Digest, parts: ReadonlyMap<Digest, ImagePart> = new Map()): boolean {
     if (this.#graph.isManifest(digest)) return this.#pinsAbove(digest).length > 0;
     return this.#isRoot(digest) || this.#graph.isNextToPin(digest, parts);
   }
@@ -168,21 +173,11 @@ export class PinRecords {
     return rows.map((row) => row['digest'] as Digest);
   }
 
-  /** Marks what is pinned now and nothing else. */
+  /** Marks what is pinned now and nothing else, behind the requests. */
   #pinAnew(): void {
     this.#names = undefined;
     this.#digests = undefined;
-    this.#graph.unpinAll();
-    for (const { repository, reference } of this.list()) {
-      if (isDigest(reference)) this.#graph.pin(reference, repository);
-    }
-    const rows = this.#database.all(
-      'SELECT r.name, t.tag, t.digest FROM tags t JOIN repositories r ON r.id = t.repository',
-    );
-    for (const row of rows) {
-      const repository = String(row['name']);
-      if (this.isPinned(repository, String(row['tag']))) this.#graph.pin(row['digest'] as Digest, repository);
-    }
+    this.renewal.begin();
   }
 }
 

@@ -434,6 +434,20 @@ describe('cache.pins', () => {
     expect((await here.run('rm', 'app:v1')).stderr).toContain('v1: is pinned by cache.pins in the configuration\n');
   });
 
+  test('holds and frees what is here as soon as it is in force', async () => {
+    await using here = await place();
+    const upstreams = { 'docker.io': here.upstream, 'ghcr.io': here.upstream };
+    await using site = await startTestSite({ upstreams, cacheDir: here.cacheDir });
+    await fill(site, here.upstream);
+    const pinnedBytes = async () =>
+      Number(/^millpond_cache_pinned_bytes (.*)$/m.exec(String((await site.get('/metrics')).body))?.[1]);
+    expect(await pinnedBytes()).toBe(0);
+    await site.reconfigure({ cache: { pins: ['app:v1'] } });
+    await expect.poll(pinnedBytes).toBeGreaterThan(0);
+    await site.reconfigure({});
+    await expect.poll(pinnedBytes).toBe(0);
+  });
+
   test('keeps what a tag stood for that its upstream has deleted, until it stands for something else', async () => {
     await using here = await place();
     let nowMs = Date.now();

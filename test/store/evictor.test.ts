@@ -261,6 +261,23 @@ describe('a cache over its budget', () => {
     expect(shelf.catalog.usage().bytes).toBeLessThan(400 * KB);
   });
 
+  test('keeps what has just come to be pinned by the configuration, before all of it is marked', async () => {
+    await using shelf = await Shelf.open();
+    const images = [];
+    for (let index = 0; index < 200; index += 1) {
+      const manifest = await shelf.manifest({ layers: [await shelf.blob(4 * KB)], name: `${index}` });
+      shelf.tag(`${index}`, manifest);
+      images.push(manifest);
+    }
+    shelf.nowMs += hourMs;
+    const other = await shelf.image(300 * KB);
+    shelf.budget.maxSizeBytes = 1000 * KB;
+    shelf.catalog.usePinPatterns((_, tag) => tag !== '', 'all');
+    await shelf.evictor.makeRoom();
+    expect(await shelf.here(...images)).not.toContain(false);
+    expect(await shelf.isHere(other.layer)).toBe(false);
+  });
+
   test('spares what was used last, and remembers what it has given up', async () => {
     await using shelf = await Shelf.open();
     const hot = [await shelf.image(300 * KB), await shelf.image(300 * KB), await shelf.image(300 * KB)];

@@ -202,13 +202,51 @@ describe('a pin', () => {
       tag(catalog, 'v2', store(catalog, { layers: [blob('else')] }));
       catalog.usePinPatterns((_, name) => name === 'v1', 'v1');
       expect(catalog.isPinned(repository, 'v1')).toBe(true);
+      while (catalog.renewPins());
     }
     expect(pinnedIn(folder.path)).toEqual([image, blob('base')].toSorted());
     {
       using catalog = await openIn(folder.path);
       catalog.usePinPatterns(() => false, '');
+      while (catalog.renewPins());
     }
     expect(pinnedIn(folder.path)).toEqual([]);
+  });
+
+  test('of the configuration holds many images in small steps, across a restart, and frees none of them meanwhile', async () => {
+    await using folder = await temporaryDirectory();
+    const images = Array.from({ length: 1_000 }, (_, index) => `${index}`);
+    const held = new Set([blob('base')]);
+    {
+      using catalog = await openIn(folder.path);
+      for (const name of images) {
+        const image = store(catalog, { layers: [blob('base'), blob(name)] });
+        tag(catalog, name, image);
+        held.add(image).add(blob(name));
+      }
+      tag(catalog, '1', store(catalog, { layers: [blob('other')], within: stranger }), stranger);
+      catalog.usePinPatterns((name) => name === repository, 'one');
+      expect(catalog.renewPins()).toBe(true);
+      const { bytes, pinnedBytes } = catalog.usage();
+      expect(pinnedBytes).toBeLessThan(bytes / 2);
+    }
+    {
+      using catalog = await openIn(folder.path);
+      catalog.usePinPatterns((name) => name === repository, 'one');
+      while (catalog.renewPins());
+    }
+    expect(pinnedIn(folder.path)).toEqual([...held].toSorted());
+    {
+      using catalog = await openIn(folder.path);
+      const { pinnedBytes } = catalog.usage();
+      catalog.usePinPatterns((name, tagged) => name === repository && tagged.length < 4, 'the same in other words');
+      do expect(catalog.usage().pinnedBytes).toBe(pinnedBytes);
+      while (catalog.renewPins());
+      catalog.usePinPatterns((_, tagged) => tagged === '7', 'less');
+      while (catalog.renewPins());
+      expect(catalog.usage().pinnedBytes).toBeLessThan(pinnedBytes);
+    }
+    expect(pinnedIn(folder.path)).toHaveLength(3);
   });
 });
 

@@ -8,7 +8,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { filesIn } from '../mirror/support.ts';
 import { json } from '../support/client.ts';
-import { type CommandResult, runCommand } from '../support/commands.ts';
+import { type CommandResult, runBinaryCommand, runCommand } from '../support/commands.ts';
 import {
   type LocalBlob,
   type LocalManifest,
@@ -659,9 +659,9 @@ describe('export', () => {
     await here.run('export', '--output', 'file.tar', ...names);
     const file = await readFile(here.path('file.tar'));
     const before = (await readdir(here.path('.'))).toSorted();
-    const streamed = await here.run('export', '--output', '-', ...names, '--json');
+    const streamed = await runBinaryCommand(['export', '--output', '-', ...names, '--json'], here.path('.'));
     expect(streamed.code).toBe(0);
-    expect(streamed.stdoutBytes.equals(file)).toBe(true);
+    expect(streamed.stdout.equals(file)).toBe(true);
     const sha256 = createHash('sha256').update(file).digest('hex');
     expect(JSON.parse(streamed.stderr.trim().split('\n').at(-1)!)).toMatchObject({
       kind: 'end',

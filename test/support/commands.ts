@@ -2,15 +2,23 @@ import { Readable } from 'node:stream';
 import { runProgram } from '../../src/cli/program.ts';
 
 /** What a command has left behind. */
-export interface CommandResult {
+export interface CommandResult<Output = string> {
   readonly code: number;
-  readonly stdout: string;
-  readonly stdoutBytes: Buffer;
+  readonly stdout: Output;
   readonly stderr: string;
 }
 
 /** Runs a command line of Millpond in this process. */
 export async function runCommand(args: readonly string[], workingDirectory: string): Promise<CommandResult> {
+  const { stdout, ...rest } = await runBinaryCommand(args, workingDirectory);
+  return { ...rest, stdout: stdout.toString('utf8') };
+}
+
+/** The same, of one that writes something else than text. */
+export async function runBinaryCommand(
+  args: readonly string[],
+  workingDirectory: string,
+): Promise<CommandResult<Buffer>> {
   const written: Uint8Array[] = [];
   let stderr = '';
   const code = await runProgram(args, {
@@ -26,6 +34,5 @@ export async function runCommand(args: readonly string[], workingDirectory: stri
     environment: {},
     workingDirectory,
   });
-  const stdoutBytes = Buffer.concat(written);
-  return { code, stdout: stdoutBytes.toString('utf8'), stderr, stdoutBytes };
+  return { code, stdout: Buffer.concat(written), stderr };
 }

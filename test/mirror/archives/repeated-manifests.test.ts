@@ -112,7 +112,10 @@ describe.each([
       choice,
     );
     if (lacksLayer) await expect(planned.next()).rejects.toThrow('is not whole in the cache');
-    else expect((await planned.next()).value).toMatchObject({ digest: outer.digest, manifests: { length: 5 } });
+    else {
+      const found = { digest: outer.digest, manifests: { length: 5 } };
+      expect((await planned.next()).value).toMatchObject({ kind: 'image', image: found });
+    }
     expect(cache.looks()).toBeLessThan(60);
   });
 });

@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatDuration, shownBytes } from '../config/units.ts';
 import { type Explanation, explainImage } from '../mirror/explanation.ts';
+import { sayOwner, whenFree } from '../site/owner.ts';
 import { credentialsOf, upstreamOptions } from '../site/upstream-options.ts';
 import { Catalog, inMemory } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';
@@ -11,6 +12,7 @@ import { createUpstream } from '../upstream/create-upstream.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { askControl } from './control-client.ts';
+import { withoutSocket } from './open-operations.ts';
 import { labelled, shownDigest, shownSeconds } from './terminal.ts';
 
 /** `millpond explain`: what an image name gets, and why. */
@@ -26,7 +28,11 @@ export function registerExplain(program: Command, io: CommandIo): void {
         workingDirectory: io.workingDirectory,
       });
       const asked = await askControl(config.cache.dir, `/explain?image=${encodeURIComponent(image)}`);
-      const explanation = (asked as Explanation | undefined) ?? (await explainFromDisk(image, config));
+      const explanation =
+        (asked as Explanation | undefined) ??
+        (await explainFromDisk(image, config).catch((error: unknown) => {
+          throw withoutSocket(error);
+        }));
       io.stdout.write(options.json ? `${JSON.stringify(explanation, undefined, 2)}\n` : explanationText(explanation));
     });
 }
@@ -40,7 +46,10 @@ async function explainFromDisk(image: string, config: Config): Promise<Explanati
     () => false,
   );
   const faults: unknown[] = [];
-  const catalog = owned.use(await openCatalog(isThere ? layout.catalog : inMemory, (error) => faults.push(error)));
+  const open = (path: string): Promise<Catalog> =>
+    Catalog.open({ path, now: Date.now, onFault: (error) => faults.push(error) });
+  const catalog = owned.use(await (isThere ? whenFree(layout, () => open(layout.catalog)) : open(inMemory)));
+  if (isThere) owned.use(sayOwner(layout, 'explain'));
   const upstreams = config.upstreams.map((upstream) => owned.use(createUpstream(upstreamOptions(config, upstream))));
   const explanation = await explainImage(image, {
     upstreams: new UpstreamTable(upstreams, { defaultName: config.defaultUpstream }),
@@ -52,16 +61,6 @@ async function explainFromDisk(image: string, config: Config): Promise<Explanati
   });
   if (faults.length > 0) throw new Error(`the catalog in ${config.cache.dir} cannot be read`, { cause: faults[0] });
   return explanation;
-}
-
-async function openCatalog(path: string, onFault: (error: unknown) => void): Promise<Catalog> {
-  try {
-    return await Catalog.open({ path, now: Date.now, onFault });
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    if (!message.startsWith('another Millpond')) throw error;
-    throw new Error(`${message}, and it has no control socket on which it could be asked`, { cause: error });
-  }
 }
 
 /** An explanation for people, within 80 columns but for long names. */

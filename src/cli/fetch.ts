@@ -44,7 +44,7 @@ export function registerFetch(program: Command, io: CommandIo): void {
         workingDirectory: io.workingDirectory,
       });
       using interrupted = interruption();
-      await using opened = await openOperations(config);
+      await using opened = await openOperations(config, 'fetch');
       const events = opened.operations.fetch(parameters, { signal: interrupted.signal, input: noInput() });
       await report(events, { json: flags.json === true, io });
     });

@@ -42,7 +42,7 @@ export function registerImport(program: Command, io: CommandIo): void {
       const { signal } = interrupted;
       try {
         await using archive = await openArchive(paths);
-        await using cache = await openOperations(config);
+        await using cache = await openOperations(config, 'import');
         const target = importTarget(cache.operations, signal);
         using shown = new ShownImport(io, { isJson: options.json === true });
         const onBytes = (bytes: number): void => shown.received(bytes);

@@ -1,8 +1,9 @@
 import type { Config } from '../config/config.ts';
 import type { OperationContext } from '../http/operations.ts';
-import { type Cache, type CacheOptions, openCache } from '../site/cache.ts';
+import { type Cache, openCache } from '../site/cache.ts';
 import { Health } from '../site/health.ts';
 import { type Operations, operationsOf } from '../site/operations.ts';
+import { DirectoryTaken } from '../site/owner.ts';
 import { createLogger, Metrics } from '../telemetry.ts';
 import { controlListens, runOnControl } from './control-client.ts';
 
@@ -15,27 +16,24 @@ export interface OpenOperations extends AsyncDisposable {
 
 /**
  * The operations of the cache that a configuration names: done by the mirror that runs on it, or, where none runs, by
- * this process on the directory.
+ * this process on the directory, once other commands have left it.
+ * @param command the name of the command that wants them
  * @throws Error in one sentence where the directory cannot be had
  */
-export async function openOperations(config: Config): Promise<OpenOperations> {
+export async function openOperations(config: Config, command: string): Promise<OpenOperations> {
   const { dir } = config.cache;
-  if (await controlListens(dir)) {
-    return {
-      isBesideMirror: true,
-      operations: operationsOver((name, parameters, context) => runOnControl(dir, name, parameters, context)),
-      [Symbol.asyncDispose]: () => Promise.resolve(),
-    };
-  }
+  if (await controlListens(dir)) return besideMirror(dir);
   // Standard output is the command's; what goes wrong on the way is told as its failure.
   const log = createLogger({ ...config.log, level: 'silent' });
-  const cache = await openAlone(config, {
-    purpose: 'command',
-    log,
-    metrics: new Metrics(),
-    health: new Health({ now: Date.now }),
-    now: Date.now,
-  });
+  const options = { command, log, metrics: new Metrics(), health: new Health({ now: Date.now }), now: Date.now };
+  let cache: Cache;
+  try {
+    cache = await openCache(config, options);
+  } catch (error) {
+    // A mirror may have begun meanwhile.
+    if (error instanceof DirectoryTaken && (await controlListens(dir))) return besideMirror(dir);
+    throw withoutSocket(error);
+  }
   return {
     isBesideMirror: false,
     operations: operationsOf(cache),
@@ -43,14 +41,19 @@ export async function openOperations(config: Config): Promise<OpenOperations> {
   };
 }
 
-async function openAlone(config: Config, options: CacheOptions): Promise<Cache> {
-  try {
-    return await openCache(config, options);
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    if (!message.startsWith('another Millpond')) throw error;
-    throw new Error(`${message}, and it has no control socket on which it could be asked`, { cause: error });
-  }
+function besideMirror(dir: string): OpenOperations {
+  return {
+    isBesideMirror: true,
+    operations: operationsOver((name, parameters, context) => runOnControl(dir, name, parameters, context)),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+/** Of a directory that somebody has who is no command: says why that one cannot be asked. Anything else as it is. */
+export function withoutSocket(error: unknown): unknown {
+  if (!(error instanceof DirectoryTaken) || (error.owner !== undefined && error.owner.command !== 'serve'))
+    return error;
+  return new Error(`${error.message}, and it has no control socket on which it could be asked`, { cause: error });
 }
 
 /** Operations that are carried out elsewhere, all in the same way. */

@@ -36,7 +36,7 @@ export async function withOperations<Result>(
   const { dir, catalog } = layoutOf(config.cache.dir);
   if (io.makesCache !== true && !existsSync(catalog)) throw new Error(`there is no cache in ${dir}`);
   using interrupted = interruption();
-  await using cache = await openOperations(config);
+  await using cache = await openOperations(config, command.name());
   const context = { signal: interrupted.signal, input: noInput() };
   return await work({ config, operations: cache.operations, context });
 }

@@ -34,6 +34,7 @@ import {
   upstreamObserver,
   upstreamReadings,
 } from './observers.ts';
+import { type Owner, sayOwner, whenFree } from './owner.ts';
 import { Upkeep } from './upkeep.ts';
 
 /** How often it is looked whether the file system still has its free space. */
@@ -59,14 +60,12 @@ export interface Cache extends AsyncDisposable {
   replaceConfig(config: Config): void;
 }
 
-/**
- * What a cache is opened for: to serve, or for a command that works alone. Such a command may have another configuration at
- * hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what is pinned.
- */
-export type CachePurpose = 'serve' | 'command';
-
 export interface CacheOptions {
-  readonly purpose: CachePurpose;
+  /**
+   * What it is opened for: `serve`, or the name of a command that works alone. Such a command may have another configuration
+   * at hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what is pinned.
+   */
+  readonly command: string;
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly health: Health;
@@ -84,15 +83,16 @@ export interface CacheOptions {
  * @throws Error in one sentence when the directory cannot be had
  */
 export async function openCache(started: Config, options: CacheOptions): Promise<Cache> {
-  const { purpose, log, metrics, health, now, slabs, replicas = Replicas.none() } = options;
+  const { command, log, metrics, health, now, slabs, replicas = Replicas.none() } = options;
+  const isServing = command === 'serve';
   let config = started;
   let catalogFaults = 0;
   await using owned = new AsyncDisposableStack();
   let afterLoss = () => undefined as void;
   const layout = layoutOf(config.cache.dir);
   await prepareLayout(layout);
-  const catalog = owned.use(
-    await Catalog.open({
+  const open = (): Promise<Catalog> =>
+    Catalog.open({
       path: layout.catalog,
       now,
       onFault: (error) => {
@@ -101,8 +101,10 @@ export async function openCache(started: Config, options: CacheOptions): Promise
         log.error({ error: described(error) }, 'catalog fault');
       },
       onReplaced: () => afterLoss(),
-    }),
-  );
+    });
+  const onWait = (owner: Owner | undefined): void => log.info({ owner }, 'waiting for the cache directory');
+  const catalog = owned.use(await whenFree(layout, open, { onWait }));
+  owned.use(sayOwner(layout, command));
   // The catalog holds the lock of the directory: nobody else writes there.
   const sweptFiles = await sweepIngest(layout, { now });
   if (sweptFiles > 0) log.info({ files: sweptFiles }, 'left-over files removed');
@@ -133,7 +135,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   // What is read again for somebody who waits has no rate, and does not wait for what is read in the background.
   const verification = new Verification({ layout, catalog, hasher: owned.use(new FileHasher()), now });
   const { offline } = config;
-  const found = purpose === 'serve' ? undefined : { ...catalog.usage(), ...(await fileSystemOf(layout.dir)) };
+  const found = isServing ? undefined : { ...catalog.usage(), ...(await fileSystemOf(layout.dir)) };
   // What less was free already, others have to mend; a disk that is full makes room all the same.
   const freeBytesFound = found?.freeBytes ?? Number.POSITIVE_INFINITY;
   const budget = {
@@ -174,7 +176,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       now,
     }),
   );
-  if (purpose === 'serve') usePins(catalog, config.cache.pins, upstreams.table);
+  if (isServing) usePins(catalog, config.cache.pins, upstreams.table);
   else recallPins(catalog, upstreams.table);
   const { downloads, manifests } = mirror;
   const repair = new Repair({ store, catalog, downloads, manifests, offline, target });
@@ -199,7 +201,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     metrics.catalogsLost.inc();
     upkeep.look();
   };
-  const looking = purpose === 'serve' ? setInterval(() => evictor.look(), lookEveryMs) : undefined;
+  const looking = isServing ? setInterval(() => evictor.look(), lookEveryMs) : undefined;
   owned.defer(() => clearInterval(looking));
   const rest = owned.move();
   return {

@@ -56,7 +56,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const others = await openReplicas(started, { log, metrics, health, now, redisDeadlineMs });
   if (others) owned.use(others);
   const cache = owned.use(
-    await openCache(started, { purpose: 'serve', log, metrics, health, now, slabs, replicas: others?.replicas }),
+    await openCache(started, { command: 'serve', log, metrics, health, now, slabs, replicas: others?.replicas }),
   );
   const { mirror, catalog, store, upstreams } = cache;
   const app = createApp({

@@ -12,6 +12,9 @@ export interface DatabaseOptions {
   readonly onFault: (error: unknown) => void;
 }
 
+/** Another process has the file, and with it the directory. */
+export class CatalogTaken extends Error {}
+
 /** The tables of the catalog in one SQLite file that this process has for itself. */
 export class Database implements Disposable {
   /** Told when the file was found damaged: it has been set aside, and everything is empty. Once in a process. */
@@ -35,15 +38,17 @@ export class Database implements Disposable {
    * Opens the file and takes the directory's lock, which ends with the process however it ends. The tables of an older
    * version are brought up to date. A file that cannot be read is set aside as `catalog.sqlite.broken` and begun anew, as
    * is one that is found damaged later.
-   * @throws Error in one sentence where another process has the directory, a newer version has written the tables, or the
-   *   disk does not let it be opened
+   * @throws CatalogTaken in one sentence where another process has the directory; Error in one where a newer version has
+   *   written the tables, or the disk does not let it be opened
    */
   static async open(options: DatabaseOptions): Promise<Database> {
     try {
       return new Database(openDatabase(options.path), options);
     } catch (error) {
       if (isLocked(error)) {
-        throw new Error(`another Millpond uses ${options.path}: one cache directory has one owner`, { cause: error });
+        throw new CatalogTaken(`another Millpond uses ${options.path}: one cache directory has one owner`, {
+          cause: error,
+        });
       }
       if (!isBroken(error)) {
         if (sqliteCode(error) === undefined) throw error;

@@ -520,6 +520,6 @@ test('a command beside a mirror that has no control socket is refused in one lin
   expect(await here.run('ls')).toEqual({
     code: 1,
     stdout: '',
-    stderr: `millpond: another Millpond uses ${here.cacheDir}/catalog.sqlite: one cache directory has one owner, and it has no control socket on which it could be asked\n`,
+    stderr: `millpond: another Millpond uses ${here.cacheDir}/catalog.sqlite ("millpond serve", pid ${process.pid}): one cache directory has one owner, and it has no control socket on which it could be asked\n`,
   });
 });

@@ -72,7 +72,7 @@ describe('the control socket', () => {
     const refused = await millpond(['explain', 'docker.io/library/app'], folder.path);
     expect(refused.code).toBe(1);
     expect(refused.stderr).toBe(
-      `millpond: another Millpond uses ${cacheDir}/catalog.sqlite: one cache directory has one owner, and it has no control socket on which it could be asked\n`,
+      `millpond: another Millpond uses ${cacheDir}/catalog.sqlite ("millpond serve", pid ${process.pid}): one cache directory has one owner, and it has no control socket on which it could be asked\n`,
     );
   });
 });

@@ -84,7 +84,9 @@ describe('a cache directory', () => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
     const second = startTestSite({ upstreams: { 'docker.io': upstream }, cacheDir: site.cacheDir });
-    await expect(second).rejects.toThrow(/^another Millpond uses \S+: one cache directory has one owner$/);
+    await expect(second).rejects.toThrow(
+      /^another Millpond uses \S+ \("millpond serve", pid \d+\): one cache directory has one owner$/,
+    );
     const image = upstream.addImage('library/app', '1');
     expect(await site.get('/v2/library/app/manifests/1')).toMatchObject({ status: 200, sha256: image.digest });
     await site.stop();

@@ -24,7 +24,7 @@ test('a cache directory has one process; one that is killed leaves a lock to nob
     expect(second).toEqual({
       code: 1,
       stdout: '',
-      stderr: `millpond: another Millpond uses ${join(folder.path, 'data', 'catalog.sqlite')}: one cache directory has one owner\n`,
+      stderr: `millpond: another Millpond uses ${join(folder.path, 'data', 'catalog.sqlite')} ("millpond serve", pid ${first.process.pid}): one cache directory has one owner\n`,
     });
     let received = 0;
     const cut = get(first.origin + path, { onBytes: (count) => void (received = count) });

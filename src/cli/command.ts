@@ -1,4 +1,4 @@
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import type { ByteStream } from '../archive/stream-output.ts';
 import type { ConfigFlags } from '../config/load.ts';
 import type { ProgressOutput } from './progress.ts';
@@ -34,14 +34,27 @@ export function createProgram(name: string, io: CommandIo): Command {
     });
 }
 
-/** Adds the flags that every command with a configuration has; read them with {@link configFlags}. */
+/**
+ * Adds the flags that every command with a configuration has; read them with {@link configFlags}. Those of a mirror alone are
+ * taken too, so that a script can give the same to all, and left out of the help.
+ */
 export function addConfigFlags(command: Command): Command {
+  return addFlags(command, { showsAll: false });
+}
+
+/** As {@link addConfigFlags}, for commands to which all of them matter. */
+export function addMirrorFlags(command: Command): Command {
+  return addFlags(command, { showsAll: true });
+}
+
+function addFlags(command: Command, { showsAll }: { readonly showsAll: boolean }): Command {
+  const ofMirror = (flag: string, what: string): Option => new Option(flag, what).hideHelp(!showsAll);
   return command
     .option('--config <file>', 'configuration file (default: ./millpond.yaml if it exists)')
-    .option('--listen <address>', 'address and port to serve on, such as 127.0.0.1:5000')
+    .addOption(ofMirror('--listen <address>', 'address and port to serve on, such as 127.0.0.1:5000'))
     .option('--cache-dir <folder>', 'folder of the cache')
-    .option('--redis <url>', 'the Redis that replicas share, such as redis://127.0.0.1:6379')
-    .option('--log-level <level>', 'trace, debug, info, warn, error, fatal, silent');
+    .addOption(ofMirror('--redis <url>', 'the Redis that replicas share, such as redis://127.0.0.1:6379'))
+    .addOption(ofMirror('--log-level <level>', 'trace, debug, info, warn, error, fatal, silent'));
 }
 
 /** What {@link addConfigFlags} found on the command line. */

@@ -1,18 +1,18 @@
 import { type ConfigSources, loadConfig } from '../config/load.ts';
 import { jsonSchema } from '../config/schema.ts';
 import { listSettings, showJson, showYaml } from '../config/show.ts';
-import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
+import { addMirrorFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
 
 /** `millpond config check`, `config show` and `config schema`. */
 export function registerConfig(program: Command, io: CommandIo): void {
   const config = program.command('config').description('check, show or describe the configuration');
-  addConfigFlags(config.command('check'))
+  addMirrorFlags(config.command('check'))
     .description('check a configuration; every problem is a line on standard error')
     .argument('[file]', 'the file to check (default: the one that "serve" would take)')
     .action(async (file: string | undefined, _options, command: Command) => {
       await check(file, command, io);
     });
-  addConfigFlags(config.command('show'))
+  addMirrorFlags(config.command('show'))
     .description('print what is in force, secrets hidden, and where each value came from')
     .option('--json', 'as one JSON object')
     .action(async (options: { readonly json?: true }, command: Command) => {

@@ -12,6 +12,7 @@ import { createUpstream } from '../upstream/create-upstream.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { askControl } from './control-client.ts';
+import { requireImage } from './input.ts';
 import { withoutSocket } from './open-operations.ts';
 import { labelled, shownDigest, shownSeconds } from './terminal.ts';
 
@@ -22,6 +23,7 @@ export function registerExplain(program: Command, io: CommandIo): void {
     .argument('<image>', 'such as docker.io/library/ubuntu:24.04 or ghcr.io/org/app@sha256:…')
     .option('--json', 'as one JSON object')
     .action(async (image: string, options: { readonly json?: true }, command: Command) => {
+      requireImage(image);
       const { config } = await loadConfig({
         flags: configFlags(command),
         environment: io.environment,

@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { ImageNames, type Untagged } from '../mirror/administration/image-names.ts';
 import { RegistryError } from '../oci/error.ts';
 import { type Platform, parsePlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
+import { UpstreamTable } from '../upstream/table.ts';
 import { type CommandIo, UsageError } from './command.ts';
 
 /** Reads a file that a command is given; `-` is standard input. @throws Error in one sentence */
@@ -36,5 +38,19 @@ export function requireImage(name: string): void {
   } catch (error) {
     if (error instanceof RegistryError) throw new UsageError(`${name} is not the name of an image: ${error.message}`);
     throw error;
+  }
+}
+
+/** @throws UsageError where a text can be neither the name of an image nor a pattern of such, whatever is configured */
+export function requireSelections(images: readonly string[], untagged: Untagged): void {
+  const names = new ImageNames({ upstreams: new UpstreamTable([]), isStored: () => true });
+  for (const image of images) {
+    try {
+      names.read(image, untagged);
+    } catch (error) {
+      if (!(error instanceof RegistryError)) throw error;
+      // Which registries there are is not known here.
+      if (error.code !== 'NAME_UNKNOWN') throw new UsageError(error.message);
+    }
   }
 }

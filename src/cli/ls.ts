@@ -3,6 +3,7 @@ import { listOrders } from '../mirror/administration/image-list.ts';
 import type { ListParameters } from '../site/administration-operations.ts';
 import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
 import { ImageTable, pinText, totalText } from './image-table.ts';
+import { requireSelections } from './input.ts';
 import { withOperations } from './operation-command.ts';
 
 interface ListFlags {
@@ -34,6 +35,7 @@ export function registerLs(program: Command, io: CommandIo): void {
     .option('--digests', 'with the digest of each')
     .option('--json', 'one JSON object a line for each image, and one for the total')
     .action(async (images: readonly string[], flags: ListFlags, command: Command) => {
+      requireSelections(images, 'all');
       const parameters = readFlags(images, flags);
       await withOperations(command, io, async ({ operations, context }) => {
         const table = new ImageTable({
@@ -41,7 +43,9 @@ export function registerLs(program: Command, io: CommandIo): void {
           digests: flags.digests === true,
           now: Date.now,
         });
+        let found = 0;
         for await (const event of operations.list(parameters, context)) {
+          if (event.kind !== 'total') found += 1;
           if (flags.json) io.stdout.write(`${JSON.stringify(event)}\n`);
           else if (event.kind === 'image')
             io.stdout.write(
@@ -52,8 +56,16 @@ export function registerLs(program: Command, io: CommandIo): void {
             );
           else io.stdout.write(`${event.kind === 'pin' ? pinText(event) : totalText(event)}\n`);
         }
+        if (found === 0 && !flags.json && narrows(parameters)) io.stderr.write('millpond: nothing matches\n');
       });
     });
+}
+
+/** Whether something could be left out of a list. */
+function narrows(parameters: ListParameters): boolean {
+  const { images, upstream, pinned, incomplete, unusedForMs, largerThanBytes } = parameters;
+  const filters = [upstream, pinned, incomplete, unusedForMs, largerThanBytes];
+  return images.length > 0 || filters.some((filter) => filter !== undefined);
 }
 
 /** @throws UsageError */

@@ -1,5 +1,6 @@
 import type { PinEvent } from '../mirror/administration/administration.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
+import { requireSelections } from './input.ts';
 import { withOperations } from './operation-command.ts';
 
 const names =
@@ -12,11 +13,13 @@ export function registerPin(program: Command, io: CommandIo): void {
     .argument('<image...>', `${names} that is here now`)
     .option('--json', 'one JSON object a line for each image')
     .action(async (images: readonly string[], flags: { readonly json?: true }, command: Command) => {
+      requireSelections(images, 'latest');
       await withOperations(command, { ...io, makesCache: true }, async ({ operations, context }) => {
         let missed = 0;
         for await (const event of operations.pin({ images }, context)) {
-          if (event.kind === 'unchanged' && event.reason === 'matches nothing here') missed += 1;
-          show(event, { io, isJson: flags.json === true });
+          const isRefused = event.kind === 'unchanged' && event.reason === 'matches nothing here';
+          if (isRefused) missed += 1;
+          show(event, { io, isJson: flags.json === true, isRefused });
         }
         if (missed > 0) throw new Error('nothing to pin: for what is still to come put a pattern under cache.pins');
       });
@@ -30,11 +33,13 @@ export function registerUnpin(program: Command, io: CommandIo): void {
     .argument('<image...>', names)
     .option('--json', 'one JSON object a line for each image')
     .action(async (images: readonly string[], flags: { readonly json?: true }, command: Command) => {
+      requireSelections(images, 'latest');
       await withOperations(command, io, async ({ operations, context }) => {
         let unchanged = 0;
         for await (const event of operations.unpin({ images }, context)) {
-          if (event.kind === 'unchanged') unchanged += 1;
-          show(event, { io, isJson: flags.json === true });
+          const isRefused = event.kind === 'unchanged';
+          if (isRefused) unchanged += 1;
+          show(event, { io, isJson: flags.json === true, isRefused });
         }
         if (unchanged > 0)
           throw new Error(`${unchanged} of what was asked for ${unchanged === 1 ? 'was' : 'were'} not unpinned`);
@@ -42,8 +47,12 @@ export function registerUnpin(program: Command, io: CommandIo): void {
     });
 }
 
-function show(event: PinEvent, { io, isJson }: { readonly io: CommandIo; readonly isJson: boolean }): void {
+function show(
+  event: PinEvent,
+  { io, isJson, isRefused }: { readonly io: CommandIo; readonly isJson: boolean; readonly isRefused: boolean },
+): void {
   if (isJson) io.stdout.write(`${JSON.stringify(event)}\n`);
+  else if (isRefused) io.stderr.write(`millpond: ${event.name}: ${event.reason}\n`);
   else if (event.kind === 'unchanged') io.stdout.write(`${event.name} ${event.reason}\n`);
   else io.stdout.write(`${event.kind} ${event.name}${event.reason === null ? '' : ` (${event.reason})`}\n`);
 }

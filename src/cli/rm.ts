@@ -2,6 +2,7 @@ import { shownBytes } from '../config/units.ts';
 import type { RemovalEvent } from '../mirror/administration/administration.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { plural } from './image-table.ts';
+import { requireSelections } from './input.ts';
 import { withOperations } from './operation-command.ts';
 
 interface RemoveFlags {
@@ -22,6 +23,7 @@ export function registerRm(program: Command, io: CommandIo): void {
     .option('--dry-run', 'only say what would be removed')
     .option('--json', 'one JSON object a line for each image, and one for the total')
     .action(async (images: readonly string[], flags: RemoveFlags, command: Command) => {
+      requireSelections(images, 'latest');
       const { force = false, dryRun = false } = flags;
       await withOperations(command, io, async ({ operations, context }) => {
         const total = { removed: 0, blobs: 0, bytes: 0, kept: 0, refused: 0 };

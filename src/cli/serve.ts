@@ -2,11 +2,11 @@ import { type LoadedConfig, loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problems.ts';
 import { type Site, startSite } from '../site/site.ts';
 import { createLogger, type Logger } from '../telemetry.ts';
-import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
+import { addMirrorFlags, type Command, type CommandIo, configFlags } from './command.ts';
 
 /** `millpond serve`: runs the mirror until it is told to stop. */
 export function registerServe(program: Command, io: CommandIo): void {
-  addConfigFlags(program.command('serve'))
+  addMirrorFlags(program.command('serve'))
     .description('run the mirror')
     .action(async (_options, command: Command) => {
       const load = () =>

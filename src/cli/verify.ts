@@ -2,6 +2,7 @@ import { shownBytes } from '../config/units.ts';
 import type { CheckupEvent, Finding, Mending } from '../mirror/care/checkup.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { plural } from './image-table.ts';
+import { requireSelections } from './input.ts';
 import { withOperations } from './operation-command.ts';
 import { Progress } from './progress.ts';
 import { shownDigest } from './terminal.ts';
@@ -15,6 +16,7 @@ export function registerVerify(program: Command, io: CommandIo): void {
     .option('--json', 'one JSON object a line for each event')
     .action(
       async (images: readonly string[], flags: { readonly repair?: true; readonly json?: true }, command: Command) => {
+        requireSelections(images, 'latest');
         await withOperations(command, io, async ({ operations, context }) => {
           using shown = new ShownCheckup(io, { isJson: flags.json === true });
           const isRepair = flags.repair === true;

@@ -42,7 +42,7 @@ export function administrationOperationsOf(cache: Cache): AdministrationOperatio
   return {
     async *list({ images, upstream, ...query }, { signal }) {
       const selections = administration().select(images, 'all');
-      const name = upstream === undefined ? undefined : (cache.upstreams.table.find(upstream)?.name ?? upstream);
+      const name = upstream === undefined ? undefined : administration().upstreamName(upstream);
       yield* new ImageList({ catalog, now }).list({ ...query, selections, upstream: name }, signal);
     },
     remove: (query, { signal }) => administration().remove(query, signal),

@@ -173,8 +173,13 @@ describe('ls', () => {
     [['ls', '--limit', '0'], 2, /^millpond: --limit 0: /],
     [['ls', '--unused-for', 'long'], 2, /^millpond: --unused-for long: accepted: a duration /],
     [['ls', 'evil.example/app'], 1, /^millpond: "evil\.example" is not a configured upstream /],
-    [['rm', 'ghcr.io/org/*'], 1, /^millpond: "ghcr\.io\/org\/\*" does not say which tags: /],
-    [['rm', 'app:v1.*.*', 'Upper'], 1, /^millpond: "Upper" is not a repository name\n$/],
+    [['ls', '--upstream', 'typo'], 1, /^millpond: "typo" is not a configured upstream, and nothing of it is here\n$/],
+    [['rm', 'ghcr.io/org/*'], 2, /^millpond: "ghcr\.io\/org\/\*" does not say which tags: /],
+    [['rm', 'app:v1.*.*', 'Upper'], 2, /^millpond: "Upper" is not a repository name \(see /],
+    [['ls', 'app@sha256:12'], 2, /^millpond: "sha256:12" is not a sha256 or sha512 digest /],
+    [['pin', '*/app:v 1'], 2, /^millpond: "v 1" in "\*\/app:v 1" is no tag, pattern or range of versions /],
+    [['verify', 'a//b'], 2, /^millpond: "a\/\/b" is not a repository name /],
+    [['explain', 'Upper'], 2, /^millpond: Upper is not the name of an image: "Upper" is not a repository name /],
     [['rm'], 2, /^millpond: missing required argument 'image' /],
   ] as const)('%j is refused in one line', async (args, code, stderr) => {
     await using here = await place();
@@ -183,6 +188,18 @@ describe('ls', () => {
     expect(ended).toMatchObject({ code, stdout: '' });
     expect(ended.stderr).toMatch(stderr);
     expect(ended.stderr.trim().split('\n')).toHaveLength(1);
+  });
+
+  test('says so where nothing is as wanted, and shows the flags that matter to it', async () => {
+    await using here = await place();
+    await using _ = await here.serve();
+    const none = { code: 0, stdout: expect.stringMatching(/^0 images /), stderr: 'millpond: nothing matches\n' };
+    expect(await here.run('ls', 'nosuch:tag')).toEqual(none);
+    expect(await here.run('ls', '--pinned')).toEqual(none);
+    expect(await here.run('ls', '--listen', '127.0.0.1:1')).toEqual({ ...none, stderr: '' });
+    const help = async (command: string) => (await here.run(command, '--help')).stdout;
+    expect(await help('ls')).not.toMatch(/--redis|--listen|--log-level/);
+    expect(await help('serve')).toMatch(/--listen[^]*--redis[^]*--log-level/);
   });
 
   test('where there is no cache makes none', async () => {
@@ -354,16 +371,17 @@ describe.each(['beside a mirror', 'alone'])('pin and unpin %s', (where) => {
     ]);
     expect(await here.run('pin', 'app:w*')).toEqual({
       code: 1,
-      stdout: 'app:w* matches nothing here\n',
-      stderr: 'millpond: nothing to pin: for what is still to come put a pattern under cache.pins\n',
+      stdout: '',
+      stderr:
+        'millpond: app:w*: matches nothing here\nmillpond: nothing to pin: for what is still to come put a pattern under cache.pins\n',
     });
     expect((await here.run('unpin', '**:*')).stdout).toBe(
       ['app:v1', 'app:v2', 'quay:latest'].map((name) => `unpinned docker.io/library/${name}\n`).join(''),
     );
     expect(await here.run('unpin', 'app:v1')).toEqual({
       code: 1,
-      stdout: 'docker.io/library/app:v1 is not pinned\n',
-      stderr: 'millpond: 1 of what was asked for was not unpinned\n',
+      stdout: '',
+      stderr: 'millpond: docker.io/library/app:v1: is not pinned\nmillpond: 1 of what was asked for was not unpinned\n',
     });
   });
 });
@@ -425,9 +443,10 @@ describe('cache.pins', () => {
     ];
     expect(await pinned()).toEqual(expected);
     expect((await here.run('rm', 'app:v1')).stderr).toContain('v1: is pinned by cache.pins in the configuration\n');
-    expect((await here.run('unpin', 'app:v1')).stdout).toBe(
-      'docker.io/library/app:v1 is pinned by cache.pins in the configuration\n',
-    );
+    expect(await here.run('unpin', 'app:v1')).toMatchObject({
+      stdout: '',
+      stderr: expect.stringContaining('app:v1: is pinned by cache.pins in the configuration\n'),
+    });
     await site.stop();
     // The configuration that the command finds has none.
     expect(await pinned()).toEqual(expected);

@@ -211,7 +211,11 @@ describe('millpond explain', () => {
   test.each([
     [['explain'], 2, 'millpond: missing required argument \'image\' (see "millpond --help")\n'],
     [['explain', 'evil.example/app'], 1, /^millpond: "evil\.example" is not a configured upstream .+\n$/],
-    [['explain', 'Upper/Case'], 1, 'millpond: "Upper/Case" is not a repository name\n'],
+    [
+      ['explain', 'Upper/Case'],
+      2,
+      'millpond: Upper/Case is not the name of an image: "Upper/Case" is not a repository name (see "millpond --help")\n',
+    ],
   ] as const)('%j is refused in one line', async (args, code, stderr) => {
     await using folder = await temporaryFolder();
     const ended = await millpond(args, folder.path);

@@ -1,8 +1,9 @@
 import { type Digest, isDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/error.ts';
 import type { BlobStore } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
 import type { ImagePart } from '../../store/image-graph.ts';
-import type { UpstreamTable } from '../../upstream/table.ts';
+import { canonicalName, type UpstreamTable } from '../../upstream/table.ts';
 import type { Downloads } from '../fill/downloads.ts';
 import { ImageNames, type ImageSelection, selects, type Untagged, written } from './image-names.ts';
 import { findNames, type StoredName } from './stored-names.ts';
@@ -71,6 +72,14 @@ export class Administration {
   /** Reads names and patterns, all of them before anything is done. @throws RegistryError */
   select(images: readonly string[], untagged: Untagged): ImageSelection[] {
     return images.map((text) => this.#names.read(text, untagged));
+  }
+
+  /** The name of an upstream that is configured, or of which something is here. @throws RegistryError NAME_UNKNOWN */
+  upstreamName(text: string): string {
+    const { catalog, upstreams } = this.#options;
+    const name = upstreams.find(text)?.name ?? canonicalName(text);
+    if (upstreams.find(name) !== undefined || hasRegistry(catalog, name)) return name;
+    throw new RegistryError('NAME_UNKNOWN', `"${text}" is not a configured upstream, and nothing of it is here`);
   }
 
   /**

@@ -78,6 +78,7 @@ export class ImageNames {
     if (reference === undefined && untagged === 'latest') {
       throw new RegistryError('NAME_INVALID', `"${text}" does not say which tags: "${text}:*" means all of them`);
     }
+    const matchesReference = referenceMatcher(text, reference);
     const glob = named.includes('*') ? this.#glob(named, text) : this.#repository(named);
     const pattern = repositoryGlob(glob);
     return {
@@ -86,7 +87,7 @@ export class ImageNames {
       full: `${glob}:${reference ?? '*'}`,
       prefix: glob.split('*', 1)[0] ?? '',
       matchesRepository: (repository) => pattern.test(repository),
-      matchesReference: referenceMatcher(text, reference),
+      matchesReference,
     };
   }
 

@@ -64,8 +64,7 @@ export class Catalog implements Disposable {
     const [grants, graph, pins, uses] = [this.#grants, this.#graph, this.#pins, this.#uses];
     this.#blobs = new BlobRecords(database, { grants, graph, pins, uses, now });
     const [blobs, tags, journal] = [this.#blobs, this.#tags, this.#journal];
-    const recordTag = (key: TagKey, record: TagRecord): void => this.#recordTag(key, record);
-    this.names = new NameRecords(database, { journal, tags, grants, pins, recordTag });
+    this.names = new NameRecords(database, { journal, tags, grants, pins, recordTag: this.#recordTag.bind(this) });
     const note = (entry: NameEntry): void => this.names.note(entry);
     this.#now = now;
     this.deliveries = new DeliveryRecords(database);
@@ -122,11 +121,12 @@ export class Catalog implements Disposable {
     return this.#grants.expectedSize(repository, digest);
   }
 
-  /** Remembers that the upstream has confirmed a digest in a repository. */
+  /** Remembers that the upstream has confirmed a digest in a repository; what goes with it there may have come before. */
   grant(repository: string, digest: Digest): void {
     if (this.mayRead(repository, digest)) return;
     this.names.note({ kind: 'grant', repository, digest, size: -1 });
     this.#grants.grant(repository, digest);
+    this.#database.write(() => this.#pins.stored(digest));
   }
 
   /** The repositories that may read a digest, at most some. */

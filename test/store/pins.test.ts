@@ -130,6 +130,22 @@ describe('a pin', () => {
     expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
   });
 
+  test('of an image that comes through another repository holds what goes with it once its own may read it', async () => {
+    await using folder = await temporaryDirectory();
+    const expected: Digest[] = [];
+    {
+      using catalog = await openIn(folder.path);
+      const image = store(catalog, { layers: [blob('base')], within: stranger });
+      const signature = store(catalog, { layers: [blob('signature')] });
+      tag(catalog, `${image.replace(':', '-')}.sig`, signature);
+      catalog.pin(repository, image);
+      expect(catalog.attachments(image, repository)).toEqual([]);
+      catalog.grant(repository, image);
+      expected.push(image, blob('base'), signature, blob('signature'));
+    }
+    expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
+  });
+
   test('lets go of what a tag has attached to its image when that tag moves or goes', async () => {
     await using folder = await temporaryDirectory();
     const expected: Digest[] = [];

@@ -128,7 +128,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
       target: () => undefined,
       onDiskFault: () => undefined,
     });
-    coordinator.join(`http://node-${index}.test`);
+    coordinator.join(`http://node-${index}.test`, { id: `node-${index}` });
     nodes.set(coordinator.self, { coordinator, downloads, service, line: createThrottle(peerBytesPerSecond) });
   }
 }

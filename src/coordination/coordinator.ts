@@ -2,7 +2,7 @@ import type { Digest } from '../oci/digest.ts';
 
 /** Another process of ours that shares the work. */
 export interface Replica {
-  /** Stays the same as long as its address does. */
+  /** Stays the same as long as its disk does: others know by it what it holds. */
   readonly id: string;
   /** Base URL at which other replicas reach it, without a slash at the end. */
   readonly address: string;
@@ -130,6 +130,8 @@ export interface Coordinator extends AsyncDisposable {
   readonly self: string;
   /** Of this run; '' alone. */
   readonly boot: string;
+  /** What the replicas agree through, since it was empty; '' while that is not known. */
+  readonly epoch: string;
   /** The live replicas without this one, as of a second or two ago. */
   readonly replicas: readonly Replica[];
   /** Asks who fetches a digest; a lease has to be renewed or released. */

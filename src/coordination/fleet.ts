@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { Changes, changesKeptMs, changesKey, isChange } from './changes.ts';
 import type { Message, MessageListener, Replica } from './coordinator.ts';
-import { Members, replicaId } from './members.ts';
+import { Members, newReplicaId } from './members.ts';
 import type { Link } from './redis.ts';
 import { announceScript, beatScript } from './scripts.ts';
 import type { Seal } from './seal.ts';
@@ -25,6 +25,14 @@ interface Position {
   readonly atMs: number;
 }
 
+/** What a replica keeps from one run to the next. */
+export interface Membership {
+  /** Goes with its disk; no two replicas have one. */
+  readonly id: string;
+  /** How far its last run had heard the others. */
+  readonly position?: string | undefined;
+}
+
 export interface FleetOptions {
   readonly link: Link;
   readonly seal: Seal;
@@ -43,6 +51,7 @@ export class Fleet {
   #self = '';
   readonly boot = randomBytes(9).toString('base64url');
   readonly #options: FleetOptions;
+  #address = '';
   #entry = '';
   readonly #listeners = new Set<MessageListener>();
   readonly #members: Members;
@@ -78,12 +87,13 @@ export class Fleet {
     return this.#self;
   }
 
-  /**
-   * Is one of the replicas from now on.
-   * @param address base URL at which others reach this one
-   * @param position of its last run
-   */
-  join(address: string, position?: string): void {
+  /** What all this is kept in, since it was empty; '' before it has been looked at. */
+  get epoch(): string {
+    return this.#hasLooked ? this.#epoch : '';
+  }
+
+  /** Is one of the replicas from now on. @param address base URL at which others reach this one */
+  join(address: string, { id, position }: Membership): void {
     if (position !== undefined) {
       const { epoch, seq, changedAt, atMs } = JSON.parse(position) as Position;
       this.#epoch = epoch;
@@ -91,8 +101,8 @@ export class Fleet {
       this.#atMs = atMs;
       this.#changes.continueFrom(changedAt);
     }
-    this.#self = replicaId(address);
-    this.#entry = this.#options.seal.close('replica', { id: this.self, address, boot: this.boot });
+    this.#address = address;
+    this.#call(id);
     void this.beat();
   }
 
@@ -175,8 +185,13 @@ export class Fleet {
       messages: [id: string, fields: string[]][],
       count: number,
       last: string,
+      before: string,
     ];
-    const [version, isAll, entries, epoch, seq, now, messages, count, last] = answer;
+    const [version, isAll, entries, epoch, seq, now, messages, count, last, before] = answer;
+    if (this.#isShared(before)) {
+      this.#call(newReplicaId());
+      this.#isWanted = true;
+    }
     if (this.#members.hear({ version, isAll: isAll === 1, entries })) {
       this.#others = this.#members.without(this.self);
       this.#options.onChange?.(this.#others);
@@ -190,6 +205,23 @@ export class Fleet {
     this.#atMs = now;
     // One that was there all the time has heard of them, or the others tell it again.
     if (isFirst && (wasEmptied || wasLongAway || this.#changes.isCut)) this.#miss({ changes: true });
+  }
+
+  #call(id: string): void {
+    this.#self = id;
+    this.#entry = this.#options.seal.close('replica', { id, address: this.#address, boot: this.boot });
+  }
+
+  /**
+   * Whether this replica has to take another id: one that runs too has the same, since one's directory is a copy of the
+   * other's.
+   * @param before what stood in the place of this one's entry
+   */
+  #isShared(before: string): boolean {
+    if (!this.#hasLooked || before === this.#entry) return false;
+    const other = this.#options.seal.open('replica', before) as Replica | undefined;
+    // One of the two has to, and both see it.
+    return other !== undefined && other.boot < this.boot;
   }
 
   #miss(lost: { readonly changes: boolean }): void {

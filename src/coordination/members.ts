@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import type { Replica } from './coordinator.ts';
 import type { Seal } from './seal.ts';
 
-/** The id of the replica at an address: the same after a restart, since the disk is the same too. */
-export function replicaId(address: string): string {
-  return createHash('sha256').update(address).digest('base64url').slice(0, 16);
+/** A new id of a replica. */
+export function newReplicaId(): string {
+  return randomBytes(12).toString('base64url');
 }
 
 /** What Redis tells about who is there. */
@@ -49,8 +49,7 @@ export class Members {
     for (let index = 0; index + 1 < entries.length; index += 2) {
       const [id = '', sealed = ''] = [entries[index], entries[index + 1]];
       const entry = this.#seal.open('replica', sealed) as Replica | undefined;
-      // An id is that of its address: nobody can take another one's place.
-      if (entry === undefined || entry.id !== id || id !== replicaId(entry.address)) this.#byId.delete(id);
+      if (entry === undefined || entry.id !== id) this.#byId.delete(id);
       else this.#byId.set(id, { id, address: entry.address, boot: entry.boot });
     }
     return isAll || entries.length > 0;

@@ -41,7 +41,7 @@ local seq = tonumber(redis.call('HGET', KEYS[1], '#seq') or '0')
  * KEYS: fleet, messages, expiries, changes, news. ARGV: new epoch, own id, own entry, ms it lives ('0': leaves), known
  * version, known epoch, known seq, how many messages before the last are wanted in any case. Answers version, whether what
  * follows are all replicas (1) or those that have changed since the known version (0), their ids and entries ('': gone),
- * epoch, seq, now, messages, number of changes, time of the last.
+ * epoch, seq, now, messages, number of changes, time of the last, and the entry that stood there as one's own.
  *
  * `news` has the replicas by the version that changed them last, complete from the score of '#since' on. Whoever knows an
  * older version is told of all: so is everybody when Redis has evicted one of the keys.
@@ -67,12 +67,13 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)) do
   changed(id)
 end
 local lives = tonumber(ARGV[4])
+local entry = redis.call('HGET', KEYS[1], ARGV[2])
 if lives == 0 then
   redis.call('ZREM', KEYS[3], ARGV[2])
   redis.call('HDEL', KEYS[1], ARGV[2])
   changed(ARGV[2])
 else
-  if redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[3] or not redis.call('ZSCORE', KEYS[3], ARGV[2]) then
+  if entry ~= ARGV[3] or not redis.call('ZSCORE', KEYS[3], ARGV[2]) then
     redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
     changed(ARGV[2])
   end
@@ -109,7 +110,7 @@ if heard < seq then
   messages = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', math.max(heard + 1, 1)), '+', 'COUNT', 500)
 end
 local last = redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2] or '0'
-return { version, isAll and 1 or 0, entries, epoch, seq, now, messages, redis.call('ZCARD', KEYS[4]), last }
+return { version, isAll and 1 or 0, entries, epoch, seq, now, messages, redis.call('ZCARD', KEYS[4]), last, entry or '' }
 `,
 };
 

@@ -16,7 +16,7 @@ import type {
   SharedTagKey,
   TagClaim,
 } from './coordinator.ts';
-import { Fleet } from './fleet.ts';
+import { Fleet, type Membership } from './fleet.ts';
 import { Leases } from './leases.ts';
 import { LinkError, type LinkObserver, RedisLink } from './redis.ts';
 import type { Seal } from './seal.ts';
@@ -65,13 +65,9 @@ export class SharedCoordinator implements Coordinator {
     return this.#isEnding || this.#fleet.self === '';
   }
 
-  /**
-   * Is one of the replicas from now on.
-   * @param address base URL at which others reach this one
-   * @param position of its last run
-   */
-  join(address: string, position?: string): void {
-    this.#fleet.join(address, position);
+  /** Is one of the replicas from now on. @param address base URL at which others reach this one */
+  join(address: string, membership: Membership): void {
+    this.#fleet.join(address, membership);
   }
 
   get position(): string | undefined {
@@ -84,6 +80,10 @@ export class SharedCoordinator implements Coordinator {
 
   get boot(): string {
     return this.#fleet.boot;
+  }
+
+  get epoch(): string {
+    return this.#fleet.epoch;
   }
 
   get replicas(): readonly Replica[] {

@@ -7,6 +7,7 @@ export class SoloCoordinator implements Coordinator {
   readonly isAlone = true;
   readonly self = '';
   readonly boot = '';
+  readonly epoch = '';
   readonly replicas = [];
   readonly position = undefined;
 

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Config, RedisConfig } from '../config/config.ts';
 import type { RedisLocation } from '../coordination/connection.ts';
+import type { Membership } from '../coordination/fleet.ts';
 import { PeerPass } from '../coordination/peer-pass.ts';
 import { Peers } from '../coordination/peers.ts';
 import { Seal } from '../coordination/seal.ts';
@@ -20,9 +21,8 @@ export interface LiveReplicas extends AsyncDisposable {
   /**
    * To be called when the mirror can be reached.
    * @param address `host:port` it listens on
-   * @param position how far its last run had heard the others
    */
-  join(address: string, position: string | undefined): void;
+  join(address: string, membership: Membership): void;
 }
 
 /** The other replicas and Redis, for those who watch. */
@@ -102,8 +102,8 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
         leases,
       };
     },
-    join(address, position) {
-      coordinator.join(cluster.advertise ?? `${tls ? 'https' : 'http'}://${address}`, position);
+    join(address, membership) {
+      coordinator.join(cluster.advertise ?? `${tls ? 'https' : 'http'}://${address}`, membership);
     },
     async [Symbol.asyncDispose]() {
       await coordinator[Symbol.asyncDispose]();

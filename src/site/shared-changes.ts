@@ -1,10 +1,13 @@
 import type { Change, Coordinator, Message, MessageListener } from '../coordination/coordinator.ts';
+import type { Membership } from '../coordination/fleet.ts';
+import { newReplicaId } from '../coordination/members.ts';
 import { Administration } from '../mirror/administration/administration.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Logger } from '../telemetry.ts';
 import type { Cache } from './cache.ts';
 import { administrationObserver, described } from './observers.ts';
 
+const idNote = 'id among the replicas';
 const positionNote = 'heard of other replicas';
 /** How often the position is noted where nothing happens, in milliseconds. */
 const noteEveryMs = 60_000;
@@ -30,9 +33,12 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
     this.#noting = setInterval(() => this.#note(), noteEveryMs);
   }
 
-  /** How far the last run with this cache had heard the others. */
-  get position(): string | undefined {
-    return this.#cache.catalog.note(positionNote);
+  /** What the replica with this cache is known by from now on, and how far its last run had heard the others. */
+  takeUp(): Membership {
+    const { catalog } = this.#cache;
+    const id = catalog.note(idNote) ?? newReplicaId();
+    catalog.setNote(idNote, id);
+    return { id, position: catalog.note(positionNote) };
   }
 
   received(message: Message, { from, ageMs }: { from: string; ageMs: number }): void {
@@ -72,8 +78,10 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
 
   /** Notes how far this replica has come, unless something is left to do: then the next run does it again. */
   #note(): void {
-    const { position } = this.#coordinator;
-    if (this.#waiting === 0 && position !== undefined) this.#cache.catalog.setNote(positionNote, position);
+    const { position, self } = this.#coordinator;
+    const { catalog } = this.#cache;
+    if (self !== '' && self !== catalog.note(idNote)) catalog.setNote(idNote, self);
+    if (this.#waiting === 0 && position !== undefined) catalog.setNote(positionNote, position);
   }
 
   /** Never rejects. */

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Config } from '../config/config.ts';
 import { createApp } from '../http/app.ts';
 import { type ListenOptions, listen } from '../http/server.ts';
+import { Holdings } from '../mirror/sharing/holdings.ts';
 import type { Slabs } from '../mirror/slabs.ts';
 import { type Logger, Metrics, type RequestLog } from '../telemetry.ts';
 import { openCache } from './cache.ts';
@@ -82,7 +83,8 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   if (others) {
     const { coordinator } = others.replicas;
     const changes = owned.use(new SharedChanges({ cache, coordinator, log }));
-    others.join(listener.address, changes.position);
+    others.join(listener.address, changes.takeUp());
+    owned.use(new Holdings({ coordinator, catalog, now }));
   }
   const prefetcher = owned.use(new Prefetcher({ cache, log, metrics, now }));
   const scrub = owned.use(startScrub(cache, { log, metrics }));

@@ -41,7 +41,7 @@ async function startRogue(redis: RedisServer, answer: (path: string) => Buffer) 
       deadlineMs: redisDeadlineMs,
     }),
   );
-  coordinator.join(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  coordinator.join(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, { id: 'impostor' });
   const owned = stack.move();
   return { coordinator, asked, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -1,7 +1,6 @@
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from '../support/redis.ts';
-import { startRedisProxy } from '../support/redis-proxy.ts';
 import { describeWith } from '../support/tools.ts';
 import { digest, sees, startCoordinator } from './support.ts';
 
@@ -38,6 +37,19 @@ describeWith(['redis-server'], 'several replicas', () => {
       await coordinator.announce({ kind: 'purge', repository: 'x', reference: '1' });
       expect(coordinator.replicas).toHaveLength(1);
     }
+  });
+
+  test('that are copies of one another come to be known apart', async () => {
+    await using a = startCoordinator(redis.port, 'a', { id: 'copied' });
+    await using b = startCoordinator(redis.port, 'b', { id: 'copied' });
+    await using c = startCoordinator(redis.port, 'c');
+    const idOf = (address: string) => c.coordinator.replicas.find((one) => one.address === address)?.id;
+    const areKnown = () =>
+      a.coordinator.self !== b.coordinator.self &&
+      idOf('http://a.test:5000') === a.coordinator.self &&
+      idOf('http://b.test:5000') === b.coordinator.self;
+    await expect.poll(areKnown).toBe(true);
+    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 2)).toBe(true);
   });
 
   test('have one lease for a digest, and the others are told whom to read from', async () => {
@@ -191,120 +203,5 @@ describeWith(['redis-server'], 'several replicas', () => {
       .toMatchObject([{ reference: '1' }, { reference: '2' }, { reference: '3' }]);
     expect(a!.heard.messages).toEqual([]);
     expect(b!.heard.missed).toBe(0);
-  });
-});
-
-describeWith(['redis-server'], 'a Redis that fails', () => {
-  test('is noticed once, costs nothing afterwards, and is found again; one that is empty says so', async () => {
-    await using redis = await startRedis();
-    await using a = startCoordinator(redis.port, 'a');
-    await using b = startCoordinator(redis.port, 'b');
-    await expect.poll(sees(a.coordinator, 1)).toBe(true);
-    await a.coordinator.announce({ kind: 'pin', repository: 'docker.io/x', reference: '1' });
-    await expect.poll(() => b.heard.messages).toHaveLength(1);
-    await redis.kill();
-    await expect.poll(() => a.coordinator.status().state).toBe('lost');
-    for (let turn = 0; turn < 50; turn += 1) {
-      expect(await a.coordinator.claim(digest(30 + turn))).toEqual({ kind: 'alone' });
-    }
-    await redis.restart();
-    await expect.poll(sees(a.coordinator, 1)).toBe(true);
-    await expect.poll(() => a.heard.missed + b.heard.missed).toBe(2);
-    expect(a.events).toEqual(['found', expect.stringMatching(/^lost: /), 'found']);
-  });
-
-  test('that is frozen costs one short wait', async () => {
-    await using redis = await startRedis();
-    await using a = startCoordinator(redis.port, 'a', { deadlineMs: 250 });
-    await expect.poll(sees(a.coordinator, 0)).toBe(true);
-    redis.process.kill('SIGSTOP');
-    expect(await a.coordinator.claim(digest(90))).toEqual({ kind: 'alone' });
-    expect(a.coordinator.status()).toMatchObject({ state: 'lost', reason: 'does not answer' });
-    redis.process.kill('SIGCONT');
-    await expect.poll(sees(a.coordinator, 0)).toBe(true);
-  });
-
-  test('that is slow costs a few slow answers, and is found again when it is not', async () => {
-    await using redis = await startRedis();
-    await using proxy = await startRedisProxy(redis.port);
-    await using a = startCoordinator(proxy.port, 'a', { deadlineMs: 250 });
-    await expect.poll(sees(a.coordinator, 0)).toBe(true);
-    proxy.delayMs = 80;
-    await expect
-      .poll(async () => {
-        await a.coordinator.claim(digest(91));
-        return a.coordinator.status();
-      })
-      .toMatchObject({ state: 'lost', reason: 'answers too slowly' });
-    expect(await a.coordinator.claim(digest(92))).toEqual({ kind: 'alone' });
-    proxy.delayMs = 0;
-    await expect.poll(sees(a.coordinator, 0)).toBe(true);
-    expect(a.events).toEqual(['found', expect.stringMatching(/^lost: /), 'found']);
-  });
-
-  test('is not waited for to give a place back', async () => {
-    await using redis = await startRedis();
-    await using a = startCoordinator(redis.port, 'a');
-    await expect.poll(sees(a.coordinator, 0)).toBe(true);
-    const place = await a.coordinator.enter('one.example', { max: 1, signal: signal() });
-    redis.process.kill('SIGSTOP');
-    await place[Symbol.asyncDispose]();
-    expect(a.events).toEqual(['found']);
-  });
-
-  test('that answers and takes no write is lost until it does, not found again and again', async () => {
-    await using redis = await startRedis({ args: ['--maxmemory', '1'] });
-    await using a = startCoordinator(redis.port, 'a');
-    const client = new Redis(redis.port, '127.0.0.1');
-    const refusals = async () => (await client.info('errorstats')).match(/errorstat_OOM:count=(\d+)/)?.[1];
-    await expect.poll(async () => Number(await refusals())).toBeGreaterThan(2);
-    expect(a.events).not.toContain('found');
-    expect(a.coordinator.status().state).toBe('lost');
-    await client.config('SET', 'maxmemory', '0');
-    await expect.poll(sees(a.coordinator, 0)).toBe(true);
-    client.disconnect();
-  });
-
-  test('that refuses one question answers all others', async () => {
-    await using redis = await startRedis();
-    await using a = startCoordinator(redis.port, 'a');
-    await expect.poll(sees(a.coordinator, 0)).toBe(true);
-    const client = new Redis(redis.port, '127.0.0.1');
-    await client.set(`test:fill:{${digest(40)}}`, 'not what a lease looks like');
-    client.disconnect();
-    for (let turn = 0; turn < 20; turn += 1) {
-      expect(await a.coordinator.claim(digest(40))).toEqual({ kind: 'alone' });
-      expect(await a.coordinator.claim(digest(41 + turn))).toMatchObject({ kind: 'lease' });
-    }
-    expect(a.events).toEqual(['found']);
-  });
-
-  test('that was demoted and keeps its connections is left for the one that its address leads to now', async () => {
-    await using before = await startRedis();
-    await using after = await startRedis();
-    await using proxy = await startRedisProxy(before.port);
-    await using a = startCoordinator(proxy.port, 'a');
-    await using b = startCoordinator(after.port, 'b');
-    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 0)).toBe(true);
-    proxy.target = after.port;
-    const client = new Redis(before.port, '127.0.0.1');
-    await client.replicaof('127.0.0.1', after.port);
-    await expect.poll(sees(a.coordinator, 1)).toBe(true);
-    expect(a.events).toEqual(['found', 'lost: refuses (READONLY)', 'found']);
-    // Whoever tells it that there is news does so there too.
-    await expect.poll(async () => (await client.pubsub('NUMSUB', 'test:wake'))[1]).toBe(0);
-    client.disconnect();
-    // It would keep the other one from ending for a while.
-    await before.kill();
-  });
-
-  test('that refuses everything is lost, and tells nobody its password', async () => {
-    await using redis = await startRedis({ args: ['--requirepass', 'the right one'] });
-    await using wrong = startCoordinator(redis.port, 'a', { password: 'the wrong one' });
-    await using right = startCoordinator(redis.port, 'b', { password: 'the right one' });
-    await expect.poll(sees(right.coordinator, 0)).toBe(true);
-    await expect.poll(() => wrong.coordinator.status().reason).not.toContain('not been reached yet');
-    expect(wrong.coordinator.status().state).toBe('lost');
-    expect(JSON.stringify([wrong.coordinator.status(), wrong.events])).not.toContain('wrong one');
   });
 });

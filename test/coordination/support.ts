@@ -28,6 +28,8 @@ export function startCoordinator(
     readonly deadlineMs?: number;
     /** Default: a single server. */
     readonly location?: RedisLocation;
+    /** Default: its name. */
+    readonly id?: string;
   } = {},
 ): {
   readonly coordinator: SharedCoordinator;
@@ -57,7 +59,7 @@ export function startCoordinator(
       called: ({ script }) => calls.push(script),
     },
   });
-  coordinator.join(`http://${name}.test:5000`);
+  coordinator.join(`http://${name}.test:5000`, { id: options.id ?? name });
   const heard: Heard = { messages: [], missed: 0 };
   coordinator.subscribe({
     received: (message) => void heard.messages.push(message),

@@ -34,6 +34,8 @@ export interface Config {
 export interface RedisConfig {
   readonly location: RedisLocation;
   readonly passwordFile: string | undefined;
+  readonly sentinelUsername: string | undefined;
+  readonly sentinelPasswordFile: string | undefined;
   readonly caFile: string | undefined;
   readonly keyPrefix: string;
 }

@@ -10,6 +10,12 @@ export const redisSchema = z.strictObject({
     'Such as `redis://127.0.0.1:6379`; `rediss://` for TLS, `redis+sentinel://host:port,…/name`, `redis+cluster://host:port,…`.',
   ),
   passwordFile: value(path).optional().describe('A file that holds the password, in place of one in the URL.'),
+  sentinelUsername: value(text('a text'))
+    .optional()
+    .describe('With `redis+sentinel://`: the user that Sentinel is asked as; absent: the default one.'),
+  sentinelPasswordFile: value(path)
+    .optional()
+    .describe('With `redis+sentinel://`: a file with the password that Sentinel asks for; absent: it asks for none.'),
   caFile: value(path)
     .optional()
     .describe('Certificates (PEM) of authorities to trust for Redis beside those of the system.'),

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { ClusterConfig, Config, PrefetchConfig, ServerTlsConfig, UpstreamConfig } from './config.ts';
+import type { ClusterConfig, Config, PrefetchConfig, RedisConfig, ServerTlsConfig, UpstreamConfig } from './config.ts';
 import type { Origins } from './origins.ts';
 import { emptyUpstream, type ParsedConfig } from './schema.ts';
 import type { SchemaProblem } from './schema-node.ts';
@@ -90,11 +90,15 @@ function resolvePrefetch(
   ];
 }
 
-function resolveRedis({ url, passwordFile, caFile, keyPrefix }: NonNullable<ParsedConfig['redis']>, folder: string) {
+function resolveRedis(redis: NonNullable<ParsedConfig['redis']>, folder: string): RedisConfig {
+  const { url, sentinelUsername, keyPrefix } = redis;
+  const place = (file: string | undefined) => (file === undefined ? undefined : resolve(folder, file));
   return {
     location: url,
-    passwordFile: passwordFile === undefined ? undefined : resolve(folder, passwordFile),
-    caFile: caFile === undefined ? undefined : resolve(folder, caFile),
+    passwordFile: place(redis.passwordFile),
+    sentinelUsername,
+    sentinelPasswordFile: place(redis.sentinelPasswordFile),
+    caFile: place(redis.caFile),
     keyPrefix,
   };
 }

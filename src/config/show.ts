@@ -108,6 +108,8 @@ function listReplicas({ redis, cluster }: Config, add: Add): void {
   if (!redis) return;
   add(['redis', 'url'], redis.location.shown);
   add(['redis', 'passwordFile'], redis.passwordFile);
+  add(['redis', 'sentinelUsername'], redis.sentinelUsername);
+  add(['redis', 'sentinelPasswordFile'], redis.sentinelPasswordFile);
   add(['redis', 'caFile'], redis.caFile);
   add(['redis', 'keyPrefix'], redis.keyPrefix);
   add(['cluster', 'advertise'], cluster.advertise);

@@ -14,6 +14,9 @@ export type RedisLocation = {
       readonly sentinels: readonly { readonly host: string; readonly port: number }[];
       readonly name: string;
       readonly db: number;
+      /** Of the Sentinels, where they ask for it; that of Redis is another one. */
+      readonly sentinelUsername?: string | undefined;
+      readonly sentinelPassword?: string | undefined;
     }
   | { readonly kind: 'cluster'; readonly nodes: readonly { readonly host: string; readonly port: number }[] }
 );
@@ -46,13 +49,15 @@ export function connect(location: RedisLocation): RedisClient {
       return new Redis({ ...common, host, port, db });
     }
     case 'sentinel': {
-      const { sentinels, name, db } = location;
+      const { sentinels, name, db, sentinelUsername, sentinelPassword } = location;
       return new Redis({
         ...common,
         db,
         name,
         sentinels: sentinels.map((sentinel) => ({ ...sentinel })),
         sentinelRetryStrategy: () => 500,
+        ...(sentinelUsername !== undefined && { sentinelUsername }),
+        ...(sentinelPassword !== undefined && { sentinelPassword }),
         ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: secure.tls }),
       });
     }

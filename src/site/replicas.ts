@@ -112,17 +112,21 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
   };
 }
 
-async function locationOf({ location, passwordFile, caFile }: RedisConfig): Promise<RedisLocation> {
+async function locationOf({ location, sentinelUsername, ...files }: RedisConfig): Promise<RedisLocation> {
   const { kind, tls, hosts, username, db, name } = location;
-  const password =
-    passwordFile === undefined ? location.password?.reveal() : (await read(passwordFile, 'redis.passwordFile')).trim();
-  const ca = caFile === undefined ? undefined : await read(caFile, 'redis.caFile');
+  const given = async (key: 'passwordFile' | 'sentinelPasswordFile' | 'caFile'): Promise<string | undefined> => {
+    const file = files[key];
+    return file === undefined ? undefined : await read(file, `redis.${key}`);
+  };
+  const password = (await given('passwordFile'))?.trim() ?? location.password?.reveal();
+  const sentinelPassword = (await given('sentinelPasswordFile'))?.trim();
+  const ca = await given('caFile');
   const common = { tls, ca, username, password };
   switch (kind) {
     case 'single':
       return { ...common, kind, db, ...hosts[0]! };
     case 'sentinel':
-      return { ...common, kind, db, name, sentinels: hosts };
+      return { ...common, kind, db, name, sentinels: hosts, sentinelUsername, sentinelPassword };
     case 'cluster':
       return { ...common, kind, nodes: hosts };
     default:

@@ -230,6 +230,25 @@ upstreams:
     expect((await loadText(text)).config.defaultUpstream).toBe(expected);
   });
 
+  test('Redis and its Sentinels have passwords of their own, in files beside the configuration', async () => {
+    await using folder = await ConfigFolder.create();
+    await folder.write(
+      'millpond.yaml',
+      `redis:
+  url: redis+sentinel://a:26379/fleet
+  passwordFile: redis.txt
+  sentinelUsername: millpond
+  sentinelPasswordFile: sentinel.txt
+cluster: { secretFile: secret.txt }
+`,
+    );
+    expect((await folder.load()).config.redis).toMatchObject({
+      passwordFile: join(folder.path, 'redis.txt'),
+      sentinelUsername: 'millpond',
+      sentinelPasswordFile: join(folder.path, 'sentinel.txt'),
+    });
+  });
+
   test('credentials have four sources', async () => {
     await using folder = await ConfigFolder.create();
     await folder.write(

@@ -107,22 +107,33 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
     expect(a.events).toEqual(['found']);
   });
 
-  test('through a Redis that Sentinel names', async () => {
+  test.each([
+    { what: 'names', lines: [], sentinel: {} },
+    {
+      what: 'names to who knows its password',
+      lines: ['requirepass "of the sentinel"'],
+      sentinel: { sentinelPassword: 'of the sentinel' },
+    },
+    {
+      what: 'names to a user of its own',
+      lines: ['user millpond on >secret ~* &* +@all'],
+      sentinel: { sentinelUsername: 'millpond', sentinelPassword: 'secret' },
+    },
+  ])('through a Redis that Sentinel $what', async ({ lines, sentinel }) => {
     await using redis = await startRedis();
     await using directory = await temporaryDirectory('sentinel');
     await using reserved = await reservePort();
     const { port } = reserved;
     const file = join(directory.path, 'sentinel.conf');
-    await writeFile(
-      file,
-      `port ${port}\nbind 127.0.0.1\ndir ${directory.path}\nsentinel monitor fleet 127.0.0.1 ${redis.port} 1\n`,
-    );
+    const own = [`port ${port}`, 'bind 127.0.0.1', `dir ${directory.path}`];
+    await writeFile(file, [...own, `sentinel monitor fleet 127.0.0.1 ${redis.port} 1`, ...lines, ''].join('\n'));
     const { process } = await startProcess(toolPath('redis-server'), {
       args: [file, '--sentinel'],
       ready: /\+monitor master fleet/,
     });
     await using _sentinel = process;
-    await agree({ ...login, kind: 'sentinel', sentinels: [{ host: '127.0.0.1', port }], name: 'fleet', db: 0 });
+    const sentinels = [{ host: '127.0.0.1', port }];
+    await agree({ ...login, ...sentinel, kind: 'sentinel', sentinels, name: 'fleet', db: 0 });
   });
 
   test('through a Redis that speaks TLS and asks for a password', async () => {

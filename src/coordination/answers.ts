@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { RedisClock } from './clock.ts';
 import type { MissingAnswer, SharedTag, SharedTagKey, TagClaim } from './coordinator.ts';
 import type { Link } from './redis.ts';
 import { claimTagScript, recordTagScript, valueScript } from './scripts.ts';
@@ -6,14 +7,21 @@ import type { Seal } from './seal.ts';
 
 /** How long one replica may take to ask an upstream before another one tries, in milliseconds. */
 const checkMs = 5_000;
+/** How far two replicas may be apart in what they take for Redis's time, in milliseconds. */
+const skewMs = 1_000;
 const firstWaitMs = 15;
 const longestWaitMs = 120;
 
 export interface AnswersOptions {
   readonly link: Link;
   readonly seal: Seal;
+  readonly clock: RedisClock;
   readonly self: () => string;
 }
+
+// The times within are sealed too: whoever can write to Redis could otherwise have an old answer believed again.
+type SealedTag = SharedTag & { readonly atMs: number };
+type SealedMissing = MissingAnswer & { readonly untilMs: number };
 
 /** What upstreams have said of tags, and what they do not have: asked by one replica, known to all. */
 export class Answers {
@@ -27,16 +35,19 @@ export class Answers {
     key: SharedTagKey,
     { maxAgeMs, signal }: { maxAgeMs: number; signal: AbortSignal },
   ): Promise<TagClaim> {
-    const { link, seal, self } = this.#options;
+    const { link, seal, clock, self } = this.#options;
     const deadlineMs = performance.now() + checkMs;
     for (let waitMs = firstWaitMs; performance.now() < deadlineMs; waitMs = Math.min(waitMs * 2, longestWaitMs)) {
       const answer = await link.run(claimTagScript, keysOf(key), [self(), maxAgeMs, checkMs]);
-      const [kind, sealed, age] = answer as [string, string?, string?];
+      const [kind, sealed] = answer as [string, string?];
       if (kind === 'ours') return { kind };
       if (kind === 'known') {
-        const tag = seal.open(contextOf(key), sealed) as SharedTag | undefined;
-        // Written by somebody who is not of us: as if it were not there, and nobody is asked to wait for it.
-        return tag ? { kind, tag: { ...tag, ageMs: Number(age) } } : { kind: 'alone' };
+        const found = seal.open(contextOf(key), sealed) as SealedTag | undefined;
+        // Written by somebody who is not of us, or long ago: as if it were not there, and nobody is asked to wait for it.
+        if (found === undefined) return { kind: 'alone' };
+        const { atMs, ...tag } = found;
+        const ageMs = Math.max(0, clock.nowMs - atMs);
+        return ageMs < maxAgeMs + skewMs ? { kind, tag: { ...tag, ageMs } } : { kind: 'alone' };
       }
       await sleep(waitMs, undefined, { signal });
     }
@@ -44,13 +55,10 @@ export class Answers {
   }
 
   async recordTag(key: SharedTagKey, tag: SharedTag, { forMs }: { forMs: number }): Promise<void> {
-    const { link, seal, self } = this.#options;
-    await link.run(recordTagScript, keysOf(key), [
-      self(),
-      seal.close(contextOf(key), tag),
-      tag.ageMs,
-      Math.max(1, forMs),
-    ]);
+    const { link, seal, clock, self } = this.#options;
+    const atMs = clock.nowMs - Math.round(tag.ageMs);
+    const sealed = seal.close(contextOf(key), { ...tag, atMs } satisfies SealedTag);
+    await link.run(recordTagScript, keysOf(key), [self(), sealed, atMs, Math.max(1, forMs)]);
   }
 
   async leaveTag(key: SharedTagKey): Promise<void> {
@@ -58,13 +66,16 @@ export class Answers {
   }
 
   async missing(what: string): Promise<MissingAnswer | undefined> {
-    const { link, seal } = this.#options;
+    const { link, seal, clock } = this.#options;
     const sealed = await link.run(valueScript, [`missing:{${what}}`], ['']);
-    return seal.open(`missing ${what}`, sealed) as MissingAnswer | undefined;
+    const found = seal.open(`missing ${what}`, sealed) as SealedMissing | undefined;
+    if (found === undefined || found.untilMs <= clock.nowMs) return undefined;
+    return { code: found.code, message: found.message };
   }
 
-  async recordMissing(what: string, answer: MissingAnswer, { forMs }: { forMs: number }): Promise<void> {
-    const { link, seal } = this.#options;
+  async recordMissing(what: string, { code, message }: MissingAnswer, { forMs }: { forMs: number }): Promise<void> {
+    const { link, seal, clock } = this.#options;
+    const answer: SealedMissing = { code, message, untilMs: clock.nowMs + forMs };
     await link.run(valueScript, [`missing:{${what}}`], [seal.close(`missing ${what}`, answer), Math.max(1, forMs)]);
   }
 }

@@ -1,3 +1,4 @@
+import type { RedisClock } from './clock.ts';
 import type { Change, Message } from './coordinator.ts';
 import type { Link } from './redis.ts';
 import { readChangesScript, recordChangesScript } from './scripts.ts';
@@ -8,12 +9,23 @@ export const changesKeptMs = 30 * 86_400_000;
 /** Most of it that is kept. */
 const maxChanges = 1_000;
 
+/** Most time that may lie between when a change was sealed and when Redis says that it was done, in milliseconds. */
+const toldWithinMs = 3_600_000;
+
+interface SealedChange {
+  readonly from: string;
+  readonly message: Change;
+  /** When it was told, by Redis's clock: whoever can write there could otherwise have it done again at any time. */
+  readonly atMs: number;
+}
+
 /** Where a replica's changes are kept; the same node of a cluster as the rest of the fleet. */
 export const changesKey = '{fleet}:changes';
 
 export interface ChangesOptions {
   readonly link: Link;
   readonly seal: Seal;
+  readonly clock: RedisClock;
   readonly wakeChannel: string;
   readonly self: () => string;
   readonly onChange: (change: Change, event: { readonly from: string; readonly ageMs: number }) => void;
@@ -27,7 +39,7 @@ export class Changes {
   readonly #options: ChangesOptions;
   /** What Redis has, sealed, and when it was done by its clock: no two at one time. */
   #known = new Map<string, number>();
-  /** What could not be told yet. */
+  /** What could not be told yet, as JSON. */
   readonly #untold = new Set<string>();
   /** Settles when nothing is being told; never rejects. */
   #told = Promise.resolve();
@@ -60,11 +72,10 @@ export class Changes {
 
   /** Tells the others, now or when Redis is back. @throws LinkError while it is not */
   async announce(change: Change): Promise<void> {
-    const { seal, self } = this.#options;
-    const sealed = seal.close('change', { from: self(), message: change });
+    const text = JSON.stringify(change);
     // What was done last is told last.
-    this.#untold.delete(sealed);
-    if (this.#untold.size < maxChanges) this.#untold.add(sealed);
+    this.#untold.delete(text);
+    if (this.#untold.size < maxChanges) this.#untold.add(text);
     await this.#tell();
   }
 
@@ -90,8 +101,8 @@ export class Changes {
     this.#isRead = true;
     for (const [sealed, at] of found) {
       this.#at = Math.max(this.#at, at);
-      if ((before.get(sealed) ?? 0) >= at || at <= (this.#doneAt ?? 0)) continue;
-      this.#hear(sealed, { ageMs: Math.max(0, now - at), isFirst });
+      if (before.has(sealed) || at <= (this.#doneAt ?? 0)) continue;
+      this.#hear(sealed, { at, now, isFirst });
     }
   }
 
@@ -101,15 +112,15 @@ export class Changes {
     return this.#doneAt !== undefined && this.#known.size >= maxChanges && oldest > this.#doneAt;
   }
 
-  #hear(sealed: string, { ageMs, isFirst }: { ageMs: number; isFirst: boolean }): void {
+  #hear(sealed: string, { at, now, isFirst }: { at: number; now: number; isFirst: boolean }): void {
     const { seal, self, onChange } = this.#options;
-    const opened = seal.open('change', sealed) as { from: string; message: Change } | undefined;
-    if (opened === undefined) return;
+    const opened = seal.open('change', sealed) as SealedChange | undefined;
+    if (opened === undefined || at - opened.atMs > toldWithinMs) return;
     const { from, message } = opened;
     // On a disk that was not there then, nothing is left to remove, and even its own pins are news.
     const isNew = this.#doneAt === undefined && isFirst;
     if (isNew ? message.kind === 'purge' : from === self()) return;
-    onChange(message, { from, ageMs });
+    onChange(message, { from, ageMs: Math.max(0, now - at) });
   }
 
   /** One at a time: what is told twice is heard twice. @throws LinkError */
@@ -120,18 +131,24 @@ export class Changes {
   }
 
   async #tellUntold(): Promise<void> {
+    const { seal, clock, self } = this.#options;
     const untold = [...this.#untold];
     if (untold.length === 0) return;
+    const atMs = clock.nowMs;
     // What is done once more meanwhile is told once more.
     this.#untold.clear();
     try {
-      const times = await this.#record(untold.map((sealed) => [sealed, '']));
+      const sealed = untold.map((text) => {
+        const message = JSON.parse(text) as Change;
+        return seal.close('change', { from: self(), message, atMs } satisfies SealedChange);
+      });
+      const times = await this.#record(sealed.map((one) => [one, '']));
       // Redis may lose it before it can be read back.
-      for (const [index, sealed] of untold.entries()) this.#known.set(sealed, Number(times[index]));
+      for (const [index, one] of sealed.entries()) this.#known.set(one, Number(times[index]));
     } catch (error) {
       const since = [...this.#untold];
       this.#untold.clear();
-      for (const sealed of [...untold.filter((one) => !since.includes(one)), ...since]) this.#untold.add(sealed);
+      for (const text of [...untold.filter((one) => !since.includes(one)), ...since]) this.#untold.add(text);
       throw error;
     }
   }

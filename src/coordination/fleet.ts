@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { Changes, changesKeptMs, changesKey, isChange } from './changes.ts';
+import type { RedisClock } from './clock.ts';
 import type { Message, MessageListener, Replica } from './coordinator.ts';
 import { Members, newReplicaId } from './members.ts';
 import type { Link } from './redis.ts';
@@ -25,6 +26,13 @@ interface Position {
   readonly atMs: number;
 }
 
+interface SealedMessage {
+  readonly from: string;
+  readonly message: Message;
+  /** By Redis's clock: sealed, so that nobody can make it young again. */
+  readonly atMs: number;
+}
+
 /** What a replica keeps from one run to the next. */
 export interface Membership {
   /** Goes with its disk; no two replicas have one. */
@@ -36,6 +44,8 @@ export interface Membership {
 export interface FleetOptions {
   readonly link: Link;
   readonly seal: Seal;
+  /** Told the time with every answer. */
+  readonly clock: RedisClock;
   readonly wakeChannel: string;
   /** Called when other replicas have come or gone. */
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
@@ -69,11 +79,12 @@ export class Fleet {
 
   constructor(options: FleetOptions) {
     this.#options = options;
-    const { link, seal, wakeChannel } = options;
+    const { link, seal, clock, wakeChannel } = options;
     this.#members = new Members(seal);
     this.#changes = new Changes({
       link,
       seal,
+      clock,
       wakeChannel,
       self: () => this.#self,
       onChange: (change, event) => {
@@ -135,8 +146,8 @@ export class Fleet {
 
   async announce(message: Message): Promise<void> {
     if (isChange(message)) return await this.#changes.announce(message);
-    const { link, seal, wakeChannel } = this.#options;
-    const sealed = seal.close('message', { from: this.self, message });
+    const { link, seal, clock, wakeChannel } = this.#options;
+    const sealed = seal.close('message', { from: this.self, message, atMs: clock.nowMs } satisfies SealedMessage);
     await link.run(announceScript, keys.slice(0, 2), [randomUUID(), sealed, wakeChannel]);
   }
 
@@ -171,7 +182,8 @@ export class Fleet {
   }
 
   async #look(): Promise<void> {
-    const { link } = this.#options;
+    const { link, clock } = this.#options;
+    const askedMs = performance.now();
     const wanted = this.#hasLooked ? 0 : lookBack;
     const known = [this.#members.version, this.#epoch, this.#seq, wanted];
     const values = [randomUUID(), this.self, this.#entry, livesMs, ...known];
@@ -188,6 +200,7 @@ export class Fleet {
       before: string,
     ];
     const [version, isAll, entries, epoch, seq, now, messages, count, last, before] = answer;
+    clock.hear(now, askedMs);
     if (this.#isShared(before)) {
       this.#call(newReplicaId());
       this.#isWanted = true;
@@ -250,12 +263,12 @@ export class Fleet {
   }
 
   #tell(fields: readonly string[], { now, isOld }: { now: number; isOld: boolean }): void {
-    const [, sealed, , at] = fields;
-    const opened = this.#options.seal.open('message', sealed) as { from: string; message: Message } | undefined;
+    const [, sealed] = fields;
+    const opened = this.#options.seal.open('message', sealed) as SealedMessage | undefined;
     if (opened === undefined || opened.from === this.self) return;
     // What an earlier run has heard, or what has to be looked up anyway; but a pause that was asked for may still last.
     if (isOld && opened.message.kind !== 'limit') return;
-    const event = { from: opened.from, ageMs: Math.max(0, now - Number(at)) };
+    const event = { from: opened.from, ageMs: Math.max(0, now - opened.atMs) };
     for (const listener of this.#listeners) listener.received(opened.message, event);
   }
 }

@@ -117,9 +117,9 @@ return { version, isAll and 1 or 0, entries, epoch, seq, now, messages, redis.ca
 /** KEYS: fleet, messages. ARGV: new epoch, sealed message, channel. */
 export const announceScript: Script = {
   name: 'announce',
-  lua: `${clock}${fleetEpoch}
+  lua: `${fleetEpoch}
 seq = redis.call('HINCRBY', KEYS[1], '#seq', 1)
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', 4096, string.format('%.0f-0', seq), 'm', ARGV[2], 'at', now)
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', 4096, string.format('%.0f-0', seq), 'm', ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ${dayMs})
 redis.call('PUBLISH', ARGV[3], seq)
 return seq
@@ -252,7 +252,7 @@ export const claimTagScript: Script = {
 local found = redis.call('HMGET', KEYS[1], 'v', 'at')
 if found[1] and found[2] then
   local age = math.max(0, now - tonumber(found[2]))
-  if age < tonumber(ARGV[2]) then return { 'known', found[1], string.format('%.0f', age) } end
+  if age < tonumber(ARGV[2]) then return { 'known', found[1] } end
 end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[3]) then return { 'ours' } end
 if redis.call('GET', KEYS[2]) == ARGV[1] then return { 'ours' } end
@@ -260,13 +260,16 @@ return { 'wait' }
 `,
 };
 
-/** KEYS: tag, check. ARGV: own id, sealed record or '', its age in ms, ms it is kept. */
+/** KEYS: tag, check. ARGV: own id, sealed record or '', its time, ms it is kept. A later one that is there stays. */
 export const recordTagScript: Script = {
   name: 'record-tag',
   lua: `${clock}
 if ARGV[2] ~= '' then
-  redis.call('HSET', KEYS[1], 'v', ARGV[2], 'at', now - tonumber(ARGV[3]))
-  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
+  if at <= tonumber(ARGV[3]) or at > now + 1000 then
+    redis.call('HSET', KEYS[1], 'v', ARGV[2], 'at', ARGV[3])
+    redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  end
 end
 if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
 return 1

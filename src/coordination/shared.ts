@@ -1,6 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { Answers } from './answers.ts';
 import { Budget } from './budget.ts';
+import { RedisClock } from './clock.ts';
 import type { RedisLocation } from './connection.ts';
 import type {
   Claim,
@@ -54,10 +55,11 @@ export class SharedCoordinator implements Coordinator {
       onWake: () => void this.#fleet.beat(),
     });
     const link = this.#link;
-    this.#fleet = new Fleet({ link, seal, wakeChannel: link.wakeChannel, onChange: options.onChange });
+    const clock = new RedisClock();
+    this.#fleet = new Fleet({ link, seal, clock, wakeChannel: link.wakeChannel, onChange: options.onChange });
     const self = (): string => this.#fleet.self;
     this.#leases = new Leases({ link, self, replica: (id) => this.#fleet.replica(id) });
-    this.#answers = new Answers({ link, seal, self });
+    this.#answers = new Answers({ link, seal, clock, self });
     this.#budget = new Budget(link);
   }
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { Changes } from '../../src/coordination/changes.ts';
+import { RedisClock } from '../../src/coordination/clock.ts';
 import type { Change } from '../../src/coordination/coordinator.ts';
 import { type Link, LinkError } from '../../src/coordination/redis.ts';
 import { Seal } from '../../src/coordination/seal.ts';
@@ -28,7 +29,9 @@ function start() {
       return promise;
     },
   };
-  const changes = new Changes({ link, seal, wakeChannel: 'wake', self: () => 'a', onChange: () => undefined });
+  const clock = new RedisClock();
+  clock.hear(1_000, performance.now());
+  const changes = new Changes({ link, seal, clock, wakeChannel: 'wake', self: () => 'a', onChange: () => undefined });
   const next = async () => {
     await expect.poll(() => waiting.length).toBeGreaterThan(0);
     expect(waiting).toHaveLength(1);

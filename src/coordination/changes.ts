@@ -59,10 +59,16 @@ export class Changes {
     return this.#at;
   }
 
-  /** Goes on from where an earlier run was. */
-  continueFrom(at: number): void {
+  /** What the others have not been told yet, for a later run. */
+  get untold(): readonly string[] {
+    return [...this.#untold];
+  }
+
+  /** Goes on from where an earlier run was. @param earlier `at`: of the last that it had heard of, if of any */
+  continueFrom({ at, untold }: { at: number | undefined; untold: readonly string[] }): void {
     this.#doneAt = at;
-    this.#at = at;
+    this.#at = at ?? 0;
+    for (const text of untold.slice(0, maxChanges)) this.#untold.add(text);
   }
 
   /** Redis was emptied: what is known here is to be written into it again. */

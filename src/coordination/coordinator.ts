@@ -158,7 +158,7 @@ export interface Coordinator extends AsyncDisposable {
    * goes on without. Disposing gives it back.
    */
   enter(upstream: string, options: { readonly max: number; readonly signal: AbortSignal }): Promise<AsyncDisposable>;
-  /** How far this replica has heard the others, for its next run to go on from; `undefined`: not at all. */
+  /** How far this replica has heard the others, and what they have still to hear, for its next run to go on from. */
   readonly position: string | undefined;
   /** Tells all other replicas; the sender is not told. */
   announce(message: Message): Promise<void>;

@@ -24,6 +24,8 @@ interface Position {
   readonly changedAt: number;
   /** When that was, by Redis's clock. */
   readonly atMs: number;
+  /** Changes that the others have not been told of yet. */
+  readonly untold: readonly string[];
 }
 
 interface SealedMessage {
@@ -105,26 +107,28 @@ export class Fleet {
 
   /** Is one of the replicas from now on. @param address base URL at which others reach this one */
   join(address: string, { id, position }: Membership): void {
-    if (position !== undefined) {
-      const { epoch, seq, changedAt, atMs } = JSON.parse(position) as Position;
-      this.#epoch = epoch;
-      this.#seq = seq;
-      this.#atMs = atMs;
-      this.#changes.continueFrom(changedAt);
+    const last = position === undefined ? undefined : readPosition(position);
+    if (last !== undefined) {
+      this.#epoch = last.epoch;
+      this.#seq = last.seq;
+      this.#atMs = last.atMs;
+      this.#changes.continueFrom({ at: last.epoch === '' ? undefined : last.changedAt, untold: last.untold });
     }
     this.#address = address;
     this.#call(id);
     void this.beat();
   }
 
-  /** How far this replica has heard the others; `undefined`: not at all. */
+  /** How far this replica has heard the others, and what they have still to hear; `undefined`: nothing of both. */
   get position(): string | undefined {
-    if (this.#epoch === '') return undefined;
+    const { untold } = this.#changes;
+    if (this.#epoch === '' && untold.length === 0) return undefined;
     const position: Position = {
       epoch: this.#epoch,
       seq: this.#seq,
       changedAt: this.#changes.at,
       atMs: this.#atMs,
+      untold,
     };
     return JSON.stringify(position);
   }
@@ -270,6 +274,19 @@ export class Fleet {
     if (isOld && opened.message.kind !== 'limit') return;
     const event = { from: opened.from, ageMs: Math.max(0, now - opened.atMs) };
     for (const listener of this.#listeners) listener.received(opened.message, event);
+  }
+}
+
+/** @returns `undefined` for what is none: then nothing has been heard */
+function readPosition(text: string): Position | undefined {
+  try {
+    const found = JSON.parse(text) as Partial<Position> | null;
+    const { epoch, seq, changedAt, atMs, untold = [] } = found ?? {};
+    const areNumbers = [seq, changedAt, atMs].every((value) => typeof value === 'number');
+    const areTexts = Array.isArray(untold) && [epoch, ...untold].every((value) => typeof value === 'string');
+    return areNumbers && areTexts ? ({ epoch, seq, changedAt, atMs, untold } as Position) : undefined;
+  } catch {
+    return undefined;
   }
 }
 

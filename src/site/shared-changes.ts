@@ -10,7 +10,7 @@ import { administrationObserver, described } from './observers.ts';
 const idNote = 'id among the replicas';
 const positionNote = 'heard of other replicas';
 /** How often the position is noted where nothing happens, in milliseconds. */
-const noteEveryMs = 60_000;
+const noteEveryMs = 10_000;
 
 /** What other replicas have done, done here too: pauses that upstreams ask for, what operators remove and pin. */
 export class SharedChanges implements MessageListener, AsyncDisposable {

@@ -24,6 +24,31 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     expect(a.events).toEqual(['found', expect.stringMatching(/^lost: /), 'found']);
   });
 
+  test('is told by a later run what operators did while it was lost', async () => {
+    await using redis = await startRedis();
+    await using b = startCoordinator(redis.port, 'b');
+    await expect.poll(sees(b.coordinator, 0)).toBe(true);
+    await redis.kill();
+    const done = { kind: 'purge', repository: 'docker.io/x', reference: '1' } as const;
+    let position: string | undefined;
+    {
+      // It has never been in touch with any.
+      await using a = startCoordinator(redis.port, 'a');
+      await a.coordinator.announce(done);
+      ({ position } = a.coordinator);
+    }
+    await redis.restart();
+    await using a = startCoordinator(redis.port, 'a', { position });
+    await expect.poll(() => b.heard.messages).toEqual([done]);
+    expect(JSON.parse(a.coordinator.position ?? '')).toMatchObject({ untold: [] });
+  });
+
+  test.each(['', 'null', '{"epoch":7}', '[1'])('is asked by one whose note of it is %j', async (position) => {
+    await using redis = await startRedis();
+    await using a = startCoordinator(redis.port, 'a', { position });
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
+  });
+
   test('that is frozen costs one short wait', async () => {
     await using redis = await startRedis();
     await using a = startCoordinator(redis.port, 'a', { deadlineMs: 250 });

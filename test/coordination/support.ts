@@ -30,6 +30,8 @@ export function startCoordinator(
     readonly location?: RedisLocation;
     /** Default: its name. */
     readonly id?: string;
+    /** Of its last run. */
+    readonly position?: string | undefined;
   } = {},
 ): {
   readonly coordinator: SharedCoordinator;
@@ -59,7 +61,7 @@ export function startCoordinator(
       called: ({ script }) => calls.push(script),
     },
   });
-  coordinator.join(`http://${name}.test:5000`, { id: options.id ?? name });
+  coordinator.join(`http://${name}.test:5000`, { id: options.id ?? name, position: options.position });
   const heard: Heard = { messages: [], missed: 0 };
   coordinator.subscribe({
     received: (message) => void heard.messages.push(message),

@@ -1,9 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Seal } from './seal.ts';
 
-/** Nonces remembered at a time; only those who have the secret can fill it. */
-const maxNonces = 200_000;
-
 /** The header that carries it. */
 export const passHeader = 'millpond-pass';
 
@@ -31,7 +28,10 @@ export interface PeerPassOptions {
 /** Signs what this replica asks of others, and checks what is asked of it: HMAC, time stamp, nonce. */
 export class PeerPass {
   readonly #options: PeerPassOptions;
-  /** Nonces of requests that were let in, and until when they could come again. */
+  /**
+   * Nonces of requests that were let in, and until when they could come again: as many as can be answered in that time,
+   * and only those who have the secret add to them.
+   */
   readonly #seen = new Map<string, number>();
 
   constructor(options: PeerPassOptions) {
@@ -56,19 +56,18 @@ export class PeerPass {
     if (!seal.matches('peer request', textOf(request, `${from} ${stamp} ${nonce}`), mac)) return { refused: 'forged' };
     const nowMs = now();
     if (Math.abs(nowMs - Number(stamp)) > toleranceMs) return { refused: 'old' };
-    if (this.#seen.has(nonce) || !this.#hasRoom(nowMs)) return { refused: 'replayed' };
-    this.#seen.set(nonce, Number(stamp) + 2 * toleranceMs);
+    this.#forget(nowMs);
+    if (this.#seen.has(nonce)) return { refused: 'replayed' };
+    this.#seen.set(nonce, Number(stamp) + toleranceMs);
     return { from };
   }
 
   /** Forgets nonces whose requests would be too old by now. */
-  #hasRoom(nowMs: number): boolean {
+  #forget(nowMs: number): void {
     for (const [nonce, untilMs] of this.#seen) {
-      if (untilMs > nowMs && this.#seen.size < maxNonces) break;
-      if (untilMs > nowMs) return false;
+      if (untilMs >= nowMs) break;
       this.#seen.delete(nonce);
     }
-    return true;
   }
 }
 

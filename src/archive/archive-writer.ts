@@ -1,11 +1,22 @@
 import { type Digest, digestOf } from '../oci/digest.ts';
 import { ociIndex } from '../oci/media-types.ts';
 import { blobName } from './archive.ts';
+import { ArchiveError } from './archive-error.ts';
 import type { ArchiveSink, WrittenFile } from './archive-output.ts';
 import { type Base, formatChecksumList } from './checksum-list.ts';
 import { type BlobSize, descriptionName, writeDescription } from './description.ts';
 import { type ContainerParts, dockerManifest } from './docker-manifest.ts';
 import { attachmentAnnotation, imageNameAnnotation, refNameAnnotation } from './image-names.ts';
+import {
+  countObjects,
+  maxEntries,
+  maxImageManifestsBytes,
+  maxImages,
+  maxListBytes,
+  maxManifestBytes,
+  maxManifestsBytes,
+  maxObjects,
+} from './limits.ts';
 import { blockBytes, encodeHeader, padded } from './tar-header.ts';
 
 /** An image, or what belongs to one, with everything that it is made of. */
@@ -47,6 +58,7 @@ interface PlannedBlob extends BlobSize {
 /**
  * Decides what is in an archive, byte by byte: the same images since the same base give the same.
  * @param base what need not be in it again
+ * @throws ArchiveError where it would be more than can be read again
  */
 export function planArchive(images: readonly ExportedImage[], base: Base | undefined): ArchivePlan {
   const known = new Set(base?.complete);
@@ -65,8 +77,10 @@ export function planArchive(images: readonly ExportedImage[], base: Base | undef
   const byName = images.toSorted((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
   const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: ociIndex, manifests: indexEntries(byName) }));
   const needs = [...named.values()].filter(({ digest }) => !manifests.has(digest) && !blobs.has(digest));
-  const complete = [...new Set([...known, ...named.keys()])];
+  // What else the base had is forgotten: nothing says that anybody still wants it.
+  const complete = [...named.keys()];
   const description = writeDescription({ index: digestOf(index), base: base?.id, needs, complete });
+  requireReadable(images, { manifests, lists: { 'index.json': index, [descriptionName]: description.bytes } });
   const contents = [...sorted(manifests), ...sorted(blobs)];
   const forDocker = dockerManifest(
     byName.filter(({ isAttachment }) => !isAttachment),
@@ -83,6 +97,7 @@ export function planArchive(images: readonly ExportedImage[], base: Base | undef
     })),
     ...contents.map((blob) => ({ ...blob, name: blobName(blob.digest) })),
   ];
+  if (files.length > maxEntries) throw tooLarge(`have ${files.length} files`);
   return {
     id: description.id,
     base: base?.id,
@@ -124,6 +139,34 @@ export async function writeArchive(
   await put(Buffer.alloc(2 * blockBytes));
   const { id, base, complete } = plan;
   return await output.finish((files) => formatChecksumList({ id, since: base, complete, files }));
+}
+
+/** @throws ArchiveError where an archive would be beyond what is read */
+function requireReadable(
+  images: readonly ExportedImage[],
+  { manifests, lists }: { manifests: ReadonlyMap<Digest, BlobSize>; lists: Readonly<Record<string, Buffer>> },
+): void {
+  if (images.length > maxImages) throw tooLarge(`have ${images.length} images`);
+  for (const { name, manifests: own } of images) {
+    const long = own.find(({ size }) => size > maxManifestBytes);
+    if (long) throw new ArchiveError(`${name} has a manifest of ${long.size} bytes, more than fits an archive`);
+    if (bytesOf(own) > maxImageManifestsBytes) {
+      throw new ArchiveError(`${name} has manifests of ${bytesOf(own)} bytes, more than fit an archive`);
+    }
+  }
+  const manifestsBytes = bytesOf(manifests.values());
+  if (manifestsBytes > maxManifestsBytes) throw tooLarge(`have manifests of ${manifestsBytes} bytes`);
+  for (const [name, list] of Object.entries(lists)) {
+    if (list.length > maxListBytes || countObjects(list) > maxObjects) throw tooLarge(`name too much in its ${name}`);
+  }
+}
+
+function tooLarge(would: string): ArchiveError {
+  return new ArchiveError(`the archive would ${would}, more than can be read again: export fewer images at a time`);
+}
+
+function bytesOf(blobs: Iterable<BlobSize>): number {
+  return Iterator.from(blobs).reduce((sum, { size }) => sum + size, 0);
 }
 
 function indexEntries(images: readonly ExportedImage[]): object[] {

@@ -32,25 +32,39 @@ export async function readDocuments(
   names: Iterable<string>,
   { maxBytes }: { maxBytes: number },
 ): Promise<Map<string, Buffer>> {
-  const wanted = new Set<string>();
-  let totalBytes = 0;
-  for (const name of new Set(names)) {
+  const found = new Map<string, Buffer>();
+  const limits = { maxBytes, maxTotalBytes: maxDocumentsBytes };
+  for await (const [name, bytes] of documents(archive, names, limits)) found.set(name, Buffer.from(bytes));
+  return found;
+}
+
+/**
+ * Reads whole files, one at a time; those that are not there are left out. The bytes are the caller's until he asks for the
+ * next ones.
+ * @param limits the most that one of them, and all together, may have
+ * @throws ArchiveError where there is more, before any is read
+ */
+export async function* documents(
+  archive: Archive,
+  names: Iterable<string>,
+  { maxBytes, maxTotalBytes }: { maxBytes: number; maxTotalBytes: number },
+): AsyncGenerator<[name: string, bytes: Buffer]> {
+  const sizes = new Map<string, number>();
+  for (const name of names) {
     const size = archive.files.get(name);
     if (size === undefined) continue;
     if (size > maxBytes) throw new ArchiveError(`${shownName(name)} in it has ${size} bytes, more than it may`);
-    totalBytes += size;
-    wanted.add(name);
+    sizes.set(name, size);
   }
-  if (totalBytes > maxDocumentsBytes)
-    throw new ArchiveError(`its manifests have ${totalBytes} bytes, more than they may`);
-  const documents = new Map<string, Buffer>();
-  if (wanted.size === 0) return documents;
-  for await (const { name, body } of archive.visit(wanted)) {
-    const chunks: Buffer[] = [];
-    for await (const chunk of body) chunks.push(chunk);
-    documents.set(name, Buffer.concat(chunks));
+  const totalBytes = sizes.values().reduce((sum, size) => sum + size, 0);
+  if (totalBytes > maxTotalBytes) throw new ArchiveError(`its manifests have ${totalBytes} bytes, more than they may`);
+  if (sizes.size === 0) return;
+  const buffer = Buffer.allocUnsafe(sizes.values().reduce((most, size) => Math.max(most, size), 0));
+  for await (const { name, body } of archive.visit(new Set(sizes.keys()))) {
+    let length = 0;
+    for await (const chunk of body) length += chunk.copy(buffer, length);
+    yield [name, buffer.subarray(0, length)];
   }
-  return documents;
 }
 
 /** Where a blob lies in an image layout (image-spec, "OCI Image Layout": blobs). */

@@ -1,27 +1,20 @@
 import { type Descriptor, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
-import { type Archive, blobName, readDocuments } from './archive.ts';
+import { type Archive, blobName, documents, readDocuments } from './archive.ts';
 import { ArchiveError } from './archive-error.ts';
 import { type ArchivedImage, readIndexFile } from './archived-images.ts';
 import { type ArchiveDescription, type BlobSize, descriptionName, readDescription } from './description.ts';
 import { readDockerSave } from './docker-save.ts';
+import { maxListBytes, maxManifestBytes, maxManifestsBytes } from './limits.ts';
 
-/** Longest `index.json` and the like, in bytes. */
-const maxListBytes = 16 * 1024 * 1024;
-/** Longest manifest, in bytes. */
-const maxManifestBytes = 4 * 1024 * 1024;
 /** Deepest nesting of manifests that is followed. */
 const maxDepth = 8;
-/** Most bytes of manifests in one archive. */
-const maxManifestsBytes = 32 * 1024 * 1024;
-/** Most blobs that the images of one archive may name. */
-const maxBlobs = 500_000;
 
 /** A blob that an archive has and its images name. */
 export interface ArchivedBlob extends BlobSize {
-  /** The file it is in. */
-  readonly file: string;
+  /** The file it is in, or the bytes themselves. */
+  readonly from: string | Buffer;
 }
 
 /** What is in an archive, as far as its images name it; anything else in it is left alone. */
@@ -34,7 +27,7 @@ export interface ArchivedContent {
   /** Configs and layers that it has. */
   readonly blobs: readonly ArchivedBlob[];
   /** Manifests that it has, verified. */
-  readonly manifests: ReadonlyMap<Digest, Buffer>;
+  readonly manifests: readonly ArchivedBlob[];
 }
 
 /**
@@ -43,9 +36,9 @@ export interface ArchivedContent {
  * @throws ArchiveError
  */
 export async function readContent(archive: Archive): Promise<ArchivedContent> {
-  const lists = await readDocuments(archive, ['index.json', 'manifest.json', descriptionName], {
-    maxBytes: maxListBytes,
-  });
+  // What has both, as our own and Docker's have, is read as an image layout.
+  const names = archive.files.has('index.json') ? ['index.json', descriptionName] : ['manifest.json'];
+  const lists = await readDocuments(archive, names, { maxBytes: maxListBytes });
   const index = lists.get('index.json');
   const saved = lists.get('manifest.json');
   if (index) {
@@ -86,7 +79,7 @@ async function readClosure(
   archive: Archive,
   { images, made, files }: Start,
 ): Promise<Omit<ArchivedContent, 'id' | 'description'>> {
-  const manifests = new Map<Digest, Buffer>();
+  const manifests = new Map<Digest, ArchivedBlob>();
   const blobs = new Map<Digest, ArchivedBlob>();
   const fileOf = ({ digest, size }: BlobSize): string | undefined => {
     const file = files.get(digest) ?? blobName(digest);
@@ -97,36 +90,44 @@ async function readClosure(
     return found === undefined ? undefined : file;
   };
   let manifestsBytes = 0;
-  let level: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[] = images;
-  for (let depth = 0; level.length > 0; depth += 1) {
-    if (depth > maxDepth) throw new ArchiveError('its indexes are nested too deeply');
-    const fresh = new Map(level.filter(({ digest }) => !manifests.has(digest)).map((link) => [link.digest, link]));
-    const next: Descriptor[] = [];
-    const documents = await readDocuments(
-      archive,
-      [...fresh.values()].map((link) => (made.has(link.digest) ? '' : (fileOf(link) ?? ''))),
-      { maxBytes: maxManifestBytes },
-    );
-    for (const { digest, mediaType } of fresh.values()) {
-      const bytes = made.get(digest) ?? documents.get(files.get(digest) ?? blobName(digest));
-      // Of another platform, or in a base.
-      if (bytes === undefined) continue;
-      const links = readVerified(bytes, { digest, mediaType });
-      manifests.set(digest, bytes);
-      manifestsBytes += bytes.length;
-      if (manifestsBytes > maxManifestsBytes)
-        throw new ArchiveError(`its manifests have more than ${maxManifestsBytes} bytes`);
-      next.push(...links.manifests);
-      for (const blob of links.blobs) {
-        const file = fileOf(blob);
-        if (file !== undefined) blobs.set(blob.digest, { digest: blob.digest, size: archive.files.get(file)!, file });
-      }
-      if (blobs.size > maxBlobs) throw new ArchiveError(`its images name more than ${maxBlobs} blobs`);
+  let level = new Map<Digest, Link>();
+  let next = new Map<Digest, Link>();
+  // What it does not have is of another platform, or in a base.
+  const follow = (link: Link): void => {
+    if (manifests.has(link.digest) || level.has(link.digest)) return;
+    if (made.has(link.digest) || fileOf(link) !== undefined) next.set(link.digest, link);
+  };
+  const take = ({ digest, mediaType }: Link, from: string | Buffer, bytes: Buffer): void => {
+    const links = readVerified(bytes, { digest, mediaType });
+    manifests.set(digest, { digest, size: bytes.length, from });
+    manifestsBytes += bytes.length;
+    for (const link of links.manifests) follow(link);
+    for (const blob of links.blobs) {
+      const file = fileOf(blob);
+      if (file !== undefined)
+        blobs.set(blob.digest, { digest: blob.digest, size: archive.files.get(file)!, from: file });
     }
+  };
+  for (const image of images) follow(image);
+  for (let depth = 0; next.size > 0; depth += 1) {
+    if (depth > maxDepth) throw new ArchiveError('its indexes are nested too deeply');
     level = next;
+    next = new Map();
+    const inFiles = new Map<string, Link>();
+    for (const link of level.values()) {
+      const bytes = made.get(link.digest);
+      if (bytes) take(link, bytes, bytes);
+      else inFiles.set(fileOf(link)!, link);
+    }
+    const limits = { maxBytes: maxManifestBytes, maxTotalBytes: maxManifestsBytes - manifestsBytes };
+    for await (const [file, bytes] of documents(archive, inFiles.keys(), limits)) {
+      take(inFiles.get(file)!, file, bytes);
+    }
   }
-  return { images, manifests, blobs: [...blobs.values()] };
+  return { images, manifests: [...manifests.values()], blobs: [...blobs.values()] };
 }
+
+type Link = Pick<Descriptor, 'digest' | 'size' | 'mediaType'>;
 
 function readVerified(bytes: Buffer, { digest, mediaType }: { digest: Digest; mediaType: string }) {
   const actual = digestOf(bytes, digestAlgorithm(digest));

@@ -2,6 +2,7 @@ import { type Digest, isDigest } from '../oci/digest.ts';
 import { ociManifest } from '../oci/media-types.ts';
 import { ArchiveError } from './archive-error.ts';
 import { type ArchivedName, attachmentAnnotation, nameIn } from './image-names.ts';
+import { countObjects, maxImages, maxObjects } from './limits.ts';
 
 /** Something that an archive has at its top: an image, or what belongs to one. */
 export interface ArchivedImage {
@@ -12,11 +13,6 @@ export interface ArchivedImage {
   /** Whether it belongs to an image, as a signature does; its name is full then. */
   readonly isAttachment: boolean;
 }
-
-/** Most images that one archive may have. */
-const maxImages = 20_000;
-/** Most objects and lists that are read from one document: small ones cost far more memory than text. */
-const maxObjects = 200_000;
 
 /**
  * Reads `index.json` (image-spec, "OCI Image Layout": index.json file).
@@ -49,9 +45,7 @@ export function parseObject(bytes: Buffer, name: string): Record<string, unknown
 
 /** @throws ArchiveError where it is not JSON */
 export function parseJson(bytes: Buffer, name: string): unknown {
-  let objects = 0;
-  for (const byte of bytes) if (byte === 0x7b || byte === 0x5b) objects += 1;
-  if (objects > maxObjects) throw new ArchiveError(`${name} in it has more than ${maxObjects} objects`);
+  if (countObjects(bytes) > maxObjects) throw new ArchiveError(`${name} in it has more than ${maxObjects} objects`);
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {

@@ -12,5 +12,5 @@ export async function readBase(path: string): Promise<Base> {
   if (list) return list;
   await using archive = await openArchive([path]);
   const { id, description, blobs, manifests } = await readContent(archive);
-  return { id, complete: description?.complete ?? [...manifests.keys(), ...blobs.map(({ digest }) => digest)] };
+  return { id, complete: description?.complete ?? [...manifests, ...blobs].map(({ digest }) => digest) };
 }

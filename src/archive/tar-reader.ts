@@ -1,13 +1,12 @@
 import { ArchiveError, shownName } from './archive-error.ts';
 import type { Cursor } from './cursor.ts';
+import { maxEntries } from './limits.ts';
 import { blockBytes, decodeAttributes, decodeHeader, padded, type TarHeader } from './tar-header.ts';
 
 /** Longest extra header that is read, in bytes: they hold names. */
 const maxExtraBytes = 64 * 1024;
 /** Most of them before one entry. */
 const maxExtras = 8;
-/** Most entries that are read. */
-const maxEntries = 200_000;
 
 /** A file or a link in a tar archive. */
 export interface TarEntry {

@@ -380,6 +380,23 @@ describe('export', () => {
     expect((await site.get('/v2/')).status).toBe(200);
   });
 
+  test('of large manifests can be imported, and built upon', async () => {
+    await using here = await place();
+    const annotations = { padding: 'x'.repeat(3_900_000) };
+    const large = Array.from({ length: 10 }, (_, at) => ({
+      manifest: localArtifact({ artifactType: `application/x-${at}`, annotations }),
+      annotations: named(`quay.io/org/large:${at}`),
+    }));
+    const tar = await writeTar(here.path('in.tar'), layoutOf(large));
+    expect(await here.run('import', tar)).toMatchObject({ code: 0, stderr: '' });
+    const names = large.map((_, at) => `quay.io/org/large:${at}`);
+    expect(await here.run('export', '--output', 'out.tar', ...names)).toMatchObject({ code: 0, stderr: '' });
+    await using other = await place();
+    expect(await other.run('import', here.path('out.tar'))).toMatchObject({ code: 0, stderr: '' });
+    const since = ['--since', here.path('out.tar'), ...names];
+    expect(await here.run('export', '--output', 'next.tar', ...since)).toMatchObject({ code: 0, stderr: '' });
+  });
+
   test('of one platform leaves the index as it is; what is not here is refused and nothing written', async () => {
     await using here = await place();
     await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));

@@ -1,6 +1,6 @@
-import { type Archive, blobName } from '../../archive/archive.ts';
+import type { Archive } from '../../archive/archive.ts';
 import { ArchiveError } from '../../archive/archive-error.ts';
-import { type ArchivedContent, readContent } from '../../archive/archived-content.ts';
+import { type ArchivedBlob, type ArchivedContent, readContent } from '../../archive/archived-content.ts';
 import type { BlobSize } from '../../archive/description.ts';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
 import { nameImages } from './import-names.ts';
@@ -72,12 +72,6 @@ export interface ImportOptions {
   readonly signal: AbortSignal;
 }
 
-interface Sent extends BlobSize {
-  readonly name: string;
-  /** The file it is in, or the bytes themselves. */
-  readonly from: string | Buffer;
-}
-
 /**
  * Brings to a cache what an archive has and it has not, and gives its images their names.
  * @throws ArchiveError, and what the target throws
@@ -95,7 +89,7 @@ export async function* importArchive(
   const holding = { archive: content.id, held };
   const needs = await hold(target, content.description?.needs ?? [], holding);
   requireBase(content, needs.lacking.size);
-  const contained = containedBlobs(archive, content, names[0]!);
+  const contained = [...content.manifests, ...content.blobs];
   const { lacking, undelivered } = await hold(target, contained, holding);
   const wanted = contained.filter(({ digest }) => lacking.has(digest));
   const wantedBytes = wanted.reduce((sum, { size }) => sum + size, 0);
@@ -107,9 +101,9 @@ export async function* importArchive(
     bytes: wantedBytes,
     present: contained.length - wanted.length,
   };
-  const { taken, wrong } = yield* send(archive, target, { wanted, ...options });
+  const { taken, wrong } = yield* send(archive, target, { ...options, wanted, name: names[0]! });
   // Manifests were verified when they were read.
-  const proven = new Set([...content.manifests.keys(), ...taken]);
+  const proven = new Set([...content.manifests.map(({ digest }) => digest), ...taken]);
   const passedOver = contained.filter(({ digest }) => undelivered.has(digest) && !proven.has(digest));
   for await (const digest of rightOnes(archive, passedOver, options)) proven.add(digest);
   await tell(target, { digests: [...undelivered].filter((digest) => proven.has(digest)), archive: content.id });
@@ -138,18 +132,6 @@ function requireBase({ description, images }: ArchivedContent, lacking: number):
   throw new ArchiveError(
     `it has only what is new since archive ${base}: import that one first (${lacking} of the blobs of its ${images.length} images are not here)`,
   );
-}
-
-function containedBlobs(archive: Archive, { blobs, manifests }: ArchivedContent, name: string): Sent[] {
-  return [
-    ...[...manifests].map(([digest, bytes]) => ({
-      digest,
-      size: bytes.length,
-      name,
-      from: archive.files.has(blobName(digest)) ? blobName(digest) : bytes,
-    })),
-    ...blobs.map(({ digest, size, file }) => ({ digest, size, name, from: file })),
-  ];
 }
 
 /** Holds blobs until `held` is disposed. */
@@ -181,7 +163,7 @@ async function tell(
 /** Of blobs that need not be sent, those that an archive has all the same: a file by the right name proves nothing. */
 async function* rightOnes(
   archive: Archive,
-  blobs: readonly Sent[],
+  blobs: readonly ArchivedBlob[],
   { signal }: Pick<ImportOptions, 'signal'>,
 ): AsyncGenerator<Digest> {
   const byFile = new Map(blobs.flatMap(({ digest, from }) => (typeof from === 'string' ? [[from, digest]] : [])));
@@ -201,13 +183,18 @@ async function* rightOnes(
 async function* send(
   archive: Archive,
   target: ImportTarget,
-  { wanted, onBytes, signal }: { wanted: readonly Sent[] } & ImportOptions,
+  {
+    wanted,
+    name: image,
+    onBytes,
+    signal,
+  }: { wanted: readonly ArchivedBlob[]; name: string } & Pick<ImportOptions, 'onBytes' | 'signal'>,
 ): AsyncGenerator<ImportEvent, { taken: ReadonlySet<Digest>; wrong: ReadonlyMap<Digest, string> }> {
   const taken = new Set<Digest>();
   const wrong = new Map<Digest, string>();
-  const byFile = new Map<string, Sent>();
+  const byFile = new Map<string, ArchivedBlob>();
   async function* sendOne(
-    { digest, size, name }: Sent,
+    { digest, size }: ArchivedBlob,
     body: AsyncIterable<Buffer> | Iterable<Buffer>,
   ): AsyncGenerator<ImportEvent> {
     async function* counted(): AsyncGenerator<Buffer> {
@@ -217,7 +204,7 @@ async function* send(
         yield chunk;
       }
     }
-    const received = await target.receive({ digest, size }, { name, body: counted() });
+    const received = await target.receive({ digest, size }, { name: image, body: counted() });
     if (received.wrong !== undefined) {
       wrong.set(digest, received.wrong);
       return;

@@ -1,17 +1,14 @@
+import { maxImageManifestsBytes, maxManifestBytes } from '../../archive/limits.ts';
 import { type Descriptor, isElsewhere, type ManifestLinks, readManifest } from '../../oci/descriptor.ts';
-import type { Digest } from '../../oci/digest.ts';
+import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
 import { isNotFound, RegistryError } from '../../oci/error.ts';
 import { formatPlatform, indexEntries } from '../../oci/platform.ts';
 import type { BlobStore } from '../../store/blob-store.ts';
 
-/** Longest manifest, in bytes. */
-const maxManifestBytes = 4 * 1024 * 1024;
 /** Deepest nesting of indexes that is followed. */
 const maxDepth = 4;
 /** Manifests that one image may consist of. */
 const maxManifests = 10_000;
-/** Bytes that they may have together: what they name is held in memory until all of it has been looked at. */
-const maxManifestsBytes = 32 * 1024 * 1024;
 
 /** A manifest that is here with all that it needs. */
 export interface WholeManifest {
@@ -58,7 +55,10 @@ class Inspection {
   readonly leftOut = new Set<string>();
   readonly #lacking = new Map<Digest, RegistryError>();
   readonly #options: WholeImageOptions;
+  /** Of its manifests: what they name is held in memory until all of it has been looked at. */
   #bytes = 0;
+  /** For manifests that are not in the store's memory anyway. */
+  #buffer: Buffer | undefined;
 
   constructor(options: WholeImageOptions) {
     this.#options = options;
@@ -88,12 +88,15 @@ class Inspection {
     signal.throwIfAborted();
     const bytes = await this.#manifest(digest);
     if (bytes === undefined) throw new RegistryError('MANIFEST_UNKNOWN', `${name} lacks its manifest ${digest}`);
-    this.#bytes += bytes.length;
-    if (depth > maxDepth || this.whole.size >= maxManifests || this.#bytes > maxManifestsBytes) {
+    const size = bytes.length;
+    this.#bytes += size;
+    if (depth > maxDepth || this.whole.size >= maxManifests || this.#bytes > maxImageManifestsBytes) {
       throw new RegistryError('MANIFEST_INVALID', `${name} is nested too deeply or names too many manifests`);
     }
     const links = readManifest(bytes, mediaType);
     const contentType = links.mediaType === '' ? mediaType : links.mediaType;
+    // What follows may read other manifests into the same memory.
+    const entries = links.manifests.length === 0 ? [] : indexEntries(bytes, contentType);
     for (const blob of links.blobs) {
       signal.throwIfAborted();
       if (isElsewhere(blob) || (await this.#has(blob))) continue;
@@ -101,7 +104,7 @@ class Inspection {
     }
     let wholeEntries = 0;
     let firstFailure: RegistryError | undefined;
-    for (const entry of indexEntries(bytes, contentType)) {
+    for (const entry of entries) {
       try {
         await this.look(entry, depth + 1);
         wholeEntries += 1;
@@ -113,17 +116,23 @@ class Inspection {
       }
     }
     if (wholeEntries === 0 && firstFailure) throw firstFailure;
-    return { digest, size: bytes.length, contentType, links };
+    return { digest, size, contentType, links };
   }
 
+  /** The bytes of a manifest, until the next one is asked for. */
   async #manifest(digest: Digest): Promise<Buffer | undefined> {
     const { store } = this.#options;
     await using blob = await store.open(digest);
     if (!blob) return undefined;
-    if (blob.size > maxManifestBytes) {
-      throw new RegistryError('MANIFEST_INVALID', `what is to be the manifest ${digest} has ${blob.size} bytes`);
+    const { size } = blob;
+    if (size > maxManifestBytes) {
+      throw new RegistryError('MANIFEST_INVALID', `what is to be the manifest ${digest} has ${size} bytes`);
     }
-    return await store.read(digest);
+    if (blob.bytes) return blob.bytes;
+    const bytes = (this.#buffer ??= Buffer.allocUnsafe(maxManifestBytes)).subarray(0, size);
+    for (let position = 0; position < size; ) position += await blob.read(bytes.subarray(position), position);
+    // The store sets aside what has been altered.
+    return digestOf(bytes, digestAlgorithm(digest)) === digest ? bytes : await store.read(digest);
   }
 
   async #has({ digest, size }: Descriptor): Promise<boolean> {

@@ -4,11 +4,14 @@ import { type Archive, readDocuments } from './archive.ts';
 import { ArchiveError, shownName } from './archive-error.ts';
 import { type ArchivedImage, asObject, parseJson, parseObject } from './archived-images.ts';
 import { dockerName } from './image-names.ts';
+import { maxImages } from './limits.ts';
 
 /** Configs of images are small; those of registries may have 4 MiB. */
 const maxConfigBytes = 4 * 1024 * 1024;
 /** Most layers that one image may have. */
 const maxLayers = 1000;
+/** Most layers of all images, each counted for each image: the manifests that are made are held in memory. */
+const maxLayersInAll = 100_000;
 
 /** Images of an archive whose layers are files by other names than their digests. */
 export interface DockerImages {
@@ -28,6 +31,10 @@ export interface DockerImages {
 export async function readDockerSave(archive: Archive, list: Buffer): Promise<DockerImages> {
   const entries = parseJson(list, 'manifest.json');
   if (!Array.isArray(entries) || entries.length === 0) throw new ArchiveError('its manifest.json names no images');
+  const layersInAll = entries.reduce((sum: number, entry: unknown) => sum + layersOf(entry).length, 0);
+  if (entries.length > maxImages || layersInAll > maxLayersInAll) {
+    throw new ArchiveError('its manifest.json names too many images or layers');
+  }
   const saved = entries.map((entry: unknown) => savedImage(archive, entry));
   const configs = await readDocuments(
     archive,
@@ -68,10 +75,17 @@ interface SavedImage {
   readonly names: readonly string[];
 }
 
+/** @throws ArchiveError where it names none */
+function layersOf(entry: unknown): readonly unknown[] {
+  const { Layers: layers } = asObject(entry);
+  if (Array.isArray(layers) && layers.length <= maxLayers) return layers;
+  throw new ArchiveError('its manifest.json names no layers, or too many');
+}
+
 function savedImage(archive: Archive, entry: unknown): SavedImage {
-  const { Config: config, Layers: layers, RepoTags: tags } = asObject(entry);
-  if (typeof config !== 'string' || !Array.isArray(layers) || layers.length > maxLayers) {
-    throw new ArchiveError('its manifest.json names no config or no layers');
+  const { Config: config, RepoTags: tags } = asObject(entry);
+  if (typeof config !== 'string') {
+    throw new ArchiveError('its manifest.json names no config');
   }
   const fileOf = (name: unknown): string => {
     const found = typeof name === 'string' ? archive.resolve(name.replace(/^\.\//, '')) : undefined;
@@ -80,7 +94,7 @@ function savedImage(archive: Archive, entry: unknown): SavedImage {
     return found;
   };
   const names = Array.isArray(tags) ? tags.filter((tag): tag is string => typeof tag === 'string') : [];
-  return { config: fileOf(config), layers: layers.map(fileOf), names };
+  return { config: fileOf(config), layers: layersOf(entry).map(fileOf), names };
 }
 
 function diffIdsOf(config: Buffer, name: string): Digest[] {

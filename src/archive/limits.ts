@@ -9,6 +9,8 @@ export const maxListBytes = 16 * 1024 * 1024;
 export const maxObjects = 200_000;
 /** Most entries. */
 export const maxEntries = 200_000;
+/** Most characters of the names of all entries together: they are kept while the archive is open. */
+export const maxNamesLength = 16 * 1024 * 1024;
 /** Most images. */
 export const maxImages = 20_000;
 /** Longest manifest, in bytes. */

@@ -1,6 +1,6 @@
 import { ArchiveError, shownName } from './archive-error.ts';
 import type { Cursor } from './cursor.ts';
-import { maxEntries } from './limits.ts';
+import { maxEntries, maxNamesLength } from './limits.ts';
 import { blockBytes, decodeAttributes, decodeHeader, padded, type TarHeader } from './tar-header.ts';
 
 /** Longest extra header that is read, in bytes: they hold names. */
@@ -29,6 +29,7 @@ export async function* tarEntries(cursor: Cursor): AsyncGenerator<TarEntry> {
   let attributes = new Map<string, string>();
   let count = 0;
   let extras = 0;
+  let namesLength = 0;
   while (true) {
     const block = await cursor.read(blockBytes);
     // Blocks of zeros end an archive: one that just stops has lost something, and be it whole files.
@@ -48,6 +49,8 @@ export async function* tarEntries(cursor: Cursor): AsyncGenerator<TarEntry> {
     const entry = entryOf(header, attributes, cursor.position);
     attributes = new Map();
     extras = 0;
+    namesLength += entry.name.length + (entry.link?.target.length ?? 0);
+    if (namesLength > maxNamesLength) throw new ArchiveError('the names of its entries are too long');
     const end = cursor.position + padded(entry.size);
     if (header.type !== '5') yield entry;
     if (cursor.position > end) throw new Error('more was read than the entry has');

@@ -157,6 +157,13 @@ const makers: Readonly<Record<string, Maker>> = {
       ],
       dice,
     ),
+  'long names, compressed': () => {
+    // All of them are links to nothing.
+    const padding = 'я'.repeat(4000);
+    const header = (at: number) => ({ name: 'p', type: 'x', content: pax({ path: `${at}${padding}` }) });
+    const links = Array.from({ length: 10_000 }, (_, at) => [header(at), { name: 'a', type: '2', link: 'b' }]);
+    return gzipSync(tarOf([...links.flat(), ...entries(good())]), { level: 1 });
+  },
   'something twice': (dice) => {
     const all = entries(good());
     const twice = dice.pick(all);
@@ -270,6 +277,23 @@ const makers: Readonly<Record<string, Maker>> = {
       dice,
     );
   },
+  'docker save with the same layers again and again': () => {
+    const content = Buffer.from('layer');
+    const config = { rootfs: { diff_ids: Array.from({ length: 1000 }, () => localBlob(content).digest) } };
+    // Each image differs from all others by the place of one layer or two.
+    const list = Array.from({ length: 1000 }, (_, at) => ({
+      Config: 'c',
+      Layers: Array.from({ length: 1000 }, (_layer, place) => (place === at ? 'y' : place === 999 - at ? 'z' : 'x')),
+    }));
+    const longer = (name: string, length: number) => ({ name, content: Buffer.alloc(length) });
+    return tarOf([
+      { name: 'manifest.json', content: Buffer.from(JSON.stringify(list)) },
+      { name: 'c', content: Buffer.from(JSON.stringify(config)) },
+      { name: 'x', content },
+      longer('y', 6),
+      longer('z', 7),
+    ]);
+  },
   'links in a circle': () =>
     tarOf([
       {
@@ -299,6 +323,8 @@ const large = new Set([
   'an index of very many objects',
   'an index that names a large one again and again',
   'manifests of many bytes, compressed',
+  'long names, compressed',
+  'docker save with the same layers again and again',
   'zeros without end, compressed',
   'a blob of zeros without end, compressed',
 ]);

@@ -1,6 +1,13 @@
 import { type Digest, isDigest } from './digest.ts';
 import { RegistryError } from './error.ts';
-import { bareMediaType, dockerSchema1, dockerSchema1Signed, ociIndex, ociManifest } from './media-types.ts';
+import {
+  bareMediaType,
+  dockerSchema1,
+  dockerSchema1Signed,
+  manifestMediaTypes,
+  ociIndex,
+  ociManifest,
+} from './media-types.ts';
 
 /** A descriptor as a manifest holds it (image-spec, "Content Descriptors"), reduced to what a mirror acts upon. */
 export interface Descriptor {
@@ -24,7 +31,7 @@ export interface ManifestLinks {
   readonly mediaType: string;
   /** Manifests that an index names. */
   readonly manifests: readonly Descriptor[];
-  /** Config and layers that an image manifest names. */
+  /** Config and layers that an image manifest names, and what else than manifests an index does: some tools keep caches so. */
   readonly blobs: readonly Descriptor[];
   readonly subject: Descriptor | undefined;
   readonly artifactType: string | undefined;
@@ -56,10 +63,16 @@ export function readManifest(bytes: Uint8Array, contentType: string): ManifestLi
     };
   }
   const config = readDescriptor(body['config']);
+  const entries = readDescriptors(body['manifests']);
   return {
     mediaType,
-    manifests: readDescriptors(body['manifests']),
-    blobs: [...(config ? [config] : []), ...readDescriptors(body['layers']), ...readDescriptors(body['blobs'])],
+    manifests: entries.filter(isManifest),
+    blobs: [
+      ...(config ? [config] : []),
+      ...readDescriptors(body['layers']),
+      ...readDescriptors(body['blobs']),
+      ...entries.filter((entry) => !isManifest(entry)),
+    ],
     subject: readDescriptor(body['subject']),
     artifactType: typeof body['artifactType'] === 'string' ? body['artifactType'] : config?.mediaType,
     annotations: readAnnotations(body['annotations']),
@@ -96,6 +109,10 @@ function typeByForm(body: Record<string, unknown>): string {
   if (body['schemaVersion'] !== 2) return '';
   if (Array.isArray(body['manifests'])) return ociIndex;
   return Array.isArray(body['layers']) ? ociManifest : '';
+}
+
+function isManifest({ mediaType }: Descriptor): boolean {
+  return mediaType === '' || manifestMediaTypes.includes(bareMediaType(mediaType));
 }
 
 function readDescriptors(value: unknown): Descriptor[] {

@@ -380,6 +380,23 @@ describe('export', () => {
     expect((await site.get('/v2/')).status).toBe(200);
   });
 
+  test('takes an index of plain blobs along, as a build keeps its cache', async () => {
+    const layer = localBlob(Buffer.alloc(100_000, 'cached'), 'application/vnd.oci.image.layer.v1.tar+gzip');
+    const config = localBlob('{"layers":[]}', 'application/vnd.buildkit.cacheconfig.v0');
+    const manifests = [layer, config].map(({ mediaType, digest, size }) => ({ mediaType, digest, size }));
+    const body = JSON.stringify({ schemaVersion: 2, mediaType: index.mediaType, manifests });
+    const cached = { ...localBlob(body, index.mediaType), blobs: [layer, config], manifests: [] };
+    await using here = await place();
+    const files = layoutOf([{ manifest: cached, annotations: named('quay.io/org/app:cache') }]);
+    const done = await here.run('import', await writeTar(here.path('in.tar'), files));
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining('1 images: 3 blobs taken in') });
+    expect(await here.run('export', '--output', 'out.tar', 'quay.io/org/app:cache')).toMatchObject({ code: 0 });
+    await using other = await place();
+    expect(await other.run('import', here.path('out.tar'))).toMatchObject({ code: 0, stderr: '' });
+    await using site = await served(other.cacheDir);
+    await expectServed(site, 'quay.io/org/app', cached, 'cache');
+  });
+
   test('of large manifests can be imported, and built upon', async () => {
     await using here = await place();
     const annotations = { padding: 'x'.repeat(3_900_000) };

@@ -34,9 +34,17 @@ describe('what a manifest refers to', () => {
   });
 
   test('the manifests of an index, and its own artifact type before that of a config', () => {
-    const links = read({ manifests: [descriptor('1')], artifactType: 'a/b' }, `${ociIndex}; charset=utf-8`);
+    const manifests = [descriptor('1', { mediaType: ociManifest })];
+    const links = read({ manifests, artifactType: 'a/b' }, `${ociIndex}; charset=utf-8`);
     expect(links.manifests).toMatchObject([{ digest: digest('1'), size: 1 }]);
     expect(links).toMatchObject({ mediaType: ociIndex, artifactType: 'a/b', blobs: [] });
+  });
+
+  test('what else an index names are blobs, as in the cache of a build', () => {
+    const manifests = [descriptor('1', { mediaType: '' }), descriptor('2'), descriptor('3', { mediaType: ociIndex })];
+    const links = read({ manifests }, ociIndex);
+    expect(links.manifests.map((link) => link.digest)).toEqual([digest('1'), digest('3')]);
+    expect(links.blobs.map((link) => link.digest)).toEqual([digest('2')]);
   });
 
   test('the layers of schema 1, whose size nobody knows', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Digest } from '../../src/oci/digest.ts';
-import { ociIndex } from '../../src/oci/media-types.ts';
+import { ociIndex, ociManifest } from '../../src/oci/media-types.ts';
 import {
   chooseEntries,
   formatPlatform,
@@ -29,7 +29,7 @@ describe('platforms', () => {
   });
 
   test('of an index are several where one image is listed for each of them', () => {
-    const image = { digest: `sha256:${'1'.repeat(64)}`, size: 1, mediaType: 'm' };
+    const image = { digest: `sha256:${'1'.repeat(64)}`, size: 1, mediaType: ociManifest };
     const manifests = ['v6', 'v7'].map((variant) => ({
       ...image,
       platform: { os: 'linux', architecture: 'arm', variant },
@@ -78,8 +78,8 @@ describe('platforms', () => {
     const attestation = `sha256:${'2'.repeat(64)}`;
     const annotations = { 'vnd.docker.reference.type': 'attestation-manifest', 'vnd.docker.reference.digest': image };
     const manifests = [
-      { digest: image, size: 1, mediaType: 'm', platform: { os: 'linux', architecture: 'arm', variant: 'v7' } },
-      { digest: attestation, size: 2, mediaType: 'm', annotations, platform: null },
+      { digest: image, size: 1, mediaType: ociManifest, platform: { os: 'linux', architecture: 'arm', variant: 'v7' } },
+      { digest: attestation, size: 2, mediaType: ociManifest, annotations, platform: null },
       'nonsense',
     ];
     const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests }));
@@ -87,11 +87,11 @@ describe('platforms', () => {
       {
         digest: image,
         size: 1,
-        mediaType: 'm',
+        mediaType: ociManifest,
         platform: { os: 'linux', architecture: 'arm', variant: 'v7' },
         attests: undefined,
       },
-      { digest: attestation, size: 2, mediaType: 'm', platform: undefined, attests: image },
+      { digest: attestation, size: 2, mediaType: ociManifest, platform: undefined, attests: image },
     ]);
   });
 });

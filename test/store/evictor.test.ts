@@ -98,7 +98,11 @@ class Shelf implements AsyncDisposable {
   /** Stores a manifest; what it names is there already or not. */
   async manifest({ layers = [], children = [], subject, name = String(this.nowMs) }: Part): Promise<Digest> {
     this.nowMs += 60_000;
-    const described = (digest: Digest) => ({ mediaType: 'application/x', digest, size: 1 });
+    const described = (digest: Digest) => ({
+      mediaType: children.length > 0 ? ociManifest : 'application/x',
+      digest,
+      size: 1,
+    });
     const body = Buffer.from(
       JSON.stringify({
         name,

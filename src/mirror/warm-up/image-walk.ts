@@ -1,7 +1,7 @@
 import { type Descriptor, isElsewhere, readManifest } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import { bareMediaType, manifestMediaTypes, ociIndex } from '../../oci/media-types.ts';
+import { ociIndex } from '../../oci/media-types.ts';
 import {
   chooseEntries,
   formatPlatform,
@@ -134,9 +134,7 @@ class Walk {
     }
     const work: Promise<void>[] = [];
     for (const child of this.#chosen(indexEntries(bytes, contentType), place)) {
-      // Some tools keep an index whose entries are plain blobs.
-      if (isManifest(child)) work.push(this.#visit(child.digest, { ...place, nesting: place.nesting + 1 }));
-      else this.#need(child, digest, place);
+      work.push(this.#visit(child.digest, { ...place, nesting: place.nesting + 1 }));
     }
     if (this.#options.referrers && place.depth < maxReferrerDepth) {
       work.push(this.#followListed(digest, place.depth + 1));
@@ -238,10 +236,6 @@ class Walk {
       `there is no image for ${this.#lacks.join(', ')}; there are ${has.join(', ')}`,
     );
   }
-}
-
-function isManifest({ mediaType }: Descriptor): boolean {
-  return mediaType === '' || manifestMediaTypes.includes(bareMediaType(mediaType));
 }
 
 /**

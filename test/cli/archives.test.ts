@@ -131,6 +131,27 @@ describe('import', () => {
     await expectServed(site, 'docker.io/library/alpine', alpine, 'edge');
   });
 
+  test('under another name, with what goes with the image', async () => {
+    const signature = localArtifact({ artifactType: 'application/x-signature', subject: alpine });
+    const tag = `${alpine.digest.replace(':', '-')}.sig`;
+    const attached = [`ghcr.io/org/app@${signature.digest}`, `ghcr.io/org/app:${tag}`].map((name) => ({
+      manifest: signature,
+      annotations: { 'io.millpond.attachment': name },
+    }));
+    const files = layoutOf([{ manifest: alpine, annotations: named('ghcr.io/org/app:1') }, ...attached]);
+    // The upstream that it comes from is not one of this cache.
+    await using here = await place();
+    const tar = await writeTar(here.path('a.tar'), files);
+    expect(await here.run('import', tar)).toMatchObject({ code: 1, stderr: expect.stringContaining('ghcr.io') });
+    const done = await here.run('import', tar, '--name', 'quay.io/copy/app:2');
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining('1 images with 2 that go with them') });
+    await using site = await served(here.cacheDir);
+    await expectServed(site, 'quay.io/copy/app', alpine, '2');
+    await expectServed(site, 'quay.io/copy/app', signature, tag);
+    const referrers = await site.get(`/v2/quay.io/copy/app/referrers/${alpine.digest}`);
+    expect(json(referrers)).toMatchObject({ manifests: [{ digest: signature.digest }] });
+  });
+
   test('of docker save before Docker 25: links between layers, names without a registry', async () => {
     await using here = await place();
     const layers = [tarArchive({ one: '1' }), tarArchive({ two: '2' })];

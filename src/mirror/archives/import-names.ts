@@ -10,7 +10,8 @@ export interface NamedArchivedImage extends NewImage {
 
 /**
  * Gives every image of an archive a full name.
- * @param override what to call it in place of what the archive says: of one image, or a repository for all of its tags
+ * @param override what to call it in place of what the archive says: of one image, or a repository for all of its tags.
+ *   What goes with an image goes into that repository, too
  * @throws ArchiveError where one has none; RegistryError where `override` is no name
  */
 export function nameImages(images: readonly ArchivedImage[], override: string | undefined): NamedArchivedImage[] {
@@ -19,9 +20,21 @@ export function nameImages(images: readonly ArchivedImage[], override: string | 
   const isOne = new Set(main.map(({ digest }) => digest)).size === 1;
   return images.map((image) => {
     const { digest, mediaType, isAttachment } = image;
-    const name = override === undefined || isAttachment ? ownName(image) : givenName(image, { override, isOne });
-    return { name, digest, mediaType, isAttachment };
+    return { name: nameOf(image, { override, isOne }), digest, mediaType, isAttachment };
   });
+}
+
+function nameOf(image: ArchivedImage, { override, isOne }: { override: string | undefined; isOne: boolean }): string {
+  if (override === undefined) return ownName(image);
+  return image.isAttachment ? attachedName(image, override) : givenName(image, { override, isOne });
+}
+
+/** What goes with an image is found in the repository that the image is in, under its own tag or digest. */
+function attachedName({ name, digest }: ArchivedImage, override: string): string {
+  const { registry, repository } = parseReference(override);
+  const tag = name.kind === 'full' ? tagOf(name.name) : undefined;
+  const reference = tag === undefined ? `@${digest}` : `:${tag}`;
+  return `${registry === undefined ? '' : `${registry}/`}${repository}${reference}`;
 }
 
 function ownName({ name, digest }: ArchivedImage): string {

@@ -9,6 +9,9 @@ import type { Cursor } from './cursor.ts';
 type Compression = 'gzip' | 'zstd' | 'none';
 
 const chunkBytes = 1024 * 1024;
+/** What is compressed may become so many times larger, beside a first part: nothing that anybody archives does. */
+const maxExpansion = 200;
+const freeExpansionBytes = 1024 * 1024 * 1024;
 
 interface Part {
   readonly path: string;
@@ -20,14 +23,20 @@ interface Part {
 export class ArchiveFile implements AsyncDisposable {
   readonly #parts: readonly Part[];
   readonly #compression: Compression;
+  readonly #signal: AbortSignal | undefined;
 
-  private constructor(parts: readonly Part[], compression: Compression) {
+  private constructor(parts: readonly Part[], compression: Compression, signal: AbortSignal | undefined) {
     this.#parts = parts;
     this.#compression = compression;
+    this.#signal = signal;
   }
 
-  /** @param paths in their order. @throws ArchiveError */
-  static async open(paths: readonly string[]): Promise<ArchiveFile> {
+  /**
+   * @param paths in their order
+   * @param signal ends all that is read
+   * @throws ArchiveError
+   */
+  static async open(paths: readonly string[], signal?: AbortSignal): Promise<ArchiveFile> {
     await using owned = new AsyncDisposableStack();
     const parts: Part[] = [];
     for (const path of paths) {
@@ -38,7 +47,7 @@ export class ArchiveFile implements AsyncDisposable {
     }
     const magic = Buffer.alloc(6);
     await parts[0]?.handle.read(magic, 0, magic.length, 0);
-    const file = new ArchiveFile(parts, compressionOf(magic));
+    const file = new ArchiveFile(parts, compressionOf(magic), signal);
     owned.move();
     return file;
   }
@@ -53,11 +62,15 @@ export class ArchiveFile implements AsyncDisposable {
     return this.#parts.reduce((sum, part) => sum + part.size, 0);
   }
 
-  /** Goes through it from a position on; a compressed one from its beginning only. */
+  /**
+   * Goes through it from a position on; a compressed one from its beginning only. What it does throws ArchiveError, and the
+   * signal's reason.
+   */
   cursor(position = 0): Cursor {
-    if (this.#compression === 'none') return new FileCursor(this.#parts, position);
+    if (this.#compression === 'none') return new FileCursor(this.#parts, { position, signal: this.#signal });
     if (position !== 0) throw new Error('a compressed archive is read from its beginning');
-    return new StreamCursor(decompressed(this.#parts, this.#compression));
+    const maxBytes = freeExpansionBytes + maxExpansion * this.size;
+    return new StreamCursor(decompressed(this.#parts, this.#compression), { maxBytes, signal: this.#signal });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -79,7 +92,8 @@ async function openFile(path: string): Promise<FileHandle> {
 function compressionOf(magic: Buffer): Compression {
   const hex = magic.toString('hex');
   if (hex.startsWith('1f8b')) return 'gzip';
-  if (hex.startsWith('28b52ffd')) return 'zstd';
+  // What compresses in parallel begins with a frame that is to be skipped (RFC 8878, 3.1.2).
+  if (hex.startsWith('28b52ffd') || /^5[0-9a-f]2a4d18/.test(hex)) return 'zstd';
   if (hex === 'fd377a585a00' || hex.startsWith('425a68')) {
     throw new ArchiveError('it is compressed with xz or bzip2: unpack it to a plain tar archive first');
   }
@@ -90,15 +104,18 @@ function compressionOf(magic: Buffer): Compression {
 class FileCursor implements Cursor {
   readonly #parts: readonly Part[];
   readonly #size: number;
+  readonly #signal: AbortSignal | undefined;
   position: number;
 
-  constructor(parts: readonly Part[], position: number) {
+  constructor(parts: readonly Part[], { position, signal }: { position: number; signal: AbortSignal | undefined }) {
     this.#parts = parts;
+    this.#signal = signal;
     this.#size = parts.reduce((sum, part) => sum + part.size, 0);
     this.position = position;
   }
 
   async read(length: number): Promise<Buffer> {
+    this.#signal?.throwIfAborted();
     const buffer = Buffer.allocUnsafe(length);
     let count = 0;
     let start = 0;
@@ -149,11 +166,13 @@ async function readPart(
 class StreamCursor implements Cursor {
   readonly #stream: Readable;
   readonly #chunks: AsyncIterator<Buffer>;
+  readonly #limits: { readonly maxBytes: number; readonly signal: AbortSignal | undefined };
   #rest: Buffer = Buffer.alloc(0);
   position = 0;
 
-  constructor(stream: Readable) {
+  constructor(stream: Readable, limits: { maxBytes: number; signal: AbortSignal | undefined }) {
     this.#stream = stream;
+    this.#limits = limits;
     this.#chunks = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   }
 
@@ -180,7 +199,10 @@ class StreamCursor implements Cursor {
   }
 
   async #fill(): Promise<boolean> {
+    const { maxBytes, signal } = this.#limits;
     while (this.#rest.length === 0) {
+      signal?.throwIfAborted();
+      if (this.position > maxBytes) throw new ArchiveError(`what is compressed in it has more than ${maxBytes} bytes`);
       let next: IteratorResult<Buffer>;
       try {
         next = await this.#chunks.next();

@@ -12,20 +12,21 @@ const maxParts = 9999;
 /**
  * Opens an archive: a tar archive, its parts in any order, or a folder. Where only one part is named, or the whole that the
  * parts are of, the others are looked for beside it.
- * @throws ArchiveError
+ * @param signal ends all that is read of it
+ * @throws ArchiveError; the signal's reason
  */
-export async function openArchive(paths: readonly string[]): Promise<Archive> {
+export async function openArchive(paths: readonly string[], signal?: AbortSignal): Promise<Archive> {
   const [first, ...others] = paths;
   if (first === undefined) throw new ArchiveError('no archive is named');
   const found = await stat(first).catch(() => undefined);
   if (others.length === 0 && found?.isDirectory()) return await openDirectory(first);
-  if (others.length > 0) return await openTar(inOrder(paths));
-  if (found && !partName.test(first)) return await openTar([first]);
+  if (others.length > 0) return await openTar(inOrder(paths), signal);
+  if (found && !partName.test(first)) return await openTar([first], signal);
   const whole = partName.exec(first)?.[1] ?? first;
   const parts = await partsOf(whole);
   // A name may end in digits for other reasons.
   const hasFirst = parts.some((path) => Number(partName.exec(path)?.[2]) === 1);
-  return await openTar(hasFirst || !found ? inOrderOr(parts, first) : [first]);
+  return await openTar(hasFirst || !found ? inOrderOr(parts, first) : [first], signal);
 }
 
 /**

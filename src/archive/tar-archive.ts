@@ -7,18 +7,26 @@ import { plainName, type TarEntry, tarEntries } from './tar-reader.ts';
 
 /** Most links that are followed one after another. */
 const maxLinks = 8;
+/** Files of a compressed archive that are kept in memory, so that it is not gone through again for each of them. */
+const keptBytes = 64 * 1024;
+const maxKeptBytes = 8 * 1024 * 1024;
+/** What one costs beside its content. */
+const keptOverhead = 300;
 
 /**
  * Opens a tar archive, plain or compressed with gzip or zstd, and looks at all its headers.
  * @param paths the file, or its parts in their order
- * @throws ArchiveError where it is none, is cut short, or has something in it that has no business there
+ * @param signal ends all that is read of it
+ * @throws ArchiveError where it is none, is cut short, or has something in it that has no business there; the signal's reason
  */
-export async function openTar(paths: readonly string[]): Promise<Archive> {
+export async function openTar(paths: readonly string[], signal?: AbortSignal): Promise<Archive> {
   await using owned = new AsyncDisposableStack();
-  const file = owned.use(await ArchiveFile.open(paths));
+  const file = owned.use(await ArchiveFile.open(paths, signal));
   await using cursor = file.cursor();
   const entries = new Map<string, TarEntry>();
   const links = new Map<string, string>();
+  const kept = new Map<string, Buffer>();
+  let leftToKeep = maxKeptBytes;
   let isEmpty = true;
   for await (const entry of tarEntries(cursor)) {
     isEmpty = false;
@@ -31,14 +39,19 @@ export async function openTar(paths: readonly string[]): Promise<Archive> {
     if (earlier && (earlier.size !== entry.size || !entry.name.startsWith('blobs/'))) {
       throw new ArchiveError(`it has ${shownName(entry.name)} twice`);
     }
-    if (!earlier) entries.set(entry.name, entry);
+    if (earlier) continue;
+    entries.set(entry.name, entry);
+    const cost = entry.size + keptOverhead;
+    if (file.isSeekable || entry.size > keptBytes || cost > leftToKeep) continue;
+    leftToKeep -= cost;
+    kept.set(entry.name, await contentOf(archivedFile(cursor, entry)));
   }
   if (isEmpty) throw new ArchiveError('it is no tar archive, or an empty one');
   for (const name of links.keys()) {
     if (entries.has(name)) throw new ArchiveError(`it has ${shownName(name)} twice`);
   }
   owned.move();
-  return new TarArchive(file, { entries, links });
+  return new TarArchive(file, { entries, links, kept });
 }
 
 class TarArchive implements Archive {
@@ -46,12 +59,22 @@ class TarArchive implements Archive {
   readonly #file: ArchiveFile;
   readonly #entries: ReadonlyMap<string, TarEntry>;
   readonly #links: ReadonlyMap<string, string>;
+  readonly #kept: ReadonlyMap<string, Buffer>;
 
   constructor(
     file: ArchiveFile,
-    { entries, links }: { entries: ReadonlyMap<string, TarEntry>; links: ReadonlyMap<string, string> },
+    {
+      entries,
+      links,
+      kept,
+    }: {
+      entries: ReadonlyMap<string, TarEntry>;
+      links: ReadonlyMap<string, string>;
+      kept: ReadonlyMap<string, Buffer>;
+    },
   ) {
     this.#file = file;
+    this.#kept = kept;
     this.#entries = entries;
     this.#links = links;
     this.files = new Map([...entries].map(([name, { size }]) => [name, size]));
@@ -70,19 +93,29 @@ class TarArchive implements Archive {
 
   async *visit(names: ReadonlySet<string>): AsyncGenerator<ArchivedFile> {
     if (!this.#file.isSeekable) {
-      await using cursor = this.#file.cursor();
-      const done = new Set<string>();
-      for await (const entry of tarEntries(cursor)) {
-        if (entry.link || !names.has(entry.name) || done.has(entry.name)) continue;
-        done.add(entry.name);
-        yield archivedFile(cursor, entry);
-      }
+      yield* this.#visitStream(names);
       return;
     }
     const wanted = [...this.#entries.values()].filter(({ name }) => names.has(name));
     for (const entry of wanted.toSorted((one, other) => one.position - other.position)) {
       await using cursor = this.#file.cursor(entry.position);
       yield archivedFile(cursor, entry);
+    }
+  }
+
+  async *#visitStream(names: ReadonlySet<string>): AsyncGenerator<ArchivedFile> {
+    const left = new Set<string>();
+    for (const name of names) {
+      const bytes = this.#kept.get(name);
+      if (bytes) yield { name, size: bytes.length, body: chunksOf(bytes) };
+      else if (this.#entries.has(name)) left.add(name);
+    }
+    if (left.size === 0) return;
+    await using cursor = this.#file.cursor();
+    for await (const entry of tarEntries(cursor)) {
+      if (entry.link || !left.delete(entry.name)) continue;
+      yield archivedFile(cursor, entry);
+      if (left.size === 0) return;
     }
   }
 
@@ -94,6 +127,15 @@ class TarArchive implements Archive {
 function archivedFile(cursor: Cursor, { name, size }: TarEntry): ArchivedFile {
   const cut = () => new ArchiveError(`it is cut short within ${shownName(name)}`);
   return { name, size, body: readThrough(cursor, size, cut) };
+}
+
+async function contentOf({ body }: ArchivedFile): Promise<Buffer> {
+  return Buffer.concat(await Array.fromAsync(body));
+}
+
+/** The bytes are copied: chunks are the reader's. */
+async function* chunksOf(bytes: Buffer): AsyncGenerator<Buffer> {
+  if (bytes.length > 0) yield Buffer.from(bytes);
 }
 
 /** The name that a link leads to. @throws ArchiveError where that is outside of the archive */

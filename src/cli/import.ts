@@ -41,7 +41,7 @@ export function registerImport(program: Command, io: CommandIo): void {
       using interrupted = interruption();
       const { signal } = interrupted;
       try {
-        await using archive = await openArchive(paths);
+        await using archive = await openArchive(paths, signal);
         await using cache = await openOperations(config, 'import');
         const target = importTarget(cache.operations, signal);
         using shown = new ShownImport(io, { isJson: options.json === true });

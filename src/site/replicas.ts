@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Config, RedisConfig } from '../config/config.ts';
 import type { RedisLocation } from '../coordination/connection.ts';
+import type { Replica } from '../coordination/coordinator.ts';
 import type { Membership } from '../coordination/fleet.ts';
 import { PeerPass } from '../coordination/peer-pass.ts';
 import { Peers } from '../coordination/peers.ts';
@@ -60,7 +61,7 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
     seal,
     observer: linkObserver({ log, metrics }),
     deadlineMs: redisDeadlineMs,
-    onChange: (replicas) => log.info({ others: replicas.map(({ address }) => address) }, 'replicas changed'),
+    onChange: changeLog(log),
   });
   const pass = new PeerPass({ seal, toleranceMs: cluster.clockToleranceMs, now });
   const peers = new Peers({
@@ -109,6 +110,18 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
       await coordinator[Symbol.asyncDispose]();
       peers[Symbol.dispose]();
     },
+  };
+}
+
+/** Logs who has come and who has gone; not all who are there, of whom there may be thousands. */
+function changeLog(log: Logger): (replicas: readonly Replica[]) => void {
+  let known: ReadonlySet<string> = new Set();
+  return (replicas) => {
+    const addresses = new Set(replicas.map(({ address }) => address));
+    const came = [...addresses].filter((address) => !known.has(address));
+    const gone = [...known].filter((address) => !addresses.has(address));
+    known = addresses;
+    if (came.length + gone.length > 0) log.info({ others: addresses.size, came, gone }, 'replicas changed');
   };
 }
 

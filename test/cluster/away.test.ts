@@ -109,4 +109,17 @@ describeWith(['redis-server'], 'a replica that was down', () => {
     await fleet.redis.restart();
     await expect.poll(() => messages(other)).toContain('image pinned');
   });
+
+  test('is one of those that the log tells of as it comes and goes', async () => {
+    await using upstream = await startRegistry();
+    await using pair = await startPair(upstream);
+    const { here, start } = pair;
+    const other = await start();
+    await other.stop();
+    const changes = () => here.logLines.filter(({ msg }) => msg === 'replicas changed');
+    await expect.poll(changes).toMatchObject([
+      { others: 1, came: [other.origin], gone: [] },
+      { others: 0, came: [], gone: [other.origin] },
+    ]);
+  });
 });

@@ -96,6 +96,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
         observer: { lost: () => undefined, found: () => undefined, called: () => undefined },
         // One process is a thousand replicas: it is late for what each of them would not have to wait for.
         deadlineMs: 30_000,
+        beatMs: Math.max(1_000, 20 * count),
       }),
     );
     const layout = layoutOf(join(folder, String(index)));

@@ -3,30 +3,18 @@ import { Changes, changesKeptMs, changesKey, isChange } from './changes.ts';
 import type { RedisClock } from './clock.ts';
 import type { Message, MessageListener, Replica } from './coordinator.ts';
 import { Members, newReplicaId } from './members.ts';
+import { type Position, readPosition } from './position.ts';
 import type { Link } from './redis.ts';
 import { announceScript, beatScript } from './scripts.ts';
 import type { Seal } from './seal.ts';
 
-/** How often a replica says that it lives, and for how long it is believed, in milliseconds. */
-const beatMs = 1_000;
-const livesMs = 5_000;
+const defaultBeatMs = 1_000;
+/** For how many beats it is believed that a replica lives. */
+const beatsBelieved = 5;
 /** Most messages of one answer; the script's own number. */
 const pageLength = 500;
 /** How many messages before the last one who has just come looks at. */
 const lookBack = 64;
-
-/** How far a replica has heard the others. */
-interface Position {
-  readonly epoch: string;
-  /** Of the last message. */
-  readonly seq: number;
-  /** Of the last change. */
-  readonly changedAt: number;
-  /** When that was, by Redis's clock. */
-  readonly atMs: number;
-  /** Changes that the others have not been told of yet. */
-  readonly untold: readonly string[];
-}
 
 interface SealedMessage {
   readonly from: string;
@@ -49,6 +37,8 @@ export interface FleetOptions {
   /** Told the time with every answer. */
   readonly clock: RedisClock;
   readonly wakeChannel: string;
+  /** How often a replica says that it lives, in milliseconds. Default 1 s. */
+  readonly beatMs?: number | undefined;
   /** Called when other replicas have come or gone. */
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
 }
@@ -93,6 +83,10 @@ export class Fleet {
         for (const listener of this.#listeners) listener.received(change, event);
       },
     });
+  }
+
+  get #beatMs(): number {
+    return this.#options.beatMs ?? defaultBeatMs;
   }
 
   /** This replica's id; '' before it has joined. */
@@ -170,7 +164,7 @@ export class Fleet {
     if (this.#isEnding) return;
     const again = this.#isWanted;
     this.#isWanted = false;
-    this.#timer = setTimeout(() => void this.beat(), again ? 0 : beatMs * (0.8 + Math.random() * 0.4));
+    this.#timer = setTimeout(() => void this.beat(), again ? 0 : this.#beatMs * (0.8 + Math.random() * 0.4));
   }
 
   /** Tells the others that this replica is gone. */
@@ -190,7 +184,7 @@ export class Fleet {
     const askedMs = performance.now();
     const wanted = this.#hasLooked ? 0 : lookBack;
     const known = [this.#members.version, this.#epoch, this.#seq, wanted];
-    const values = [randomUUID(), this.self, this.#entry, livesMs, ...known];
+    const values = [randomUUID(), this.self, this.#entry, beatsBelieved * this.#beatMs, ...known];
     const answer = (await link.run(beatScript, keys, values)) as [
       version: number,
       isAll: number,
@@ -274,19 +268,6 @@ export class Fleet {
     if (isOld && opened.message.kind !== 'limit') return;
     const event = { from: opened.from, ageMs: Math.max(0, now - opened.atMs) };
     for (const listener of this.#listeners) listener.received(opened.message, event);
-  }
-}
-
-/** @returns `undefined` for what is none: then nothing has been heard */
-function readPosition(text: string): Position | undefined {
-  try {
-    const found = JSON.parse(text) as Partial<Position> | null;
-    const { epoch, seq, changedAt, atMs, untold = [] } = found ?? {};
-    const areNumbers = [seq, changedAt, atMs].every((value) => typeof value === 'number');
-    const areTexts = Array.isArray(untold) && [epoch, ...untold].every((value) => typeof value === 'string');
-    return areNumbers && areTexts ? ({ epoch, seq, changedAt, atMs, untold } as Position) : undefined;
-  } catch {
-    return undefined;
   }
 }
 

@@ -29,6 +29,8 @@ export interface SharedCoordinatorOptions {
   readonly observer: LinkObserver;
   /** Longest wait for an answer of Redis, in milliseconds; default: that of {@link RedisLink}. */
   readonly deadlineMs?: number | undefined;
+  /** How often it says that it lives, in milliseconds; default: that of {@link Fleet}. */
+  readonly beatMs?: number | undefined;
   /** Called when other replicas have come or gone. */
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
 }
@@ -45,7 +47,7 @@ export class SharedCoordinator implements Coordinator {
   #isEnding = false;
 
   constructor(options: SharedCoordinatorOptions) {
-    const { location, keyPrefix, seal, observer, deadlineMs } = options;
+    const { location, keyPrefix, seal, observer, deadlineMs, beatMs, onChange } = options;
     this.#link = new RedisLink({
       location,
       keyPrefix,
@@ -56,7 +58,7 @@ export class SharedCoordinator implements Coordinator {
     });
     const link = this.#link;
     const clock = new RedisClock();
-    this.#fleet = new Fleet({ link, seal, clock, wakeChannel: link.wakeChannel, onChange: options.onChange });
+    this.#fleet = new Fleet({ link, seal, clock, wakeChannel: link.wakeChannel, beatMs, onChange });
     const self = (): string => this.#fleet.self;
     this.#leases = new Leases({ link, self, replica: (id) => this.#fleet.replica(id) });
     this.#answers = new Answers({ link, seal, clock, self });

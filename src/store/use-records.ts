@@ -3,7 +3,7 @@ import type { Database } from './database.ts';
 import { heatAfter, recentShare } from './eviction-policy.ts';
 
 /** For how long uses are written in one go, in milliseconds: others have their turn then. */
-const flushMs = 4;
+const flushMs = 2;
 /** How many rows are looked at in one go when some are not recent any more, and how often at most. */
 const rowsPerLook = 8;
 const mostLooks = 16;

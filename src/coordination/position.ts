@@ -1,0 +1,25 @@
+/** How far a replica has heard the others. */
+export interface Position {
+  readonly epoch: string;
+  /** Of the last message. */
+  readonly seq: number;
+  /** Of the last change. */
+  readonly changedAt: number;
+  /** When that was, by Redis's clock. */
+  readonly atMs: number;
+  /** Changes that the others have not been told of yet. */
+  readonly untold: readonly string[];
+}
+
+/** Reads what an earlier run has noted. @returns `undefined` for what is none: then nothing has been heard */
+export function readPosition(text: string): Position | undefined {
+  try {
+    const found = JSON.parse(text) as Partial<Position> | null;
+    const { epoch, seq, changedAt, atMs, untold = [] } = found ?? {};
+    const areNumbers = [seq, changedAt, atMs].every((value) => typeof value === 'number');
+    const areTexts = Array.isArray(untold) && [epoch, ...untold].every((value) => typeof value === 'string');
+    return areNumbers && areTexts ? ({ epoch, seq, changedAt, atMs, untold } as Position) : undefined;
+  } catch {
+    return undefined;
+  }
+}

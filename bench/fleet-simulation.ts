@@ -27,6 +27,9 @@ const lineBytesPerSecond = Number(lineKib) * 1024;
 /** 50 MB/s to the upstream and 10 Gb/s between replicas are a factor of 25. */
 const peerBytesPerSecond = lineBytesPerSecond * Number(peerFactor);
 
+/** Bytes that come at a time: so slow a line would bring so few that a thousand replicas had nothing else to do than wake up. */
+const chunkOf = (line: Throttle): number => Math.max(1024, line.chunkBytes);
+
 interface Node {
   readonly coordinator: SharedCoordinator;
   readonly downloads: Downloads;
@@ -145,8 +148,8 @@ function upstreamSource(bytes: Buffer, line: Throttle, onGet: () => void): Sourc
     open: async (_digest, { offset, signal }) => {
       onGet();
       const body = paced(line, signal, async function* read() {
-        for (let position = offset; position < bytes.length; position += line.chunkBytes) {
-          const chunk = bytes.subarray(position, position + line.chunkBytes);
+        for (let position = offset; position < bytes.length; position += chunkOf(line)) {
+          const chunk = bytes.subarray(position, position + chunkOf(line));
           sentByUpstream += chunk.length;
           yield await Promise.resolve(Buffer.from(chunk));
         }
@@ -175,7 +178,7 @@ function peersOf(nodes: ReadonlyMap<string, Node>): PeerAccess {
       if (!blob) throw new PeerFailure(replica.id, 'absent', { sentence: 'not there' });
       const body = paced(node.line, signal, async function* read() {
         await using _body: AsyncDisposable = blob.body;
-        const buffer = Buffer.allocUnsafe(node.line.chunkBytes);
+        const buffer = Buffer.allocUnsafe(chunkOf(node.line));
         for (let position = offset; position < blob.size!; ) {
           const count = await blob.body.read(buffer, position, signal);
           position += count;

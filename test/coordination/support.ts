@@ -70,7 +70,8 @@ export function startCoordinator(
   return { coordinator, heard, events, calls, [Symbol.asyncDispose]: () => coordinator[Symbol.asyncDispose]() };
 }
 
-/** Runs until a coordinator is connected and sees so many others. */
+/** Whether a coordinator is connected, has looked who is there and what time it is, and sees so many others. */
 export function sees(coordinator: SharedCoordinator, others: number): () => boolean {
-  return () => coordinator.status().state === 'connected' && coordinator.replicas.length === others;
+  return () =>
+    coordinator.status().state === 'connected' && coordinator.epoch !== '' && coordinator.replicas.length === others;
 }

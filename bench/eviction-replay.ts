@@ -1,6 +1,6 @@
 // Replays pulls against a mirror with a small budget, over HTTP, and looks at every byte:
 // node bench/eviction-replay.ts [--pulls 50000] [--images 2000] [--gigabytes 40] [--budget 4] [--kind steady] [--skew 1]
-// [--seed 1] [--clients 8]. In full it moves some 3 TB and takes hours on two cores; a tenth of the pulls shows the same.
+// [--seed 1] [--clients 8]. In full it moves some 3 TB.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

@@ -57,7 +57,7 @@ describe('the chart', () => {
   });
 
   test('writes the same script onto nodes as the plain manifests', async () => {
-    const plain = await readFile(join(deploy, 'kubernetes', 'daemonset', 'containerd-hosts.sh'), 'utf8');
+    const plain = await readFile(join(deploy, 'kubernetes', 'components', 'daemonset', 'containerd-hosts.sh'), 'utf8');
     expect(await read('files', 'containerd-hosts.sh')).toBe(plain);
   });
 

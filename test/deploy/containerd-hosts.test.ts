@@ -11,7 +11,9 @@ import { run } from '../support/processes.ts';
 import { type TemporaryDirectory, temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith } from '../support/tools.ts';
 
-const script = fileURLToPath(new URL('../../deploy/kubernetes/daemonset/containerd-hosts.sh', import.meta.url));
+const script = fileURLToPath(
+  new URL('../../deploy/kubernetes/components/daemonset/containerd-hosts.sh', import.meta.url),
+);
 const url = 'http://127.0.0.1:5000';
 
 let certs: TemporaryDirectory;
@@ -93,7 +95,7 @@ describe('the script that points the containerd of a node at Millpond', () => {
 });
 
 describeWith(['shellcheck'], 'the scripts under deploy/', () => {
-  test.each(['kubernetes/daemonset/containerd-hosts.sh', 'kubernetes/secret.sh', 'compose/make-secrets.sh'])(
+  test.each(['kubernetes/components/daemonset/containerd-hosts.sh', 'kubernetes/secret.sh', 'compose/make-secrets.sh'])(
     '%s: shellcheck finds nothing',
     async (name) => {
       const file = fileURLToPath(new URL(`../../deploy/${name}`, import.meta.url));

@@ -10,7 +10,7 @@ import { checkManifests, mirrorOf } from './manifest-checks.ts';
 import { type Manifest, mirrors, ofKind, parseManifests, podSpec, readFolder, readKustomization } from './manifests.ts';
 
 const root = fileURLToPath(new URL('../../deploy/kubernetes', import.meta.url));
-const kinds = ['daemonset', 'deployment'] as const;
+const kinds = ['daemonset', 'deployment', 'both'] as const;
 
 async function secret(): Promise<Manifest[]> {
   return parseManifests(await run('sh', [join(root, 'secret.sh')]));

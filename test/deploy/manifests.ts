@@ -43,6 +43,7 @@ export function parseManifests(text: string): Manifest[] {
 export interface Kustomization {
   readonly namespace?: string;
   readonly resources?: readonly string[];
+  readonly components?: readonly string[];
   readonly configMapGenerator?: readonly { readonly name: string; readonly files: readonly string[] }[];
   readonly patches?: readonly { readonly patch: string }[];
   readonly images?: readonly { readonly name: string; readonly newName: string; readonly newTag: string }[];
@@ -55,9 +56,9 @@ export async function readKustomization(folder: string): Promise<Kustomization> 
 
 /** What a kustomization is made of: its resources and generated ConfigMaps, before patches and without hashes in names. */
 export async function readFolder(folder: string): Promise<Manifest[]> {
-  const { resources = [], configMapGenerator = [] } = await readKustomization(folder);
+  const { resources = [], components = [], configMapGenerator = [] } = await readKustomization(folder);
   const found: Manifest[] = [];
-  for (const resource of resources) {
+  for (const resource of [...resources, ...components]) {
     const path = join(folder, resource);
     found.push(...(resource.endsWith('.yaml') ? parseManifests(await readFile(path, 'utf8')) : await readFolder(path)));
   }

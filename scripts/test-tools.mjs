@@ -29,14 +29,18 @@ const systemTools = {
   shellcheck: 'shellcheck',
 };
 
-/** Programs of newer Debian releases, unpacked beside the system: name → release, package, path inside the package. */
-const newerTools = {
+/**
+ * Programs of one Debian release, whatever that of the system, unpacked beside it: name → release, package, path inside the
+ * package.
+ */
+const unpackedTools = {
   oras: { release: 'trixie', package: 'oras', path: 'usr/bin/oras' },
   'docker-compose': {
     release: 'trixie',
     package: 'docker-compose',
     path: 'usr/libexec/docker/cli-plugins/docker-compose',
   },
+  promtool: { release: 'bookworm', package: 'prometheus', path: 'usr/bin/promtool' },
   'containerd-2': { release: 'sid', package: 'containerd', path: 'usr/bin/containerd' },
   'ctr-2': { release: 'sid', package: 'containerd', path: 'usr/bin/ctr' },
 };
@@ -53,9 +57,9 @@ export function ensureTestTools() {
   const canInstall = process.getuid?.() === 0 && existsSync('/etc/debian_version') && onPath('apt-get');
   if (canInstall) {
     attempt('the test tools', () => installSystemTools(missingSystemTools()));
-    attempt('newer test tools', () => fetchNewerTools(missingNewerTools()));
+    attempt('test tools beside the system', () => unpackTools(missingUnpackedTools()));
   }
-  const missing = [...missingSystemTools(), ...missingNewerTools()];
+  const missing = [...missingSystemTools(), ...missingUnpackedTools()];
   if (missing.length === 0) return;
   const packages = missingSystemTools().map((program) => systemTools[program]);
   const advice = packages.length > 0 ? ` On Debian: apt-get install ${[...new Set(packages)].join(' ')}` : '';
@@ -68,8 +72,8 @@ function missingSystemTools() {
   return Object.keys(systemTools).filter((program) => !onPath(program));
 }
 
-function missingNewerTools() {
-  return Object.keys(newerTools).filter((program) => !existsSync(join(cacheDir, 'bin', program)));
+function missingUnpackedTools() {
+  return Object.keys(unpackedTools).filter((program) => !existsSync(join(cacheDir, 'bin', program)));
 }
 
 function installSystemTools(missing) {
@@ -88,10 +92,10 @@ function installSystemTools(missing) {
   }
 }
 
-function fetchNewerTools(missing) {
+function unpackTools(missing) {
   if (missing.length === 0) return;
   if (!existsSync(keyring)) throw new Error(`${keyring} is not there to verify packages with`);
-  const wanted = missing.map((program) => newerTools[program]);
+  const wanted = missing.map((program) => unpackedTools[program]);
   const labels = [...new Set(wanted.map((tool) => `${tool.package}/${tool.release}`))];
   console.error(`Fetching ${labels.join(', ')} for the tests…`);
   const scratch = mkdtempSync(join(tmpdir(), 'millpond-apt-'));
@@ -111,7 +115,7 @@ function fetchNewerTools(missing) {
   }
   mkdirSync(join(cacheDir, 'bin'), { recursive: true });
   for (const program of missing) {
-    const tool = newerTools[program];
+    const tool = unpackedTools[program];
     rmSync(join(cacheDir, 'bin', program), { force: true });
     symlinkSync(join('..', `${tool.package}-${tool.release}`, tool.path), join(cacheDir, 'bin', program));
   }

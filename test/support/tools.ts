@@ -3,7 +3,7 @@ import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe } from 'vitest';
 
-// Where scripts/test-tools.mjs unpacks programs of newer Debian releases.
+// Where scripts/test-tools.mjs unpacks programs beside the system.
 const unpackedTools = fileURLToPath(new URL('../../node_modules/.cache/test-tools/bin', import.meta.url));
 
 /** What the tests of one describe run against: programs by name, or the right to do what only root may. */

@@ -40,6 +40,8 @@ const unpackedTools = {
     package: 'docker-compose',
     path: 'usr/libexec/docker/cli-plugins/docker-compose',
   },
+  docker: { release: 'bookworm', package: 'docker.io', path: 'usr/bin/docker' },
+  dockerd: { release: 'bookworm', package: 'docker.io', path: 'usr/sbin/dockerd' },
   promtool: { release: 'bookworm', package: 'prometheus', path: 'usr/bin/promtool' },
   'containerd-2': { release: 'sid', package: 'containerd', path: 'usr/bin/containerd' },
   'ctr-2': { release: 'sid', package: 'containerd', path: 'usr/bin/ctr' },

@@ -5,10 +5,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { repository, type Site, startSite, tag } from '../e2e/site.ts';
 import { get } from '../support/client.ts';
 import { type Containerd, startContainerd } from '../support/containerd.ts';
+import { type DockerDaemon, dockerDaemonTools, startDockerDaemon } from '../support/docker-daemon.ts';
 import { localBlob } from '../support/images.ts';
-import { type RunningProcess, run, showOutputOnFailure, startProcess } from '../support/processes.ts';
+import { run, showOutputOnFailure } from '../support/processes.ts';
 import { type TemporaryDirectory, temporaryDirectory } from '../support/temporary-directory.ts';
-import { describeWith, toolPath } from '../support/tools.ts';
+import { describeWith } from '../support/tools.ts';
 
 const examples = fileURLToPath(new URL('../../deploy/clients', import.meta.url));
 
@@ -133,34 +134,23 @@ describeWith(['root', 'docker-registry', 'podman'], 'the registries.conf for pod
   });
 });
 
-describeWith(['root', 'docker-registry', 'dockerd', 'docker', 'containerd'], 'the daemon.json for Docker', () => {
+describeWith(['docker-registry', ...dockerDaemonTools], 'the daemon.json for Docker', () => {
   const setting = useSetting();
-  let daemon: RunningProcess;
-  let socket: string;
+  let daemon: DockerDaemon;
   beforeAll(async () => {
-    const { directory, examples: copies } = setting();
-    const place = (name: string): string => join(directory.path, name);
-    socket = `unix://${place('sock')}`;
-    const configFile = join(copies, 'docker', 'daemon.json');
-    const folders = ['--data-root', place('data'), '--exec-root', place('exec'), '--pidfile', place('pid')];
-    const withoutNetwork = ['--iptables=false', '--ip6tables=false', '--bridge=none'];
-    const started = await startProcess(toolPath('dockerd'), {
-      args: ['--config-file', configFile, ...folders, '--host', socket, '--storage-driver', 'vfs', ...withoutNetwork],
-      env: nowhere,
-      ready: /API listen on/,
-    });
-    daemon = started.process;
+    const configFile = join(setting().examples, 'docker', 'daemon.json');
+    daemon = await startDockerDaemon({ configFile, env: nowhere });
   });
   afterAll(async () => {
-    await daemon?.stop();
+    await daemon?.[Symbol.asyncDispose]();
   });
-  showOutputOnFailure(() => [daemon]);
+  showOutputOnFailure(() => [daemon?.process]);
 
   test('images of Docker Hub are pulled through the mirror, without any word on the registry', async () => {
     const { site } = setting();
-    await run('docker', ['--host', socket, 'pull', `tiny:${tag}`]);
-    const digests = ['image', 'inspect', '--format', '{{.RepoDigests}}', `tiny:${tag}`];
-    expect(await run('docker', ['--host', socket, ...digests])).toContain(site.docker.image.digest);
+    await daemon.docker('pull', `tiny:${tag}`);
+    const digests = await daemon.docker('image', 'inspect', '--format', '{{.RepoDigests}}', `tiny:${tag}`);
+    expect(digests).toContain(site.docker.image.digest);
     const paths = site.front.requests.map(({ url }) => url);
     for (const blob of site.docker.image.blobs) expect(paths).toContain(`/v2/${repository}/blobs/${blob.digest}`);
   });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { runCommand } from '../support/commands.ts';
 import { startContainerd } from '../support/containerd.ts';
+import { dockerDaemonTools, startDockerDaemon } from '../support/docker-daemon.ts';
 import { type LocalManifest, localArtifact, localBlob, localImage, localIndex } from '../support/images.ts';
 import { layoutOf, named, writeFolder, writeTar } from '../support/layouts.ts';
 import { run } from '../support/processes.ts';
@@ -169,5 +170,34 @@ describeWith(['root', 'containerd', 'ctr'], 'containerd', () => {
     await using containerd = await startContainerd();
     await containerd.ctr('images', 'import', '--snapshotter', 'native', await exported(here, image));
     expect(await containerd.ctr('images', 'ls')).toContain(image.digest);
+  });
+});
+
+describeWith(dockerDaemonTools, 'Docker', () => {
+  test('loads every image out of an archive of ours, and what it saves is taken in', async () => {
+    await using here = await place();
+    await using daemon = await startDockerDaemon();
+    const plain = localImage({ label: 'for docker' });
+    const other = 'quay.io/org/other:2';
+    await exported(here, index);
+    await here.millpond(
+      'import',
+      await writeTar(here.path('more.tar'), layoutOf([{ manifest: plain, annotations: named(other) }])),
+    );
+    await here.millpond('export', '--output', 'all.tar', name, other);
+    await daemon.docker('load', '--quiet', '--input', here.path('all.tar'));
+    const listed = await daemon.docker('images', '--no-trunc', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}');
+    const [amd64] = index.manifests;
+    expect(listed.trim().split('\n').toSorted()).toEqual([
+      `${name} ${amd64!.blobs[0]!.digest}`,
+      `${other} ${plain.config.digest}`,
+    ]);
+    await daemon.docker('save', '--output', here.path('saved.tar'), name, other);
+    await using there = await place();
+    const told = await there.millpond('import', here.path('saved.tar'));
+    for (const saved of [name, other]) {
+      expect(told).toContain(saved);
+      await there.pulled(saved.slice(0, saved.lastIndexOf(':')), saved.slice(saved.lastIndexOf(':') + 1));
+    }
   });
 });

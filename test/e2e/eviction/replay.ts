@@ -24,6 +24,8 @@ export interface ReplayOptions {
   readonly clients: number;
   /** Told now and then of how far it has come. */
   readonly onProgress?: (line: string) => void;
+  /** Ends it before all has been pulled. */
+  readonly signal?: AbortSignal;
 }
 
 /** What a replay has come to. */
@@ -72,6 +74,7 @@ export async function replay({
   budgetBytes,
   clients,
   onProgress,
+  signal,
 }: ReplayOptions): Promise<ReplayReport> {
   const images = addImages(registry, trace);
   const agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
@@ -116,6 +119,7 @@ export async function replay({
   };
   const client = async (): Promise<void> => {
     while (next < trace.pulls.length && violations.length < maxViolations) {
+      if (signal?.aborted) break;
       const index = next;
       next += 1;
       const { atMs, image } = trace.pulls[index]!;
@@ -177,8 +181,11 @@ async function faultOf(
   const status = response.statusCode;
   let [bytes, isRight] = [0, status === 200];
   for await (const chunk of response as AsyncIterable<Buffer>) {
-    const expected = Buffer.concat([...source.read(bytes, bytes + chunk.length, chunk.length)]);
-    isRight &&= expected.equals(chunk);
+    let at = 0;
+    for (const expected of source.read(bytes, bytes + chunk.length)) {
+      isRight &&= expected.equals(chunk.subarray(at, at + expected.length));
+      at += expected.length;
+    }
     bytes += chunk.length;
   }
   if (!response.complete) return `was cut after ${bytes} bytes`;

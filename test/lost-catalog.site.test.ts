@@ -27,6 +27,7 @@ function fill(upstream: ScriptedRegistry): { asked: Question[]; refused: Questio
   }));
   const index = upstream.addIndex('library/app', '1', images);
   const secret = upstream.addImage('team/private', 'latest', { layers: [{ size: 90_000, seed: 'secret' }] });
+  const copy = upstream.addImage('team/copy', '1', images[0]!.manifest);
   const docker = upstream.addImage('library/old', 'v2', { mediaTypes: 'docker', layers: [base], algorithm: 'sha512' });
   const other = upstream.addImage('library/old', 'v2', { layers: [base], config: 'another', variant: true });
   const signature = upstream.addReferrer('library/app', index, {
@@ -57,6 +58,8 @@ function fill(upstream: ScriptedRegistry): { asked: Question[]; refused: Questio
       ),
       manifest('team/private', 'latest'),
       ...[secret.config, ...secret.layers].map((b) => blob('team/private', b)),
+      manifest('team/copy', '1'),
+      ...[copy.config, ...copy.layers].map((b) => blob('team/copy', b)),
       manifest('library/old', 'v2', { Accept: variantAccept }),
       manifest('library/old', 'v2', { Accept: ociManifest }),
       ...[docker.config, other.config, base].map((b) => blob('library/old', b)),

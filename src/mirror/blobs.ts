@@ -77,7 +77,7 @@ export class Blobs {
       const stored = await this.#open(target, digest, waiting);
       if (stored) {
         try {
-          await this.#checkRight(target, digest, waiting);
+          await this.requireRight(target, digest, waiting);
         } catch (error) {
           await stored.body[Symbol.asyncDispose]();
           throw error;
@@ -96,8 +96,16 @@ export class Blobs {
     const stored = await this.#open(target, digest, waiting);
     if (!stored) return await this.#confirm(target, digest, waiting);
     await stored.body[Symbol.asyncDispose]();
-    await this.#checkRight(target, digest, waiting);
+    await this.requireRight(target, digest, waiting);
     return this.#stored(digest, stored);
+  }
+
+  /**
+   * Bytes are shared between repositories, the right to read them is not: asks the upstream where it is not known.
+   * @throws RegistryError as {@link get}; the signal's reason
+   */
+  async requireRight(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
+    if (!this.#options.catalog.mayRead(target.key, digest)) await this.#confirm(target, digest, waiting);
   }
 
   #stored(digest: Digest, { size, body }: { size: number; body: BlobBody }): BlobReply {
@@ -137,7 +145,7 @@ export class Blobs {
     const known = await negative.lookUp(target, digest);
     if (known) throw known;
     // Another replica may have the bytes, and they would say nothing about the right to read them here.
-    if (!coordinator.isAlone) await this.#checkRight(target, digest, waiting);
+    if (!coordinator.isAlone) await this.requireRight(target, digest, waiting);
     const { fill, reader, begun } = downloads.join(digest, {
       repository: target.key,
       sources: upstreamSources(target),
@@ -179,12 +187,7 @@ export class Blobs {
   async #checkJoined(target: Target, { fill, waiting }: { fill: Fill; waiting: Waiting }): Promise<void> {
     const { catalog } = this.#options;
     if (fill.confirmed.has(target.key)) catalog.grant(target.key, fill.digest);
-    else await this.#checkRight(target, fill.digest, waiting);
-  }
-
-  /** Bytes are shared between repositories, the right to read them is not. @throws RegistryError */
-  async #checkRight(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
-    if (!this.#options.catalog.mayRead(target.key, digest)) await this.#confirm(target, digest, waiting);
+    else await this.requireRight(target, fill.digest, waiting);
   }
 
   /** Asks the upstream whether it has a blob in this repository, and remembers that it has. */

@@ -86,7 +86,7 @@ export class Manifests implements AsyncDisposable {
     if (offline || !target.upstream.isAvailable) return undefined;
     const digest =
       reference.kind === 'digest' ? reference.digest : this.#tags.fresh(target, reference.tag, accept)?.digest;
-    if (digest === undefined || !catalog.mayRead(target.key, digest)) return undefined;
+    if (digest === undefined || !catalog.mayReadAll(target.key, digest)) return undefined;
     const kept = this.#kept.inMemory(digest);
     return kept && { ...kept, outcome: 'hit' };
   }
@@ -105,10 +105,10 @@ export class Manifests implements AsyncDisposable {
     digest: Digest,
     { waiting, isConfirmed }: { waiting: Waiting; isConfirmed: boolean },
   ): Promise<ManifestReply> {
-    const { catalog, negative } = this.#options;
+    const { negative } = this.#options;
     const kept = await this.#kept.get(digest);
     if (kept) {
-      if (!catalog.mayRead(target.key, digest)) await this.#confirm(target, digest, waiting);
+      await this.#confirm(target, digest, { waiting, isConfirmed });
       await this.#requireCompletable(target, digest, { kept, waiting });
       return { ...kept, outcome: 'hit' };
     }
@@ -157,6 +157,7 @@ export class Manifests implements AsyncDisposable {
   async headByTag(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ManifestHead> {
     using waiting = new AnswerBudget({ answerMs: target.upstream.answerMs, waiting: options });
     const { record, outcome, stale } = await this.#tags.resolve(target, tag, { accept: options.accept, waiting });
+    this.#options.catalog.grantManifest(target.key, record.digest);
     await this.#requireCompletable(target, record.digest, { waiting });
     return { digest: record.digest, size: record.size, contentType: record.contentType, outcome, stale };
   }
@@ -233,9 +234,30 @@ export class Manifests implements AsyncDisposable {
     );
   }
 
-  /** Asks the upstream whether a manifest that is here is also in this repository. */
-  async #confirm(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
-    const { catalog, negative } = this.#options;
+  /**
+   * Sees to it that a manifest that is here is this repository's, with all that it names, by asking the upstream unless it
+   * has said so.
+   */
+  async #confirm(
+    target: Target,
+    digest: Digest,
+    { waiting, isConfirmed }: { waiting: Waiting; isConfirmed: boolean },
+  ): Promise<void> {
+    const { catalog } = this.#options;
+    if (catalog.mayReadAll(target.key, digest)) return;
+    try {
+      if (!isConfirmed) await this.#askWhether(target, digest, waiting);
+    } catch (error) {
+      // One that an index of this repository names may be read; what it names in turn is asked for part by part.
+      if (catalog.mayRead(target.key, digest)) return;
+      throw error;
+    }
+    catalog.grantManifest(target.key, digest);
+  }
+
+  /** Asks the upstream whether a manifest that is here is also in this repository. @throws RegistryError */
+  async #askWhether(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
+    const { negative } = this.#options;
     this.#refuseOffline(target, digest);
     const known = negative.get(target, digest);
     if (known) throw known;
@@ -245,7 +267,6 @@ export class Manifests implements AsyncDisposable {
       negative.note(target, digest, error);
       throw error;
     }
-    catalog.grant(target.key, digest);
   }
 
   async #askFor(target: Target, digest: Digest, waiting: Waiting): Promise<void> {

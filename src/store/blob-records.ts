@@ -177,13 +177,13 @@ export class BlobRecords {
   /** Records a verified manifest, what it names, and that its repository may read all of that. */
   recordManifest(digest: Digest, { repository, size, contentType, links, source, usedAtMs }: NewManifest): void {
     this.record(digest, { size, contentType }, usedAtMs);
-    this.#grants.grant(repository, digest);
     this.#manifests.set(digest, true);
     const targets = [
       ...links.manifests.map((target) => ({ ...target, kind: 'manifest' })),
       ...links.blobs.map((target) => ({ ...target, kind: isElsewhere(target) ? 'elsewhere' : 'blob' })),
     ];
-    for (const target of targets) this.#grants.note(repository, target.digest, target.size);
+    this.#grants.forgetParts(digest);
+    this.#grants.grantManifest(repository, digest, targets);
     this.#database.write(() => {
       const { subject, artifactType, annotations, mediaType } = links;
       this.#database.run(
@@ -195,7 +195,6 @@ export class BlobRecords {
         annotations ? JSON.stringify(annotations) : null,
         source ?? null,
       );
-      const repositoryId = this.#database.repositoryId(repository);
       for (const target of targets) {
         this.#database.run(
           'INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)',
@@ -204,10 +203,21 @@ export class BlobRecords {
           target.kind,
           target.size,
         );
-        this.#database.run('INSERT OR REPLACE INTO grants VALUES (?, ?, ?)', repositoryId, target.digest, target.size);
       }
       if (subject) this.#graph.warm(digest, repository);
       this.#uses.usePartsOf(digest, usedAtMs ?? this.#now());
+      this.#pins.stored(digest);
+    });
+  }
+
+  /** As {@link recordManifest}, for one that came through another repository and is this one's, too. */
+  shareManifest(digest: Digest, repository: string): void {
+    const links = this.#database.all('SELECT target, size FROM links WHERE manifest = ?', digest);
+    const parts = links.map((row) => ({ digest: row['target'] as Digest, size: Number(row['size']) }));
+    this.#grants.grantManifest(repository, digest, parts);
+    this.#database.write(() => {
+      const row = this.#database.get('SELECT subject FROM manifests WHERE digest = ?', digest);
+      if (typeof row?.['subject'] === 'string') this.#graph.warm(digest, repository);
       this.#pins.stored(digest);
     });
   }
@@ -234,6 +244,7 @@ export class BlobRecords {
   drop(digest: Digest): void {
     this.#blobs.delete(digest);
     this.#manifests.delete(digest);
+    this.#grants.forgetParts(digest);
   }
 
   /** Forgets a blob whose file is gone. */
@@ -245,6 +256,7 @@ export class BlobRecords {
   /** Forgets that a blob is a manifest, and what it names. To be called within a write of the database. */
   forgetManifest(digest: Digest): void {
     this.#manifests.delete(digest);
+    this.#grants.forgetParts(digest);
     this.#database.run('DELETE FROM manifests WHERE digest = ?', digest);
     this.#database.run('DELETE FROM links WHERE manifest = ?', digest);
   }

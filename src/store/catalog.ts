@@ -64,7 +64,8 @@ export class Catalog implements Disposable {
     const [grants, graph, pins, uses] = [this.#grants, this.#graph, this.#pins, this.#uses];
     this.#blobs = new BlobRecords(database, { grants, graph, pins, uses, now });
     const [blobs, tags, journal] = [this.#blobs, this.#tags, this.#journal];
-    this.names = new NameRecords(database, { journal, tags, grants, pins, recordTag: this.#recordTag.bind(this) });
+    const recordTag = this.#recordTag.bind(this);
+    this.names = new NameRecords(database, { journal, tags, grants, pins, blobs, recordTag });
     const note = (entry: NameEntry): void => this.names.note(entry);
     this.#now = now;
     this.deliveries = new DeliveryRecords(database);
@@ -116,6 +117,11 @@ export class Catalog implements Disposable {
     return this.#grants.mayRead(repository, digest);
   }
 
+  /** Whether a repository may read a digest and, where that is a manifest that is stored, all that it names. */
+  mayReadAll(repository: string, digest: Digest): boolean {
+    return this.#grants.mayReadAll(repository, digest);
+  }
+
   /** The size that a manifest of the repository gives a blob, in bytes; `undefined` where none does. */
   expectedSize(repository: string, digest: Digest): number | undefined {
     return this.#grants.expectedSize(repository, digest);
@@ -127,6 +133,15 @@ export class Catalog implements Disposable {
     this.names.note({ kind: 'grant', repository, digest, size: -1 });
     this.#grants.grant(repository, digest);
     this.#database.write(() => this.#pins.stored(digest));
+  }
+
+  /** As {@link grant}, for a manifest: where it is stored, what it names is the repository's as well then. */
+  grantManifest(repository: string, digest: Digest): void {
+    if (this.mayReadAll(repository, digest)) return;
+    const contentType = this.isManifest(digest) ? this.blob(digest)?.contentType : undefined;
+    if (contentType === undefined) return this.grant(repository, digest);
+    this.names.note({ kind: 'manifest', repository, digest, contentType });
+    this.#blobs.shareManifest(digest, repository);
   }
 
   /** The repositories that may read a digest, at most some. */
@@ -161,20 +176,13 @@ export class Catalog implements Disposable {
 
   /** Records a blob that has just been stored. */
   recordBlob(digest: Digest, blob: BlobRecord): void {
-    const { contentType } = blob;
-    if (contentType !== octetStream) this.names.note({ kind: 'type', digest, contentType });
+    if (blob.contentType !== octetStream) this.names.note({ kind: 'type', digest, contentType: blob.contentType });
     this.#blobs.record(digest, blob);
   }
 
   /** Records a verified manifest, what it names, and that its repository may read all of that. */
   recordManifest(digest: Digest, manifest: NewManifest): void {
-    const { repository, contentType } = manifest;
-    this.names.note({ kind: 'manifest', repository, digest, contentType });
-    this.#blobs.recordManifest(digest, manifest);
-  }
-
-  /** As {@link recordManifest}, for one that the journal of names has told of. */
-  recallManifest(digest: Digest, manifest: NewManifest): void {
+    this.names.note({ kind: 'manifest', digest, repository: manifest.repository, contentType: manifest.contentType });
     this.#blobs.recordManifest(digest, manifest);
   }
 
@@ -196,16 +204,6 @@ export class Catalog implements Disposable {
   /** Forgets a blob whose file is gone. */
   forgetBlob(digest: Digest): void {
     this.#blobs.forget(digest);
-  }
-
-  /** The manifests that go with another one in a repository: referrers, and what tags of cosign attach to it. */
-  attachments(subject: Digest, repository: string): Digest[] {
-    return this.#graph.attachments(subject, repository);
-  }
-
-  /** The stored manifests that name a digest. */
-  parents(digest: Digest): Digest[] {
-    return this.#graph.parents(digest);
   }
 
   /** Every pin by name. */

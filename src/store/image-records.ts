@@ -149,4 +149,14 @@ export class ImageRecords {
   parts(manifest: Digest, repository: string): ImagePart[] {
     return this.#graph.parts(manifest, repository);
   }
+
+  /** The manifests that go with another one in a repository: referrers, and what tags of cosign attach to it. */
+  attachments(subject: Digest, repository: string): Digest[] {
+    return this.#graph.attachments(subject, repository);
+  }
+
+  /** The stored manifests that name a digest. */
+  parents(digest: Digest): Digest[] {
+    return this.#graph.parents(digest);
+  }
 }

@@ -1,5 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 import { octetStream } from '../oci/media-types.ts';
+import type { BlobRecords, NewManifest } from './blob-records.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
 import type { NameEntry } from './name-entry.ts';
@@ -19,6 +20,7 @@ export interface NameRecordsOptions {
   readonly tags: TagRecords;
   readonly grants: GrantRecords;
   readonly pins: PinRecords;
+  readonly blobs: BlobRecords;
   /** Records a tag with all that follows from it. */
   readonly recordTag: (key: TagKey, record: TagRecord) => void;
 }
@@ -115,6 +117,11 @@ export class NameRecords {
       default:
         entry satisfies never;
     }
+  }
+
+  /** Records a manifest that the journal has told of, and that has been read again. */
+  recallManifest(digest: Digest, manifest: NewManifest): void {
+    this.#options.blobs.recordManifest(digest, manifest);
   }
 
   /** The repositories that have a manifest which has not been read again, with its type in each. */

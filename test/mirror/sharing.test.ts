@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { startRegistry } from '../support/registry.ts';
-import { startTestSite } from '../support/site.ts';
+import { startTestSite, temporaryFolder } from '../support/site.ts';
 import { settled } from './support.ts';
 
 const MiB = 1024 * 1024;
@@ -105,6 +105,72 @@ describe('a blob that two repositories share', () => {
       expect.stringMatching(/^bytes=\d+-$/),
     ]);
     expect(second.bytesSent(blob.digest)).toBeLessThanOrEqual(MiB);
+  });
+});
+
+describe('an image that two repositories share', () => {
+  const platform = { os: 'linux', architecture: 'amd64' };
+
+  test("is the second one's, to its last blob, once its upstream has confirmed its manifests there", async () => {
+    await using upstream = await startRegistry();
+    await using folder = await temporaryFolder();
+    const upstreams = { 'docker.io': upstream };
+    const one = upstream.addImage('team/one', '1', { layers: ['base', 'shared'] });
+    const { config, layers, digest } = upstream.addImage('team/two', undefined, one);
+    expect(digest).toBe(one.digest);
+    const index = upstream.addIndex('team/two', '1', [
+      { manifest: one, platform },
+      {
+        manifest: upstream.addImage('team/two', undefined, { layers: ['other'] }),
+        platform: { ...platform, os: 'plan9' },
+      },
+    ]);
+    const blobs = [config, ...layers].map((blob) => `blobs/${blob.digest}`);
+    const paths = ['manifests/1', `manifests/${index.digest}`, `manifests/${digest}`, ...blobs];
+    {
+      await using site = await startTestSite({ upstreams, cacheDir: folder.path });
+      for (const path of ['manifests/1', ...blobs]) await site.get(`/v2/team/one/${path}`);
+      await settled(site);
+      upstream.forgetRequests();
+      for (const path of [...paths, ...paths]) expect((await site.get(`/v2/team/two/${path}`)).status).toBe(200);
+      expect(upstream.requests.map(({ method, path }) => `${method} ${path}`)).toEqual([
+        'HEAD /v2/team/two/manifests/1',
+        `GET /v2/team/two/manifests/${index.digest}`,
+        `HEAD /v2/team/two/manifests/${digest}`,
+      ]);
+    }
+    await using site = await startTestSite({ upstreams, cacheDir: folder.path, config: { offline: true } });
+    for (const path of paths) expect((await site.get(`/v2/team/two/${path}`)).status).toBe(200);
+  });
+
+  test('needs one question where a client asks what the tag is, and then for the manifest by its digest', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const one = upstream.addImage('team/one', '1', { layers: ['base'] });
+    upstream.addImage('team/two', '1', one);
+    const blobs = [one.config, ...one.layers].map((blob) => `blobs/${blob.digest}`);
+    for (const path of ['manifests/1', ...blobs]) await site.get(`/v2/team/one/${path}`);
+    await settled(site);
+    upstream.forgetRequests();
+    expect((await site.head('/v2/team/two/manifests/1')).status).toBe(200);
+    for (const path of [`manifests/${one.digest}`, ...blobs]) {
+      expect((await site.get(`/v2/team/two/${path}`)).status).toBe(200);
+    }
+    expect(upstream.requests.map(({ path }) => path)).toEqual(['/v2/team/two/manifests/1']);
+  });
+
+  test('stays private where an index of the second only names it', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const secret = upstream.addImage('team/secret', '1', { layers: ['secret'] });
+    upstream.addIndex('team/other', '1', [{ manifest: secret, platform }]);
+    const blobs = [secret.config, ...secret.layers].map((blob) => `blobs/${blob.digest}`);
+    for (const path of ['manifests/1', ...blobs]) await site.get(`/v2/team/secret/${path}`);
+    await settled(site);
+    for (const path of ['manifests/1', `manifests/${secret.digest}`]) {
+      expect((await site.get(`/v2/team/other/${path}`)).status).toBe(200);
+    }
+    for (const path of blobs) expect((await site.get(`/v2/team/other/${path}`)).status).toBe(404);
   });
 });
 

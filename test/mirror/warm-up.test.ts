@@ -33,6 +33,8 @@ function endOf(events: readonly WarmUpEvent[]) {
   return last;
 }
 
+const sizeOf = (blobs: readonly { readonly size: number }[]) => blobs.reduce((sum, { size }) => sum + size, 0);
+
 const of = <Kind extends WarmUpEvent['kind']>(events: readonly WarmUpEvent[], kind: Kind) =>
   events.filter((event): event is Extract<WarmUpEvent, { kind: Kind }> => event.kind === kind);
 
@@ -229,6 +231,44 @@ describe('a fetch', () => {
     upstream.addReferrer('app', broken, { artifactType: 'application/x-signature', layers: [broken.layers[0]!] });
     upstream.removeBlob(broken.layers[0]!.digest);
     expect(endOf(await fetchImages(site, { images: [{ image: 'reg.example/app:v2' }] }))).toMatchObject({ failed: 1 });
+  });
+
+  test('of an image that is here through another repository ends with all of it here, and fetches no blob again', async () => {
+    await using upstream = await startRegistry();
+    await using folder = await temporaryFolder();
+    const one = upstream.addImage('dev/app', '1', { layers: ['base', 'one'] });
+    const two = upstream.addImage('prod/app', undefined, { layers: ['base', 'two'] });
+    const images = [
+      { manifest: upstream.addImage('prod/app', 'plain', one), platform: amd64 },
+      { manifest: two, platform: arm64 },
+    ];
+    const index = upstream.addIndex('prod/app', '1', images);
+    const upstreams = { 'reg.example': { urls: [upstream.origin] } };
+    {
+      await using site = await startTestSite({ upstreams, cacheDir: folder.path });
+      await fetchImages(site, { images: [{ image: 'reg.example/dev/app:1' }] });
+      upstream.forgetRequests();
+      const events = await fetchImages(site, { images: [{ image: 'reg.example/prod/app:1' }] });
+      expect(endOf(events)).toMatchObject({
+        fetched: 1,
+        failed: 0,
+        fetchedBytes: sizeOf([two.config, two.layers[1]!]),
+      });
+      const blobs = upstream.requests.filter(({ path }) => path.includes('/blobs/')).map(({ path }) => path);
+      expect(blobs.toSorted()).toEqual(
+        [two.config, two.layers[1]!].map(({ digest }) => `/v2/prod/app/blobs/${digest}`).toSorted(),
+      );
+      const plain = await fetchImages(site, { images: [{ image: 'reg.example/prod/app:plain' }] });
+      expect(endOf(plain)).toMatchObject({ fetched: 1, fetchedBytes: 0 });
+    }
+    await upstream.close();
+    await using site = await startTestSite({ upstreams, cacheDir: folder.path, config: { offline: true } });
+    for (const path of ['1', 'plain', index.digest, one.digest, two.digest].map((name) => `manifests/${name}`)) {
+      expect((await site.get(`/v2/prod/app/${path}?ns=reg.example`)).status, path).toBe(200);
+    }
+    for (const { digest } of [...one.layers, one.config, ...two.layers, two.config]) {
+      expect((await site.get(`/v2/prod/app/blobs/${digest}?ns=reg.example`)).status).toBe(200);
+    }
   });
 
   test('ends where things refer to each other', async () => {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import { ociManifest } from '../../src/oci/media-types.ts';
+import { ociIndex, ociManifest } from '../../src/oci/media-types.ts';
 import { Catalog } from '../../src/store/catalog.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
@@ -61,6 +61,47 @@ describe('the catalog', () => {
       { digest: manifest, artifactType: 'application/x.config', annotations: { key: 'value' } },
     ]);
     expect(catalog.referrers('quay.io/other', digestOf(Buffer.from('subject')))).toEqual([]);
+  });
+
+  test('gives a repository all that a manifest names when that is confirmed there, and not when it is only named', async () => {
+    await using folder = await temporaryDirectory();
+    const other = 'quay.io/other';
+    const store = (catalog: Catalog): void => {
+      catalog.recordManifest(manifest, {
+        repository: key.repository,
+        size: body.length,
+        contentType: ociManifest,
+        links: readManifest(body, ociManifest),
+      });
+      catalog.recordBlob(layer, { size: 5, contentType: 'application/octet-stream' });
+    };
+    const rights = (catalog: Catalog) => [
+      catalog.mayRead(other, manifest),
+      catalog.mayReadAll(other, manifest),
+      catalog.mayRead(other, layer),
+    ];
+    {
+      using catalog = await openIn(folder.path);
+      const index = Buffer.from(JSON.stringify({ manifests: [{ mediaType: ociManifest, digest: manifest, size: 1 }] }));
+      catalog.recordManifest(digestOf(index), {
+        repository: other,
+        size: index.length,
+        contentType: ociIndex,
+        links: readManifest(index, ociIndex),
+      });
+      store(catalog);
+      expect(rights(catalog)).toEqual([true, false, false]);
+      catalog.grantManifest(other, manifest);
+      expect(rights(catalog)).toEqual([true, true, true]);
+      expect(catalog.expectedSize(other, layer)).toBe(5);
+      // What was said of it has gone with it, and it comes back through the first repository alone.
+      for (const digest of [manifest, layer]) catalog.evictions.forget(digest);
+      store(catalog);
+      expect(rights(catalog)).toEqual([true, false, false]);
+      catalog.grantManifest(other, manifest);
+    }
+    using catalog = await openIn(folder.path);
+    expect(rights(catalog)).toEqual([true, true, true]);
   });
 
   test('forgets a tag and a blob in memory and on disk', async () => {

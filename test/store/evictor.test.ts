@@ -216,7 +216,7 @@ describe('a cache over its budget', () => {
     const order = shelf.evicted.map(({ digest }) => digest);
     expect(order.indexOf(index)).toBeLessThan(order.indexOf(signing));
     expect(order.indexOf(arm64.manifest)).toBeLessThan(order.indexOf(cosigned));
-    expect(shelf.catalog.attachments(index, repository)).toEqual([]);
+    expect(shelf.catalog.images.attachments(index, repository)).toEqual([]);
   });
 
   test('gives up an image to which more is attached than can go at once, and what is attached by and by', async () => {
@@ -453,7 +453,7 @@ describe('what is evicted', () => {
       expect(catalog.tags(repository)).toEqual(['2']);
       expect(catalog.tag({ repository, tag: '1', variant: '' })).toBeUndefined();
       expect(catalog.isManifest(one.manifest)).toBe(false);
-      expect(catalog.parents(base)).toEqual([two.manifest]);
+      expect(catalog.images.parents(base)).toEqual([two.manifest]);
       expect(catalog.mayRead(repository, one.manifest)).toBe(false);
       expect(catalog.mayRead('quay.io/other', one.manifest)).toBe(false);
       expect(catalog.mayRead(repository, one.layer)).toBe(false);

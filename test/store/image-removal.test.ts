@@ -88,7 +88,7 @@ describe('the removal of an image', () => {
     expect(catalog.blob(blob('own'))).toBeUndefined();
     expect(catalog.blob(blob('base'))).toBeDefined();
     expect(catalog.referrers(app, index)).toEqual([]);
-    expect(catalog.attachments(image, app)).toEqual([]);
+    expect(catalog.images.attachments(image, app)).toEqual([]);
     expect(catalog.usage().blobs).toBe(3);
     expect(remove(catalog, '2')).toEqual([stays, blob('base'), blob('second')].toSorted());
     expect(catalog.usage()).toMatchObject({ blobs: 0, bytes: 0 });

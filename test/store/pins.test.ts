@@ -84,7 +84,7 @@ describe('a pin', () => {
       expect(catalog.isPinned(repository, '2')).toBe(false);
       expected.push(image, index, signature, cosigned, ...['base', 'own', 'signature', 'cosign'].map(blob));
       expect(new Set(catalog.images.parts(index, repository).map(({ digest }) => digest))).toEqual(new Set(expected));
-      expect(catalog.parents(blob('base')).toSorted()).toEqual([image, other].toSorted());
+      expect(catalog.images.parents(blob('base')).toSorted()).toEqual([image, other].toSorted());
     }
     expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
   });
@@ -113,8 +113,8 @@ describe('a pin', () => {
       attached.push(...attach(copier));
       for (const digest of attached) catalog.recordBlob(digest, { size: 1, contentType: ociManifest });
       const own = attach(repository);
-      expect(catalog.attachments(image, repository)).toEqual(own.toSorted());
-      expect(catalog.attachments(image, stranger)).toEqual([]);
+      expect(catalog.images.attachments(image, repository)).toEqual(own.toSorted());
+      expect(catalog.images.attachments(image, stranger)).toEqual([]);
       expected.push(
         index,
         image,
@@ -139,8 +139,8 @@ describe('a pin', () => {
       const signature = store(catalog, { layers: [blob('signature')] });
       tag(catalog, `${image.replace(':', '-')}.sig`, signature);
       catalog.pin(repository, image);
-      expect(catalog.attachments(image, repository)).toEqual([]);
-      catalog.grant(repository, image);
+      expect(catalog.images.attachments(image, repository)).toEqual([]);
+      catalog.grantManifest(repository, image);
       expected.push(image, blob('base'), signature, blob('signature'));
     }
     expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
@@ -160,7 +160,7 @@ describe('a pin', () => {
       }
       catalog.forgetTag({ repository, tag: att, variant: '' });
       const signature = catalog.tag({ repository, tag: sig, variant: '' })!.digest;
-      expect(catalog.attachments(image, repository)).toEqual([signature]);
+      expect(catalog.images.attachments(image, repository)).toEqual([signature]);
       expected.push(image, blob('base'), signature, blob(`two${sig}`));
     }
     expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
@@ -302,7 +302,7 @@ describe('a catalog of another version', () => {
     using catalog = await openIn(folder.path);
     expect(catalog.blob(blob('a'))).toEqual({ size: 5, contentType: 'text/plain' });
     expect(catalog.usage()).toEqual({ blobs: 1, bytes: 5, pinnedBytes: 0 });
-    expect(catalog.attachments(subject, repository)).toEqual([blob('a'), blob('b')].toSorted());
+    expect(catalog.images.attachments(subject, repository)).toEqual([blob('a'), blob('b')].toSorted());
     expect(catalog.images.manifest(blob('a'))?.source).toBeUndefined();
   });
 

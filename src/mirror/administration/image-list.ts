@@ -160,7 +160,9 @@ export class ImageList {
       pinned,
       platforms: this.#platforms(digest),
       variants,
-      attachments: this.#catalog.attachments(digest, repository).map((attachment) => this.#attachment(attachment)),
+      attachments: this.#catalog.images
+        .attachments(digest, repository)
+        .map((attachment) => this.#attachment(attachment)),
     };
   }
 

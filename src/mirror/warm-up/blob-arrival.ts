@@ -1,11 +1,13 @@
 import type { Descriptor } from '../../oci/descriptor.ts';
 import type { Catalog } from '../../store/catalog.ts';
+import type { Blobs } from '../blobs.ts';
 import type { Completeness } from '../completeness.ts';
 import type { Downloads } from '../fill/downloads.ts';
 import { type Target, upstreamSources } from '../fill/sources.ts';
 
 export interface ArrivalOptions {
   readonly catalog: Catalog;
+  readonly blobs: Blobs;
   readonly downloads: Downloads;
   readonly completeness: Completeness;
 }
@@ -18,7 +20,7 @@ export interface ArrivalOptions {
  * @throws RegistryError as Blobs.get, but for the deadline, 507 where the disk cannot keep it; the signal's reason
  */
 export async function bringBlob(
-  { catalog, downloads, completeness }: ArrivalOptions,
+  { catalog, blobs, downloads, completeness }: ArrivalOptions,
   { target, blob }: { readonly target: Target; readonly blob: Descriptor },
   options: {
     readonly signal: AbortSignal;
@@ -27,6 +29,7 @@ export async function bringBlob(
 ): Promise<boolean> {
   const { digest, size } = blob;
   const { signal, onProgress } = options;
+  await blobs.requireRight(target, digest, { signal });
   if (!downloads.has(digest) && (await completeness.hasBlob(target.key, blob))) {
     catalog.touch(digest);
     return false;

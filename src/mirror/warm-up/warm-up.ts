@@ -221,7 +221,8 @@ class WarmUp {
       name,
       () => {
         before = amount.doneBytes;
-        const arrival = { catalog, downloads: mirror.downloads, completeness: this.#completeness };
+        const { blobs, downloads } = mirror;
+        const arrival = { catalog, blobs, downloads, completeness: this.#completeness };
         return this.#fills.run(() => bringBlob(arrival, { target, blob }, { signal, onProgress }), { signal });
       },
       { hasMoved: () => amount.doneBytes > before },

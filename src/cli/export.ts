@@ -128,8 +128,7 @@ async function findImages(
           continue;
         }
         const part = event.image;
-        const earlier = found.get(part.name);
-        if (!earlier || earlier.isAttachment) found.set(part.name, part);
+        found.set(part.name, joined(found.get(part.name), part));
       }
     } catch (error) {
       context.signal.throwIfAborted();
@@ -140,6 +139,23 @@ async function findImages(
   if (failures.length === 1) throw new Error(failures[0]);
   for (const failure of failures) io.stderr.write(`millpond: ${failure}\n`);
   throw new Error(`${failures.length} of ${wanted.length} cannot be exported, nothing was written`);
+}
+
+/** An image with what one line wants of it and what another one does. */
+function joined(one: ExportedImage | undefined, other: ExportedImage): ExportedImage {
+  // What its tag stands for may have changed in between.
+  if (one?.digest !== other.digest) return one?.isAttachment === false ? one : other;
+  const union = (key: 'manifests' | 'blobs') => [
+    ...new Map([...one[key], ...other[key]].map((blob) => [blob.digest, blob])).values(),
+  ];
+  return {
+    ...one,
+    isAttachment: one.isAttachment && other.isAttachment,
+    lacks: [...new Set([...one.lacks, ...other.lacks])],
+    container: one.container ?? other.container,
+    manifests: union('manifests'),
+    blobs: union('blobs'),
+  };
 }
 
 /** What of an export is seen on the terminal. */

@@ -525,6 +525,36 @@ describe('export', () => {
     ]);
   });
 
+  test('and a fetch take all that any line of a list wants of an image', async () => {
+    await using upstream = await startRegistry();
+    const platforms = ['amd64', 'arm64', 's390x'];
+    const parts = platforms.map((architecture) => ({
+      manifest: upstream.addImage('org/app', undefined, { layers: [architecture] }),
+      platform: { os: 'linux', architecture },
+    }));
+    const image = upstream.addIndex('org/app', '1.0', parts);
+    const signed = upstream.addReferrer('org/app', image, { artifactType: 'application/x-sig', layers: ['signed'] });
+    await using here = await place({ upstreams: { 'quay.io': { urls: [upstream.origin] } } });
+    const list = [
+      { name: 'quay.io/org/app', tags: ['1.*'], platforms: ['linux/amd64'], referrers: false },
+      { name: 'quay.io/org/app:1.0', platforms: ['linux/arm64', 'linux/amd64'] },
+    ];
+    await writeFile(here.path('images.yaml'), JSON.stringify(list));
+    const fetched = await here.run('fetch', '--file', 'images.yaml');
+    expect(fetched).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('1 of 1 image here') });
+    expect(await here.run('export', '--output', 'out.tar', '--file', 'images.yaml')).toMatchObject({
+      code: 0,
+      stderr: '',
+    });
+    await using other = await place();
+    const { stdout } = await other.run('import', here.path('out.tar'));
+    expect(stdout).toContain('without linux/s390x\n');
+    const taken = [image, signed, ...parts.slice(0, 2).map(({ manifest }) => manifest)];
+    await using site = await served(other.cacheDir);
+    for (const { digest } of taken)
+      expect((await site.get(`/v2/quay.io/org/app/manifests/${digest}`)).status).toBe(200);
+  });
+
   test('says at a dry run what would be written, also since an earlier archive, and writes nothing', async () => {
     await using here = await place();
     await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));

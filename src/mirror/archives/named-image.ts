@@ -1,8 +1,8 @@
 import type { Digest } from '../../oci/digest.ts';
 import { parseReference } from '../../oci/reference.ts';
-import { selectUpstream } from '../../upstream/selection.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
 import type { Target } from '../fill/sources.ts';
+import { targetOf } from '../warm-up/wanted-images.ts';
 
 /** An image as a person names it. */
 export interface NamedImage {
@@ -20,17 +20,13 @@ export interface NamedImage {
  * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED
  */
 export function namedImage(upstreams: UpstreamTable, text: string): NamedImage {
-  const { registry, repository: name, tag: written, digest } = parseReference(text);
-  const { upstream, repository } = selectUpstream(upstreams, {
-    name,
-    nsValues: registry === undefined ? [] : [registry],
-    refNameValues: [],
-    host: undefined,
-  });
-  const key = `${upstream.name}/${repository}`;
+  const named = parseReference(text);
+  const { tag: written, digest } = named;
+  const target = targetOf(upstreams, named);
+  const { key } = target;
   const tag = digest === undefined ? (written ?? 'latest') : undefined;
   return {
-    target: { upstream, repository, key },
+    target,
     tag,
     digest,
     name: tag === undefined ? `${key}@${digest}` : `${key}:${tag}`,

@@ -1,5 +1,5 @@
 import { RegistryError } from '../../oci/error.ts';
-import { parseReference } from '../../oci/reference.ts';
+import { parseReference, type Reference } from '../../oci/reference.ts';
 import type { ManifestReference } from '../../oci/request.ts';
 import { parseTagSelector, selectTags, type TagSelector } from '../../oci/tag-selector.ts';
 import { subjectOfTag } from '../../store/subject-of-tag.ts';
@@ -45,15 +45,10 @@ export interface ExpandOptions {
  *   what listing the tags throws
  */
 export async function expandImages(wanted: WantedImages, options: ExpandOptions): Promise<WantedImage[]> {
-  const { registry, repository: name, tag, digest } = parseReference(wanted.image);
-  const { upstream, repository } = selectUpstream(options.upstreams, {
-    name,
-    nsValues: registry === undefined ? [] : [registry],
-    refNameValues: [],
-    host: undefined,
-  });
-  const key = `${upstream.name}/${repository}`;
-  const target: Target = { upstream, repository, key };
+  const named = parseReference(wanted.image);
+  const { tag, digest } = named;
+  const target = targetOf(options.upstreams, named);
+  const { key } = target;
   if (wanted.tags === undefined) {
     if (digest !== undefined) return [{ target, reference: { kind: 'digest', digest }, name: `${key}@${digest}` }];
     return [tagged(target, tag ?? 'latest')];
@@ -62,11 +57,11 @@ export async function expandImages(wanted: WantedImages, options: ExpandOptions)
     throw new RegistryError('NAME_INVALID', `"${wanted.image}" has a tag or digest beside the list of its tags`);
   }
   const selectors = wanted.tags.map(readSelector);
-  const named = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
-  const all = named.length === selectors.length ? [] : await listTags(target, options);
+  const written = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
+  const all = written.length === selectors.length ? [] : await listTags(target, options);
   // What goes with an image comes along with it; counted as an image, it would take the place of one.
   const listed = all.filter((one) => subjectOfTag(one) === undefined);
-  const chosen = selectTags([...named, ...listed], selectors, { limit: wanted.limit });
+  const chosen = selectTags([...written, ...listed], selectors, { limit: wanted.limit });
   if (chosen.length === 0) {
     throw new RegistryError(
       'MANIFEST_UNKNOWN',
@@ -74,6 +69,17 @@ export async function expandImages(wanted: WantedImages, options: ExpandOptions)
     );
   }
   return chosen.map((one) => tagged(target, one));
+}
+
+/** The repository that a name means. @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED */
+export function targetOf(upstreams: UpstreamTable, { registry, repository: name }: Reference): Target {
+  const { upstream, repository } = selectUpstream(upstreams, {
+    name,
+    nsValues: registry === undefined ? [] : [registry],
+    refNameValues: [],
+    host: undefined,
+  });
+  return { upstream, repository, key: `${upstream.name}/${repository}` };
 }
 
 function tagged(target: Target, tag: string): WantedImage {

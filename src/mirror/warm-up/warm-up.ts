@@ -1,6 +1,5 @@
 import type { Descriptor } from '../../oci/descriptor.ts';
-import { isNotFound, RegistryError } from '../../oci/error.ts';
-import { type Platform, parsePlatform } from '../../oci/platform.ts';
+import { isNotFound } from '../../oci/error.ts';
 import type { BlobStore } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
@@ -15,6 +14,7 @@ import { type WalkedBlob, walkImage } from './image-walk.ts';
 import { withPatience } from './patience.ts';
 import { allOf, Slots } from './slots.ts';
 import { expandImages, type WantedImage, type WantedImages } from './wanted-images.ts';
+import { byRepository, ChosenImages, type ImageChoice, readChoice } from './wanted-list.ts';
 import type { WarmUpChoice, WarmUpEvent, WarmUpParameters } from './warm-up-events.ts';
 
 /** Manifests and listings that are asked for at a time. */
@@ -65,8 +65,6 @@ class WarmUp {
   readonly #questions = new Slots(maxQuestions);
   readonly #fills: Slots;
   readonly #completeness: Completeness;
-  /** Images by their name: one that is in the list twice is fetched once. */
-  readonly #images = new Set<string>();
   /** Whether it had to be fetched, by repository and digest. */
   readonly #blobs = new Map<string, Promise<boolean>>();
   /** How far each blob is that was not here. */
@@ -74,6 +72,7 @@ class WarmUp {
   /** Those of them that nobody else has brought meanwhile; by digest one amount. */
   readonly #fetchedBlobs = new Set<BlobAmount>();
   readonly #failures: { readonly image: string; readonly error: string }[] = [];
+  #images = 0;
   #fetched = 0;
 
   constructor(parameters: WarmUpParameters, dependencies: WarmUpDependencies, signal: AbortSignal) {
@@ -91,7 +90,8 @@ class WarmUp {
   /** Never throws: the events do. */
   async run(): Promise<void> {
     try {
-      await allOf(this.#parameters.images.map((line) => this.#line(line)));
+      const { images } = this.#parameters;
+      await allOf(byRepository(images, this.#dependencies.upstreams).map((lines) => this.#lines(lines)));
       this.#signal.throwIfAborted();
       const failures = this.#failures;
       const counted = { images: this.#fetched + failures.length, fetched: this.#fetched, failed: failures.length };
@@ -103,28 +103,28 @@ class WarmUp {
     }
   }
 
-  /** @throws the signal's reason, and bugs */
-  async #line(line: WantedImages & WarmUpChoice): Promise<void> {
+  /** Fetches what the lines of one repository mean: each image once, with all that any of them wants of it. */
+  async #lines(lines: readonly (WantedImages & WarmUpChoice)[]): Promise<void> {
     const { mirror, upstreams, now } = this.#dependencies;
     const signal = this.#signal;
-    const choice = { ...this.#parameters, ...withoutUndefined(line) };
-    await this.#orFailed(line.image, async () => {
-      const platforms = (choice.platforms ?? []).map(readPlatform);
+    const chosen = new ChosenImages();
+    const expand = async (line: WantedImages & WarmUpChoice): Promise<void> => {
+      const choice = readChoice({ ...this.#parameters, ...withoutUndefined(line) });
       const ask = this.#asking(line.image);
       const images = await expandImages(line, { upstreams, listings: mirror.listings, ask, signal, now });
-      await allOf(
-        images.map((image) =>
-          this.#orFailed(image.name, () => this.#image(image, { platforms, referrers: choice.referrers ?? true })),
-        ),
-      );
-    });
+      for (const image of images) chosen.add(image, choice);
+    };
+    await allOf(lines.map((line) => this.#orFailed(line.image, () => expand(line))));
+    const fetches = [...chosen.values()].map(({ image, choice }) =>
+      this.#orFailed(image.name, () => this.#image(image, choice)),
+    );
+    await allOf(fetches);
   }
 
-  async #image(image: WantedImage, choice: { platforms: readonly Platform[]; referrers: boolean }): Promise<void> {
+  async #image(image: WantedImage, choice: ImageChoice): Promise<void> {
     const { mirror, now } = this.#dependencies;
     const { name, target, reference } = image;
-    if (this.#images.has(name)) return;
-    this.#images.add(name);
+    this.#images += 1;
     this.#sayTotal();
     const { digest, manifests, referrers, blobs, lacks, leftOut } = await walkImage(target, reference, {
       manifests: mirror.manifests,
@@ -271,18 +271,12 @@ class WarmUp {
 
   #sayTotal(): void {
     const { doneBytes, totalBytes } = this.#amounts;
-    this.events.push({ kind: 'total', doneBytes, totalBytes, images: this.#images.size }, 'total');
+    this.events.push({ kind: 'total', doneBytes, totalBytes, images: this.#images }, 'total');
   }
 }
 
 function bytesOf(blobs: readonly Descriptor[]): number {
   return blobs.reduce((sum, { size }) => sum + Math.max(0, size), 0);
-}
-
-function readPlatform(text: string): Platform {
-  const platform = parsePlatform(text);
-  if (platform) return platform;
-  throw new RegistryError('NAME_INVALID', `"${text}" is not a platform such as linux/amd64 or linux/arm/v7`);
 }
 
 function withoutUndefined<Part extends object>(part: Part): Part {

@@ -555,6 +555,39 @@ describe('export', () => {
       expect((await site.get(`/v2/quay.io/org/app/manifests/${digest}`)).status).toBe(200);
   });
 
+  test('takes the tags that a fetch of the same patterns has taken, whatever else was here before', async () => {
+    await using upstream = await startRegistry();
+    const versions = ['1.0', '1.1', '1.2', '1.3', '0.9'];
+    const released = versions.map((version) => upstream.addImage('org/app', version, { layers: [version] }));
+    const upstreams = { 'quay.io': { urls: [upstream.origin] } };
+    await using here = await place({ upstreams, cache: { tagTtl: '0s' } });
+    const list = [{ name: 'quay.io/org/app', tags: ['1.*'], limit: 3 }];
+    await writeFile(here.path('images.yaml'), JSON.stringify(list));
+    expect(await here.run('fetch', '--file', 'images.yaml')).toMatchObject({ code: 0, stderr: '' });
+    {
+      // Of one that is not wanted yet, a client has begun with the manifest.
+      await using site = await startTestSite({ upstreams, cacheDir: here.cacheDir });
+      await site.get('/v2/quay.io/org/app/manifests/1.0');
+    }
+    for (const version of ['1.0', '1.3', '0.9']) upstream.removeTag('org/app', version);
+    // It lists no more than that, and has the other one nevertheless.
+    upstream.fault('/v2/org/app/tags/list', { kind: 'status', status: 200, body: '{"tags":["1.1"]}' });
+    upstream.forgetRequests();
+    const fetched = await here.run('fetch', '--file', 'images.yaml');
+    expect(fetched).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('2 of 2 images here') });
+    expect(await here.run('export', '--output', 'out.tar', '--file', 'images.yaml')).toMatchObject({
+      code: 0,
+      stderr: '',
+    });
+    await using other = await place();
+    const { stdout } = await other.run('import', here.path('out.tar'));
+    for (const [at, version] of versions.entries()) {
+      const line = `quay.io/org/app:${version} ${released[at]!.digest.slice(0, 19)}`;
+      expect(stdout.includes(line), line).toBe(version === '1.1' || version === '1.2');
+    }
+    expect(upstream.requests.some(({ path }) => path.endsWith('/0.9'))).toBe(false);
+  });
+
   test('says at a dry run what would be written, also since an earlier archive, and writes nothing', async () => {
     await using here = await place();
     await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));

@@ -1,13 +1,16 @@
-import { RegistryError } from '../../oci/error.ts';
+import { isNotFound, RegistryError } from '../../oci/error.ts';
 import { parseReference, type Reference } from '../../oci/reference.ts';
 import type { ManifestReference } from '../../oci/request.ts';
 import { parseTagSelector, selectTags, type TagSelector } from '../../oci/tag-selector.ts';
+import type { Catalog } from '../../store/catalog.ts';
 import { subjectOfTag } from '../../store/subject-of-tag.ts';
 import { selectUpstream } from '../../upstream/selection.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
 import type { Target } from '../fill/sources.ts';
 import type { Listings } from '../listings.ts';
+import type { Manifests } from '../manifests.ts';
 import { confirmed } from './image-walk.ts';
+import { allOf } from './slots.ts';
 
 /** Tags that one repository may list, and pages that they may come in. */
 const maxTags = 200_000;
@@ -33,6 +36,8 @@ export interface WantedImage {
 
 export interface ExpandOptions {
   readonly upstreams: UpstreamTable;
+  readonly catalog: Catalog;
+  readonly manifests: Manifests;
   readonly listings: Listings;
   readonly ask: <Value>(work: () => Promise<Value>) => Promise<Value>;
   readonly signal: AbortSignal;
@@ -61,7 +66,7 @@ export async function expandImages(wanted: WantedImages, options: ExpandOptions)
   const all = written.length === selectors.length ? [] : await listTags(target, options);
   // What goes with an image comes along with it; counted as an image, it would take the place of one.
   const listed = all.filter((one) => subjectOfTag(one) === undefined);
-  const chosen = selectTags([...written, ...listed], selectors, { limit: wanted.limit });
+  const chosen = await chooseTags(target, { ...options, selectors, written, listed, limit: wanted.limit });
   if (chosen.length === 0) {
     throw new RegistryError(
       'MANIFEST_UNKNOWN',
@@ -69,6 +74,43 @@ export async function expandImages(wanted: WantedImages, options: ExpandOptions)
     );
   }
   return chosen.map((one) => tagged(target, one));
+}
+
+interface TagChoice extends ExpandOptions {
+  readonly selectors: readonly TagSelector[];
+  /** Tags that are wanted whether they are listed or not. */
+  readonly written: readonly string[];
+  /** Those that the upstream lists. */
+  readonly listed: readonly string[];
+  readonly limit: number | undefined;
+}
+
+/**
+ * The tags that are wanted, newest first. One that is here and not listed is asked for: if it is gone it is forgotten, so
+ * that an export of the same line, which has only what is here to choose from, takes the same ones.
+ */
+async function chooseTags(target: Target, choice: TagChoice): Promise<string[]> {
+  const { catalog, manifests, ask, signal, now, selectors, written, listed, limit } = choice;
+  const tags = new Set([...written, ...listed]);
+  const stored = catalog.tags(target.key).filter((tag) => subjectOfTag(tag) === undefined);
+  const doubtful = new Set(stored.filter((tag) => !tags.has(tag)));
+  const settle = async (tag: string): Promise<void> => {
+    doubtful.delete(tag);
+    const question = { accept: '', signal };
+    try {
+      await ask(async () => confirmed(target, await manifests.headByTag(target, tag, question), now));
+      tags.add(tag);
+    } catch (error) {
+      // Some registries refuse what they do not have.
+      if (!isNotFound(error) && !(error instanceof RegistryError && error.code === 'DENIED')) throw error;
+    }
+  };
+  while (true) {
+    const chosen = selectTags([...tags, ...doubtful], selectors, { limit });
+    const asked = chosen.filter((tag) => doubtful.has(tag));
+    if (asked.length === 0) return chosen;
+    await allOf(asked.map(settle));
+  }
 }
 
 /** The repository that a name means. @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED */

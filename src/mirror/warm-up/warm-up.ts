@@ -105,13 +105,14 @@ class WarmUp {
 
   /** Fetches what the lines of one repository mean: each image once, with all that any of them wants of it. */
   async #lines(lines: readonly (WantedImages & WarmUpChoice)[]): Promise<void> {
-    const { mirror, upstreams, now } = this.#dependencies;
+    const { mirror, upstreams, catalog, now } = this.#dependencies;
+    const { manifests, listings } = mirror;
     const signal = this.#signal;
     const chosen = new ChosenImages();
     const expand = async (line: WantedImages & WarmUpChoice): Promise<void> => {
       const choice = readChoice({ ...this.#parameters, ...withoutUndefined(line) });
       const ask = this.#asking(line.image);
-      const images = await expandImages(line, { upstreams, listings: mirror.listings, ask, signal, now });
+      const images = await expandImages(line, { upstreams, catalog, manifests, listings, ask, signal, now });
       for (const image of images) chosen.add(image, choice);
     };
     await allOf(lines.map((line) => this.#orFailed(line.image, () => expand(line))));

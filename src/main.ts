@@ -9,12 +9,18 @@ if (existsSync(cacheFolder)) enableCompileCache(`${cacheFolder}/compiled`);
 // What is imported before the cache is on does not come from it.
 const { runProgram } = await import('./cli/program.ts');
 
-// A reader that has seen enough (`millpond config show | head`) is no failure, unless the command says so: an archive has
-// to be read to its end, and whoever writes one is told of the error, too.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  setImmediate(() => process.exit(process.exitCode ?? 0));
+// Work goes on when nobody reads what it says any more (`millpond fetch … | head`), as if that went to /dev/null: how it
+// ends is told by its exit code. What is lost otherwise, as on a full disk, makes a failure of a success.
+process.stdout.on('error', () => undefined);
+process.stdout.once('error', ({ code = 'unknown' }: NodeJS.ErrnoException) => {
+  if (code === 'EPIPE') return;
+  process.on('exit', (exitCode) => {
+    if (exitCode !== 0) return;
+    process.stderr.write(`millpond: standard output cannot be written: ${code}\n`);
+    process.exitCode = 1;
+  });
 });
+process.stderr.on('error', () => undefined);
 
 process.exitCode = await runProgram(process.argv.slice(2), {
   // Opening it has effects of its own: only for a command that reads it.

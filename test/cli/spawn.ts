@@ -1,4 +1,6 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
 /** What a program that has ended left behind. */
@@ -31,4 +33,19 @@ export function run(
     });
     child.stdin?.on('error', () => undefined).end(input);
   });
+}
+
+/** As {@link run}, of a program whose standard output nobody reads from the beginning; what it writes there is lost. */
+export async function runUnread(
+  file: string,
+  args: readonly string[],
+  { cwd }: { readonly cwd: string },
+): Promise<Omit<Ended, 'stdout'>> {
+  const waits = ['-c', 'read _; exec "$0" "$@"', file, ...args];
+  const child = spawn('sh', waits, { cwd, env: { PATH: process.env.PATH } });
+  child.stdout.destroy();
+  await once(child.stdout, 'close');
+  child.stdin.on('error', () => undefined).end('\n');
+  const [stderr, [code]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+  return { code: code as number | null, stderr };
 }

@@ -5,7 +5,11 @@ import { shownSeconds } from './terminal.ts';
 const drawEveryMs = 100;
 /** The rate is that of so many last milliseconds. */
 const rateOverMs = 10_000;
-const barWidth = 24;
+/** As wide as figures become: `1023MiB of 1023MiB, 1023MiB/s, 59 min 59 s left`. */
+const figuresWidth = 47;
+const labelWidth = { min: 16, max: 44 };
+/** A bar of fewer signs says nothing. */
+const barWidth = { min: 8, max: 24 };
 
 /** Where progress is shown, such as `process.stdout`. */
 export interface ProgressOutput {
@@ -108,9 +112,9 @@ export class Progress implements Disposable {
     const height = this.#output.rows || 24;
     const { rows, total } = this.#picture;
     const room = Math.max(1, height - 4);
-    const lines = rows.slice(0, room).map((row) => `${rowHead(row, columns)}${row.note ?? amounts(row)}`);
+    const lines = rows.slice(0, room).map((row) => rowLine(row, row.note ?? amounts(row), columns));
     if (rows.length > room) lines.push(`and ${rows.length - room} more`);
-    lines.push(`${rowHead(total, columns)}${this.#figures(total)}`);
+    lines.push(rowLine(total, this.#figures(total), columns));
     this.#drawnLines = lines.length;
     this.#drawnAtMs = now;
     return lines.map((line) => `${printable(line).slice(0, columns - 1)}\n`).join('');
@@ -129,14 +133,29 @@ export class Progress implements Disposable {
   }
 }
 
-function rowHead({ label, depth = 0, doneBytes, totalBytes }: ProgressRow, columns: number): string {
-  const width = Math.max(16, Math.min(44, columns - barWidth - 36));
+/** One row: where there is no room for all, the bar goes first and the name after it; figures say the most. */
+function rowLine(row: ProgressRow, figures: string, columns: number): string {
+  // The last column stays empty, and a bar has four signs around it.
+  const room = columns - 1 - figuresWidth - 4;
+  const bar = Math.min(barWidth.max, room - labelWidth.min);
+  if (bar >= barWidth.min) {
+    return `${fittedLabel(row, Math.min(labelWidth.max, room - bar))} ${shownBar(row, bar)} ${figures}`;
+  }
+  const label = columns - 2 - figures.length;
+  if (row.note !== undefined) return `${fittedLabel(row, Math.max(label, labelWidth.min))} ${figures}`;
+  return label < labelWidth.min / 2 ? figures : `${fittedLabel(row, label)} ${figures}`;
+}
+
+function fittedLabel({ label, depth = 0 }: ProgressRow, width: number): string {
   const name = `${'  '.repeat(depth)}${label}`;
   // The end of a name tells more than its beginning.
-  const fitted = name.length > width ? `…${name.slice(name.length - width + 1)}` : name.padEnd(width);
-  if (totalBytes === undefined) return `${fitted} ${' '.repeat(barWidth + 2)} `;
-  const filled = totalBytes === 0 ? barWidth : Math.min(barWidth, Math.floor((doneBytes / totalBytes) * barWidth));
-  return `${fitted} [${'='.repeat(filled)}${' '.repeat(barWidth - filled)}] `;
+  return name.length > width ? `…${name.slice(name.length - width + 1)}` : name.padEnd(width);
+}
+
+function shownBar({ doneBytes, totalBytes }: ProgressRow, width: number): string {
+  if (totalBytes === undefined) return ' '.repeat(width + 2);
+  const filled = totalBytes === 0 ? width : Math.min(width, Math.floor((doneBytes / totalBytes) * width));
+  return `[${'='.repeat(filled)}${' '.repeat(width - filled)}]`;
 }
 
 function amounts({ doneBytes, totalBytes }: ProgressRow): string {

@@ -72,6 +72,21 @@ test('no line is longer than the terminal, and no more rows are drawn than fit',
   expect(output.screen()[0]).toContain('long/end:1');
 });
 
+test.each([
+  [100, `${'1 image'.padEnd(24)} [==                      ] `],
+  [80, `${'1 image'.padEnd(16)} [=           ] `],
+  [60, `${'1 image'.padEnd(24)} `],
+  [37, ''],
+])('on a terminal of %i columns the figures of the whole are seen, whatever else is left out', (columns, head) => {
+  let time = 0;
+  const output = terminal({ isTTY: true, columns });
+  using progress = new Progress(output, { now: () => time });
+  progress.update(() => picture(0));
+  time += 1000;
+  progress.update(() => picture(10 * MiB));
+  expect(output.screen()[1]).toBe(`${head}10MiB of 100MiB, 10MiB/s, 9 s left`);
+});
+
 test('a terminal that says it has no size is taken for one of 80 by 24', () => {
   const output = terminal({ isTTY: true, columns: 0, rows: 0 });
   using progress = new Progress(output, { now: () => 0 });

@@ -47,17 +47,22 @@ export function selectTags(
   return chosen.sort(newestFirst).slice(0, limit);
 }
 
-/** The version that a tag stands for: with or without a `v`, `1.4` as `1.4.0`. */
+/**
+ * The version that a tag stands for: with or without a `v`, `1.4` as `1.4.0`. A tag cannot have a plus: what a build says of
+ * itself comes behind `_`, as Helm writes it (`1.4.0_up2.1` for `1.4.0+up2.1`), always after all three numbers.
+ */
 function versionOf(tag: string): semver.SemVer | undefined {
-  const [, major, minor = '0', patch = '0', rest = ''] =
-    /^v?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?((?:-[\w.-]+)?)$/.exec(tag) ?? [];
-  if (major === undefined) return undefined;
-  return semver.parse(`${Number(major)}.${Number(minor)}.${Number(patch)}${rest}`, { loose: true }) ?? undefined;
+  const [, major, minor, patch, before = '', build] =
+    /^v?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?((?:-[a-zA-Z0-9.-]+)?)(?:_([a-zA-Z0-9.-]+))?$/.exec(tag) ?? [];
+  if (major === undefined || (build !== undefined && patch === undefined)) return undefined;
+  const numbers = [major, minor ?? 0, patch ?? 0].map(Number).join('.');
+  const text = `${numbers}${before}${build === undefined ? '' : `+${build}`}`;
+  return semver.parse(text, { loose: true }) ?? undefined;
 }
 
 function newestFirst(one: string, other: string): number {
   const [first, second] = [versionOf(one), versionOf(other)];
-  if (first && second) return semver.rcompare(first, second) || (one < other ? 1 : -1);
+  if (first && second) return semver.compareBuild(second, first, true) || (one < other ? 1 : -1);
   if (first || second) return first ? -1 : 1;
   return one < other ? 1 : -1;
 }

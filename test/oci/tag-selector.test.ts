@@ -37,6 +37,14 @@ describe('tags', () => {
     expect(select(['~1.2'], 2)).toEqual(['v1.2.10', '1.2.9']);
   });
 
+  test('of charts, with what builds say of themselves: no part of the version, but in order', () => {
+    const charts = ['103.1.0_up0.3.10', '103.1.0_up0.3.9', '103.0.0-rc.1_up0.3.1', '102.0.1_up0.2.0', '16.0_debian'];
+    const chosen = (text: string) => selectTags(charts, [parseTagSelector(text) as TagSelector]);
+    expect(chosen('>=102 <104')).toEqual(['103.1.0_up0.3.10', '103.1.0_up0.3.9', '102.0.1_up0.2.0']);
+    expect(chosen('103.1.0 || 16')).toEqual(['103.1.0_up0.3.10', '103.1.0_up0.3.9']);
+    expect(chosen('*')).toEqual(charts);
+  });
+
   test.each(['', 'a b', '>=y', 'a/b', '*/x', '^', '-x', 'x'.repeat(129)])('%j selects nothing', (text) => {
     expect(parseTagSelector(text)).toBeUndefined();
   });

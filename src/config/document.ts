@@ -84,8 +84,12 @@ export function readYaml(text: string): YamlDocument {
 /**
  * Reads any number of YAML documents of others, as plain data: what only a strict reader would refuse (keys written twice,
  * unknown tags) is let pass.
+ * @param options.textKeys keys under which a number or flag is the text that stands there: `1.10` is not 1.1
  */
-export function readYamlStream(text: string): { documents: readonly unknown[]; problems: readonly SyntaxProblem[] } {
+export function readYamlStream(
+  text: string,
+  { textKeys }: { readonly textKeys: ReadonlySet<string> },
+): { documents: readonly unknown[]; problems: readonly SyntaxProblem[] } {
   const lineCounter = new LineCounter();
   const parsed = parseAllDocuments(text, { lineCounter, prettyErrors: false, uniqueKeys: false });
   const problems: SyntaxProblem[] = [];
@@ -98,10 +102,22 @@ export function readYamlStream(text: string): { documents: readonly unknown[]; p
             message: syntaxMessages[code] ?? 'not valid YAML; a template has to be rendered first',
           });
         }
-        return document.errors.length > 0 ? undefined : plainData(document, problems, lineCounter);
+        if (document.errors.length > 0) return undefined;
+        keepTexts(document, textKeys);
+        return plainData(document, problems, lineCounter);
       })
     : [];
   return { documents, problems };
+}
+
+function keepTexts(document: Document, keys: ReadonlySet<string>): void {
+  visit(document, {
+    Pair(_, { key, value }) {
+      if (!keys.has(keyText(key) ?? '')) return;
+      const scalar = isAlias(value) ? value.resolve(document) : value;
+      if (isScalar(scalar) && scalar.value !== null) scalar.value = scalar.source ?? scalar.value;
+    },
+  });
 }
 
 /** The problem is added where the aliases cannot be followed, which the library says only now. */

@@ -12,7 +12,7 @@ import { ConfigError } from './problems.ts';
  * @throws ConfigError where it is not YAML
  */
 export function workloadImages(text: string, file: string): string[] {
-  const { documents, problems } = readYamlStream(text);
+  const { documents, problems } = readYamlStream(text, { textKeys: new Set(['tag']) });
   if (problems.length > 0) {
     throw new ConfigError(problems.map(({ line, message }) => `${file}:${line}: ${message}`));
   }

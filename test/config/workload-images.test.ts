@@ -65,6 +65,17 @@ test('every image of rendered manifests is found once, wherever it stands', () =
   expect(workloadImages('{"kind":"Pod","spec":{"containers":[{"image":"a/b"}]}}', '-')).toEqual(['docker.io/a/b']);
 });
 
+test('a tag is the text that stands there, also where it looks like a number', () => {
+  const image = (tag: string): string => `image: { repository: org/app, tag: ${tag} }`;
+  const texts = ['1', '1.10', '20260101', '0x1f', '1e3', 'true', '"2.0"', 'null', '~', '""'];
+  expect(texts.map((tag) => workloadImages(image(tag), '-'))).toEqual([
+    ...['1', '1.10', '20260101', '0x1f', '1e3', 'true', '2.0'].map((tag) => [`docker.io/org/app:${tag}`]),
+    ...['null', '~', '""'].map(() => ['docker.io/org/app']),
+  ]);
+  expect(workloadImages(`version: &version 1.20\n${image('*version')}`, '-')).toEqual(['docker.io/org/app:1.20']);
+  expect(workloadImages('image: 5', '-')).toEqual([]);
+});
+
 test('what holds itself comes to an end', () => {
   expect(workloadImages('a: &a\n  image: x/y\n  b: *a\n', '-')).toEqual(['docker.io/x/y']);
 });

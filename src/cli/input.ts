@@ -19,16 +19,19 @@ export async function readInput(file: string, { stdin, workingDirectory }: Comma
   }
 }
 
-/** Reads platforms as `--platform` has them, with commas between; none: all. @throws UsageError */
+/**
+ * Reads platforms as `--platform` has them, with commas between; without the flag none: all.
+ * @throws UsageError, also where the flag names none: a script that has lost a variable does not mean all
+ */
 export function readPlatforms(list: string | undefined): Platform[] {
-  const parts = (list ?? '').split(',').map((part) => part.trim());
-  return parts
-    .filter((part) => part !== '')
-    .map((part) => {
-      const platform = parsePlatform(part);
-      if (platform) return platform;
-      throw new UsageError(`--platform: "${part}" is not a platform such as linux/amd64 or linux/arm/v7`);
-    });
+  if (list === undefined) return [];
+  const parts = list.split(',').map((part) => part.trim());
+  const named = parts.filter((part) => part !== '');
+  return (named.length > 0 ? named : ['']).map((part) => {
+    const platform = parsePlatform(part);
+    if (platform) return platform;
+    throw new UsageError(`--platform: "${part}" is not a platform such as linux/amd64 or linux/arm/v7`);
+  });
 }
 
 /** @throws UsageError where an argument cannot be the name of an image */

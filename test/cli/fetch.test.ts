@@ -83,6 +83,7 @@ describe('millpond fetch', () => {
     [[], 2, 'no image is named'],
     [['NGINX'], 2, 'NGINX is not the name of an image'],
     [['x', '--platform', 'amd64'], 2, '--platform: "amd64" is not a platform'],
+    [['x', '--platform', ''], 2, '--platform: "" is not a platform'],
     [['x', '--concurrency', '0'], 2, '--concurrency: found "0"'],
     [['x', '--max-wait', '5'], 2, '--max-wait: found "5"'],
     [['--file', 'none.yaml'], 1, 'none.yaml cannot be read: ENOENT'],

@@ -6,9 +6,11 @@ import {
   isSeq,
   LineCounter,
   type Node,
+  type Pair,
   parseAllDocuments,
   parseDocument,
   visit,
+  type YAMLMap,
 } from 'yaml';
 import type { ConfigPath } from './schema-node.ts';
 
@@ -40,10 +42,13 @@ const syntaxMessages: Readonly<Record<string, string>> = {
   TAG_RESOLVE_FAILED: 'an unknown tag (!name)',
 };
 
+// Merge keys (`<<: *name`) are not of YAML 1.2, and yet what people share settings with.
+const asWeRead = { merge: true, prettyErrors: false } as const;
+
 /** Reads YAML 1.2. Problems of the text are in the result; nothing is thrown. */
 export function readYaml(text: string): YamlDocument {
   const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false });
+  const document = parseDocument(withoutMark(text), { ...asWeRead, lineCounter });
   const problems = [...document.errors, ...document.warnings].map((error) => ({
     line: lineCounter.linePos(error.pos[0]).line,
     message: syntaxMessages[error.code] ?? 'not valid YAML',
@@ -66,10 +71,7 @@ export function readYaml(text: string): YamlDocument {
         node = node.items[step];
         offset = startOf(node);
       } else if (isMap(node)) {
-        // Names of upstreams are looked for in lower case, however they are written.
-        const pair =
-          node.items.find((item) => keyText(item.key) === String(step)) ??
-          node.items.find((item) => keyText(item.key)?.toLowerCase() === step);
+        const pair = pairOf(node, String(step), document);
         node = pair?.value;
         offset = startOf(pair?.key);
       } else {
@@ -91,7 +93,7 @@ export function readYamlStream(
   { textKeys }: { readonly textKeys: ReadonlySet<string> },
 ): { documents: readonly unknown[]; problems: readonly SyntaxProblem[] } {
   const lineCounter = new LineCounter();
-  const parsed = parseAllDocuments(text, { lineCounter, prettyErrors: false, uniqueKeys: false });
+  const parsed = parseAllDocuments(withoutMark(text), { ...asWeRead, lineCounter, uniqueKeys: false });
   const problems: SyntaxProblem[] = [];
   const documents = Array.isArray(parsed)
     ? parsed.map((document) => {
@@ -120,26 +122,68 @@ function keepTexts(document: Document, keys: ReadonlySet<string>): void {
   });
 }
 
-/** The problem is added where the aliases cannot be followed, which the library says only now. */
+/** The problem is added where the aliases cannot be followed or merged, which the library says only now. */
 function plainData(document: Document, problems: SyntaxProblem[], lineCounter: LineCounter): unknown {
   try {
     return document.toJS() ?? undefined;
   } catch {
     let line = 1;
+    let message = syntaxMessages.BAD_ALIAS!;
     visit(document, {
       Alias(_, alias) {
         if (alias.resolve(document) !== undefined) return undefined;
         line = lineCounter.linePos(startOf(alias) ?? 0).line;
         return visit.BREAK;
       },
+      Pair(_, { key, value }) {
+        if (!isMergeKey(key) || mergedInto(value, document).every((one) => one === undefined || isMap(one)))
+          return undefined;
+        line = lineCounter.linePos(startOf(key) ?? 0).line;
+        message = 'a merge (<<) of something else than mappings';
+        return visit.BREAK;
+      },
     });
-    problems.push({ line, message: syntaxMessages.BAD_ALIAS! });
+    problems.push({ line, message });
     return undefined;
   }
 }
 
+/** What a mapping has under a key, its own or what is merged into it. */
+function pairOf(map: YAMLMap, key: string, document: Document): Pair | undefined {
+  // Names of upstreams are looked for in lower case, however they are written.
+  const own =
+    map.items.find((item) => keyText(item.key) === key) ??
+    map.items.find((item) => keyText(item.key)?.toLowerCase() === key);
+  if (own) return own;
+  for (const { key: merge, value } of map.items) {
+    if (!isMergeKey(merge)) continue;
+    for (const merged of mergedInto(value, document)) {
+      const pair = isMap(merged) ? pairOf(merged, key, document) : undefined;
+      if (pair) return pair;
+    }
+  }
+  return undefined;
+}
+
+/** What the value of a merge key stands for: it is one mapping, or a list of such. */
+function mergedInto(value: unknown, document: Document): unknown[] {
+  const resolved = (node: unknown): unknown => (isAlias(node) ? node.resolve(document) : node);
+  const merged = resolved(value);
+  return isSeq(merged) ? merged.items.map(resolved) : [merged];
+}
+
+/** Editors of Windows put a mark in front, which is no part of the text. */
+function withoutMark(text: string): string {
+  return text.startsWith('\uFEFF') ? text.slice(1) : text;
+}
+
 function startOf(node: unknown): number | undefined {
   return (node as Node | undefined)?.range?.[0];
+}
+
+/** The library marks keys that merge. */
+function isMergeKey(key: unknown): boolean {
+  return isScalar(key) && typeof key.value === 'symbol';
 }
 
 function keyText(key: unknown): string | undefined {

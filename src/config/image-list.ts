@@ -14,6 +14,8 @@ export function readImageList(text: string, file: string): readonly ImageEntry[]
   if (document.problems.length > 0) {
     throw new ConfigError(document.problems.map(({ line, message }) => `${file}:${line}: ${message}`));
   }
+  // Nothing but comments is a list of none.
+  if (document.data === undefined) return [];
   if (!Array.isArray(document.data)) throw new ConfigError([`${file}:1: a list of images is a list (- name)`]);
   const parsed = parseWith(imageListSchema, document.data, () => schemaOf(imageListSchema));
   if ('value' in parsed) return parsed.value;

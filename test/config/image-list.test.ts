@@ -33,7 +33,28 @@ test('a list of images holds names and mappings that say more', () => {
     },
     { name: `registry.example:5443/a/b@sha256:${'0'.repeat(64)}` },
   ]);
-  expect(readImageList('[]', 'images.yaml')).toEqual([]);
+});
+
+test.each(['[]', '', '# nothing yet\n', '\uFEFF'])('%j is a list of none', (text) => {
+  expect(readImageList(text, 'images.yaml')).toEqual([]);
+});
+
+test('a list may begin with the mark that editors of Windows set', () => {
+  expect(readImageList('\uFEFF- nginx\r\n- alpine\r\n', 'images.yaml')).toEqual([
+    { name: 'nginx' },
+    { name: 'alpine' },
+  ]);
+});
+
+test('entries may share settings by merging them', () => {
+  const text = `
+- &small { name: nginx, platforms: [linux/amd64], limit: 2 }
+- { <<: *small, name: alpine, limit: 1 }
+`;
+  expect(readImageList(text, 'images.yaml')).toEqual([
+    { name: 'nginx', platforms: ['linux/amd64'], limit: 2 },
+    { name: 'alpine', platforms: ['linux/amd64'], limit: 1 },
+  ]);
 });
 
 test.each([
@@ -52,7 +73,9 @@ test.each([
   ['- name: a\n  referrers: yes please\n', 'images.yaml:2: [0].referrers: found "yes please"; accepted: true or false'],
   ['- tags: [x]\n', 'images.yaml:1: [0].name is missing'],
   ['images: []\n', 'images.yaml:1: a list of images is a list'],
-  ['', 'images.yaml:1: a list of images is a list'],
+  ['- name: a\n- <<: { name: b,\n    limit: 0 }\n', 'images.yaml:3: [1].limit: found 0'],
+  ['- <<: *none\n', 'images.yaml:1: an alias (*name) that no anchor (&name) defines'],
+  ['- a\n- <<: [1]\n  name: b\n', 'images.yaml:2: a merge (<<) of something else than mappings'],
   ['- "a\n', 'images.yaml:2: '],
 ])('%j is refused with its line', (text, problem) => {
   expect(problemsOf(text)).toEqual([expect.stringContaining(problem)]);

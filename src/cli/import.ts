@@ -14,6 +14,7 @@ import { Progress } from './progress.ts';
 import { shownDigest } from './terminal.ts';
 
 type RefusedEvent = Extract<ImportEvent, { kind: 'refused' }>;
+type DamagedEvent = Extract<ImportEvent, { kind: 'damaged' }>;
 
 interface ImportFlags {
   readonly name?: string;
@@ -50,8 +51,9 @@ export function registerImport(program: Command, io: CommandIo): void {
           shown.take(event);
         }
         shown.end();
-        const { refused } = shown;
+        const { refused, damaged } = shown;
         if (refused.length > 0) throw new ArchiveError(refusal(refused));
+        if (damaged.length > 0) throw new ArchiveError(damage(damaged));
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof ArchiveError) || paths.some((path) => error.message.includes(path))) throw error;
@@ -106,6 +108,12 @@ function refusal([refused, ...others]: readonly RefusedEvent[]): string {
   return others.length === 0 ? why : `${others.length + 1} of its images have not been taken in; of the first: ${why}`;
 }
 
+/** @param blobs that are damaged, at least one. @returns one line */
+function damage([damaged, ...others]: readonly DamagedEvent[]): string {
+  const which = damaged?.reason ?? '';
+  return others.length === 0 ? which : `${others.length + 1} of its blobs are damaged; of the first: ${which}`;
+}
+
 /** What of an import is seen on the terminal. */
 class ShownImport implements Disposable {
   readonly #io: CommandIo;
@@ -117,6 +125,7 @@ class ShownImport implements Disposable {
   readonly #taken = { blobs: 0, bytes: 0 };
   /** Images that have not been taken in. */
   readonly refused: RefusedEvent[] = [];
+  readonly damaged: DamagedEvent[] = [];
 
   constructor(io: CommandIo, { isJson }: { isJson: boolean }) {
     this.#io = io;
@@ -136,13 +145,20 @@ class ShownImport implements Disposable {
       this.#io.stdout.write(`${JSON.stringify(event)}\n`);
     } else if (event.kind === 'image' && !event.isAttachment) {
       this.#progress.line(`${event.name} ${shownDigest(event.digest)}`);
-      if (event.leftOut.length > 0) this.#progress.line(`  without ${event.leftOut.join(', ')}`);
+      const absent = event.leftOut.filter(({ damage: damaged }) => damaged === undefined).map(({ name }) => name);
+      if (absent.length > 0) this.#progress.line(`  without ${absent.join(', ')}`);
+      for (const { name, damage: damaged } of event.leftOut) {
+        if (damaged !== undefined) this.#progress.line(`  without ${name}: ${damaged}`);
+      }
+    } else if (event.kind === 'damaged') {
+      this.#progress.line(`damaged: ${event.reason}`);
     } else if (event.kind === 'left-out') {
       this.#progress.line(`left out ${event.name}: ${event.reason}`);
     } else if (event.kind === 'refused') {
       this.#progress.line(`refused ${event.name}: ${event.reason}`);
     }
     if (event.kind === 'refused') this.refused.push(event);
+    if (event.kind === 'damaged') this.damaged.push(event);
     if (event.kind === 'plan') this.#plan = event;
     if (event.kind === 'blob') {
       this.#taken.blobs += 1;
@@ -157,7 +173,8 @@ class ShownImport implements Disposable {
     const { blobs, bytes } = this.#taken;
     const along = this.#attachments === 0 ? '' : ` with ${this.#attachments} that go with them`;
     const summary = `${images} images${along}: ${blobs} blobs taken in (${shownBytes(bytes)}), ${present} were here`;
-    if (this.#isJson) this.#io.stdout.write(`${JSON.stringify({ kind: 'end', images, blobs, bytes, present })}\n`);
+    const end = { kind: 'end', images, blobs, bytes, present, damaged: this.damaged.length };
+    if (this.#isJson) this.#io.stdout.write(`${JSON.stringify(end)}\n`);
     else this.#progress.line(summary);
   }
 

@@ -252,6 +252,71 @@ test('import takes in every image that is whole, and says of each other one what
   expect((await site.get('/v2/docker.io/library/x/manifests/forged')).status).toBe(404);
 });
 
+describe('a blob whose bytes are other ones is told of, and the exit code is 1,', () => {
+  const signature = localArtifact({ artifactType: 'application/x-signature', layers: [localBlob('signed')] });
+  const attached = { 'io.millpond.attachment': `docker.io/library/nginx@${signature.digest}` };
+  const good = layoutOf([...images, { manifest: signature, annotations: attached }]);
+  const arm64 = index.manifests[1]!;
+
+  function damaged(...blobs: readonly LocalBlob[]): LayoutFiles {
+    return { ...good, ...Object.fromEntries(blobs.map((blob) => [fileOf(blob), Buffer.alloc(blob.size)])) };
+  }
+
+  test('where it is of one platform: its image comes without that one, until a good copy is imported', async () => {
+    await using here = await place();
+    const layer = arm64.blobs[1]!;
+    const sentence = `the bytes of ${layer.digest} are other ones than its digest says`;
+    const tar = await writeTar(here.path('a.tar'), damaged(layer));
+    const done = await here.run('import', tar);
+    expect(done).toMatchObject({ code: 1, stderr: `millpond: a.tar: ${sentence}\n` });
+    expect(done.stdout).toContain(`damaged: ${sentence}\n`);
+    expect(done.stdout).toContain(`  without linux/arm64: ${sentence}\n`);
+    expect(done.stdout).toContain('2 images with 1 that go with them: ');
+    const told = (await here.run('import', tar, '--json')).stdout.trim().split('\n');
+    const events = told.map((line) => JSON.parse(line) as object);
+    expect(events).toContainEqual({ kind: 'damaged', digest: layer.digest, reason: sentence });
+    expect(events).toContainEqual(
+      expect.objectContaining({ kind: 'image', leftOut: [{ name: 'linux/arm64', damage: sentence }] }),
+    );
+    expect(events.at(-1)).toMatchObject({ kind: 'end', images: 2, damaged: 1 });
+    const mended = await here.run('import', await writeTar(here.path('b.tar'), good));
+    expect(mended).toMatchObject({ code: 0, stderr: '' });
+    await using site = await served(here.cacheDir);
+    await expectServed(site, 'docker.io/library/nginx', index, '1.27');
+    await expectServed(site, 'quay.io/org/alpine', alpine, '3');
+  });
+
+  test('where it is of a signature', async () => {
+    await using here = await place();
+    const done = await here.run('import', await writeTar(here.path('a.tar'), damaged(signature.blobs[1]!)));
+    expect(done).toMatchObject({ code: 1, stderr: expect.stringContaining('are other ones than its digest says') });
+    expect(done.stdout).toMatch(/left out docker\.io\/library\/nginx@sha256:\S+: .*: the bytes of sha256:/);
+    expect(done.stdout).toContain('2 images: ');
+  });
+
+  test('where the cache has it already', async () => {
+    await using here = await place();
+    const first = layoutOf([images[1]!]);
+    await here.run('import', await writeTar(here.path('first.tar'), first));
+    const blobs = [alpine.blobs[0]!, alpine.blobs[1]!];
+    const tar = await writeTar(here.path('a.tar'), damaged(...blobs));
+    // What an archive has not proven to have is looked at each time.
+    for (const _ of [1, 2]) {
+      const done = await here.run('import', tar);
+      expect(done).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(
+          /^millpond: a\.tar: 2 of its blobs are damaged; of the first: the bytes of sha256:/,
+        ),
+      });
+      for (const { digest } of blobs) expect(done.stdout).toContain(`damaged: the bytes of ${digest} are other ones`);
+      expect(done.stdout).toContain('2 images with 1 that go with them: ');
+    }
+    await using site = await served(here.cacheDir);
+    await expectServed(site, 'quay.io/org/alpine', alpine, '3');
+  });
+});
+
 describe('the right to what is here for another repository', () => {
   const secret = localImage({ label: 'secret' });
   const own: LayoutImage = { manifest: secret, annotations: named('quay.io/private/app:1') };

@@ -4,7 +4,7 @@ import { type ArchivedBlob, type ArchivedContent, readContent } from '../../arch
 import type { BlobSize } from '../../archive/description.ts';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
 import { nameImages } from './import-names.ts';
-import type { AdoptedImage, NewImage, RefusedImage } from './imports.ts';
+import { type AdoptedImage, type NewImage, otherBytes, type RefusedImage } from './imports.ts';
 
 /** Most blobs that are spoken of at once. */
 const batchSize = 20_000;
@@ -58,11 +58,27 @@ export type ImportEvent =
       readonly present: number;
     }
   | { readonly kind: 'blob'; readonly digest: Digest; readonly size: number }
-  | ({ readonly kind: 'image'; readonly isAttachment: boolean } & AdoptedImage)
+  /** A blob of the archive whose bytes are other ones than its digest says; nothing of it is kept. */
+  | { readonly kind: 'damaged'; readonly digest: Digest; readonly reason: string }
+  | {
+      readonly kind: 'image';
+      readonly isAttachment: boolean;
+      readonly name: string;
+      readonly digest: Digest;
+      readonly leftOut: readonly LeftOutPart[];
+    }
   /** An image that there is something wrong with. */
   | { readonly kind: 'refused'; readonly name: string; readonly reason: string }
   /** The same of a signature or the like. */
   | { readonly kind: 'left-out'; readonly name: string; readonly reason: string };
+
+/** What of an index is in neither the archive nor the cache, or is damaged. */
+export interface LeftOutPart {
+  /** Its platform as `os/architecture`, or its digest. */
+  readonly name: string;
+  /** In one sentence, where it is in the archive and damaged. */
+  readonly damage?: string;
+}
 
 export interface ImportOptions {
   /** What to call its image, or the repository of its images, in place of what it says. */
@@ -104,8 +120,14 @@ export async function* importArchive(
   const { taken, wrong } = yield* send(archive, target, { ...options, wanted, name: names[0]! });
   // Manifests were verified when they were read.
   const proven = new Set([...content.manifests.map(({ digest }) => digest), ...taken]);
-  const passedOver = contained.filter(({ digest }) => undelivered.has(digest) && !proven.has(digest));
-  for await (const digest of rightOnes(archive, passedOver, options)) proven.add(digest);
+  const passedOver = contained.filter(
+    ({ digest }) => undelivered.has(digest) && !proven.has(digest) && !wrong.has(digest),
+  );
+  for await (const { digest, isRight } of hashed(archive, passedOver, options)) {
+    if (isRight) proven.add(digest);
+    else wrong.set(digest, otherBytes(digest));
+  }
+  for (const [digest, reason] of wrong) yield { kind: 'damaged', digest, reason };
   await tell(target, { digests: [...undelivered].filter((digest) => proven.has(digest)), archive: content.id });
   const base = content.description?.base;
   if (base) await tell(target, { digests: [...needs.undelivered], archive: content.id, base });
@@ -113,16 +135,36 @@ export async function* importArchive(
   // What goes with an image is there when the image is.
   for (const { isAttachment, ...image } of named.toSorted((one, other) => +other.isAttachment - +one.isAttachment)) {
     for await (const outcome of target.adopt([image], content.id)) {
-      if (!('refused' in outcome)) yield { kind: 'image', isAttachment, ...outcome };
-      else yield { kind: isAttachment ? 'left-out' : 'refused', name: image.name, reason: explained(outcome, wrong) };
+      if (!('refused' in outcome)) {
+        const { name, digest } = outcome;
+        yield { kind: 'image', isAttachment, name, digest, leftOut: leftOutParts(outcome, wrong) };
+      } else {
+        yield { kind: isAttachment ? 'left-out' : 'refused', name: image.name, reason: explained(outcome, wrong) };
+      }
     }
   }
 }
 
 /** Why an image is refused, with what is known of the blob that it lacks. */
 function explained({ refused }: RefusedImage, wrong: ReadonlyMap<Digest, string>): string {
-  const [, why] = wrong.entries().find(([digest]) => refused.includes(digest)) ?? [];
-  return why === undefined ? refused : `${refused}: ${why}`;
+  const damage = damageIn(refused, wrong);
+  return damage === undefined ? refused : `${refused}: ${damage}`;
+}
+
+/** What is known of the blob that is lacking according to a sentence. */
+function damageIn(sentence: string, wrong: ReadonlyMap<Digest, string>): string | undefined {
+  return wrong.entries().find(([digest]) => sentence.includes(digest))?.[1];
+}
+
+/** Each name once: several attestations are of no platform. */
+function leftOutParts({ leftOut }: AdoptedImage, wrong: ReadonlyMap<Digest, string>): LeftOutPart[] {
+  const parts = new Map<string, LeftOutPart>();
+  for (const { name, reason } of leftOut) {
+    const damage = damageIn(reason, wrong);
+    if (damage !== undefined) parts.set(name, { name, damage });
+    else if (!parts.has(name)) parts.set(name, { name });
+  }
+  return [...parts.values()];
 }
 
 /** @throws ArchiveError where an archive builds upon something that is not there */
@@ -160,12 +202,12 @@ async function tell(
   }
 }
 
-/** Of blobs that need not be sent, those that an archive has all the same: a file by the right name proves nothing. */
-async function* rightOnes(
+/** Looks at the bytes of blobs that need not be sent: that an archive has a file by the right name proves nothing. */
+async function* hashed(
   archive: Archive,
   blobs: readonly ArchivedBlob[],
   { signal }: Pick<ImportOptions, 'signal'>,
-): AsyncGenerator<Digest> {
+): AsyncGenerator<{ readonly digest: Digest; readonly isRight: boolean }> {
   const byFile = new Map(blobs.flatMap(({ digest, from }) => (typeof from === 'string' ? [[from, digest]] : [])));
   if (byFile.size === 0) return;
   for await (const { name, body } of archive.visit(new Set(byFile.keys()))) {
@@ -175,7 +217,7 @@ async function* rightOnes(
       signal.throwIfAborted();
       hash.update(chunk);
     }
-    if (finishDigest(digestAlgorithm(digest), hash) === digest) yield digest;
+    yield { digest, isRight: finishDigest(digestAlgorithm(digest), hash) === digest };
   }
 }
 
@@ -189,7 +231,7 @@ async function* send(
     onBytes,
     signal,
   }: { wanted: readonly ArchivedBlob[]; name: string } & Pick<ImportOptions, 'onBytes' | 'signal'>,
-): AsyncGenerator<ImportEvent, { taken: ReadonlySet<Digest>; wrong: ReadonlyMap<Digest, string> }> {
+): AsyncGenerator<ImportEvent, { taken: ReadonlySet<Digest>; wrong: Map<Digest, string> }> {
   const taken = new Set<Digest>();
   const wrong = new Map<Digest, string>();
   const byFile = new Map<string, ArchivedBlob>();

@@ -10,7 +10,7 @@ import type { UpstreamTable } from '../../upstream/table.ts';
 import type { Downloads } from '../fill/downloads.ts';
 import { namedImage } from './named-image.ts';
 import { pushedSource } from './pushed-source.ts';
-import { type WholeManifest, wholeImage } from './whole-image.ts';
+import { type MissingPart, type WholeManifest, wholeImage } from './whole-image.ts';
 
 /** How many deliveries are noted in one go. */
 const deliveriesPerTurn = 1000;
@@ -37,8 +37,8 @@ export interface AdoptedImage {
   /** As the cache names it. */
   readonly name: string;
   readonly digest: Digest;
-  /** What of it is not here: platforms of an index, each `os/architecture` or a digest. */
-  readonly leftOut: readonly string[];
+  /** What of it is not here. */
+  readonly leftOut: readonly MissingPart[];
 }
 
 /** An image that there is something wrong with. */
@@ -46,6 +46,11 @@ export interface RefusedImage {
   readonly name: string;
   /** One sentence. */
   readonly refused: string;
+}
+
+/** What is said of a blob that somebody brings and whose bytes are not it. */
+export function otherBytes(digest: Digest): string {
+  return `the bytes of ${digest} are other ones than its digest says`;
 }
 
 /** Takes in blobs that somebody brings, and makes images of them once they are whole. */
@@ -94,9 +99,7 @@ export class Imports {
       return source.isRead;
     } catch (error) {
       if (!source.isRead || (error instanceof RegistryError && error.status === 507)) throw error;
-      throw new RegistryError('DIGEST_INVALID', `the bytes of ${digest} are other ones than its digest says`, {
-        cause: error,
-      });
+      throw new RegistryError('DIGEST_INVALID', otherBytes(digest), { cause: error });
     }
   }
 

@@ -24,8 +24,16 @@ export interface WholeImage {
   readonly manifest: WholeManifest;
   /** All of its manifests, each once, and each after those that it names. */
   readonly manifests: readonly WholeManifest[];
-  /** What of it is not here: platforms of an index, each `os/architecture` or a digest. */
-  readonly leftOut: readonly string[];
+  /** What of it is not here. */
+  readonly leftOut: readonly MissingPart[];
+}
+
+/** A part of an index that is not whole here. */
+export interface MissingPart {
+  /** Its platform as `os/architecture`, or its digest. */
+  readonly name: string;
+  /** One sentence that names the digest that is lacking. */
+  readonly reason: string;
 }
 
 export interface WholeImageOptions {
@@ -47,12 +55,12 @@ export async function wholeImage(
 ): Promise<WholeImage> {
   const inspection = new Inspection(options);
   const manifest = await inspection.look(root, 0);
-  return { manifest, manifests: [...inspection.whole.values()], leftOut: [...inspection.leftOut] };
+  return { manifest, manifests: [...inspection.whole.values()], leftOut: [...inspection.leftOut.values()] };
 }
 
 class Inspection {
   readonly whole = new Map<Digest, WholeManifest>();
-  readonly leftOut = new Set<string>();
+  readonly leftOut = new Map<Digest, MissingPart>();
   readonly #lacking = new Map<Digest, RegistryError>();
   readonly #options: WholeImageOptions;
   /** Of its manifests: what they name is held in memory until all of it has been looked at. */
@@ -110,9 +118,10 @@ class Inspection {
         wholeEntries += 1;
       } catch (error) {
         const lacking = this.#lacking.get(entry.digest);
-        if (error !== lacking) throw error;
+        if (lacking === undefined || error !== lacking) throw error;
         firstFailure ??= lacking;
-        this.leftOut.add(entry.platform ? formatPlatform(entry.platform) : entry.digest);
+        const part = entry.platform ? formatPlatform(entry.platform) : entry.digest;
+        this.leftOut.set(entry.digest, { name: part, reason: lacking.message });
       }
     }
     if (wholeEntries === 0 && firstFailure) throw firstFailure;

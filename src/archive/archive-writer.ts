@@ -29,6 +29,8 @@ export interface ExportedImage {
   readonly size: number;
   /** Platforms that were wanted and that it is not made for, where it is for others. */
   readonly lacks: readonly string[];
+  /** What its index names and could not be taken along: platforms, digests of what is of no platform. */
+  readonly absent: readonly string[];
   /** What `docker load` takes of it: of an index the image for linux/amd64, or the first; `undefined` where nothing is. */
   readonly container: ContainerParts | undefined;
   /** Itself and the manifests that it names. */

@@ -176,17 +176,19 @@ class ShownExport implements Disposable {
   begin({ images, leftOut }: FoundImages, { isDryRun }: { isDryRun: boolean }): void {
     const { id, base, size, blobs, leftOut: leftToBase } = this.#plan;
     const written = new Set(this.#plan.files.map((file) => ('digest' in file ? file.digest : undefined)));
-    for (const { isAttachment, name, digest, lacks, ...parts } of images) {
+    for (const { isAttachment, name, digest, lacks, absent, ...parts } of images) {
       const all = [...parts.manifests, ...parts.blobs];
       const bytes = bytesOf(all);
       const newBytes = bytesOf(all.filter((blob) => written.has(blob.digest)));
-      if (this.#isJson) this.#say({ kind: 'image', isAttachment, name, digest, lacks, bytes, newBytes });
+      if (this.#isJson) this.#say({ kind: 'image', isAttachment, name, digest, lacks, absent, bytes, newBytes });
       else if (isDryRun && !isAttachment) {
         this.#progress.line(
           `${name} ${shownDigest(digest)} ${shownBytes(bytes)}, ${shownBytes(newBytes)} to be written`,
         );
       }
-      if (!this.#isJson && lacks.length > 0) this.#progress.line(`${name} without ${lacks.join(', ')}`);
+      if (this.#isJson) continue;
+      if (lacks.length > 0) this.#progress.line(`${name} without ${lacks.join(', ')}`);
+      if (absent.length > 0) this.#progress.line(`${name} without ${absent.join(', ')}: not in the cache`);
     }
     for (const event of leftOut) {
       if (this.#isJson) this.#say(event);

@@ -19,6 +19,7 @@ function image(name: string, { blobs = 1, manifests = 1, manifestBytes = 100 } =
     manifests: own,
     blobs: some('blob', blobs, 1),
     lacks: [],
+    absent: [],
     container: undefined,
   };
 }

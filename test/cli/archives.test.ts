@@ -1,12 +1,12 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { filesIn } from '../mirror/support.ts';
+import { blobFile, filesIn } from '../mirror/support.ts';
 import { json } from '../support/client.ts';
 import { type CommandResult, runBinaryCommand, runCommand } from '../support/commands.ts';
 import {
@@ -518,6 +518,69 @@ describe('export', () => {
     });
     await expect(readFile(here.path('x.tar'))).rejects.toThrow('ENOENT');
     expect(await here.run('export', '--output', 'x.tar', '--split', '7', 'nginx:1.27')).toMatchObject({ code: 2 });
+  });
+
+  test('says which platforms and attestations of an index are not in the cache', async () => {
+    const [amd64, arm64] = index.manifests;
+    const [ofAmd64, ofArm64] = [amd64!, arm64!].map(({ digest }) =>
+      localArtifact({ layers: [localBlob(`attests ${digest}`)] }),
+    );
+    const entry = ({ mediaType, digest, size }: LocalManifest, architecture: string) => ({
+      mediaType,
+      digest,
+      size,
+      platform: { os: 'linux', architecture },
+    });
+    const attestation = ({ mediaType, digest, size }: LocalManifest, about: LocalManifest) => ({
+      mediaType,
+      digest,
+      size,
+      platform: { os: 'unknown', architecture: 'unknown' },
+      annotations: {
+        'vnd.docker.reference.type': 'attestation-manifest',
+        'vnd.docker.reference.digest': about.digest,
+      },
+    });
+    const manifests = [
+      attestation(ofAmd64!, amd64!),
+      attestation(ofArm64!, arm64!),
+      entry(amd64!, 'amd64'),
+      entry(arm64!, 'arm64'),
+    ];
+    const body = JSON.stringify({ schemaVersion: 2, mediaType: index.mediaType, manifests });
+    const built = { ...localBlob(body, index.mediaType), blobs: [], manifests: [amd64!] };
+    await using here = await place();
+    const files = layoutOf([{ manifest: built, annotations: named('quay.io/org/built:1') }]);
+    await here.run('import', await writeTar(here.path('in.tar'), files));
+    const exported = await here.run('export', '--output', 'out.tar', 'quay.io/org/built:1');
+    expect(exported).toMatchObject({ code: 0, stderr: '' });
+    expect(exported.stdout).toContain(
+      `quay.io/org/built:1 without ${ofAmd64!.digest}, linux/arm64: not in the cache\n`,
+    );
+    const told = await here.run('export', '--dry-run', 'quay.io/org/built:1', '--json');
+    expect(JSON.parse(told.stdout.split('\n')[0]!)).toMatchObject({ absent: [ofAmd64!.digest, 'linux/arm64'] });
+    const bare = await here.run(
+      'export',
+      '--dry-run',
+      'quay.io/org/built:1',
+      '--platform=linux/amd64',
+      '--no-referrers',
+    );
+    expect(bare.stdout).not.toContain('without');
+  });
+
+  test('is refused where a platform has lost a blob, unless the others are asked for', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));
+    const layer = index.manifests[1]!.blobs[1]!;
+    await rm(join(here.cacheDir, blobFile(layer.digest)));
+    expect(await here.run('export', '--output', 'out.tar', 'nginx:1.27')).toMatchObject({
+      code: 1,
+      stderr: `millpond: docker.io/library/nginx:1.27 for linux/arm64 is not whole in the cache, it lacks ${layer.digest}: fetch it first\n`,
+    });
+    await expect(readFile(here.path('out.tar'))).rejects.toThrow('ENOENT');
+    const other = await here.run('export', '--output', 'out.tar', '--platform', 'linux/amd64', 'nginx:1.27');
+    expect(other).toMatchObject({ code: 0, stderr: '' });
   });
 
   test('lists for docker load, in the way of docker save, the images that it has whole', async () => {

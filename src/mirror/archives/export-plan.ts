@@ -10,7 +10,7 @@ import type { BlobStore } from '../../store/blob-store.ts';
 import type { Catalog } from '../../store/catalog.ts';
 import { subjectOfTag } from '../../store/subject-of-tag.ts';
 import type { UpstreamTable } from '../../upstream/table.ts';
-import { Completeness, nothingSeen } from '../completeness.ts';
+import { Completeness, nothingSeen, type Seen } from '../completeness.ts';
 import { type KeptManifest, KeptManifests } from '../kept-manifests.ts';
 import type { WantedImages } from '../warm-up/wanted-images.ts';
 import { namedImage } from './named-image.ts';
@@ -27,7 +27,7 @@ export interface ExportPlannerOptions {
 
 /** Which parts of an image are wanted. */
 export interface ExportChoice {
-  /** Empty: every platform that is whole here. */
+  /** Empty: every platform that is here. */
   readonly platforms: readonly Platform[];
   /** Signatures and whatever else goes with an image. */
   readonly referrers: boolean;
@@ -103,6 +103,7 @@ export class ExportPlanner {
       mediaType,
       size: manifest.size,
       lacks: closure.lacks,
+      absent: [...closure.absent],
       container: closure.container,
       manifests: [...closure.manifests.values()],
       blobs: [...closure.blobs.values()],
@@ -151,15 +152,38 @@ export class ExportPlanner {
       }
     }
     const children = new Set<Digest>();
+    const absent = new Set<Digest>();
     for (const entry of entries) {
       if (isImage(entry) && isPlatform(entry.platform!, amd64)) closure.preferred ??= entry.digest;
-      if (await this.#completeness.isWhole(repository, entry, closure.seen)) children.add(entry.digest);
-      else if (platforms.length > 0 && isImage(entry)) {
-        throw lacking(`${name} for ${formatPlatform(entry.platform!)}`, entry.digest);
+      if (absent.has(entry.digest)) continue;
+      if (await this.#completeness.isWhole(repository, entry, closure.seen)) {
+        children.add(entry.digest);
+        continue;
       }
+      absent.add(entry.digest);
+      if (!isImage(entry)) continue;
+      // A platform that was not fetched has no manifest here; of one that has, something was lost.
+      const lost = await this.#firstLost(repository, entry, closure.seen);
+      if (platforms.length > 0 || lost !== undefined) {
+        throw lacking(`${name} for ${formatPlatform(entry.platform!)}`, lost ?? entry.digest);
+      }
+    }
+    for (const entry of entries) {
+      // An attestation goes with its image, and stays with it.
+      if (children.has(entry.digest) || (entry.attests !== undefined && !children.has(entry.attests))) continue;
+      closure.absent.add(isImage(entry) ? formatPlatform(entry.platform!) : entry.digest);
     }
     if (children.size === 0 && entries.length > 0) throw lacking(name, entries[0]!.digest);
     return children;
+  }
+
+  /** The first thing that a manifest which is here lacks. */
+  async #firstLost(repository: string, { digest }: Descriptor, seen: Seen): Promise<Digest | undefined> {
+    const isKnown = this.#options.catalog.mayRead(repository, digest);
+    const manifest = isKnown ? await this.#kept.peek(digest) : undefined;
+    if (manifest === undefined) return undefined;
+    for await (const part of this.#completeness.missing(repository, manifest, seen)) return part.digest;
+    return undefined;
   }
 
   /** What goes with an image or with one of its manifests: referrers, and what the tags of cosign attach. */
@@ -217,6 +241,8 @@ export class ExportPlanner {
 
 class Closure {
   lacks: readonly string[] = [];
+  /** What its indexes name and is not here. */
+  readonly absent = new Set<string>();
   /** Those of them that run as containers, by manifest. */
   readonly containers = new Map<Digest, ContainerParts>();
   /** The manifest that is taken where only one can be. */

@@ -4,8 +4,8 @@ import { type FileHandle, lstat, open, readdir, rename, rm, writeFile } from 'no
 import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
 import { ArchiveError } from './archive-error.ts';
-import { checksumListPath } from './checksum-list.ts';
-import { partPaths } from './parts.ts';
+import { checksumListPath, findChecksumList } from './checksum-list.ts';
+import { isFileOf, partPaths } from './parts.ts';
 
 /** A file that has been written, under its final name. */
 export interface WrittenFile {
@@ -84,10 +84,11 @@ export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
     }
   }
 
-  /** Gives all files their names, and last of all writes the list. */
+  /** Gives all files their names, writes the list, and last of all removes what the list there was names besides. */
   async finish(list: (files: readonly WrittenFile[]) => string): Promise<readonly WrittenFile[]> {
     await this.#endPart();
     const listPath = checksumListPath(this.#path);
+    const former = await findChecksumList(listPath);
     try {
       await writeFile(temporary(listPath), list(this.#written), { flush: true });
       this.#unfinished.add(listPath);
@@ -96,6 +97,7 @@ export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
         await rename(temporary(path), path);
         this.#unfinished.delete(path);
       }
+      for (const { name } of former?.files ?? []) await this.#removeFormer(name);
       await using folder = await open(dirname(this.#path), 'r');
       await folder.sync();
     } catch (error) {
@@ -107,6 +109,14 @@ export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#part?.handle.close().catch(() => undefined);
     for (const path of this.#unfinished) await rm(temporary(path), { force: true }).catch(() => undefined);
+  }
+
+  /** An earlier archive may have come in other parts: nobody could tell them from those of this one. */
+  async #removeFormer(name: string): Promise<void> {
+    if (!isFileOf(basename(this.#path), name) || this.#written.some((file) => file.name === name)) return;
+    const path = join(dirname(this.#path), name);
+    const found = await lstat(path).catch(() => undefined);
+    if (found?.isFile()) await rm(path, { force: true });
   }
 
   async #beginPart(): Promise<OpenPart> {

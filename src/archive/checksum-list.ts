@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { ArchiveError } from './archive-error.ts';
 
@@ -49,11 +48,9 @@ export function parseChecksumList(text: string): ChecksumList | undefined {
   return { id, since: after(sinceLine)[0], complete: after(holdsLine).filter(isDigest), files };
 }
 
-/** The files that the list at a path names, where there is one. */
-export async function listedFiles(path: string): Promise<string[]> {
-  const text = await readFile(path, 'utf8').catch(() => '');
-  const { files = [] } = parseChecksumList(text) ?? {};
-  return files.map(({ name }) => join(dirname(path), basename(name)));
+/** The list of ours at a path, where there is one. */
+export async function findChecksumList(path: string): Promise<ChecksumList | undefined> {
+  return parseChecksumList(await readFile(path, 'utf8').catch(() => ''));
 }
 
 /** Reads a file as a list. @returns `undefined` where it is something else, such as an archive. @throws ArchiveError */

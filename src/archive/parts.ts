@@ -2,6 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Archive } from './archive.ts';
 import { ArchiveError } from './archive-error.ts';
+import { type ChecksumList, checksumListPath, findChecksumList } from './checksum-list.ts';
 import { openDirectory } from './directory-archive.ts';
 import { openTar } from './tar-archive.ts';
 
@@ -27,6 +28,18 @@ export async function openArchive(paths: readonly string[], signal?: AbortSignal
   // A name may end in digits for other reasons.
   const hasFirst = parts.some((path) => Number(partName.exec(path)?.[2]) === 1);
   return await openTar(hasFirst || !found ? inOrderOr(parts, first) : [first], signal);
+}
+
+/** The list beside an archive, where there is one. @param path of the archive, or of one of its parts */
+export async function listBeside(path: string): Promise<ChecksumList | undefined> {
+  const whole = partName.exec(path)?.[1];
+  const own = await findChecksumList(checksumListPath(path));
+  return own ?? (whole === undefined ? undefined : await findChecksumList(checksumListPath(whole)));
+}
+
+/** Whether a name is that of an archive, or of one of its parts. */
+export function isFileOf(whole: string, name: string): boolean {
+  return name === whole || partName.exec(name)?.[1] === whole;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { ArchiveError } from '../archive/archive-error.ts';
-import { openArchive } from '../archive/parts.ts';
+import { listBeside, openArchive } from '../archive/parts.ts';
 import { loadConfig } from '../config/load.ts';
 import { shownBytes } from '../config/units.ts';
 import type { OperationContext } from '../http/operations.ts';
@@ -47,7 +47,8 @@ export function registerImport(program: Command, io: CommandIo): void {
         const target = importTarget(cache.operations, signal);
         using shown = new ShownImport(io, { isJson: options.json === true });
         const onBytes = (bytes: number): void => shown.received(bytes);
-        for await (const event of importArchive(archive, target, { name: options.name, onBytes, signal })) {
+        const listed = (await listBeside(paths[0]!))?.id;
+        for await (const event of importArchive(archive, target, { name: options.name, listed, onBytes, signal })) {
           shown.take(event);
         }
         shown.end();

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
@@ -970,6 +970,55 @@ describe('export', () => {
     expect(names.filter((name) => left.includes(name))).toEqual([]);
     for (const name of others) expect(await readFile(here.path(name), 'utf8')).toBe('begun');
     expect(names.filter((name) => name.endsWith('.partial'))).toHaveLength(2);
+  });
+
+  test('in other parts than before, or in none, leaves nothing of the archive that had the name', async () => {
+    await using here = await place();
+    const [older, newer] = ['older', 'newer'].map((label) =>
+      localArtifact({ layers: [localBlob(Buffer.alloc(40_000, label))] }),
+    );
+    const versions = layoutOf([
+      { manifest: older!, annotations: named('quay.io/org/big:1') },
+      { manifest: newer!, annotations: named('quay.io/org/big:2') },
+    ]);
+    await here.run('import', await writeTar(here.path('in.tar'), versions));
+    await writeFile(here.path('f.tar.old'), 'of somebody else');
+    const files = async () => (await readdir(here.path('.'))).filter((name) => name.startsWith('f.tar')).toSorted();
+    const split = (size: string) => ['--split', size];
+    for (const [image, how, written] of [
+      ['big:1', [], ['f.tar']],
+      ['big:2', split('16KiB'), ['f.tar.001', 'f.tar.002', 'f.tar.003']],
+      ['big:1', split('40KiB'), ['f.tar.001', 'f.tar.002']],
+      ['big:2', [], ['f.tar']],
+    ] as const) {
+      const exported = await here.run('export', '--output', 'f.tar', ...how, `quay.io/org/${image}`);
+      expect(exported).toMatchObject({ code: 0, stderr: '' });
+      expect(await files()).toEqual([...written, 'f.tar.old', 'f.tar.sha256'].toSorted());
+    }
+  });
+
+  test('is not imported where it is another archive than the list beside it says', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('in.tar'), layoutOf(images)));
+    await here.run('export', '--output', 'f.tar', 'nginx:1.27');
+    await here.run('export', '--output', 'g.tar', '--split', '4KiB', 'quay.io/org/alpine:3');
+    await rename(here.path('g.tar.sha256'), here.path('f.tar.sha256'));
+    await using other = await place();
+    expect(await other.run('import', here.path('f.tar'))).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        /^millpond: f\.tar: it is archive sha256:\w+, and the list beside it is of archive sha256:\w+\n$/,
+      ),
+    });
+    expect(await filesIn(other.cacheDir)).toEqual([]);
+    // Parts that have been joined are the archive of their list.
+    const parts = (await readdir(here.path('.'))).filter((name) => /^g\.tar\.\d+$/.test(name)).toSorted();
+    const joined = await Promise.all(parts.map((name) => readFile(here.path(name))));
+    await writeFile(here.path('f.tar'), Buffer.concat(joined));
+    expect(await other.run('import', here.path('f.tar'))).toMatchObject({ code: 0, stderr: '' });
+    await rename(here.path('f.tar.sha256'), here.path('g.tar.sha256'));
+    await rename(here.path('f.tar'), here.path('g.tar'));
+    expect(await other.run('import', here.path('g.tar.002'))).toMatchObject({ code: 0, stderr: '' });
   });
 
   test('in more than 999 parts, whose order by name is that of their numbers, and in no more than 9999', async () => {

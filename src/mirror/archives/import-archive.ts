@@ -83,6 +83,8 @@ export interface LeftOutPart {
 export interface ImportOptions {
   /** What to call its image, or the repository of its images, in place of what it says. */
   readonly name: string | undefined;
+  /** The archive that it is according to the list beside it, where there is one. */
+  readonly listed: Digest | undefined;
   /** Told of bytes on their way. */
   readonly onBytes: (bytes: number) => void;
   readonly signal: AbortSignal;
@@ -98,6 +100,9 @@ export async function* importArchive(
   options: ImportOptions,
 ): AsyncGenerator<ImportEvent> {
   const content = await readContent(archive);
+  if (options.listed !== undefined && options.listed !== content.id) {
+    throw new ArchiveError(`it is archive ${content.id}, and the list beside it is of archive ${options.listed}`);
+  }
   const images = nameImages(content.images, options.name);
   const names = await target.names(images.map(({ name }) => name));
   // Until its images are complete, an archive's blobs are the coldest of all.

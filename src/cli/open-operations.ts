@@ -18,14 +18,20 @@ export interface OpenOperations extends AsyncDisposable {
  * The operations of the cache that a configuration names: done by the mirror that runs on it, or, where none runs, by
  * this process on the directory, once other commands have left it.
  * @param command the name of the command that wants them
- * @throws Error in one sentence where the directory cannot be had
+ * @param options `rebuildFirst`: for what is only looked up in the catalog; it ends the wait for one that was lost
+ * @throws Error in one sentence where the directory cannot be had; the signal's reason
  */
-export async function openOperations(config: Config, command: string): Promise<OpenOperations> {
+export async function openOperations(
+  config: Config,
+  command: string,
+  { rebuildFirst }: { readonly rebuildFirst?: AbortSignal } = {},
+): Promise<OpenOperations> {
   const { dir } = config.cache;
   if (await controlListens(dir)) return besideMirror(dir);
   // Standard output is the command's; what goes wrong on the way is told as its failure.
   const log = createLogger({ ...config.log, level: 'silent' });
-  const options = { command, log, metrics: new Metrics(), health: new Health({ now: Date.now }), now: Date.now };
+  const health = new Health({ now: Date.now });
+  const options = { command, log, metrics: new Metrics(), health, rebuildFirst, now: Date.now };
   let cache: Cache;
   try {
     cache = await openCache(config, options);

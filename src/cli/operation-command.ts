@@ -1,10 +1,9 @@
-import { existsSync } from 'node:fs';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { noInput } from '../http/operations.ts';
 import type { Operations } from '../site/operations.ts';
-import { layoutOf } from '../store/layout.ts';
+import { isCache, layoutOf } from '../store/layout.ts';
 import { type Command, type CommandIo, configFlags } from './command.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
@@ -33,10 +32,10 @@ export async function withOperations<Result>(
     environment: io.environment,
     workingDirectory: io.workingDirectory,
   });
-  const { dir, catalog } = layoutOf(config.cache.dir);
-  if (io.makesCache !== true && !existsSync(catalog)) throw new Error(`there is no cache in ${dir}`);
+  const layout = layoutOf(config.cache.dir);
+  if (io.makesCache !== true && !(await isCache(layout))) throw new Error(`there is no cache in ${layout.dir}`);
   using interrupted = interruption();
-  await using cache = await openOperations(config, command.name());
+  await using cache = await openOperations(config, command.name(), { rebuildFirst: interrupted.signal });
   const context = { signal: interrupted.signal, input: noInput() };
   return await work({ config, operations: cache.operations, context });
 }

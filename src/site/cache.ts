@@ -73,6 +73,11 @@ export interface CacheOptions {
   readonly replicas?: Replicas | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
+  /**
+   * Present: a catalog that was lost is rebuilt before anything is asked of it, until this ends it. Absent: behind what is
+   * asked, which goes to the upstreams where that has to be.
+   */
+  readonly rebuildFirst?: AbortSignal | undefined;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -80,7 +85,7 @@ export interface CacheOptions {
 /**
  * Opens a cache directory, makes it where there is none, and puts a mirror over it that serves nobody yet: what a running
  * mirror and a command that works alone have in common.
- * @throws Error in one sentence when the directory cannot be had
+ * @throws Error in one sentence when the directory cannot be had; the reason of the signal of `rebuildFirst`
  */
 export async function openCache(started: Config, options: CacheOptions): Promise<Cache> {
   const { command, log, metrics, health, now, slabs, replicas = Replicas.none() } = options;
@@ -187,6 +192,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     observer: rebuildObserver({ log, metrics, health }, () => Scrub.makeDue(catalog)),
   });
   await rebuild.skipIfEmpty();
+  if (options.rebuildFirst) await rebuild.run(options.rebuildFirst);
   // Where nobody can be asked, an answer without the names would be a wrong one.
   if (config.offline) await rebuild.readNames(new AbortController().signal);
   health.watch(() =>

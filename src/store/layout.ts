@@ -6,6 +6,8 @@ import { nameJournalFile } from './name-journal.ts';
 /** Version of everything below the cache directory; a directory of another version is refused, never misread. */
 export const layoutVersion = 1;
 
+const versionFileName = 'millpond.json';
+
 /** Where things are in a cache directory. `blobs/` is that of an OCI image layout, so standard tools can read it. */
 export interface Layout {
   readonly dir: string;
@@ -48,7 +50,7 @@ export async function prepareLayout(layout: Layout): Promise<void> {
   await access(layout.dir, constants.W_OK).catch((error: NodeJS.ErrnoException) => {
     throw new Error(`the cache directory ${layout.dir} cannot be written to: ${error.code}`, { cause: error });
   });
-  const versionFile = join(layout.dir, 'millpond.json');
+  const versionFile = join(layout.dir, versionFileName);
   const found = await readVersion(versionFile);
   if (found !== undefined && found !== layoutVersion) {
     throw new Error(
@@ -95,6 +97,12 @@ async function readVersion(file: string): Promise<number | string | undefined> {
   } catch {
     return 'unknown';
   }
+}
+
+/** Whether a cache has been made in a directory, even if its catalog was lost; touches no file. */
+export async function isCache({ dir, catalog }: Layout): Promise<boolean> {
+  const names = await namesIn(dir);
+  return [basename(catalog), nameJournalFile, versionFileName].some((name) => names.includes(name));
 }
 
 /** Whether there are blobs and none of the files that every cache has: it is somebody's OCI image layout. */

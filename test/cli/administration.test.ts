@@ -202,6 +202,30 @@ describe('ls', () => {
     expect(await help('serve')).toMatch(/--listen[^]*--redis[^]*--log-level/);
   });
 
+  test('alone after the catalog was lost waits until it is rebuilt', async () => {
+    await using here = await place();
+    {
+      await using site = await here.serve();
+      await fill(site, here.upstream);
+      await site.stop();
+    }
+    // Times are those of the files then.
+    const listed = async () =>
+      lines((await here.run('ls', '--json')).stdout).map(
+        ({ source: _source, storedAt: _storedAt, usedAt: _usedAt, ...rest }) => rest,
+      );
+    const lose = async () => {
+      for (const end of ['', '-wal', '-shm']) await rm(join(here.cacheDir, `catalog.sqlite${end}`), { force: true });
+    };
+    const before = await listed();
+    expect(before.length).toBeGreaterThan(3);
+    await lose();
+    expect(await listed()).toEqual(before);
+    await lose();
+    const removed = await here.run('rm', 'app:v1');
+    expect(removed).toMatchObject({ code: 0, stdout: expect.stringContaining('removed docker.io/library/app:v1') });
+  });
+
   test('where there is no cache makes none', async () => {
     await using here = await place();
     for (const command of [['ls'], ['rm', 'app'], ['unpin', 'app']]) {

@@ -77,6 +77,17 @@ describeWith(['skopeo'], 'skopeo', () => {
     expect(await readdir(here.path('copy'))).toEqual(expect.arrayContaining(blobs));
   });
 
+  test('copies an image with the media types of Docker out of an archive of ours, as docker-archive', async () => {
+    await using here = await place();
+    const old = localImage({ label: 'old', mediaTypes: 'docker' });
+    const archive = await exported(here, old);
+    await here.skopeo('copy', `docker-archive:${archive}:${name}`, `dir:${here.path('copy')}`);
+    const { config } = JSON.parse(await readFile(here.path('copy/manifest.json'), 'utf8')) as {
+      config: { digest: string };
+    };
+    expect(config.digest).toBe(old.blobs[0]!.digest);
+  });
+
   test('makes archives that are taken in: oci-archive and docker-archive', async () => {
     await using here = await place();
     const layout = await writeFolder(here.path('layout'), layoutOf([{ manifest: index, annotations: named(name) }]));

@@ -1,3 +1,4 @@
+import { withFileName } from './archive-error.ts';
 import { readContent } from './archived-content.ts';
 import { type Base, readChecksumList } from './checksum-list.ts';
 import { openArchive } from './parts.ts';
@@ -10,7 +11,11 @@ import { openArchive } from './parts.ts';
 export async function readBase(path: string): Promise<Base> {
   const list = await readChecksumList(path);
   if (list) return list;
-  await using archive = await openArchive([path]);
-  const { id, description, blobs, manifests } = await readContent(archive);
-  return { id, complete: description?.complete ?? [...manifests, ...blobs].map(({ digest }) => digest) };
+  try {
+    await using archive = await openArchive([path]);
+    const { id, description, blobs, manifests } = await readContent(archive);
+    return { id, complete: description?.complete ?? [...manifests, ...blobs].map(({ digest }) => digest) };
+  } catch (error) {
+    throw withFileName(error, [path]);
+  }
 }

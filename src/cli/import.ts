@@ -1,5 +1,4 @@
-import { basename } from 'node:path';
-import { ArchiveError } from '../archive/archive-error.ts';
+import { ArchiveError, withFileName } from '../archive/archive-error.ts';
 import { listBeside, openArchive } from '../archive/parts.ts';
 import { loadConfig } from '../config/load.ts';
 import { shownBytes } from '../config/units.ts';
@@ -57,8 +56,7 @@ export function registerImport(program: Command, io: CommandIo): void {
         if (damaged.length > 0) throw new ArchiveError(damage(damaged));
       } catch (error) {
         signal.throwIfAborted();
-        if (!(error instanceof ArchiveError) || paths.some((path) => error.message.includes(path))) throw error;
-        throw new Error(`${basename(paths[0] ?? '')}: ${error.message}`, { cause: error });
+        throw withFileName(error, paths);
       }
     });
 }

@@ -842,6 +842,12 @@ describe('export', () => {
     await using site = await served(other.cacheDir);
     await expectServed(site, 'quay.io/org/alpine', newer, '4');
 
+    await writeFile(here.path('cut.tar'), delta.subarray(0, 100));
+    expect(await here.run('export', '--output', 'c.tar', '--since', here.path('cut.tar'), ...names)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^millpond: cut\.tar: it is cut short /),
+    });
+
     // A third one builds upon both.
     await here.run('export', '--output', 'third.tar', '--since', here.path('a.tar'), ...names);
     expect((await readFile(here.path('third.tar'))).includes(alpine.blobs[1]!.bytes)).toBe(false);

@@ -294,6 +294,17 @@ describe('a blob whose bytes are other ones is told of, and the exit code is 1,'
     expect(done.stdout).toContain('2 images: ');
   });
 
+  test('and not where only what an interrupted import has left of it is wrong', async () => {
+    await using here = await place();
+    await here.run('import', await writeTar(here.path('first.tar'), layoutOf([images[1]!])));
+    const { digest, size } = arm64.blobs[1]!;
+    await writeFile(join(here.cacheDir, 'ingest', digest.replace(':', '-')), Buffer.alloc(size - 1, 'x'));
+    const done = await here.run('import', await writeTar(here.path('a.tar'), good));
+    expect(done).toMatchObject({ code: 0, stderr: '' });
+    await using site = await served(here.cacheDir);
+    await expectServed(site, 'docker.io/library/nginx', index, '1.27');
+  });
+
   test('where the cache has it already', async () => {
     await using here = await place();
     const first = layoutOf([images[1]!]);

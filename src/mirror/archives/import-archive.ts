@@ -122,9 +122,13 @@ export async function* importArchive(
     bytes: wantedBytes,
     present: contained.length - wanted.length,
   };
-  const { taken, wrong } = yield* send(archive, target, { ...options, wanted, name: names[0]! });
+  const sending = { ...options, name: names[0]! };
+  const first = yield* send(archive, target, { ...sending, wanted });
+  // What an earlier run had left of a blob may have been wrong, and is gone now.
+  const again = wanted.filter(({ digest }) => first.wrong.has(digest));
+  const { taken, wrong } = yield* send(archive, target, { ...sending, wanted: again, onBytes: () => undefined });
   // Manifests were verified when they were read.
-  const proven = new Set([...content.manifests.map(({ digest }) => digest), ...taken]);
+  const proven = new Set([...content.manifests.map(({ digest }) => digest), ...first.taken, ...taken]);
   const passedOver = contained.filter(
     ({ digest }) => undelivered.has(digest) && !proven.has(digest) && !wrong.has(digest),
   );

@@ -148,10 +148,12 @@ function joined(one: ExportedImage | undefined, other: ExportedImage): ExportedI
   const union = (key: 'manifests' | 'blobs') => [
     ...new Map([...one[key], ...other[key]].map((blob) => [blob.digest, blob])).values(),
   ];
+  const names = (key: 'lacks' | 'absent') => [...new Set([...one[key], ...other[key]])];
   return {
     ...one,
     isAttachment: one.isAttachment && other.isAttachment,
-    lacks: [...new Set([...one.lacks, ...other.lacks])],
+    lacks: names('lacks'),
+    absent: names('absent'),
     container: one.container ?? other.container,
     manifests: union('manifests'),
     blobs: union('blobs'),

@@ -81,10 +81,10 @@ export class Answers {
 }
 
 function keysOf(key: SharedTagKey): string[] {
-  const name = `{${key.repository}:${key.tag}:${key.variant}}`;
+  const name = `{${key.access}:${key.repository}:${key.tag}:${key.variant}}`;
   return [`tag:${name}`, `check:${name}`];
 }
 
-function contextOf({ repository, tag, variant }: SharedTagKey): string {
-  return `tag ${repository}:${tag} ${variant}`;
+function contextOf({ access, repository, tag, variant }: SharedTagKey): string {
+  return `tag ${access} ${repository}:${tag} ${variant}`;
 }

@@ -36,11 +36,13 @@ export interface ClaimOptions {
   readonly takeOver?: number | undefined;
 }
 
-/** Which tag, by the names that the cache uses. */
+/** Which tag, by the names that the cache uses, as those are told who reach its upstream in one way. */
 export interface SharedTagKey {
   readonly repository: string;
   readonly tag: string;
   readonly variant: string;
+  /** The way, by {@link Coordinator.mark}. */
+  readonly access: string;
 }
 
 /** What a tag stands for, as a replica has been told by the upstream. */
@@ -144,6 +146,8 @@ export interface Coordinator extends AsyncDisposable {
   hold(digest: Digest): Promise<void>;
   /** It has it no more. The others are told soon. */
   drop(digest: Digest): void;
+  /** What replicas can compare a text by that has to stay secret: without theirs nobody can find it by trying. '' alone. */
+  mark(text: string): string;
   /** What others were told of a tag within `maxAgeMs`, or the right to ask; waits for one who is asking. */
   claimTag(key: SharedTagKey, options: { readonly maxAgeMs: number; readonly signal: AbortSignal }): Promise<TagClaim>;
   /** Tells the others what the upstream has said of a tag, for so long. */

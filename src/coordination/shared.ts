@@ -35,10 +35,14 @@ export interface SharedCoordinatorOptions {
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
 }
 
+/** 132 bits. */
+const markCharacters = 22;
+
 const noPlace: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
 
 /** Replicas that agree through Redis. Until it has joined them this one is alone. */
 export class SharedCoordinator implements Coordinator {
+  readonly #seal: Seal;
   readonly #link: RedisLink;
   readonly #fleet: Fleet;
   readonly #leases: Leases;
@@ -48,6 +52,7 @@ export class SharedCoordinator implements Coordinator {
 
   constructor(options: SharedCoordinatorOptions) {
     const { location, keyPrefix, seal, observer, deadlineMs, beatMs, onChange } = options;
+    this.#seal = seal;
     this.#link = new RedisLink({
       location,
       keyPrefix,
@@ -112,6 +117,10 @@ export class SharedCoordinator implements Coordinator {
 
   drop(digest: Digest): void {
     this.#leases.drop(digest);
+  }
+
+  mark(text: string): string {
+    return this.#seal.mac('mark', text).slice(0, markCharacters);
   }
 
   claimTag(key: SharedTagKey, options: { maxAgeMs: number; signal: AbortSignal }): Promise<TagClaim> {

@@ -25,6 +25,10 @@ export class SoloCoordinator implements Coordinator {
 
   drop(): void {}
 
+  mark(): string {
+    return '';
+  }
+
   claimTag(): Promise<TagClaim> {
     return Promise.resolve({ kind: 'alone' });
   }

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { type ErrorCode, isNotFound, RegistryError } from '../oci/error.ts';
 import type { Target } from './fill/sources.ts';
+import { accessTo } from './sharing/access.ts';
 
 /** A 404 that was not asked for again: the upstream gave it a moment ago. */
 export class RememberedAnswer extends RegistryError {
@@ -30,11 +31,12 @@ export class NegativeAnswers {
     return answer && new RememberedAnswer(answer);
   }
 
-  /** As {@link get}; also what the upstream has told another replica. */
+  /** As {@link get}; also what the upstream has told another replica that asks it in the same way. */
   async lookUp(target: Target, what: string): Promise<RememberedAnswer | undefined> {
     const known = this.get(target, what);
     if (known || this.#coordinator.isAlone || target.upstream.freshness.negativeTtlMs === 0) return known;
-    const answer = await this.#coordinator.missing(this.#name(target, what));
+    const name = await this.#name(target, what);
+    const answer = name === undefined ? undefined : await this.#coordinator.missing(name);
     if (answer === undefined) return undefined;
     return new RememberedAnswer(new RegistryError(answer.code as ErrorCode, answer.message, { status: 404 }));
   }
@@ -45,11 +47,9 @@ export class NegativeAnswers {
     if (error instanceof RememberedAnswer) return;
     const ttl = target.upstream.freshness.negativeTtlMs;
     if (ttl === 0 || !isNotFound(error)) return;
-    const { code, message } = error as RegistryError;
     this.#answers.set(`${target.key} ${what}`, error as RegistryError, { ttl });
-    if (this.#coordinator.isAlone) return;
     // Nobody waits for it: the others may as well ask for themselves.
-    void this.#coordinator.recordMissing(this.#name(target, what), { code, message }, { forMs: ttl });
+    void this.#tell(target, what, { error: error as RegistryError, forMs: ttl });
   }
 
   /** The thing has turned up. */
@@ -57,7 +57,18 @@ export class NegativeAnswers {
     this.#answers.delete(`${target.key} ${what}`);
   }
 
-  #name(target: Target, what: string): string {
-    return `${this.#kind} ${target.key} ${what}`;
+  async #tell(
+    target: Target,
+    what: string,
+    { error: { code, message }, forMs }: { error: RegistryError; forMs: number },
+  ): Promise<void> {
+    const name = await this.#name(target, what);
+    if (name !== undefined) await this.#coordinator.recordMissing(name, { code, message }, { forMs });
+  }
+
+  /** What the others know it by; `undefined` where there is nobody to share it with. */
+  async #name(target: Target, what: string): Promise<string | undefined> {
+    const access = await accessTo(target.upstream, this.#coordinator);
+    return access && `${this.#kind} ${access} ${target.key} ${what}`;
   }
 }

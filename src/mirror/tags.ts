@@ -209,14 +209,14 @@ export class Tags implements AsyncDisposable {
   async #agree(target: Target, key: TagKey, question: Question & { signal: AbortSignal }): Promise<ResolvedTag> {
     const { record } = question;
     const { times } = decide(target.upstream.freshness, { repository: target.repository, tag: key.tag });
-    using turn = await this.#shared.claim(key, { record, times, signal: question.signal });
+    using turn = await this.#shared.claim(key, { upstream: target.upstream, record, times, signal: question.signal });
     if (turn.known) {
       const { known } = turn;
       await this.#note(key, { checked: known, record });
       return { key, record: known, outcome: record?.digest === known.digest ? 'revalidated' : 'miss' };
     }
     try {
-      const resolved = await this.#revalidate(target, key, question);
+      const resolved = await this.#revalidate(target, key, { ...question, access: turn.access });
       turn.tell(resolved.record, { times, previous: record });
       return resolved;
     } catch (error) {
@@ -237,7 +237,7 @@ export class Tags implements AsyncDisposable {
   async #revalidate(
     target: Target,
     key: TagKey,
-    { accept, record, verdict, signal }: Question & { signal: AbortSignal },
+    { accept, record, verdict, signal, access }: Question & { signal: AbortSignal; access: string | undefined },
   ): Promise<ResolvedTag> {
     const { catalog, kept, now } = this.#options;
     const { client } = target.upstream;
@@ -250,6 +250,7 @@ export class Tags implements AsyncDisposable {
         contentType: head.contentType,
         size: head.size,
         checkedAtMs: now(),
+        access,
       };
       await this.#note(key, { checked, record });
       return { key, record: checked, outcome: record?.digest === head.digest ? 'revalidated' : 'miss' };
@@ -259,7 +260,7 @@ export class Tags implements AsyncDisposable {
     }
     const answer = await client.getManifest(target.repository, key.tag, { accept, signal });
     const { digest, contentType, size } = await kept.keep(target, answer, answer.digest ?? digestOf(answer.bytes));
-    const checked: TagRecord = { digest, contentType, size, checkedAtMs: now() };
+    const checked: TagRecord = { digest, contentType, size, checkedAtMs: now(), access };
     catalog.recordTag(key, checked);
     return { key, record: checked, outcome: record?.digest === digest ? 'revalidated' : 'miss' };
   }

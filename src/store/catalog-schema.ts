@@ -1,5 +1,5 @@
 /** Version of the tables below. */
-export const catalogVersion = 6;
+export const catalogVersion = 7;
 
 /** The note that a new catalog begins with: there may be blobs on disk that it does not know. */
 export const rebuildNote = 'rebuild';
@@ -94,7 +94,7 @@ CREATE TABLE IF NOT EXISTS grants (
 CREATE INDEX IF NOT EXISTS grants_by_digest ON grants (digest);
 
 -- What a tag meant when the upstream was last asked; variant '' is the answer to our own Accept list. 'subject' is what the
--- tag attaches its manifest to by its name (signatures of cosign, referrers tags).
+-- tag attaches its manifest to by its name (signatures of cosign, referrers tags), 'access' how that upstream was asked.
 CREATE TABLE IF NOT EXISTS tags (
   repository INTEGER NOT NULL,
   tag TEXT NOT NULL,
@@ -104,6 +104,7 @@ CREATE TABLE IF NOT EXISTS tags (
   size INTEGER NOT NULL,
   checked_at INTEGER NOT NULL,
   subject TEXT,
+  access TEXT,
   PRIMARY KEY (repository, tag, variant)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tags_by_digest ON tags (digest);
@@ -182,5 +183,8 @@ DROP TABLE IF EXISTS attachments;
 ALTER TABLE tags ADD COLUMN subject TEXT;
 UPDATE tags SET subject = subject_of_tag(tag) WHERE tag LIKE 'sha%';
 INSERT INTO notes VALUES ('pin patterns', char(10)) ON CONFLICT DO UPDATE SET value = value || char(10);
+`,
+  6: `
+ALTER TABLE tags ADD COLUMN access TEXT;
 `,
 };

@@ -48,9 +48,11 @@ const members: Readonly<Record<NameEntry['kind'], Readonly<Record<string, Check>
   unpin: { repository: text, reference: text },
 };
 
-/** An entry as a line: a checksum, a space, JSON, a line end. */
+const memberNames = ['kind', ...new Set(Object.values(members).flatMap((checks) => Object.keys(checks)))];
+
+/** An entry as a line: a checksum, a space, JSON with the members above and no others, a line end. */
 export function lineOf(entry: NameEntry): string {
-  const json = JSON.stringify(entry);
+  const json = JSON.stringify(entry, memberNames);
   return `${checksum(json)} ${json}\n`;
 }
 

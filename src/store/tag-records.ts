@@ -14,6 +14,8 @@ export interface TagRecord {
   readonly size: number;
   /** When the upstream last confirmed it: milliseconds since 1970; 0: it has said since that the tag is gone. */
   readonly checkedAtMs: number;
+  /** How this mirror's own upstream was asked when it last confirmed that the tag may be read; absent: not known. */
+  readonly access?: string | undefined;
 }
 
 /** Which tag: `repository` is the cache's key for it (`docker.io/library/nginx`), `variant` '' or an `Accept` list. */
@@ -38,7 +40,7 @@ export class TagRecords {
     const cached = this.#tags.get(cacheKey);
     if (cached) return cached;
     const row = this.#database.get(
-      `SELECT t.digest, t.content_type, t.size, t.checked_at FROM tags t JOIN repositories r ON r.id = t.repository
+      `SELECT t.digest, t.content_type, t.size, t.checked_at, t.access FROM tags t JOIN repositories r ON r.id = t.repository
        WHERE r.name = ? AND t.tag = ? AND t.variant = ?`,
       key.repository,
       key.tag,
@@ -50,6 +52,7 @@ export class TagRecords {
       contentType: String(row['content_type']),
       size: Number(row['size']),
       checkedAtMs: Number(row['checked_at']),
+      access: row['access'] === null ? undefined : String(row['access']),
     };
     this.#tags.set(cacheKey, record);
     return record;
@@ -60,8 +63,9 @@ export class TagRecords {
     this.#tags.set(tagCacheKey(key), record);
     this.#database.write(() => {
       this.#database.run(
-        `INSERT INTO tags VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest,
-         content_type = excluded.content_type, size = excluded.size, checked_at = excluded.checked_at`,
+        `INSERT INTO tags VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest,
+         content_type = excluded.content_type, size = excluded.size, checked_at = excluded.checked_at,
+         access = excluded.access`,
         this.#database.repositoryId(key.repository),
         key.tag,
         key.variant,
@@ -70,6 +74,7 @@ export class TagRecords {
         record.size,
         record.checkedAtMs,
         subjectOfTag(key.tag) ?? null,
+        record.access ?? null,
       );
     });
   }

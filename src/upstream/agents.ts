@@ -25,6 +25,8 @@ export interface AgentOptions {
  * reused for a redirect.
  */
 export class Agents {
+  /** Shown to the upstream's own hosts: PEM text. */
+  readonly certificate: string | undefined;
   readonly #own: Record<Lane, AgentPair>;
   readonly #foreign: Record<Lane, AgentPair>;
 
@@ -36,6 +38,7 @@ export class Agents {
       ...(tls.cert !== undefined && { cert: readPem(tls.cert) }),
       ...(tls.key !== undefined && { key: readPem(tls.key) }),
     };
+    this.certificate = identity.cert;
     const own = {
       secureContext: createSecureContext({ ...ca, ...identity }),
       rejectUnauthorized: tls.insecureSkipVerify !== true,

@@ -35,6 +35,11 @@ export class Authenticator {
     this.#tokens = new TokenCache(options);
   }
 
+  /** What is shown now; tokens that were had for something else are used no more. @throws RegistryError UNAVAILABLE */
+  credential(): Promise<Credential | undefined> {
+    return this.#tokens.credential();
+  }
+
   /**
    * The header to send with the first try; `undefined` as long as no challenge is known.
    * @throws RegistryError DENIED, TOOMANYREQUESTS, UNAVAILABLE where there is no token to be had
@@ -69,7 +74,7 @@ export class Authenticator {
     if (demand.kind === 'bearer') {
       return `Bearer ${await this.#tokens.get(repository, { service: demand.service, signal })}`;
     }
-    const credential = await this.#options.credential();
+    const credential = await this.credential();
     return credential?.kind === 'basic' ? basicAuthorization(credential) : undefined;
   }
 

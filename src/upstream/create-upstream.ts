@@ -77,7 +77,7 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       maxManifestBytes,
       now,
     });
-    return { endpoint, gate, tokenGate };
+    return { endpoint, authenticator, gate, tokenGate };
   });
   return {
     name,
@@ -87,6 +87,10 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     maxConnections,
     connectionsPerBlob: Math.min(options.connectionsPerBlob ?? 1, maxConnections),
     answerMs,
+    async fingerprint(mark) {
+      const shown = places.map(async ({ endpoint, authenticator }) => [endpoint.url, await authenticator.credential()]);
+      return mark(JSON.stringify([agents.certificate, ...(await Promise.all(shown))]));
+    },
     allows: repositoryFilter(options.repositories ?? {}),
     client: new RegistryClient(places.map(({ endpoint }) => endpoint)),
     get isAvailable() {

@@ -45,6 +45,9 @@ interface CachedToken {
 export class TokenCache {
   readonly #options: TokenCacheOptions;
   readonly #requests = new SharedWork<string>();
+  /** What was shown last, and how often that has changed. */
+  #shown = '';
+  #generation = 0;
   readonly #tokens = new LRUCache<string, CachedToken>({
     max: maxTokens,
     maxSize: maxTokenCacheBytes,
@@ -62,10 +65,22 @@ export class TokenCache {
   async get(repository: string, { service, signal }: RequestOptions & { service: TokenService }): Promise<string> {
     const cached = this.#tokens.get(repository);
     if (cached !== undefined && cached.renewAtMs > this.#options.now()) return cached.token;
-    return this.#requests.join(repository, {
+    return this.#requests.join(`${this.#generation} ${repository}`, {
       signal,
       begin: (shared) => this.#request(repository, { service, signal: shared }),
     });
+  }
+
+  /** What the token service is shown now; tokens that were had for something else are forgotten. @throws RegistryError */
+  async credential(): Promise<Credential | undefined> {
+    const credential = await this.#options.credential();
+    const shown = JSON.stringify(credential ?? null);
+    if (this.#shown !== '' && this.#shown !== shown) {
+      this.#generation += 1;
+      this.#tokens.clear();
+    }
+    this.#shown = shown;
+    return credential;
   }
 
   /** Forgets a token that was refused, unless another has taken its place meanwhile. */
@@ -74,12 +89,14 @@ export class TokenCache {
   }
 
   async #request(repository: string, { service, signal }: RequestOptions & { service: TokenService }): Promise<string> {
-    const { http, gate, timeoutMs, credential, now } = this.#options;
-    const request = tokenRequest(repository, { service, credential: await credential() });
+    const { http, gate, timeoutMs, now } = this.#options;
+    const request = tokenRequest(repository, { service, credential: await this.credential() });
+    const generation = this.#generation;
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const answer = await http.send({ ...request, gate, lane: 'metadata', redirects: 'same-origin', signal: limited });
     const { token, lifetimeSeconds } = await this.#read(answer, repository);
-    this.#tokens.set(repository, { token, renewAtMs: now() + lifetimeSeconds * 1000 * usableShare });
+    const renewAtMs = now() + lifetimeSeconds * 1000 * usableShare;
+    if (generation === this.#generation) this.#tokens.set(repository, { token, renewAtMs });
     return token;
   }
 

@@ -43,6 +43,12 @@ export interface Upstream {
   readonly maxConnections: number;
   /** Connections that one large blob may be fetched with at a time. */
   readonly connectionsPerBlob: number;
+  /**
+   * A fingerprint of all that decides what it lets us read: its URLs, and the credentials that each is shown now.
+   * @param mark makes it of a text that has to stay secret
+   * @throws RegistryError UNAVAILABLE where credentials cannot be read
+   */
+  fingerprint(mark: (text: string) => string): Promise<string>;
   /** Whether the operator lets this repository be pulled. */
   allows(repository: string): boolean;
   readonly client: UpstreamClient;

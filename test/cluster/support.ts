@@ -26,13 +26,14 @@ export const redisDeadlineMs = 3_000;
 
 export interface AddOptions {
   readonly cacheDir?: string;
+  readonly upstreams?: FleetOptions['upstreams'];
 }
 
 /** Several mirrors in this process, each with a directory and a port of its own, and the Redis they share. */
 export interface TestFleet extends AsyncDisposable {
   readonly sites: readonly TestSite[];
   readonly redis: RedisServer;
-  /** Starts one more. @param options `cacheDir`: of one that has run before, kept at the end */
+  /** Starts one more. @param options `cacheDir`: of one that has run before, kept at the end; `upstreams`: its own */
   add(options?: AddOptions): Promise<TestSite>;
 }
 
@@ -43,10 +44,13 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
   const secretFile = join(directory.path, 'secret');
   await writeFile(secretFile, clusterSecret);
   const sites: TestSite[] = [];
-  const add = async (into: AsyncDisposableStack, { cacheDir }: AddOptions = {}): Promise<TestSite> => {
+  const add = async (
+    into: AsyncDisposableStack,
+    { cacheDir, upstreams = options.upstreams }: AddOptions = {},
+  ): Promise<TestSite> => {
     const site = into.use(
       await startTestSite({
-        upstreams: options.upstreams,
+        upstreams,
         now: options.now,
         redisDeadlineMs,
         ...(cacheDir !== undefined && { cacheDir }),

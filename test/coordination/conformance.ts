@@ -5,7 +5,7 @@ import { digest } from './support.ts';
 /** What every coordinator does for one replica, whether there are others or not. */
 export function testCoordinator(start: () => Promise<Coordinator>): void {
   const signal = (): AbortSignal => AbortSignal.timeout(60_000);
-  const key = { repository: 'docker.io/library/app', tag: '1', variant: '' };
+  const key = { repository: 'docker.io/library/app', tag: '1', variant: '', access: 'alike' };
 
   test('lets a replica fetch what nobody else has or fetches', async () => {
     await using coordinator = await start();

@@ -161,7 +161,7 @@ describeWith(['redis-server'], 'several replicas', () => {
   test('ask once what a tag is: the others wait and are told', async () => {
     await using fleet = await startFleet(['a', 'b']);
     const [a, b] = fleet.all.map(({ coordinator }) => coordinator);
-    const key = { repository: 'docker.io/library/app', tag: 'one', variant: '' };
+    const key = { repository: 'docker.io/library/app', tag: 'one', variant: '', access: 'alike' };
     const options = { maxAgeMs: 60_000, signal: signal() };
     expect(await a!.claimTag(key, options)).toEqual({ kind: 'ours' });
     const waiting = b!.claimTag(key, options);

@@ -25,14 +25,14 @@ describeWith(['redis-server'], 'who can write to Redis and only say again what r
   test('makes no tag what it was before', async () => {
     await using a = startCoordinator(redis.port, 'a');
     await expect.poll(sees(a.coordinator, 0)).toBe(true);
-    const key = { repository: 'docker.io/library/app', tag: 'one', variant: '' };
+    const key = { repository: 'docker.io/library/app', tag: 'one', variant: '', access: 'alike' };
     const record = (number: number, ageMs: number) =>
       a.coordinator.recordTag(
         key,
         { kind: 'manifest', digest: digest(number), contentType: 'x', size: 7, ageMs },
         { forMs: hourMs },
       );
-    const place = 'test:tag:{docker.io/library/app:one:}';
+    const place = 'test:tag:{alike:docker.io/library/app:one:}';
     await record(1, 120_000);
     const before = await client.hget(place, 'v');
     await record(2, 0);

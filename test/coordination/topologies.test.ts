@@ -26,7 +26,7 @@ describeWith(['redis-server', 'redis-cli', 'openssl'], 'replicas agree', () => {
       kind: 'filling',
       replicas: [{ id: a.coordinator.self }],
     });
-    const key = { repository: 'docker.io/library/app', tag: '1', variant: '' };
+    const key = { repository: 'docker.io/library/app', tag: '1', variant: '', access: 'alike' };
     expect(await a.coordinator.claimTag(key, { maxAgeMs: 1_000, signal: AbortSignal.timeout(60_000) })).toEqual({
       kind: 'ours',
     });

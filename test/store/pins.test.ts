@@ -311,9 +311,9 @@ describe('a catalog of another version', () => {
     const path = join(folder.path, 'catalog.sqlite');
     {
       using newer = new DatabaseSync(path);
-      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 7');
+      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 8');
     }
-    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 7 and this program knows 6`);
+    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 8 and this program knows 7`);
     using newer = new DatabaseSync(path);
     expect(newer.prepare('SELECT * FROM blobs').all()).toEqual([]);
   });

@@ -121,3 +121,33 @@ test('an identity token is exchanged by POST, and never sent in an address', asy
     service: 'registry.test',
   });
 });
+
+test('a fingerprint of an upstream is another one for other URLs, another user or password, and after a rotation', async () => {
+  await using folder = await temporaryFolder();
+  const passwordFile = join(folder.path, 'password');
+  await writeFile(passwordFile, 'first\n');
+  const fingerprintOf = async (urls: readonly string[], options: Parameters<typeof upstreamAt>[1] = {}) => {
+    using upstream = upstreamAt(urls, options);
+    return await upstream.fingerprint((text) => text);
+  };
+  const [one, other] = ['http://one.test', 'http://other.test'];
+  const inline = (username: string, password: string) => ({
+    credentials: { kind: 'inline' as const, username, password },
+  });
+  const fromFile = { credentials: { kind: 'password-file' as const, username: 'user', passwordFile } };
+  const first = await fingerprintOf([one], fromFile);
+  expect(await fingerprintOf([one], inline('user', 'first'))).toBe(first);
+  await writeFile(passwordFile, 'second\n');
+  const all = [
+    first,
+    await fingerprintOf([one], fromFile),
+    await fingerprintOf([one]),
+    await fingerprintOf([one], inline('user2', 'first')),
+    await fingerprintOf([other], inline('user', 'first')),
+    await fingerprintOf([one, other], inline('user', 'first')),
+    await fingerprintOf([other, one], inline('user', 'first')),
+  ];
+  expect(new Set(all).size).toBe(all.length);
+  await rm(passwordFile);
+  expect(await failureOf(fingerprintOf([one], fromFile))).toMatchObject({ code: 'UNAVAILABLE' });
+});

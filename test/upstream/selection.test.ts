@@ -21,6 +21,7 @@ function upstream(name: string, more: Partial<Upstream> = {}): Upstream {
     connectionsPerBlob: 1,
     answerMs: 9_000,
     freshness: { tagTtlMs: 0, staleIfErrorMs: 0, negativeTtlMs: 0 },
+    fingerprint: () => Promise.resolve(''),
     allows: () => true,
     isSparing: false,
     isAvailable: true,

@@ -1,10 +1,11 @@
 import { LRUCache } from 'lru-cache';
-import type { Coordinator, SharedTag } from '../../coordination/coordinator.ts';
+import type { Coordinator, SharedTag, SharedTagKey } from '../../coordination/coordinator.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { type ErrorCode, isNotFound, RegistryError } from '../../oci/error.ts';
 import type { TagKey, TagRecord } from '../../store/tag-records.ts';
-import type { TagTimes } from '../../upstream/upstream.ts';
+import type { TagTimes, Upstream } from '../../upstream/upstream.ts';
 import type { FreshnessVerdict } from '../freshness.ts';
+import { accessTo } from './access.ts';
 
 export interface SharedTagsOptions {
   readonly coordinator: Coordinator;
@@ -18,7 +19,9 @@ export interface SharedTagsOptions {
 export interface TagTurn extends Disposable {
   /** What another replica has been told; `undefined`: ask the upstream. */
   readonly known: TagRecord | undefined;
-  /** Tells the others. */
+  /** How the upstream is asked, for a record of what it says; `undefined`: nothing is shared. */
+  readonly access: string | undefined;
+  /** Tells the others, unless it is asked in another way by now. */
   tell(record: TagRecord, options: { times: TagTimes; previous: TagRecord | undefined }): void;
   /** Tells the others, where the error says that there is no such tag. */
   tellMissing(error: unknown, forMs: number): void;
@@ -63,41 +66,50 @@ export class SharedTags implements Disposable {
   }
 
   /**
-   * Asks the others, or for the right to ask the upstream. What they know counts only where this replica's own upstream
-   * has confirmed the tag before: that others may read it says nothing about this one.
+   * Asks those who reach the upstream in the same way, or for the right to ask it. What they know counts only where this
+   * replica's own upstream, asked in that way, has confirmed the tag before: that others may read it says nothing about
+   * this one, and nothing about what it may read with other credentials than before.
    * @throws RegistryError the 404 that another replica was given; the signal's reason
    */
   async claim(
     key: TagKey,
-    { record, times, signal }: { record: TagRecord | undefined; times: TagTimes; signal: AbortSignal },
+    options: { upstream: Upstream; record: TagRecord | undefined; times: TagTimes; signal: AbortSignal },
   ): Promise<TagTurn> {
+    const { upstream, record, times, signal } = options;
     const { coordinator, now } = this.#options;
-    if (coordinator.isAlone || times.tagTtlMs === 0) return this.#turn(key, { isOurs: false });
-    const ageMs = record ? now() - record.checkedAtMs : Number.POSITIVE_INFINITY;
+    const access = await accessTo(upstream, coordinator);
+    if (access === undefined || times.tagTtlMs === 0) return this.#turn(key, { upstream, access, isOurs: false });
+    if (record?.access !== access) return this.#turn(key, { upstream, access, isOurs: true });
     // Older than what is known here is no news.
-    const maxAgeMs = Math.max(1, Math.min(times.tagTtlMs, ageMs));
-    if (record === undefined) return this.#turn(key, { isOurs: !coordinator.isAlone });
-    const claim = await coordinator.claimTag(key, { maxAgeMs, signal });
-    if (claim.kind !== 'known') return this.#turn(key, { isOurs: true });
+    const maxAgeMs = Math.max(1, Math.min(times.tagTtlMs, now() - record.checkedAtMs));
+    const claim = await coordinator.claimTag({ ...key, access }, { maxAgeMs, signal });
+    if (claim.kind !== 'known') return this.#turn(key, { upstream, access, isOurs: true });
     const { tag } = claim;
     if (tag.kind === 'missing')
       throw new RegistryError(tag.answer.code as ErrorCode, tag.answer.message, { status: 404 });
     const { digest, contentType, size } = tag;
     this.#comparedAtMs.set(nameOf(key), now() + 1);
-    return this.#turn(key, { isOurs: false, known: { digest, contentType, size, checkedAtMs: now() - tag.ageMs } });
+    const known: TagRecord = { digest, contentType, size, checkedAtMs: now() - tag.ageMs, access };
+    return this.#turn(key, { upstream, access, isOurs: false, known });
   }
 
   [Symbol.dispose](): void {
     this.#subscription[Symbol.dispose]();
   }
 
-  #turn(key: TagKey, { isOurs, known }: { isOurs: boolean; known?: TagRecord }): TagTurn {
+  #turn(
+    key: TagKey,
+    options: { upstream: Upstream; access: string | undefined; isOurs: boolean; known?: TagRecord },
+  ): TagTurn {
+    const { upstream, access = '', isOurs, known } = options;
     const { coordinator, now } = this.#options;
+    const shared: SharedTagKey = { ...key, access };
     let isOver = !isOurs;
     const record = async (tag: SharedTag, forMs: number): Promise<void> => {
       if (isOver) return;
       isOver = true;
-      await coordinator.recordTag(key, tag, { forMs });
+      const isStill = (await accessTo(upstream, coordinator)) === access;
+      await (isStill ? coordinator.recordTag(shared, tag, { forMs }) : coordinator.leaveTag(shared));
     };
     const tell = async (
       { digest, contentType, size, checkedAtMs }: TagRecord,
@@ -110,7 +122,8 @@ export class SharedTags implements Disposable {
     };
     return {
       known,
-      tell: (answer, options) => void tell(answer, options),
+      access: options.access,
+      tell: (answer, more) => void tell(answer, more),
       tellMissing(error, forMs) {
         if (forMs === 0 || !isNotFound(error)) return;
         const { code, message } = error as RegistryError;
@@ -119,7 +132,7 @@ export class SharedTags implements Disposable {
       [Symbol.dispose]() {
         if (isOver) return;
         isOver = true;
-        void coordinator.leaveTag(key);
+        void coordinator.leaveTag(shared);
       },
     };
   }

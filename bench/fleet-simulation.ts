@@ -132,6 +132,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
       downloads,
       coordinator,
       target: () => undefined,
+      offline: false,
       onDiskFault: () => undefined,
     });
     coordinator.join(`http://node-${index}.test`, { id: `node-${index}` });

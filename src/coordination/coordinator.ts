@@ -8,6 +8,8 @@ export interface Replica {
   readonly address: string;
   /** Of this run of it: what was signed for an earlier one is of no use. */
   readonly boot: string;
+  /** It contacts no upstream: it gives what it has and is asked to keep nothing. */
+  readonly isOffline: boolean;
 }
 
 /** The right to fetch one digest from the upstream for all replicas. A hint: it may be lost at any moment. */

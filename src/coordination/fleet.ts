@@ -37,6 +37,8 @@ export interface FleetOptions {
   /** Told the time with every answer. */
   readonly clock: RedisClock;
   readonly wakeChannel: string;
+  /** Whether this replica contacts no upstream. */
+  readonly isOffline: boolean;
   /** How often a replica says that it lives, in milliseconds. Default 1 s. */
   readonly beatMs?: number | undefined;
   /** Called when other replicas have come or gone. */
@@ -220,7 +222,9 @@ export class Fleet {
 
   #call(id: string): void {
     this.#self = id;
-    this.#entry = this.#options.seal.close('replica', { id, address: this.#address, boot: this.boot });
+    const { seal, isOffline } = this.#options;
+    const entry: Replica = { id, address: this.#address, boot: this.boot, isOffline };
+    this.#entry = seal.close('replica', entry);
   }
 
   /**

@@ -48,9 +48,12 @@ export class Members {
     if (isAll) this.#byId.clear();
     for (let index = 0; index + 1 < entries.length; index += 2) {
       const [id = '', sealed = ''] = [entries[index], entries[index + 1]];
-      const entry = this.#seal.open('replica', sealed) as Replica | undefined;
+      const entry = this.#seal.open('replica', sealed) as (Omit<Replica, 'isOffline'> & Partial<Replica>) | undefined;
       if (entry === undefined || entry.id !== id) this.#byId.delete(id);
-      else this.#byId.set(id, { id, address: entry.address, boot: entry.boot });
+      else {
+        const { address, boot, isOffline = false } = entry;
+        this.#byId.set(id, { id, address, boot, isOffline });
+      }
     }
     return isAll || entries.length > 0;
   }

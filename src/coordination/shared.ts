@@ -27,6 +27,8 @@ export interface SharedCoordinatorOptions {
   readonly keyPrefix: string;
   readonly seal: Seal;
   readonly observer: LinkObserver;
+  /** Whether this replica contacts no upstream; default: it does. */
+  readonly isOffline?: boolean | undefined;
   /** Longest wait for an answer of Redis, in milliseconds; default: that of {@link RedisLink}. */
   readonly deadlineMs?: number | undefined;
   /** How often it says that it lives, in milliseconds; default: that of {@link Fleet}. */
@@ -51,7 +53,7 @@ export class SharedCoordinator implements Coordinator {
   #isEnding = false;
 
   constructor(options: SharedCoordinatorOptions) {
-    const { location, keyPrefix, seal, observer, deadlineMs, beatMs, onChange } = options;
+    const { location, keyPrefix, seal, observer, isOffline = false, deadlineMs, beatMs, onChange } = options;
     this.#seal = seal;
     this.#link = new RedisLink({
       location,
@@ -63,7 +65,7 @@ export class SharedCoordinator implements Coordinator {
     });
     const link = this.#link;
     const clock = new RedisClock();
-    this.#fleet = new Fleet({ link, seal, clock, wakeChannel: link.wakeChannel, beatMs, onChange });
+    this.#fleet = new Fleet({ link, seal, clock, wakeChannel: link.wakeChannel, isOffline, beatMs, onChange });
     const self = (): string => this.#fleet.self;
     this.#leases = new Leases({ link, self, replica: (id) => this.#fleet.replica(id) });
     this.#answers = new Answers({ link, seal, clock, self });

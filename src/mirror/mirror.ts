@@ -92,6 +92,7 @@ export class Mirror implements AsyncDisposable {
       catalog,
       downloads: this.downloads,
       coordinator,
+      offline,
       target: options.target,
       onDiskFault,
     });

@@ -60,6 +60,7 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
     keyPrefix: redis.keyPrefix,
     seal,
     observer: linkObserver({ log, metrics }),
+    isOffline: config.offline,
     deadlineMs: redisDeadlineMs,
     onChange: changeLog(log),
   });

@@ -1,19 +1,21 @@
 import { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
+import type { Replica } from '../../src/coordination/coordinator.ts';
+import { PeerPass, passHeader } from '../../src/coordination/peer-pass.ts';
 import { ownersOf } from '../../src/coordination/placement.ts';
 import { Seal } from '../../src/coordination/seal.ts';
+import { filesOf } from '../mirror/support.ts';
 import { startRegistry } from '../support/registry.ts';
 import { describeWith } from '../support/tools.ts';
-import { clusterSecret, startFleet } from './support.ts';
+import { clusterSecret, metric, startFleet } from './support.ts';
 
-/** The ids of the replicas by their addresses, as Redis has them. */
-async function ids(port: number): Promise<Map<string, string>> {
+/** The replicas, as Redis has them. */
+async function replicasOf(port: number): Promise<Replica[]> {
   const client = new Redis(port, '127.0.0.1');
   const entries = Object.values(await client.hgetall('millpond:{fleet}'));
   client.disconnect();
   const seal = new Seal(Buffer.from(clusterSecret));
-  const replicas = entries.map((entry) => seal.open('replica', entry) as { id: string; address: string } | undefined);
-  return new Map(replicas.flatMap((replica) => (replica ? [[replica.address, replica.id]] : [])));
+  return entries.flatMap((entry) => (seal.open('replica', entry) as Replica | undefined) ?? []);
 }
 
 describeWith(['redis-server'], 'replicas that share their disks', () => {
@@ -29,8 +31,8 @@ describeWith(['redis-server'], 'replicas that share their disks', () => {
     const image = upstream.addImage('library/app', '1', { layers });
     for (const site of fleet.sites)
       expect(await site.get('/v2/library/app/manifests/1')).toMatchObject({ status: 200 });
-    const idOf = await ids(fleet.redis.port);
-    const all = fleet.sites.map(({ origin }) => idOf.get(origin)!);
+    const replicas = await replicasOf(fleet.redis.port);
+    const all = fleet.sites.map(({ origin }) => replicas.find(({ address }) => address === origin)!.id);
     // Each is asked for what the other one keeps.
     const pulls = fleet.sites.flatMap((site, index) =>
       image.layers
@@ -41,5 +43,39 @@ describeWith(['redis-server'], 'replicas that share their disks', () => {
     for (const { digest } of image.layers) {
       expect(upstream.requestsFor(digest).filter(({ method }) => method === 'GET')).toHaveLength(1);
     }
+  });
+
+  test('ask one that is offline for nothing but what it has, and it asks no upstream', async () => {
+    await using upstream = await startRegistry();
+    await using forOffline = await startRegistry();
+    await using fleet = await startFleet({
+      replicas: 1,
+      upstreams: { 'docker.io': upstream },
+      cluster: { placement: 'sharded', copies: 1 },
+    });
+    const one = fleet.sites[0]!;
+    const offline = await fleet.add({ upstreams: { 'docker.io': forOffline }, config: { offline: true } });
+    await expect.poll(() => metric(one, 'millpond_peer_replicas')).toBe(2);
+    const layers = Array.from({ length: 8 }, (_, index) => ({ size: 100_000, seed: `layer ${index}` }));
+    const image = upstream.addImage('library/app', '1', { layers });
+    forOffline.addImage('library/app', '1', { layers });
+    expect(await one.get('/v2/library/app/manifests/1')).toMatchObject({ status: 200 });
+    for (const { digest } of image.layers) {
+      const path = `/v2/library/app/blobs/${digest}`;
+      expect(await one.get(path)).toMatchObject({ status: 200, sha256: digest });
+      expect(await filesOf(one)).toContain(`blobs/${digest.replace(':', '/')}`);
+    }
+    expect(await filesOf(offline)).toEqual([]);
+    // One that does not know that it is offline asks it all the same.
+    const pass = new PeerPass({ seal: new Seal(Buffer.from(clusterSecret)), toleranceMs: 60_000, now: Date.now });
+    const replicas = await replicasOf(fleet.redis.port);
+    const { id, boot } = replicas.find(({ address }) => address === offline.origin)!;
+    for (const want of ['fill', 'copy']) {
+      const through = encodeURIComponent('docker.io/library/app');
+      const path = `/v2/_millpond/blobs/${image.layers[0]!.digest}?want=${want}&through=${through}`;
+      const header = pass.sign({ method: 'GET', path, range: undefined, to: `${id}:${boot}` }, 'another');
+      expect((await offline.get(path, { headers: { [passHeader]: header } })).status).toBe(404);
+    }
+    expect(forOffline.requests).toEqual([]);
   });
 });

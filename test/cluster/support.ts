@@ -27,13 +27,14 @@ export const redisDeadlineMs = 3_000;
 export interface AddOptions {
   readonly cacheDir?: string;
   readonly upstreams?: FleetOptions['upstreams'];
+  readonly config?: FleetOptions['config'];
 }
 
 /** Several mirrors in this process, each with a directory and a port of its own, and the Redis they share. */
 export interface TestFleet extends AsyncDisposable {
   readonly sites: readonly TestSite[];
   readonly redis: RedisServer;
-  /** Starts one more. @param options `cacheDir`: of one that has run before, kept at the end; `upstreams`: its own */
+  /** Starts one more. @param options `cacheDir`: of one that has run before, kept at the end; the others: its own */
   add(options?: AddOptions): Promise<TestSite>;
 }
 
@@ -46,7 +47,7 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
   const sites: TestSite[] = [];
   const add = async (
     into: AsyncDisposableStack,
-    { cacheDir, upstreams = options.upstreams }: AddOptions = {},
+    { cacheDir, upstreams = options.upstreams, config = options.config }: AddOptions = {},
   ): Promise<TestSite> => {
     const site = into.use(
       await startTestSite({
@@ -55,7 +56,7 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
         redisDeadlineMs,
         ...(cacheDir !== undefined && { cacheDir }),
         config: {
-          ...options.config,
+          ...config,
           redis: { url: redis.url },
           cluster: {
             secretFile,

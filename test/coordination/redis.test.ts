@@ -23,7 +23,7 @@ describeWith(['redis-server'], 'several replicas', () => {
     await using fleet = await startFleet(['a', 'b']);
     const [a, b] = fleet.all;
     expect(a!.coordinator.replicas).toEqual([
-      { id: b!.coordinator.self, boot: b!.coordinator.boot, address: 'http://b.test:5000' },
+      { id: b!.coordinator.self, boot: b!.coordinator.boot, address: 'http://b.test:5000', isOffline: false },
     ]);
     await b!.coordinator[Symbol.asyncDispose]();
     await expect.poll(sees(a!.coordinator, 0)).toBe(true);

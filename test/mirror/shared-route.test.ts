@@ -9,7 +9,7 @@ import { SharedRoute } from '../../src/mirror/sharing/shared-route.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 
 const digest = digestOf(Buffer.from('a layer'));
-const holder: Replica = { id: 'holder', address: 'http://10.0.0.1:5000', boot: '1' };
+const holder: Replica = { id: 'holder', address: 'http://10.0.0.1:5000', boot: '1', isOffline: false };
 const upstream: Source = {
   id: 'upstream',
   upstream: 'docker.io',

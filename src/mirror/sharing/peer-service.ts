@@ -14,6 +14,8 @@ export interface PeerServiceOptions {
   readonly catalog: Catalog;
   readonly downloads: Downloads;
   readonly coordinator: Coordinator;
+  /** No upstream is ever contacted, for other replicas neither. */
+  readonly offline: boolean;
   /** A repository by the cache's name of it, where this mirror may pull from it. */
   readonly target: (key: string) => Target | undefined;
   readonly onDiskFault: (error: DiskFault) => void;
@@ -95,8 +97,8 @@ export class PeerService {
   }
 
   #begin(digest: Digest, { through }: PeerQuestion): PeerReader | undefined {
-    const { downloads, catalog, target } = this.#options;
-    const found = through === undefined ? undefined : target(through);
+    const { downloads, catalog, offline, target } = this.#options;
+    const found = through === undefined || offline ? undefined : target(through);
     // It is not configured as the other one: that is a reason to look elsewhere, not to leave it alone.
     if (found === undefined) return undefined;
     const { fill, reader } = downloads.join(digest, {

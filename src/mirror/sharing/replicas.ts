@@ -52,10 +52,10 @@ export class Replicas {
   #owners(digest: Digest): Replica[] {
     if (this.#copies === undefined) return [];
     const { self, replicas } = this.coordinator;
-    const all: Replica[] = [...replicas, { id: self, address: '', boot: '' }];
+    const all: Replica[] = [...replicas, { id: self, address: '', boot: '', isOffline: false }];
     const ids = ownersOf(
       digest,
-      all.map(({ id }) => id),
+      all.filter(({ isOffline }) => !isOffline).map(({ id }) => id),
       this.#copies,
     );
     return ids.flatMap((id) => all.filter((replica) => replica.id === id));

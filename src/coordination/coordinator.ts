@@ -146,6 +146,8 @@ export interface Coordinator extends AsyncDisposable {
   release(lease: Lease): Promise<void>;
   /** This replica has the blob on its disk. */
   hold(digest: Digest): Promise<void>;
+  /** Some of the live replicas without this one that say they have the blob; none where nobody can be asked. */
+  holders(digest: Digest): Promise<readonly Replica[]>;
   /** It has it no more. The others are told soon. */
   drop(digest: Digest): void;
   /** What replicas can compare a text by that has to stay secret: without theirs nobody can find it by trying. '' alone. */

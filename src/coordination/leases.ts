@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.ts';
 import type { Claim, ClaimOptions, Lease, Replica } from './coordinator.ts';
 import type { Link } from './redis.ts';
-import { claimScript, holdScript, releaseScript, renewScript } from './scripts.ts';
+import { claimScript, holdScript, releaseScript, renewScript, type Script } from './scripts.ts';
 
 /** How long a lease is believed in without a word from who has it, in milliseconds: so long a dead one may hold up all. */
 const leaseMs = 3_000;
@@ -18,6 +18,9 @@ const fanOut = 4;
 const maxDropped = 20_000;
 /** How many of them Redis is told at a time. */
 const dropsAtOnce = 32;
+
+/** KEYS: holders. Answers those who have said so last. */
+const holdersScript: Script = { name: 'holders', lua: `return redis.call('ZREVRANGE', KEYS[1], 0, 31)` };
 
 export interface LeasesOptions {
   readonly link: Link;
@@ -82,6 +85,12 @@ export class Leases {
     // It has come back before anybody was told that it had gone.
     this.#dropped.delete(digest);
     await this.#options.link.run(holdScript, [holdersKey(digest)], [this.#options.self(), holdMs]);
+  }
+
+  /** Some of the others that are there and have said that they hold a blob. */
+  async holders(digest: Digest): Promise<Replica[]> {
+    const ids = (await this.#options.link.run(holdersScript, [holdersKey(digest)], [])) as string[];
+    return ids.map((id) => this.#options.replica(id)).filter((one) => one !== undefined);
   }
 
   /** Told behind the caller's back, a few at a time: a whole eviction never waits for Redis, nor floods it. */

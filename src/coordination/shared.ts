@@ -117,6 +117,10 @@ export class SharedCoordinator implements Coordinator {
     return orElse(this.#leases.hold(digest), undefined);
   }
 
+  holders(digest: Digest): Promise<readonly Replica[]> {
+    return orElse(this.#leases.holders(digest), []);
+  }
+
   drop(digest: Digest): void {
     this.#leases.drop(digest);
   }

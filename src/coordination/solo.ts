@@ -23,6 +23,10 @@ export class SoloCoordinator implements Coordinator {
 
   async hold(): Promise<void> {}
 
+  holders(): Promise<[]> {
+    return Promise.resolve([]);
+  }
+
   drop(): void {}
 
   mark(): string {

@@ -11,6 +11,8 @@ export interface CompletenessOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
   readonly kept: KeptManifests;
+  /** Whether a blob that is not here can be had from another replica; absent: none counts but those that are here. */
+  readonly isWithOthers?: (digest: Digest) => Promise<boolean>;
 }
 
 /** What has been found out on the way through an image. */
@@ -25,7 +27,7 @@ export function nothingSeen(): Seen {
   return { whole: new Map(), depth: 0 };
 }
 
-/** Whether what a manifest names is here, so that a client that begins with it can end without any upstream. */
+/** Whether what a manifest names can be had, so that a client that begins with it can end without any upstream. */
 export class Completeness {
   readonly #options: CompletenessOptions;
 
@@ -41,7 +43,7 @@ export class Completeness {
   async *missing(repository: string, manifest: KeptManifest, seen: Seen = nothingSeen()): AsyncGenerator<Descriptor> {
     const links = readManifest(manifest.bytes, manifest.contentType);
     for (const blob of links.blobs) {
-      if (!isElsewhere(blob) && !(await this.hasBlob(repository, blob))) yield blob;
+      if (!isElsewhere(blob) && !(await this.#canHave(repository, blob))) yield blob;
     }
     const within = { ...seen, depth: seen.depth + 1 };
     for (const child of links.manifests) if (await this.isWhole(repository, child, within)) return;
@@ -72,6 +74,12 @@ export class Completeness {
     if (manifest === undefined) return false;
     for await (const _ of this.missing(repository, manifest, seen)) return false;
     return true;
+  }
+
+  async #canHave(repository: string, blob: Descriptor): Promise<boolean> {
+    if (await this.hasBlob(repository, blob)) return true;
+    const { catalog, isWithOthers } = this.#options;
+    return isWithOthers !== undefined && catalog.mayRead(repository, blob.digest) && (await isWithOthers(blob.digest));
   }
 
   /** Whether a blob is on disk in its right size, and may be read through a repository without asking anybody. */

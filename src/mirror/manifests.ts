@@ -65,7 +65,9 @@ export class Manifests implements AsyncDisposable {
   constructor(options: ManifestsOptions) {
     this.#options = options;
     this.#kept = new KeptManifests(options);
-    this.#completeness = new Completeness({ ...options, kept: this.#kept });
+    const { replicas, offline } = options;
+    const isWithOthers = (digest: Digest) => replicas.have(digest);
+    this.#completeness = new Completeness({ ...options, kept: this.#kept, ...(!offline && { isWithOthers }) });
     this.#shared = new SharedManifests(options.replicas);
     this.#tags = new Tags({
       ...options,

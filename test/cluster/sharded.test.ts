@@ -78,4 +78,33 @@ describeWith(['redis-server'], 'replicas that share their disks', () => {
     }
     expect(forOffline.requests).toEqual([]);
   });
+
+  test('have an image together where the upstream is away, as long as all of it is with those that run', async () => {
+    await using upstream = await startRegistry();
+    await using fleet = await startFleet({
+      replicas: 2,
+      upstreams: { 'docker.io': { urls: [upstream.origin], tagTtl: '0s' } },
+      cluster: { placement: 'sharded', copies: 1 },
+    });
+    const [one, other] = fleet.sites;
+    const layers = Array.from({ length: 16 }, (_, index) => ({ size: 1000, seed: `layer ${index}` }));
+    const image = upstream.addImage('library/app', '1', { layers });
+    const blobs = [image.config, ...image.layers].map(({ digest }) => digest);
+    for (const site of fleet.sites) {
+      expect(await site.get('/v2/library/app/manifests/1')).toMatchObject({ status: 200 });
+      for (const digest of blobs) await site.get(`/v2/library/app/blobs/${digest}`);
+    }
+    for (const site of fleet.sites) expect((await filesOf(site)).length).toBeLessThan(1 + blobs.length);
+    upstream.fault(undefined, { kind: 'status', status: 500 });
+    for (const site of fleet.sites) {
+      const stale = await site.get('/v2/library/app/manifests/1');
+      expect([stale.status, stale.headers['cache-status']]).toEqual([200, 'millpond; hit; detail=stale']);
+      expect(await site.get(`/v2/library/app/manifests/${image.digest}`)).toMatchObject({ status: 200 });
+      for (const digest of blobs)
+        expect(await site.get(`/v2/library/app/blobs/${digest}`)).toMatchObject({ status: 200, sha256: digest });
+    }
+    await other!.stop();
+    await expect.poll(() => metric(one!, 'millpond_peer_replicas')).toBe(1);
+    expect((await one!.get('/v2/library/app/manifests/1')).status).toBe(502);
+  });
 });

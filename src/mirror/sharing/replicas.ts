@@ -49,6 +49,13 @@ export class Replicas {
     });
   }
 
+  /** Whether another one that can be asked says that it has a blob. */
+  async have(digest: Digest): Promise<boolean> {
+    const { coordinator, peers } = this;
+    if (coordinator.isAlone || peers === undefined) return false;
+    return (await coordinator.holders(digest)).some(({ id }) => !peers.isAvoided(id));
+  }
+
   #owners(digest: Digest): Replica[] {
     if (this.#copies === undefined) return [];
     const { self, replicas } = this.coordinator;

@@ -145,7 +145,7 @@ export class Metrics {
   readonly peerReceivedBytes = this.#counter('peer_received_bytes_total', 'Bytes received from other replicas.', []);
   readonly peerFailures = this.#counter(
     'peer_failures_total',
-    'Blobs that another replica did not give, or not to the end.',
+    'Blobs and manifests that another replica did not give, or not to the end.',
     ['fault'],
   );
   readonly redisCalls = this.#counter('redis_calls_total', 'Questions to Redis.', ['script', 'result']);

@@ -64,14 +64,25 @@ export function statusText(status: SiteStatus): string {
   return `${lines.join('\n')}\n`;
 }
 
-function replicaLines({ self, redis, placement, others, leases }: NonNullable<SiteStatus['replicas']>): string[] {
+type ReplicasStatus = NonNullable<SiteStatus['replicas']>;
+
+function replicaLines({ self, address, redis, placement, others, leases }: ReplicasStatus): string[] {
   const state = redis.state === 'connected' ? 'connected' : `lost: it ${redis.reason ?? 'does not answer'}`;
   return [
     ...labelled('redis', state),
     ...labelled('replicas', `${others.length + 1}, this one is ${self}; blobs ${placement}`),
-    ...others.flatMap(({ id, address, avoided }) => labelled('', `${id} ${address}${avoided ? ' (left alone)' : ''}`)),
+    ...others.flatMap((other) => labelled('', otherText(other, address))),
     ...(leases.length > 0 ? labelled('fetches', `${leases.length} blobs for all`) : []),
   ];
+}
+
+function otherText({ id, address, avoided, trouble }: ReplicasStatus['others'][number], own: string): string {
+  const remarks = [
+    ...(address === own ? ['the address of this one'] : []),
+    ...(avoided ? ['left alone'] : []),
+    ...(trouble ? [`${trouble.fault} at ${trouble.at}: ${trouble.reason}`] : []),
+  ];
+  return `${id} ${address}${remarks.length > 0 ? ` (${remarks.join('; ')})` : ''}`;
 }
 
 function prefetchText({ schedule, isRunning, nextAt, last }: SiteStatus['prefetch'][number]): string {

@@ -178,7 +178,11 @@ export const originUrl: ValueKind<string> = {
   jsonSchema: { type: 'string', pattern: '^https?://' },
   parse(found) {
     const url = registryUrl.parse(found);
-    if (URL.parse(url)?.pathname !== '/') throw refusal(found, 'a URL without a path, such as http://10.0.0.7:5000');
+    const { pathname, hostname, port } = URL.parse(url) ?? {};
+    if (pathname !== '/') throw refusal(found, 'a URL without a path, such as http://10.0.0.7:5000');
+    if (hostname === '0.0.0.0' || hostname === '[::]' || port === '0') {
+      throw refusal(found, 'an address that others can reach, such as http://10.0.0.7:5000');
+    }
     return url;
   },
 };

@@ -10,6 +10,8 @@ export interface PeerBodyOptions {
   /** Longest silence while bytes are wanted, in milliseconds. */
   readonly idleMs: number;
   readonly signal: AbortSignal;
+  /** Told when it could not be read to its end. */
+  readonly onFailure: (failure: PeerFailure) => void;
 }
 
 /** Nothing came in time. */
@@ -27,7 +29,7 @@ export function peerBody(response: IncomingMessage, options: PeerBodyOptions): P
 
 async function* read(
   response: IncomingMessage,
-  { replica, idleMs, signal }: PeerBodyOptions,
+  { replica, idleMs, signal, onFailure }: PeerBodyOptions,
 ): AsyncGenerator<Buffer, void, undefined> {
   const chunks = response[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   let isWaiting = false;
@@ -48,7 +50,9 @@ async function* read(
     signal.throwIfAborted();
     const fault = error instanceof SilentPeer ? 'silent' : 'unreachable';
     const sentence = `another replica ${fault === 'silent' ? 'has stopped sending' : 'has cut the transfer'}`;
-    throw new PeerFailure(replica, fault, { sentence, cause: error });
+    const failure = new PeerFailure(replica, fault, { sentence, cause: error });
+    onFailure(failure);
+    throw failure;
   } finally {
     clearTimeout(timer);
     response.destroy();

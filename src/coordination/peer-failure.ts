@@ -17,10 +17,15 @@ export type PeerFault =
 export class PeerFailure extends RegistryError {
   readonly fault: PeerFault;
   readonly replica: string;
+  /** For those who run the replicas: the cause in its own words. */
+  readonly reason: string;
 
   constructor(replica: string, fault: PeerFault, options: { readonly sentence: string; readonly cause?: unknown }) {
     super(fault === 'absent' ? 'BLOB_UNKNOWN' : 'UNAVAILABLE', options.sentence, { cause: options.cause });
     this.fault = fault;
     this.replica = replica;
+    // After a semicolon Node has advice for programmers.
+    const [reason = ''] = options.cause instanceof Error ? options.cause.message.split(';', 1) : [];
+    this.reason = reason === '' ? options.sentence : reason;
   }
 }

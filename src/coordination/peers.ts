@@ -1,5 +1,6 @@
 import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { readContentRange } from '../oci/range.ts';
@@ -42,6 +43,17 @@ export interface PeersOptions {
     readonly ca?: string | undefined;
   };
   readonly times?: PeerTimes;
+  /** Told of each answer that was not had; `isNew`: another fault than the last, or the first since it gave something. */
+  readonly onFailure?: (replica: Replica, failure: PeerFailure, event: { readonly isNew: boolean }) => void;
+}
+
+/** What is wrong with another replica. */
+export interface PeerTrouble {
+  readonly fault: PeerFault;
+  /** The cause in its own words. */
+  readonly reason: string;
+  /** ISO 8601. */
+  readonly at: string;
 }
 
 const defaultTimes: PeerTimes = { connectMs: 1_000, headersMs: 3_000, idleMs: 4_000 };
@@ -67,6 +79,7 @@ export class Peers implements Disposable {
   readonly #https: HttpsAgent;
   /** Until when by the monotonic clock, and why. */
   readonly #avoided = new Map<string, { readonly untilMs: number; readonly fault: PeerFault | 'wrong' }>();
+  readonly #troubles = new LRUCache<string, PeerTrouble>({ max: 2_000 });
 
   constructor(options: PeersOptions) {
     this.#options = options;
@@ -95,9 +108,9 @@ export class Peers implements Disposable {
     return this.isAvoided(replica) && this.#avoided.get(replica)?.fault === 'silent';
   }
 
-  /** How many replicas are left alone now. */
-  get avoided(): readonly string[] {
-    return [...this.#avoided.keys()].filter((replica) => this.isAvoided(replica));
+  /** What a replica has failed with, as long as it has given nothing since. */
+  trouble(replica: string): PeerTrouble | undefined {
+    return this.#troubles.get(replica);
   }
 
   /** A replica has failed in a way that says something about it, not only about this blob. */
@@ -127,7 +140,8 @@ export class Peers implements Disposable {
     const path = `/v2/_millpond/blobs/${digest}?${query.toString()}`;
     const range = offset > 0 || end !== undefined ? `bytes=${offset}-${end === undefined ? '' : end - 1}` : undefined;
     const response = await this.#send(replica, { path, range, signal });
-    const body = peerBody(response, { replica: replica.id, idleMs: this.#times.idleMs, signal });
+    const onFailure = (failure: PeerFailure): void => this.#note(replica, failure);
+    const body = peerBody(response, { replica: replica.id, idleMs: this.#times.idleMs, signal, onFailure });
     try {
       return { ...this.#read(replica, response, offset), body };
     } catch (error) {
@@ -154,14 +168,14 @@ export class Peers implements Disposable {
   #read(replica: Replica, response: IncomingMessage, offset: number): Omit<PeerAnswer, 'body'> {
     const { statusCode: status = 0, headers } = response;
     const fail = (fault: PeerFault, what: string): never => {
-      this.avoid(replica.id, fault);
-      throw new PeerFailure(replica.id, fault, { sentence: `another replica ${what}` });
+      throw this.#failed(replica, fault, { sentence: `another replica ${what}` });
     };
     // 416: what is called the same there has another size.
     if (status === 404 || status === 416) return fail('absent', 'does not have this blob');
     if (status === 401 || status === 403) return fail('refused', 'does not let this one in');
     if (status === 503 || status === 504) return fail('silent', 'cannot give this blob now');
     const contentType = headers['content-type'] ?? octetStream;
+    if (status === 200 || status === 206) this.#troubles.delete(replica.id);
     if (status === 200) {
       const size = lengthOf(headers['content-length']);
       return { size, start: 0, end: size, contentType };
@@ -169,6 +183,26 @@ export class Peers implements Disposable {
     const window = readContentRange(headers['content-range']);
     if (status !== 206 || window?.range.start !== offset) return fail('odd', `answered ${status}`);
     return { size: window.size, start: offset, end: window.range.end, contentType };
+  }
+
+  #failed(
+    replica: Replica,
+    fault: PeerFault,
+    options: { readonly sentence: string; readonly cause?: unknown },
+  ): PeerFailure {
+    this.avoid(replica.id, fault);
+    const failure = new PeerFailure(replica.id, fault, options);
+    this.#note(replica, failure);
+    return failure;
+  }
+
+  #note(replica: Replica, failure: PeerFailure): void {
+    const { fault, reason } = failure;
+    const isNew = fault !== 'absent' && this.#troubles.get(replica.id)?.fault !== fault;
+    // One that lacks something has answered.
+    if (fault === 'absent') this.#troubles.delete(replica.id);
+    else this.#troubles.set(replica.id, { fault, reason, at: new Date().toISOString() });
+    this.#options.onFailure?.(replica, failure, { isNew });
   }
 
   async #send(
@@ -197,8 +231,7 @@ export class Peers implements Disposable {
     } catch (error) {
       signal.throwIfAborted();
       const fault = error instanceof SilentPeer ? 'silent' : 'unreachable';
-      this.avoid(id, fault);
-      throw new PeerFailure(id, fault, { sentence: `another replica is ${fault}`, cause: error });
+      throw this.#failed(replica, fault, { sentence: `another replica is ${fault}`, cause: error });
     } finally {
       timer[Symbol.dispose]();
     }

@@ -43,7 +43,6 @@ export function mirrorObserver({
       // What was not sent has not failed: it is counted and told of where it was refused.
       const refused = error instanceof Refusal;
       if (error instanceof PeerFailure) {
-        metrics.peerFailures.inc({ fault: error.fault });
         log.info({ digest, source: source.id, position, fault: error.fault }, 'replica failed, going on elsewhere');
         return;
       }

@@ -4,7 +4,7 @@ import type { RedisLocation } from '../coordination/connection.ts';
 import type { Replica } from '../coordination/coordinator.ts';
 import type { Membership } from '../coordination/fleet.ts';
 import { PeerPass } from '../coordination/peer-pass.ts';
-import { Peers } from '../coordination/peers.ts';
+import { Peers, type PeerTrouble } from '../coordination/peers.ts';
 import { Seal } from '../coordination/seal.ts';
 import { SharedCoordinator } from '../coordination/shared.ts';
 import type { PeerRoutesOptions } from '../http/peer-routes.ts';
@@ -29,9 +29,17 @@ export interface LiveReplicas extends AsyncDisposable {
 /** The other replicas and Redis, for those who watch. */
 export interface ReplicasStatus {
   readonly self: string;
+  /** Where the others reach this one. */
+  readonly address: string;
   readonly redis: { readonly state: 'connected' | 'lost' | 'alone'; readonly reason: string | null };
   readonly placement: 'everywhere' | 'sharded';
-  readonly others: readonly { readonly id: string; readonly address: string; readonly avoided: boolean }[];
+  readonly others: readonly {
+    readonly id: string;
+    readonly address: string;
+    readonly avoided: boolean;
+    /** What it has failed with, as long as it has given nothing since. */
+    readonly trouble: PeerTrouble | null;
+  }[];
   /** Blobs that this replica fetches for all. */
   readonly leases: readonly { readonly digest: Digest; readonly fence: number }[];
 }
@@ -54,6 +62,7 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
   const { redis, cluster, tls } = config;
   const { log, metrics, health, now, redisDeadlineMs } = options;
   if (!redis || cluster.secretFile === undefined) return undefined;
+  let ownAddress = '';
   const seal = sealOf(await read(cluster.secretFile, 'cluster.secretFile'), cluster.secretFile);
   const coordinator = new SharedCoordinator({
     location: await locationOf(redis),
@@ -62,7 +71,7 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
     observer: linkObserver({ log, metrics }),
     isOffline: config.offline,
     deadlineMs: redisDeadlineMs,
-    onChange: changeLog(log),
+    onChange: changeLog(log, () => ownAddress),
   });
   const pass = new PeerPass({ seal, toleranceMs: cluster.clockToleranceMs, now });
   const peers = new Peers({
@@ -72,6 +81,10 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
       cert: await read(tls.certFile, 'tls.certFile'),
       key: await read(tls.keyFile, 'tls.keyFile'),
       ca: tls.clientCaFile === undefined ? undefined : await read(tls.clientCaFile, 'tls.clientCaFile'),
+    },
+    onFailure({ id, address }, { fault, reason }, { isNew }) {
+      metrics.peerFailures.inc({ fault });
+      if (isNew) log.warn({ replica: id, address, fault, reason }, 'another replica cannot be read from');
     },
   });
   const status = () => coordinator.status();
@@ -98,14 +111,21 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
       const { self, state, reason, replicas, leases } = status();
       return {
         self,
+        address: ownAddress,
         redis: { state, reason: reason ?? null },
         placement: cluster.placement,
-        others: replicas.map(({ id, address }) => ({ id, address, avoided: peers.isAvoided(id) })),
+        others: replicas.map(({ id, address }) => ({
+          id,
+          address,
+          avoided: peers.isAvoided(id),
+          trouble: peers.trouble(id) ?? null,
+        })),
         leases,
       };
     },
     join(address, membership) {
-      coordinator.join(cluster.advertise ?? `${tls ? 'https' : 'http'}://${address}`, membership);
+      ownAddress = cluster.advertise ?? `${tls ? 'https' : 'http'}://${address}`;
+      coordinator.join(ownAddress, membership);
     },
     async [Symbol.asyncDispose]() {
       await coordinator[Symbol.asyncDispose]();
@@ -114,8 +134,11 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
   };
 }
 
-/** Logs who has come and who has gone; not all who are there, of whom there may be thousands. */
-function changeLog(log: Logger): (replicas: readonly Replica[]) => void {
+/**
+ * Logs who has come and who has gone; not all who are there, of whom there may be thousands.
+ * @param ownAddress where the others reach this one
+ */
+function changeLog(log: Logger, ownAddress: () => string): (replicas: readonly Replica[]) => void {
   let known: ReadonlySet<string> = new Set();
   return (replicas) => {
     const addresses = new Set(replicas.map(({ address }) => address));
@@ -123,6 +146,12 @@ function changeLog(log: Logger): (replicas: readonly Replica[]) => void {
     const gone = [...known].filter((address) => !addresses.has(address));
     known = addresses;
     if (came.length + gone.length > 0) log.info({ others: addresses.size, came, gone }, 'replicas changed');
+    if (came.includes(ownAddress())) {
+      log.warn(
+        { address: ownAddress() },
+        'another replica has the address of this one: look at cluster.advertise of both',
+      );
+    }
   };
 }
 

@@ -93,4 +93,22 @@ describeWith(['redis-server'], 'what an operator does on one replica', () => {
     expect(status).toContain(other!.origin);
     expect(status).toMatch(/^redis +connected$/m);
   });
+
+  test('who gives two replicas one address is told so', async () => {
+    await using upstream = await startRegistry();
+    const address = 'http://127.0.0.1:9';
+    await using fleet = await startFleet({
+      replicas: 2,
+      upstreams: { 'docker.io': upstream },
+      advertise: () => address,
+    });
+    for (const { logLines, cacheDir } of fleet.sites) {
+      const warnings = logLines.filter(({ msg }) =>
+        String(msg).startsWith('another replica has the address of this one'),
+      );
+      expect(warnings).toMatchObject([{ address }]);
+      const { stdout } = await runCommand(['status', '--cache-dir', cacheDir], cacheDir);
+      expect(stdout).toContain(`${address} (the address of this one)`);
+    }
+  });
 });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Authority, type Certificate, makeAuthority } from '../support/certificates.ts';
 import { get } from '../support/client.ts';
+import { runCommand } from '../support/commands.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite } from '../support/site.ts';
@@ -72,6 +73,23 @@ describeWith(['redis-server', 'openssl'], 'replicas with tls.clientCaFile', () =
     const seen = async (): Promise<boolean> =>
       (await get(urlOf(one, '/metrics'), client)).body.toString().includes('millpond_peer_replicas 2');
     await expect.poll(seen).toBe(true);
+    // The manifest comes first, and then nobody asks that replica for the blob.
+    const image = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'small' }] });
+    for (const [site, ca] of [
+      [odd, third.cert],
+      [one, authority.cert],
+    ] as const) {
+      const reply = await get(urlOf(site, '/v2/library/app/manifests/1'), { ...client, ca });
+      expect(reply).toMatchObject({ status: 200, sha256: image.digest });
+    }
+    const warnings = one.logLines.filter(({ msg }) => msg === 'another replica cannot be read from');
+    expect(warnings).toMatchObject([
+      { address: urlOf(odd, ''), fault: 'unreachable', reason: expect.stringContaining('certificate') as string },
+    ]);
+    const metrics = (await get(urlOf(one, '/metrics'), client)).body.toString();
+    expect(metrics).toMatch(/^millpond_peer_failures_total\{fault="unreachable"\} 1$/m);
+    const status = await runCommand(['status', '--cache-dir', one.cacheDir], one.cacheDir);
+    expect(status.stdout.replaceAll(/\s+/g, ' ')).toMatch(/ \(.*unreachable at \d{4}-\S+: .*certificate\)/);
     const blob = upstream.addBlob({ size: MiB, seed: 'another authority' });
     const path = `/v2/library/app/blobs/${blob.digest}`;
     expect(await get(urlOf(one, path), client)).toMatchObject({ sha256: blob.digest });

@@ -36,6 +36,10 @@ test.each([
     'cluster.advertise is missing: with redis',
   ],
   ['cluster: { advertise: "http://a/b" }', 'cluster.advertise: found "http://a/b"; accepted: a URL without a path'],
+  ...['http://0.0.0.0:5000', 'https://[::]:5000', 'http://10.0.0.7:0'].map((url): [string, string] => [
+    `cluster: { advertise: "${url}" }`,
+    `cluster.advertise: found "${url}"; accepted: an address that others can reach`,
+  ]),
   ['cluster: { placement: here }', 'cluster.placement: found "here"; accepted: everywhere, sharded'],
   ['cluster: { copies: 0 }', 'cluster.copies: found 0; accepted: a whole number from 1 to 16'],
 ])('replicas that could not find or trust one another are refused: %s', async (text, problem) => {

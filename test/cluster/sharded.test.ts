@@ -5,6 +5,7 @@ import { PeerPass, passHeader } from '../../src/coordination/peer-pass.ts';
 import { ownersOf } from '../../src/coordination/placement.ts';
 import { Seal } from '../../src/coordination/seal.ts';
 import { filesOf } from '../mirror/support.ts';
+import { runCommand } from '../support/commands.ts';
 import { startRegistry } from '../support/registry.ts';
 import { describeWith } from '../support/tools.ts';
 import { clusterSecret, metric, startFleet } from './support.ts';
@@ -106,5 +107,22 @@ describeWith(['redis-server'], 'replicas that share their disks', () => {
     await other!.stop();
     await expect.poll(() => metric(one!, 'millpond_peer_replicas')).toBe(1);
     expect((await one!.get('/v2/library/app/manifests/1')).status).toBe(502);
+  });
+
+  test('keep the whole of an image where it is fetched by a command, whoever keeps its parts', async () => {
+    await using upstream = await startRegistry();
+    await using fleet = await startFleet({
+      replicas: 2,
+      upstreams: { 'docker.io': upstream },
+      cluster: { placement: 'sharded', copies: 1 },
+    });
+    const [one, other] = fleet.sites;
+    const layers = Array.from({ length: 8 }, (_, index) => ({ size: 1000, seed: `layer ${index}` }));
+    const image = upstream.addImage('library/app', '1', { layers });
+    const digests = [image, image.config, ...image.layers].map(({ digest }) => digest);
+    expect(await other!.get('/v2/library/app/manifests/1')).toMatchObject({ status: 200 });
+    const fetched = await runCommand(['fetch', 'docker.io/library/app:1', '--cache-dir', one!.cacheDir], one!.cacheDir);
+    expect([fetched.code, fetched.stderr]).toEqual([0, '']);
+    expect((await filesOf(one!)).toSorted()).toEqual(digests.map((d) => `blobs/${d.replace(':', '/')}`).toSorted());
   });
 });

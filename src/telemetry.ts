@@ -1,5 +1,6 @@
-import pino, { type DestinationStream, type Logger } from 'pino';
+import pino, { type Logger } from 'pino';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { LogOutput } from './log-output.ts';
 
 export type { Logger };
 
@@ -14,17 +15,19 @@ export type RequestLog = (level: 'info' | 'warn' | 'error', fields: Readonly<Rec
 export type ProgramLogger = Logger & {
   /** As `logger[level](fields, 'request')`, at a fraction of its cost: it is done for every request. */
   readonly requestLog: RequestLog;
-  flush(): void;
+  /** Begins to write what waits. */
+  readonly flush: () => void;
+  /** How many lines could not be written so far. */
+  readonly lostLines: () => number;
 };
 
 /**
- * A logger on standard output. Lines are written in batches and at the latest every second: flush before leaving.
+ * A logger on standard output. Lines are written in batches, at the latest after a second and when the process ends.
  * Whoever logs a request passes named fields only, never headers or a whole URL: those hold secrets.
  */
 export function createLogger(options: LoggerOptions): ProgramLogger {
-  const destination = pino.destination({ dest: 1, sync: false, minLength: 8 * 1024, periodicFlush: 1000 });
-  const stream: DestinationStream =
-    options.format === 'text' ? { write: (line) => destination.write(asText(line)) } : destination;
+  const tellOfLoss = (lines: number) => logger.warn({ lines }, 'lines of the log could not be written and are lost');
+  const output = new LogOutput({ format: options.format, onRecovery: tellOfLoss });
   const logger = pino(
     {
       level: options.level,
@@ -32,19 +35,15 @@ export function createLogger(options: LoggerOptions): ProgramLogger {
       timestamp: isoTime(),
       formatters: { level: (level) => ({ level }) },
     },
-    stream,
+    output,
   );
   const time = isoTime();
   const requestLog: RequestLog = (level, fields) => {
     if (!logger.isLevelEnabled(level)) return;
     const rest = JSON.stringify(fields).slice(1, -1);
-    stream.write(`{"level":"${level}"${time()},${rest},"msg":"request"}\n`);
+    output.write(`{"level":"${level}"${time()},${rest},"msg":"request"}\n`);
   };
-  const flush = () => {
-    // Before the file is open there is nothing that could be written at once.
-    if ('fd' in destination && (destination as { fd: number }).fd >= 0) destination.flushSync();
-  };
-  return Object.assign(logger, { requestLog, flush });
+  return Object.assign(logger, { requestLog, flush: () => output.flush(), lostLines: () => output.lost });
 }
 
 /** The `time` of a line; many lines share a millisecond. */
@@ -59,14 +58,6 @@ function isoTime(): () => string {
     }
     return text;
   };
-}
-
-function asText(line: string): string {
-  const { time, level, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
-  const rest = Object.entries(fields).map(
-    ([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
-  );
-  return `${String(time)} ${String(level).toUpperCase().padEnd(5)} ${String(msg)}${rest.join('')}\n`;
 }
 
 /** In seconds. */
@@ -225,6 +216,14 @@ export class Metrics {
     );
     this.#watch('peer_replicas', 'Live replicas, this one included.', () => read().replicas);
     this.#watch('peer_leases', 'Blobs that this replica fetches for all.', () => read().leases);
+  }
+
+  /** Reads how many lines the log has lost at each rendering. To be called once. */
+  watchLog(lostLines: () => number): void {
+    const lost = this.#counter('log_lines_lost_total', 'Lines of the log that could not be written.', [], () => {
+      lost.reset();
+      lost.inc(lostLines());
+    });
   }
 
   /** Reads what is stored at each rendering. To be called once. */

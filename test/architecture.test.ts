@@ -16,7 +16,8 @@ const allowed: Record<string, readonly string[]> = {
   coordination: ['oci'],
   archive: ['oci'],
   config: ['oci'],
-  'telemetry.ts': [],
+  'telemetry.ts': ['log-output.ts'],
+  'log-output.ts': [],
   oci: [],
 };
 

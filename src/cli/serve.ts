@@ -18,7 +18,7 @@ export function registerServe(program: Command, io: CommandIo): void {
       const { config, file } = await load();
       const log = createLogger(config.log);
       try {
-        const site = await startSite(config, { log, requestLog: log.requestLog });
+        const site = await startSite(config, { log, requestLog: log.requestLog, lostLines: log.lostLines });
         const hangUp = () => void reload(site, { load, log });
         process.on('SIGHUP', hangUp);
         log.info({ address: site.address, cacheDir: config.cache.dir, config: file ?? 'defaults' }, 'listening');

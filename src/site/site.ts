@@ -36,6 +36,8 @@ export interface SiteOptions {
   readonly log: Logger;
   /** Default: `log` itself. */
   readonly requestLog?: RequestLog | undefined;
+  /** How many lines the log has lost so far. Default: none. */
+  readonly lostLines?: () => number;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
   /** Wall clock in milliseconds. */
@@ -49,10 +51,11 @@ export interface SiteOptions {
  * @throws Error in one sentence when the directory or the address cannot be had
  */
 export async function startSite(started: Config, options: SiteOptions): Promise<Site> {
-  const { log, slabs, redisDeadlineMs, now = Date.now } = options;
+  const { log, lostLines = () => 0, slabs, redisDeadlineMs, now = Date.now } = options;
   const requestLog: RequestLog = options.requestLog ?? ((level, fields) => log[level](fields, 'request'));
   await using owned = new AsyncDisposableStack();
   const metrics = new Metrics();
+  metrics.watchLog(lostLines);
   const health = new Health({ now });
   const others = await openReplicas(started, { log, metrics, health, now, redisDeadlineMs });
   if (others) owned.use(others);

@@ -1,5 +1,6 @@
 import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
 import { ociManifest } from '../src/oci/media-types.ts';
 import { blobFile, settled } from './mirror/support.ts';
@@ -113,11 +114,23 @@ async function damageInside(path: string): Promise<void> {
   for (let position = 4096; position < size; position += 4096) await file.write(page, 0, page.length, position);
 }
 
+async function changed(path: string, sql: string): Promise<void> {
+  using database = new DatabaseSync(path);
+  database.exec(sql);
+}
+
+async function replaced(path: string): Promise<void> {
+  await rm(path);
+  await changed(path, 'CREATE TABLE blobs (name TEXT); PRAGMA user_version = 3');
+}
+
 describe.each<[string, (catalog: string) => Promise<void>]>([
   ['deleted', (path) => rm(path)],
   ['overwritten with garbage', garbage],
   ['emptied', (path) => truncate(path)],
   ['damaged inside', damageInside],
+  ['robbed of a table', (path) => changed(path, 'DROP TABLE tags')],
+  ["replaced by another program's", replaced],
 ])('a catalog that was %s', (_, damage) => {
   test.each([{ offline: true }, { offline: false }])(
     'is rebuilt: the same answers as before ($offline)',

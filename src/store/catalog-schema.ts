@@ -155,6 +155,12 @@ CREATE TABLE IF NOT EXISTS notes (
 ) STRICT, WITHOUT ROWID;
 `;
 
+/** The names of the tables and views. */
+export const catalogTables: readonly string[] = Array.from(
+  catalogSchema.matchAll(/^CREATE (?:TABLE|VIEW) IF NOT EXISTS (\w+)/gm),
+  ([, name = '']) => name,
+);
+
 /** What makes tables of a version ready for {@link catalogSchema}; they are then of the version after it. */
 export const catalogMigrations: Readonly<Record<number, string>> = {
   1: `

@@ -1,7 +1,7 @@
 import { renameSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { LRUCache } from 'lru-cache';
-import { catalogMigrations, catalogSchema, catalogVersion, rebuildNote } from './catalog-schema.ts';
+import { catalogMigrations, catalogSchema, catalogTables, catalogVersion, rebuildNote } from './catalog-schema.ts';
 import { heatAfter } from './eviction-policy.ts';
 import { subjectOfTag } from './subject-of-tag.ts';
 
@@ -36,8 +36,8 @@ export class Database implements Disposable {
 
   /**
    * Opens the file and takes the directory's lock, which ends with the process however it ends. The tables of an older
-   * version are brought up to date. A file that cannot be read is set aside as `catalog.sqlite.broken` and begun anew, as
-   * is one that is found damaged later.
+   * version are brought up to date. A file that cannot be read, or whose tables are none of ours, is set aside as
+   * `catalog.sqlite.broken` and begun anew, as is one that is found damaged later.
    * @throws CatalogTaken in one sentence where another process has the directory; Error in one where a newer version has
    *   written the tables, or the disk does not let it be opened
    */
@@ -50,7 +50,7 @@ export class Database implements Disposable {
           cause: error,
         });
       }
-      if (!isBroken(error)) {
+      if (!isBroken(error) && !isOfOtherTables(error)) {
         if (sqliteCode(error) === undefined) throw error;
         throw new Error(`cannot open ${options.path}: ${(error as Error).message}`, { cause: error });
       }
@@ -251,7 +251,10 @@ function migrate(database: DatabaseSync, path: string): void {
     );
   }
   // Nothing is counted or looked through again: a start must not take longer for having many blobs.
-  if (found === catalogVersion) return;
+  if (found === catalogVersion) {
+    for (const name of catalogTables) database.prepare(`SELECT 1 FROM ${name}`);
+    return;
+  }
   database.exec('BEGIN EXCLUSIVE');
   try {
     if (found > 0)
@@ -279,4 +282,9 @@ function isLocked(error: unknown): boolean {
 // SQLITE_CORRUPT and SQLITE_NOTADB.
 function isBroken(error: unknown): boolean {
   return sqliteCode(error) === 11 || sqliteCode(error) === 26;
+}
+
+// SQLITE_ERROR, of a statement: a table or column that it names is not there.
+function isOfOtherTables(error: unknown): boolean {
+  return sqliteCode(error) === 1;
 }

@@ -43,15 +43,25 @@ const cacheDirTag = `Signature: 8a477f597d28d172789f06886806bc55
 /**
  * Makes a cache directory ready for use, or checks the one that is there.
  * @throws Error in one sentence when the directory belongs to another version of the layout or to somebody else, or cannot
- *   be written to
+ *   be made, read or written to
  */
 export async function prepareLayout(layout: Layout): Promise<void> {
-  await mkdir(layout.dir, { recursive: true });
+  await makeFolder(layout.dir);
   await access(layout.dir, constants.W_OK).catch((error: NodeJS.ErrnoException) => {
     throw new Error(`the cache directory ${layout.dir} cannot be written to: ${error.code}`, { cause: error });
   });
+  // SQLite would call it an input or output error.
+  await access(layout.catalog, constants.R_OK | constants.W_OK).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT')
+      throw new Error(`cannot read and write ${layout.catalog}: ${reasonOf(error)}`, { cause: error });
+  });
   const versionFile = join(layout.dir, versionFileName);
   const found = await readVersion(versionFile);
+  if (found === 'unknown') {
+    throw new Error(
+      `the cache directory ${layout.dir} does not say what layout it has, and this version reads layout ${layoutVersion}: use another cache.dir, or remove ${versionFile} if no other version has made it`,
+    );
+  }
   if (found !== undefined && found !== layoutVersion) {
     throw new Error(
       `the cache directory ${layout.dir} has layout ${found} and this version reads layout ${layoutVersion}: use another cache.dir, or empty this one`,
@@ -62,9 +72,9 @@ export async function prepareLayout(layout: Layout): Promise<void> {
       `the cache directory ${layout.dir} holds blobs, and no cache has put them there: use another cache.dir, since what is in a cache is evicted`,
     );
   }
-  await mkdir(join(layout.blobs, 'sha256'), { recursive: true });
-  await mkdir(join(layout.blobs, 'sha512'), { recursive: true });
-  await mkdir(layout.ingest, { recursive: true });
+  await makeFolder(join(layout.blobs, 'sha256'));
+  await makeFolder(join(layout.blobs, 'sha512'));
+  await makeFolder(layout.ingest);
   await keepFile(join(layout.dir, 'CACHEDIR.TAG'), cacheDirTag);
   await keepFile(join(layout.dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
   if (found === undefined) await keepFile(versionFile, `${JSON.stringify({ layout: layoutVersion })}\n`);
@@ -88,7 +98,14 @@ export async function withFolders<Result>(layout: Layout, work: () => Promise<Re
   return await work();
 }
 
-async function readVersion(file: string): Promise<number | string | undefined> {
+/** Makes a folder, and those that it lies in, where they are not. */
+async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true }).catch((error: unknown) => {
+    throw new Error(`cannot make the folder ${path}: ${reasonOf(error)}`, { cause: error });
+  });
+}
+
+async function readVersion(file: string): Promise<number | 'unknown' | undefined> {
   const text = await readText(file);
   if (text === undefined) return undefined;
   try {
@@ -99,7 +116,7 @@ async function readVersion(file: string): Promise<number | string | undefined> {
   }
 }
 
-/** Whether a cache has been made in a directory, even if its catalog was lost; touches no file. */
+/** Whether a cache has been made in a directory, even if its catalog was lost; touches no file. @throws Error in one sentence */
 export async function isCache({ dir, catalog }: Layout): Promise<boolean> {
   const names = await namesIn(dir);
   return [basename(catalog), nameJournalFile, versionFileName].some((name) => names.includes(name));
@@ -116,7 +133,7 @@ async function isForeign(layout: Layout): Promise<boolean> {
 async function namesIn(folder: string): Promise<string[]> {
   return await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
-    throw error;
+    throw new Error(`cannot list the folder ${folder}: ${reasonOf(error)}`, { cause: error });
   });
 }
 
@@ -125,7 +142,7 @@ async function readText(file: string): Promise<string | undefined> {
     return await readFile(file, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
+    throw new Error(`cannot read ${file}: ${reasonOf(error)}`, { cause: error });
   }
 }
 
@@ -139,7 +156,26 @@ async function keepFile(path: string, content: string): Promise<void> {
     await writeFile(`${path}.new`, content);
     await rename(`${path}.new`, path);
   } catch (error) {
-    throw new Error(`cannot write ${path}: ${(error as NodeJS.ErrnoException).code}`, { cause: error });
+    throw new Error(`cannot write ${path}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+/** Why the system has refused something with a path, for people. */
+function reasonOf(error: unknown): string {
+  const { code = 'unknown' } = error as NodeJS.ErrnoException;
+  switch (code) {
+    case 'EACCES':
+    case 'EPERM':
+      return `this user may not (${code})`;
+    case 'EEXIST':
+    case 'ENOTDIR':
+      return `something that is no folder is in its place or on its way (${code})`;
+    case 'EISDIR':
+      return `it is a folder (${code})`;
+    case 'ENOENT':
+      return `a link on its way leads nowhere (${code})`;
+    default:
+      return code;
   }
 }
 

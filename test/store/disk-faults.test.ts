@@ -1,5 +1,5 @@
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { filesOf } from '../mirror/support.ts';
@@ -8,6 +8,7 @@ import { startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const MiB = 1024 * 1024;
+const nobody = { 'docker.io': { origin: 'http://127.0.0.1:9' } };
 
 describe('a disk that cannot take anything', () => {
   test('lets pulls through, verified; /readyz says so; afterwards things are kept again', async () => {
@@ -94,19 +95,38 @@ describe('a cache directory', () => {
     expect((await third.get('/v2/library/app/manifests/1')).headers['cache-status']).toBe('millpond; hit');
   });
 
-  test.each(['{"layout":2}', '{"layout":"1"}', '{}', 'nonsense', ''])(
-    'of another layout (%s) is refused, and left alone',
-    async (text) => {
-      await using cache = await temporaryDirectory();
-      await writeFile(join(cache.path, 'millpond.json'), text);
-      const site = startTestSite({
-        upstreams: { 'docker.io': { origin: 'http://127.0.0.1:9' } },
-        cacheDir: cache.path,
-      });
-      await expect(site).rejects.toThrow(/^the cache directory \S+ has layout \S+ and this version reads layout 1: /);
-      expect(await readdir(cache.path)).toEqual(['millpond.json']);
-    },
-  );
+  test.each([
+    ['{"layout":2}', /^the cache directory \S+ has layout 2 and this version reads layout 1: /],
+    ...['{"layout":"1"}', '{}', 'nonsense', ''].map((text): [string, RegExp] => [
+      text,
+      /^the cache directory \S+ does not say what layout it has, and this version reads layout 1: .*\/millpond\.json/,
+    ]),
+  ])('of another layout (%s) is refused, and left alone', async (text, sentence) => {
+    await using cache = await temporaryDirectory();
+    await writeFile(join(cache.path, 'millpond.json'), text);
+    const site = startTestSite({ upstreams: nobody, cacheDir: cache.path });
+    await expect(site).rejects.toThrow(sentence);
+    expect(await readdir(cache.path)).toEqual(['millpond.json']);
+  });
+
+  test.each<[string, path: string, kind: 'file' | 'folder' | 'link', sentence: string]>([
+    ['is a file', 'in/cache', 'file', 'cannot make the folder DIR: something that is no folder is in its place'],
+    ['lies in a file', 'in', 'file', 'cannot make the folder DIR: something that is no folder is in its place'],
+    ['is a link to nowhere', 'in/cache', 'link', 'cannot make the folder DIR: a link on its way leads nowhere'],
+    ['has a file for blobs', 'in/cache/blobs', 'file', 'cannot list the folder DIR/blobs/sha256: something that'],
+    ['has a file for ingest', 'in/cache/ingest', 'file', 'cannot make the folder DIR/ingest: something that'],
+    ['has a folder for its note', 'in/cache/millpond.json', 'folder', 'cannot read DIR/millpond.json: it is a folder'],
+    ['has a folder for its tag', 'in/cache/CACHEDIR.TAG', 'folder', 'cannot read DIR/CACHEDIR.TAG: it is a folder'],
+  ])('that %s is refused in one sentence', async (_, path, kind, sentence) => {
+    await using parent = await temporaryDirectory();
+    const spoilt = join(parent.path, path);
+    await mkdir(kind === 'folder' ? spoilt : dirname(spoilt), { recursive: true });
+    if (kind === 'file') await writeFile(spoilt, '');
+    if (kind === 'link') await symlink('nowhere', spoilt);
+    const cacheDir = join(parent.path, 'in', 'cache');
+    const site = startTestSite({ upstreams: nobody, cacheDir });
+    await expect(site).rejects.toThrow(sentence.replace('DIR', cacheDir));
+  });
 
   test('that is an OCI layout of somebody else is refused, and left alone', async () => {
     await using folder = await temporaryDirectory();
@@ -117,10 +137,7 @@ describe('a cache directory', () => {
     await writeFile(join(folder.path, 'oci-layout'), '{"imageLayoutVersion": "1.0.0"}');
     await writeFile(join(folder.path, 'index.json'), '{"schemaVersion":2,"manifests":[]}');
     const before = (await readdir(folder.path, { recursive: true })).toSorted();
-    const site = startTestSite({
-      upstreams: { 'docker.io': { origin: 'http://127.0.0.1:9' } },
-      cacheDir: folder.path,
-    });
+    const site = startTestSite({ upstreams: nobody, cacheDir: folder.path });
     await expect(site).rejects.toThrow(
       `the cache directory ${folder.path} holds blobs, and no cache has put them there: use another cache.dir`,
     );
@@ -147,7 +164,7 @@ describe('a cache directory', () => {
   });
 
   test('is marked as a cache and as an OCI layout', async () => {
-    await using site = await startTestSite({ upstreams: { 'docker.io': { origin: 'http://127.0.0.1:9' } } });
+    await using site = await startTestSite({ upstreams: nobody });
     const names = await readdir(site.cacheDir);
     for (const name of ['CACHEDIR.TAG', 'oci-layout', 'blobs', 'ingest', 'millpond.json', 'catalog.sqlite']) {
       expect(names).toContain(name);

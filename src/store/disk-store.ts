@@ -12,6 +12,7 @@ import {
 } from './blob-store.ts';
 import type { Layout } from './layout.ts';
 import { openPartial, openTemporary, type PartialPlace } from './partial-file.ts';
+import { isOdd, readFlags } from './plain-file.ts';
 import { quarantine } from './quarantine.ts';
 import { readAt } from './read-at.ts';
 import { type LeftPartial, leftPartials } from './sweep.ts';
@@ -76,13 +77,19 @@ export class DiskStore implements BlobStore {
   async #openFile(digest: Digest, onClosed: () => void): Promise<StoredBlob | undefined> {
     let handle: FileHandle;
     try {
-      handle = await open(this.#layout.blob(digest), 'r');
+      handle = await open(this.#layout.blob(digest), readFlags);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw new DiskFault('open a blob', error);
     }
     try {
-      const { size, mtimeMs } = await handle.stat();
+      const stats = await handle.stat();
+      const { size, mtimeMs } = stats;
+      if (isOdd(stats)) {
+        await handle.close();
+        await this.#setAsideAltered(digest);
+        return undefined;
+      }
       if (size > smallBlobBytes) return new OpenFile(handle, { size, modifiedAtMs: mtimeMs, onClosed });
       const content = await handle.readFile();
       await handle.close();
@@ -133,7 +140,9 @@ export class DiskStore implements BlobStore {
 
   async stat(digest: Digest): Promise<BlobFile | undefined> {
     try {
-      const { size, mtimeMs, atimeMs } = await stat(this.#layout.blob(digest));
+      const stats = await stat(this.#layout.blob(digest));
+      if (isOdd(stats)) return undefined;
+      const { size, mtimeMs, atimeMs } = stats;
       return { size, modifiedAtMs: mtimeMs, usedAtMs: Math.round(Math.max(mtimeMs, atimeMs)) };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
@@ -242,11 +251,13 @@ export class DiskStore implements BlobStore {
     // Where all of it is at hand this costs next to nothing.
     const isRight = digestOf(content, digestAlgorithm(digest)) === digest;
     if (isRight) this.#small.set(digest, content);
-    else {
-      await this.setAside(digest);
-      this.#onAltered?.(digest);
-    }
+    else await this.#setAsideAltered(digest);
     return isRight;
+  }
+
+  async #setAsideAltered(digest: Digest): Promise<void> {
+    await this.setAside(digest);
+    this.#onAltered?.(digest);
   }
 }
 

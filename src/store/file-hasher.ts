@@ -6,7 +6,8 @@ import { type HashAnswer, type HashJob, kibPerSecondAt, stopAt } from './hash-jo
 
 /** A file that has been read to its end. */
 export interface HashedFile {
-  readonly digest: Digest;
+  /** `undefined`: what lies there is no file, but a pipe or a device. */
+  readonly digest: Digest | undefined;
   /** Bytes. */
   readonly size: number;
   /** Which file it was, should another one have its name by now. */
@@ -85,7 +86,7 @@ export class FileHasher implements AsyncDisposable {
       switch (answer.kind) {
         case 'hashed':
           return {
-            digest: `${job.algorithm}:${answer.hex}` as Digest,
+            digest: answer.hex === undefined ? undefined : (`${job.algorithm}:${answer.hex}` as Digest),
             size: answer.size,
             inode: answer.inode,
             modifiedAtMs: answer.modifiedAtMs,

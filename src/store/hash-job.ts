@@ -11,7 +11,8 @@ export type HashAnswer =
   | { readonly kind: 'read'; readonly bytes: number }
   | {
       readonly kind: 'hashed';
-      readonly hex: string;
+      /** `undefined`: it is no file that could be read. */
+      readonly hex: string | undefined;
       readonly size: number;
       readonly inode: number;
       readonly modifiedAtMs: number;

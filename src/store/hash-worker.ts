@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type HashAnswer, type HashJob, kibPerSecondAt, stopAt } from './hash-job.ts';
+import { isOdd, readFlags } from './plain-file.ts';
 
 // The thread of a FileHasher. It has nothing else to do, so it reads and waits without callbacks; the thread pool, which
 // transfers need, is left alone.
@@ -30,10 +31,12 @@ class Pace {
 const pace = new Pace();
 
 function hash({ path, algorithm }: HashJob, report: (bytes: number) => void): HashAnswer {
-  const descriptor = openSync(path, 'r');
+  const descriptor = openSync(path, readFlags);
   try {
     // From before the first byte was read: what is changed from now on has another time.
-    const { ino: inode, mtimeMs: modifiedAtMs } = fstatSync(descriptor);
+    const stats = fstatSync(descriptor);
+    const { ino: inode, mtimeMs: modifiedAtMs } = stats;
+    if (isOdd(stats)) return { kind: 'hashed', hex: undefined, size: 0, inode, modifiedAtMs };
     const hasher = createHash(algorithm);
     let size = 0;
     let reported = 0;

@@ -20,8 +20,8 @@ export type Verdict =
   | RightFile<'ok'>
   /** The content is right, and the catalog has another size of it. */
   | (RightFile<'misrecorded'> & { readonly recordedSize: number })
-  /** The content is not that of the digest. */
-  | { readonly kind: 'altered'; readonly digest: Digest; readonly size: number; readonly actual: Digest }
+  /** The content is not that of the digest; `actual` is not there where a pipe or a device has taken the file's place. */
+  | { readonly kind: 'altered'; readonly digest: Digest; readonly size: number; readonly actual?: Digest }
   /** As `altered`, and shorter than it was. */
   | { readonly kind: 'truncated'; readonly digest: Digest; readonly size: number; readonly recordedSize: number }
   /** The catalog says that it is stored, and there is no file. */
@@ -91,7 +91,7 @@ export class Verification {
         if ((await inodeOf(path)) !== undefined) continue;
         return { kind: 'missing', digest, recordedSize };
       }
-      if (file.digest === digest) return rightVerdict(file, recordedSize);
+      if (file.digest === digest) return rightVerdict({ ...file, digest }, recordedSize);
       // Another file may have been put in its place by now, by whoever has found this one wrong too.
       if ((await inodeOf(path)) === file.inode) break;
     }
@@ -99,7 +99,7 @@ export class Verification {
     const { size, digest: actual } = file;
     return recordedSize !== undefined && size < recordedSize
       ? { kind: 'truncated', digest, size, recordedSize }
-      : { kind: 'altered', digest, size, actual };
+      : { kind: 'altered', digest, size, ...(actual !== undefined && { actual }) };
   }
 
   /**
@@ -171,7 +171,10 @@ export class Verification {
   }
 }
 
-function rightVerdict({ digest, size, modifiedAtMs }: HashedFile, recordedSize: number | undefined): Verdict {
+function rightVerdict(
+  { digest, size, modifiedAtMs }: HashedFile & { readonly digest: Digest },
+  recordedSize: number | undefined,
+): Verdict {
   const right = { digest, size, modifiedAtMs };
   if (recordedSize === undefined) return { kind: 'unrecorded', ...right };
   return recordedSize === size ? { kind: 'ok', ...right } : { kind: 'misrecorded', ...right, recordedSize };

@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/digest.ts';
 import type { Layout } from './layout.ts';
+import { readFlags } from './plain-file.ts';
 
 const chunkBytes = 1024 * 1024;
 
@@ -17,7 +18,7 @@ export async function* readVerified(
   const buffer = Buffer.allocUnsafe(Math.min(size, chunkBytes));
   let position = 0;
   try {
-    await using handle = await open(layout.blob(digest), 'r');
+    await using handle = await open(layout.blob(digest), readFlags);
     const found = await handle.stat();
     if (found.size !== size) throw new Error(`${digest} has ${found.size} bytes in the cache instead of ${size}`);
     while (position < size) {

@@ -1,10 +1,11 @@
-import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { plainGet } from '../mirror/plain-client.ts';
 import { blobFile, settled } from '../mirror/support.ts';
 import { readAll } from '../support/bytes.ts';
+import { run } from '../support/processes.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
@@ -39,6 +40,29 @@ test('a manifest or small blob that was replaced by as many other bytes is never
   }
   await settled(site);
   for (const digest of digests) expect(digestOf(await readFile(join(cache.path, blobFile(digest))))).toBe(digest);
+});
+
+test('pipes and devices in place of blobs are never waited for or read: they are set aside, and the blobs are fetched again', async () => {
+  await using upstream = await startRegistry();
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config: { cache: { memory: 0 } } });
+  // More than there are threads for files.
+  const blobs = [1, 2, 3, 4, 5, 6].map((seed) => upstream.addBlob({ size: seed * 30_000, seed: `odd ${seed}` }));
+  const paths = blobs.map(({ digest }) => `/v2/library/app/blobs/${digest}`);
+  await Promise.all(paths.map((path) => site.get(path)));
+  await settled(site);
+  for (const [index, { digest }] of blobs.entries()) {
+    const file = join(site.cacheDir, blobFile(digest));
+    await rm(file);
+    if (index % 2 === 0) await run('mkfifo', [file]);
+    else await symlink('/dev/zero', file);
+  }
+  const replies = await Promise.all(paths.map((path) => site.get(path)));
+  for (const [index, { digest }] of blobs.entries()) {
+    expect(replies[index]).toMatchObject({ status: 200, complete: true, sha256: digest });
+  }
+  expect((await site.get('/metrics')).body.toString()).toMatch(/^millpond_altered_blobs_total 6$/m);
+  await settled(site);
+  for (const { digest } of blobs) expect(digestOf(await readFile(join(site.cacheDir, blobFile(digest))))).toBe(digest);
 });
 
 describe('a stored blob, while a client reads it', () => {

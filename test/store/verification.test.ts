@@ -1,5 +1,5 @@
 import { renameSync } from 'node:fs';
-import { mkdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
@@ -8,6 +8,7 @@ import { DiskStore } from '../../src/store/disk-store.ts';
 import { FileHasher } from '../../src/store/file-hasher.ts';
 import { layoutOf, prepareLayout } from '../../src/store/layout.ts';
 import { type Verdict, Verification } from '../../src/store/verification.ts';
+import { run } from '../support/processes.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const KiB = 1024;
@@ -177,6 +178,25 @@ describe('verification', () => {
     await closed;
     await expect(cache.verification.check(digest, 64 * KiB, { signal })).rejects.toThrow('has been closed');
   });
+
+  test.each(['a pipe', 'a device'])(
+    'takes %s in place of a blob for an altered one, and reads nothing',
+    async (what) => {
+      await using cache = await openCache();
+      const digest = await cache.put(Buffer.from('a blob'));
+      const path = cache.layout.blob(digest);
+      await rm(path);
+      if (what === 'a pipe') await run('mkfifo', [path]);
+      else await symlink('/dev/zero', path);
+      const found = { digest, size: 0 };
+      expect(await cache.verification.check(digest, 6, { signal })).toEqual({
+        kind: 'truncated',
+        ...found,
+        recordedSize: 6,
+      });
+      expect(await cache.verification.check(digest, undefined, { signal })).toEqual({ kind: 'altered', ...found });
+    },
+  );
 
   test('tells of a file that cannot be read', async () => {
     await using cache = await openCache();

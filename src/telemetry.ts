@@ -148,7 +148,7 @@ export class Metrics {
   );
   readonly catalogsLost = this.#counter(
     'catalogs_lost_total',
-    'Catalogs that were found damaged, set aside and rebuilt from the disk.',
+    'Catalogs that were found damaged or gone while they were in use, and rebuilt from the disk.',
     [],
   );
   readonly scrubbedBlobs = this.#counter(

@@ -24,7 +24,7 @@ const allowed: Record<string, readonly string[]> = {
 /** Packages that one place only may know. */
 const owners: Record<string, RegExp> = {
   got: /^upstream\/http-client\.ts$/,
-  'node:sqlite': /^store\/database\.ts$/,
+  'node:sqlite': /^store\/(?:catalog-file|database|directory-lock)\.ts$/,
   'prom-client': /^telemetry\.ts$/,
   pino: /^telemetry\.ts$/,
   commander: /^cli\/command\.ts$/,

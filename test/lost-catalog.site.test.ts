@@ -177,6 +177,28 @@ describe.each<[string, (catalog: string) => Promise<void>]>([
   );
 });
 
+test('a catalog that is deleted under a running mirror, with its journal of names, is rebuilt there and then', async () => {
+  await using upstream = await startRegistry();
+  await using cache = await temporaryDirectory();
+  const now = Date.now();
+  const options = { upstreams: { 'docker.io': upstream }, cacheDir: cache.path, now: () => now };
+  const { asked, refused } = fill(upstream);
+  {
+    await using site = await startTestSite(options);
+    for (const { path, headers = {} } of asked) expect((await site.get(path, { headers })).status).toBe(200);
+    await settled(site);
+    const before = [await answers(site, asked), await answers(site, refused)];
+    for (const name of ['catalog.sqlite', 'catalog.sqlite-wal', 'names-1.journal']) await rm(join(cache.path, name));
+    await expect(startTestSite(options)).rejects.toThrow('one cache directory has one owner');
+    await expect.poll(() => site.logLines.map((line) => line['msg'])).toContain('names written anew');
+    expect([await answers(site, asked), await answers(site, refused)]).toEqual(before);
+  }
+  await using site = await startTestSite({ ...options, config: { offline: true } });
+  expect(json(await site.get('/readyz'))).toEqual({ status: 'ok', reasons: [] });
+  expect(statuses(await answers(site, asked))).toEqual(asked.map(() => 200));
+  expect(statuses(await answers(site, refused))).toEqual([404, 404, 404, 404]);
+});
+
 test('a blob that was altered or cut before its catalog was lost is fetched again, not given out', async () => {
   await using upstream = await startRegistry();
   await using cache = await temporaryDirectory();

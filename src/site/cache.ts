@@ -110,7 +110,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   const onWait = (owner: Owner | undefined): void => log.info({ owner }, 'waiting for the cache directory');
   const catalog = owned.use(await whenFree(layout, open, { onWait }));
   owned.use(sayOwner(layout, command));
-  // The catalog holds the lock of the directory: nobody else writes there.
+  // With the catalog goes the lock of the directory: nobody else writes there.
   const sweptFiles = await sweepIngest(layout, { now });
   if (sweptFiles > 0) log.info({ files: sweptFiles }, 'left-over files removed');
   const upstreams = owned.use(

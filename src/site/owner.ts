@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { CatalogTaken } from '../store/database.ts';
 import type { Layout } from '../store/layout.ts';
 
-/** Who has a cache directory, as far as it has said so: a hint for people, the lock of the catalog is what counts. */
+/** Who has a cache directory, as far as it has said so: a hint for people, the lock is what counts. */
 export interface Owner {
   /** `serve` for a mirror, or the command that works alone. */
   readonly command: string;

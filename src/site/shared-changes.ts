@@ -36,9 +36,9 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
   /** What the replica with this cache is known by from now on, and how far its last run had heard the others. */
   takeUp(): Membership {
     const { catalog } = this.#cache;
-    const id = catalog.note(idNote) ?? newReplicaId();
-    catalog.setNote(idNote, id);
-    return { id, position: catalog.note(positionNote) };
+    const id = catalog.notes.get(idNote) ?? newReplicaId();
+    catalog.notes.set(idNote, id);
+    return { id, position: catalog.notes.get(positionNote) };
   }
 
   received(message: Message, { from, ageMs }: { from: string; ageMs: number }): void {
@@ -80,8 +80,8 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
   #note(): void {
     const { position, self } = this.#coordinator;
     const { catalog } = this.#cache;
-    if (self !== '' && self !== catalog.note(idNote)) catalog.setNote(idNote, self);
-    if (this.#waiting === 0 && position !== undefined) catalog.setNote(positionNote, position);
+    if (self !== '' && self !== catalog.notes.get(idNote)) catalog.notes.set(idNote, self);
+    if (this.#waiting === 0 && position !== undefined) catalog.notes.set(positionNote, position);
   }
 
   /** Never rejects. */

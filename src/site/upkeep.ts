@@ -4,7 +4,10 @@ import type { Rebuild } from '../store/rebuild.ts';
 import type { Logger } from '../telemetry.ts';
 import { described } from './observers.ts';
 
-/** How often what is only noted in memory is written to the catalog, and how soon where there is more than goes at once. */
+/**
+ * How often it is seen whether the catalog is still in its place, and what is only noted in memory written to it, and how
+ * soon where there is more than goes at once.
+ */
 const flushEveryMs = 1_000;
 const flushNextMs = 40;
 /** How often it is seen whether the journal of names is to be written anew. */
@@ -49,7 +52,9 @@ export class Upkeep implements AsyncDisposable {
   }
 
   #flush(): void {
-    const isMore = this.#options.catalog.flush();
+    const { catalog } = this.#options;
+    catalog.look();
+    const isMore = catalog.flush();
     this.#flushing = setTimeout(() => this.#flush(), isMore ? flushNextMs : flushEveryMs);
   }
 

@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path';
 import type { Digest } from '../oci/digest.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { type BlobRecord, BlobRecords, type FoundBlob, type NewManifest, type ReferrerRecord } from './blob-records.ts';
-import { Database, type DatabaseOptions } from './database.ts';
+import { Database, type DatabaseOptions, inMemory } from './database.ts';
 import { DeliveryRecords } from './delivery-records.ts';
 import { EvictionRecords } from './eviction-records.ts';
 import { GrantRecords } from './grant-records.ts';
@@ -12,18 +12,16 @@ import { ImageRemoval } from './image-removal.ts';
 import type { NameEntry } from './name-entry.ts';
 import { NameJournal, nameJournalFile } from './name-journal.ts';
 import { NameRecords } from './name-records.ts';
+import { NoteRecords } from './note-records.ts';
 import { type Pin, type PinPatterns, PinRecords } from './pin-records.ts';
 import { subjectOfTag } from './subject-of-tag.ts';
 import { isNews, type TagKey, type TagRecord, TagRecords } from './tag-records.ts';
 import { UseRecords } from './use-records.ts';
 
-/** The path of a catalog that is on no disk. */
-export const inMemory = ':memory:';
-
 /** After a failed read or write, which is told, the catalog goes on with what it has in memory. */
 export interface CatalogOptions extends DatabaseOptions {
   readonly now: () => number;
-  /** Told when it was found damaged and has begun anew, empty: once in a process at most. */
+  /** Told when it was found damaged or gone and has begun anew, empty. */
   readonly onReplaced?: () => void;
 }
 
@@ -51,6 +49,8 @@ export class Catalog implements Disposable {
   readonly evictions: EvictionRecords;
   /** What came with which archive. */
   readonly deliveries: DeliveryRecords;
+  /** Small things that outlive the process, such as how far a scrub has come. */
+  readonly notes: NoteRecords;
 
   private constructor(database: Database, { now, path, onFault }: CatalogOptions) {
     this.#database = database;
@@ -69,6 +69,7 @@ export class Catalog implements Disposable {
     const note = (entry: NameEntry): void => this.names.note(entry);
     this.#now = now;
     this.deliveries = new DeliveryRecords(database);
+    this.notes = new NoteRecords(database);
     this.images = new ImageRecords(database, graph);
     this.removal = new ImageRemoval(database, { tags, grants, blobs, graph, pins, note, now });
     this.evictions = new EvictionRecords(database, { tags, grants, blobs, uses, note, now });
@@ -244,22 +245,6 @@ export class Catalog implements Disposable {
     return this.#pins.renewal.step();
   }
 
-  /** What was noted under a name. */
-  note(name: string): string | undefined {
-    const row = this.#database.get('SELECT value FROM notes WHERE name = ?', name);
-    return row === undefined ? undefined : String(row['value']);
-  }
-
-  /** Notes something small that outlives the process. */
-  setNote(name: string, value: string): void {
-    this.#database.write(() => this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', name, value));
-  }
-
-  /** Forgets what was noted under a name. */
-  removeNote(name: string): void {
-    this.#database.write(() => this.#database.run('DELETE FROM notes WHERE name = ?', name));
-  }
-
   /**
    * Does several things in one transaction, at once.
    * @param work calls of this catalog; nothing of it may wait
@@ -277,6 +262,11 @@ export class Catalog implements Disposable {
   /** Writes what {@link touch} has noted: as much of it as takes a few milliseconds. @returns whether there is more */
   flush(): boolean {
     return this.#uses.flush({ everything: false });
+  }
+
+  /** Looks whether it is still where it was: one that has been removed begins anew. */
+  look(): void {
+    this.#database.look();
   }
 
   [Symbol.dispose](): void {

@@ -1,9 +1,12 @@
-import { renameSync } from 'node:fs';
-import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
+import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from 'node:sqlite';
 import { LRUCache } from 'lru-cache';
-import { catalogMigrations, catalogSchema, catalogTables, catalogVersion, rebuildNote } from './catalog-schema.ts';
-import { heatAfter } from './eviction-policy.ts';
-import { subjectOfTag } from './subject-of-tag.ts';
+import { beginCatalogFile, openCatalogFile } from './catalog-file.ts';
+import { DirectoryLock } from './directory-lock.ts';
+import { inodeOf } from './file-system.ts';
+import { isBroken, isLocked, sqliteCode } from './sqlite-error.ts';
+
+/** The path of a database that is on no disk. */
+export const inMemory = ':memory:';
 
 export interface DatabaseOptions {
   /** Path of the database file. */
@@ -17,9 +20,11 @@ export class CatalogTaken extends Error {}
 
 /** The tables of the catalog in one SQLite file that this process has for itself. */
 export class Database implements Disposable {
-  /** Told when the file was found damaged: it has been set aside, and everything is empty. Once in a process. */
+  /** Told when the file was found damaged or gone: it has been set aside, and everything is empty. */
   onReplaced: () => void = () => undefined;
   #connection: DatabaseSync;
+  #inode: number | undefined;
+  #lock: DirectoryLock | undefined;
   readonly #statements = new Map<string, StatementSync>();
   readonly #repositoryIds = new LRUCache<string, number>({ max: 10_000 });
   readonly #options: DatabaseOptions;
@@ -29,34 +34,34 @@ export class Database implements Disposable {
   #flushing: NodeJS.Immediate | undefined;
   #isWriting = false;
 
-  private constructor(connection: DatabaseSync, options: DatabaseOptions) {
+  private constructor(connection: DatabaseSync, lock: DirectoryLock | undefined, options: DatabaseOptions) {
     this.#connection = connection;
+    this.#inode = inodeOf(options.path);
+    this.#lock = lock;
     this.#options = options;
   }
 
   /**
-   * Opens the file and takes the directory's lock, which ends with the process however it ends. The tables of an older
-   * version are brought up to date. A file that cannot be read, or whose tables are none of ours, is set aside as
+   * Takes the lock of the file's directory, which ends with the process however it ends, and opens the file. The tables of an
+   * older version are brought up to date. A file that cannot be read, or whose tables are none of ours, is set aside as
    * `catalog.sqlite.broken` and begun anew, as is one that is found damaged later.
    * @throws CatalogTaken in one sentence where another process has the directory; Error in one where a newer version has
    *   written the tables, or the disk does not let it be opened
    */
   static async open(options: DatabaseOptions): Promise<Database> {
+    const { path } = options;
+    using taken = new DisposableStack();
     try {
-      return new Database(openDatabase(options.path), options);
+      const lock = path === inMemory ? undefined : taken.use(DirectoryLock.take(path));
+      const database = new Database(openCatalogFile(options), lock, options);
+      taken.move();
+      return database;
     } catch (error) {
       if (isLocked(error)) {
-        throw new CatalogTaken(`another Millpond uses ${options.path}: one cache directory has one owner`, {
-          cause: error,
-        });
+        throw new CatalogTaken(`another Millpond uses ${path}: one cache directory has one owner`, { cause: error });
       }
-      if (!isBroken(error) && !isOfOtherTables(error)) {
-        if (sqliteCode(error) === undefined) throw error;
-        throw new Error(`cannot open ${options.path}: ${(error as Error).message}`, { cause: error });
-      }
-      options.onFault(error);
-      setAside(options.path);
-      return new Database(openDatabase(options.path), options);
+      if (sqliteCode(error) === undefined) throw error;
+      throw new Error(`cannot open ${path}: ${(error as Error).message}`, { cause: error });
     }
   }
 
@@ -185,11 +190,25 @@ export class Database implements Disposable {
     return this.#faults;
   }
 
+  /** Begins anew where the file has been removed, or another put in its place: what is written to it would be lost. */
+  look(): void {
+    const { path, onFault } = this.#options;
+    try {
+      if (inodeOf(path) === this.#inode) return;
+    } catch (error) {
+      onFault(error);
+      return;
+    }
+    onFault(new Error(`${path} has been removed or replaced while it was in use`));
+    this.#replace();
+  }
+
   [Symbol.dispose](): void {
     clearImmediate(this.#replacing);
     this.#replacing = undefined;
     this.flush();
     this.#connection.close();
+    this.#lock?.[Symbol.dispose]();
   }
 
   #fault(error: unknown): void {
@@ -200,91 +219,19 @@ export class Database implements Disposable {
 
   /** Begins anew with an empty file: what was damaged can be neither trusted nor mended. */
   #replace(): void {
+    const { path, onFault } = this.#options;
     try {
+      this.#lock?.takeAgain();
+      const next = beginCatalogFile(path);
       this.#connection.close();
-      setAside(this.#options.path);
-      this.#connection = openDatabase(this.#options.path);
+      this.#connection = next;
+      this.#inode = inodeOf(path);
       this.#statements.clear();
       this.#repositoryIds.clear();
     } catch (error) {
-      this.#options.onFault(error);
+      onFault(error);
       return;
     }
     this.onReplaced();
   }
-}
-
-function setAside(path: string): void {
-  for (const suffix of ['', '-wal', '-shm']) {
-    try {
-      renameSync(path + suffix, `${path}${suffix}.broken`);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
-  }
-}
-
-function openDatabase(path: string): DatabaseSync {
-  const database = new DatabaseSync(path);
-  try {
-    // Exclusive locking before WAL: no shared-memory file, and a second owner is refused.
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
-    database.exec('BEGIN EXCLUSIVE; COMMIT;');
-    database.function('heat_after', { deterministic: true }, (heat, uses, nowMs) =>
-      heatAfter(heat === null ? undefined : Number(heat), Number(uses), Number(nowMs)),
-    );
-    database.function('subject_of_tag', { deterministic: true }, (tag) => subjectOfTag(String(tag)) ?? null);
-    migrate(database, path);
-    return database;
-  } catch (error) {
-    database.close();
-    throw error;
-  }
-}
-
-/** Makes the tables those of this version: all of it or nothing. @throws Error in one sentence where they are of a newer one */
-function migrate(database: DatabaseSync, path: string): void {
-  const found = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
-  if (found > catalogVersion) {
-    throw new Error(
-      `${path} has version ${found} and this program knows ${catalogVersion}: use the newer program, or another cache.dir`,
-    );
-  }
-  // Nothing is counted or looked through again: a start must not take longer for having many blobs.
-  if (found === catalogVersion) {
-    for (const name of catalogTables) database.prepare(`SELECT 1 FROM ${name}`);
-    return;
-  }
-  database.exec('BEGIN EXCLUSIVE');
-  try {
-    if (found > 0)
-      for (let version = found; version < catalogVersion; version += 1) database.exec(catalogMigrations[version] ?? '');
-    database.exec(catalogSchema);
-    if (found === 0) database.exec(`INSERT INTO notes VALUES ('${rebuildNote}', '')`);
-    database.exec(`PRAGMA user_version = ${catalogVersion}`);
-    database.exec('COMMIT');
-  } catch (error) {
-    if (database.isTransaction) database.exec('ROLLBACK');
-    throw error;
-  }
-}
-
-function sqliteCode(error: unknown): number | undefined {
-  return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number'
-    ? error.errcode & 0xff
-    : undefined;
-}
-
-function isLocked(error: unknown): boolean {
-  return sqliteCode(error) === 5 || sqliteCode(error) === 6;
-}
-
-// SQLITE_CORRUPT and SQLITE_NOTADB.
-function isBroken(error: unknown): boolean {
-  return sqliteCode(error) === 11 || sqliteCode(error) === 26;
-}
-
-// SQLITE_ERROR, of a statement: a table or column that it names is not there.
-function isOfOtherTables(error: unknown): boolean {
-  return sqliteCode(error) === 1;
 }

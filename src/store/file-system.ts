@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import type { Marks } from './eviction-policy.ts';
 
@@ -11,6 +12,11 @@ export interface FileSystem {
 export async function fileSystemOf(dir: string): Promise<FileSystem | undefined> {
   const found = await statfs(dir).catch(() => undefined);
   return found && { totalBytes: found.blocks * found.bsize, freeBytes: found.bavail * found.bsize };
+}
+
+/** Which file is at a path now; `undefined` where there is none. @throws the system's error where that cannot be told */
+export function inodeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
 }
 
 /** By how much less is free than should be, in bytes; at or below 0 where enough is, or it cannot be told. */

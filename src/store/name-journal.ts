@@ -1,5 +1,4 @@
-import { closeSync, fstatSync, fsync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { closeSync, fstatSync, fsync, openSync, read, readSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { entryOf, lineOf, type NameEntry } from './name-entry.ts';
 
@@ -75,16 +74,21 @@ export class NameJournal implements Disposable {
     if (this.#append(this.#file, lines)) this.#bytes += lines.length;
   }
 
-  /** Entries from a position on, to the end of the file as it is when it is reached; lines that are damaged are left out. */
+  /**
+   * Entries from a position on, to the end of the file as it is when it is reached; lines that are damaged are left out.
+   * @throws Error where it cannot be read
+   */
   async *read(from: number): AsyncGenerator<NameBatch> {
     if (this.#path === undefined) return;
     this.flush();
-    await using file = await open(this.#path, 'r');
+    // What was opened, not what is at the path: somebody may have removed it together with the catalog.
+    if (this.#file === undefined) throw new Error('the journal of names could not be opened');
+    const file = this.#file;
     const buffer = Buffer.allocUnsafe(readBytes);
     let rest = Buffer.alloc(0);
     let end = from;
     while (true) {
-      const { bytesRead } = await file.read(buffer, 0, readBytes, end + rest.length);
+      const { bytesRead } = await promisify(read)(file, buffer, 0, readBytes, end + rest.length);
       if (bytesRead === 0) return;
       const content = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
       const whole = content.lastIndexOf(0x0a) + 1;
@@ -112,7 +116,7 @@ export class NameJournal implements Disposable {
     const wasComplete = this.#isComplete;
     this.#isComplete = true;
     try {
-      const file = openSync(`${this.#path}.new`, 'w', 0o600);
+      const file = openSync(`${this.#path}.new`, 'w+', 0o600);
       this.#rewritten = file;
       for (const page of pages) {
         // What comes later about the same thing comes later in the file.

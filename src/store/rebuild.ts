@@ -49,7 +49,7 @@ export class Rebuild {
 
   /** What is being done, or waits to be done; `undefined`: nothing. */
   get stage(): RebuildStage | undefined {
-    const note = this.#options.catalog.note(rebuildNote);
+    const note = this.#options.catalog.notes.get(rebuildNote);
     if (note === undefined) return undefined;
     return note === 'manifests' || note === 'files' ? note : 'names';
   }
@@ -61,7 +61,7 @@ export class Rebuild {
     for (const algorithm of ['sha256', 'sha512']) {
       for await (const _ of namesIn(join(layout.blobs, algorithm))) return;
     }
-    catalog.removeNote(rebuildNote);
+    catalog.notes.remove(rebuildNote);
     catalog.names.noteWhole();
   }
 
@@ -70,13 +70,13 @@ export class Rebuild {
     const { catalog, observer } = this.#options;
     if (this.stage !== 'names') return;
     observer.rebuilding('names');
-    const note = catalog.note(rebuildNote);
+    const note = catalog.notes.get(rebuildNote);
     for await (const batch of catalog.names.journal(Number(note?.split(' ')[1] ?? 0))) {
       signal.throwIfAborted();
       this.#take(batch);
       await new Promise(setImmediate);
     }
-    catalog.setNote(rebuildNote, 'manifests');
+    catalog.notes.set(rebuildNote, 'manifests');
   }
 
   /** Does all that is left to do. A disk that fails ends it until the next start. @throws the signal's reason */
@@ -94,7 +94,7 @@ export class Rebuild {
     }
     catalog.together(() => {
       catalog.names.forgetAllRemembered();
-      catalog.removeNote(rebuildNote);
+      catalog.notes.remove(rebuildNote);
     });
     observer.rebuilt(this.#counts);
     this.#counts = { names: 0, manifests: 0, files: 0 };
@@ -104,7 +104,7 @@ export class Rebuild {
     const { catalog } = this.#options;
     catalog.together(() => {
       for (const entry of entries) catalog.names.restore(entry);
-      catalog.setNote(rebuildNote, `names ${end}`);
+      catalog.notes.set(rebuildNote, `names ${end}`);
     });
     this.#counts.names += entries.length;
   }
@@ -120,7 +120,7 @@ export class Rebuild {
       if (last === '') break;
       await delay(pauseMs, undefined, { signal });
     }
-    catalog.setNote(rebuildNote, 'files');
+    catalog.notes.set(rebuildNote, 'files');
   }
 
   async #findFiles(signal: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
+import { chown, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { Database } from '../../src/store/database.ts';
+import { CatalogTaken, Database } from '../../src/store/database.ts';
 import { temporaryFolder } from '../support/site.ts';
 
 function names(database: Database): unknown[] {
@@ -35,3 +36,70 @@ test('a write that fails takes no other of the same turn with it, and is told on
   expect(names(database)).toEqual(['docker.io/library/a', 'docker.io/library/b']);
   expect(faults).toHaveLength(1);
 });
+
+/** Deletes the file, and what SQLite keeps beside it. */
+async function remove(path: string): Promise<void> {
+  for (const suffix of ['', '-wal']) await rm(path + suffix, { force: true });
+}
+
+test('a file that is deleted while it is in use lets nobody else in, and is begun anew, as often as that happens', async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, 'catalog.sqlite');
+  const faults: string[] = [];
+  const options = { path, onFault: (fault: unknown) => faults.push((fault as Error).message) };
+  {
+    using database = await Database.open(options);
+    let replaced = 0;
+    database.onReplaced = () => void (replaced += 1);
+    database.look();
+    expect([replaced, faults]).toEqual([0, []]);
+    for (const time of [1, 2]) {
+      database.writeNow(() => void database.repositoryId(`docker.io/library/${time}`));
+      await remove(path);
+      await expect(Database.open(options)).rejects.toThrow(CatalogTaken);
+      database.look();
+      database.look();
+      expect(replaced).toBe(time);
+      expect(faults).toHaveLength(time);
+      expect(faults.at(-1)).toContain(`${path} has been removed or replaced`);
+      expect(names(database)).toEqual([]);
+    }
+    database.writeNow(() => void database.repositoryId('docker.io/library/kept'));
+  }
+  using again = await Database.open(options);
+  expect(names(again)).toEqual(['docker.io/library/kept']);
+});
+
+test('what another process has begun in a directory that was emptied is left to it', async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, 'catalog.sqlite');
+  const faults: string[] = [];
+  const options = { path, onFault: (fault: unknown) => faults.push((fault as Error).message) };
+  using first = await Database.open(options);
+  first.writeNow(() => void first.repositoryId('docker.io/library/first'));
+  await remove(path);
+  await rm(join(folder.path, 'owner.lock'));
+  {
+    using second = await Database.open(options);
+    second.writeNow(() => void second.repositoryId('docker.io/library/second'));
+    first.look();
+    expect(faults).toHaveLength(2);
+    expect(faults[1]).toContain('locked');
+    expect(names(second)).toEqual(['docker.io/library/second']);
+    expect(names(first)).toEqual(['docker.io/library/first']);
+  }
+  expect((await readFile(path)).includes('docker.io/library/second')).toBe(true);
+  // It has left: the first has the directory again.
+  first.look();
+  await expect(Database.open(options)).rejects.toThrow(CatalogTaken);
+});
+
+test.skipIf(process.getuid?.() !== 0)(
+  'the lock that a command of root makes is of the user who has the directory',
+  async () => {
+    await using folder = await temporaryFolder();
+    await chown(folder.path, 12_345, 12_346);
+    using _ = await Database.open({ path: join(folder.path, 'catalog.sqlite'), onFault: () => undefined });
+    expect(await stat(join(folder.path, 'owner.lock'))).toMatchObject({ uid: 12_345, gid: 12_346 });
+  },
+);

@@ -263,7 +263,7 @@ test('a catalog that is found damaged while it is in use is set aside, and what 
     expect(catalog.usage().blobs).toBe(0);
     catalog.recordBlob(digest, { size: 4, contentType: 'text/plain' });
     expect(catalog.isRecorded(digest)).toBe(true);
-    expect(catalog.note('rebuild')).toBeDefined();
+    expect(catalog.notes.get('rebuild')).toBeDefined();
   }
   expect(faults.length).toBeGreaterThan(0);
   using again = new DatabaseSync(path);
@@ -284,8 +284,8 @@ function tagRecord(of: Digest) {
 
 /** A signal that is given as soon as the catalog notes something. */
 function stopsSoon(catalog: Catalog, stop: AbortController): AbortSignal {
-  const before = catalog.note('rebuild');
-  const look = () => (catalog.note('rebuild') === before ? setImmediate(look) : stop.abort());
+  const before = catalog.notes.get('rebuild');
+  const look = () => (catalog.notes.get('rebuild') === before ? setImmediate(look) : stop.abort());
   setImmediate(look);
   return stop.signal;
 }

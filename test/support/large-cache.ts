@@ -59,7 +59,7 @@ export async function makeLargeCache(
   });
   const images = Math.floor(blobs / (blobsPerImage + 1));
   // As it is found when it was stopped well: nothing is being rebuilt.
-  catalog.removeNote('rebuild');
+  catalog.notes.remove('rebuild');
   catalog.names.noteWhole();
   catalog[Symbol.dispose]();
   storeManyImages(layout, images, onProgress);

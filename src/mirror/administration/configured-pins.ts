@@ -22,7 +22,7 @@ export function usePins(catalog: Catalog, pins: readonly string[], upstreams: Up
 
 /** Goes by the pins that the mirror on this cache has put in force, whatever configuration this process has. */
 export function recallPins(catalog: Catalog, upstreams: UpstreamTable): void {
-  const noted = catalog.note(pinPatternsNote);
+  const noted = catalog.notes.get(pinPatternsNote);
   if (noted === undefined) return;
   const names = new ImageNames({ upstreams, isStored: () => true });
   const pins = noted.split('\n').filter((line) => line !== '');

@@ -81,7 +81,7 @@ export class Scrub implements AsyncDisposable {
 
   /** The next round begins as soon as it can: what is stored has not been read since the catalog was lost. */
   static makeDue(catalog: Catalog): void {
-    catalog.setNote(noteName, JSON.stringify({ finishedAtMs: 0 } satisfies ScrubNote));
+    catalog.notes.set(noteName, JSON.stringify({ finishedAtMs: 0 } satisfies ScrubNote));
   }
 
   /** Begins rounds whenever they are due, until it is disposed. */
@@ -185,11 +185,11 @@ export class Scrub implements AsyncDisposable {
   }
 
   #note(): ScrubNote {
-    const note = this.#options.catalog.note(noteName);
+    const note = this.#options.catalog.notes.get(noteName);
     return note === undefined ? {} : (JSON.parse(note) as ScrubNote);
   }
 
   #setNote(note: ScrubNote): void {
-    this.#options.catalog.setNote(noteName, JSON.stringify(note));
+    this.#options.catalog.notes.set(noteName, JSON.stringify(note));
   }
 }

@@ -47,9 +47,9 @@ export class Holdings implements AsyncDisposable {
     while (true) {
       await this.#sleep(lookMs);
       const audience = this.#audience;
-      const [told, atMs] = (catalog.note(toldNote) ?? '').split(' ');
+      const [told, atMs] = (catalog.notes.get(toldNote) ?? '').split(' ');
       if (audience === undefined || (told === audience && now() - Number(atMs) < againMs)) continue;
-      if (await this.#tellAll(audience)) catalog.setNote(toldNote, `${audience} ${now()}`);
+      if (await this.#tellAll(audience)) catalog.notes.set(toldNote, `${audience} ${now()}`);
     }
   }
 

@@ -1,0 +1,21 @@
+/** The primary code of an error of SQLite; `undefined` for any other error. */
+export function sqliteCode(error: unknown): number | undefined {
+  return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number'
+    ? error.errcode & 0xff
+    : undefined;
+}
+
+/** Whether another connection has the file. */
+export function isLocked(error: unknown): boolean {
+  return sqliteCode(error) === 5 || sqliteCode(error) === 6;
+}
+
+/** Whether the file is damaged: SQLITE_CORRUPT and SQLITE_NOTADB. */
+export function isBroken(error: unknown): boolean {
+  return sqliteCode(error) === 11 || sqliteCode(error) === 26;
+}
+
+/** Whether a table or column that a statement names is not there: SQLITE_ERROR. */
+export function isOfOtherTables(error: unknown): boolean {
+  return sqliteCode(error) === 1;
+}

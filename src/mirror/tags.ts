@@ -108,9 +108,11 @@ export class Tags implements AsyncDisposable {
 
   /** The manifest of a resolved tag is here: from now on the tag stands for it, for everybody. */
   adopt({ key, record }: ResolvedTag): void {
-    const { catalog } = this.#options;
+    const { catalog, now } = this.#options;
     const known = catalog.tag(key);
-    if (known === undefined || known.checkedAtMs < record.checkedAtMs) catalog.recordTag(key, record);
+    // What was confirmed later than now was so by a clock that was ahead, and is the older one.
+    const isOlder = known === undefined || known.checkedAtMs < record.checkedAtMs || known.checkedAtMs > now();
+    if (isOlder) catalog.recordTag(key, record);
   }
 
   /** Ends what is asked behind answers that have gone out. */

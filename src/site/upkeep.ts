@@ -10,7 +10,7 @@ import { described } from './observers.ts';
  */
 const flushEveryMs = 1_000;
 const flushNextMs = 40;
-/** How often it is seen whether the journal of names is to be written anew. */
+/** How often it is seen whether the clock was set back, and whether the journal of names is to be written anew. */
 const lookEveryMs = 60_000;
 /** Between two parts of what is done behind the requests. */
 const pauseMs = 5;
@@ -22,8 +22,8 @@ export interface UpkeepOptions {
 }
 
 /**
- * What keeps a catalog in order behind the requests: batched writes, the rebuild of a lost one, what has come to be pinned,
- * the journal of names.
+ * What keeps a catalog in order behind the requests: batched writes, what a clock that was ahead has left, the rebuild of a
+ * lost one, what has come to be pinned, the journal of names.
  */
 export class Upkeep implements AsyncDisposable {
   readonly #options: UpkeepOptions;
@@ -63,6 +63,7 @@ export class Upkeep implements AsyncDisposable {
     const { signal } = this.#stop;
     if (signal.aborted) return;
     try {
+      while (catalog.setClockBack()) await delay(pauseMs, undefined, { signal });
       await rebuild.run(signal);
       while (catalog.renewPins()) await delay(pauseMs, undefined, { signal });
       // As long as the catalog lacks something, the journal is all there is.

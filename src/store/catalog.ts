@@ -65,7 +65,7 @@ export class Catalog implements Disposable {
     this.#blobs = new BlobRecords(database, { grants, graph, pins, uses, now });
     const [blobs, tags, journal] = [this.#blobs, this.#tags, this.#journal];
     const recordTag = this.#recordTag.bind(this);
-    this.names = new NameRecords(database, { journal, tags, grants, pins, blobs, recordTag });
+    this.names = new NameRecords(database, { journal, tags, grants, pins, blobs, recordTag, now });
     const note = (entry: NameEntry): void => this.names.note(entry);
     this.#now = now;
     this.deliveries = new DeliveryRecords(database);
@@ -262,6 +262,11 @@ export class Catalog implements Disposable {
   /** Writes what {@link touch} has noted: as much of it as takes a few milliseconds. @returns whether there is more */
   flush(): boolean {
     return this.#uses.flush({ everything: false });
+  }
+
+  /** Does some of what is to be done after the clock was ahead and has been set back. @returns whether there is more @throws Error as {@link pin} */
+  setClockBack(): boolean {
+    return this.#uses.setClockBack();
   }
 
   /** Looks whether it is still where it was: one that has been removed begins anew. */

@@ -36,6 +36,14 @@ export function heatAfter(heat: number | undefined, uses: number, nowMs: number,
   return more + Math.log2(1 + 2 ** (less - more));
 }
 
+/** What a blob has at most that was used now: no image is used more often. A heat above that is of a clock that was ahead. */
+export function greatestHeat(nowMs: number): number {
+  return heatAfter(undefined, 2 ** 16, nowMs);
+}
+
+/** A clock that says less is itself wrong, as after a start without a battery: nothing is judged by it. */
+export const earliestMs = Date.UTC(2023, 0);
+
 /** From where on something is evicted, and until where, in bytes. */
 export interface Marks {
   readonly high: number;

@@ -23,6 +23,7 @@ export interface NameRecordsOptions {
   readonly blobs: BlobRecords;
   /** Records a tag with all that follows from it. */
   readonly recordTag: (key: TagKey, record: TagRecord) => void;
+  readonly now: () => number;
 }
 
 /** Rows that are looked at in one go: some milliseconds, for which everybody waits. */
@@ -100,13 +101,11 @@ export class NameRecords {
         );
       case 'tag': {
         const { repository, tag, variant, digest, contentType, size, checkedAtMs } = entry;
-        const known = tags.get(entry);
-        if (known !== undefined && known.checkedAtMs >= checkedAtMs) return;
+        if (this.#knownAtMs(entry) >= checkedAtMs) return;
         return recordTag({ repository, tag, variant }, { digest, contentType, size, checkedAtMs });
       }
       case 'tag gone': {
-        const known = tags.get(entry);
-        if (known !== undefined && known.checkedAtMs <= entry.atMs) tags.forget(entry);
+        if (this.#knownAtMs(entry) <= entry.atMs) tags.forget(entry);
         return;
       }
       case 'pin':
@@ -145,6 +144,13 @@ export class NameRecords {
   /** A manifest has been read again, or is gone. */
   forgetRemembered(digest: Digest): void {
     this.#database.write(() => this.#database.run(`DELETE FROM remembered WHERE digest = ?`, digest));
+  }
+
+  /** When a tag was confirmed that is known by now. Later than now means long ago: the clock was ahead then. */
+  #knownAtMs(key: TagKey): number {
+    const { tags, now } = this.#options;
+    const checkedAtMs = tags.get(key)?.checkedAtMs ?? Number.NEGATIVE_INFINITY;
+    return checkedAtMs > now() ? Number.NEGATIVE_INFINITY : checkedAtMs;
   }
 
   #remember(digest: Digest, repository: string, contentType: string): void {

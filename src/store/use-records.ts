@@ -1,12 +1,14 @@
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
-import { heatAfter, recentShare } from './eviction-policy.ts';
+import { earliestMs, greatestHeat, halfLifeMs, heatAfter, recentShare } from './eviction-policy.ts';
 
 /** For how long uses are written in one go, in milliseconds: others have their turn then. */
 const flushMs = 2;
 /** How many rows are looked at in one go when some are not recent any more, and how often at most. */
 const rowsPerLook = 8;
 const mostLooks = 16;
+/** How many rows are set right in one go after the clock was set back. */
+const rowsPerStep = 40;
 
 /** What was used how often and how lately: heat, and what counts as recent. */
 export class UseRecords {
@@ -62,7 +64,9 @@ export class UseRecords {
          SELECT manifest FROM links WHERE target = ?1 UNION SELECT subject FROM attachments WHERE manifest = ?1)`,
       digest,
     )?.['heat'];
-    const heat = heatAfter(before === undefined ? undefined : Number(before['heat']), 1, nowMs);
+    const remembered = before === undefined ? undefined : Number(before['heat']);
+    const isAhead = remembered !== undefined && remembered > greatestHeat(this.#now());
+    const heat = heatAfter(isAhead ? undefined : remembered, 1, nowMs);
     return needed === null || needed === undefined ? heat : Math.max(heat, Number(needed));
   }
 
@@ -92,6 +96,39 @@ export class UseRecords {
         excess -= Number(size);
       }
     }
+  }
+
+  /**
+   * Sets right, at once, some of what was used by a clock that was ahead and has been set back: it would stay until that
+   * time has come, and what is pulled now would go. It counts as used now.
+   * @returns whether there is more @throws Error where the catalog cannot be written
+   */
+  setClockBack(): boolean {
+    const now = this.#now();
+    if (now < earliestMs) return false;
+    const greatest = greatestHeat(now);
+    // By two indexes, and of the warmest only: mostly there is nothing to be done.
+    const ahead = this.#database.all(
+      `SELECT digest FROM (SELECT digest FROM blobs WHERE recent = 1 AND used_at > ?1 LIMIT ?3)
+       UNION ALL SELECT digest FROM (SELECT digest, used_at, heat FROM blobs WHERE pinned = 0 AND recent = 0
+         ORDER BY heat DESC LIMIT ?3) WHERE used_at > ?1 OR heat > ?2`,
+      now,
+      greatest,
+      rowsPerStep,
+    );
+    if (ahead.length === 0) return false;
+    this.#database.writeNow(() => {
+      for (const { digest } of ahead) {
+        this.#database.run(
+          `UPDATE blobs SET heat = MIN(heat - MAX(used_at - ?2, 0) / ?4, ?3), used_at = MIN(used_at, ?2) WHERE digest = ?1`,
+          digest as string,
+          now,
+          greatest,
+          halfLifeMs,
+        );
+      }
+    });
+    return true;
   }
 
   #use(digest: Digest, uses: number, nowMs: number): void {

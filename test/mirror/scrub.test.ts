@@ -74,6 +74,19 @@ test('everything is read again when it is due, and no sooner; what is altered or
   });
 });
 
+test('a round that ended when the clock was ahead does not put off the next one until that time', async () => {
+  await using upstream = await startRegistry();
+  await using cache = await temporaryDirectory();
+  const { options } = await prepared(upstream, cache.path);
+  const setBackMs = options.now() - 3650 * day;
+  {
+    await using site = await startTestSite({ ...options, now: () => setBackMs });
+    expect(lines(site, 'scrub started')).toEqual([]);
+  }
+  await using site = await startTestSite({ ...options, now: () => setBackMs + 2 * day });
+  expect(await finished(site)).toMatchObject({ found: { ok: 3 } });
+});
+
 test('a round goes on after a restart behind the last blob that it has noted', async () => {
   await using upstream = await startRegistry();
   await using cache = await temporaryDirectory();

@@ -355,6 +355,35 @@ describe('a cache over its budget', () => {
     expect(await shelf.here(used.manifest, used.layer)).toEqual([false, false]);
   });
 
+  test('after its clock was ahead and has been set back keeps what is pulled, not what was then', async () => {
+    await using shelf = await Shelf.open();
+    const ahead = 10 * 365 * 24 * hourMs;
+    shelf.nowMs += ahead;
+    const then = [await shelf.image(200 * KB), await shelf.image(200 * KB), await shelf.image(200 * KB)];
+    shelf.use(then[0]!.manifest, 4);
+    shelf.budget.maxSizeBytes = 500 * KB;
+    await shelf.evictor.makeRoom();
+    expect(await shelf.isHere(then[1]!.manifest)).toBe(false);
+    shelf.nowMs -= ahead;
+    // A clock that has not been set yet is no reason to do anything.
+    const nowMs = shelf.nowMs;
+    shelf.nowMs = 0;
+    expect(shelf.catalog.setClockBack()).toBe(false);
+    shelf.nowMs = nowMs;
+    while (shelf.catalog.setClockBack());
+    const now = await shelf.image(200 * KB);
+    shelf.use(now.manifest, 2);
+    await shelf.evictor.makeRoom();
+    // What was used most is the warmest still; what was evicted then comes back as if it were new.
+    expect(await shelf.here(then[0]!.manifest, then[2]!.manifest, now.manifest)).toEqual([true, false, true]);
+    await shelf.store.put(then[1]!.layer, randomBytes(200 * KB));
+    shelf.catalog.recordBlob(then[1]!.layer, { size: 200 * KB, contentType: 'application/octet-stream' });
+    shelf.nowMs += hourMs;
+    const last = await shelf.image(200 * KB);
+    await shelf.evictor.makeRoom();
+    expect(await shelf.here(then[0]!.manifest, now.manifest, last.manifest)).toEqual([true, false, true]);
+  });
+
   test('gives up first what was begun and is not being fetched any more', async () => {
     await using shelf = await Shelf.open();
     const stored = await shelf.blob(900 * KB);

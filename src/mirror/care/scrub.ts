@@ -127,9 +127,13 @@ export class Scrub implements AsyncDisposable {
     const { startedAtMs, finishedAtMs } = this.#note();
     if (everyMs === 0) return lookEveryMs;
     if (startedAtMs !== undefined) return 0;
-    // What comes here is verified: a new cache has nothing to be read again.
-    if (finishedAtMs === undefined) this.#setNote({ finishedAtMs: now() });
-    return finishedAtMs === undefined ? everyMs : Math.max(0, finishedAtMs + everyMs - now());
+    // What comes here is verified: a new cache has nothing to be read again. When a clock that was ahead has seen the end of
+    // a round is not known any more.
+    if (finishedAtMs === undefined || finishedAtMs > now()) {
+      this.#setNote({ finishedAtMs: now() });
+      return everyMs;
+    }
+    return Math.max(0, finishedAtMs + everyMs - now());
   }
 
   /** Does a round, or what is left of it. @throws the signal's reason, DiskFault, Error; where it is stays noted */

@@ -305,6 +305,23 @@ describe.each(['beside a mirror', 'alone'])('rm %s', (where) => {
 });
 
 describe('rm', () => {
+  test.each([['app:*'], ['*/**:*'], ['app:v1', 'app:v2', 'app:*']])(
+    'of %s says at a dry run what it then does, and counts nothing twice',
+    async (...images) => {
+      await using here = await place();
+      {
+        await using site = await here.serve();
+        await fill(site, here.upstream);
+      }
+      const before = (await filesIn(here.cacheDir)).length;
+      const foretold = lines((await here.run('rm', '--dry-run', '--json', ...images)).stdout);
+      const removed = lines((await here.run('rm', '--json', ...images)).stdout);
+      const total = removed.pop();
+      expect(foretold).toEqual([...removed, { ...total, dryRun: true }]);
+      expect(total).toMatchObject({ blobs: before - (await filesIn(here.cacheDir)).length });
+    },
+  );
+
   test('of a tag leaves an image that is pinned by its digest, with the right to it, to be found by that', async () => {
     await using here = await place();
     let digest: string;

@@ -58,6 +58,14 @@ export type PinEvent = {
   readonly reason: string | null;
 };
 
+/** What a dry run has said so far that would go. */
+interface Foretold {
+  readonly tags: Set<string>;
+  readonly manifests: Set<Digest>;
+  /** The manifests, and all else. */
+  readonly parts: Set<Digest>;
+}
+
 /** What operators do to images that are stored. */
 export class Administration {
   readonly #options: AdministrationOptions;
@@ -88,15 +96,17 @@ export class Administration {
    * @throws RegistryError for a name that is none, before anything is done; DiskFault; Error where the catalog fails
    */
   async *remove({ images, force, dryRun }: RemovalQuery, signal: AbortSignal): AsyncGenerator<RemovalEvent> {
-    const leaving = { tags: new Set<string>(), manifests: new Set<Digest>() };
+    const foretold: Foretold = { tags: new Set(), manifests: new Set(), parts: new Set() };
     for (const selection of this.select(images, 'latest')) {
       let found = 0;
       for await (const name of findNames(this.#options.catalog, selection, signal)) {
+        // By now it would be gone.
+        if (foretold.tags.has(written(name)) || foretold.manifests.has(name.digest)) continue;
         found += 1;
         const isPattern = selection.kind === 'pattern';
         const reason = this.#reasonToKeep(name, force);
         if (reason !== undefined) yield { kind: 'kept', name: written(name), reason, isRefused: !isPattern };
-        else if (dryRun) yield this.#foretell(name, leaving);
+        else if (dryRun) yield this.#foretell(name, foretold);
         else yield await this.#remove(name);
       }
       if (found === 0) yield { kind: 'kept', name: selection.text, reason: 'nothing of it is here', isRefused: true };
@@ -168,16 +178,23 @@ export class Administration {
     return holder === undefined ? undefined : `belongs to ${holder}`;
   }
 
-  #foretell(name: StoredName, leaving: { tags: Set<string>; manifests: Set<Digest> }): RemovalEvent {
+  #foretell(name: StoredName, foretold: Foretold): RemovalEvent {
     const { catalog } = this.#options;
     const own = new Map<Digest, ImagePart>();
     const all = new Map<Digest, ImagePart>();
-    leaving.tags.add(written(name));
+    foretold.tags.add(written(name));
+    // What belongs to an image may have a name of its own, and would be gone by now.
+    const isLeft = ({ digest }: ImagePart): boolean => !foretold.parts.has(digest);
     for (const root of [name.digest, ...name.variants]) {
-      for (const part of catalog.removal.own(root, name, leaving)) own.set(part.digest, part);
-      for (const part of catalog.images.parts(root, name.repository)) if (part.isStored) all.set(part.digest, part);
+      for (const part of catalog.removal.own(root, name, foretold)) if (isLeft(part)) own.set(part.digest, part);
+      for (const part of catalog.images.parts(root, name.repository)) {
+        if (part.isStored && isLeft(part)) all.set(part.digest, part);
+      }
     }
-    for (const { digest, isManifest } of own.values()) if (isManifest) leaving.manifests.add(digest);
+    for (const { digest, isManifest } of own.values()) {
+      foretold.parts.add(digest);
+      if (isManifest) foretold.manifests.add(digest);
+    }
     return this.#told(name, [...own.values()], sum(all.values()));
   }
 

@@ -6,9 +6,10 @@ import { type Explanation, explainImage } from '../mirror/explanation.ts';
 import { sayOwner, whenFree } from '../site/owner.ts';
 import { credentialsOf, upstreamOptions } from '../site/upstream-options.ts';
 import { Catalog } from '../store/catalog.ts';
+import { rebuildNote } from '../store/catalog-schema.ts';
 import { inMemory } from '../store/database.ts';
 import { DiskStore } from '../store/disk-store.ts';
-import { layoutOf } from '../store/layout.ts';
+import { isCache, layoutOf } from '../store/layout.ts';
 import { createUpstream } from '../upstream/create-upstream.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
@@ -33,7 +34,7 @@ export function registerExplain(program: Command, io: CommandIo): void {
       const asked = await askControl(config.cache.dir, `/explain?image=${encodeURIComponent(image)}`);
       const explanation =
         (asked as Explanation | undefined) ??
-        (await explainFromDisk(image, config).catch((error: unknown) => {
+        (await explainFromDisk(image, config, io).catch((error: unknown) => {
           throw withoutSocket(error);
         }));
       io.stdout.write(options.json ? `${JSON.stringify(explanation, undefined, 2)}\n` : explanationText(explanation));
@@ -41,7 +42,7 @@ export function registerExplain(program: Command, io: CommandIo): void {
 }
 
 /** Reads the cache directory itself; makes none that is not there. @throws Error where a mirror that cannot be asked has it */
-async function explainFromDisk(image: string, config: Config): Promise<Explanation> {
+async function explainFromDisk(image: string, config: Config, io: CommandIo): Promise<Explanation> {
   using owned = new DisposableStack();
   const layout = layoutOf(config.cache.dir);
   const isThere = await access(layout.catalog).then(
@@ -52,6 +53,9 @@ async function explainFromDisk(image: string, config: Config): Promise<Explanati
   const open = (path: string): Promise<Catalog> =>
     Catalog.open({ path, now: Date.now, onFault: (error) => faults.push(error) });
   const catalog = owned.use(await (isThere ? whenFree(layout, () => open(layout.catalog)) : open(inMemory)));
+  if (catalog.notes.get(rebuildNote) !== undefined && (await isCache(layout))) {
+    io.stderr.write('millpond: the catalog was lost: not all that is stored is known until it has been rebuilt\n');
+  }
   if (isThere) owned.use(sayOwner(layout, 'explain'));
   const upstreams = config.upstreams.map((upstream) => owned.use(createUpstream(upstreamOptions(config, upstream))));
   const explanation = await explainImage(image, {

@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 import type { OperationContext } from '../http/operations.ts';
-import { type Cache, openCache } from '../site/cache.ts';
+import { type Cache, openCache, type RebuildFirst } from '../site/cache.ts';
 import { Health } from '../site/health.ts';
 import { type Operations, operationsOf } from '../site/operations.ts';
 import { DirectoryTaken } from '../site/owner.ts';
@@ -18,13 +18,13 @@ export interface OpenOperations extends AsyncDisposable {
  * The operations of the cache that a configuration names: done by the mirror that runs on it, or, where none runs, by
  * this process on the directory, once other commands have left it.
  * @param command the name of the command that wants them
- * @param options `rebuildFirst`: for what is only looked up in the catalog; it ends the wait for one that was lost
+ * @param options `rebuildFirst`: for what is only looked up in the catalog, which may have been lost
  * @throws Error in one sentence where the directory cannot be had; the signal's reason
  */
 export async function openOperations(
   config: Config,
   command: string,
-  { rebuildFirst }: { readonly rebuildFirst?: AbortSignal } = {},
+  { rebuildFirst }: { readonly rebuildFirst?: RebuildFirst } = {},
 ): Promise<OpenOperations> {
   const { dir } = config.cache;
   if (await controlListens(dir)) return besideMirror(dir);

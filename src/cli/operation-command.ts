@@ -3,8 +3,11 @@ import { loadConfig } from '../config/load.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { noInput } from '../http/operations.ts';
 import type { Operations } from '../site/operations.ts';
-import { isCache, layoutOf } from '../store/layout.ts';
+import type { SiteStatus } from '../site/site-status.ts';
+import { isCache, type Layout, layoutOf } from '../store/layout.ts';
+import type { RebuildCounts } from '../store/rebuild.ts';
 import { type Command, type CommandIo, configFlags } from './command.ts';
+import { askControl } from './control-client.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
 
@@ -35,7 +38,22 @@ export async function withOperations<Result>(
   const layout = layoutOf(config.cache.dir);
   if (io.makesCache !== true && !(await isCache(layout))) throw new Error(`there is no cache in ${layout.dir}`);
   using interrupted = interruption();
-  await using cache = await openOperations(config, command.name(), { rebuildFirst: interrupted.signal });
-  const context = { signal: interrupted.signal, input: noInput() };
+  const { signal } = interrupted;
+  const say = (text: string): void => void io.stderr.write(`millpond: ${text}\n`);
+  const onProgress = (found: RebuildCounts): void => say(rebuildText(found));
+  await using cache = await openOperations(config, command.name(), { rebuildFirst: { signal, onProgress } });
+  if (cache.isBesideMirror) for (const reason of await doubtsOf(layout)) say(reason);
+  const context = { signal, input: noInput() };
   return await work({ config, operations: cache.operations, context });
+}
+
+function rebuildText({ names, manifests, files }: RebuildCounts): string {
+  const found = names === 0 ? '' : `: ${names} names, ${manifests} manifests and ${files} other files so far`;
+  return `the catalog was lost and is being rebuilt from the disk first${found}`;
+}
+
+/** Why the catalog of a running mirror may not know all that is stored, as the mirror says itself. */
+async function doubtsOf({ dir }: Layout): Promise<string[]> {
+  const status = (await askControl(dir, '/status')) as SiteStatus | undefined;
+  return (status?.readiness.reasons ?? []).filter((reason) => reason.startsWith('the catalog '));
 }

@@ -16,7 +16,7 @@ import { Evictor } from '../store/evictor.ts';
 import { FileHasher } from '../store/file-hasher.ts';
 import { fileSystemOf } from '../store/file-system.ts';
 import { type Layout, layoutOf, prepareLayout } from '../store/layout.ts';
-import { Rebuild } from '../store/rebuild.ts';
+import { Rebuild, type RebuildCounts } from '../store/rebuild.ts';
 import { sweepIngest } from '../store/sweep.ts';
 import { Verification } from '../store/verification.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
@@ -39,6 +39,8 @@ import { Upkeep } from './upkeep.ts';
 
 /** How often it is looked whether the file system still has its free space. */
 const lookEveryMs = 1_000;
+/** How often whoever waits for a rebuild is told how far it is. */
+const tellEveryMs = 5_000;
 
 /** A cache directory that this process owns, and the mirror over it. */
 export interface Cache extends AsyncDisposable {
@@ -60,6 +62,14 @@ export interface Cache extends AsyncDisposable {
   replaceConfig(config: Config): void;
 }
 
+/** Somebody waits until a lost catalog is rebuilt. */
+export interface RebuildFirst {
+  /** Ends the wait. */
+  readonly signal: AbortSignal;
+  /** Told at the beginning and then once in a while, where there is something to be rebuilt, what has been found. */
+  readonly onProgress: (found: RebuildCounts) => void;
+}
+
 export interface CacheOptions {
   /**
    * What it is opened for: `serve`, or the name of a command that works alone. Such a command may have another configuration
@@ -74,10 +84,10 @@ export interface CacheOptions {
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
   /**
-   * Present: a catalog that was lost is rebuilt before anything is asked of it, until this ends it. Absent: behind what is
-   * asked, which goes to the upstreams where that has to be.
+   * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes to
+   * the upstreams where that has to be.
    */
-  readonly rebuildFirst?: AbortSignal | undefined;
+  readonly rebuildFirst?: RebuildFirst | undefined;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -192,7 +202,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     observer: rebuildObserver({ log, metrics, health }, () => Scrub.makeDue(catalog)),
   });
   await rebuild.skipIfEmpty();
-  if (options.rebuildFirst) await rebuild.run(options.rebuildFirst);
+  if (options.rebuildFirst) await rebuildNow(rebuild, options.rebuildFirst);
   // Where nobody can be asked, an answer without the names would be a wrong one.
   if (config.offline) await rebuild.readNames(new AbortController().signal);
   health.watch(() =>
@@ -239,6 +249,13 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     },
     [Symbol.asyncDispose]: () => rest.disposeAsync(),
   };
+}
+
+async function rebuildNow(rebuild: Rebuild, { signal, onProgress }: RebuildFirst): Promise<void> {
+  if (rebuild.stage === undefined) return;
+  onProgress(rebuild.counts);
+  using _telling = setInterval(() => onProgress(rebuild.counts), tellEveryMs);
+  await rebuild.run(signal);
 }
 
 /** A repository by the cache's name of it, where its upstream is configured and lets it be pulled. */

@@ -54,6 +54,11 @@ export class Rebuild {
     return note === 'manifests' || note === 'files' ? note : 'names';
   }
 
+  /** What the rebuild under way has found so far. */
+  get counts(): RebuildCounts {
+    return this.#counts;
+  }
+
   /** Where there is nothing to rebuild from, the catalog is as it should be. To be called before {@link run}. */
   async skipIfEmpty(): Promise<void> {
     const { catalog, layout } = this.#options;

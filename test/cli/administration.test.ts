@@ -220,10 +220,29 @@ describe('ls', () => {
     const before = await listed();
     expect(before.length).toBeGreaterThan(3);
     await lose();
+    // It only looks, and rebuilds nothing.
+    expect(await here.run('explain', 'app:v1')).toMatchObject({
+      code: 0,
+      stderr: 'millpond: the catalog was lost: not all that is stored is known until it has been rebuilt\n',
+    });
     expect(await listed()).toEqual(before);
+    expect((await here.run('explain', 'app:v1')).stderr).toBe('');
     await lose();
     const removed = await here.run('rm', 'app:v1');
     expect(removed).toMatchObject({ code: 0, stdout: expect.stringContaining('removed docker.io/library/app:v1') });
+    expect(removed.stderr).toBe('millpond: the catalog was lost and is being rebuilt from the disk first\n');
+    expect((await here.run('ls')).stderr).toBe('');
+  });
+
+  test('beside a mirror says what is wrong with the catalog', async () => {
+    await using here = await place();
+    await using site = await here.serve();
+    await fill(site, here.upstream);
+    expect((await here.run('ls')).stderr).toBe('');
+    for (const end of ['', '-wal']) await rm(join(here.cacheDir, `catalog.sqlite${end}`));
+    await expect.poll(() => site.logLines.map((line) => line['msg'])).toContain('catalog rebuilt');
+    // For a minute.
+    expect((await here.run('ls')).stderr).toBe('millpond: the catalog cannot be read or written\n');
   });
 
   test('where there is no cache makes none', async () => {

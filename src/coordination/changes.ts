@@ -1,7 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import type { RedisClock } from './clock.ts';
 import type { Change, Message } from './coordinator.ts';
+import { readChangesScript, recordChangesScript } from './fleet-scripts.ts';
 import type { Link } from './redis.ts';
-import { readChangesScript, recordChangesScript } from './scripts.ts';
 import type { Seal } from './seal.ts';
 
 /** How long what operators do is kept for replicas that are away, in milliseconds. */
@@ -11,12 +12,16 @@ const maxChanges = 1_000;
 
 /** Most time that may lie between when a change was sealed and when Redis says that it was done, in milliseconds. */
 const toldWithinMs = 3_600_000;
+/** One that could not be told for so long is sealed once more, in milliseconds. */
+const sealedForMs = toldWithinMs / 2;
 
 interface SealedChange {
   readonly from: string;
   readonly message: Change;
   /** When it was told, by Redis's clock: whoever can write there could otherwise have it done again at any time. */
   readonly atMs: number;
+  /** Tells it from the same done at another time. */
+  readonly id: string;
 }
 
 /** Where a replica's changes are kept; the same node of a cluster as the rest of the fleet. */
@@ -39,8 +44,8 @@ export class Changes {
   readonly #options: ChangesOptions;
   /** What Redis has, sealed, and when it was done by its clock: no two at one time. */
   #known = new Map<string, number>();
-  /** What could not be told yet, as JSON. */
-  readonly #untold = new Set<string>();
+  /** What could not be told yet, as JSON, and as it was sealed: Redis may have it, and its answer have been lost. */
+  readonly #untold = new Map<string, { readonly sealed: string; readonly atMs: number } | undefined>();
   /** Settles when nothing is being told; never rejects. */
   #told = Promise.resolve();
   /** The last one that has been heard of. */
@@ -61,14 +66,14 @@ export class Changes {
 
   /** What the others have not been told yet, for a later run. */
   get untold(): readonly string[] {
-    return [...this.#untold];
+    return [...this.#untold.keys()];
   }
 
   /** Goes on from where an earlier run was. @param earlier `at`: of the last that it had heard of, if of any */
   continueFrom({ at, untold }: { at: number | undefined; untold: readonly string[] }): void {
     this.#doneAt = at;
     this.#at = at ?? 0;
-    for (const text of untold.slice(0, maxChanges)) this.#untold.add(text);
+    for (const text of untold.slice(0, maxChanges)) this.#untold.set(text, undefined);
   }
 
   /** Redis was emptied: what is known here is to be written into it again. */
@@ -81,8 +86,8 @@ export class Changes {
     const text = JSON.stringify(change);
     // What was done last is told last.
     this.#untold.delete(text);
-    if (this.#untold.size < maxChanges) this.#untold.add(text);
-    await this.#tell();
+    if (this.#untold.size < maxChanges) this.#untold.set(text, undefined);
+    await this.tell();
   }
 
   /**
@@ -92,17 +97,12 @@ export class Changes {
    */
   async catchUp({ count, last, now }: { count: number; last: number; now: number }): Promise<void> {
     const latest = Math.max(0, ...this.#known.values());
-    if ((this.#isLost || last < latest) && this.#known.size > 0) {
-      await this.#record([...this.#known]);
-      this.#isLost = false;
-      return;
-    }
-    this.#isLost = false;
-    await this.#tell();
+    if (last < latest) this.#isLost = true;
     if (this.#isRead && last === latest && count === this.#known.size) return;
-    const found = await this.#read();
     const before = this.#known;
-    this.#known = found;
+    const found = await this.#read();
+    // What Redis has lost is told again before it is forgotten.
+    this.#known = this.#isLost ? new Map([...before, ...found].toSorted(([, one], [, other]) => one - other)) : found;
     const isFirst = !this.#isRead;
     this.#isRead = true;
     for (const [sealed, at] of found) {
@@ -110,6 +110,16 @@ export class Changes {
       if (before.has(sealed) || at <= (this.#doneAt ?? 0)) continue;
       this.#hear(sealed, { at, now, isFirst });
     }
+  }
+
+  /** Tells what is untold or was lost. One at a time: what is told twice is heard twice. @throws LinkError */
+  async tell(): Promise<void> {
+    const telling = this.#told.then(async () => {
+      await this.#tellLost();
+      await this.#tellUntold();
+    });
+    this.#told = telling.catch(() => undefined);
+    await telling;
   }
 
   /** Whether something may have been dropped before this replica could hear of it. */
@@ -129,34 +139,34 @@ export class Changes {
     onChange(message, { from, ageMs: Math.max(0, now - at) });
   }
 
-  /** One at a time: what is told twice is heard twice. @throws LinkError */
-  async #tell(): Promise<void> {
-    const telling = this.#told.then(() => this.#tellUntold());
-    this.#told = telling.catch(() => undefined);
-    await telling;
+  async #tellLost(): Promise<void> {
+    if (!this.#isLost) return;
+    if (this.#known.size > 0) await this.#record([...this.#known]);
+    this.#isLost = false;
   }
 
   async #tellUntold(): Promise<void> {
-    const { seal, clock, self } = this.#options;
-    const untold = [...this.#untold];
-    if (untold.length === 0) return;
-    const atMs = clock.nowMs;
-    // What is done once more meanwhile is told once more.
-    this.#untold.clear();
-    try {
-      const sealed = untold.map((text) => {
-        const message = JSON.parse(text) as Change;
-        return seal.close('change', { from: self(), message, atMs } satisfies SealedChange);
-      });
-      const times = await this.#record(sealed.map((one) => [one, '']));
+    const telling = [...this.#untold.keys()].map((text) => ({ text, sealed: this.#sealed(text) }));
+    if (telling.length === 0) return;
+    const times = await this.#record(telling.map(({ sealed }) => [sealed, '']));
+    for (const [index, { text, sealed }] of telling.entries()) {
       // Redis may lose it before it can be read back.
-      for (const [index, one] of sealed.entries()) this.#known.set(one, Number(times[index]));
-    } catch (error) {
-      const since = [...this.#untold];
-      this.#untold.clear();
-      for (const text of [...untold.filter((one) => !since.includes(one)), ...since]) this.#untold.add(text);
-      throw error;
+      this.#known.set(sealed, Number(times[index]));
+      // What was done once more meanwhile is told once more.
+      if (this.#untold.get(text)?.sealed === sealed) this.#untold.delete(text);
     }
+  }
+
+  /** The same text each time, so that telling it again changes nothing. @throws LinkError */
+  #sealed(text: string): string {
+    const { seal, clock, self } = this.#options;
+    const atMs = clock.nowMs;
+    const before = this.#untold.get(text);
+    if (before !== undefined && atMs - before.atMs < sealedForMs) return before.sealed;
+    const message = JSON.parse(text) as Change;
+    const sealed = seal.close('change', { from: self(), message, atMs, id: randomUUID() } satisfies SealedChange);
+    this.#untold.set(text, { sealed, atMs });
+    return sealed;
   }
 
   async #record(entries: readonly (readonly [sealed: string, at: number | ''])[]): Promise<string[]> {

@@ -2,10 +2,10 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { Changes, changesKeptMs, changesKey, isChange } from './changes.ts';
 import type { RedisClock } from './clock.ts';
 import type { Message, MessageListener, Replica } from './coordinator.ts';
+import { announceScript, beatScript } from './fleet-scripts.ts';
 import { Members, newReplicaId } from './members.ts';
 import { type Position, readPosition } from './position.ts';
 import type { Link } from './redis.ts';
-import { announceScript, beatScript } from './scripts.ts';
 import type { Seal } from './seal.ts';
 
 const defaultBeatMs = 1_000;
@@ -218,6 +218,7 @@ export class Fleet {
     this.#atMs = now;
     // One that was there all the time has heard of them, or the others tell it again.
     if (isFirst && (wasEmptied || wasLongAway || this.#changes.isCut)) this.#miss({ changes: true });
+    await this.#changes.tell();
   }
 
   #call(id: string): void {

@@ -7,6 +7,8 @@ import { probeKey, probeScript, type Script } from './scripts.ts';
 export interface LinkObserver {
   lost(reason: string): void;
   found(): void;
+  /** It can be asked, and does not let its user do this; told once. @param what a command, or a script's name */
+  refused(what: string, reason: string): void;
   called(event: {
     readonly script: string;
     readonly result: 'ok' | 'failed' | 'skipped';
@@ -64,6 +66,8 @@ export class RedisLink implements Link, AsyncDisposable {
   #isProbing = false;
   /** How often in a row Redis has been found to refuse. */
   #refusals = 0;
+  /** What has been told to be refused. */
+  readonly #refused = new Set<string>();
   #isEnding = false;
 
   constructor(options: RedisLinkOptions) {
@@ -80,7 +84,8 @@ export class RedisLink implements Link, AsyncDisposable {
       if (this.#breaker.isClosed) this.#lose('has closed the connection');
     });
     this.#subscriber.on('ready', () => {
-      this.#subscriber.subscribe(this.wakeChannel).then(options.onWake, () => undefined);
+      // Without it news is heard at the next beat.
+      this.#subscriber.subscribe(this.wakeChannel).then(options.onWake, (error) => this.#refuse('SUBSCRIBE', error));
     });
     this.#subscriber.on('message', () => options.onWake());
     for (const client of [this.#client, this.#subscriber]) void client.connect().catch(() => undefined);
@@ -156,6 +161,12 @@ export class RedisLink implements Link, AsyncDisposable {
     if (this.#isEnding) return;
     if (this.#breaker.open(reason)) this.#options.observer.lost(reason);
     this.#schedule();
+  }
+
+  #refuse(what: string, error: unknown): void {
+    if (codeOf(error) === undefined || this.#refused.has(what)) return;
+    this.#refused.add(what);
+    this.#options.observer.refused(what, describe(error));
   }
 
   #schedule(): void {

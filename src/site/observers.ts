@@ -173,11 +173,12 @@ export function upstreamReadings(upstreams: readonly Upstream[]): UpstreamReadin
   });
 }
 
-/** One log line when Redis goes and one when it is back; a count of every call. */
+/** One log line when Redis goes and one when it is back, one for what it refuses; a count of every call. */
 export function linkObserver({ log, metrics }: { log: Logger; metrics: Metrics }): LinkObserver {
   return {
     lost: (reason) => log.warn({ reason }, 'Redis lost: replicas go on alone'),
     found: () => log.info('Redis found'),
+    refused: (what, reason) => log.warn({ what, reason }, 'Redis refuses its user what replicas need'),
     called({ script, result, seconds }) {
       metrics.redisCalls.inc({ script, result });
       if (result !== 'skipped') metrics.redisSeconds.observe({ script }, seconds);

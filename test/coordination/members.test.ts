@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
-import { beatScript } from '../../src/coordination/scripts.ts';
+import { beatScript } from '../../src/coordination/fleet-scripts.ts';
 import { startRedis } from '../support/redis.ts';
 import { describeWith } from '../support/tools.ts';
 import { sees, startCoordinator } from './support.ts';

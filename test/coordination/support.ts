@@ -23,6 +23,7 @@ export function startCoordinator(
   name: string,
   options: {
     readonly secret?: Buffer;
+    readonly username?: string;
     readonly password?: string;
     /** Default: longer than a busy machine takes, so that none loses a Redis that is there. */
     readonly deadlineMs?: number;
@@ -39,9 +40,12 @@ export function startCoordinator(
   readonly events: string[];
   /** The scripts that Redis was asked to run. */
   readonly calls: string[];
+  /** Those of them that failed. */
+  readonly failures: string[];
 } & AsyncDisposable {
   const events: string[] = [];
   const calls: string[] = [];
+  const failures: string[] = [];
   const coordinator = new SharedCoordinator({
     location: options.location ?? {
       kind: 'single',
@@ -49,7 +53,7 @@ export function startCoordinator(
       port,
       db: 0,
       tls: false,
-      username: undefined,
+      username: options.username,
       password: options.password,
     },
     keyPrefix: 'test:',
@@ -58,7 +62,11 @@ export function startCoordinator(
     observer: {
       lost: (reason) => events.push(`lost: ${reason}`),
       found: () => events.push('found'),
-      called: ({ script }) => calls.push(script),
+      refused: (what, reason) => events.push(`refused: ${what}: ${reason}`),
+      called: ({ script, result }) => {
+        calls.push(script);
+        if (result === 'failed') failures.push(script);
+      },
     },
   });
   coordinator.join(`http://${name}.test:5000`, { id: options.id ?? name, position: options.position });
@@ -67,7 +75,14 @@ export function startCoordinator(
     received: (message) => void heard.messages.push(message),
     missed: () => void (heard.missed += 1),
   });
-  return { coordinator, heard, events, calls, [Symbol.asyncDispose]: () => coordinator[Symbol.asyncDispose]() };
+  return {
+    coordinator,
+    heard,
+    events,
+    calls,
+    failures,
+    [Symbol.asyncDispose]: () => coordinator[Symbol.asyncDispose](),
+  };
 }
 
 /** Whether a coordinator is connected, has looked who is there and what time it is, and sees so many others. */

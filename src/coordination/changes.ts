@@ -18,10 +18,21 @@ const sealedForMs = toldWithinMs / 2;
 interface SealedChange {
   readonly from: string;
   readonly message: Change;
-  /** When it was told, by Redis's clock: whoever can write there could otherwise have it done again at any time. */
+  /** When it was told, about: whoever can write to Redis could otherwise have it done again at any time. */
   readonly atMs: number;
   /** Tells it from the same done at another time. */
   readonly id: string;
+}
+
+/** A change that Redis has, and that a replica has told. */
+interface Told {
+  readonly from: string;
+  readonly message: Change;
+  /**
+   * When it was done: by Redis's clock, or later where another was done later by then, since that clock may go back. No two
+   * at one time.
+   */
+  readonly at: number;
 }
 
 /** Where a replica's changes are kept; the same node of a cluster as the rest of the fleet. */
@@ -42,8 +53,8 @@ export interface ChangesOptions {
  */
 export class Changes {
   readonly #options: ChangesOptions;
-  /** What Redis has, sealed, and when it was done by its clock: no two at one time. */
-  #known = new Map<string, number>();
+  /** What Redis has, as it was sealed. */
+  #known = new Map<string, Told>();
   /** What could not be told yet, as JSON, and as it was sealed: Redis may have it, and its answer have been lost. */
   readonly #untold = new Map<string, { readonly sealed: string; readonly atMs: number } | undefined>();
   /** Settles when nothing is being told; never rejects. */
@@ -52,7 +63,8 @@ export class Changes {
   #at = 0;
   /** Up to here it was done before this run; `undefined`: by none, the disk is new. */
   #doneAt: number | undefined;
-  #isRead = false;
+  /** What Redis had when it was read last: that of strangers too. */
+  #seen: { readonly count: number; readonly last: number } | undefined;
   #isLost = false;
 
   constructor(options: ChangesOptions) {
@@ -96,19 +108,19 @@ export class Changes {
    * @throws LinkError
    */
   async catchUp({ count, last, now }: { count: number; last: number; now: number }): Promise<void> {
-    const latest = Math.max(0, ...this.#known.values());
+    const latest = Math.max(0, ...[...this.#known.values()].map(({ at }) => at));
     if (last < latest) this.#isLost = true;
-    if (this.#isRead && last === latest && count === this.#known.size) return;
+    if (this.#seen?.count === count && this.#seen.last === last) return;
     const before = this.#known;
+    const isFirst = this.#seen === undefined;
     const found = await this.#read();
     // What Redis has lost is told again before it is forgotten.
-    this.#known = this.#isLost ? new Map([...before, ...found].toSorted(([, one], [, other]) => one - other)) : found;
-    const isFirst = !this.#isRead;
-    this.#isRead = true;
-    for (const [sealed, at] of found) {
-      this.#at = Math.max(this.#at, at);
-      if (before.has(sealed) || at <= (this.#doneAt ?? 0)) continue;
-      this.#hear(sealed, { at, now, isFirst });
+    const lost = this.#isLost ? before : [];
+    this.#known = new Map([...lost, ...found].toSorted(([, one], [, other]) => one.at - other.at));
+    for (const [sealed, told] of found) {
+      this.#at = Math.max(this.#at, told.at);
+      if (before.has(sealed) || told.at <= (this.#doneAt ?? 0)) continue;
+      this.#hear(told, { now, isFirst });
     }
   }
 
@@ -124,15 +136,13 @@ export class Changes {
 
   /** Whether something may have been dropped before this replica could hear of it. */
   get isCut(): boolean {
-    const [oldest = 0] = this.#known.values();
-    return this.#doneAt !== undefined && this.#known.size >= maxChanges && oldest > this.#doneAt;
+    const [oldest] = this.#known.values();
+    if (this.#doneAt === undefined || oldest === undefined || this.#seen === undefined) return false;
+    return this.#seen.count >= maxChanges && oldest.at > this.#doneAt;
   }
 
-  #hear(sealed: string, { at, now, isFirst }: { at: number; now: number; isFirst: boolean }): void {
-    const { seal, self, onChange } = this.#options;
-    const opened = seal.open('change', sealed) as SealedChange | undefined;
-    if (opened === undefined || at - opened.atMs > toldWithinMs) return;
-    const { from, message } = opened;
+  #hear({ from, message, at }: Told, { now, isFirst }: { now: number; isFirst: boolean }): void {
+    const { self, onChange } = this.#options;
     // On a disk that was not there then, nothing is left to remove, and even its own pins are news.
     const isNew = this.#doneAt === undefined && isFirst;
     if (isNew ? message.kind === 'purge' : from === self()) return;
@@ -141,17 +151,19 @@ export class Changes {
 
   async #tellLost(): Promise<void> {
     if (!this.#isLost) return;
-    if (this.#known.size > 0) await this.#record([...this.#known]);
+    if (this.#known.size > 0) await this.#record([...this.#known].map(([sealed, { at }]) => [sealed, at]));
     this.#isLost = false;
   }
 
   async #tellUntold(): Promise<void> {
+    // It is done after all that Redis has, which has to be known.
+    if (this.#seen === undefined || this.#untold.size === 0) return;
     const telling = [...this.#untold.keys()].map((text) => ({ text, sealed: this.#sealed(text) }));
-    if (telling.length === 0) return;
     const times = await this.#record(telling.map(({ sealed }) => [sealed, '']));
     for (const [index, { text, sealed }] of telling.entries()) {
+      const { from, message } = this.#options.seal.open('change', sealed) as SealedChange;
       // Redis may lose it before it can be read back.
-      this.#known.set(sealed, Number(times[index]));
+      this.#known.set(sealed, { from, message, at: Number(times[index]) });
       // What was done once more meanwhile is told once more.
       if (this.#untold.get(text)?.sealed === sealed) this.#untold.delete(text);
     }
@@ -160,7 +172,7 @@ export class Changes {
   /** The same text each time, so that telling it again changes nothing. @throws LinkError */
   #sealed(text: string): string {
     const { seal, clock, self } = this.#options;
-    const atMs = clock.nowMs;
+    const atMs = Math.max(clock.nowMs, this.#latest);
     const before = this.#untold.get(text);
     if (before !== undefined && atMs - before.atMs < sealedForMs) return before.sealed;
     const message = JSON.parse(text) as Change;
@@ -174,15 +186,27 @@ export class Changes {
     const answer = await link.run(
       recordChangesScript,
       [changesKey],
-      [wakeChannel, changesKeptMs, maxChanges, ...entries.flat()],
+      [wakeChannel, changesKeptMs, maxChanges, this.#latest, ...entries.flat()],
     );
     return answer as string[];
   }
 
-  async #read(): Promise<Map<string, number>> {
+  /** When the last one that is known was done. */
+  get #latest(): number {
+    return Math.max(this.#at, ...[...this.#known.values()].map(({ at }) => at));
+  }
+
+  /** What replicas have told. What anybody else has put there, or moved to another time, is as if it were not there. */
+  async #read(): Promise<Map<string, Told>> {
     const found = (await this.#options.link.run(readChangesScript, [changesKey], [])) as string[];
-    const changes = new Map<string, number>();
-    for (let index = 0; index + 1 < found.length; index += 2) changes.set(found[index]!, Number(found[index + 1]));
+    const changes = new Map<string, Told>();
+    for (let index = 0; index + 1 < found.length; index += 2) {
+      const [sealed, at] = [found[index]!, Number(found[index + 1])];
+      const opened = this.#options.seal.open('change', sealed) as SealedChange | undefined;
+      if (opened === undefined || at - opened.atMs > toldWithinMs) continue;
+      changes.set(sealed, { from: opened.from, message: opened.message, at });
+    }
+    this.#seen = { count: found.length / 2, last: Number(found.at(-1) ?? 0) };
     return changes;
   }
 }

@@ -3,6 +3,8 @@ import { clock, type Script } from './scripts.ts';
 const dayMs = 86_400_000;
 /** The count of messages outlives a replica's longest absence. */
 const fleetMs = 31 * dayMs;
+/** How much later than what a replica knows another may have told of a change. */
+const nearMs = 60_000;
 
 // The fleet's one hash has the replicas by id, and beside them '#version', '#epoch' and '#seq', which no id can be.
 const fleetEpoch = `
@@ -108,16 +110,19 @@ return seq
 };
 
 /**
- * KEYS: changes. ARGV: channel, ms they are kept, how many are kept, then each change and the time it was done, '' for
- * now. No two are told to have been done at the same time, and one that is there already was done when it says. Answers
- * their times.
+ * KEYS: changes. ARGV: channel, ms they are kept, how many are kept, when the last that is known was done, then each change
+ * and the time it was done, '' for now: after all others, also where the clock has gone back since. Only who knows the
+ * secret can tell whether what is far ahead is one of them, and names its time. One that is there already was done when it
+ * says. Answers their times, no two the same.
  */
 export const recordChangesScript: Script = {
   name: 'record-changes',
   lua: `${clock}
-local last = tonumber(redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or '0')
+local last = tonumber(ARGV[4])
+local near = string.format('%.0f', math.max(now, last) + ${nearMs})
+last = math.max(last, tonumber(redis.call('ZREVRANGEBYSCORE', KEYS[1], near, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or '0'))
 local times = {}
-for index = 4, #ARGV, 2 do
+for index = 5, #ARGV, 2 do
   local at = tonumber(ARGV[index + 1] == '' and redis.call('ZSCORE', KEYS[1], ARGV[index]) or ARGV[index + 1])
   if not at then
     last = math.max(now, last + 1)

@@ -9,7 +9,7 @@ const seal = new Seal(Buffer.from('the secret of these tests'));
 const change = (kind: Change['kind'], reference: string): Change => ({ kind, repository: 'docker.io/x', reference });
 
 /** A Redis that answers when it is told to, and what it was told. */
-function start() {
+async function start() {
   const told: string[][] = [];
   const tried: string[][] = [];
   const waiting: { answer(): void; fail(): void }[] = [];
@@ -17,7 +17,7 @@ function start() {
     reason: undefined,
     run: (script, _keys, values) => {
       if (script.name !== 'record-changes') return Promise.resolve([]);
-      const sealed = values.slice(3).filter((_, index) => index % 2 === 0) as string[];
+      const sealed = values.slice(4).filter((_, index) => index % 2 === 0) as string[];
       tried.push(sealed);
       const { promise, resolve, reject } = Promise.withResolvers<unknown>();
       waiting.push({
@@ -34,6 +34,7 @@ function start() {
   const clock = new RedisClock();
   clock.hear(1_000, performance.now());
   const changes = new Changes({ link, seal, clock, wakeChannel: 'wake', self: () => 'a', onChange: () => undefined });
+  await changes.catchUp({ count: 0, last: 0, now: 1_000 });
   const next = async () => {
     await expect.poll(() => waiting.length).toBeGreaterThan(0);
     expect(waiting).toHaveLength(1);
@@ -43,7 +44,7 @@ function start() {
 }
 
 test('what is being told is not told once more by a beat that comes in between', async () => {
-  const { changes, told, next } = start();
+  const { changes, told, next } = await start();
   const announced = changes.announce(change('purge', '1'));
   const beat = changes.tell();
   (await next()).answer();
@@ -52,7 +53,7 @@ test('what is being told is not told once more by a beat that comes in between',
 });
 
 test('what is undone and done again while it is being told is told again, last', async () => {
-  const { changes, told, next } = start();
+  const { changes, told, next } = await start();
   const first = changes.announce(change('pin', '1'));
   const answering = await next();
   const others = [changes.announce(change('unpin', '1')), changes.announce(change('pin', '1'))];
@@ -63,7 +64,7 @@ test('what is undone and done again while it is being told is told again, last',
 });
 
 test('what could not be told is told the next time, before what has come since', async () => {
-  const { changes, told, tried, next } = start();
+  const { changes, told, tried, next } = await start();
   const first = changes.announce(change('purge', '1'));
   const refusing = await next();
   const second = changes.announce(change('purge', '2'));

@@ -1,8 +1,10 @@
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Change } from '../../src/coordination/coordinator.ts';
+import { Seal } from '../../src/coordination/seal.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { describeWith } from '../support/tools.ts';
-import { digest, sees, startCoordinator } from './support.ts';
+import { digest, secret, sees, startCoordinator } from './support.ts';
 
 const signal = (): AbortSignal => AbortSignal.timeout(60_000);
 
@@ -203,5 +205,42 @@ describeWith(['redis-server'], 'several replicas', () => {
       .toMatchObject([{ reference: '1' }, { reference: '2' }, { reference: '3' }]);
     expect(a!.heard.messages).toEqual([]);
     expect(b!.heard.missed).toBe(0);
+  });
+
+  test('hear what is done after the clock of Redis went back, those that were away too, and in an empty Redis', async () => {
+    const client = new Redis(redis.port, '127.0.0.1');
+    await client.flushall();
+    const place = 'test:{fleet}:changes';
+    const aheadMs = Date.now() + 2 * 3_600_000;
+    const done = (reference: string): Change => ({ kind: 'purge', repository: 'docker.io/x', reference });
+    const sealed = new Seal(secret).close('change', { from: 'c', message: done('ahead'), atMs: aheadMs, id: 'one' });
+    await client.zadd(place, aheadMs, sealed);
+    await using a = startCoordinator(redis.port, 'a');
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
+    let position: string | undefined;
+    const hears = async (work: (b: ReturnType<typeof startCoordinator>) => Promise<void>) => {
+      await using b = startCoordinator(redis.port, 'b', { position });
+      await expect.poll(sees(b.coordinator, 1)).toBe(true);
+      await work(b);
+      ({ position } = b.coordinator);
+      return b.heard.messages;
+    };
+    expect(
+      await hears(async (b) => {
+        await a.coordinator.announce(done('1'));
+        await expect.poll(() => b.heard.messages).toEqual([done('1')]);
+      }),
+    ).toEqual([done('1')]);
+    await a.coordinator.announce(done('2'));
+    expect(
+      await hears(async (b) => {
+        await expect.poll(() => b.heard.messages).toEqual([done('2')]);
+        await client.flushall();
+        await expect.poll(() => client.zcard(place)).toBe(3);
+        await a.coordinator.announce(done('3'));
+        await expect.poll(() => b.heard.messages).toHaveLength(2);
+      }),
+    ).toEqual([done('2'), done('3')]);
+    client.disconnect();
   });
 });

@@ -9,7 +9,7 @@ import { digest, secret, sees, startCoordinator } from './support.ts';
 const signal = (): AbortSignal => AbortSignal.timeout(60_000);
 const hourMs = 3_600_000;
 
-describeWith(['redis-server'], 'who can write to Redis and only say again what replicas have said', () => {
+describeWith(['redis-server'], 'who can write to Redis and not sign what replicas say', () => {
   const seal = new Seal(secret);
   let redis: RedisServer;
   let client: Redis;
@@ -85,5 +85,29 @@ describeWith(['redis-server'], 'who can write to Redis and only say again what r
     await client.zadd(place, now, told!, now, long);
     await a.coordinator.announce(change('last'));
     await expect.poll(() => b.heard.messages).toEqual([change('told'), change('last')]);
+  });
+
+  test('keeps nobody from hearing what is done later, whatever time he writes', async () => {
+    await client.flushall();
+    const place = 'test:{fleet}:changes';
+    const aheadMs = 8e15;
+    const change = (reference: string): Change => ({ kind: 'purge', repository: 'docker.io/x', reference });
+    const old = seal.close('change', { from: 'b', message: change('old'), atMs: Date.now() });
+    await client.zadd(place, aheadMs, 'what nobody has signed', aheadMs, old);
+    await using a = startCoordinator(redis.port, 'a');
+    await using b = startCoordinator(redis.port, 'b');
+    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 1)).toBe(true);
+    await a.coordinator.announce(change('1'));
+    await expect.poll(() => b.heard.messages).toEqual([change('1')]);
+    await client.flushall();
+    // What they write again is what they have said themselves.
+    await expect.poll(() => client.zcard(place)).toBe(1);
+    await a.coordinator.announce(change('2'));
+    await expect.poll(() => b.heard.messages).toEqual([change('1'), change('2')]);
+    expect(await client.zcount(place, aheadMs, '+inf')).toBe(0);
+    for (const { coordinator } of [a, b]) {
+      const { changedAt } = JSON.parse(coordinator.position!) as { changedAt: number };
+      expect(changedAt).toBeLessThan(aheadMs);
+    }
   });
 });

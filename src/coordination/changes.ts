@@ -55,6 +55,8 @@ export class Changes {
   readonly #options: ChangesOptions;
   /** What Redis has, as it was sealed. */
   #known = new Map<string, Told>();
+  /** What of it has been read there. */
+  #heard = new Set<string>();
   /** What could not be told yet, as JSON, and as it was sealed: Redis may have it, and its answer have been lost. */
   readonly #untold = new Map<string, { readonly sealed: string; readonly atMs: number } | undefined>();
   /** Settles when nothing is being told; never rejects. */
@@ -111,17 +113,18 @@ export class Changes {
     const latest = Math.max(0, ...[...this.#known.values()].map(({ at }) => at));
     if (last < latest) this.#isLost = true;
     if (this.#seen?.count === count && this.#seen.last === last) return;
-    const before = this.#known;
     const isFirst = this.#seen === undefined;
     const found = await this.#read();
     // What Redis has lost is told again before it is forgotten.
-    const lost = this.#isLost ? before : [];
+    const lost = this.#isLost ? this.#known : [];
     this.#known = new Map([...lost, ...found].toSorted(([, one], [, other]) => one.at - other.at));
+    const news = new Set<Told>();
     for (const [sealed, told] of found) {
       this.#at = Math.max(this.#at, told.at);
-      if (before.has(sealed) || told.at <= (this.#doneAt ?? 0)) continue;
-      this.#hear(told, { now, isFirst });
+      if (!this.#heard.has(sealed) && told.at > (this.#doneAt ?? 0)) news.add(told);
     }
+    this.#heard = new Set(this.#known.keys());
+    this.#hear(news, { now, isFirst });
   }
 
   /** Tells what is untold or was lost. One at a time: what is told twice is heard twice. @throws LinkError */
@@ -141,12 +144,30 @@ export class Changes {
     return this.#seen.count >= maxChanges && oldest.at > this.#doneAt;
   }
 
-  #hear({ from, message, at }: Told, { now, isFirst }: { now: number; isFirst: boolean }): void {
+  /**
+   * Passes on what is new. Of the pins of an image only the last counts, one's own too: others may have told of theirs
+   * between what was done here and its being told.
+   */
+  #hear(news: ReadonlySet<Told>, { now, isFirst }: { now: number; isFirst: boolean }): void {
     const { self, onChange } = this.#options;
-    // On a disk that was not there then, nothing is left to remove, and even its own pins are news.
+    const pins = [...this.#known.values()].filter(({ message }) => message.kind !== 'purge');
+    const last = new Map(pins.map((told) => [imageOf(told.message), told]));
+    const changed = new Set([...news].map(({ message }) => imageOf(message)));
+    // What is still to be told will be the last.
+    for (const text of this.#untold.keys()) {
+      const message = JSON.parse(text) as Change;
+      if (message.kind !== 'purge') changed.delete(imageOf(message));
+    }
+    // On a disk that was not there then, nothing is left to remove.
     const isNew = this.#doneAt === undefined && isFirst;
-    if (isNew ? message.kind === 'purge' : from === self()) return;
-    onChange(message, { from, ageMs: Math.max(0, now - at) });
+    for (const told of this.#known.values()) {
+      const { from, message, at } = told;
+      const isWanted =
+        message.kind === 'purge'
+          ? news.has(told) && !isNew && from !== self()
+          : changed.has(imageOf(message)) && last.get(imageOf(message)) === told;
+      if (isWanted) onChange(message, { from, ageMs: Math.max(0, now - at) });
+    }
   }
 
   async #tellLost(): Promise<void> {
@@ -209,6 +230,10 @@ export class Changes {
     this.#seen = { count: found.length / 2, last: Number(found.at(-1) ?? 0) };
     return changes;
   }
+}
+
+function imageOf({ repository, reference }: Change): string {
+  return `${repository}\n${reference}`;
 }
 
 /** Whether a message is kept for replicas that are away. */

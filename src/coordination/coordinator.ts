@@ -168,7 +168,7 @@ export interface Coordinator extends AsyncDisposable {
   enter(upstream: string, options: { readonly max: number; readonly signal: AbortSignal }): Promise<AsyncDisposable>;
   /** How far this replica has heard the others, and what they have still to hear, for its next run to go on from. */
   readonly position: string | undefined;
-  /** Tells all other replicas; the sender is not told. */
+  /** Tells all other replicas. The sender is told only what has become of a pin, when that is agreed. */
   announce(message: Message): Promise<void>;
   /** @returns ends it */
   subscribe(listener: MessageListener): Disposable;

@@ -90,7 +90,7 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
     const { repository, reference } = change;
     if (this.#stop.signal.aborted) return;
     if (change.kind === 'purge') await this.#purge(change, from);
-    else {
+    else if (catalog.isPinnedByName(repository, reference) !== (change.kind === 'pin')) {
       if (change.kind === 'pin') catalog.pin(repository, reference);
       else catalog.unpin(repository, reference);
       this.#log.info({ repository, reference, from }, change.kind === 'pin' ? 'image pinned' : 'image unpinned');

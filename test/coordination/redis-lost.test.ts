@@ -43,6 +43,47 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     expect(JSON.parse(a.coordinator.position ?? '')).toMatchObject({ untold: [] });
   });
 
+  test.each([
+    { first: 'a', agreed: 'unpin' },
+    { first: 'b', agreed: 'pin' },
+  ])('leaves replicas of one mind on what they pin where $first can tell first', async ({ first, agreed }) => {
+    await using redis = await startRedis();
+    const client = new Redis(redis.port, '127.0.0.1');
+    const allow = async (username: string, ...rules: string[]) =>
+      void (await client.call('ACL', 'SETUSER', username, 'on', '>secret', '~*', '&*', '+@all', ...rules));
+    for (const name of ['a', 'b']) await allow(name);
+    await using a = startCoordinator(redis.port, 'a', { username: 'a', password: 'secret' });
+    await using b = startCoordinator(redis.port, 'b', { username: 'b', password: 'secret' });
+    for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 1)).toBe(true);
+    for (const name of ['a', 'b']) await allow(name, '-@scripting');
+    for (const { coordinator } of [a, b]) await expect.poll(() => coordinator.status().state).toBe('lost');
+    /** What was done to the image on each, in order. */
+    const done: Record<'a' | 'b', string[]> = { a: [], b: [] };
+    const act = async (name: 'a' | 'b', kind: 'pin' | 'unpin') => {
+      done[name].push(kind);
+      await (name === 'a' ? a : b).coordinator.announce({ kind, repository: 'docker.io/x', reference: '1' });
+    };
+    const listen = (one: typeof a, list: string[]) =>
+      one.coordinator.subscribe({ received: ({ kind }) => void list.push(kind), missed: () => undefined });
+    using _a = listen(a, done.a);
+    using _b = listen(b, done.b);
+    await act('a', 'pin');
+    await act('b', 'pin');
+    await act('b', 'unpin');
+    const place = 'test:{fleet}:changes';
+    for (const name of first === 'a' ? ['a', 'b'] : ['b', 'a']) {
+      const before = await client.zcard(place);
+      await allow(name);
+      await expect.poll(() => client.zcard(place)).toBe(before + (name === 'a' ? 1 : 2));
+    }
+    const changedAt = Number((await client.zrange(place, '-1', '-1', 'WITHSCORES'))[1]);
+    for (const { coordinator } of [a, b]) {
+      await expect.poll(() => JSON.parse(coordinator.position!) as unknown).toMatchObject({ changedAt });
+    }
+    expect([done.a.at(-1), done.b.at(-1)]).toEqual([agreed, agreed]);
+    client.disconnect();
+  });
+
   test.each(['', 'null', '{"epoch":7}', '[1'])('is asked by one whose note of it is %j', async (position) => {
     await using redis = await startRedis();
     await using a = startCoordinator(redis.port, 'a', { position });

@@ -110,11 +110,12 @@ export class Changes {
    * @throws LinkError
    */
   async catchUp({ count, last, now }: { count: number; last: number; now: number }): Promise<void> {
+    for (const [sealed, { at }] of this.#known) if (isOver(at, now)) this.#known.delete(sealed);
     const latest = Math.max(0, ...[...this.#known.values()].map(({ at }) => at));
     if (last < latest) this.#isLost = true;
     if (this.#seen?.count === count && this.#seen.last === last) return;
     const isFirst = this.#seen === undefined;
-    const found = await this.#read();
+    const found = await this.#read(now);
     // What Redis has lost is told again before it is forgotten.
     const lost = this.#isLost ? this.#known : [];
     this.#known = new Map([...lost, ...found].toSorted(([, one], [, other]) => one.at - other.at));
@@ -218,18 +219,23 @@ export class Changes {
   }
 
   /** What replicas have told. What anybody else has put there, or moved to another time, is as if it were not there. */
-  async #read(): Promise<Map<string, Told>> {
+  async #read(now: number): Promise<Map<string, Told>> {
     const found = (await this.#options.link.run(readChangesScript, [changesKey], [])) as string[];
     const changes = new Map<string, Told>();
     for (let index = 0; index + 1 < found.length; index += 2) {
       const [sealed, at] = [found[index]!, Number(found[index + 1])];
       const opened = this.#options.seal.open('change', sealed) as SealedChange | undefined;
-      if (opened === undefined || at - opened.atMs > toldWithinMs) continue;
+      if (opened === undefined || at - opened.atMs > toldWithinMs || isOver(at, now)) continue;
       changes.set(sealed, { from: opened.from, message: opened.message, at });
     }
     this.#seen = { count: found.length / 2, last: Number(found.at(-1) ?? 0) };
     return changes;
   }
+}
+
+/** Whether nobody keeps what was done then any longer: Redis may have it still, or not. */
+function isOver(at: number, now: number): boolean {
+  return now - at > changesKeptMs;
 }
 
 function imageOf({ repository, reference }: Change): string {

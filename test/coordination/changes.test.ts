@@ -1,5 +1,6 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { Changes } from '../../src/coordination/changes.ts';
+import { Changes, changesKeptMs } from '../../src/coordination/changes.ts';
 import { RedisClock } from '../../src/coordination/clock.ts';
 import type { Change } from '../../src/coordination/coordinator.ts';
 import { type Link, LinkError } from '../../src/coordination/redis.ts';
@@ -75,4 +76,15 @@ test('what could not be told is told the next time, before what has come since',
   expect(told).toEqual([['purge 1', 'purge 2']]);
   // Redis may have it since the first time.
   expect(tried[1]![0]).toBe(tried[0]![0]);
+});
+
+test('what Redis has kept for its time and lost then is not told again', async () => {
+  const { changes, tried, next } = await start();
+  const announced = changes.announce(change('pin', '1'));
+  (await next()).answer();
+  await announced;
+  await changes.catchUp({ count: 0, last: 0, now: changesKeptMs + 1_000 });
+  void changes.tell();
+  await nextTurn();
+  expect(tried).toHaveLength(1);
 });

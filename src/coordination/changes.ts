@@ -45,6 +45,8 @@ export interface ChangesOptions {
   readonly wakeChannel: string;
   readonly self: () => string;
   readonly onChange: (change: Change, event: { readonly from: string; readonly ageMs: number }) => void;
+  /** Called when there are more that this replica's secret does not open. @param count all of them */
+  readonly onUnread: (count: number) => void;
 }
 
 /**
@@ -65,6 +67,8 @@ export class Changes {
   #at = 0;
   /** Up to here it was done before this run; `undefined`: by none, the disk is new. */
   #doneAt: number | undefined;
+  /** But for these, which another secret has signed: a later run may have that. */
+  #unread: ReadonlySet<string> = new Set();
   /** What Redis had when it was read last: that of strangers too. */
   #seen: { readonly count: number; readonly last: number } | undefined;
   #isLost = false;
@@ -83,10 +87,17 @@ export class Changes {
     return [...this.#untold.keys()];
   }
 
+  /** Which there are that could not be read, for a later run. */
+  get unread(): readonly string[] {
+    return [...this.#unread];
+  }
+
   /** Goes on from where an earlier run was. @param earlier `at`: of the last that it had heard of, if of any */
-  continueFrom({ at, untold }: { at: number | undefined; untold: readonly string[] }): void {
+  continueFrom(earlier: { at: number | undefined; unread: readonly string[]; untold: readonly string[] }): void {
+    const { at, unread, untold } = earlier;
     this.#doneAt = at;
     this.#at = at ?? 0;
+    this.#unread = new Set(unread);
     for (const text of untold.slice(0, maxChanges)) this.#untold.set(text, undefined);
   }
 
@@ -115,6 +126,7 @@ export class Changes {
     if (last < latest) this.#isLost = true;
     if (this.#seen?.count === count && this.#seen.last === last) return;
     const isFirst = this.#seen === undefined;
+    const left = this.#unread;
     const found = await this.#read(now);
     // What Redis has lost is told again before it is forgotten.
     const lost = this.#isLost ? this.#known : [];
@@ -122,7 +134,8 @@ export class Changes {
     const news = new Set<Told>();
     for (const [sealed, told] of found) {
       this.#at = Math.max(this.#at, told.at);
-      if (!this.#heard.has(sealed) && told.at > (this.#doneAt ?? 0)) news.add(told);
+      const isDone = told.at <= (this.#doneAt ?? 0) && !left.has(markOf(sealed));
+      if (!this.#heard.has(sealed) && !isDone) news.add(told);
     }
     this.#heard = new Set(this.#known.keys());
     this.#hear(news, { now, isFirst });
@@ -222,15 +235,26 @@ export class Changes {
   async #read(now: number): Promise<Map<string, Told>> {
     const found = (await this.#options.link.run(readChangesScript, [changesKey], [])) as string[];
     const changes = new Map<string, Told>();
+    const unread = new Set<string>();
     for (let index = 0; index + 1 < found.length; index += 2) {
       const [sealed, at] = [found[index]!, Number(found[index + 1])];
       const opened = this.#options.seal.open('change', sealed) as SealedChange | undefined;
+      const mark = markOf(sealed);
+      if (opened === undefined && (at > (this.#doneAt ?? 0) || this.#unread.has(mark))) unread.add(mark);
       if (opened === undefined || at - opened.atMs > toldWithinMs || isOver(at, now)) continue;
       changes.set(sealed, { from: opened.from, message: opened.message, at });
     }
     this.#seen = { count: found.length / 2, last: Number(found.at(-1) ?? 0) };
+    const areMore = [...unread].some((mark) => !this.#unread.has(mark));
+    this.#unread = unread;
+    if (areMore) this.#options.onUnread(unread.size);
     return changes;
   }
+}
+
+/** Tells a change from others, whoever can read it: it begins with the code that signs it. */
+function markOf(sealed: string): string {
+  return sealed.slice(0, 22);
 }
 
 /** Whether nobody keeps what was done then any longer: Redis may have it still, or not. */

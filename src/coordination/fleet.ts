@@ -43,6 +43,8 @@ export interface FleetOptions {
   readonly beatMs?: number | undefined;
   /** Called when other replicas have come or gone. */
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
+  /** Called when there are more changes that another secret has signed. */
+  readonly onUnread?: ((count: number) => void) | undefined;
 }
 
 const keys = ['{fleet}', '{fleet}:messages', '{fleet}:expiries', changesKey, '{fleet}:news'] as const;
@@ -84,6 +86,7 @@ export class Fleet {
       onChange: (change, event) => {
         for (const listener of this.#listeners) listener.received(change, event);
       },
+      onUnread: (count) => options.onUnread?.(count),
     });
   }
 
@@ -108,7 +111,8 @@ export class Fleet {
       this.#epoch = last.epoch;
       this.#seq = last.seq;
       this.#atMs = last.atMs;
-      this.#changes.continueFrom({ at: last.epoch === '' ? undefined : last.changedAt, untold: last.untold });
+      const { unread, untold } = last;
+      this.#changes.continueFrom({ at: last.epoch === '' ? undefined : last.changedAt, unread, untold });
     }
     this.#address = address;
     this.#call(id);
@@ -117,13 +121,14 @@ export class Fleet {
 
   /** How far this replica has heard the others, and what they have still to hear; `undefined`: nothing of both. */
   get position(): string | undefined {
-    const { untold } = this.#changes;
+    const { unread, untold } = this.#changes;
     if (this.#epoch === '' && untold.length === 0) return undefined;
     const position: Position = {
       epoch: this.#epoch,
       seq: this.#seq,
       changedAt: this.#changes.at,
       atMs: this.#atMs,
+      unread,
       untold,
     };
     return JSON.stringify(position);

@@ -7,6 +7,8 @@ export interface Position {
   readonly changedAt: number;
   /** When that was, by Redis's clock. */
   readonly atMs: number;
+  /** Which earlier ones it could not read. */
+  readonly unread: readonly string[];
   /** Changes that the others have not been told of yet. */
   readonly untold: readonly string[];
 }
@@ -15,10 +17,12 @@ export interface Position {
 export function readPosition(text: string): Position | undefined {
   try {
     const found = JSON.parse(text) as Partial<Position> | null;
-    const { epoch, seq, changedAt, atMs, untold = [] } = found ?? {};
+    const { epoch, seq, changedAt, atMs, unread = [], untold = [] } = found ?? {};
     const areNumbers = [seq, changedAt, atMs].every((value) => typeof value === 'number');
-    const areTexts = Array.isArray(untold) && [epoch, ...untold].every((value) => typeof value === 'string');
-    return areNumbers && areTexts ? ({ epoch, seq, changedAt, atMs, untold } as Position) : undefined;
+    const areLists = Array.isArray(unread) && Array.isArray(untold);
+    if (!areNumbers || !areLists) return undefined;
+    const areTexts = [epoch, ...unread, ...untold].every((value) => typeof value === 'string');
+    return areTexts ? ({ epoch, seq, changedAt, atMs, unread, untold } as Position) : undefined;
   } catch {
     return undefined;
   }

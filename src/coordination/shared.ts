@@ -35,6 +35,8 @@ export interface SharedCoordinatorOptions {
   readonly beatMs?: number | undefined;
   /** Called when other replicas have come or gone. */
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
+  /** Called when there are more changes that another secret has signed: they are not done here. */
+  readonly onUnread?: ((count: number) => void) | undefined;
 }
 
 /** 132 bits. */
@@ -53,7 +55,7 @@ export class SharedCoordinator implements Coordinator {
   #isEnding = false;
 
   constructor(options: SharedCoordinatorOptions) {
-    const { location, keyPrefix, seal, observer, isOffline = false, deadlineMs, beatMs, onChange } = options;
+    const { location, keyPrefix, seal, observer, isOffline = false, deadlineMs, beatMs, onChange, onUnread } = options;
     this.#seal = seal;
     this.#link = new RedisLink({
       location,
@@ -65,7 +67,8 @@ export class SharedCoordinator implements Coordinator {
     });
     const link = this.#link;
     const clock = new RedisClock();
-    this.#fleet = new Fleet({ link, seal, clock, wakeChannel: link.wakeChannel, isOffline, beatMs, onChange });
+    const { wakeChannel } = link;
+    this.#fleet = new Fleet({ link, seal, clock, wakeChannel, isOffline, beatMs, onChange, onUnread });
     const self = (): string => this.#fleet.self;
     this.#leases = new Leases({ link, self, replica: (id) => this.#fleet.replica(id) });
     this.#answers = new Answers({ link, seal, clock, self });

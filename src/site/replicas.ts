@@ -72,6 +72,8 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
     isOffline: config.offline,
     deadlineMs: redisDeadlineMs,
     onChange: changeLog(log, () => ownAddress),
+    onUnread: (changes) =>
+      log.warn({ changes }, 'operators removed or pinned images, signed with another secret: not done here'),
   });
   const pass = new PeerPass({ seal, toleranceMs: cluster.clockToleranceMs, now });
   const peers = new Peers({

@@ -34,7 +34,15 @@ async function start() {
   };
   const clock = new RedisClock();
   clock.hear(1_000, performance.now());
-  const changes = new Changes({ link, seal, clock, wakeChannel: 'wake', self: () => 'a', onChange: () => undefined });
+  const changes = new Changes({
+    link,
+    seal,
+    clock,
+    wakeChannel: 'wake',
+    self: () => 'a',
+    onChange: () => undefined,
+    onUnread: () => undefined,
+  });
   await changes.catchUp({ count: 0, last: 0, now: 1_000 });
   const next = async () => {
     await expect.poll(() => waiting.length).toBeGreaterThan(0);

@@ -41,6 +41,34 @@ describeWith(['redis-server'], 'several replicas', () => {
     }
   });
 
+  test('do what one with a new secret has done when they have that secret too, and say so until then', async () => {
+    const client = new Redis(redis.port, '127.0.0.1');
+    await client.flushall();
+    client.disconnect();
+    const done = (reference: string): Change => ({ kind: 'purge', repository: 'docker.io/x', reference });
+    const renewed = { secret: Buffer.from('the next secret of the replicas') };
+    let position: string | undefined;
+    await using a = startCoordinator(redis.port, 'a', renewed);
+    await expect.poll(sees(a.coordinator, 0)).toBe(true);
+    await a.coordinator.announce(done('before'));
+    {
+      await using b = startCoordinator(redis.port, 'b');
+      await expect.poll(() => b.events.toSorted()).toEqual(['found', 'unread: 1']);
+      await a.coordinator.announce(done('1'));
+      await expect.poll(() => b.events).toContain('unread: 2');
+      await using c = startCoordinator(redis.port, 'c');
+      await expect.poll(sees(c.coordinator, 1)).toBe(true);
+      // It is done later than what b cannot read.
+      await c.coordinator.announce(done('2'));
+      await expect.poll(() => b.heard.messages).toEqual([done('2')]);
+      ({ position } = b.coordinator);
+    }
+    await using b = startCoordinator(redis.port, 'b', { ...renewed, position });
+    await expect.poll(() => b.heard.messages).toEqual([done('before'), done('1')]);
+    expect(b.events).toEqual(['found']);
+    expect(JSON.parse(b.coordinator.position!)).toMatchObject({ unread: [] });
+  });
+
   test('that are copies of one another come to be known apart', async () => {
     await using a = startCoordinator(redis.port, 'a', { id: 'copied' });
     await using b = startCoordinator(redis.port, 'b', { id: 'copied' });

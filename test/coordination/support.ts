@@ -68,6 +68,7 @@ export function startCoordinator(
         if (result === 'failed') failures.push(script);
       },
     },
+    onUnread: (count) => events.push(`unread: ${count}`),
   });
   coordinator.join(`http://${name}.test:5000`, { id: options.id ?? name, position: options.position });
   const heard: Heard = { messages: [], missed: 0 };

@@ -2,13 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { RedisClock } from './clock.ts';
 import type { MissingAnswer, SharedTag, SharedTagKey, TagClaim } from './coordinator.ts';
 import type { Link } from './redis.ts';
-import { claimTagScript, recordTagScript, valueScript } from './scripts.ts';
+import { claimTagScript, recordTagScript, skewMs, valueScript } from './scripts.ts';
 import type { Seal } from './seal.ts';
 
 /** How long one replica may take to ask an upstream before another one tries, in milliseconds. */
 const checkMs = 5_000;
-/** How far two replicas may be apart in what they take for Redis's time, in milliseconds. */
-const skewMs = 1_000;
 const firstWaitMs = 15;
 const longestWaitMs = 120;
 
@@ -21,7 +19,7 @@ export interface AnswersOptions {
 
 // The times within are sealed too: whoever can write to Redis could otherwise have an old answer believed again.
 type SealedTag = SharedTag & { readonly atMs: number };
-type SealedMissing = MissingAnswer & { readonly untilMs: number };
+type SealedMissing = MissingAnswer & { readonly atMs: number; readonly untilMs: number };
 
 /** What upstreams have said of tags, and what they do not have: asked by one replica, known to all. */
 export class Answers {
@@ -46,8 +44,9 @@ export class Answers {
         // Written by somebody who is not of us, or long ago: as if it were not there, and nobody is asked to wait for it.
         if (found === undefined) return { kind: 'alone' };
         const { atMs, ...tag } = found;
-        const ageMs = Math.max(0, clock.nowMs - atMs);
-        return ageMs < maxAgeMs + skewMs ? { kind, tag: { ...tag, ageMs } } : { kind: 'alone' };
+        const ageMs = clock.nowMs - atMs;
+        if (ageMs < -2 * skewMs || ageMs >= maxAgeMs + skewMs) return { kind: 'alone' };
+        return { kind, tag: { ...tag, ageMs: Math.max(0, ageMs) } };
       }
       await sleep(waitMs, undefined, { signal });
     }
@@ -69,13 +68,14 @@ export class Answers {
     const { link, seal, clock } = this.#options;
     const sealed = await link.run(valueScript, [`missing:{${what}}`], ['']);
     const found = seal.open(`missing ${what}`, sealed) as SealedMissing | undefined;
-    if (found === undefined || found.untilMs <= clock.nowMs) return undefined;
+    if (found === undefined || found.atMs > clock.nowMs + 2 * skewMs || found.untilMs <= clock.nowMs) return undefined;
     return { code: found.code, message: found.message };
   }
 
   async recordMissing(what: string, { code, message }: MissingAnswer, { forMs }: { forMs: number }): Promise<void> {
     const { link, seal, clock } = this.#options;
-    const answer: SealedMissing = { code, message, untilMs: clock.nowMs + forMs };
+    const atMs = clock.nowMs;
+    const answer: SealedMissing = { code, message, atMs, untilMs: atMs + forMs };
     await link.run(valueScript, [`missing:{${what}}`], [seal.close(`missing ${what}`, answer), Math.max(1, forMs)]);
   }
 }

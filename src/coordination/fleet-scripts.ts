@@ -48,6 +48,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)) do
   changed(id)
 end
 local lives = tonumber(ARGV[4])
+-- What is further ahead is from before the clock went back.
+if lives > 0 then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], now + 2 * lives, '+inf')) do
+    redis.call('ZADD', KEYS[3], now + lives, id)
+  end
+end
 local entry = redis.call('HGET', KEYS[1], ARGV[2])
 if lives == 0 then
   redis.call('ZREM', KEYS[3], ARGV[2])

@@ -4,6 +4,9 @@ export interface Script {
   readonly lua: string;
 }
 
+/** How far two replicas may be apart in what they take for Redis's time; what is further ahead is from before it went back. */
+export const skewMs = 1_000;
+
 /** Begins a script: Redis's own clock is the only one, since those of the replicas may differ. */
 export const clock = `
 local time = redis.call('TIME')
@@ -112,8 +115,8 @@ export const claimTagScript: Script = {
   lua: `${clock}
 local found = redis.call('HMGET', KEYS[1], 'v', 'at')
 if found[1] and found[2] then
-  local age = math.max(0, now - tonumber(found[2]))
-  if age < tonumber(ARGV[2]) then return { 'known', found[1] } end
+  local age = now - tonumber(found[2])
+  if age > -${skewMs} and age < tonumber(ARGV[2]) then return { 'known', found[1] } end
 end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[3]) then return { 'ours' } end
 if redis.call('GET', KEYS[2]) == ARGV[1] then return { 'ours' } end
@@ -127,7 +130,7 @@ export const recordTagScript: Script = {
   lua: `${clock}
 if ARGV[2] ~= '' then
   local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
-  if at <= tonumber(ARGV[3]) or at > now + 1000 then
+  if at <= tonumber(ARGV[3]) or at > now + ${skewMs} then
     redis.call('HSET', KEYS[1], 'v', ARGV[2], 'at', ARGV[3])
     redis.call('PEXPIRE', KEYS[1], ARGV[4])
   end
@@ -152,6 +155,7 @@ export const placeScript: Script = {
   lua: `${clock}
 if ARGV[3] == '0' then return redis.call('ZREM', KEYS[1], ARGV[1]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + tonumber(ARGV[3]) + ${skewMs}, '+inf')
 local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not known and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), ARGV[1])

@@ -113,7 +113,7 @@ export interface MessageListener {
 
 /** What is known of the others, for those who watch. */
 export interface CoordinatorStatus {
-  /** `alone`: nobody to agree with is configured; `lost`: there is, and it does not answer. */
+  /** `alone`: nobody to agree with is configured; `lost`: there is, and it does not answer, or not what is needed. */
   readonly state: 'alone' | 'connected' | 'lost';
   /** One clause; only while `lost`. */
   readonly reason?: string | undefined;

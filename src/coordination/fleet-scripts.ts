@@ -29,6 +29,7 @@ local seq = tonumber(redis.call('HGET', KEYS[1], '#seq') or '0')
  */
 export const beatScript: Script = {
   name: 'beat',
+  isVital: true,
   lua: `${clock}${fleetEpoch}
 local version = tonumber(redis.call('HGET', KEYS[1], '#version') or '0')
 local before = version

@@ -18,7 +18,7 @@ export interface LinkObserver {
 
 /** What the parts of the coordination need of Redis. */
 export interface Link {
-  /** Why nothing is asked now; `undefined` while all is well. */
+  /** Why nothing is asked now; `undefined`: it is. */
   readonly reason: string | undefined;
   /** Runs a script. @param keys without the prefix. @throws LinkError at once while Redis is lost, else within the deadline */
   run(script: Script, keys: readonly string[], values: readonly (string | number)[]): Promise<unknown>;
@@ -46,6 +46,8 @@ export interface RedisLinkOptions {
 const defaultDeadlineMs = 250;
 /** An answer that takes more than this share of the longest wait is slow. */
 const slowShare = 1 / 5;
+/** So often in a row one script has to be refused for replicas to be on their own. */
+const refusalsOfScript = 3;
 /** After so many refusals in a row a new connection is tried. */
 const refusalsOfOne = 10;
 /** How many probes in a row have to be answered soon. */
@@ -66,8 +68,10 @@ export class RedisLink implements Link, AsyncDisposable {
   #isProbing = false;
   /** How often in a row Redis has been found to refuse. */
   #refusals = 0;
-  /** What has been told to be refused. */
-  readonly #refused = new Set<string>();
+  /** What has been told to be refused, and how. */
+  readonly #refused = new Map<string, string>();
+  /** How often in a row a script that is needed was refused. */
+  readonly #failures = new Map<Script, number>();
   #isEnding = false;
 
   constructor(options: RedisLinkOptions) {
@@ -96,6 +100,12 @@ export class RedisLink implements Link, AsyncDisposable {
     return this.#breaker.reason;
   }
 
+  /** What it refuses though it can be asked; `undefined`: nothing that is needed. */
+  get refusal(): string | undefined {
+    const [script] = [...this.#failures].find(([, times]) => times >= refusalsOfScript) ?? [];
+    return script && `${this.#refused.get(script.name) ?? 'fails'} in ${script.name}`;
+  }
+
   /** Where replicas tell one another that there is news. */
   get wakeChannel(): string {
     return `${this.#options.keyPrefix}wake`;
@@ -119,13 +129,17 @@ export class RedisLink implements Link, AsyncDisposable {
         isTooSlow: () => question.late(),
       });
       observer.called({ script: name, result: 'ok', seconds: seconds() });
+      if (this.#failures.delete(script)) this.#refused.delete(name);
       return answer;
     } catch (error) {
       observer.called({ script: name, result: 'failed', seconds: seconds() });
       if (error instanceof SilenceError) this.#lose(error.message);
       else if (this.#client.status !== 'ready') this.#lose(describe(error));
       // It may be this question alone that is refused: one that asks for nothing of its own finds out.
-      else void this.#probe();
+      else {
+        this.#count(script, error);
+        void this.#probe();
+      }
       throw new LinkError(`Redis ${this.#breaker.reason ?? describe(error)}`, { cause: error });
     } finally {
       question.ended();
@@ -163,9 +177,16 @@ export class RedisLink implements Link, AsyncDisposable {
     this.#schedule();
   }
 
+  #count(script: Script, error: unknown): void {
+    if (!script.isVital && !isForbidden(error)) return;
+    const times = (this.#failures.get(script) ?? 0) + 1;
+    this.#failures.set(script, times);
+    if (times === refusalsOfScript) this.#refuse(script.name, error);
+  }
+
   #refuse(what: string, error: unknown): void {
     if (codeOf(error) === undefined || this.#refused.has(what)) return;
-    this.#refused.add(what);
+    this.#refused.set(what, describe(error));
     this.#options.observer.refused(what, describe(error));
   }
 
@@ -237,5 +258,11 @@ function describe(error: unknown): string {
 /** The word with which Redis begins what it refuses; before version 7 what refuses a script's command is in the middle. */
 function codeOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
+  if (/The user executing the script|ACL failure in script/.test(error.message)) return 'NOPERM';
   return (/: -([A-Z]+) /.exec(error.message) ?? /^([A-Z]+) /.exec(error.message))?.[1];
+}
+
+/** Whether Redis does not let its user do something, whatever it is done to. */
+function isForbidden(error: unknown): boolean {
+  return codeOf(error) === 'NOPERM' || (error instanceof Error && /unknown (redis )?command/i.test(error.message));
 }

@@ -2,6 +2,8 @@
 export interface Script {
   readonly name: string;
   readonly lua: string;
+  /** Whether replicas are on their own without it, whatever it fails for. */
+  readonly isVital?: true;
 }
 
 /** How far two replicas may be apart in what they take for Redis's time; what is further ahead is from before it went back. */

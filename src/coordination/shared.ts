@@ -165,7 +165,7 @@ export class SharedCoordinator implements Coordinator {
   }
 
   status(): CoordinatorStatus {
-    const { reason } = this.#link;
+    const { reason = this.#link.refusal } = this.#link;
     return {
       state: reason === undefined ? 'connected' : 'lost',
       reason,

@@ -102,4 +102,34 @@ describeWith(['redis-server'], 'a user of Redis', () => {
     await beats(b, 1);
     expect(b.heard.messages).toEqual([purge('1')]);
   });
+
+  test.each([
+    { command: 'zadd', script: 'beat' },
+    { command: 'hincrby', script: 'claim' },
+  ])('who may not use $command is told so until he may', async ({ command, script }) => {
+    await client.flushall();
+    const username = `without ${command}`.replace(' ', '-');
+    await allow(username, '~test:*', '&test:*', '+@all', `-${command}`);
+    await using a = startCoordinator(redis.port, 'a', { username, password });
+    await using b = startCoordinator(redis.port, 'b');
+    await expect.poll(sees(b.coordinator, script === 'beat' ? 0 : 1)).toBe(true);
+    let number = 100;
+    /** Somebody else fetches what this one wants. */
+    const claim = async () => {
+      if (script !== 'claim') return;
+      await b.coordinator.claim(digest(number));
+      await a.coordinator.claim(digest(number));
+      number += 1;
+    };
+    const status = async () => {
+      await claim();
+      return a.coordinator.status();
+    };
+    const reason = `refuses (NOPERM) in ${script}`;
+    await expect.poll(status).toMatchObject({ state: 'lost', reason });
+    await expect.poll(() => a.events).toEqual(['found', `refused: ${script}: refuses (NOPERM)`]);
+    await allow(username, `+${command}`);
+    await expect.poll(status).toMatchObject({ state: 'connected', reason: undefined });
+    expect(a.events).toHaveLength(2);
+  });
 });

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { RedisClock } from './clock.ts';
 import type { Change, Message } from './coordinator.ts';
 import { readChangesScript, recordChangesScript } from './fleet-scripts.ts';
+import { readUntold, type Untold } from './position.ts';
 import type { Link } from './redis.ts';
 import type { Seal } from './seal.ts';
 
@@ -47,6 +48,8 @@ export interface ChangesOptions {
   readonly onChange: (change: Change, event: { readonly from: string; readonly ageMs: number }) => void;
   /** Called when there are more that this replica's secret does not open. @param count all of them */
   readonly onUnread: (count: number) => void;
+  /** Called at once when what the others have not been told yet has changed: it is to outlive this process. */
+  readonly onUntold: (untold: string) => void;
 }
 
 /**
@@ -60,7 +63,7 @@ export class Changes {
   /** What of it has been read there. */
   #heard = new Set<string>();
   /** What could not be told yet, as JSON, and as it was sealed: Redis may have it, and its answer have been lost. */
-  readonly #untold = new Map<string, { readonly sealed: string; readonly atMs: number } | undefined>();
+  readonly #untold = new Map<string, string | undefined>();
   /** Settles when nothing is being told; never rejects. */
   #told = Promise.resolve();
   /** The last one that has been heard of. */
@@ -82,23 +85,21 @@ export class Changes {
     return this.#at;
   }
 
-  /** What the others have not been told yet, for a later run. */
-  get untold(): readonly string[] {
-    return [...this.#untold.keys()];
-  }
-
   /** Which there are that could not be read, for a later run. */
   get unread(): readonly string[] {
     return [...this.#unread];
   }
 
   /** Goes on from where an earlier run was. @param earlier `at`: of the last that it had heard of, if of any */
-  continueFrom(earlier: { at: number | undefined; unread: readonly string[]; untold: readonly string[] }): void {
-    const { at, unread, untold } = earlier;
+  continueFrom({ at, unread }: { at: number | undefined; unread: readonly string[] }): void {
     this.#doneAt = at;
     this.#at = at ?? 0;
     this.#unread = new Set(unread);
-    for (const text of untold.slice(0, maxChanges)) this.#untold.set(text, undefined);
+  }
+
+  /** Takes up what an earlier run could not tell. @param text as it was given to `onUntold`; anything else is nothing */
+  takeUp(text: string): void {
+    for (const one of readUntold(text).slice(0, maxChanges)) this.#untold.set(one.change, one.sealed);
   }
 
   /** Redis was emptied: what is known here is to be written into it again. */
@@ -112,6 +113,8 @@ export class Changes {
     // What was done last is told last.
     this.#untold.delete(text);
     if (this.#untold.size < maxChanges) this.#untold.set(text, undefined);
+    if (this.#seen !== undefined && this.#untold.has(text)) this.#sealed(text);
+    this.#keep();
     await this.tell();
   }
 
@@ -200,8 +203,14 @@ export class Changes {
       // Redis may lose it before it can be read back.
       this.#known.set(sealed, { from, message, at: Number(times[index]) });
       // What was done once more meanwhile is told once more.
-      if (this.#untold.get(text)?.sealed === sealed) this.#untold.delete(text);
+      if (this.#untold.get(text) === sealed) this.#untold.delete(text);
     }
+    this.#keep();
+  }
+
+  #keep(): void {
+    const untold = [...this.#untold].map(([change, sealed]) => ({ change, sealed }) satisfies Untold);
+    this.#options.onUntold(JSON.stringify(untold));
   }
 
   /** The same text each time, so that telling it again changes nothing. @throws LinkError */
@@ -209,10 +218,11 @@ export class Changes {
     const { seal, clock, self } = this.#options;
     const atMs = Math.max(clock.nowMs, this.#latest);
     const before = this.#untold.get(text);
-    if (before !== undefined && atMs - before.atMs < sealedForMs) return before.sealed;
+    const opened = seal.open('change', before) as SealedChange | undefined;
+    if (before !== undefined && opened !== undefined && atMs - opened.atMs < sealedForMs) return before;
     const message = JSON.parse(text) as Change;
     const sealed = seal.close('change', { from: self(), message, atMs, id: randomUUID() } satisfies SealedChange);
-    this.#untold.set(text, { sealed, atMs });
+    this.#untold.set(text, sealed);
     return sealed;
   }
 

@@ -166,7 +166,7 @@ export interface Coordinator extends AsyncDisposable {
    * goes on without. Disposing gives it back.
    */
   enter(upstream: string, options: { readonly max: number; readonly signal: AbortSignal }): Promise<AsyncDisposable>;
-  /** How far this replica has heard the others, and what they have still to hear, for its next run to go on from. */
+  /** How far this replica has heard the others, for its next run to go on from. */
   readonly position: string | undefined;
   /** Tells all other replicas. The sender is told only what has become of a pin, when that is agreed. */
   announce(message: Message): Promise<void>;

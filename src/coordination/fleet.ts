@@ -29,6 +29,10 @@ export interface Membership {
   readonly id: string;
   /** How far its last run had heard the others. */
   readonly position?: string | undefined;
+  /** What its last run could not tell them. */
+  readonly untold?: string | undefined;
+  /** Called at once when that has changed: the next run has to be given it even if this one is killed. */
+  readonly keepUntold?: ((untold: string) => void) | undefined;
 }
 
 export interface FleetOptions {
@@ -63,6 +67,7 @@ export class Fleet {
   readonly #members: Members;
   #others: readonly Replica[] = [];
   readonly #changes: Changes;
+  #keepUntold: Membership['keepUntold'];
   #epoch = '';
   #seq = 0;
   #atMs = 0;
@@ -87,6 +92,7 @@ export class Fleet {
         for (const listener of this.#listeners) listener.received(change, event);
       },
       onUnread: (count) => options.onUnread?.(count),
+      onUntold: (untold) => this.#keepUntold?.(untold),
     });
   }
 
@@ -105,31 +111,30 @@ export class Fleet {
   }
 
   /** Is one of the replicas from now on. @param address base URL at which others reach this one */
-  join(address: string, { id, position }: Membership): void {
+  join(address: string, { id, position, untold, keepUntold }: Membership): void {
     const last = position === undefined ? undefined : readPosition(position);
     if (last !== undefined) {
       this.#epoch = last.epoch;
       this.#seq = last.seq;
       this.#atMs = last.atMs;
-      const { unread, untold } = last;
-      this.#changes.continueFrom({ at: last.epoch === '' ? undefined : last.changedAt, unread, untold });
+      this.#changes.continueFrom({ at: last.changedAt, unread: last.unread });
     }
+    if (untold !== undefined) this.#changes.takeUp(untold);
+    this.#keepUntold = keepUntold;
     this.#address = address;
     this.#call(id);
     void this.beat();
   }
 
-  /** How far this replica has heard the others, and what they have still to hear; `undefined`: nothing of both. */
+  /** How far this replica has heard the others; `undefined`: nothing yet. */
   get position(): string | undefined {
-    const { unread, untold } = this.#changes;
-    if (this.#epoch === '' && untold.length === 0) return undefined;
+    if (this.#epoch === '') return undefined;
     const position: Position = {
       epoch: this.#epoch,
       seq: this.#seq,
       changedAt: this.#changes.at,
       atMs: this.#atMs,
-      unread,
-      untold,
+      unread: this.#changes.unread,
     };
     return JSON.stringify(position);
   }

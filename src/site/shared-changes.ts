@@ -9,6 +9,7 @@ import { administrationObserver, described } from './observers.ts';
 
 const idNote = 'id among the replicas';
 const positionNote = 'heard of other replicas';
+const untoldNote = 'other replicas have to hear';
 /** How often the position is noted where nothing happens, in milliseconds. */
 const noteEveryMs = 10_000;
 
@@ -33,12 +34,22 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
     this.#noting = setInterval(() => this.#note(), noteEveryMs);
   }
 
-  /** What the replica with this cache is known by from now on, and how far its last run had heard the others. */
+  /** What the replica with this cache is known by from now on, and how far its last run and the others had heard each other. */
   takeUp(): Membership {
     const { catalog } = this.#cache;
     const id = catalog.notes.get(idNote) ?? newReplicaId();
     catalog.notes.set(idNote, id);
-    return { id, position: catalog.notes.get(positionNote) };
+    return {
+      id,
+      position: catalog.notes.get(positionNote),
+      untold: catalog.notes.get(untoldNote),
+      keepUntold: (untold) => {
+        // What is told after the end is told again by the next run, which changes nothing.
+        if (this.#stop.signal.aborted) return;
+        // At once: the operator is answered next, and this process may be killed then.
+        catalog.together(() => catalog.notes.set(untoldNote, untold));
+      },
+    };
   }
 
   received(message: Message, { from, ageMs }: { from: string; ageMs: number }): void {

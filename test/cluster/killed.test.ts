@@ -1,6 +1,9 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { get, type Reply } from '../support/client.ts';
-import type { MillpondProcess } from '../support/millpond.ts';
+import { runCommand } from '../support/commands.ts';
+import { type MillpondProcess, startMillpond } from '../support/millpond.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { startRegistry } from '../support/registry.ts';
 import { describeWith } from '../support/tools.ts';
@@ -74,5 +77,31 @@ describeWith(['redis-server'], 'the replica that fetches for all', () => {
     one!.process.kill('SIGCONT');
     leaving.abort();
     await first;
+  });
+});
+
+describeWith(['redis-server'], 'a replica whose operator removes an image while Redis is lost', () => {
+  test('killed at once has it removed by the others when it is back', async () => {
+    await using own = await startRedis();
+    await using upstream = await startRegistry();
+    upstream.addImage('library/gone', '1', { layers: [{ size: 1000, seed: 'gone' }] });
+    await using fleet = await startProcesses({ replicas: 2, url: own.url, upstream });
+    const [one, other] = fleet.mirrors;
+    for (const { origin } of [one!, other!]) {
+      expect(await get(`${origin}/v2/library/gone/manifests/1`)).toMatchObject({ status: 200 });
+    }
+    const millpond = async ({ directory }: MillpondProcess, ...args: string[]) =>
+      await runCommand([...args, '--config', join(directory, 'millpond.yaml')], directory);
+    const names = async () => (await millpond(other!, 'ls')).stdout;
+    expect(await names()).toContain('library/gone');
+    own.process.kill('SIGSTOP');
+    await expect.poll(() => metricOf(one!, 'millpond_redis_connected')).toBe(0);
+    expect(await millpond(one!, 'rm', 'docker.io/library/gone:1')).toMatchObject({ code: 0 });
+    one!.process.kill('SIGKILL');
+    await one!.process.exited();
+    own.process.kill('SIGCONT');
+    const config = JSON.parse(await readFile(join(one!.directory, 'millpond.yaml'), 'utf8')) as Record<string, unknown>;
+    await using _again = await startMillpond(config, { directory: one!.directory });
+    await expect.poll(names, { interval: 100 }).not.toContain('library/gone');
   });
 });

@@ -42,6 +42,7 @@ async function start() {
     self: () => 'a',
     onChange: () => undefined,
     onUnread: () => undefined,
+    onUntold: () => undefined,
   });
   await changes.catchUp({ count: 0, last: 0, now: 1_000 });
   const next = async () => {

@@ -30,17 +30,39 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await expect.poll(sees(b.coordinator, 0)).toBe(true);
     await redis.kill();
     const done = { kind: 'purge', repository: 'docker.io/x', reference: '1' } as const;
-    let position: string | undefined;
+    let untold: string | undefined;
     {
       // It has never been in touch with any.
       await using a = startCoordinator(redis.port, 'a');
-      await a.coordinator.announce(done);
-      ({ position } = a.coordinator);
+      const announcing = a.coordinator.announce(done);
+      // It may be killed now.
+      [untold] = a.kept;
+      await announcing;
+      expect(a.coordinator.position).toBeUndefined();
     }
     await redis.restart();
-    await using a = startCoordinator(redis.port, 'a', { position });
+    await using a = startCoordinator(redis.port, 'a', { untold });
     await expect.poll(() => b.heard.messages).toEqual([done]);
-    expect(JSON.parse(a.coordinator.position ?? '')).toMatchObject({ untold: [] });
+    await expect.poll(() => a.kept).toEqual(['[]']);
+  });
+
+  test('is told by a later run what this one was about to tell when it was killed, and has it done once', async () => {
+    await using redis = await startRedis();
+    await using b = startCoordinator(redis.port, 'b');
+    await expect.poll(sees(b.coordinator, 0)).toBe(true);
+    const done = { kind: 'purge', repository: 'docker.io/x', reference: '1' } as const;
+    let untold: string | undefined;
+    {
+      await using a = startCoordinator(redis.port, 'a');
+      await expect.poll(sees(a.coordinator, 1)).toBe(true);
+      await a.coordinator.announce(done);
+      [untold] = a.kept;
+      await expect.poll(() => b.heard.messages).toEqual([done]);
+    }
+    await using a = startCoordinator(redis.port, 'a', { untold });
+    await expect.poll(() => a.kept).toEqual(['[]']);
+    await a.coordinator.announce({ ...done, reference: '2' });
+    await expect.poll(() => b.heard.messages).toEqual([done, { ...done, reference: '2' }]);
   });
 
   test.each([
@@ -84,11 +106,14 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     client.disconnect();
   });
 
-  test.each(['', 'null', '{"epoch":7}', '[1'])('is asked by one whose note of it is %j', async (position) => {
-    await using redis = await startRedis();
-    await using a = startCoordinator(redis.port, 'a', { position });
-    await expect.poll(sees(a.coordinator, 0)).toBe(true);
-  });
+  test.each(['', 'null', '{"epoch":7}', '[1', '[{"change":"x"}]'])(
+    'is asked by one whose note of it is %j',
+    async (text) => {
+      await using redis = await startRedis();
+      await using a = startCoordinator(redis.port, 'a', { position: text, untold: text });
+      await expect.poll(sees(a.coordinator, 0)).toBe(true);
+    },
+  );
 
   test('that is frozen costs one short wait', async () => {
     await using redis = await startRedis();

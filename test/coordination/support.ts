@@ -33,6 +33,8 @@ export function startCoordinator(
     readonly id?: string;
     /** Of its last run. */
     readonly position?: string | undefined;
+    /** What that could not tell. */
+    readonly untold?: string | undefined;
   } = {},
 ): {
   readonly coordinator: SharedCoordinator;
@@ -42,6 +44,8 @@ export function startCoordinator(
   readonly calls: string[];
   /** Those of them that failed. */
   readonly failures: string[];
+  /** What it could not tell, each time that changed. */
+  readonly kept: string[];
 } & AsyncDisposable {
   const events: string[] = [];
   const calls: string[] = [];
@@ -70,7 +74,13 @@ export function startCoordinator(
     },
     onUnread: (count) => events.push(`unread: ${count}`),
   });
-  coordinator.join(`http://${name}.test:5000`, { id: options.id ?? name, position: options.position });
+  const kept: string[] = [];
+  coordinator.join(`http://${name}.test:5000`, {
+    id: options.id ?? name,
+    position: options.position,
+    untold: options.untold,
+    keepUntold: (untold) => void kept.push(untold),
+  });
   const heard: Heard = { messages: [], missed: 0 };
   coordinator.subscribe({
     received: (message) => void heard.messages.push(message),
@@ -82,6 +92,7 @@ export function startCoordinator(
     events,
     calls,
     failures,
+    kept,
     [Symbol.asyncDispose]: () => coordinator[Symbol.asyncDispose](),
   };
 }

@@ -4,6 +4,7 @@ import { readManifest } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { ociManifest, octetStream } from '../../src/oci/media-types.ts';
 import { Catalog } from '../../src/store/catalog.ts';
+import { heatAfter } from '../../src/store/eviction-policy.ts';
 import { type Layout, layoutOf, prepareLayout } from '../../src/store/layout.ts';
 
 export interface LargeCacheOptions {
@@ -93,12 +94,12 @@ function storeManyImages(layout: Layout, images: number, onProgress: (blobs: num
       const content = coldContent(image * blobsPerImage + layer);
       const digest = digestOf(content);
       writeFileSync(layout.blob(digest), content);
-      blob.run(digest, content.length, octetStream, now, now, now / 1e8 + Math.random());
+      blob.run(digest, content.length, octetStream, now, now, heatAfter(undefined, 1, now) - Math.random());
       return { digest, size: content.length };
     });
     const { body, manifest } = manifestOf(layers);
     writeFileSync(layout.blob(manifest), body);
-    blob.run(manifest, body.length, ociManifest, now, now, now / 1e8 + Math.random());
+    blob.run(manifest, body.length, ociManifest, now, now, heatAfter(undefined, 1, now) - Math.random());
     manifestRow.run(manifest, ociManifest);
     grant.run(repositoryId, manifest, -1);
     tag.run(repositoryId, `v${image}`, '', manifest, ociManifest, body.length, now);

@@ -32,14 +32,20 @@ export interface Pull extends Load {
 
 /** Asks again and again with wrk, the client for small answers: it copies every byte in pieces of 8 KiB. */
 export async function loadWithWrk(work: Work, { seconds }: { readonly seconds: number }): Promise<Load> {
-  const script = fileURLToPath(new URL('wrk.lua', import.meta.url));
   const { connections, origin, path } = work;
-  const args = `-t 1 -c ${connections} -d ${seconds}s --timeout 20s -s`.split(' ');
-  const accept = `Accept: ${acceptManifests}`;
-  const { stdout } = await onClientCore('wrk', [...args, script, '-H', accept, `${origin}${path}`]);
-  const load = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Load & { readonly errors: number };
-  if (load.errors > 0) throw new Error(`${origin}${path}: ${load.errors} answers were no success`);
-  return load;
+  return await runWrk('wrk.lua', { connections, seconds, url: `${origin}${path}`, args: [] });
+}
+
+/**
+ * As {@link loadWithWrk}, for each of several paths in turn.
+ * @param work.pathsFile one path a line
+ */
+export async function loadPathsWithWrk(
+  work: Omit<Work, 'path'> & { readonly pathsFile: string },
+  { seconds }: { readonly seconds: number },
+): Promise<Load> {
+  const { connections, origin, pathsFile } = work;
+  return await runWrk('wrk-paths.lua', { connections, seconds, url: origin, args: ['--', pathsFile] });
 }
 
 /** Asks with a client that throws the bytes away in the kernel: `seconds` long, or without them once. */
@@ -50,6 +56,25 @@ export async function pull(work: Work, { seconds }: { readonly seconds?: number 
   const options = { port, path, connections, seconds, headers: { Accept: acceptManifests } };
   const { stdout } = await onClientCore('python3', [program, JSON.stringify(options)]);
   return JSON.parse(stdout) as Pull;
+}
+
+async function runWrk(
+  scriptName: string,
+  work: {
+    readonly url: string;
+    readonly connections: number;
+    readonly seconds: number;
+    readonly args: readonly string[];
+  },
+): Promise<Load> {
+  const { url, connections, seconds, args } = work;
+  const script = fileURLToPath(new URL(scriptName, import.meta.url));
+  const options = `-t 1 -c ${connections} -d ${seconds}s --timeout 20s -s`.split(' ');
+  const accept = `Accept: ${acceptManifests}`;
+  const { stdout } = await onClientCore('wrk', [...options, script, '-H', accept, url, ...args]);
+  const load = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Load & { readonly errors: number };
+  if (load.errors > 0) throw new Error(`${url}: ${load.errors} answers were no success`);
+  return load;
 }
 
 async function onClientCore(command: string, args: readonly string[]): Promise<{ stdout: string }> {

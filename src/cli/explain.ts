@@ -2,7 +2,7 @@ import { access } from 'node:fs/promises';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatDuration, shownBytes } from '../config/units.ts';
-import { type Explanation, explainImage } from '../mirror/explanation.ts';
+import { type Explanation, explainImage } from '../operations/owner/explain/explanation.ts';
 import { sayOwner, whenFree } from '../site/owner.ts';
 import { credentialsOf, upstreamOptions } from '../site/upstream-options.ts';
 import { Catalog } from '../store/catalog.ts';

@@ -1,5 +1,5 @@
 import { shownBytes } from '../config/units.ts';
-import type { WarmUpEvent } from '../mirror/warm-up/warm-up-events.ts';
+import type { WarmUpEvent } from '../operations/owner/fetch/fetch-events.ts';
 import { Progress, type ProgressOutput, type ProgressPicture, type ProgressRow } from './progress.ts';
 import { shownDigest } from './terminal.ts';
 

@@ -1,6 +1,6 @@
 import { shownBytes } from '../config/units.ts';
-import type { ListedAttachment, ListedImage, ListTotal } from '../mirror/administration/image-list.ts';
-import type { ListedPin } from '../mirror/administration/pin-list.ts';
+import type { ListedAttachment, ListedImage, ListTotal } from '../operations/owner/administration/image-list.ts';
+import type { ListedPin } from '../operations/owner/administration/pin-list.ts';
 import { shownAge, shownDigest } from './terminal.ts';
 
 export interface ImageTableOptions {

@@ -4,7 +4,7 @@ import { loadConfig } from '../config/load.ts';
 import { shownBytes } from '../config/units.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { noInput } from '../http/operations.ts';
-import { type ImportEvent, type ImportTarget, importArchive } from '../mirror/archives/import-archive.ts';
+import { type ImportEvent, type ImportTarget, importArchive } from '../operations/command/import-archive.ts';
 import type { Operations } from '../site/operations.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { interruption } from './interruption.ts';

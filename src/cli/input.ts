@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { ImageNames, type Untagged } from '../mirror/administration/image-names.ts';
 import { RegistryError } from '../oci/error.ts';
 import { type Platform, parsePlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
+import { ImageNames, type Untagged } from '../operations/owner/administration/image-names.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import { type CommandIo, UsageError } from './command.ts';
 

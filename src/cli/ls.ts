@@ -1,5 +1,5 @@
 import { acceptedDurations, acceptedSizes, parseBytes, parseDurationMs } from '../config/units.ts';
-import { listOrders } from '../mirror/administration/image-list.ts';
+import { listOrders } from '../operations/owner/administration/image-list.ts';
 import type { ListParameters } from '../site/administration-operations.ts';
 import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
 import { ImageTable, pinText, totalText } from './image-table.ts';

@@ -4,10 +4,10 @@ import {
   type PinEvent,
   type RemovalEvent,
   type RemovalQuery,
-} from '../mirror/administration/administration.ts';
-import { ImageList, type ListEvent, type ListQuery } from '../mirror/administration/image-list.ts';
-import { Checkup, type CheckupEvent } from '../mirror/care/checkup.ts';
-import { Mender } from '../mirror/care/mender.ts';
+} from '../operations/owner/administration/administration.ts';
+import { ImageList, type ListEvent, type ListQuery } from '../operations/owner/administration/image-list.ts';
+import { Checkup, type CheckupEvent } from '../operations/owner/verify/checkup.ts';
+import { Mender } from '../operations/owner/verify/mender.ts';
 import { FileHasher } from '../store/file-hasher.ts';
 import { Verification } from '../store/verification.ts';
 import type { Cache } from './cache.ts';

@@ -2,12 +2,12 @@ import { once } from 'node:events';
 import type { BlobSize } from '../archive/description.ts';
 import { shownBytes } from '../config/units.ts';
 import type { OperationContext } from '../http/operations.ts';
-import { type ExportEvent, ExportPlanner } from '../mirror/archives/export-plan.ts';
-import { type AdoptedImage, Imports, type NewImage, type RefusedImage } from '../mirror/archives/imports.ts';
-import type { WantedImages } from '../mirror/warm-up/wanted-images.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { Platform } from '../oci/platform.ts';
+import { type ExportEvent, ExportPlanner } from '../operations/owner/archives/export-plan.ts';
+import { type AdoptedImage, Imports, type NewImage, type RefusedImage } from '../operations/owner/archives/imports.ts';
+import type { WantedImages } from '../operations/owner/fetch/wanted-images.ts';
 import { marksOf } from '../store/eviction-policy.ts';
 import type { Cache } from './cache.ts';
 

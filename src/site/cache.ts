@@ -1,6 +1,4 @@
 import type { Config } from '../config/config.ts';
-import type { AdministrationObserver } from '../mirror/administration/administration.ts';
-import { recallPins, usePins } from '../mirror/administration/configured-pins.ts';
 import { Repair } from '../mirror/care/repair.ts';
 import { Scrub } from '../mirror/care/scrub.ts';
 import type { Target } from '../mirror/fill/sources.ts';
@@ -8,6 +6,8 @@ import { Mirror } from '../mirror/mirror.ts';
 import { Replicas } from '../mirror/sharing/replicas.ts';
 import type { Slabs } from '../mirror/slabs.ts';
 import { isRepository } from '../oci/reference.ts';
+import type { AdministrationObserver } from '../operations/owner/administration/administration.ts';
+import { recallPins, usePins } from '../operations/owner/administration/configured-pins.ts';
 import type { DiskFault } from '../store/blob-store.ts';
 import { Catalog } from '../store/catalog.ts';
 import { DiskStore } from '../store/disk-store.ts';

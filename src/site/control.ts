@@ -1,6 +1,6 @@
 import { createControlApp } from '../http/control-app.ts';
 import { controlSocketPath, openControlSocket } from '../http/control-socket.ts';
-import { type ExplanationOptions, explainImage } from '../mirror/explanation.ts';
+import { type ExplanationOptions, explainImage } from '../operations/owner/explain/explanation.ts';
 import type { Logger } from '../telemetry.ts';
 import { described } from './observers.ts';
 import type { Operations } from './operations.ts';

@@ -1,6 +1,6 @@
 import type { OperationContext } from '../http/operations.ts';
-import { type WarmUpDependencies, warmUp } from '../mirror/warm-up/warm-up.ts';
-import type { WarmUpEvent, WarmUpParameters } from '../mirror/warm-up/warm-up-events.ts';
+import { type WarmUpDependencies, warmUp } from '../operations/owner/fetch/fetch.ts';
+import type { WarmUpEvent, WarmUpParameters } from '../operations/owner/fetch/fetch-events.ts';
 import { type AdministrationOperations, administrationOperationsOf } from './administration-operations.ts';
 import { type ArchiveOperations, archiveOperationsOf } from './archive-operations.ts';
 import type { Cache } from './cache.ts';

@@ -1,8 +1,8 @@
 import type { Change, Coordinator, Message, MessageListener } from '../coordination/coordinator.ts';
 import type { Membership } from '../coordination/fleet.ts';
 import { newReplicaId } from '../coordination/members.ts';
-import { Administration } from '../mirror/administration/administration.ts';
 import { isDigest } from '../oci/digest.ts';
+import { Administration } from '../operations/owner/administration/administration.ts';
 import type { Logger } from '../telemetry.ts';
 import type { Cache } from './cache.ts';
 import { administrationObserver, described } from './observers.ts';

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { WarmUpEvent } from '../../src/mirror/warm-up/warm-up-events.ts';
+import type { WarmUpEvent } from '../../src/operations/owner/fetch/fetch-events.ts';
 import { get } from '../support/client.ts';
 import { startMillpond } from '../support/millpond.ts';
 import { startProcess } from '../support/processes.ts';

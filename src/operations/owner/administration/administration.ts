@@ -1,0 +1,250 @@
+import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import { type Digest, isDigest } from '../../../oci/digest.ts';
+import { RegistryError } from '../../../oci/error.ts';
+import type { BlobStore } from '../../../store/blob-store.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+import type { ImagePart } from '../../../store/image-graph.ts';
+import { canonicalName, type UpstreamTable } from '../../../upstream/table.ts';
+import { ImageNames, type ImageSelection, selects, type Untagged, written } from './image-names.ts';
+import { findNames, type StoredName } from './stored-names.ts';
+
+/** Told of what an operator has changed, for the log and for other replicas. */
+export interface AdministrationObserver {
+  /** An image was removed by this name. @param repository as the cache names it @param reference a tag or a digest */
+  removed(repository: string, reference: string, freed: { blobs: number; bytes: number }): void;
+  pinned(repository: string, reference: string): void;
+  unpinned(repository: string, reference: string): void;
+}
+
+export interface AdministrationOptions {
+  readonly catalog: Catalog;
+  readonly store: BlobStore;
+  readonly downloads: Downloads;
+  readonly upstreams: UpstreamTable;
+  readonly observer: AdministrationObserver;
+}
+
+/** What became of one image. */
+export type RemovalEvent =
+  | {
+      readonly kind: 'removed';
+      readonly name: string;
+      readonly digest: Digest;
+      /** What it alone needed, which is gone; of a dry run: which would be gone. */
+      readonly blobs: number;
+      readonly bytes: number;
+      /** What other images need too, and what is being fetched: it stays. */
+      readonly keptBytes: number;
+      /** Whether the repository keeps the image itself, by its digest: an operator has pinned that. */
+      readonly pinnedByDigest: boolean;
+    }
+  /** It stays: `isRefused` where it was asked for by its name. */
+  | { readonly kind: 'kept'; readonly name: string; readonly reason: string; readonly isRefused: boolean };
+
+export interface RemovalQuery {
+  readonly images: readonly string[];
+  /** Pinned ones too. */
+  readonly force: boolean;
+  /** Only says what would be done. */
+  readonly dryRun: boolean;
+}
+
+/** What became of one name that was to be pinned or not. */
+export type PinEvent = {
+  readonly kind: 'pinned' | 'unpinned' | 'unchanged';
+  readonly name: string;
+  /** Whether anything of it is here. */
+  readonly stored: boolean;
+  readonly reason: string | null;
+};
+
+/** What a dry run has said so far that would go. */
+interface Foretold {
+  readonly tags: Set<string>;
+  readonly manifests: Set<Digest>;
+  /** The manifests, and all else. */
+  readonly parts: Set<Digest>;
+}
+
+/** What operators do to images that are stored. */
+export class Administration {
+  readonly #options: AdministrationOptions;
+  readonly #names: ImageNames;
+
+  constructor(options: AdministrationOptions) {
+    this.#options = options;
+    const { catalog, upstreams } = options;
+    this.#names = new ImageNames({ upstreams, isStored: (registry) => hasRegistry(catalog, registry) });
+  }
+
+  /** Reads names and patterns, all of them before anything is done. @throws RegistryError */
+  select(images: readonly string[], untagged: Untagged): ImageSelection[] {
+    return images.map((text) => this.#names.read(text, untagged));
+  }
+
+  /** The name of an upstream that is configured, or of which something is here. @throws RegistryError NAME_UNKNOWN */
+  upstreamName(text: string): string {
+    const { catalog, upstreams } = this.#options;
+    const name = upstreams.find(text)?.name ?? canonicalName(text);
+    if (upstreams.find(name) !== undefined || hasRegistry(catalog, name)) return name;
+    throw new RegistryError('NAME_UNKNOWN', `"${text}" is not a configured upstream, and nothing of it is here`);
+  }
+
+  /**
+   * Removes images: their tags, the rights of their repositories, and what nobody else needs of their manifests, blobs,
+   * referrers and signatures. Reads under way end as they would have.
+   * @throws RegistryError for a name that is none, before anything is done; DiskFault; Error where the catalog fails
+   */
+  async *remove({ images, force, dryRun }: RemovalQuery, signal: AbortSignal): AsyncGenerator<RemovalEvent> {
+    const foretold: Foretold = { tags: new Set(), manifests: new Set(), parts: new Set() };
+    for (const selection of this.select(images, 'latest')) {
+      let found = 0;
+      for await (const name of findNames(this.#options.catalog, selection, signal)) {
+        // By now it would be gone.
+        if (foretold.tags.has(written(name)) || foretold.manifests.has(name.digest)) continue;
+        found += 1;
+        const isPattern = selection.kind === 'pattern';
+        const reason = this.#reasonToKeep(name, force);
+        if (reason !== undefined) yield { kind: 'kept', name: written(name), reason, isRefused: !isPattern };
+        else if (dryRun) yield this.#foretell(name, foretold);
+        else yield await this.#remove(name);
+      }
+      if (found === 0) yield { kind: 'kept', name: selection.text, reason: 'nothing of it is here', isRefused: true };
+    }
+  }
+
+  /** Pins images: by their names, here or not; by a pattern, those that are here now. @throws RegistryError */
+  async *pin(images: readonly string[], signal: AbortSignal): AsyncGenerator<PinEvent> {
+    const { catalog, observer } = this.#options;
+    for (const selection of this.select(images, 'latest')) {
+      let found = 0;
+      for await (const { repository, reference, stored } of this.#named(selection, signal)) {
+        found += 1;
+        const name = written({ repository, reference });
+        if (catalog.isPinnedByName(repository, reference)) {
+          yield { kind: 'unchanged', name, stored, reason: 'is pinned already' };
+          continue;
+        }
+        catalog.pin(repository, reference);
+        observer.pinned(repository, reference);
+        yield { kind: 'pinned', name, stored, reason: stored ? null : 'nothing of it is here yet' };
+      }
+      if (found === 0) yield { kind: 'unchanged', name: selection.text, stored: false, reason: 'matches nothing here' };
+    }
+  }
+
+  /** Takes pins back; what patterns of the configuration pin stays pinned, and that is said. @throws RegistryError */
+  async *unpin(images: readonly string[], signal: AbortSignal): AsyncGenerator<PinEvent> {
+    const { catalog, observer } = this.#options;
+    for (const selection of this.select(images, 'latest')) {
+      const pins = catalog.pins().filter((pin) => selects(selection, pin.repository, pin.reference));
+      for (const { repository, reference } of pins) {
+        signal.throwIfAborted();
+        catalog.unpin(repository, reference);
+        observer.unpinned(repository, reference);
+        const stored = catalog.removal.roots({ repository, reference }).length > 0;
+        const reason = catalog.isPinned(repository, reference) ? 'cache.pins in the configuration still pins it' : null;
+        yield { kind: 'unpinned', name: written({ repository, reference }), stored, reason };
+      }
+      if (pins.length > 0) continue;
+      const byPattern = selection.kind === 'image' && catalog.isPinned(selection.repository, selection.reference);
+      const name = selection.kind === 'image' ? written(selection) : selection.text;
+      const reason = byPattern ? 'is pinned by cache.pins in the configuration' : 'is not pinned';
+      yield { kind: 'unchanged', name, stored: false, reason };
+    }
+  }
+
+  async *#named(
+    selection: ImageSelection,
+    signal: AbortSignal,
+  ): AsyncGenerator<{ repository: string; reference: string; stored: boolean }> {
+    let isFound = false;
+    for await (const { repository, reference, digest } of findNames(this.#options.catalog, selection, signal)) {
+      isFound = true;
+      yield { repository, reference, stored: this.#options.catalog.isRecorded(digest) };
+    }
+    if (isFound || selection.kind === 'pattern') return;
+    yield { repository: selection.repository, reference: selection.reference, stored: false };
+  }
+
+  #reasonToKeep({ repository, reference, digest }: StoredName, force: boolean): string | undefined {
+    const { catalog } = this.#options;
+    if (!force && catalog.isPinned(repository, reference)) {
+      const how = catalog.isPinnedByName(repository, reference) ? '' : ' by cache.pins in the configuration';
+      return `is pinned${how}`;
+    }
+    if (!isDigest(reference)) return undefined;
+    const [holder] = catalog.removal.holders(digest, repository);
+    return holder === undefined ? undefined : `belongs to ${holder}`;
+  }
+
+  #foretell(name: StoredName, foretold: Foretold): RemovalEvent {
+    const { catalog } = this.#options;
+    const own = new Map<Digest, ImagePart>();
+    const all = new Map<Digest, ImagePart>();
+    foretold.tags.add(written(name));
+    // What belongs to an image may have a name of its own, and would be gone by now.
+    const isLeft = ({ digest }: ImagePart): boolean => !foretold.parts.has(digest);
+    for (const root of [name.digest, ...name.variants]) {
+      for (const part of catalog.removal.own(root, name, foretold)) if (isLeft(part)) own.set(part.digest, part);
+      for (const part of catalog.images.parts(root, name.repository)) {
+        if (part.isStored && isLeft(part)) all.set(part.digest, part);
+      }
+    }
+    for (const { digest, isManifest } of own.values()) {
+      foretold.parts.add(digest);
+      if (isManifest) foretold.manifests.add(digest);
+    }
+    return this.#told(name, [...own.values()], sum(all.values()));
+  }
+
+  async #remove(name: StoredName): Promise<RemovalEvent> {
+    const { catalog, store, downloads, observer } = this.#options;
+    const all = new Map<Digest, ImagePart>();
+    for (const root of [name.digest, ...name.variants]) {
+      for (const part of catalog.images.parts(root, name.repository)) if (part.isStored) all.set(part.digest, part);
+    }
+    const own = catalog.removal.forget(name);
+    // In this same turn: what comes for one of them from now on finds it gone, or on its way out before it.
+    const removals = own
+      .filter(({ digest }) => !downloads.has(digest))
+      .map(async (part) => {
+        await store.remove(part.digest);
+        catalog.forgetBlob(part.digest);
+        return part;
+      });
+    const results = await Promise.allSettled(removals);
+    const removed = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    observer.removed(name.repository, name.reference, { blobs: removed.length, bytes: sum(removed) });
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+    return this.#told(name, removed, sum(all.values()));
+  }
+
+  #told(name: StoredName, removed: readonly ImagePart[], storedBytes: number): RemovalEvent {
+    const bytes = sum(removed);
+    const blobs = removed.length;
+    const { repository, reference, digest } = name;
+    const pinnedByDigest = reference !== digest && this.#options.catalog.isPinnedByName(repository, digest);
+    return {
+      kind: 'removed',
+      name: written(name),
+      digest,
+      blobs,
+      bytes,
+      keptBytes: storedBytes - bytes,
+      pinnedByDigest,
+    };
+  }
+}
+
+function hasRegistry(catalog: Catalog, registry: string): boolean {
+  const [first] = catalog.images.repositories({ after: `${registry}/`, limit: 1 });
+  return first?.name.startsWith(`${registry}/`) === true;
+}
+
+function sum(parts: Iterable<ImagePart>): number {
+  let bytes = 0;
+  for (const { size } of parts) bytes += size ?? 0;
+  return bytes;
+}

@@ -1,0 +1,35 @@
+import type { Catalog } from '../../../store/catalog.ts';
+import { pinPatternsNote } from '../../../store/pin-records.ts';
+import type { UpstreamTable } from '../../../upstream/table.ts';
+import { ImageNames, type ImageSelection, selects, written } from './image-names.ts';
+
+/**
+ * Puts the pins of a configuration in force: names and patterns that say which tags they mean.
+ * @throws Error in one sentence for one that cannot be read, or whose upstream is not in the table; nothing has changed then
+ */
+export function usePins(catalog: Catalog, pins: readonly string[], upstreams: UpstreamTable): void {
+  const names = new ImageNames({ upstreams, isStored: () => false });
+  const selections = pins.map((pin) => {
+    try {
+      return names.read(pin, 'latest');
+    } catch (error) {
+      throw new Error(`cache.pins: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    }
+  });
+  const fingerprint = selections.map((selection) => (selection.kind === 'image' ? written(selection) : selection.full));
+  catalog.usePinPatterns(patternsOf(selections), fingerprint.join('\n'));
+}
+
+/** Goes by the pins that the mirror on this cache has put in force, whatever configuration this process has. */
+export function recallPins(catalog: Catalog, upstreams: UpstreamTable): void {
+  const noted = catalog.notes.get(pinPatternsNote);
+  if (noted === undefined) return;
+  const names = new ImageNames({ upstreams, isStored: () => true });
+  const pins = noted.split('\n').filter((line) => line !== '');
+  catalog.usePinPatterns(patternsOf(pins.map((pin) => names.read(pin, 'latest'))), noted);
+}
+
+function patternsOf(selections: readonly ImageSelection[]) {
+  return (repository: string, tag: string): boolean =>
+    selections.some((selection) => selects(selection, repository, tag));
+}

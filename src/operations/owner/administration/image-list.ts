@@ -1,0 +1,246 @@
+import { Turns } from '../../../mirror/turns.ts';
+import type { Digest } from '../../../oci/digest.ts';
+import { isDigest } from '../../../oci/digest.ts';
+import type { ManifestSource } from '../../../store/blob-records.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+import type { ManifestRow } from '../../../store/image-records.ts';
+import { subjectOfTag } from '../../../store/subject-of-tag.ts';
+import type { ImageSelection } from './image-names.ts';
+import { type ListedPin, PinList } from './pin-list.ts';
+import { type StoredName, storedNames } from './stored-names.ts';
+
+/** A stored image; the members and their names are kept from version to version. Times are ISO 8601, sizes bytes. */
+export interface ListedImage {
+  /** The full name, with tag or digest. */
+  readonly name: string;
+  readonly upstream: string;
+  /** The upstream's own name of it. */
+  readonly repository: string;
+  readonly tag: string | null;
+  readonly digest: Digest;
+  readonly mediaType: string | null;
+  /** `whole`: can be pulled with no upstream; an index: one of its images at least. `absent`: only the tag is known. */
+  readonly state: 'whole' | 'partial' | 'absent';
+  /** Of all its parts that are here, and what goes with it. */
+  readonly storedBytes: number;
+  /** As much of that as other images need too. */
+  readonly sharedBytes: number;
+  readonly storedAt: string | null;
+  readonly usedAt: string | null;
+  /** When the upstream last confirmed the tag; `null` of a pinned one that it has said to be gone. */
+  readonly checkedAt: string | null;
+  /** Where its manifest came from last; `null` where that is not known, as after the catalog was lost. */
+  readonly source: ManifestSource | null;
+  /** Whether it is kept, and by what: its own name, which may be its digest, or a pattern of the configuration. */
+  readonly pinned: 'name' | 'configuration' | null;
+  /** Of an index: how many of the images that it names are whole. */
+  readonly platforms: { readonly named: number; readonly whole: number } | null;
+  /** What the tag is for clients that accept something else. */
+  readonly variants: readonly Digest[];
+  /** Signatures and other manifests that go with it. */
+  readonly attachments: readonly ListedAttachment[];
+}
+
+export interface ListedAttachment {
+  readonly digest: Digest;
+  readonly artifactType: string | null;
+  readonly stored: boolean;
+}
+
+/** The end of a list. */
+export interface ListTotal {
+  /** Images that the filters let through; `listed` of them were told. */
+  readonly images: number;
+  readonly listed: number;
+  readonly repositories: number;
+  /** Of the whole cache, each blob once. */
+  readonly blobs: number;
+  readonly bytes: number;
+}
+
+export type ListEvent =
+  | ({ readonly kind: 'image' } & ListedImage)
+  /** After the images, of a list of what is pinned. */
+  | ({ readonly kind: 'pin' } & ListedPin)
+  | ({ readonly kind: 'total' } & ListTotal);
+
+export const listOrders = ['name', 'size', 'used', 'checked'] as const;
+
+export interface ListQuery {
+  /** None: all. */
+  readonly selections: readonly ImageSelection[];
+  readonly upstream?: string | undefined;
+  readonly pinned?: boolean | undefined;
+  readonly incomplete?: boolean | undefined;
+  /** Not used for so long. */
+  readonly unusedForMs?: number | undefined;
+  /** With more bytes stored than this. */
+  readonly largerThanBytes?: number | undefined;
+  /** `size`, `used` and `checked`: the largest, the last used, the last checked first. */
+  readonly sort: (typeof listOrders)[number];
+  readonly reverse?: boolean | undefined;
+  readonly limit?: number | undefined;
+}
+
+/** What is sorted has to be held: without a limit of its own no more than this is. */
+const maxSorted = 1_000;
+
+/** Lists what is stored: in the order of names as it is found, else the first in the order wanted. */
+export class ImageList {
+  readonly #catalog: Catalog;
+  readonly #now: () => number;
+
+  constructor({ catalog, now }: { readonly catalog: Catalog; readonly now: () => number }) {
+    this.#catalog = catalog;
+    this.#now = now;
+  }
+
+  /** The images that a query finds, and the total. @throws the signal's reason */
+  async *list(query: ListQuery, signal: AbortSignal): AsyncGenerator<ListEvent> {
+    const isStreamed = query.sort === 'name' && query.reverse !== true;
+    const limit = query.limit ?? (isStreamed ? Number.POSITIVE_INFINITY : maxSorted);
+    const first = new FirstOf(limit, orderOf(query));
+    const turns = new Turns();
+    const pins = new PinList(this.#catalog);
+    let images = 0;
+    let repositories = 0;
+    let last: string | undefined;
+    for await (const name of storedNames(this.#catalog, query.selections, signal)) {
+      await turns.next(signal);
+      const image = this.#image(name, query, pins);
+      if (image === undefined) continue;
+      images += 1;
+      if (name.repository !== last) repositories += 1;
+      last = name.repository;
+      if (!isStreamed) first.add(image);
+      else if (images <= limit) yield { kind: 'image', ...image };
+    }
+    for (const image of first.all()) yield { kind: 'image', ...image };
+    // Of those nothing is known but the name.
+    const isAny = query.unusedForMs === undefined && query.largerThanBytes === undefined;
+    if (query.pinned === true && isAny) {
+      for (const pin of pins.rest(query.selections, query.upstream)) yield { kind: 'pin', ...pin };
+    }
+    yield { kind: 'total', images, listed: Math.min(images, limit), repositories, ...this.#catalog.usage() };
+  }
+
+  /** @returns `undefined` for what the query does not want, found out as cheaply as it can be */
+  #image(name: StoredName, query: ListQuery, pins: PinList): ListedImage | undefined {
+    const { repository, reference, digest, variants, checkedAtMs } = name;
+    const { images } = this.#catalog;
+    const slash = repository.indexOf('/');
+    const upstream = repository.slice(0, slash);
+    if (query.upstream !== undefined && query.upstream !== upstream) return undefined;
+    const pinned = this.#pinned(name);
+    if (query.pinned === true && pinned === null) return undefined;
+    if (this.#goesWithAnother(name)) return undefined;
+    if (pinned === 'name') pins.tell(repository, [reference, digest, ...variants]);
+    const manifest = images.manifest(digest);
+    const { unusedForMs, largerThanBytes, incomplete } = query;
+    if (unusedForMs !== undefined && this.#now() - (manifest?.usedAtMs ?? checkedAtMs ?? 0) < unusedForMs)
+      return undefined;
+    const state = manifest === undefined ? 'absent' : images.isWhole(digest) ? 'whole' : 'partial';
+    if (incomplete === true && state === 'whole') return undefined;
+    const bytes = manifest === undefined ? { storedBytes: 0, sharedBytes: 0 } : this.#bytes(name);
+    if (largerThanBytes !== undefined && bytes.storedBytes <= largerThanBytes) return undefined;
+    const isTag = !isDigest(reference);
+    return {
+      name: isTag ? `${repository}:${reference}` : `${repository}@${reference}`,
+      upstream,
+      repository: repository.slice(slash + 1),
+      tag: isTag ? reference : null,
+      digest,
+      mediaType: manifest?.mediaType ?? null,
+      state,
+      ...bytes,
+      storedAt: iso(manifest?.storedAtMs),
+      usedAt: iso(manifest?.usedAtMs),
+      checkedAt: iso(checkedAtMs || undefined),
+      source: manifest?.source ?? null,
+      pinned,
+      platforms: this.#platforms(digest),
+      variants,
+      attachments: this.#catalog.images
+        .attachments(digest, repository)
+        .map((attachment) => this.#attachment(attachment)),
+    };
+  }
+
+  #pinned({ repository, reference, digest, variants }: StoredName): ListedImage['pinned'] {
+    const names = [reference, digest, ...variants];
+    if (names.some((name) => this.#catalog.isPinnedByName(repository, name))) return 'name';
+    return this.#catalog.isPinned(repository, reference) ? 'configuration' : null;
+  }
+
+  /** Whether a tag only attaches something to an image that is listed: it is shown there. */
+  #goesWithAnother({ repository, reference }: StoredName): boolean {
+    const subject = isDigest(reference) ? undefined : subjectOfTag(reference);
+    if (subject === undefined || !this.#catalog.mayRead(repository, subject)) return false;
+    return this.#catalog.images.manifest(subject) !== undefined;
+  }
+
+  #bytes(name: StoredName): { storedBytes: number; sharedBytes: number } {
+    const { images, removal } = this.#catalog;
+    const sum = (parts: readonly { size: number | undefined }[]): number =>
+      parts.reduce((bytes, { size }) => bytes + (size ?? 0), 0);
+    const parts = images.parts(name.digest, name.repository);
+    const storedBytes = sum(parts.filter(({ isStored }) => isStored));
+    return { storedBytes, sharedBytes: storedBytes - sum(removal.unshared(name.digest, name, parts)) };
+  }
+
+  #platforms(digest: Digest): ListedImage['platforms'] {
+    const { images } = this.#catalog;
+    const children = images.children(digest);
+    if (children.length === 0) return null;
+    return { named: children.length, whole: children.filter((child) => images.isWhole(child, 1)).length };
+  }
+
+  #attachment(digest: Digest): ListedAttachment {
+    const manifest: ManifestRow | undefined = this.#catalog.images.manifest(digest);
+    return { digest, artifactType: manifest?.artifactType ?? null, stored: manifest !== undefined };
+  }
+}
+
+type Order = (one: ListedImage, other: ListedImage) => number;
+
+function orderOf({ sort, reverse }: ListQuery): Order {
+  const text = (value: string | null): string => value ?? '';
+  const orders: Record<ListQuery['sort'], Order> = {
+    name: () => 0,
+    size: (one, other) => other.storedBytes - one.storedBytes,
+    used: (one, other) => compare(text(other.usedAt), text(one.usedAt)),
+    checked: (one, other) => compare(text(other.checkedAt), text(one.checkedAt)),
+  };
+  const order: Order = (one, other) => orders[sort](one, other) || compare(one.name, other.name);
+  return reverse === true ? (one, other) => order(other, one) : order;
+}
+
+function compare(one: string, other: string): number {
+  if (one === other) return 0;
+  return one < other ? -1 : 1;
+}
+
+/** The first in an order of however many, holding twice as many as are wanted at most. */
+class FirstOf {
+  readonly #limit: number;
+  readonly #order: Order;
+  #held: ListedImage[] = [];
+
+  constructor(limit: number, order: Order) {
+    this.#limit = limit;
+    this.#order = order;
+  }
+
+  add(image: ListedImage): void {
+    this.#held.push(image);
+    if (this.#held.length >= this.#limit * 2) this.#held = this.all();
+  }
+
+  all(): ListedImage[] {
+    return this.#held.toSorted(this.#order).slice(0, this.#limit);
+  }
+}
+
+function iso(ms: number | undefined): string | null {
+  return ms === undefined ? null : new Date(ms).toISOString();
+}

@@ -1,0 +1,196 @@
+import { isDigest } from '../../../oci/digest.ts';
+import { RegistryError } from '../../../oci/error.ts';
+import { repositoryGlob } from '../../../oci/glob.ts';
+import { looksLikeHost, parseReference } from '../../../oci/reference.ts';
+import { parseTagSelector } from '../../../oci/tag-selector.ts';
+import { selectUpstream } from '../../../upstream/selection.ts';
+import { canonicalName, dockerHub, type UpstreamTable } from '../../../upstream/table.ts';
+import type { Upstream } from '../../../upstream/upstream.ts';
+
+/** The images that a text means: one, or those that a pattern matches. */
+export type ImageSelection = ImageName | ImagePattern;
+
+/** One image. */
+export interface ImageName {
+  readonly kind: 'image';
+  readonly text: string;
+  /** As the cache names it: `docker.io/library/nginx`. */
+  readonly repository: string;
+  /** A tag, or a digest. */
+  readonly reference: string;
+}
+
+/** Every image whose name is like this. */
+export interface ImagePattern {
+  readonly kind: 'pattern';
+  readonly text: string;
+  /** The same, with the upstream and all that was left out. */
+  readonly full: string;
+  /** What every repository that can match begins with, as the cache names it. */
+  readonly prefix: string;
+  matchesRepository(repository: string): boolean;
+  /** @param reference a tag, or the digest of a manifest that no tag stands for */
+  matchesReference(reference: string): boolean;
+}
+
+/** What a name without a tag means: its tag `latest`, all that is there of the repository, or nothing that would do. */
+export type Untagged = 'latest' | 'all';
+
+export interface ImageNamesOptions {
+  readonly upstreams: UpstreamTable;
+  /** Whether repositories of a registry are stored that is in the table no more. */
+  readonly isStored: (registry: string) => boolean;
+}
+
+/** Reads the names of images as people write them, and patterns of names, for what is stored. */
+export class ImageNames {
+  readonly #options: ImageNamesOptions;
+
+  constructor(options: ImageNamesOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Reads `[registry/]repository[:tag][@digest]`, or a pattern: `[registry/]repository:tags` or `[registry/]repository@*`,
+   * where `*` stands for any characters within one part of a repository's name, `**` for any parts, and tags are a tag, a
+   * pattern of tags or a range of versions. `*` in place of the registry means every one.
+   * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN for a registry that is neither configured nor stored
+   */
+  read(text: string, untagged: Untagged): ImageSelection {
+    const { named, reference } = parted(text);
+    const isPattern = named.includes('*') || (reference !== undefined && !isPlain(reference));
+    if (isPattern) return this.#pattern(text, { named, reference, untagged });
+    if (reference === undefined && untagged === 'all') return this.#pattern(text, { named, reference, untagged });
+    const parsed = parseReference(text);
+    return {
+      kind: 'image',
+      text,
+      repository: this.#repository(named),
+      reference: parsed.digest ?? parsed.tag ?? 'latest',
+    };
+  }
+
+  #pattern(
+    text: string,
+    of: { readonly named: string; readonly reference: string | undefined; readonly untagged: Untagged },
+  ): ImagePattern {
+    const { named, reference, untagged } = of;
+    if (reference === undefined && untagged === 'latest') {
+      throw new RegistryError('NAME_INVALID', `"${text}" does not say which tags: "${text}:*" means all of them`);
+    }
+    const matchesReference = referenceMatcher(text, reference);
+    const glob = named.includes('*') ? this.#glob(named, text) : this.#repository(named);
+    const pattern = repositoryGlob(glob);
+    return {
+      kind: 'pattern',
+      text,
+      full: `${glob}:${reference ?? '*'}`,
+      prefix: glob.split('*', 1)[0] ?? '',
+      matchesRepository: (repository) => pattern.test(repository),
+      matchesReference,
+    };
+  }
+
+  /** A pattern with the name of its upstream before it. */
+  #glob(named: string, text: string): string {
+    if (!/^[a-z0-9._:[\]*-]+(?:\/[a-z0-9._*-]+)*$/i.test(named)) {
+      throw new RegistryError('NAME_INVALID', `"${text}" is not a pattern of repository names`);
+    }
+    const slash = named.indexOf('/');
+    const first = slash === -1 ? '' : named.slice(0, slash);
+    const rest = named.slice(slash + 1);
+    const { upstreams, isStored } = this.#options;
+    if (first === '*') return `*/${rest}`;
+    const upstream = first === '' ? undefined : upstreams.find(first);
+    if (upstream) return `${upstream.name}/${official(upstream, rest)}`;
+    if (first !== '' && isStored(canonicalName(first))) return `${canonicalName(first)}/${rest}`;
+    if (looksLikeHost(first) || first.includes('*') || upstreams.default === undefined) throw unknownName(first);
+    return `${upstreams.default.name}/${official(upstreams.default, named)}`;
+  }
+
+  /** The repository that a name without tag and digest means; one that may not be pulled any more too. */
+  #repository(named: string): string {
+    const { upstreams, isStored } = this.#options;
+    const { registry, repository: name } = parseReference(named);
+    if (registry !== undefined && upstreams.find(registry) === undefined && isStored(registry)) {
+      return `${registry}/${name}`;
+    }
+    const { upstream, repository } = selectRepository(upstreams, { registry, name });
+    return `${upstream.name}/${repository}`;
+  }
+}
+
+/**
+ * The upstream and the repository that a name means, as a request would, but one that may not be pulled too.
+ * @throws RegistryError NAME_INVALID, NAME_UNKNOWN
+ */
+export function selectRepository(
+  upstreams: UpstreamTable,
+  { registry, name }: { readonly registry: string | undefined; readonly name: string },
+): { upstream: Upstream; repository: string; allowed: boolean } {
+  const input = { name, nsValues: registry === undefined ? [] : [registry], refNameValues: [], host: undefined };
+  try {
+    return { ...selectUpstream(upstreams, input), allowed: true };
+  } catch (error) {
+    if (!(error instanceof RegistryError) || error.code !== 'DENIED') throw error;
+    const upstream = upstreams.find(String(error.detail?.['upstream']));
+    if (upstream === undefined) throw error;
+    return { upstream, repository: String(error.detail?.['repository']), allowed: false };
+  }
+}
+
+/** The name of an image in full. */
+export function written({ repository, reference }: { repository: string; reference: string }): string {
+  return isDigest(reference) ? `${repository}@${reference}` : `${repository}:${reference}`;
+}
+
+/** Whether a selection means an image. @param repository as the cache names it @param reference a tag or a digest */
+export function selects(selection: ImageSelection, repository: string, reference: string): boolean {
+  if (selection.kind === 'image') return selection.repository === repository && selection.reference === reference;
+  return selection.matchesRepository(repository) && selection.matchesReference(reference);
+}
+
+/** Takes `named[:tags][@digest]` apart. A port belongs to the name. */
+function parted(text: string): { named: string; reference: string | undefined } {
+  const at = text.indexOf('@');
+  if (at !== -1) {
+    const named = text.slice(0, at);
+    const colon = named.lastIndexOf(':');
+    return { named: colon > named.lastIndexOf('/') ? named.slice(0, colon) : named, reference: text.slice(at) };
+  }
+  // A range of versions has no slash, and a name no space.
+  const slash = text.lastIndexOf('/');
+  const colon = text.indexOf(':', slash + 1);
+  return colon === -1
+    ? { named: text, reference: undefined }
+    : { named: text.slice(0, colon), reference: text.slice(colon + 1) };
+}
+
+function isPlain(reference: string): boolean {
+  return reference.startsWith('@') ? reference !== '@*' : parseTagSelector(reference)?.kind === 'tag';
+}
+
+function referenceMatcher(text: string, reference: string | undefined): (reference: string) => boolean {
+  if (reference === undefined) return () => true;
+  if (reference === '@*') return (found) => isDigest(found);
+  if (reference.startsWith('@')) {
+    const digest = reference.slice(1);
+    if (!isDigest(digest)) throw new RegistryError('MANIFEST_INVALID', `"${digest}" is not a sha256 or sha512 digest`);
+    return (found) => found === digest;
+  }
+  const tags = parseTagSelector(reference);
+  if (tags === undefined) {
+    throw new RegistryError('MANIFEST_INVALID', `"${reference}" in "${text}" is no tag, pattern or range of versions`);
+  }
+  return (found) => !isDigest(found) && tags.matches(found);
+}
+
+/** Docker Hub's own images lie under `library/`, which their names leave out. */
+function official(upstream: Upstream, repository: string): string {
+  const isHub = [upstream.name, ...upstream.aliases].some((name) => canonicalName(name) === dockerHub);
+  return isHub && !repository.includes('/') && !repository.includes('**') ? `library/${repository}` : repository;
+}
+
+function unknownName(registry: string): RegistryError {
+  return new RegistryError('NAME_UNKNOWN', `"${registry}" is not a configured upstream of this mirror`);
+}

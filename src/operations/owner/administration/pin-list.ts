@@ -1,0 +1,57 @@
+import { type Digest, isDigest } from '../../../oci/digest.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+import { type ImageSelection, selects, written } from './image-names.ts';
+
+/** A pin by name that holds no image of a list: of what is not here yet, or of a part of something. */
+export interface ListedPin {
+  /** The full name, with tag or digest. */
+  readonly name: string;
+  readonly upstream: string;
+  /** The upstream's own name of it. */
+  readonly repository: string;
+  readonly tag: string | null;
+  readonly digest: Digest | null;
+  /** Whether it is here: as what an index names, or what goes with an image. */
+  readonly stored: boolean;
+  readonly pinnedAt: string;
+}
+
+/** The pins that a list of pinned images leaves untold. */
+export class PinList {
+  readonly #catalog: Catalog;
+  readonly #told = new Set<string>();
+
+  constructor(catalog: Catalog) {
+    this.#catalog = catalog;
+  }
+
+  /** An image tells of the pins of its tag and of its digests. */
+  tell(repository: string, references: readonly string[]): void {
+    for (const reference of references) this.#told.add(written({ repository, reference }));
+  }
+
+  /** The others, in order. @param selections none: all @param upstream by its name, where it matters */
+  *rest(selections: readonly ImageSelection[], upstream: string | undefined): Generator<ListedPin> {
+    for (const { repository, reference, pinnedAtMs } of this.#catalog.pins()) {
+      const name = written({ repository, reference });
+      const slash = repository.indexOf('/');
+      if (this.#told.has(name) || (upstream !== undefined && upstream !== repository.slice(0, slash))) continue;
+      const isMeant = selections.some((selection) => selects(selection, repository, reference));
+      if (selections.length > 0 && !isMeant) continue;
+      const digest = isDigest(reference) ? reference : undefined;
+      yield {
+        name,
+        upstream: repository.slice(0, slash),
+        repository: repository.slice(slash + 1),
+        tag: digest === undefined ? reference : null,
+        digest: digest ?? null,
+        stored: this.#catalog.removal.roots({ repository, reference }).some((root) => this.#isHere(repository, root)),
+        pinnedAt: new Date(pinnedAtMs).toISOString(),
+      };
+    }
+  }
+
+  #isHere(repository: string, digest: Digest): boolean {
+    return this.#catalog.isRecorded(digest) && this.#catalog.mayRead(repository, digest);
+  }
+}

@@ -1,0 +1,281 @@
+import type { ExportedImage } from '../../../archive/archive-writer.ts';
+import type { BlobSize } from '../../../archive/description.ts';
+import { type ContainerParts, containerParts } from '../../../archive/docker-manifest.ts';
+import { Completeness, nothingSeen, type Seen } from '../../../mirror/completeness.ts';
+import { type KeptManifest, KeptManifests } from '../../../mirror/kept-manifests.ts';
+import { type Descriptor, isElsewhere, readManifest } from '../../../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestHex } from '../../../oci/digest.ts';
+import { RegistryError } from '../../../oci/error.ts';
+import {
+  chooseEntries,
+  formatPlatform,
+  indexEntries,
+  isImage,
+  isPlatform,
+  type Platform,
+} from '../../../oci/platform.ts';
+import { parseTagSelector, selectTags } from '../../../oci/tag-selector.ts';
+import type { BlobStore } from '../../../store/blob-store.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+import { subjectOfTag } from '../../../store/subject-of-tag.ts';
+import type { UpstreamTable } from '../../../upstream/table.ts';
+import type { WantedImages } from '../fetch/wanted-images.ts';
+import { namedImage } from './named-image.ts';
+
+/** Deepest nesting of indexes, and of what is attached to attachments. */
+const maxDepth = 4;
+const amd64: Platform = { os: 'linux', architecture: 'amd64', variant: undefined };
+
+export interface ExportPlannerOptions {
+  readonly upstreams: UpstreamTable;
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+}
+
+/** Which parts of an image are wanted. */
+export interface ExportChoice {
+  /** Empty: every platform that is here. */
+  readonly platforms: readonly Platform[];
+  /** Signatures and whatever else goes with an image. */
+  readonly referrers: boolean;
+  /** Layers that registries need not hold. */
+  readonly nondistributable: boolean;
+}
+
+/** What an export is told, image by image. */
+export type ExportEvent =
+  | { readonly kind: 'image'; readonly image: ExportedImage }
+  /** A signature or the like of which not everything is here: its image is taken along without it. */
+  | { readonly kind: 'left-out'; readonly name: string; readonly reason: string };
+
+/** Finds out what images that are here consist of. Uses nothing and contacts nobody. */
+export class ExportPlanner {
+  readonly #options: ExportPlannerOptions;
+  readonly #kept: KeptManifests;
+  readonly #completeness: Completeness;
+
+  constructor(options: ExportPlannerOptions) {
+    this.#options = options;
+    const { store, catalog } = options;
+    this.#kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
+    this.#completeness = new Completeness({ store, catalog, kept: this.#kept });
+  }
+
+  /**
+   * The images that one line of a list means, of what is here: each with everything that belongs to it, and after it what
+   * goes with it.
+   * @throws RegistryError in one sentence where one is not here, or not all of it
+   */
+  async *images({ image, tags, limit }: WantedImages, choice: ExportChoice): AsyncGenerator<ExportEvent> {
+    if (tags === undefined) {
+      yield* this.#image(image, choice);
+      return;
+    }
+    const { catalog, upstreams } = this.#options;
+    const { target } = namedImage(upstreams, image);
+    const selectors = tags.map((text) => parseTagSelector(text)).filter((selector) => selector !== undefined);
+    const named = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
+    const stored = catalog.tags(target.key).filter((tag) => subjectOfTag(tag) === undefined);
+    const chosen = selectTags([...named, ...stored], selectors, { limit });
+    if (chosen.length === 0) throw notHere(`${target.key} with a tag that is ${tags.join(' or ')}`);
+    for (const tag of chosen) yield* this.#image(`${target.key}:${tag}`, choice);
+  }
+
+  async *#image(text: string, choice: ExportChoice): AsyncGenerator<ExportEvent> {
+    const { catalog, upstreams } = this.#options;
+    const { target, tag, digest, name } = namedImage(upstreams, text);
+    const found = digest ?? catalog.tag({ repository: target.key, tag: tag ?? '', variant: '' })?.digest;
+    if (found === undefined) throw notHere(name);
+    const image = await this.#collect(target.key, found, { name, choice });
+    yield { kind: 'image', image };
+    if (!choice.referrers) return;
+    yield* this.#attachments(target.key, image, { choice, seen: new Set([name]), depth: 0 });
+  }
+
+  async #collect(
+    repository: string,
+    digest: Digest,
+    { name, choice }: { name: string; choice: ExportChoice },
+  ): Promise<ExportedImage> {
+    const { catalog } = this.#options;
+    const manifest = catalog.mayRead(repository, digest) ? await this.#kept.peek(digest) : undefined;
+    if (manifest === undefined) throw notHere(name);
+    const closure = new Closure();
+    await this.#walk(repository, manifest, { name, choice, closure, depth: 0 });
+    const { mediaType } = readManifest(manifest.bytes, manifest.contentType);
+    return {
+      name,
+      isAttachment: false,
+      digest,
+      mediaType,
+      size: manifest.size,
+      lacks: closure.lacks,
+      absent: [...closure.absent],
+      container: closure.container,
+      manifests: [...closure.manifests.values()],
+      blobs: [...closure.blobs.values()],
+    };
+  }
+
+  /** Takes in a manifest and all that it needs. @throws RegistryError where something is not here */
+  async #walk(
+    repository: string,
+    manifest: KeptManifest,
+    { name, choice, closure, depth }: { name: string; choice: ExportChoice; closure: Closure; depth: number },
+  ): Promise<void> {
+    if (depth > maxDepth) throw new RegistryError('MANIFEST_INVALID', `the indexes of ${name} are nested too deeply`);
+    const { digest, size, bytes, contentType } = manifest;
+    if (closure.manifests.has(digest)) return;
+    closure.manifests.set(digest, { digest, size });
+    const links = readManifest(bytes, contentType);
+    const container = containerParts(links);
+    if (container) closure.containers.set(digest, container);
+    for (const blob of links.blobs) {
+      if (isElsewhere(blob) && !choice.nondistributable) continue;
+      if (!(await this.#completeness.hasBlob(repository, blob))) throw lacking(name, blob.digest);
+      closure.blobs.set(blob.digest, { digest: blob.digest, size: await this.#sizeOf(blob) });
+    }
+    for (const child of await this.#children(repository, manifest, { name, choice, closure, depth })) {
+      const found = await this.#kept.peek(child);
+      if (found === undefined) throw lacking(name, child);
+      await this.#walk(repository, found, { name, choice, closure, depth: depth + 1 });
+    }
+  }
+
+  /** The manifests of an index that are wanted. @throws RegistryError where one is not here */
+  async #children(
+    repository: string,
+    index: KeptManifest,
+    { name, choice, closure, depth }: { name: string; choice: ExportChoice; closure: Closure; depth: number },
+  ): Promise<Set<Digest>> {
+    const { platforms, referrers } = choice;
+    const all = indexEntries(index.bytes, index.contentType);
+    const { entries, lacks } = chooseEntries(all, { platforms, attestations: referrers });
+    // Of an index in an index nothing may be wanted.
+    if (depth === 0 && lacks.length > 0) {
+      closure.lacks = lacks.map(formatPlatform);
+      if (lacks.length === platforms.length) {
+        throw new RegistryError('MANIFEST_UNKNOWN', `${name} is not made for ${closure.lacks.join(', ')}`);
+      }
+    }
+    const children = new Set<Digest>();
+    const absent = new Set<Digest>();
+    for (const entry of entries) {
+      if (isImage(entry) && isPlatform(entry.platform!, amd64)) closure.preferred ??= entry.digest;
+      if (absent.has(entry.digest)) continue;
+      if (await this.#completeness.isWhole(repository, entry, closure.seen)) {
+        children.add(entry.digest);
+        continue;
+      }
+      absent.add(entry.digest);
+      if (!isImage(entry)) continue;
+      // A platform that was not fetched has no manifest here; of one that has, something was lost.
+      const lost = await this.#firstLost(repository, entry, closure.seen);
+      if (platforms.length > 0 || lost !== undefined) {
+        throw lacking(`${name} for ${formatPlatform(entry.platform!)}`, lost ?? entry.digest);
+      }
+    }
+    for (const entry of entries) {
+      // An attestation goes with its image, and stays with it.
+      if (children.has(entry.digest) || (entry.attests !== undefined && !children.has(entry.attests))) continue;
+      closure.absent.add(isImage(entry) ? formatPlatform(entry.platform!) : entry.digest);
+    }
+    if (children.size === 0 && entries.length > 0) throw lacking(name, entries[0]!.digest);
+    return children;
+  }
+
+  /** The first thing that a manifest which is here lacks. */
+  async #firstLost(repository: string, { digest }: Descriptor, seen: Seen): Promise<Digest | undefined> {
+    const isKnown = this.#options.catalog.mayRead(repository, digest);
+    const manifest = isKnown ? await this.#kept.peek(digest) : undefined;
+    if (manifest === undefined) return undefined;
+    for await (const part of this.#completeness.missing(repository, manifest, seen)) return part.digest;
+    return undefined;
+  }
+
+  /** What goes with an image or with one of its manifests: referrers, and what the tags of cosign attach. */
+  async *#attachments(
+    repository: string,
+    image: ExportedImage,
+    { choice, seen, depth }: { choice: ExportChoice; seen: Set<string>; depth: number },
+  ): AsyncGenerator<ExportEvent> {
+    if (depth > maxDepth) return;
+    const { catalog } = this.#options;
+    const everything = { ...choice, platforms: [] };
+    for (const subject of image.manifests) {
+      const found = [
+        ...tagsOf(subject.digest).map((tag) => ({
+          name: `${repository}:${tag}`,
+          digest: catalog.tag({ repository, tag, variant: '' })?.digest,
+        })),
+        ...catalog
+          .referrers(repository, subject.digest)
+          .map(({ digest }) => ({ name: `${repository}@${digest}`, digest })),
+      ];
+      for (const { name, digest } of found) {
+        if (digest === undefined || seen.has(name)) continue;
+        seen.add(name);
+        const event = await this.#attachment(repository, digest, { name, choice: everything });
+        yield event;
+        if (event.kind !== 'image') continue;
+        yield* this.#attachments(repository, event.image, { choice, seen, depth: depth + 1 });
+      }
+    }
+  }
+
+  /** One of which something is missing here cannot be taken along; its image can. */
+  async #attachment(
+    repository: string,
+    digest: Digest,
+    options: { name: string; choice: ExportChoice },
+  ): Promise<ExportEvent> {
+    try {
+      const image = await this.#collect(repository, digest, options);
+      return { kind: 'image', image: { ...image, isAttachment: true } };
+    } catch (error) {
+      if (!(error instanceof RegistryError)) throw error;
+      return { kind: 'left-out', name: options.name, reason: error.message };
+    }
+  }
+
+  /** Manifests of Docker's first schema do not say it. */
+  async #sizeOf({ digest, size }: Descriptor): Promise<number> {
+    if (size >= 0) return size;
+    await using blob = await this.#options.store.open(digest);
+    return blob?.size ?? 0;
+  }
+}
+
+class Closure {
+  lacks: readonly string[] = [];
+  /** What its indexes name and is not here. */
+  readonly absent = new Set<string>();
+  /** Those of them that run as containers, by manifest. */
+  readonly containers = new Map<Digest, ContainerParts>();
+  /** The manifest that is taken where only one can be. */
+  preferred: Digest | undefined;
+  readonly manifests = new Map<Digest, BlobSize>();
+  readonly blobs = new Map<Digest, BlobSize>();
+  readonly seen = nothingSeen();
+
+  get container(): ContainerParts | undefined {
+    const preferred = this.preferred && this.containers.get(this.preferred);
+    return preferred ?? [...this.containers.values()][0];
+  }
+}
+
+/** The tags under which something is attached to a manifest: of cosign, and the referrers tag of the distribution-spec. */
+function tagsOf(digest: Digest): string[] {
+  const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
+  return [tag, `${tag}.sig`, `${tag}.att`, `${tag}.sbom`];
+}
+
+function notHere(name: string): RegistryError {
+  return new RegistryError('MANIFEST_UNKNOWN', `${name} is not in the cache: fetch it first`);
+}
+
+function lacking(name: string, digest: Digest): RegistryError {
+  return new RegistryError('MANIFEST_UNKNOWN', `${name} is not whole in the cache, it lacks ${digest}: fetch it first`);
+}
+
+function ignore(): void {}

@@ -1,0 +1,197 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { BlobSize } from '../../../archive/description.ts';
+import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import { isElsewhere } from '../../../oci/descriptor.ts';
+import type { Digest } from '../../../oci/digest.ts';
+import { RegistryError } from '../../../oci/error.ts';
+import { octetStream } from '../../../oci/media-types.ts';
+import type { BlobStore } from '../../../store/blob-store.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+import type { UpstreamTable } from '../../../upstream/table.ts';
+import { namedImage } from './named-image.ts';
+import { pushedSource } from './pushed-source.ts';
+import { type MissingPart, type WholeManifest, wholeImage } from './whole-image.ts';
+
+/** How many deliveries are noted in one go. */
+const deliveriesPerTurn = 1000;
+
+export interface ImportsOptions {
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+  readonly downloads: Downloads;
+  readonly upstreams: UpstreamTable;
+  readonly now: () => number;
+}
+
+/** An image that is to be had under a name from now on. */
+export interface NewImage {
+  /** Full name, with a tag or a digest. */
+  readonly name: string;
+  readonly digest: Digest;
+  /** What its manifest is, where that does not say it itself. */
+  readonly mediaType: string;
+}
+
+/** What has become of an image. */
+export interface AdoptedImage {
+  /** As the cache names it. */
+  readonly name: string;
+  readonly digest: Digest;
+  /** What of it is not here. */
+  readonly leftOut: readonly MissingPart[];
+}
+
+/** An image that there is something wrong with. */
+export interface RefusedImage {
+  readonly name: string;
+  /** One sentence. */
+  readonly refused: string;
+}
+
+/** What is said of a blob that somebody brings and whose bytes are not it. */
+export function otherBytes(digest: Digest): string {
+  return `the bytes of ${digest} are other ones than its digest says`;
+}
+
+/** Takes in blobs that somebody brings, and makes images of them once they are whole. */
+export class Imports {
+  readonly #options: ImportsOptions;
+
+  constructor(options: ImportsOptions) {
+    this.#options = options;
+  }
+
+  /** Which of these blobs an archive has not brought yet, as far as is known. */
+  undelivered(blobs: readonly BlobSize[], archive: Digest): Digest[] {
+    const { deliveries } = this.#options.catalog;
+    return blobs.flatMap(({ digest }) => (deliveries.has(archive, digest) ? [] : [digest]));
+  }
+
+  /** Which of these blobs are not on this disk in their right size. @throws DiskFault */
+  async lacking(blobs: readonly BlobSize[]): Promise<Digest[]> {
+    const lacking: Digest[] = [];
+    for (const blob of blobs) if (!(await this.#has(blob))) lacking.push(blob.digest);
+    return lacking;
+  }
+
+  /** The full name that this cache has for an image. @throws RegistryError where it is of no upstream that is configured */
+  nameOf(text: string): string {
+    return namedImage(this.#options.upstreams, text).name;
+  }
+
+  /**
+   * Takes in a blob: a fill like any other, with the bytes that are brought as one of its sources. Nothing can be read of
+   * it before an image names it.
+   * @param options `name`: an image that it is for
+   * @returns whether the bytes were looked at: they are not where the blob is here
+   * @throws RegistryError where the bytes are not the blob, or the disk does not take it; the signal's reason
+   */
+  async receive(
+    { digest, size }: BlobSize,
+    { name, body, signal }: { name: string; body: AsyncIterable<Uint8Array>; signal: AbortSignal },
+  ): Promise<boolean> {
+    if (await this.#has({ digest, size })) return false;
+    const { target } = namedImage(this.#options.upstreams, name);
+    const source = pushedSource({ digest, size, body, repository: target.key });
+    const joiner = { repository: target.key, sources: [source], expectedSize: size, isLocal: true };
+    try {
+      await this.#options.downloads.bring(digest, joiner, { signal });
+      return source.isRead;
+    } catch (error) {
+      if (!source.isRead || (error instanceof RegistryError && error.status === 507)) throw error;
+      throw new RegistryError('DIGEST_INVALID', otherBytes(digest), { cause: error });
+    }
+  }
+
+  /**
+   * Notes that an archive has the bytes of blobs that are here.
+   * @param options `base`: an archive that has to have brought them; what it has not is left out
+   */
+  async deliver(
+    digests: readonly Digest[],
+    { archive, base }: { archive: Digest; base: Digest | undefined },
+  ): Promise<void> {
+    const { deliveries } = this.#options.catalog;
+    for (let start = 0; start < digests.length; start += deliveriesPerTurn) {
+      const some = digests.slice(start, start + deliveriesPerTurn);
+      deliveries.record(archive, base === undefined ? some : some.filter((digest) => deliveries.has(base, digest)));
+      await nextTurn();
+    }
+  }
+
+  /**
+   * Gives images their names: each only if all that it needs is here, and then all of it at once. What is here for the
+   * sake of other repositories counts only if the archive has it, too: to know a digest gives no right to its bytes.
+   * @param options `archive`: what they come with
+   * @returns what has become of each; of one that is refused nothing has changed
+   * @throws DiskFault; the signal's reason
+   */
+  async *adopt(
+    images: readonly NewImage[],
+    options: { archive: Digest; signal: AbortSignal },
+  ): AsyncGenerator<AdoptedImage | RefusedImage> {
+    for (const image of images) {
+      try {
+        yield await this.#adopt(image, options);
+      } catch (error) {
+        // What is wrong with the one image says nothing of the next; that the disk fails does.
+        if (!(error instanceof RegistryError) || error.status >= 500) throw error;
+        yield { name: image.name, refused: error.message };
+      }
+    }
+  }
+
+  /** @throws RegistryError in one sentence where something is missing or is not what it should be */
+  async #adopt(
+    { name: text, digest, mediaType }: NewImage,
+    { archive, signal }: { archive: Digest; signal: AbortSignal },
+  ): Promise<AdoptedImage> {
+    const { store, catalog, upstreams, now } = this.#options;
+    const { target, tag, digest: named, name } = namedImage(upstreams, text);
+    if (named !== undefined && named !== digest) {
+      throw new RegistryError('MANIFEST_INVALID', `what is called ${name} is ${digest}`);
+    }
+    const { manifest, manifests, leftOut } = await wholeImage({ digest, mediaType }, { name, store, signal });
+    for (const part of manifests) await this.#requireRights(target.key, part, { name, archive });
+    // Its parts before it, and its tag last: all in one turn, so that nobody comes between.
+    for (const part of manifests) this.#record(target.key, part);
+    if (tag !== undefined) {
+      const { contentType, size } = manifest;
+      const record = { digest, contentType, size, checkedAtMs: now() };
+      catalog.recordTag({ repository: target.key, tag, variant: '' }, record);
+    }
+    return { name, digest, leftOut };
+  }
+
+  /** @throws RegistryError DENIED where a repository would come by what is another one's */
+  async #requireRights(
+    repository: string,
+    { digest, links }: WholeManifest,
+    { name, archive }: { name: string; archive: Digest },
+  ): Promise<void> {
+    const { catalog } = this.#options;
+    for (const part of [{ digest, size: -1, mediaType: '' }, ...links.blobs]) {
+      if (catalog.mayRead(repository, part.digest) || catalog.deliveries.has(archive, part.digest)) continue;
+      if (isElsewhere(part) && !(await this.#has(part))) continue;
+      throw new RegistryError(
+        'DENIED',
+        `${name} needs ${part.digest}, which is here for other repositories: import an archive that has it`,
+      );
+    }
+  }
+
+  #record(repository: string, { digest, size, contentType, links }: WholeManifest): void {
+    const { catalog } = this.#options;
+    for (const blob of links.blobs) {
+      // A process that was killed may have left the blob without its row.
+      if (catalog.blob(blob.digest) || isElsewhere(blob) || blob.size < 0) continue;
+      catalog.recordBlob(blob.digest, { size: blob.size, contentType: octetStream });
+    }
+    catalog.recordManifest(digest, { repository, source: 'archive', size, contentType, links });
+  }
+
+  async #has({ digest, size }: BlobSize): Promise<boolean> {
+    await using blob = await this.#options.store.open(digest);
+    return blob !== undefined && (size < 0 || blob.size === size);
+  }
+}

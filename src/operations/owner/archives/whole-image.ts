@@ -1,0 +1,151 @@
+import { maxImageManifestsBytes, maxManifestBytes } from '../../../archive/limits.ts';
+import { type Descriptor, isElsewhere, type ManifestLinks, readManifest } from '../../../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestOf } from '../../../oci/digest.ts';
+import { isNotFound, RegistryError } from '../../../oci/error.ts';
+import { formatPlatform, indexEntries } from '../../../oci/platform.ts';
+import type { BlobStore } from '../../../store/blob-store.ts';
+
+/** Deepest nesting of indexes that is followed. */
+const maxDepth = 4;
+/** Manifests that one image may consist of. */
+const maxManifests = 10_000;
+
+/** A manifest that is here with all that it needs. */
+export interface WholeManifest {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly contentType: string;
+  readonly links: ManifestLinks;
+}
+
+/** An image that is here. */
+export interface WholeImage {
+  /** Its own manifest. */
+  readonly manifest: WholeManifest;
+  /** All of its manifests, each once, and each after those that it names. */
+  readonly manifests: readonly WholeManifest[];
+  /** What of it is not here. */
+  readonly leftOut: readonly MissingPart[];
+}
+
+/** A part of an index that is not whole here. */
+export interface MissingPart {
+  /** Its platform as `os/architecture`, or its digest. */
+  readonly name: string;
+  /** One sentence that names the digest that is lacking. */
+  readonly reason: string;
+}
+
+export interface WholeImageOptions {
+  /** What to call it in errors. */
+  readonly name: string;
+  readonly store: BlobStore;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Looks at everything that an image needs, each part once. An index is whole when one of its images is.
+ * @param root its digest, and what its manifest is where that does not say it itself
+ * @throws RegistryError in one sentence where something is missing, is not what it should be, or is too much; DiskFault; the
+ *   signal's reason
+ */
+export async function wholeImage(
+  root: Pick<Descriptor, 'digest' | 'mediaType'>,
+  options: WholeImageOptions,
+): Promise<WholeImage> {
+  const inspection = new Inspection(options);
+  const manifest = await inspection.look(root, 0);
+  return { manifest, manifests: [...inspection.whole.values()], leftOut: [...inspection.leftOut.values()] };
+}
+
+class Inspection {
+  readonly whole = new Map<Digest, WholeManifest>();
+  readonly leftOut = new Map<Digest, MissingPart>();
+  readonly #lacking = new Map<Digest, RegistryError>();
+  readonly #options: WholeImageOptions;
+  /** Of its manifests: what they name is held in memory until all of it has been looked at. */
+  #bytes = 0;
+  /** For manifests that are not in the store's memory anyway. */
+  #buffer: Buffer | undefined;
+
+  constructor(options: WholeImageOptions) {
+    this.#options = options;
+  }
+
+  async look(link: Pick<Descriptor, 'digest' | 'mediaType'>, depth: number): Promise<WholeManifest> {
+    const whole = this.whole.get(link.digest);
+    if (whole) return whole;
+    const lacking = this.#lacking.get(link.digest);
+    if (lacking) throw lacking;
+    try {
+      const manifest = await this.#lookAnew(link, depth);
+      this.whole.set(manifest.digest, manifest);
+      return manifest;
+    } catch (error) {
+      // What is not here can be left out; what is wrong cannot.
+      if (error instanceof RegistryError && isNotFound(error)) this.#lacking.set(link.digest, error);
+      throw error;
+    }
+  }
+
+  async #lookAnew(
+    { digest, mediaType }: Pick<Descriptor, 'digest' | 'mediaType'>,
+    depth: number,
+  ): Promise<WholeManifest> {
+    const { name, signal } = this.#options;
+    signal.throwIfAborted();
+    const bytes = await this.#manifest(digest);
+    if (bytes === undefined) throw new RegistryError('MANIFEST_UNKNOWN', `${name} lacks its manifest ${digest}`);
+    const size = bytes.length;
+    this.#bytes += size;
+    if (depth > maxDepth || this.whole.size >= maxManifests || this.#bytes > maxImageManifestsBytes) {
+      throw new RegistryError('MANIFEST_INVALID', `${name} is nested too deeply or names too many manifests`);
+    }
+    const links = readManifest(bytes, mediaType);
+    const contentType = links.mediaType === '' ? mediaType : links.mediaType;
+    // What follows may read other manifests into the same memory.
+    const entries = links.manifests.length === 0 ? [] : indexEntries(bytes, contentType);
+    for (const blob of links.blobs) {
+      signal.throwIfAborted();
+      if (isElsewhere(blob) || (await this.#has(blob))) continue;
+      throw new RegistryError('MANIFEST_UNKNOWN', `${name} is not whole: it lacks ${blob.digest}`);
+    }
+    let wholeEntries = 0;
+    let firstFailure: RegistryError | undefined;
+    for (const entry of entries) {
+      try {
+        await this.look(entry, depth + 1);
+        wholeEntries += 1;
+      } catch (error) {
+        const lacking = this.#lacking.get(entry.digest);
+        if (lacking === undefined || error !== lacking) throw error;
+        firstFailure ??= lacking;
+        const part = entry.platform ? formatPlatform(entry.platform) : entry.digest;
+        this.leftOut.set(entry.digest, { name: part, reason: lacking.message });
+      }
+    }
+    if (wholeEntries === 0 && firstFailure) throw firstFailure;
+    return { digest, size, contentType, links };
+  }
+
+  /** The bytes of a manifest, until the next one is asked for. */
+  async #manifest(digest: Digest): Promise<Buffer | undefined> {
+    const { store } = this.#options;
+    await using blob = await store.open(digest);
+    if (!blob) return undefined;
+    const { size } = blob;
+    if (size > maxManifestBytes) {
+      throw new RegistryError('MANIFEST_INVALID', `what is to be the manifest ${digest} has ${size} bytes`);
+    }
+    if (blob.bytes) return blob.bytes;
+    const bytes = (this.#buffer ??= Buffer.allocUnsafe(maxManifestBytes)).subarray(0, size);
+    for (let position = 0; position < size; ) position += await blob.read(bytes.subarray(position), position);
+    // The store sets aside what has been altered.
+    return digestOf(bytes, digestAlgorithm(digest)) === digest ? bytes : await store.read(digest);
+  }
+
+  async #has({ digest, size }: Descriptor): Promise<boolean> {
+    await using blob = await this.#options.store.open(digest);
+    return blob !== undefined && (size < 0 || blob.size === size);
+  }
+}

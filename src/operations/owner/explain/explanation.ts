@@ -1,0 +1,207 @@
+import { Completeness } from '../../../mirror/completeness.ts';
+import { type FreshnessVerdict, freshnessOf } from '../../../mirror/freshness.ts';
+import { KeptManifests } from '../../../mirror/kept-manifests.ts';
+import { type Decision, decide } from '../../../mirror/tag-rules.ts';
+import { parseReference } from '../../../oci/reference.ts';
+import type { BlobStore } from '../../../store/blob-store.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+import type { UpstreamTable } from '../../../upstream/table.ts';
+import { isAvailable } from '../../../upstream/upstream.ts';
+import { selectRepository } from '../administration/image-names.ts';
+import { Inventory, type StoredImage } from './inventory.ts';
+
+export interface ExplanationOptions {
+  readonly upstreams: UpstreamTable;
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+  readonly offline: boolean;
+  readonly now: () => number;
+  /** The kind of credential that an upstream is shown, in words without any secret. */
+  readonly credential: (upstream: string) => string;
+}
+
+/** What an image name gets from this mirror, and why; the members and their names are kept from version to version. */
+export interface Explanation {
+  readonly image: string;
+  readonly offline: boolean;
+  readonly upstream: {
+    readonly name: string;
+    /** `image`: the name says so; `default`: it names none. */
+    readonly namedBy: 'image' | 'default';
+    /** Tried in this order. */
+    readonly urls: readonly string[];
+    readonly credential: string;
+    /** False: it is known not to answer now. */
+    readonly available: boolean;
+    /** True: only what is not here may spend one of its last pulls. */
+    readonly sparing: boolean;
+  };
+  /** The upstream's own name of it. */
+  readonly repository: string;
+  /** Whether `upstreams.NAME.repositories` lets it be pulled. */
+  readonly allowed: boolean;
+  readonly tag: string | null;
+  /** Of a tag: the times that hold for it, in milliseconds, and which rule says so. */
+  readonly freshness: {
+    /** The place in `upstreams.NAME.tags`, from 0; `null`: no rule matches, the upstream's own times hold. */
+    readonly rule: {
+      readonly position: number;
+      readonly match: string;
+      readonly repositories: readonly string[];
+    } | null;
+    readonly tagTtlMs: number;
+    readonly staleWhileRevalidateMs: number;
+    readonly staleIfErrorMs: number;
+  } | null;
+  /** What is here; `null`: nothing. */
+  readonly stored: StoredImage | null;
+  /** Of a stored tag: when the upstream last confirmed it. */
+  readonly checkedAt: string | null;
+  readonly ageSeconds: number | null;
+  readonly outcome: {
+    readonly kind: 'refused' | 'missing' | 'stored' | FreshnessVerdict['kind'];
+    /** What a pull would meet now, as a sentence. */
+    readonly text: string;
+  };
+}
+
+/** What {@link outcomeOf} judges by. */
+interface Facts {
+  readonly options: ExplanationOptions;
+  readonly target: string;
+  readonly upstream: Explanation['upstream'];
+  readonly stored: StoredImage | undefined;
+}
+
+/**
+ * Explains what an image name gets. Contacts nobody.
+ * @param image as a person writes it; without a tag or digest the tag `latest` is meant
+ * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN for a name that leads to no upstream
+ */
+export async function explainImage(image: string, options: ExplanationOptions): Promise<Explanation> {
+  const { catalog, store, offline, now } = options;
+  const reference = parseReference(image);
+  const { registry, repository: name } = reference;
+  const { upstream, repository, allowed } = selectRepository(options.upstreams, { registry, name });
+  const key = `${upstream.name}/${repository}`;
+  const tag = reference.digest === undefined ? (reference.tag ?? 'latest') : undefined;
+  const kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
+  const inventory = new Inventory({ kept, catalog, completeness: new Completeness({ store, catalog, kept }) });
+  const record = tag === undefined ? undefined : catalog.tag({ repository: key, tag, variant: '' });
+  const digest = reference.digest ?? record?.digest;
+  const stored = digest && (await inventory.image(key, digest));
+  const decision = tag === undefined ? undefined : decide(upstream.freshness, { repository, tag });
+  const facts: Facts = {
+    options,
+    target: key,
+    stored,
+    upstream: {
+      name: upstream.name,
+      namedBy: reference.registry === undefined && upstream === options.upstreams.default ? 'default' : 'image',
+      urls: upstream.client.endpoints.map((endpoint) => endpoint.url),
+      credential: options.credential(upstream.name),
+      available: isAvailable(upstream.status()),
+      sparing: upstream.isSparing,
+    },
+  };
+  const verdict = record && decision && freshnessOf(record, { now: now(), times: decision.times, offline });
+  return {
+    image,
+    offline,
+    upstream: facts.upstream,
+    repository,
+    allowed,
+    tag: tag ?? null,
+    freshness: decision ? freshnessFacts(decision) : null,
+    stored: stored ?? null,
+    checkedAt: record?.checkedAtMs ? new Date(record.checkedAtMs).toISOString() : null,
+    ageSeconds: record?.checkedAtMs ? Math.max(0, Math.floor((now() - record.checkedAtMs) / 1000)) : null,
+    outcome: allowed
+      ? outcomeOf(facts, { verdict, decision, checkedAtMs: record?.checkedAtMs })
+      : { kind: 'refused', text: `Refused with 403: upstreams.${upstream.name}.repositories does not allow it.` },
+  };
+}
+
+function freshnessFacts({ times, rule, position }: Decision): NonNullable<Explanation['freshness']> {
+  return {
+    rule: rule && position !== undefined ? { position, match: rule.match, repositories: rule.repositories } : null,
+    tagTtlMs: times.tagTtlMs,
+    staleWhileRevalidateMs: times.staleWhileRevalidateMs ?? 0,
+    staleIfErrorMs: times.staleIfErrorMs,
+  };
+}
+
+function outcomeOf(
+  { options, target, upstream, stored }: Facts,
+  of: { verdict: FreshnessVerdict | undefined; decision: Decision | undefined; checkedAtMs: number | undefined },
+): Explanation['outcome'] {
+  const { offline, now } = options;
+  const { name, available } = upstream;
+  const lacks = stored ? `${stored.missingBlobs} of its ${stored.blobs} blobs are missing` : 'its manifest is missing';
+  const whole = stored?.whole ?? false;
+  const kind = of.verdict?.kind ?? (stored ? 'stored' : 'missing');
+  const ask = `HEAD to ${upstream.urls[0]}`;
+  const nobody = `${name} is not contacted`;
+  if (offline) {
+    if (!stored)
+      return { kind: 'missing', text: `Not found (404): the mirror is offline and has not stored ${target}.` };
+    if (!whole) return { kind, text: `Not found (404): the mirror is offline and ${lacks}.` };
+    return { kind, text: 'Served from disk whatever its age: the mirror is offline.' };
+  }
+  if (of.verdict === undefined || of.decision === undefined || of.checkedAtMs === undefined) {
+    if (!stored) {
+      return available
+        ? { kind, text: `Not stored: fetched from ${name} and kept.` }
+        : { kind, text: `Not stored, and ${name} is known not to answer: refused until it does.` };
+    }
+    if (!stored.readable) return { kind, text: `Stored for another repository: ${ask} confirms the right to read it.` };
+    if (!available && !whole) return { kind, text: `Refused until ${name} answers again: ${lacks}.` };
+    return { kind, text: whole ? `Served from disk; ${nobody}.` : `Served from disk; ${lacks} and are fetched.` };
+  }
+  const { tagTtlMs, staleWhileRevalidateMs = 0, staleIfErrorMs } = of.decision.times;
+  const left = (ms: number): string => duration((of.checkedAtMs ?? 0) + ms - now());
+  const until = new Date(of.checkedAtMs + tagTtlMs + staleIfErrorMs).toISOString();
+  const trouble = !available && !whole ? ` But ${name} is known not to answer and ${lacks}: refused.` : '';
+  switch (of.verdict.kind) {
+    case 'fresh':
+      return {
+        kind,
+        text: stored
+          ? `Fresh for another ${left(tagTtlMs)}: served from disk, ${nobody}.${trouble}`
+          : `Fresh for another ${left(tagTtlMs)}, but its manifest is not here: fetched from ${name} by its digest.`,
+      };
+    case 'revalidating':
+      return {
+        kind,
+        text: `Past its time, served at once for another ${left(tagTtlMs + staleWhileRevalidateMs)}: ${ask} behind the answer.${trouble}`,
+      };
+    case 'stale':
+      return {
+        kind,
+        text: whole
+          ? `Stale: ${ask}; if it cannot answer, served with a Warning until ${until}.`
+          : `Stale: ${ask}; if it cannot answer, refused, since ${lacks}.`,
+      };
+    case 'expired':
+      return { kind, text: `Too old to stand in for ${name}: ${ask}; if it cannot answer, refused.` };
+    default:
+      return of.verdict satisfies never;
+  }
+}
+
+const units = [
+  ['d', 86_400],
+  ['h', 3600],
+  ['min', 60],
+] as const;
+
+/** Milliseconds for people, in one unit. */
+export function duration(ms: number): string {
+  const seconds = Math.max(0, Math.ceil(ms / 1000));
+  const [unit, length] = units.find(([, unitSeconds]) => seconds >= 2 * unitSeconds) ?? ['s', 1];
+  return `${Math.floor(seconds / length)} ${unit}`;
+}
+
+function ignore(): void {
+  // Looking at something neither counts nor logs.
+}

@@ -1,0 +1,125 @@
+import { type Completeness, nothingSeen, type Seen } from '../../../mirror/completeness.ts';
+import type { KeptManifest, KeptManifests } from '../../../mirror/kept-manifests.ts';
+import { type Descriptor, isElsewhere, readManifest } from '../../../oci/descriptor.ts';
+import type { Digest } from '../../../oci/digest.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+
+/** What is here of a manifest and of what it names. */
+export interface StoredImage {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly size: number;
+  /** Whether the repository may read it without the upstream being asked. */
+  readonly readable: boolean;
+  /** Whether a client can pull it with no upstream to help; an index: at least one of its images. */
+  readonly whole: boolean;
+  /** Blobs that it and the manifests it names need, each counted once a manifest. */
+  readonly blobs: number;
+  readonly storedBytes: number;
+  readonly missingBlobs: number;
+  readonly missingBytes: number;
+  /** The blobs of an image that are not here. */
+  readonly missing: readonly Digest[];
+  /** What an index names. */
+  readonly platforms: readonly StoredPlatform[];
+}
+
+/** One manifest that an index names. */
+export interface StoredPlatform {
+  readonly digest: Digest;
+  /** `linux/arm64/v8`; `null` where the index does not say. */
+  readonly platform: string | null;
+  /** Whether its manifest is here. */
+  readonly stored: boolean;
+  readonly whole: boolean;
+  readonly missingBlobs: number;
+  readonly missingBytes: number;
+}
+
+export interface InventoryOptions {
+  readonly kept: KeptManifests;
+  readonly catalog: Catalog;
+  readonly completeness: Completeness;
+}
+
+interface Within {
+  readonly images: Map<Digest, StoredImage | undefined>;
+  readonly seen: Seen;
+}
+
+/** Looks at what is here, without using it. */
+export class Inventory {
+  readonly #options: InventoryOptions;
+
+  constructor(options: InventoryOptions) {
+    this.#options = options;
+  }
+
+  /** What is here of a manifest, seen from a repository; `undefined`: it is not here. @param repository the cache's name */
+  async image(repository: string, digest: Digest): Promise<StoredImage | undefined> {
+    return await this.#image(repository, digest, { images: new Map(), seen: nothingSeen() });
+  }
+
+  /** @param within `images`: what has been looked at already, each manifest once */
+  async #image(repository: string, digest: Digest, within: Within): Promise<StoredImage | undefined> {
+    const { images } = within;
+    if (!images.has(digest)) images.set(digest, await this.#look(repository, digest, within));
+    return images.get(digest);
+  }
+
+  async #look(repository: string, digest: Digest, { images, seen }: Within): Promise<StoredImage | undefined> {
+    const { kept, catalog, completeness } = this.#options;
+    const manifest = await kept.peek(digest);
+    if (manifest === undefined) return undefined;
+    const links = readManifest(manifest.bytes, manifest.contentType);
+    const totals = { blobs: 0, storedBytes: 0, missingBlobs: 0, missingBytes: 0 };
+    const missing: Digest[] = [];
+    for (const blob of links.blobs.filter((descriptor) => !isElsewhere(descriptor))) {
+      const bytes = Math.max(0, blob.size);
+      totals.blobs += 1;
+      if (await completeness.hasBlob(repository, blob)) {
+        totals.storedBytes += bytes;
+      } else {
+        totals.missingBlobs += 1;
+        totals.missingBytes += bytes;
+        missing.push(blob.digest);
+      }
+    }
+    const platforms: StoredPlatform[] = [];
+    const below = { images, seen: { ...seen, depth: seen.depth + 1 } };
+    for (const child of seen.depth < 4 ? links.manifests : []) {
+      const image = await this.#image(repository, child.digest, below);
+      if (image) for (const key of Object.keys(totals) as (keyof typeof totals)[]) totals[key] += image[key];
+      platforms.push(platformOf(child, { image, platform: platformName(manifest, child) }));
+    }
+    return {
+      digest,
+      mediaType: links.mediaType,
+      size: manifest.size,
+      readable: catalog.mayRead(repository, digest),
+      whole: await completeness.isWhole(repository, { digest }, seen),
+      ...totals,
+      missing,
+      platforms,
+    };
+  }
+}
+
+function platformOf(
+  { digest }: Descriptor,
+  { image, platform }: { image: StoredImage | undefined; platform: string | null },
+): StoredPlatform {
+  const { whole = false, missingBlobs = 0, missingBytes = 0 } = image ?? {};
+  return { digest, platform, stored: image !== undefined, whole, missingBlobs, missingBytes };
+}
+
+/** The platform of an index's entry as clients write it (image-spec, "Image Index": `platform`). */
+function platformName({ bytes }: KeptManifest, { digest }: Descriptor): string | null {
+  const { manifests = [] } = JSON.parse(bytes.toString('utf8')) as {
+    manifests?: { digest?: unknown; platform?: unknown }[];
+  };
+  const entry = manifests.find((candidate) => candidate.digest === digest);
+  const { os, architecture, variant } = (entry?.platform ?? {}) as Record<string, unknown>;
+  const parts = [os, architecture, variant].filter((part) => typeof part === 'string' && part !== '');
+  return parts.length === 0 ? null : parts.join('/');
+}

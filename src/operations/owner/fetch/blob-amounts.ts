@@ -1,0 +1,40 @@
+import type { Descriptor } from '../../../oci/descriptor.ts';
+import type { Digest } from '../../../oci/digest.ts';
+
+/** How many bytes of a blob are here, and how many there are; 0 where that is not known yet. */
+export interface BlobAmount {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+/** How far blobs have come, each counted once, with their sums. */
+export class BlobAmounts {
+  readonly #amounts = new Map<Digest, { doneBytes: number; totalBytes: number }>();
+  #doneBytes = 0;
+  #totalBytes = 0;
+
+  get doneBytes(): number {
+    return this.#doneBytes;
+  }
+
+  get totalBytes(): number {
+    return this.#totalBytes;
+  }
+
+  /** That of one blob; begun with what its manifest says. */
+  of({ digest, size }: Descriptor): BlobAmount {
+    const known = this.#amounts.get(digest);
+    if (known) return known;
+    const amount = { doneBytes: 0, totalBytes: Math.max(0, size) };
+    this.#amounts.set(digest, amount);
+    this.#totalBytes += amount.totalBytes;
+    return amount;
+  }
+
+  /** Changes one that {@link of} has given. */
+  set(amount: BlobAmount, { doneBytes, totalBytes }: BlobAmount): void {
+    this.#doneBytes += doneBytes - amount.doneBytes;
+    this.#totalBytes += totalBytes - amount.totalBytes;
+    Object.assign(amount, { doneBytes, totalBytes });
+  }
+}

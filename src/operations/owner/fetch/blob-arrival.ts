@@ -1,0 +1,44 @@
+import type { Blobs } from '../../../mirror/blobs.ts';
+import type { Completeness } from '../../../mirror/completeness.ts';
+import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import { type Target, upstreamSources } from '../../../mirror/fill/sources.ts';
+import type { Descriptor } from '../../../oci/descriptor.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+
+export interface ArrivalOptions {
+  readonly catalog: Catalog;
+  readonly blobs: Blobs;
+  readonly downloads: Downloads;
+  readonly completeness: Completeness;
+}
+
+/**
+ * Brings a blob that a stored manifest of the repository names to this disk, where it is not here yet: as a client's GET
+ * does, but for nobody to read.
+ * @param options.onProgress told how many bytes are here, and of how many where that is known
+ * @returns whether it had to be fetched
+ * @throws RegistryError as Blobs.get, but for the deadline, 507 where the disk cannot keep it; the signal's reason
+ */
+export async function bringBlob(
+  { catalog, blobs, downloads, completeness }: ArrivalOptions,
+  { target, blob }: { readonly target: Target; readonly blob: Descriptor },
+  options: {
+    readonly signal: AbortSignal;
+    readonly onProgress: (doneBytes: number, totalBytes: number | undefined) => void;
+  },
+): Promise<boolean> {
+  const { digest, size } = blob;
+  const { signal, onProgress } = options;
+  await blobs.requireRight(target, digest, { signal });
+  if (!downloads.has(digest) && (await completeness.hasBlob(target.key, blob))) {
+    catalog.touch(digest);
+    return false;
+  }
+  const expectedSize = size < 0 ? undefined : size;
+  const joiner = { repository: target.key, sources: upstreamSources(target), expectedSize, isOwned: true };
+  await downloads.bring(digest, joiner, {
+    signal,
+    onProgress: (doneBytes, totalBytes) => onProgress(doneBytes, totalBytes ?? expectedSize),
+  });
+  return true;
+}

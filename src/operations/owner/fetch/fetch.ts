@@ -1,0 +1,285 @@
+import { Completeness } from '../../../mirror/completeness.ts';
+import type { Target } from '../../../mirror/fill/sources.ts';
+import { KeptManifests } from '../../../mirror/kept-manifests.ts';
+import type { Mirror } from '../../../mirror/mirror.ts';
+import type { Descriptor } from '../../../oci/descriptor.ts';
+import { isNotFound } from '../../../oci/error.ts';
+import type { BlobStore } from '../../../store/blob-store.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+import type { UpstreamTable } from '../../../upstream/table.ts';
+import { type BlobAmount, BlobAmounts } from './blob-amounts.ts';
+import { bringBlob } from './blob-arrival.ts';
+import { EventQueue } from './event-queue.ts';
+import type { WarmUpChoice, WarmUpEvent, WarmUpParameters } from './fetch-events.ts';
+import { type WalkedBlob, walkImage } from './image-walk.ts';
+import { withPatience } from './patience.ts';
+import { allOf, Slots } from './slots.ts';
+import { expandImages, type WantedImage, type WantedImages } from './wanted-images.ts';
+import { byRepository, ChosenImages, type ImageChoice, readChoice } from './wanted-list.ts';
+
+/** Manifests and listings that are asked for at a time. */
+const maxQuestions = 8;
+/** Shortest time between two words on the same blob, in milliseconds. */
+const sayEveryMs = 200;
+
+export interface WarmUpDependencies {
+  readonly mirror: Mirror;
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+  readonly upstreams: UpstreamTable;
+  readonly offline: boolean;
+  /** As the mirror's own. */
+  readonly maxFills: number;
+  readonly now: () => number;
+  /** How a pause is waited for; default: a timer. */
+  readonly wait?: (ms: number, signal: AbortSignal) => Promise<void>;
+}
+
+/**
+ * Fetches images as their clients would, each to its last blob and with all that refers to it. One that fails does not
+ * keep the others from coming; what is here already is not fetched again. Whoever stops reading the events ends it.
+ * @throws Error in one sentence where nothing can be fetched at all; the signal's reason
+ */
+export async function* warmUp(
+  parameters: WarmUpParameters,
+  dependencies: WarmUpDependencies,
+  { signal }: { readonly signal: AbortSignal },
+): AsyncGenerator<WarmUpEvent> {
+  if (dependencies.offline) throw new Error('this mirror is offline: nothing can be fetched');
+  const stop = new AbortController();
+  const run = new WarmUp(parameters, dependencies, AbortSignal.any([signal, stop.signal]));
+  const ended = run.run();
+  try {
+    yield* run.events;
+  } finally {
+    stop.abort(new Error('nobody wants it any more'));
+    await ended;
+  }
+}
+
+class WarmUp {
+  readonly events = new EventQueue<WarmUpEvent>();
+  readonly #parameters: WarmUpParameters;
+  readonly #dependencies: WarmUpDependencies;
+  readonly #signal: AbortSignal;
+  readonly #questions = new Slots(maxQuestions);
+  readonly #fills: Slots;
+  readonly #completeness: Completeness;
+  /** Whether it had to be fetched, by repository and digest. */
+  readonly #blobs = new Map<string, Promise<boolean>>();
+  /** How far each blob is that was not here. */
+  readonly #amounts = new BlobAmounts();
+  /** Those of them that nobody else has brought meanwhile; by digest one amount. */
+  readonly #fetchedBlobs = new Set<BlobAmount>();
+  readonly #failures: { readonly image: string; readonly error: string }[] = [];
+  #images = 0;
+  #fetched = 0;
+
+  constructor(parameters: WarmUpParameters, dependencies: WarmUpDependencies, signal: AbortSignal) {
+    const { store, catalog, maxFills } = dependencies;
+    this.#parameters = parameters;
+    this.#dependencies = dependencies;
+    this.#signal = signal;
+    // Clients come first: at least half of the places are theirs.
+    this.#fills = new Slots(Math.max(1, Math.min(parameters.concurrency ?? 6, Math.floor(maxFills / 2))));
+    const ignore = (): void => undefined;
+    const kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
+    this.#completeness = new Completeness({ store, catalog, kept });
+  }
+
+  /** Never throws: the events do. */
+  async run(): Promise<void> {
+    try {
+      const { images } = this.#parameters;
+      await allOf(byRepository(images, this.#dependencies.upstreams).map((lines) => this.#lines(lines)));
+      this.#signal.throwIfAborted();
+      const failures = this.#failures;
+      const counted = { images: this.#fetched + failures.length, fetched: this.#fetched, failed: failures.length };
+      const fetchedBytes = this.#fetchedBlobs.values().reduce((sum, { totalBytes }) => sum + totalBytes, 0);
+      this.events.push({ kind: 'end', ...counted, fetchedBytes, failures });
+      this.events.end();
+    } catch (error) {
+      this.events.end({ error });
+    }
+  }
+
+  /** Fetches what the lines of one repository mean: each image once, with all that any of them wants of it. */
+  async #lines(lines: readonly (WantedImages & WarmUpChoice)[]): Promise<void> {
+    const { mirror, upstreams, catalog, now } = this.#dependencies;
+    const { manifests, listings } = mirror;
+    const signal = this.#signal;
+    const chosen = new ChosenImages();
+    const expand = async (line: WantedImages & WarmUpChoice): Promise<void> => {
+      const choice = readChoice({ ...this.#parameters, ...withoutUndefined(line) });
+      const ask = this.#asking(line.image);
+      const images = await expandImages(line, { upstreams, catalog, manifests, listings, ask, signal, now });
+      for (const image of images) chosen.add(image, choice);
+    };
+    await allOf(lines.map((line) => this.#orFailed(line.image, () => expand(line))));
+    const fetches = [...chosen.values()].map(({ image, choice }) =>
+      this.#orFailed(image.name, () => this.#image(image, choice)),
+    );
+    await allOf(fetches);
+  }
+
+  async #image(image: WantedImage, choice: ImageChoice): Promise<void> {
+    const { mirror, now } = this.#dependencies;
+    const { name, target, reference } = image;
+    this.#images += 1;
+    this.#sayTotal();
+    const { digest, manifests, referrers, blobs, lacks, leftOut } = await walkImage(target, reference, {
+      manifests: mirror.manifests,
+      listings: mirror.listings,
+      ask: this.#asking(name),
+      signal: this.#signal,
+      now,
+      nondistributable: this.#parameters.nondistributable ?? false,
+      ...choice,
+    });
+    for (const { digest: absent, reason } of leftOut) {
+      this.events.push({ kind: 'left-out', image: name, name: `${target.key}@${absent}`, reason });
+    }
+    const missing = await this.#missing(target, blobs);
+    const counted = { blobs: blobs.length, bytes: bytesOf(blobs) };
+    this.events.push({
+      kind: 'resolved',
+      image: name,
+      digest,
+      manifests,
+      referrers,
+      lacks,
+      ...counted,
+      missingBlobs: missing.length,
+      missingBytes: bytesOf(missing),
+    });
+    const arrived = await allOf(missing.map((blob) => this.#blobUnlessGone(image, blob)));
+    const fetched = missing.filter((_, index) => arrived[index]);
+    const fetchedBytes = fetched.reduce((sum, blob) => sum + this.#amounts.of(blob).totalBytes, 0);
+    this.#fetched += 1;
+    this.events.push({
+      kind: 'fetched',
+      image: name,
+      digest,
+      lacks,
+      ...counted,
+      fetchedBlobs: fetched.length,
+      fetchedBytes,
+    });
+  }
+
+  async #missing({ key }: Target, blobs: readonly WalkedBlob[]): Promise<WalkedBlob[]> {
+    const missing: WalkedBlob[] = [];
+    for (const blob of blobs) {
+      if (await this.#completeness.hasBlob(key, blob)) this.#dependencies.catalog.touch(blob.digest);
+      else missing.push(blob);
+    }
+    return missing;
+  }
+
+  /** As {@link #blob}; an image is whole without what its upstream no longer has of a signature or the like. */
+  async #blobUnlessGone(image: WantedImage, blob: WalkedBlob): Promise<boolean> {
+    try {
+      return await this.#blob(image, blob);
+    } catch (error) {
+      if (blob.attachment === undefined || !isNotFound(error)) throw error;
+      const name = `${image.target.key}@${blob.attachment}`;
+      this.events.push({ kind: 'left-out', image: image.name, name, reason: (error as Error).message });
+      return false;
+    }
+  }
+
+  /** Brings a blob here, once for all images of its repository. @returns whether it had to be fetched */
+  #blob(image: WantedImage, blob: Descriptor): Promise<boolean> {
+    const key = `${image.target.key} ${blob.digest}`;
+    const known = this.#blobs.get(key);
+    if (known) return known;
+    const arrival = this.#arrival(image, blob);
+    this.#blobs.set(key, arrival);
+    return arrival;
+  }
+
+  async #arrival({ name, target }: WantedImage, blob: Descriptor): Promise<boolean> {
+    const { mirror, catalog, now } = this.#dependencies;
+    const { digest } = blob;
+    const signal = this.#signal;
+    const amount = this.#amounts.of(blob);
+    this.#sayTotal();
+    let saidAtMs = Number.NEGATIVE_INFINITY;
+    let before = 0;
+    const say = (isDone: boolean): void => {
+      const { doneBytes, totalBytes } = amount;
+      const event = { kind: 'blob', image: name, digest, doneBytes, totalBytes: totalBytes || null, isDone } as const;
+      this.events.push(event, `blob ${name} ${digest}`);
+      this.#sayTotal();
+    };
+    const onProgress = (doneBytes: number, totalBytes: number | undefined): void => {
+      this.#amounts.set(amount, { doneBytes, totalBytes: totalBytes ?? amount.totalBytes });
+      if (now() - saidAtMs < sayEveryMs) return;
+      saidAtMs = now();
+      say(false);
+    };
+    const isFetched = await this.#patiently(
+      name,
+      () => {
+        before = amount.doneBytes;
+        const { blobs, downloads } = mirror;
+        const arrival = { catalog, blobs, downloads, completeness: this.#completeness };
+        return this.#fills.run(() => bringBlob(arrival, { target, blob }, { signal, onProgress }), { signal });
+      },
+      { hasMoved: () => amount.doneBytes > before },
+    );
+    this.#amounts.set(amount, { ...amount, doneBytes: amount.totalBytes });
+    if (isFetched) this.#fetchedBlobs.add(amount);
+    say(true);
+    return isFetched;
+  }
+
+  /** Does what asks an upstream, so many at a time. */
+  #asking(image: string): <Value>(work: () => Promise<Value>) => Promise<Value> {
+    const signal = this.#signal;
+    return (work) => this.#patiently(image, () => this.#questions.run(work, { signal }));
+  }
+
+  #patiently<Value>(
+    image: string,
+    work: () => Promise<Value>,
+    options: { hasMoved?: () => boolean } = {},
+  ): Promise<Value> {
+    const { wait } = this.#dependencies;
+    return withPatience(work, {
+      ...options,
+      signal: this.#signal,
+      longestPauseMs: this.#parameters.longestPauseMs ?? 15 * 60_000,
+      onPause: ({ error, forMs }) => {
+        const seconds = Math.ceil(forMs / 1000);
+        this.events.push({ kind: 'waiting', image, seconds, reason: error.message }, `waiting ${image}`);
+      },
+      ...(wait && { wait }),
+    });
+  }
+
+  /** What fails with an image is told of it, and ends nothing else. */
+  async #orFailed(image: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      const failure = { image, error: error instanceof Error ? error.message : String(error) };
+      this.#failures.push(failure);
+      this.events.push({ kind: 'failed', ...failure });
+    }
+  }
+
+  #sayTotal(): void {
+    const { doneBytes, totalBytes } = this.#amounts;
+    this.events.push({ kind: 'total', doneBytes, totalBytes, images: this.#images }, 'total');
+  }
+}
+
+function bytesOf(blobs: readonly Descriptor[]): number {
+  return blobs.reduce((sum, { size }) => sum + Math.max(0, size), 0);
+}
+
+function withoutUndefined<Part extends object>(part: Part): Part {
+  return Object.fromEntries(Object.entries(part).filter(([, value]) => value !== undefined)) as Part;
+}

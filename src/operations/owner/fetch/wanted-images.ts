@@ -1,0 +1,165 @@
+import type { Target } from '../../../mirror/fill/sources.ts';
+import type { Listings } from '../../../mirror/listings.ts';
+import type { Manifests } from '../../../mirror/manifests.ts';
+import { isNotFound, RegistryError } from '../../../oci/error.ts';
+import { parseReference, type Reference } from '../../../oci/reference.ts';
+import type { ManifestReference } from '../../../oci/request.ts';
+import { parseTagSelector, selectTags, type TagSelector } from '../../../oci/tag-selector.ts';
+import type { Catalog } from '../../../store/catalog.ts';
+import { subjectOfTag } from '../../../store/subject-of-tag.ts';
+import { selectUpstream } from '../../../upstream/selection.ts';
+import type { UpstreamTable } from '../../../upstream/table.ts';
+import { confirmed } from './image-walk.ts';
+import { allOf } from './slots.ts';
+
+/** Tags that one repository may list, and pages that they may come in. */
+const maxTags = 200_000;
+const maxTagPages = 2_000;
+
+/** One line of a list of images. */
+export interface WantedImages {
+  /** As a person writes it; without a tag or digest the tag `latest` is meant, unless `tags` says otherwise. */
+  readonly image: string;
+  /** Tags, patterns and version ranges, as of parseTagSelector; the name has no tag and no digest then. */
+  readonly tags?: readonly string[] | undefined;
+  /** Only so many of the newest. */
+  readonly limit?: number | undefined;
+}
+
+/** One image of one upstream. */
+export interface WantedImage {
+  readonly target: Target;
+  readonly reference: ManifestReference;
+  /** With upstream, repository, and tag or digest; the same for all spellings. */
+  readonly name: string;
+}
+
+export interface ExpandOptions {
+  readonly upstreams: UpstreamTable;
+  readonly catalog: Catalog;
+  readonly manifests: Manifests;
+  readonly listings: Listings;
+  readonly ask: <Value>(work: () => Promise<Value>) => Promise<Value>;
+  readonly signal: AbortSignal;
+  readonly now: () => number;
+}
+
+/**
+ * The images that one line means; asks the upstream for its tags only where patterns or ranges are in it.
+ * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED, MANIFEST_UNKNOWN where no tag is meant, and
+ *   what listing the tags throws
+ */
+export async function expandImages(wanted: WantedImages, options: ExpandOptions): Promise<WantedImage[]> {
+  const named = parseReference(wanted.image);
+  const { tag, digest } = named;
+  const target = targetOf(options.upstreams, named);
+  const { key } = target;
+  if (wanted.tags === undefined) {
+    if (digest !== undefined) return [{ target, reference: { kind: 'digest', digest }, name: `${key}@${digest}` }];
+    return [tagged(target, tag ?? 'latest')];
+  }
+  if (tag !== undefined || digest !== undefined) {
+    throw new RegistryError('NAME_INVALID', `"${wanted.image}" has a tag or digest beside the list of its tags`);
+  }
+  const selectors = wanted.tags.map(readSelector);
+  const written = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
+  const all = written.length === selectors.length ? [] : await listTags(target, options);
+  // What goes with an image comes along with it; counted as an image, it would take the place of one.
+  const listed = all.filter((one) => subjectOfTag(one) === undefined);
+  const chosen = await chooseTags(target, { ...options, selectors, written, listed, limit: wanted.limit });
+  if (chosen.length === 0) {
+    throw new RegistryError(
+      'MANIFEST_UNKNOWN',
+      `none of the ${listed.length} tags of ${key} is ${wanted.tags.join(' or ')}`,
+    );
+  }
+  return chosen.map((one) => tagged(target, one));
+}
+
+interface TagChoice extends ExpandOptions {
+  readonly selectors: readonly TagSelector[];
+  /** Tags that are wanted whether they are listed or not. */
+  readonly written: readonly string[];
+  /** Those that the upstream lists. */
+  readonly listed: readonly string[];
+  readonly limit: number | undefined;
+}
+
+/**
+ * The tags that are wanted, newest first. One that is here and not listed is asked for: if it is gone it is forgotten, so
+ * that an export of the same line, which has only what is here to choose from, takes the same ones.
+ */
+async function chooseTags(target: Target, choice: TagChoice): Promise<string[]> {
+  const { catalog, manifests, ask, signal, now, selectors, written, listed, limit } = choice;
+  const tags = new Set([...written, ...listed]);
+  const stored = catalog.tags(target.key).filter((tag) => subjectOfTag(tag) === undefined);
+  const doubtful = new Set(stored.filter((tag) => !tags.has(tag)));
+  const settle = async (tag: string): Promise<void> => {
+    doubtful.delete(tag);
+    const question = { accept: '', signal };
+    try {
+      await ask(async () => confirmed(target, await manifests.headByTag(target, tag, question), now));
+      tags.add(tag);
+    } catch (error) {
+      // Some registries refuse what they do not have.
+      if (!isNotFound(error) && !(error instanceof RegistryError && error.code === 'DENIED')) throw error;
+    }
+  };
+  while (true) {
+    const chosen = selectTags([...tags, ...doubtful], selectors, { limit });
+    const asked = chosen.filter((tag) => doubtful.has(tag));
+    if (asked.length === 0) return chosen;
+    await allOf(asked.map(settle));
+  }
+}
+
+/** The repository that a name means. @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED */
+export function targetOf(upstreams: UpstreamTable, { registry, repository: name }: Reference): Target {
+  const { upstream, repository } = selectUpstream(upstreams, {
+    name,
+    nsValues: registry === undefined ? [] : [registry],
+    refNameValues: [],
+    host: undefined,
+  });
+  return { upstream, repository, key: `${upstream.name}/${repository}` };
+}
+
+function tagged(target: Target, tag: string): WantedImage {
+  return { target, reference: { kind: 'tag', tag }, name: `${target.key}:${tag}` };
+}
+
+function readSelector(text: string): TagSelector {
+  const selector = parseTagSelector(text);
+  if (selector === undefined) throw new RegistryError('NAME_INVALID', `"${text}" is no tag, pattern or version range`);
+  return selector;
+}
+
+/** All tags, page by page (distribution-spec, "Listing Tags"). */
+async function listTags(target: Target, { listings, ask, signal, now }: ExpandOptions): Promise<string[]> {
+  const queries = new Set<string>(['n=1000']);
+  const tags: string[] = [];
+  for (const query of queries) {
+    const page = await ask(async () => confirmed(target, await listings.tags(target, query, { signal }), now));
+    tags.push(...readTags(target, page.bytes));
+    if (page.nextQuery !== undefined) queries.add(page.nextQuery);
+    if (tags.length > maxTags || queries.size > maxTagPages) {
+      throw new RegistryError(
+        'NAME_INVALID',
+        `${target.key} has too many tags to choose from; name those that are wanted`,
+      );
+    }
+  }
+  return tags;
+}
+
+function readTags({ upstream, key }: Target, bytes: Buffer): string[] {
+  try {
+    // Some registries say `null` where there are none.
+    const { tags } = JSON.parse(bytes.toString('utf8')) as { tags?: unknown };
+    return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string') : [];
+  } catch (error) {
+    throw new RegistryError('UNAVAILABLE', `upstream ${upstream.name} gave something else than the tags of ${key}`, {
+      cause: error,
+    });
+  }
+}

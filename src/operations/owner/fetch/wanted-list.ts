@@ -1,0 +1,59 @@
+import { RegistryError } from '../../../oci/error.ts';
+import { formatPlatform, type Platform, parsePlatform } from '../../../oci/platform.ts';
+import { parseReference } from '../../../oci/reference.ts';
+import type { UpstreamTable } from '../../../upstream/table.ts';
+import type { WarmUpChoice } from './fetch-events.ts';
+import { targetOf, type WantedImage, type WantedImages } from './wanted-images.ts';
+
+/** Which parts of an image are wanted. */
+export interface ImageChoice {
+  /** None: all. */
+  readonly platforms: readonly Platform[];
+  readonly referrers: boolean;
+}
+
+/** Reads what is wanted. @throws RegistryError NAME_INVALID for a platform that is none */
+export function readChoice({ platforms = [], referrers = true }: WarmUpChoice): ImageChoice {
+  return { platforms: platforms.map(readPlatform), referrers };
+}
+
+/** The lines of a list by the repository that they mean; one that means none stands by itself. */
+export function byRepository<Line extends WantedImages>(lines: readonly Line[], upstreams: UpstreamTable): Line[][] {
+  const keyOf = ({ image }: Line): string => {
+    try {
+      return targetOf(upstreams, parseReference(image)).key;
+    } catch (error) {
+      if (!(error instanceof RegistryError)) throw error;
+      return image;
+    }
+  };
+  return [...Map.groupBy(lines, keyOf).values()];
+}
+
+/** Images, each once, with all that is wanted of it. */
+export class ChosenImages {
+  readonly #images = new Map<string, { readonly image: WantedImage; readonly choice: ImageChoice }>();
+
+  /** Adds one, or what is wanted of it beside what was wanted before. */
+  add(image: WantedImage, choice: ImageChoice): void {
+    const known = this.#images.get(image.name);
+    this.#images.set(image.name, { image, choice: known ? joined(known.choice, choice) : choice });
+  }
+
+  values(): Iterable<{ readonly image: WantedImage; readonly choice: ImageChoice }> {
+    return this.#images.values();
+  }
+}
+
+function joined(one: ImageChoice, other: ImageChoice): ImageChoice {
+  const referrers = one.referrers || other.referrers;
+  if (one.platforms.length === 0 || other.platforms.length === 0) return { platforms: [], referrers };
+  const platforms = new Map([...one.platforms, ...other.platforms].map((each) => [formatPlatform(each), each]));
+  return { platforms: [...platforms.values()], referrers };
+}
+
+function readPlatform(text: string): Platform {
+  const platform = parsePlatform(text);
+  if (platform) return platform;
+  throw new RegistryError('NAME_INVALID', `"${text}" is not a platform such as linux/amd64 or linux/arm/v7`);
+}

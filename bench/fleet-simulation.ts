@@ -16,9 +16,9 @@ import { Replicas } from '../src/mirror/sharing/replicas.ts';
 import { Slabs } from '../src/mirror/slabs.ts';
 import { type Digest, digestOf } from '../src/oci/digest.ts';
 import { octetStream } from '../src/oci/media-types.ts';
-import { Catalog } from '../src/store/catalog.ts';
-import { DiskStore } from '../src/store/disk-store.ts';
-import { layoutOf, prepareLayout } from '../src/store/layout.ts';
+import { Catalog } from '../src/store/catalog/catalog.ts';
+import { DiskStore } from '../src/store/files/disk-store.ts';
+import { layoutOf, prepareLayout } from '../src/store/files/layout.ts';
 import { startRedis } from '../test/support/redis.ts';
 import { createThrottle, type Throttle } from '../test/support/throttle.ts';
 

@@ -33,10 +33,17 @@ const allowed: Record<string, readonly string[]> = {
   oci: [],
 };
 
+/** What the shelves of the store may import of the store, beside their own files. */
+const shelves: Record<string, readonly string[]> = {
+  'store/files': [],
+  'store/catalog': ['store/files', 'store/eviction-policy.ts'],
+  'store/eviction': ['store/files', 'store/catalog', 'store/eviction-policy.ts'],
+};
+
 /** Packages that one place only may know. */
 const owners: Record<string, RegExp> = {
   got: /^upstream\/http-client\.ts$/,
-  'node:sqlite': /^store\/(?:catalog-file|database|directory-lock)\.ts$/,
+  'node:sqlite': /^store\/catalog\/(?:catalog-file|database|directory-lock)\.ts$/,
   'prom-client': /^telemetry\.ts$/,
   pino: /^telemetry\.ts$/,
   commander: /^cli\/command\.ts$/,
@@ -96,6 +103,14 @@ describe('the source', () => {
       if (target === undefined) return false;
       const [from, to] = [layerOf(file), layerOf(target)];
       return from !== to && allowed[from]?.includes(to) !== true;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test.each(Object.entries(shelves))('keeps what %s imports on its own shelf and those below', (shelf, below) => {
+    const wrong = imports.filter(({ file, target }) => {
+      if (!file.startsWith(`${shelf}/`) || target?.startsWith('store/') !== true) return false;
+      return ![shelf, ...below].some((one) => target === one || target.startsWith(`${one}/`));
     });
     expect(wrong).toEqual([]);
   });

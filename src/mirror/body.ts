@@ -1,4 +1,4 @@
-import type { StoredBlob } from '../store/blob-store.ts';
+import type { StoredBlob } from '../store/files/blob-store.ts';
 import type { Loan } from './slabs.ts';
 
 /** The content of an answer: read at the client's pace, given back when the client has it or has left. */

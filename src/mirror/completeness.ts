@@ -1,7 +1,7 @@
 import { type Descriptor, isElsewhere, readManifest } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import { type BlobStore, DiskFault } from '../store/blob-store.ts';
-import type { Catalog } from '../store/catalog.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
 
 /** Deepest nesting of indexes that is followed. */

@@ -1,4 +1,4 @@
-import type { TagRecord } from '../store/tag-records.ts';
+import type { TagRecord } from '../store/catalog/tag-records.ts';
 import type { TagTimes } from '../upstream/upstream.ts';
 
 /** What may be done with a record of a tag. */

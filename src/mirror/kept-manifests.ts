@@ -1,9 +1,9 @@
 import { readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
-import { type BlobStore, DiskFault } from '../store/blob-store.ts';
-import type { Catalog } from '../store/catalog.ts';
-import { recallManifest } from '../store/remembered-manifest.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import { recallManifest } from '../store/catalog/remembered-manifest.ts';
+import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
 import type { Target } from './fill/sources.ts';
 

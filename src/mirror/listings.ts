@@ -3,7 +3,7 @@ import { readDescriptor, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, ociIndex } from '../oci/media-types.ts';
-import type { Catalog } from '../store/catalog.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
 import type { ListingAnswer } from '../upstream/client.ts';
 import type { Waiting } from './blobs.ts';
 import { withDeadline } from './deadline.ts';

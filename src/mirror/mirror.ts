@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
-import { type BlobStore, DiskFault } from '../store/blob-store.ts';
-import type { Catalog } from '../store/catalog.ts';
-import type { Verification } from '../store/verification.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
+import type { Verification } from '../store/files/verification.ts';
 import { Blobs } from './blobs.ts';
 import { Custody } from './care/custody.ts';
 import { Downloads } from './fill/downloads.ts';

@@ -8,8 +8,8 @@ import {
 import { ImageList, type ListEvent, type ListQuery } from '../operations/owner/administration/image-list.ts';
 import { Checkup, type CheckupEvent } from '../operations/owner/verify/checkup.ts';
 import { Mender } from '../operations/owner/verify/mender.ts';
-import { FileHasher } from '../store/file-hasher.ts';
-import { Verification } from '../store/verification.ts';
+import { FileHasher } from '../store/files/file-hasher.ts';
+import { Verification } from '../store/files/verification.ts';
 import type { Cache } from './cache.ts';
 
 /** What `ls` asks for: names and patterns as they were written. */

@@ -1,6 +1,6 @@
 import type { MirrorObserver } from '../mirror/mirror.ts';
-import { DiskFault } from '../store/blob-store.ts';
-import type { EvictionObserver, EvictionReason, Evictor } from '../store/evictor.ts';
+import type { EvictionObserver, EvictionReason, Evictor } from '../store/eviction/evictor.ts';
+import { DiskFault } from '../store/files/blob-store.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
 import { described } from './observers.ts';
 

@@ -1,8 +1,8 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { CatalogTaken } from '../store/database.ts';
-import type { Layout } from '../store/layout.ts';
+import { CatalogTaken } from '../store/catalog/database.ts';
+import type { Layout } from '../store/files/layout.ts';
 
 /** Who has a cache directory, as far as it has said so: a hint for people, the lock is what counts. */
 export interface Owner {

@@ -1,6 +1,6 @@
 import { Scrub, type ScrubObserver } from '../mirror/care/scrub.ts';
-import { FileHasher } from '../store/file-hasher.ts';
-import { Verification } from '../store/verification.ts';
+import { FileHasher } from '../store/files/file-hasher.ts';
+import { Verification } from '../store/files/verification.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
 import type { Cache } from './cache.ts';
 import { described } from './observers.ts';

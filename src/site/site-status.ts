@@ -1,8 +1,8 @@
 import type { Config } from '../config/config.ts';
 import type { Readiness } from '../http/operator-routes.ts';
 import type { FillProgress } from '../mirror/fill/downloads.ts';
-import type { Catalog } from '../store/catalog.ts';
-import { fileSystemOf } from '../store/file-system.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import { fileSystemOf } from '../store/files/file-system.ts';
 import type { Metrics } from '../telemetry.ts';
 import { isAvailable, type Upstream, type UpstreamStatus } from '../upstream/upstream.ts';
 import type { PrefetchStatus } from './prefetcher.ts';

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Catalog } from '../store/catalog.ts';
-import type { Rebuild } from '../store/rebuild.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import type { Rebuild } from '../store/catalog/rebuild.ts';
 import type { Logger } from '../telemetry.ts';
 import { described } from './observers.ts';
 

@@ -63,3 +63,19 @@ export function marksOf(budgetBytes: number): Marks {
   const high = Math.floor(budgetBytes - Math.min(budgetBytes / 200, 256 * 1024 * 1024));
   return { high, low: Math.floor(high - Math.min(budgetBytes / 100, 1024 * 1024 * 1024)) };
 }
+
+/**
+ * By how much less is free than should be, in bytes; at or below 0 where enough is, or it cannot be told.
+ * @param found the file system's size and what is free of it, in bytes
+ */
+export function lackOfFree(
+  found: { readonly totalBytes: number; readonly freeBytes: number } | undefined,
+  minFreeBytes: number,
+  mark: keyof Marks,
+): number {
+  if (found === undefined) return 0;
+  // Of a file system that is smaller than what should be free, half is the cache's all the same.
+  const wanted = Math.min(minFreeBytes, found.totalBytes / 2);
+  const margin = mark === 'low' ? Math.min(wanted / 20, 1024 * 1024 * 1024) : 0;
+  return wanted + margin - found.freeBytes;
+}

@@ -1,7 +1,7 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { nameJournalFile } from '../../src/store/name-journal.ts';
+import { nameJournalFile } from '../../src/store/files/layout.ts';
 import type { Fault } from '../support/faults.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { ociIndex, ociManifest } from '../../src/oci/media-types.ts';
-import { Catalog } from '../../src/store/catalog.ts';
+import { Catalog } from '../../src/store/catalog/catalog.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const config = digestOf(Buffer.from('config'));

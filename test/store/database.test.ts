@@ -1,7 +1,7 @@
 import { chown, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { CatalogTaken, Database } from '../../src/store/database.ts';
+import { CatalogTaken, Database } from '../../src/store/catalog/database.ts';
 import { temporaryFolder } from '../support/site.ts';
 
 function names(database: Database): unknown[] {

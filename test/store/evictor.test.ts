@@ -6,11 +6,11 @@ import { describe, expect, test } from 'vitest';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { ociIndex, ociManifest } from '../../src/oci/media-types.ts';
-import { Catalog } from '../../src/store/catalog.ts';
-import { DiskStore } from '../../src/store/disk-store.ts';
-import { type EvictionReason, Evictor } from '../../src/store/evictor.ts';
-import type { FileSystem } from '../../src/store/file-system.ts';
-import { layoutOf, prepareLayout } from '../../src/store/layout.ts';
+import { Catalog } from '../../src/store/catalog/catalog.ts';
+import { type EvictionReason, Evictor } from '../../src/store/eviction/evictor.ts';
+import { DiskStore } from '../../src/store/files/disk-store.ts';
+import type { FileSystem } from '../../src/store/files/file-system.ts';
+import { layoutOf, prepareLayout } from '../../src/store/files/layout.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const repository = 'docker.io/library/app';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Extents } from '../../src/store/extents.ts';
+import { Extents } from '../../src/store/files/extents.ts';
 
 // The same cases each time.
 fc.configureGlobal({ seed: 1 });

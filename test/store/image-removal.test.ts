@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { ociIndex, ociManifest } from '../../src/oci/media-types.ts';
-import { Catalog } from '../../src/store/catalog.ts';
-import { inMemory } from '../../src/store/database.ts';
+import { Catalog } from '../../src/store/catalog/catalog.ts';
+import { inMemory } from '../../src/store/catalog/database.ts';
 
 // The same cases each time.
 fc.configureGlobal({ seed: 1 });

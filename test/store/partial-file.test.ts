@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
-import { DiskStore } from '../../src/store/disk-store.ts';
-import { layoutOf, prepareLayout } from '../../src/store/layout.ts';
+import { DiskStore } from '../../src/store/files/disk-store.ts';
+import { layoutOf, prepareLayout } from '../../src/store/files/layout.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 // The same cases each time.

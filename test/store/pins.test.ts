@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { ociIndex, ociManifest } from '../../src/oci/media-types.ts';
-import { Catalog } from '../../src/store/catalog.ts';
+import { Catalog } from '../../src/store/catalog/catalog.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const repository = 'docker.io/library/app';

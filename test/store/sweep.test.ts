@@ -2,8 +2,8 @@ import { mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
-import { layoutOf, prepareLayout } from '../../src/store/layout.ts';
-import { maxPartials, partialLastsMs, sweepIngest } from '../../src/store/sweep.ts';
+import { layoutOf, prepareLayout } from '../../src/store/files/layout.ts';
+import { maxPartials, partialLastsMs, sweepIngest } from '../../src/store/files/sweep.ts';
 import { startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 

@@ -3,11 +3,11 @@ import { mkdir, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
-import { Catalog } from '../../src/store/catalog.ts';
-import { DiskStore } from '../../src/store/disk-store.ts';
-import { FileHasher } from '../../src/store/file-hasher.ts';
-import { layoutOf, prepareLayout } from '../../src/store/layout.ts';
-import { type Verdict, Verification } from '../../src/store/verification.ts';
+import { Catalog } from '../../src/store/catalog/catalog.ts';
+import { DiskStore } from '../../src/store/files/disk-store.ts';
+import { FileHasher } from '../../src/store/files/file-hasher.ts';
+import { layoutOf, prepareLayout } from '../../src/store/files/layout.ts';
+import { type Verdict, Verification } from '../../src/store/files/verification.ts';
 import { run } from '../support/processes.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 

@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
-import { layoutOf, prepareLayout } from '../../src/store/layout.ts';
-import { openPartial } from '../../src/store/partial-file.ts';
+import { layoutOf, prepareLayout } from '../../src/store/files/layout.ts';
+import { openPartial } from '../../src/store/files/partial-file.ts';
 import { temporaryFolder } from '../support/site.ts';
 
 // The same cases each time.

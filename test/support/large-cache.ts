@@ -3,9 +3,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { ociManifest, octetStream } from '../../src/oci/media-types.ts';
-import { Catalog } from '../../src/store/catalog.ts';
+import { Catalog } from '../../src/store/catalog/catalog.ts';
 import { heatAfter } from '../../src/store/eviction-policy.ts';
-import { type Layout, layoutOf, prepareLayout } from '../../src/store/layout.ts';
+import { type Layout, layoutOf, prepareLayout } from '../../src/store/files/layout.ts';
 
 export interface LargeCacheOptions {
   readonly directory: string;

@@ -1,8 +1,8 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import { type BlobStore, DiskFault, type StoredBlob } from '../../store/blob-store.ts';
-import type { Catalog } from '../../store/catalog.ts';
-import type { Verdict, Verification } from '../../store/verification.ts';
+import type { Catalog } from '../../store/catalog/catalog.ts';
+import { type BlobStore, DiskFault, type StoredBlob } from '../../store/files/blob-store.ts';
+import type { Verdict, Verification } from '../../store/files/verification.ts';
 import { SingleFlight } from '../single-flight.ts';
 
 /** Why a stored file is not given out as it is. */

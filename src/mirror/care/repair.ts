@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import type { BlobStore } from '../../store/blob-store.ts';
-import type { Catalog } from '../../store/catalog.ts';
+import type { Catalog } from '../../store/catalog/catalog.ts';
+import type { BlobStore } from '../../store/files/blob-store.ts';
 import type { Downloads } from '../fill/downloads.ts';
 import { type Target, upstreamSources } from '../fill/sources.ts';
 import type { Manifests } from '../manifests.ts';

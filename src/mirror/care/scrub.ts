@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Digest } from '../../oci/digest.ts';
-import { DiskFault } from '../../store/blob-store.ts';
-import type { Catalog } from '../../store/catalog.ts';
-import type { Verdict, Verification } from '../../store/verification.ts';
+import type { Catalog } from '../../store/catalog/catalog.ts';
+import { DiskFault } from '../../store/files/blob-store.ts';
+import type { Verdict, Verification } from '../../store/files/verification.ts';
 import type { Custody } from './custody.ts';
 import type { Repair, RepairResult } from './repair.ts';
 

@@ -1,4 +1,4 @@
-import type { PartialBlob } from '../../store/blob-store.ts';
+import type { PartialBlob } from '../../store/files/blob-store.ts';
 import { giveBack, type Loan, type Slab, type Slabs } from '../slabs.ts';
 
 /** A batch of this size is written at once. */

@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import type { BlobRecord } from '../../store/blob-records.ts';
-import type { BlobStore } from '../../store/blob-store.ts';
+import type { BlobRecord } from '../../store/catalog/blob-records.ts';
+import type { BlobStore } from '../../store/files/blob-store.ts';
 import { untilAborted } from '../../upstream/shared-work.ts';
 import { PeerReader } from '../sharing/peer-reader.ts';
 import { Slabs } from '../slabs.ts';

@@ -1,5 +1,5 @@
 import type { Digest } from '../../oci/digest.ts';
-import type { DiskFault } from '../../store/blob-store.ts';
+import type { DiskFault } from '../../store/files/blob-store.ts';
 import type { TransferObserver } from './transfer.ts';
 
 /** How a fill ended: on disk; verified but not kept, since the disk failed, or others keep it; or not had. */

@@ -1,8 +1,8 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
-import type { BlobRecord } from '../../store/blob-records.ts';
-import { type BlobStore, DiskFault, type PartialBlob } from '../../store/blob-store.ts';
+import type { BlobRecord } from '../../store/catalog/blob-records.ts';
+import { type BlobStore, DiskFault, type PartialBlob } from '../../store/files/blob-store.ts';
 import type { Loan, Slabs } from '../slabs.ts';
 import type { FillObserver, FillResult, FillState } from './fill-events.ts';
 import { Progress } from './progress.ts';

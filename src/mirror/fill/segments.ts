@@ -1,6 +1,6 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import { DiskFault, type PartialBlob } from '../../store/blob-store.ts';
+import { DiskFault, type PartialBlob } from '../../store/files/blob-store.ts';
 import type { Slabs } from '../slabs.ts';
 import { BatchWriter, type SlabPart } from './batch-writer.ts';
 import type { Route } from './route.ts';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Coordinator } from '../../coordination/coordinator.ts';
-import type { Catalog } from '../../store/catalog.ts';
+import type { Catalog } from '../../store/catalog/catalog.ts';
 
 const toldNote = 'told other replicas what is here';
 /** How often all of it is told again, in milliseconds: in less than half the time for which it is believed. */

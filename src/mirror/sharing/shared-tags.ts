@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Coordinator, SharedTag, SharedTagKey } from '../../coordination/coordinator.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { type ErrorCode, isNotFound, RegistryError } from '../../oci/error.ts';
-import type { TagKey, TagRecord } from '../../store/tag-records.ts';
+import type { TagKey, TagRecord } from '../../store/catalog/tag-records.ts';
 import type { TagTimes, Upstream } from '../../upstream/upstream.ts';
 import type { FreshnessVerdict } from '../freshness.ts';
 import { accessTo } from './access.ts';

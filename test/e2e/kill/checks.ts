@@ -4,7 +4,7 @@ import { copyFile, lstat, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pipeline } from 'node:stream/promises';
-import { maxPartials } from '../../../src/store/sweep.ts';
+import { maxPartials } from '../../../src/store/files/sweep.ts';
 import { get, json } from '../../support/client.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import type { MovingTag, Workload } from './workload.ts';

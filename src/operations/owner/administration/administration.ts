@@ -1,9 +1,9 @@
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/error.ts';
-import type { BlobStore } from '../../../store/blob-store.ts';
-import type { Catalog } from '../../../store/catalog.ts';
-import type { ImagePart } from '../../../store/image-graph.ts';
+import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { ImagePart } from '../../../store/catalog/image-graph.ts';
+import type { BlobStore } from '../../../store/files/blob-store.ts';
 import { canonicalName, type UpstreamTable } from '../../../upstream/table.ts';
 import { ImageNames, type ImageSelection, selects, type Untagged, written } from './image-names.ts';
 import { findNames, type StoredName } from './stored-names.ts';

@@ -1,5 +1,5 @@
-import type { Catalog } from '../../../store/catalog.ts';
-import { pinPatternsNote } from '../../../store/pin-records.ts';
+import type { Catalog } from '../../../store/catalog/catalog.ts';
+import { pinPatternsNote } from '../../../store/catalog/pin-records.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { ImageNames, type ImageSelection, selects, written } from './image-names.ts';
 

@@ -1,5 +1,5 @@
 import { type Digest, isDigest } from '../../../oci/digest.ts';
-import type { Catalog } from '../../../store/catalog.ts';
+import type { Catalog } from '../../../store/catalog/catalog.ts';
 import { type ImageSelection, selects, written } from './image-names.ts';
 
 /** A pin by name that holds no image of a list: of what is not here yet, or of a part of something. */

@@ -14,10 +14,10 @@ import {
   isPlatform,
   type Platform,
 } from '../../../oci/platform.ts';
+import { subjectOfTag } from '../../../oci/subject-of-tag.ts';
 import { parseTagSelector, selectTags } from '../../../oci/tag-selector.ts';
-import type { BlobStore } from '../../../store/blob-store.ts';
-import type { Catalog } from '../../../store/catalog.ts';
-import { subjectOfTag } from '../../../store/subject-of-tag.ts';
+import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import type { WantedImages } from '../fetch/wanted-images.ts';
 import { namedImage } from './named-image.ts';

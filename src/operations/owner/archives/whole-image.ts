@@ -3,7 +3,7 @@ import { type Descriptor, isElsewhere, type ManifestLinks, readManifest } from '
 import { type Digest, digestAlgorithm, digestOf } from '../../../oci/digest.ts';
 import { isNotFound, RegistryError } from '../../../oci/error.ts';
 import { formatPlatform, indexEntries } from '../../../oci/platform.ts';
-import type { BlobStore } from '../../../store/blob-store.ts';
+import type { BlobStore } from '../../../store/files/blob-store.ts';
 
 /** Deepest nesting of indexes that is followed. */
 const maxDepth = 4;

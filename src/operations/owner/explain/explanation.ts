@@ -3,8 +3,8 @@ import { type FreshnessVerdict, freshnessOf } from '../../../mirror/freshness.ts
 import { KeptManifests } from '../../../mirror/kept-manifests.ts';
 import { type Decision, decide } from '../../../mirror/tag-rules.ts';
 import { parseReference } from '../../../oci/reference.ts';
-import type { BlobStore } from '../../../store/blob-store.ts';
-import type { Catalog } from '../../../store/catalog.ts';
+import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { isAvailable } from '../../../upstream/upstream.ts';
 import { selectRepository } from '../administration/image-names.ts';

@@ -2,7 +2,7 @@ import { type Completeness, nothingSeen, type Seen } from '../../../mirror/compl
 import type { KeptManifest, KeptManifests } from '../../../mirror/kept-manifests.ts';
 import { type Descriptor, isElsewhere, readManifest } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
-import type { Catalog } from '../../../store/catalog.ts';
+import type { Catalog } from '../../../store/catalog/catalog.ts';
 
 /** What is here of a manifest and of what it names. */
 export interface StoredImage {

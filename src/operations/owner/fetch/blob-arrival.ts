@@ -3,7 +3,7 @@ import type { Completeness } from '../../../mirror/completeness.ts';
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
 import { type Target, upstreamSources } from '../../../mirror/fill/sources.ts';
 import type { Descriptor } from '../../../oci/descriptor.ts';
-import type { Catalog } from '../../../store/catalog.ts';
+import type { Catalog } from '../../../store/catalog/catalog.ts';
 
 export interface ArrivalOptions {
   readonly catalog: Catalog;

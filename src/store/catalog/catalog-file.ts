@@ -1,0 +1,82 @@
+import { renameSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
+import { subjectOfTag } from '../../oci/subject-of-tag.ts';
+import { heatAfter } from '../eviction-policy.ts';
+import { catalogMigrations, catalogSchema, catalogTables, catalogVersion, rebuildNote } from './catalog-schema.ts';
+import { isBroken, isOfOtherTables } from './sqlite-error.ts';
+
+/**
+ * Opens the file of a catalog, or makes it; its tables are then of this version. One that cannot be read, or whose tables are
+ * none of ours, is set aside.
+ * @param options.onFault told of that
+ * @throws what SQLite says; Error in one sentence where a newer version has written the tables
+ */
+export function openCatalogFile(options: {
+  readonly path: string;
+  readonly onFault: (error: unknown) => void;
+}): DatabaseSync {
+  try {
+    return openDatabase(options.path);
+  } catch (error) {
+    if (!isBroken(error) && !isOfOtherTables(error)) throw error;
+    options.onFault(error);
+    return beginCatalogFile(options.path);
+  }
+}
+
+/** Makes an empty file; what is in its place is set aside as `….broken`. @throws the system's error, what SQLite says */
+export function beginCatalogFile(path: string): DatabaseSync {
+  for (const suffix of ['', '-wal', '-shm']) {
+    try {
+      renameSync(path + suffix, `${path}${suffix}.broken`);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
+  return openDatabase(path);
+}
+
+function openDatabase(path: string): DatabaseSync {
+  const database = new DatabaseSync(path);
+  try {
+    // Exclusive locking before WAL: no shared-memory file, and a second owner is refused.
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
+    database.exec('BEGIN EXCLUSIVE; COMMIT;');
+    database.function('heat_after', { deterministic: true }, (heat, uses, nowMs) =>
+      heatAfter(heat === null ? undefined : Number(heat), Number(uses), Number(nowMs)),
+    );
+    database.function('subject_of_tag', { deterministic: true }, (tag) => subjectOfTag(String(tag)) ?? null);
+    migrate(database, path);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** Makes the tables those of this version: all of it or nothing. @throws Error in one sentence where they are of a newer one */
+function migrate(database: DatabaseSync, path: string): void {
+  const found = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
+  if (found > catalogVersion) {
+    throw new Error(
+      `${path} has version ${found} and this program knows ${catalogVersion}: use the newer program, or another cache.dir`,
+    );
+  }
+  // Nothing is counted or looked through again: a start must not take longer for having many blobs.
+  if (found === catalogVersion) {
+    for (const name of catalogTables) database.prepare(`SELECT 1 FROM ${name}`);
+    return;
+  }
+  database.exec('BEGIN EXCLUSIVE');
+  try {
+    if (found > 0)
+      for (let version = found; version < catalogVersion; version += 1) database.exec(catalogMigrations[version] ?? '');
+    database.exec(catalogSchema);
+    if (found === 0) database.exec(`INSERT INTO notes VALUES ('${rebuildNote}', '')`);
+    database.exec(`PRAGMA user_version = ${catalogVersion}`);
+    database.exec('COMMIT');
+  } catch (error) {
+    if (database.isTransaction) database.exec('ROLLBACK');
+    throw error;
+  }
+}

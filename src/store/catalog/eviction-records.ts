@@ -1,0 +1,236 @@
+import type { Digest } from '../../oci/digest.ts';
+import { rememberedEvictions } from '../eviction-policy.ts';
+import type { BlobRecords } from './blob-records.ts';
+import type { Database } from './database.ts';
+import type { GrantRecords } from './grant-records.ts';
+import type { NameEntry } from './name-entry.ts';
+import type { TagKey, TagRecords } from './tag-records.ts';
+import type { UseRecords } from './use-records.ts';
+
+/** A stored blob that may be evicted. */
+export interface Evictable {
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/** What nobody knows any more once a blob is gone. */
+interface Forgotten {
+  /** The tags that stood for it. */
+  readonly tags: readonly TagKey[];
+  /** Rights to read: of the blob itself, and of what only it has named. */
+  readonly grants: readonly { readonly repository: string; readonly digest: Digest }[];
+}
+
+/** More than this goes in one go only where nothing less leaves what is whole. */
+const maxGroup = 32;
+const mostAtOnce = 1000;
+
+export interface EvictionRecordsOptions {
+  readonly blobs: BlobRecords;
+  readonly tags: TagRecords;
+  readonly grants: GrantRecords;
+  /** Notes what is gone for the case that the catalog is lost. */
+  readonly note: (entry: NameEntry) => void;
+  readonly uses: UseRecords;
+  readonly now: () => number;
+}
+
+/** What is to be evicted first, what has to go with it, and what is forgotten with it. */
+export class EvictionRecords {
+  readonly #database: Database;
+  readonly #options: EvictionRecordsOptions;
+
+  constructor(database: Database, options: EvictionRecordsOptions) {
+    this.#database = database;
+    this.#options = options;
+  }
+
+  /** What to evict next, the coldest first; nothing pinned, and what was used last only where nothing else is left. */
+  coldest(limit: number): Evictable[] {
+    const cold = this.#database.all(
+      'SELECT digest, size FROM blobs WHERE pinned = 0 AND recent = 0 ORDER BY heat LIMIT ?',
+      limit,
+    );
+    const recent =
+      cold.length === limit
+        ? []
+        : this.#database.all(
+            'SELECT digest, size FROM blobs WHERE recent = 1 AND pinned = 0 ORDER BY used_at LIMIT ?',
+            limit - cold.length,
+          );
+    return [...cold, ...recent].map((row) => ({ digest: row['digest'] as Digest, size: Number(row['size']) }));
+  }
+
+  /**
+   * What has to go so that a blob can: the stored manifests that name it, what goes with them and with nothing else, and
+   * what these go with; an index only with the last of its images. In the order of removal, a layer last; where that is too
+   * much for one go, one of the manifests with what goes with it, as much as there is room for. Nothing where something
+   * pinned would have to go.
+   */
+  group(digest: Digest): Evictable[] {
+    const whole = this.#collect(digest, maxGroup);
+    if (whole !== undefined) return whole;
+    // What stands in the way is in turn in somebody's way, until there is one that goes by itself.
+    const tried = new Set<Digest>();
+    let first = this.#naming(digest, new Map())[0] ?? digest;
+    while (!tried.has(first)) {
+      const group = this.#collect(first, mostAtOnce);
+      if (group !== undefined) return group;
+      tried.add(first);
+      first = this.#naming(first, new Map())[0] ?? first;
+    }
+    const row = this.#database.get('SELECT size FROM blobs WHERE digest = ? AND pinned = 0', first);
+    return row === undefined ? [] : [{ digest: first, size: Number(row['size']) }];
+  }
+
+  /** @returns `undefined` where there are more than `limit` */
+  #collect(digest: Digest, limit: number): Evictable[] | undefined {
+    const found = new Map<Digest, Evictable>();
+    const attached = new Set<Digest>();
+    const open: Digest[] = [digest];
+    const along: Digest[] = [];
+    while (true) {
+      const isAlong = open.length === 0;
+      const next = open.shift() ?? along.shift();
+      if (next === undefined) break;
+      if (found.has(next) || (isAlong && this.#goesWithAnother(next, found))) continue;
+      const row = this.#database.get('SELECT size, pinned FROM blobs WHERE digest = ?', next);
+      if (row === undefined) continue;
+      if (row['pinned'] === 1) {
+        if (isAlong) continue;
+        return [];
+      }
+      if (found.size === limit) {
+        // With what goes along the image itself could never go: the rest of it goes later, by itself.
+        if (isAlong && limit === mostAtOnce) break;
+        return undefined;
+      }
+      found.set(next, { digest: next, size: Number(row['size']) });
+      const attachments = this.#digests(
+        `SELECT DISTINCT manifest AS digest FROM attachments WHERE subject = ? LIMIT ${mostAtOnce}`,
+        next,
+      );
+      for (const manifest of attachments) attached.add(manifest);
+      open.push(...this.#naming(next, found));
+      along.push(...attachments);
+      // Each of them is stored, and each once.
+      if (next === digest && open.length >= limit) return undefined;
+    }
+    // Farthest first: an index before its images. What is attached never goes before what it belongs to, and what no
+    // manifest is goes last.
+    const farthestFirst = [...found.values()].toReversed();
+    const last = this.#isManifest(digest) ? undefined : digest;
+    const rank = (one: Evictable): number => (one.digest === last ? 2 : attached.has(one.digest) ? 1 : 0);
+    return farthestFirst.toSorted((one, other) => rank(one) - rank(other));
+  }
+
+  /** Whether a manifest is attached to something stored that does not go. */
+  #goesWithAnother(manifest: Digest, going: ReadonlyMap<Digest, unknown>): boolean {
+    return this.#database.some(
+      'SELECT a.subject AS digest FROM attachments a JOIN blobs b ON b.digest = a.subject WHERE a.manifest = ?',
+      (row) => !going.has(row['digest'] as Digest),
+      manifest,
+    );
+  }
+
+  /**
+   * The stored manifests that would lack a digest, the coldest first, and the subjects that it is attached to; not those
+   * that are pinned without it.
+   */
+  #naming(digest: Digest, going: ReadonlyMap<Digest, unknown>): Digest[] {
+    const images = this.#digests(
+      `SELECT digest FROM blobs WHERE digest IN (
+         SELECT manifest FROM links WHERE target = ?1 AND kind = 'blob'
+         UNION SELECT a.subject FROM attachments a JOIN blobs s ON s.digest = a.subject WHERE a.manifest = ?1 AND s.pinned = 0)
+       ORDER BY heat LIMIT ${mostAtOnce}`,
+      digest,
+    );
+    const indexes = this.#digests(
+      `SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest
+       WHERE l.target = ? AND l.kind = 'manifest' LIMIT ${mostAtOnce}`,
+      digest,
+    ).filter((index) =>
+      // Which of its images a client takes is not known: it is of use as long as one is here.
+      this.#digests(
+        'SELECT l.target AS digest FROM links l JOIN blobs b ON b.digest = l.target WHERE l.manifest = ?',
+        index,
+      ).every((child) => child === digest || going.has(child)),
+    );
+    return [...images, ...indexes];
+  }
+
+  /** Whether a use of a blob has yet to be written. */
+  isTouched(digest: Digest): boolean {
+    return this.#options.uses.isTouched(digest);
+  }
+
+  /**
+   * Forgets, at once, a blob that was evicted and what was known only for its sake; how warm it was is remembered.
+   * @throws Error where the catalog cannot be written: nothing is forgotten then
+   */
+  forget(digest: Digest): void {
+    const { blobs, tags, grants, note, now } = this.#options;
+    let forgotten: Forgotten = { tags: [], grants: [] };
+    this.#database.writeNow(() => {
+      forgotten = this.#remove(digest);
+    });
+    blobs.drop(digest);
+    for (const key of forgotten.tags) {
+      note({ kind: 'tag gone', ...key, atMs: now() });
+      tags.drop(key);
+    }
+    for (const grant of forgotten.grants) grants.drop(grant.repository, grant.digest);
+  }
+
+  #remove(digest: Digest): Forgotten {
+    const tags = this.#tagsOf(digest);
+    const named = [digest, ...this.#digests('SELECT target AS digest FROM links WHERE manifest = ?', digest)];
+    this.#database.run(
+      'INSERT OR REPLACE INTO evicted (digest, heat) SELECT digest, heat FROM blobs WHERE digest = ?',
+      digest,
+    );
+    this.#database.run(`DELETE FROM evicted WHERE id <= (SELECT MAX(id) FROM evicted) - ${rememberedEvictions}`);
+    this.#database.run('DELETE FROM blobs WHERE digest = ?', digest);
+    this.#database.run('DELETE FROM manifests WHERE digest = ?', digest);
+    this.#database.run('DELETE FROM links WHERE manifest = ?', digest);
+    this.#database.run('DELETE FROM tags WHERE digest = ?', digest);
+    return { tags, grants: named.flatMap((one) => (this.#isNeeded(one) ? [] : this.#removeGrants(one))) };
+  }
+
+  #isManifest(digest: Digest): boolean {
+    return this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined;
+  }
+
+  #isNeeded(digest: Digest): boolean {
+    const row = this.#database.get(
+      'SELECT 1 FROM blobs WHERE digest = ?1 UNION ALL SELECT 1 FROM links WHERE target = ?1 LIMIT 1',
+      digest,
+    );
+    return row !== undefined;
+  }
+
+  #removeGrants(digest: Digest): { repository: string; digest: Digest }[] {
+    const rows = this.#database.all(
+      'SELECT r.name FROM grants g JOIN repositories r ON r.id = g.repository WHERE g.digest = ?',
+      digest,
+    );
+    this.#database.run('DELETE FROM grants WHERE digest = ?', digest);
+    return rows.map((row) => ({ repository: String(row['name']), digest }));
+  }
+
+  #tagsOf(digest: Digest): TagKey[] {
+    const rows = this.#database.all(
+      'SELECT r.name, t.tag, t.variant FROM tags t JOIN repositories r ON r.id = t.repository WHERE t.digest = ?',
+      digest,
+    );
+    return rows.map((row) => ({
+      repository: String(row['name']),
+      tag: String(row['tag']),
+      variant: String(row['variant']),
+    }));
+  }
+
+  #digests(sql: string, digest: Digest): Digest[] {
+    return this.#database.all(sql, digest).map((row) => row['digest'] as Digest);
+  }
+}

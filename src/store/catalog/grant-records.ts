@@ -1,0 +1,130 @@
+import { LRUCache } from 'lru-cache';
+import type { Digest } from '../../oci/digest.ts';
+import type { Database } from './database.ts';
+
+/** Which repositories may read which digests. Reads come from bounded memory first. */
+export class GrantRecords {
+  readonly #database: Database;
+  readonly #grants = new LRUCache<string, number>({ max: 100_000 });
+  /** By manifest: the repositories that may read all that it names. */
+  readonly #entire = new LRUCache<Digest, Set<string>>({ max: 50_000 });
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** Whether a repository may read a digest: a manifest of it names it, or the upstream has confirmed it there. */
+  mayRead(repository: string, digest: Digest): boolean {
+    return this.#grant(repository, digest) !== undefined;
+  }
+
+  /** Whether a repository may read a digest and, where that is a manifest that is stored, all that it names. */
+  mayReadAll(repository: string, digest: Digest): boolean {
+    if (!this.mayRead(repository, digest)) return false;
+    const known = this.#entire.get(digest);
+    if (known?.has(repository)) return true;
+    const row = this.#database.get(
+      `SELECT NOT EXISTS (SELECT 1 FROM links l WHERE l.manifest = ?2 AND NOT EXISTS (SELECT 1 FROM grants g
+         WHERE g.repository = (SELECT id FROM repositories WHERE name = ?1) AND g.digest = l.target)) AS entire`,
+      repository,
+      digest,
+    );
+    const isEntire = row?.['entire'] === 1;
+    if (isEntire) this.#noteEntire(repository, digest);
+    return isEntire;
+  }
+
+  /** The size that a manifest of the repository gives a blob, in bytes; `undefined` where none does. */
+  expectedSize(repository: string, digest: Digest): number | undefined {
+    const size = this.#grant(repository, digest);
+    return size === undefined || size < 0 ? undefined : size;
+  }
+
+  /** Remembers that the upstream has confirmed a digest in a repository. */
+  grant(repository: string, digest: Digest): void {
+    if (this.mayRead(repository, digest)) return;
+    this.#grants.set(`${repository} ${digest}`, -1);
+    this.#database.write(() => {
+      this.#database.run(
+        'INSERT OR IGNORE INTO grants VALUES (?, ?, -1)',
+        this.#database.repositoryId(repository),
+        digest,
+      );
+    });
+  }
+
+  /** Gives back a right with the size that was known; what is known by now stays. */
+  restore(repository: string, digest: Digest, size: number): void {
+    this.#database.write(() => {
+      const repositoryId = this.#database.repositoryId(repository);
+      this.#database.run('INSERT OR IGNORE INTO grants VALUES (?, ?, ?)', repositoryId, digest, size);
+    });
+  }
+
+  /**
+   * Gives a repository a manifest and all that it names.
+   * @param parts what it names, with the sizes that it gives (-1: none)
+   */
+  grantManifest(repository: string, manifest: Digest, parts: readonly { digest: Digest; size: number }[]): void {
+    this.grant(repository, manifest);
+    for (const { digest, size } of parts) this.#grants.set(`${repository} ${digest}`, size);
+    this.#noteEntire(repository, manifest);
+    this.#database.write(() => {
+      const repositoryId = this.#database.repositoryId(repository);
+      for (const { digest, size } of parts) {
+        this.#database.run('INSERT OR REPLACE INTO grants VALUES (?, ?, ?)', repositoryId, digest, size);
+      }
+    });
+  }
+
+  /** What a manifest names has become known, or is not known any more: what is remembered of it holds no more. */
+  forgetParts(manifest: Digest): void {
+    this.#entire.delete(manifest);
+  }
+
+  /** The repositories that may read a digest, any of them first. */
+  readers(digest: Digest): string[] {
+    const rows = this.#database.all(
+      'SELECT r.name FROM grants g JOIN repositories r ON r.id = g.repository WHERE g.digest = ? LIMIT 100',
+      digest,
+    );
+    return rows.map((row) => String(row['name']));
+  }
+
+  /** Takes a right back. To be called within a write of the database. */
+  revoke(repository: string, digest: Digest): void {
+    this.drop(repository, digest);
+    this.#database.run(
+      'DELETE FROM grants WHERE repository = ? AND digest = ?',
+      this.#database.repositoryId(repository),
+      digest,
+    );
+  }
+
+  /** Forgets in memory what the tables do not have any more. */
+  drop(repository: string, digest: Digest): void {
+    this.#grants.delete(`${repository} ${digest}`);
+    this.#entire.get(digest)?.delete(repository);
+  }
+
+  #noteEntire(repository: string, manifest: Digest): void {
+    const known = this.#entire.get(manifest);
+    if (known) known.add(repository);
+    else this.#entire.set(manifest, new Set([repository]));
+  }
+
+  #grant(repository: string, digest: Digest): number | undefined {
+    const cacheKey = `${repository} ${digest}`;
+    const cached = this.#grants.get(cacheKey);
+    if (cached !== undefined) return cached;
+    const row = this.#database.get(
+      'SELECT g.size FROM grants g JOIN repositories r ON r.id = g.repository WHERE r.name = ? AND g.digest = ?',
+      repository,
+      digest,
+    );
+    if (!row) return undefined;
+    const size = Number(row['size']);
+    this.#grants.set(cacheKey, size);
+    return size;
+  }
+}

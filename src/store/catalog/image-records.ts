@@ -1,0 +1,162 @@
+import type { Digest } from '../../oci/digest.ts';
+import type { ManifestSource } from './blob-records.ts';
+import type { Database } from './database.ts';
+import type { ImageGraph, ImagePart } from './image-graph.ts';
+
+/** A repository as the catalog knows it. */
+export interface RepositoryRow {
+  readonly id: number;
+  /** `docker.io/library/nginx` */
+  readonly name: string;
+}
+
+/** What a tag stands for, to clients that accept the same as we do (`variant` '') or something of their own. */
+export interface TagRow {
+  readonly tag: string;
+  readonly variant: string;
+  readonly digest: Digest;
+  readonly checkedAtMs: number;
+}
+
+/** What is known of a stored manifest by itself. */
+export interface ManifestRow {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly artifactType: string | undefined;
+  /** Bytes. */
+  readonly size: number;
+  readonly storedAtMs: number;
+  readonly usedAtMs: number;
+  readonly isPinned: boolean;
+  readonly source: ManifestSource | undefined;
+}
+
+/** Deepest nesting of indexes that is followed. */
+const maxDepth = 4;
+
+/** The images in the catalog, part by part: however many there are, a look takes little. */
+export class ImageRecords {
+  readonly #database: Database;
+  readonly #graph: ImageGraph;
+
+  constructor(database: Database, graph: ImageGraph) {
+    this.#database = database;
+    this.#graph = graph;
+  }
+
+  /** Repositories in the order of their names: those after a name, up to a number. */
+  repositories({ after, limit }: { readonly after: string; readonly limit: number }): RepositoryRow[] {
+    const rows = this.#database.all(
+      'SELECT id, name FROM repositories WHERE name > ? ORDER BY name LIMIT ?',
+      after,
+      limit,
+    );
+    return rows.map((row) => ({ id: Number(row['id']), name: String(row['name']) }));
+  }
+
+  /** Tags of a repository in order: those after a row, up to a number. */
+  tags(
+    repository: number,
+    { after, limit }: { readonly after: Pick<TagRow, 'tag' | 'variant'>; readonly limit: number },
+  ): TagRow[] {
+    const rows = this.#database.all(
+      `SELECT tag, variant, digest, checked_at FROM tags WHERE repository = ? AND (tag, variant) > (?, ?)
+       ORDER BY tag, variant LIMIT ?`,
+      repository,
+      after.tag,
+      after.variant,
+      limit,
+    );
+    return rows.map((row) => ({
+      tag: String(row['tag']),
+      variant: String(row['variant']),
+      digest: row['digest'] as Digest,
+      checkedAtMs: Number(row['checked_at']),
+    }));
+  }
+
+  /**
+   * Manifests of a repository that no tag of it stands for, that no stored manifest names, and that go with none.
+   * @param page `limit`: rights that are looked at, manifests or not
+   * @returns what there is among them, and where to go on; `undefined` at the end
+   */
+  untagged(
+    repository: number,
+    { after, limit }: { readonly after: string; readonly limit: number },
+  ): { digests: Digest[]; next: string | undefined } {
+    const rows = this.#database.all(
+      `SELECT g.digest, EXISTS (SELECT 1 FROM manifests m WHERE m.digest = g.digest)
+         AND EXISTS (SELECT 1 FROM blobs b WHERE b.digest = g.digest)
+         AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.digest = g.digest AND t.repository = g.repository)
+         AND NOT EXISTS (SELECT 1 FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = g.digest)
+         AND NOT EXISTS (SELECT 1 FROM attachments a JOIN blobs b ON b.digest = a.subject WHERE a.manifest = g.digest
+           AND a.repository = g.repository)
+         AS is_image
+       FROM grants g WHERE g.repository = ? AND g.digest > ? ORDER BY g.digest LIMIT ?`,
+      repository,
+      after,
+      limit,
+    );
+    const digests = rows.filter((row) => row['is_image'] === 1).map((row) => row['digest'] as Digest);
+    const last = rows.at(-1)?.['digest'];
+    return { digests, next: rows.length < limit || last === undefined ? undefined : String(last) };
+  }
+
+  /** What is known of a manifest, if it is stored. */
+  manifest(digest: Digest): ManifestRow | undefined {
+    const row = this.#database.get(
+      `SELECT m.media_type, m.artifact_type, m.source, b.size, b.stored_at, b.used_at, b.pinned
+       FROM manifests m JOIN blobs b ON b.digest = m.digest WHERE m.digest = ?`,
+      digest,
+    );
+    return (
+      row && {
+        digest,
+        mediaType: String(row['media_type']),
+        artifactType: row['artifact_type'] === null ? undefined : String(row['artifact_type']),
+        size: Number(row['size']),
+        storedAtMs: Number(row['stored_at']),
+        usedAtMs: Number(row['used_at']),
+        isPinned: row['pinned'] === 1,
+        source: (row['source'] ?? undefined) as ManifestSource | undefined,
+      }
+    );
+  }
+
+  /** The manifests that an index names. */
+  children(index: Digest): Digest[] {
+    const rows = this.#database.all(
+      `SELECT target FROM links WHERE manifest = ? AND kind = 'manifest' ORDER BY target`,
+      index,
+    );
+    return rows.map((row) => row['target'] as Digest);
+  }
+
+  /** Whether a manifest is stored with all that it needs; an index: with one of its images at least. */
+  isWhole(manifest: Digest, depth = 0): boolean {
+    const row = this.#database.get(
+      `SELECT EXISTS (SELECT 1 FROM links l WHERE l.manifest = ?1 AND l.kind = 'blob'
+         AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.digest = l.target)) AS lacks
+       FROM manifests m JOIN blobs b ON b.digest = m.digest WHERE m.digest = ?1`,
+      manifest,
+    );
+    if (row?.['lacks'] !== 0) return false;
+    const children = this.children(manifest);
+    return children.length === 0 || (depth < maxDepth && children.some((child) => this.isWhole(child, depth + 1)));
+  }
+
+  /** A manifest itself, all that it names and all that goes with it in a repository, stored or not; each once. */
+  parts(manifest: Digest, repository: string): ImagePart[] {
+    return this.#graph.parts(manifest, repository);
+  }
+
+  /** The manifests that go with another one in a repository: referrers, and what tags of cosign attach to it. */
+  attachments(subject: Digest, repository: string): Digest[] {
+    return this.#graph.attachments(subject, repository);
+  }
+
+  /** The stored manifests that name a digest. */
+  parents(digest: Digest): Digest[] {
+    return this.#graph.parents(digest);
+  }
+}

@@ -1,0 +1,212 @@
+import type { Digest } from '../../oci/digest.ts';
+import { subjectOfTag } from '../../oci/subject-of-tag.ts';
+import type { BlobRecords } from './blob-records.ts';
+import type { Database } from './database.ts';
+import type { GrantRecords } from './grant-records.ts';
+import type { ImageGraph, ImagePart } from './image-graph.ts';
+import type { NameEntry } from './name-entry.ts';
+import type { PinRecords } from './pin-records.ts';
+import type { TagRecords } from './tag-records.ts';
+
+/** An image as the catalog names it. */
+export interface ImageName {
+  /** `docker.io/library/nginx` */
+  readonly repository: string;
+  /** A tag, or a digest. */
+  readonly reference: string;
+}
+
+/** What has been decided to go, though it is still there: it holds nothing any more. */
+export interface Leaving {
+  /** Tags, as {@link tagName} writes them. */
+  readonly tags: ReadonlySet<string>;
+  readonly manifests: ReadonlySet<Digest>;
+}
+
+/** Further rows are not looked at to find out whether a blob is shared: then it is taken for shared. */
+const maxHolders = 200;
+
+export interface ImageRemovalOptions {
+  readonly tags: TagRecords;
+  readonly grants: GrantRecords;
+  readonly blobs: BlobRecords;
+  readonly graph: ImageGraph;
+  readonly pins: PinRecords;
+  /** Notes what is gone for the case that the catalog is lost. */
+  readonly note: (entry: NameEntry) => void;
+  readonly now: () => number;
+}
+
+/** What an image has for itself, and its removal. */
+export class ImageRemoval {
+  readonly #database: Database;
+  readonly #options: ImageRemovalOptions;
+
+  constructor(database: Database, options: ImageRemovalOptions) {
+    this.#database = database;
+    this.#options = options;
+  }
+
+  /** What a name stands for: more than one manifest where a tag has been asked for with several `Accept` lists. */
+  roots({ repository, reference }: ImageName): Digest[] {
+    return this.#options.pins.meant(repository, reference);
+  }
+
+  /**
+   * The stored parts of a manifest that go with it when it goes: no tag, pin or other manifest holds them.
+   * @param name by which it goes: that tag holds nothing, nor does a tag that only attaches something to it
+   */
+  own(manifest: Digest, name: ImageName, leaving: Leaving): ImagePart[] {
+    const own = this.#options.graph.own(
+      manifest,
+      name,
+      (digest, parts) =>
+        (digest !== name.reference && this.#options.pins.isPinnedDigest(digest)) ||
+        this.#isTagged(digest, { root: manifest, name, parts, leaving }) ||
+        // What is asked to go by its own name goes, though it belongs to something that stays.
+        this.#isNeeded(digest, { parts, leaving, isRoot: digest === manifest }),
+    );
+    return own.filter(({ isStored }) => isStored);
+  }
+
+  /** What would be left in pieces, in a repository, if a manifest of it went: a tag that stands for it, an index that names it. */
+  holders(manifest: Digest, repository: string): string[] {
+    const tags = this.#tagsOf(manifest).filter((tag) => tag.repository === repository);
+    if (tags.length > 0) return tags.map(({ tag }) => tagName(repository, tag));
+    const indexes: string[] = [];
+    this.#options.graph.isNamed(manifest, (index) => {
+      if (this.#options.grants.mayRead(repository, index)) indexes.push(`${repository}@${index}`);
+      return indexes.length > 0;
+    });
+    return indexes;
+  }
+
+  /**
+   * The stored parts of a manifest that no other image needs, whatever is pinned.
+   * @param all its parts @param name the image's own
+   */
+  unshared(manifest: Digest, name: ImageName, all: readonly ImagePart[]): ImagePart[] {
+    const leaving: Leaving = { tags: new Set(), manifests: new Set() };
+    const own = this.#options.graph.own(
+      manifest,
+      { repository: name.repository, all },
+      (digest, parts) =>
+        this.#isTagged(digest, { root: manifest, name, parts, leaving }) ||
+        this.#isNeeded(digest, { parts, leaving, isRoot: digest === manifest }),
+    );
+    return own.filter(({ isStored }) => isStored);
+  }
+
+  /**
+   * Forgets an image by one of its names, and all that only it needs: tags, rights, what its manifests name. The blobs
+   * themselves are left, as blobs that nothing needs: they are the caller's to remove.
+   * @returns them
+   * @throws Error where the catalog cannot be written; nothing has changed then
+   */
+  forget(name: ImageName): ImagePart[] {
+    const { blobs, graph, pins } = this.#options;
+    const roots = this.roots(name);
+    const entries: NameEntry[] = [];
+    const gone = new Map<Digest, ImagePart>();
+    this.#database.writeNow(() => {
+      const parts = roots.map((root) => graph.parts(root, name.repository));
+      for (const root of roots) {
+        const leaving: Leaving = { tags: new Set(), manifests: new Set(gone.keys()) };
+        const own = this.own(root, name, leaving);
+        entries.push(...this.#revoke(name, root));
+        for (const part of own) gone.set(part.digest, part);
+      }
+      entries.push(...this.#forgetTags(name, gone));
+      // What stays may have been pinned by this name alone; what it needs is known for a moment longer.
+      for (const [index, root] of roots.entries()) pins.release(root, name.repository, parts[index]);
+      for (const { digest, isManifest } of gone.values()) if (isManifest) blobs.forgetManifest(digest);
+    });
+    for (const entry of entries) this.#options.note(entry);
+    return [...gone.values()];
+  }
+
+  #forgetTags(name: ImageName, gone: ReadonlyMap<Digest, ImagePart>): NameEntry[] {
+    const { tags, now } = this.#options;
+    const attached = [...gone.keys()].flatMap((digest) =>
+      this.#tagsOf(digest).filter(({ tag }) => subjectOfTag(tag) !== undefined),
+    );
+    return [{ repository: name.repository, tag: name.reference }, ...attached].flatMap(({ repository, tag }) =>
+      tags
+        .forgetAll(repository, tag)
+        .map((variant): NameEntry => ({ kind: 'tag gone', repository, tag, variant, atMs: now() })),
+    );
+  }
+
+  /** Takes from the repository the right to what it has from this image alone. */
+  #revoke(name: ImageName, root: Digest): NameEntry[] {
+    const { graph, grants, pins } = this.#options;
+    const { repository } = name;
+    const none: Leaving = { tags: new Set(), manifests: new Set() };
+    const own = graph.own(
+      root,
+      name,
+      (digest, all) =>
+        (digest !== name.reference && pins.isPinnedByName(repository, digest)) ||
+        this.#isTagged(digest, { root, name, parts: all, leaving: none, within: repository }) ||
+        this.#isNeeded(digest, { parts: all, leaving: none, isRoot: digest === root, within: repository }),
+    );
+    for (const { digest } of own) grants.revoke(repository, digest);
+    return own.map(({ digest }) => ({ kind: 'right gone', repository, digest }));
+  }
+
+  /** Whether a tag stands for a digest: other than the one that goes, and than those that attach it to something here. */
+  #isTagged(
+    digest: Digest,
+    of: {
+      readonly root: Digest;
+      readonly name: ImageName;
+      readonly parts: ReadonlyMap<Digest, ImagePart>;
+      readonly leaving: Leaving;
+      readonly within?: string;
+    },
+  ): boolean {
+    // Tags stand for manifests: nobody need look for those of a layer.
+    if (digest !== of.root && of.parts.get(digest)?.isManifest !== true) return false;
+    return this.#tagsOf(digest).some(({ repository, tag }) => {
+      if (of.within !== undefined && repository !== of.within) return false;
+      if (repository === of.name.repository && tag === of.name.reference) return false;
+      const subject = subjectOfTag(tag);
+      const isAttached = subject !== undefined && subject !== digest && of.parts.has(subject);
+      return !(isAttached && repository === of.name.repository) && !of.leaving.tags.has(tagName(repository, tag));
+    });
+  }
+
+  /** Whether a stored manifest beside the parts names a digest, or has it attached. */
+  #isNeeded(
+    digest: Digest,
+    of: {
+      readonly parts: ReadonlyMap<Digest, ImagePart>;
+      readonly leaving: Leaving;
+      readonly isRoot: boolean;
+      readonly within?: string;
+    },
+  ): boolean {
+    const { graph, grants } = this.#options;
+    let looked = 0;
+    const isWanted = (manifest: Digest): boolean => {
+      looked += 1;
+      if (looked > maxHolders) return true;
+      if (of.parts.has(manifest) || of.leaving.manifests.has(manifest)) return false;
+      return of.within === undefined || grants.mayRead(of.within, manifest);
+    };
+    return of.isRoot ? graph.isNamed(digest, isWanted) : graph.isNeeded(digest, isWanted);
+  }
+
+  #tagsOf(digest: Digest): { repository: string; tag: string }[] {
+    const rows = this.#database.all(
+      'SELECT DISTINCT r.name, t.tag FROM tags t JOIN repositories r ON r.id = t.repository WHERE t.digest = ?',
+      digest,
+    );
+    return rows.map((row) => ({ repository: String(row['name']), tag: String(row['tag']) }));
+  }
+}
+
+/** One text for a tag of a repository. */
+export function tagName(repository: string, tag: string): string {
+  return `${repository}:${tag}`;
+}

@@ -1,0 +1,281 @@
+import type { Digest } from '../../oci/digest.ts';
+import { octetStream } from '../../oci/media-types.ts';
+import type { BlobRecords, NewManifest } from './blob-records.ts';
+import type { Database } from './database.ts';
+import type { GrantRecords } from './grant-records.ts';
+import type { NameEntry } from './name-entry.ts';
+import type { NameJournal } from './name-journal.ts';
+import type { PinRecords } from './pin-records.ts';
+import type { TagKey, TagRecord, TagRecords } from './tag-records.ts';
+
+/** What a lost catalog is known to have said of a manifest that has not been read again. */
+export interface RememberedManifest {
+  readonly digest: Digest;
+  readonly repository: string;
+  readonly contentType: string;
+}
+
+export interface NameRecordsOptions {
+  readonly journal: NameJournal;
+  readonly tags: TagRecords;
+  readonly grants: GrantRecords;
+  readonly pins: PinRecords;
+  readonly blobs: BlobRecords;
+  /** Records a tag with all that follows from it. */
+  readonly recordTag: (key: TagKey, record: TagRecord) => void;
+  readonly now: () => number;
+}
+
+/** Rows that are looked at in one go: some milliseconds, for which everybody waits. */
+const pageRows = 40;
+/** Lines that may come for nothing before the journal is written anew, however little it holds. */
+const slackBytes = 1024 * 1024;
+/** Under which the length of the journal is noted when it holds nothing that is out of date. */
+const lengthNote = 'names bytes';
+
+/** What of the catalog the blobs do not say: kept in the journal of names too, and found there when the catalog is lost. */
+export class NameRecords {
+  readonly #database: Database;
+  readonly #journal: NameJournal;
+  readonly #options: NameRecordsOptions;
+
+  constructor(database: Database, options: NameRecordsOptions) {
+    this.#database = database;
+    this.#journal = options.journal;
+    this.#options = options;
+  }
+
+  /** Adds an entry to the journal. */
+  note(entry: NameEntry): void {
+    this.#journal.add(entry);
+  }
+
+  /** Whether the journal holds more that is out of date than not, or lacks something. */
+  get isJournalWorn(): boolean {
+    if (!this.#journal.isComplete) return true;
+    const length = this.#database.get('SELECT value FROM notes WHERE name = ?', lengthNote)?.['value'];
+    return length === undefined || this.#journal.bytes > 2 * Number(length) + slackBytes;
+  }
+
+  /**
+   * Writes the journal anew from the catalog, which must be whole.
+   * @param between waits after each part @throws what it throws; the journal is as it was then
+   */
+  async rewriteJournal(between: () => Promise<void>): Promise<void> {
+    if (await this.#journal.rewrite(this.#pages(), between)) this.noteWhole();
+  }
+
+  /** The journal holds what the catalog knows and nothing that is out of date. */
+  noteWhole(): void {
+    const length = String(this.#journal.bytes);
+    this.#database.write(() => this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', lengthNote, length));
+  }
+
+  /** Length of the journal. */
+  get journalBytes(): number {
+    return this.#journal.bytes;
+  }
+
+  /** Entries of the journal from a position on. */
+  journal(from: number): ReturnType<NameJournal['read']> {
+    return this.#journal.read(from);
+  }
+
+  /** Takes back what the journal says; what is known by now stays. To be called within a write of the database. */
+  restore(entry: NameEntry): void {
+    const { tags, grants, pins, recordTag } = this.#options;
+    switch (entry.kind) {
+      case 'manifest':
+        grants.restore(entry.repository, entry.digest, -1);
+        return this.#remember(entry.digest, entry.repository, entry.contentType);
+      case 'type':
+        return this.#remember(entry.digest, '', entry.contentType);
+      case 'grant':
+        return grants.restore(entry.repository, entry.digest, entry.size);
+      case 'right gone':
+        grants.revoke(entry.repository, entry.digest);
+        return this.#database.run(
+          'DELETE FROM remembered WHERE digest = ? AND repository = ?',
+          entry.digest,
+          entry.repository,
+        );
+      case 'tag': {
+        const { repository, tag, variant, digest, contentType, size, checkedAtMs } = entry;
+        if (this.#knownAtMs(entry) >= checkedAtMs) return;
+        return recordTag({ repository, tag, variant }, { digest, contentType, size, checkedAtMs });
+      }
+      case 'tag gone': {
+        if (this.#knownAtMs(entry) <= entry.atMs) tags.forget(entry);
+        return;
+      }
+      case 'pin':
+        return pins.add({ repository: entry.repository, reference: entry.reference, pinnedAtMs: entry.atMs });
+      case 'unpin':
+        pins.remove(entry.repository, entry.reference);
+        return;
+      default:
+        entry satisfies never;
+    }
+  }
+
+  /** Records a manifest that the journal has told of, and that has been read again. */
+  recallManifest(digest: Digest, manifest: NewManifest): void {
+    this.#options.blobs.recordManifest(digest, manifest);
+  }
+
+  /** The repositories that have a manifest which has not been read again, with its type in each. */
+  remembered(digest: Digest): RememberedManifest[] {
+    return this.#database
+      .all(`SELECT * FROM remembered WHERE digest = ? AND repository <> ''`, digest)
+      .map((row) => rememberedOf(row));
+  }
+
+  /** Manifests that have not been read again, in the order of their digests: those after one, up to a number. */
+  rememberedPage({ after, limit }: { readonly after: string; readonly limit: number }): Digest[] {
+    return this.#database
+      .all(
+        `SELECT DISTINCT digest FROM remembered WHERE digest > ? AND repository <> '' ORDER BY digest LIMIT ?`,
+        after,
+        limit,
+      )
+      .map((row) => row['digest'] as Digest);
+  }
+
+  /** A manifest has been read again, or is gone. */
+  forgetRemembered(digest: Digest): void {
+    this.#database.write(() => this.#database.run(`DELETE FROM remembered WHERE digest = ?`, digest));
+  }
+
+  /** When a tag was confirmed that is known by now. Later than now means long ago: the clock was ahead then. */
+  #knownAtMs(key: TagKey): number {
+    const { tags, now } = this.#options;
+    const checkedAtMs = tags.get(key)?.checkedAtMs ?? Number.NEGATIVE_INFINITY;
+    return checkedAtMs > now() ? Number.NEGATIVE_INFINITY : checkedAtMs;
+  }
+
+  #remember(digest: Digest, repository: string, contentType: string): void {
+    this.#database.run('INSERT OR REPLACE INTO remembered VALUES (?, ?, ?)', digest, repository, contentType);
+  }
+
+  /** Everything has been looked at. */
+  forgetAllRemembered(): void {
+    this.#database.write(() => this.#database.run('DELETE FROM remembered'));
+  }
+
+  /** What the journal is to say, each page as true as the moment it is taken. @throws Error where the catalog cannot be read */
+  *#pages(): Generator<NameEntry[]> {
+    const faults = this.#database.faults;
+    const sources = [this.#pins(), this.#tags(), this.#types(), this.#rights()];
+    for (const source of sources) {
+      for (const page of source) {
+        if (this.#database.faults !== faults) throw new Error('the catalog could not be read to its end');
+        yield page;
+      }
+    }
+    if (this.#database.faults !== faults) throw new Error('the catalog could not be read to its end');
+  }
+
+  *#pins(): Generator<NameEntry[]> {
+    yield this.#database.all('SELECT * FROM pins').map((row) => ({
+      kind: 'pin',
+      repository: String(row['repository']),
+      reference: String(row['reference']),
+      atMs: Number(row['pinned_at']),
+    }));
+  }
+
+  *#tags(): Generator<NameEntry[]> {
+    let last: [number, string, string] = [-1, '', ''];
+    while (true) {
+      const rows = this.#database.all(
+        `SELECT t.*, r.name FROM tags t JOIN repositories r ON r.id = t.repository
+         WHERE (t.repository, t.tag, t.variant) > (?, ?, ?) ORDER BY t.repository, t.tag, t.variant LIMIT ?`,
+        ...last,
+        pageRows,
+      );
+      yield rows.map((row) => ({
+        kind: 'tag',
+        repository: String(row['name']),
+        tag: String(row['tag']),
+        variant: String(row['variant']),
+        digest: row['digest'] as Digest,
+        contentType: String(row['content_type']),
+        size: Number(row['size']),
+        checkedAtMs: Number(row['checked_at']),
+      }));
+      const end = rows.at(-1);
+      if (end === undefined || rows.length < pageRows) return;
+      last = [Number(end['repository']), String(end['tag']), String(end['variant'])];
+    }
+  }
+
+  /** The types of blobs that came with an unusual one. */
+  *#types(): Generator<NameEntry[]> {
+    let last = '';
+    while (true) {
+      const rows = this.#database.all(
+        'SELECT digest, content_type FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?',
+        last,
+        10 * pageRows,
+      );
+      yield rows
+        .filter((row) => row['content_type'] !== octetStream)
+        .filter((row) => !this.#isManifest(row['digest'] as Digest))
+        .map((row) => ({
+          kind: 'type',
+          digest: row['digest'] as Digest,
+          contentType: String(row['content_type']),
+        }));
+      const end = rows.at(-1);
+      if (end === undefined || rows.length < 10 * pageRows) return;
+      last = String(end['digest']);
+    }
+  }
+
+  /**
+   * The rights: a manifest stands for those that it gives. It does not, where its repository may read the manifest and not
+   * all that it names; and what is not named by a manifest that is here needs an entry of its own.
+   */
+  *#rights(): Generator<NameEntry[]> {
+    let last: [number, string] = [-1, ''];
+    while (true) {
+      const rows = this.#database.all(
+        `SELECT g.repository, g.digest, g.size, r.name, b.content_type,
+           ${givesItsRights('g.digest', 'g.repository')} AS gives,
+           EXISTS (SELECT 1 FROM links l JOIN grants p ON p.digest = l.manifest AND p.repository = g.repository
+             WHERE l.target = g.digest AND ${givesItsRights('l.manifest', 'g.repository')}) AS given
+         FROM grants g JOIN repositories r ON r.id = g.repository LEFT JOIN blobs b ON b.digest = g.digest
+         WHERE (g.repository, g.digest) > (?, ?) ORDER BY g.repository, g.digest LIMIT ?`,
+        ...last,
+        pageRows,
+      );
+      yield rows.flatMap((row): NameEntry[] => {
+        const named = { repository: String(row['name']), digest: row['digest'] as Digest };
+        if (row['gives'] === 1) return [{ kind: 'manifest', ...named, contentType: String(row['content_type']) }];
+        return row['given'] === 1 ? [] : [{ kind: 'grant', ...named, size: Number(row['size']) }];
+      });
+      const end = rows.at(-1);
+      if (end === undefined || rows.length < pageRows) return;
+      last = [Number(end['repository']), String(end['digest'])];
+    }
+  }
+
+  #isManifest(digest: Digest): boolean {
+    return this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined;
+  }
+}
+
+/** Whether a digest is a manifest that is stored, of which a repository may read all that it names. */
+function givesItsRights(digest: string, repository: string): string {
+  return `(EXISTS (SELECT 1 FROM manifests m JOIN blobs s ON s.digest = m.digest WHERE m.digest = ${digest})
+    AND NOT EXISTS (SELECT 1 FROM links o WHERE o.manifest = ${digest} AND NOT EXISTS
+      (SELECT 1 FROM grants x WHERE x.repository = ${repository} AND x.digest = o.target)))`;
+}
+
+function rememberedOf(row: Record<string, unknown>): RememberedManifest {
+  return {
+    digest: row['digest'] as Digest,
+    repository: String(row['repository']),
+    contentType: String(row['content_type']),
+  };
+}

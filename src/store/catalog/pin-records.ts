@@ -1,0 +1,186 @@
+import { type Digest, isDigest } from '../../oci/digest.ts';
+import { subjectOfTag } from '../../oci/subject-of-tag.ts';
+import type { Database } from './database.ts';
+import type { ImageGraph, ImagePart } from './image-graph.ts';
+import { PinRenewal } from './pin-renewal.ts';
+
+/** An image that an operator has pinned by name. */
+export interface Pin {
+  /** The repository as the cache names it: `docker.io/library/nginx`. */
+  readonly repository: string;
+  /** A tag, or a digest. */
+  readonly reference: string;
+  readonly pinnedAtMs: number;
+}
+
+/** Tells whether the configuration pins a tag. @param repository as the cache names it */
+export type PinPatterns = (repository: string, tag: string) => boolean;
+
+/** Under which the patterns of the configuration that are in force are noted, each in full on a line of its own. */
+export const pinPatternsNote = 'pin patterns';
+
+/** What is pinned by name, and with it every blob that those images need. */
+export class PinRecords {
+  /** What is left to do after the pins have changed. */
+  readonly renewal: PinRenewal;
+  readonly #database: Database;
+  readonly #graph: ImageGraph;
+  #names: Set<string> | undefined;
+  #digests: Set<string> | undefined;
+  #patterns: PinPatterns = () => false;
+
+  constructor(database: Database, graph: ImageGraph) {
+    this.#database = database;
+    this.#graph = graph;
+    this.renewal = new PinRenewal(database, { graph, pins: this });
+  }
+
+  /** Every pin by name, in order. */
+  list(): Pin[] {
+    const rows = this.#database.all('SELECT * FROM pins ORDER BY repository, reference');
+    return rows.map((row) => ({
+      repository: String(row['repository']),
+      reference: String(row['reference']),
+      pinnedAtMs: Number(row['pinned_at']),
+    }));
+  }
+
+  /** Whether a tag or digest of a repository is pinned: by name, or by the configuration. */
+  isPinned(repository: string, reference: string): boolean {
+    return this.isPinnedByName(repository, reference) || this.#patterns(repository, reference);
+  }
+
+  /** Whether a digest is pinned as such, in whatever repository. */
+  isPinnedDigest(digest: Digest): boolean {
+    this.#digests ??= new Set(this.list().flatMap(({ reference }) => (isDigest(reference) ? [reference] : [])));
+    return this.#digests.has(digest);
+  }
+
+  /** Whether an operator has pinned this by name, whatever the configuration says. */
+  isPinnedByName(repository: string, reference: string): boolean {
+    this.#names ??= new Set(this.list().map((pin) => nameOf(pin)));
+    return this.#names.has(nameOf({ repository, reference }));
+  }
+
+  /** Pins a tag, whatever it comes to stand for, or a digest. @throws Error where the catalog cannot be written */
+  add({ repository, reference, pinnedAtMs }: Pin): void {
+    this.#database.writeNow(() => {
+      this.#database.run('INSERT OR IGNORE INTO pins VALUES (?, ?, ?)', repository, reference, pinnedAtMs);
+      for (const digest of this.meant(repository, reference)) this.#graph.pin(digest, repository);
+    });
+    this.#names?.add(nameOf({ repository, reference }));
+    this.#digests = undefined;
+  }
+
+  /** Takes a pin back. @returns whether there was one @throws Error where the catalog cannot be written */
+  remove(repository: string, reference: string): boolean {
+    if (!this.isPinnedByName(repository, reference)) return false;
+    this.#names?.delete(nameOf({ repository, reference }));
+    this.#digests = undefined;
+    try {
+      this.#database.writeNow(() => {
+        this.#database.run('DELETE FROM pins WHERE repository = ? AND reference = ?', repository, reference);
+        const roots = this.meant(repository, reference);
+        for (const digest of roots) this.release(digest, repository);
+        // What it stood for is not known any more.
+        if (roots.length === 0) this.#pinAnew();
+      });
+    } catch (error) {
+      this.#names = undefined;
+      this.#digests = undefined;
+      throw error;
+    }
+    return true;
+  }
+
+  /** Puts the patterns of a configuration in force. @param fingerprint tells them from those of an earlier run */
+  usePatterns(patterns: PinPatterns, fingerprint: string): void {
+    this.#patterns = patterns;
+    const before = this.#database.get('SELECT value FROM notes WHERE name = ?', pinPatternsNote);
+    if (before?.['value'] === fingerprint || (before === undefined && fingerprint === '')) return;
+    this.#database.write(() => {
+      this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', pinPatternsNote, fingerprint);
+      this.#pinAnew();
+    });
+  }
+
+  /** A tag has come to stand for another manifest, or for none. To be called within a write of the database. */
+  tagMoved(repository: string, tag: string, before: Digest | undefined): void {
+    const isPinned = this.isPinned(repository, tag);
+    const isAttaching = subjectOfTag(tag) !== undefined;
+    if (!isPinned && !isAttaching) return;
+    for (const digest of this.meant(repository, tag)) {
+      if (isPinned) this.#graph.pin(digest, repository);
+      else this.stored(digest);
+    }
+    if (before !== undefined) this.release(before, repository);
+  }
+
+  /**
+   * Frees what was pinned with a manifest in a repository and no pin holds any more. To be called within a write of the
+   * database.
+   * @param all its parts there, where the repository may not read them any more
+   */
+  release(manifest: Digest, repository: string, all = this.#graph.parts(manifest, repository)): void {
+    const own = this.#graph.own(manifest, { repository, all }, (digest, parts) => this.isHeld(digest, parts));
+    for (const { digest } of own) this.#graph.unpin(digest);
+  }
+
+  /** A manifest or blob has come to the disk, or to belong to another one. To be called within a write of the database. */
+  stored(digest: Digest): void {
+    if (!this.#isRoot(digest) && !this.#graph.isNextToPin(digest)) return;
+    // A layer has nothing of its own, and may belong to every image there is: which of them holds it does not matter.
+    if (!this.#graph.isManifest(digest)) return this.#graph.pinAlone(digest);
+    const repositories = this.#pinsAbove(digest).map(({ repository }) => repository);
+    for (const repository of new Set(repositories)) this.#graph.pin(digest, repository);
+  }
+
+  /** Whether a pin stands for a manifest or for what needs it, or something that is marked, beside `parts`, needs a blob. */
+  isHeld(digest: Digest, parts: ReadonlyMap<Digest, ImagePart> = new Map()): boolean {
+    if (this.#graph.isManifest(digest)) return this.#pinsAbove(digest).length > 0;
+    return this.#isRoot(digest) || this.#graph.isNextToPin(digest, parts);
+  }
+
+  /** The pinned names that stand for a manifest, or for something that needs it. */
+  #pinsAbove(manifest: Digest): { repository: string; reference: string }[] {
+    return this.#graph.namesAbove(manifest).filter(({ repository, reference }) => this.isPinned(repository, reference));
+  }
+
+  /** Whether a manifest is what a pin stands for. */
+  #isRoot(digest: Digest): boolean {
+    return this.#namesOf(digest).some(({ repository, reference }) => this.isPinned(repository, reference));
+  }
+
+  /** The names that may pin a manifest. */
+  #namesOf(digest: Digest): { repository: string; reference: string }[] {
+    const rows = this.#database.all(
+      `SELECT r.name AS repository, t.tag AS reference FROM tags t JOIN repositories r ON r.id = t.repository
+         WHERE t.digest = ?1
+       UNION SELECT repository, reference FROM pins WHERE reference = ?1`,
+      digest,
+    );
+    return rows.map((row) => ({ repository: String(row['repository']), reference: String(row['reference']) }));
+  }
+
+  /** The manifests that a name stands for: several where a tag was asked for with several `Accept` lists. */
+  meant(repository: string, reference: string): Digest[] {
+    if (isDigest(reference)) return [reference];
+    const rows = this.#database.all(
+      'SELECT DISTINCT t.digest FROM tags t JOIN repositories r ON r.id = t.repository WHERE r.name = ? AND t.tag = ?',
+      repository,
+      reference,
+    );
+    return rows.map((row) => row['digest'] as Digest);
+  }
+
+  /** Marks what is pinned now and nothing else, behind the requests. */
+  #pinAnew(): void {
+    this.#names = undefined;
+    this.#digests = undefined;
+    this.renewal.begin();
+  }
+}
+
+function nameOf({ repository, reference }: { repository: string; reference: string }): string {
+  return `${repository} ${reference}`;
+}

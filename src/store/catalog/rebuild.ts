@@ -1,0 +1,170 @@
+import { opendir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Digest, isDigest } from '../../oci/digest.ts';
+import { type BlobStore, DiskFault } from '../files/blob-store.ts';
+import type { Layout } from '../files/layout.ts';
+import type { Catalog } from './catalog.ts';
+import { rebuildNote } from './catalog-schema.ts';
+import type { NameBatch } from './name-journal.ts';
+import { recallManifest } from './remembered-manifest.ts';
+
+/** What the catalog is being rebuilt from, in this order. */
+export type RebuildStage = 'names' | 'manifests' | 'files';
+
+/** What a rebuild has found. */
+export interface RebuildCounts {
+  readonly names: number;
+  readonly manifests: number;
+  readonly files: number;
+}
+
+export interface RebuildOptions {
+  readonly layout: Layout;
+  readonly catalog: Catalog;
+  readonly store: BlobStore;
+  readonly observer: {
+    rebuilding(stage: RebuildStage): void;
+    rebuilt(counts: RebuildCounts): void;
+    diskFault(error: DiskFault): void;
+  };
+}
+
+/** How many files or manifests are looked at in one go, and how long others have the disk to themselves then. */
+const stepSize = 20;
+const pauseMs = 5;
+
+/**
+ * Brings a catalog that was lost back from what is on disk: the journal of names, the manifests it tells of, and the files
+ * under `blobs/`. It is begun with each new catalog, goes on after a restart where it was, and can be repeated: what is
+ * known by now stays.
+ */
+export class Rebuild {
+  readonly #options: RebuildOptions;
+  #counts = { names: 0, manifests: 0, files: 0 };
+
+  constructor(options: RebuildOptions) {
+    this.#options = options;
+  }
+
+  /** What is being done, or waits to be done; `undefined`: nothing. */
+  get stage(): RebuildStage | undefined {
+    const note = this.#options.catalog.notes.get(rebuildNote);
+    if (note === undefined) return undefined;
+    return note === 'manifests' || note === 'files' ? note : 'names';
+  }
+
+  /** What the rebuild under way has found so far. */
+  get counts(): RebuildCounts {
+    return this.#counts;
+  }
+
+  /** Where there is nothing to rebuild from, the catalog is as it should be. To be called before {@link run}. */
+  async skipIfEmpty(): Promise<void> {
+    const { catalog, layout } = this.#options;
+    if (this.stage === undefined || catalog.names.journalBytes > 0) return;
+    for (const algorithm of ['sha256', 'sha512']) {
+      for await (const _ of namesIn(join(layout.blobs, algorithm))) return;
+    }
+    catalog.notes.remove(rebuildNote);
+    catalog.names.noteWhole();
+  }
+
+  /** Takes in the names: after that an offline mirror can answer as before. @throws the signal's reason */
+  async readNames(signal: AbortSignal): Promise<void> {
+    const { catalog, observer } = this.#options;
+    if (this.stage !== 'names') return;
+    observer.rebuilding('names');
+    const note = catalog.notes.get(rebuildNote);
+    for await (const batch of catalog.names.journal(Number(note?.split(' ')[1] ?? 0))) {
+      signal.throwIfAborted();
+      this.#take(batch);
+      await new Promise(setImmediate);
+    }
+    catalog.notes.set(rebuildNote, 'manifests');
+  }
+
+  /** Does all that is left to do. A disk that fails ends it until the next start. @throws the signal's reason */
+  async run(signal: AbortSignal): Promise<void> {
+    const { catalog, observer } = this.#options;
+    if (this.stage === undefined) return;
+    try {
+      await this.readNames(signal);
+      if (this.stage === 'manifests') await this.#readManifests(signal);
+      await this.#findFiles(signal);
+    } catch (error) {
+      if (!(error instanceof DiskFault)) throw error;
+      observer.diskFault(error);
+      return;
+    }
+    catalog.together(() => {
+      catalog.names.forgetAllRemembered();
+      catalog.notes.remove(rebuildNote);
+    });
+    observer.rebuilt(this.#counts);
+    this.#counts = { names: 0, manifests: 0, files: 0 };
+  }
+
+  #take({ entries, end }: NameBatch): void {
+    const { catalog } = this.#options;
+    catalog.together(() => {
+      for (const entry of entries) catalog.names.restore(entry);
+      catalog.notes.set(rebuildNote, `names ${end}`);
+    });
+    this.#counts.names += entries.length;
+  }
+
+  async #readManifests(signal: AbortSignal): Promise<void> {
+    const { catalog, observer } = this.#options;
+    observer.rebuilding('manifests');
+    let last = '';
+    while (true) {
+      const some = catalog.names.rememberedPage({ after: last, limit: stepSize });
+      for (const digest of some) if (await recallManifest(digest, this.#options)) this.#counts.manifests += 1;
+      last = some.at(-1) ?? '';
+      if (last === '') break;
+      await delay(pauseMs, undefined, { signal });
+    }
+    catalog.notes.set(rebuildNote, 'files');
+  }
+
+  async #findFiles(signal: AbortSignal): Promise<void> {
+    const { layout, observer } = this.#options;
+    observer.rebuilding('files');
+    for (const algorithm of ['sha256', 'sha512']) {
+      let step: Digest[] = [];
+      for await (const name of namesIn(join(layout.blobs, algorithm))) {
+        const digest = `${algorithm}:${name}`;
+        if (isDigest(digest)) step.push(digest);
+        if (step.length < stepSize) continue;
+        await this.#adopt(step);
+        step = [];
+        await delay(pauseMs, undefined, { signal });
+      }
+      await this.#adopt(step);
+    }
+  }
+
+  async #adopt(digests: readonly Digest[]): Promise<void> {
+    const { catalog, store } = this.#options;
+    const unknown = digests.filter((digest) => !catalog.isRecorded(digest));
+    const found = await Promise.all(unknown.map(async (digest) => ({ digest, file: await store.stat(digest) })));
+    catalog.together(() => {
+      for (const { digest, file } of found) {
+        // Nobody has read it: no time of its file is one at which it was right.
+        if (file) catalog.adoptBlob(digest, { size: file.size, usedAtMs: file.usedAtMs });
+      }
+    });
+    this.#counts.files += found.length;
+  }
+}
+
+/** The names in a folder, of which only some are held at a time. @throws DiskFault */
+async function* namesIn(folder: string): AsyncGenerator<string> {
+  try {
+    for await (const { name } of await opendir(folder, { bufferSize: stepSize })) yield name;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw new DiskFault('list the blobs', error);
+  }
+}

@@ -1,0 +1,165 @@
+import type { Digest } from '../../oci/digest.ts';
+import { earliestMs, greatestHeat, halfLifeMs, heatAfter, recentShare } from '../eviction-policy.ts';
+import type { Database } from './database.ts';
+
+/** For how long uses are written in one go, in milliseconds: others have their turn then. */
+const flushMs = 2;
+/** How many rows are looked at in one go when some are not recent any more, and how often at most. */
+const rowsPerLook = 8;
+const mostLooks = 16;
+/** How many rows are set right in one go after the clock was set back. */
+const rowsPerStep = 40;
+
+/** What was used how often and how lately: heat, and what counts as recent. */
+export class UseRecords {
+  readonly #database: Database;
+  readonly #now: () => number;
+  /** How often each blob was used since that was last written. */
+  readonly #used = new Map<Digest, number>();
+
+  constructor(database: Database, { now }: { readonly now: () => number }) {
+    this.#database = database;
+    this.#now = now;
+  }
+
+  /** Notes that a blob was used; written in batches by {@link flush}. */
+  touch(digest: Digest): void {
+    this.#used.set(digest, (this.#used.get(digest) ?? 0) + 1);
+  }
+
+  /** Whether a use of a blob has yet to be written. */
+  isTouched(digest: Digest): boolean {
+    return this.#used.has(digest);
+  }
+
+  /**
+   * Writes, at once, what {@link touch} has noted: some of it, so that nobody waits for long, or all.
+   * @returns whether there is more
+   */
+  flush({ everything }: { everything: boolean }): boolean {
+    if (this.#used.size === 0) return false;
+    const now = this.#now();
+    this.#database.write(() => {
+      const startMs = performance.now();
+      for (const [digest, uses] of this.#used) {
+        this.#used.delete(digest);
+        this.#use(digest, uses, now);
+        if (!everything && performance.now() - startMs >= flushMs) break;
+      }
+      this.settleRecent();
+    });
+    this.#database.flush();
+    return this.#used.size > 0;
+  }
+
+  /**
+   * What a blob that comes to the disk begins with: what it had when it was evicted and one use more, and no less than what
+   * needs it. To be called within a write of the database.
+   */
+  firstHeat(digest: Digest, nowMs: number): number {
+    const before = this.#database.get('SELECT heat FROM evicted WHERE digest = ?', digest);
+    if (before !== undefined) this.#database.run('DELETE FROM evicted WHERE digest = ?', digest);
+    const needed = this.#database.get(
+      `SELECT MAX(heat) AS heat FROM blobs WHERE digest IN (
+         SELECT manifest FROM links WHERE target = ?1 UNION SELECT subject FROM attachments WHERE manifest = ?1)`,
+      digest,
+    )?.['heat'];
+    const remembered = before === undefined ? undefined : Number(before['heat']);
+    const isAhead = remembered !== undefined && remembered > greatestHeat(this.#now());
+    const heat = heatAfter(isAhead ? undefined : remembered, 1, nowMs);
+    return needed === null || needed === undefined ? heat : Math.max(heat, Number(needed));
+  }
+
+  /** A manifest has come to the disk: what it needs of what is here is used. To be called within a write of the database. */
+  usePartsOf(manifest: Digest, nowMs: number): void {
+    this.#useImage(manifest, { uses: 1, nowMs, isItselfUsed: false });
+    this.settleRecent();
+  }
+
+  /**
+   * Of what is recent, what was used longest ago is not any more, until only a share of all bytes is; where that would take
+   * long, the next call goes on. To be called within a write of the database.
+   */
+  settleRecent(): void {
+    const totals = this.#database.get('SELECT bytes, recent_bytes FROM totals');
+    let excess = Number(totals?.['recent_bytes'] ?? 0) - Number(totals?.['bytes'] ?? 0) * recentShare;
+    for (let look = 0; excess > 0 && look < mostLooks; look += 1) {
+      // What was used in the very last moment is recent, whatever its size.
+      const oldest = this.#database.all(
+        `SELECT digest, size FROM blobs WHERE recent = 1 AND used_at < (SELECT MAX(used_at) FROM blobs WHERE recent = 1)
+         ORDER BY used_at LIMIT ${rowsPerLook}`,
+      );
+      if (oldest.length === 0) return;
+      for (const { digest, size } of oldest) {
+        if (excess <= 0) return;
+        this.#database.run('UPDATE blobs SET recent = 0 WHERE digest = ?', digest as string);
+        excess -= Number(size);
+      }
+    }
+  }
+
+  /**
+   * Sets right, at once, some of what was used by a clock that was ahead and has been set back: it would stay until that
+   * time has come, and what is pulled now would go. It counts as used now.
+   * @returns whether there is more @throws Error where the catalog cannot be written
+   */
+  setClockBack(): boolean {
+    const now = this.#now();
+    if (now < earliestMs) return false;
+    const greatest = greatestHeat(now);
+    // By two indexes, and of the warmest only: mostly there is nothing to be done.
+    const ahead = this.#database.all(
+      `SELECT digest FROM (SELECT digest FROM blobs WHERE recent = 1 AND used_at > ?1 LIMIT ?3)
+       UNION ALL SELECT digest FROM (SELECT digest, used_at, heat FROM blobs WHERE pinned = 0 AND recent = 0
+         ORDER BY heat DESC LIMIT ?3) WHERE used_at > ?1 OR heat > ?2`,
+      now,
+      greatest,
+      rowsPerStep,
+    );
+    if (ahead.length === 0) return false;
+    this.#database.writeNow(() => {
+      for (const { digest } of ahead) {
+        this.#database.run(
+          `UPDATE blobs SET heat = MIN(heat - MAX(used_at - ?2, 0) / ?4, ?3), used_at = MIN(used_at, ?2) WHERE digest = ?1`,
+          digest as string,
+          now,
+          greatest,
+          halfLifeMs,
+        );
+      }
+    });
+    return true;
+  }
+
+  #use(digest: Digest, uses: number, nowMs: number): void {
+    if (this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined) {
+      this.#useImage(digest, { uses, nowMs, isItselfUsed: true });
+      return;
+    }
+    // How often an image is used is told by its manifest; a layer may be read in any number of parts.
+    this.#database.run(
+      'UPDATE blobs SET used_at = ?2, recent = 1, heat = MAX(heat, heat_after(NULL, 1, ?2)) WHERE digest = ?1',
+      digest,
+      nowMs,
+    );
+  }
+
+  #useImage(
+    manifest: Digest,
+    { uses, nowMs, isItselfUsed }: { uses: number; nowMs: number; isItselfUsed: boolean },
+  ): void {
+    // An image is used as a whole, with what goes with it; an index only names images, of which one is used.
+    this.#database.run(
+      `WITH RECURSIVE used(digest) AS (
+         VALUES (?1)
+         UNION SELECT l.target FROM links l JOIN used u ON l.manifest = u.digest WHERE l.kind = 'blob'
+         UNION SELECT a.manifest FROM tag_attachments a JOIN used u ON a.subject = u.digest
+         UNION SELECT a.manifest FROM subject_attachments a JOIN used u ON a.subject = u.digest)
+       UPDATE blobs SET used_at = MAX(used_at, ?3), recent = 1, heat = heat_after(heat, ?2, ?3) WHERE digest IN used AND (?4 OR digest <> ?1)`,
+      manifest,
+      uses,
+      nowMs,
+      isItselfUsed ? 1 : 0,
+    );
+  }
+}

@@ -1,0 +1,128 @@
+import type { Digest } from '../../oci/digest.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { Evictable } from '../catalog/eviction-records.ts';
+import { DiskFault } from '../files/blob-store.ts';
+import type { DiskStore } from '../files/disk-store.ts';
+
+/** A blob in the order of removal. */
+export interface Link extends Evictable {
+  /** What goes with it has to be gone before it. */
+  readonly isLastOfGroup: boolean;
+}
+
+/** Most blobs that are looked at and removed between two turns, unless more have to go together. */
+const blobsPerStep = 16;
+
+interface VictimsOptions {
+  readonly catalog: Catalog;
+  readonly store: DiskStore;
+  /** How long what could not be removed is left alone, in milliseconds. */
+  readonly pauseMs: number;
+}
+
+/** What is to be evicted next: nothing that is in use or was just now, and for a while nothing that could not be removed. */
+export class Victims {
+  readonly #options: VictimsOptions;
+  /** What could not be removed, and would otherwise be the coldest again. */
+  readonly #stuck = new Set<Digest>();
+  #stuckUntilMs = 0;
+
+  constructor(options: VictimsOptions) {
+    this.#options = options;
+  }
+
+  /** Passes over a blob that could not be removed. */
+  leaveAlone(digest: Digest): void {
+    if (this.#stuck.size === 0) this.#stuckUntilMs = performance.now() + this.#options.pauseMs;
+    this.#stuck.add(digest);
+  }
+
+  /** Whether a blob is being passed over. */
+  isLeftAlone(digest: Digest): boolean {
+    if (performance.now() >= this.#stuckUntilMs) this.#stuck.clear();
+    return this.#stuck.has(digest);
+  }
+
+  /**
+   * A few of the coldest: chains that have nothing to do with each other, each in the order of removal.
+   * @param wanted bytes
+   */
+  next(wanted: number): readonly (readonly Link[])[] {
+    const { catalog } = this.#options;
+    // Where all was used just now, some of it may go all the same.
+    catalog.flush();
+    const chains = new Set<Link[]>();
+    const chainOf = new Map<Digest, Link[]>();
+    let bytes = 0;
+    for (const { digest } of this.#coldest()) {
+      if (bytes >= wanted || chainOf.size >= blobsPerStep) break;
+      if (chainOf.has(digest)) continue;
+      const group = catalog.evictions.group(digest);
+      if (group.some((member) => this.#stays(member.digest))) continue;
+      const before = new Set(group.map((member) => chainOf.get(member.digest)).filter((one) => one !== undefined));
+      const [chain = []] = before;
+      // It comes after several that are still to go: the next step takes it.
+      if (before.size > 1) break;
+      const last = group.length > 1 ? group.at(-1) : undefined;
+      for (const member of group.filter((one) => !chainOf.has(one.digest))) {
+        chain.push({ ...member, isLastOfGroup: member === last });
+        chainOf.set(member.digest, chain);
+        bytes += member.size;
+      }
+      if (chain.length > 0) chains.add(chain);
+    }
+    return [...chains];
+  }
+
+  *#coldest() {
+    const { catalog } = this.#options;
+    let looked = 0;
+    for (let limit = blobsPerStep; ; limit *= 4) {
+      const coldest = catalog.evictions.coldest(limit);
+      yield* coldest.slice(looked).filter(({ digest }) => !this.#stays(digest));
+      if (coldest.length < limit) return;
+      looked = coldest.length;
+    }
+  }
+
+  /**
+   * Removes what has to go one after the other, and says what has gone.
+   * @throws DiskFault; Error where the catalog cannot be written
+   */
+  async *remove(chain: readonly Link[], signal: AbortSignal): AsyncGenerator<Evictable> {
+    const { catalog } = this.#options;
+    const unforgotten = new Map<Digest, Evictable>();
+    for (const { isLastOfGroup, ...blob } of chain) {
+      if (signal.aborted) break;
+      // Somebody may have come for it while others were removed: then it stays, and what it needs with it.
+      const group = isLastOfGroup ? catalog.evictions.group(blob.digest) : [];
+      if (group.some(({ digest }) => digest !== blob.digest && !unforgotten.has(digest))) break;
+      try {
+        if (!(await this.#evict(blob.digest))) break;
+        yield blob;
+      } catch (error) {
+        if (error instanceof DiskFault) throw error;
+        unforgotten.set(blob.digest, blob);
+      }
+    }
+    // On a disk that was full, the catalog can be written now that the files are gone.
+    for (const blob of unforgotten.values()) if (await this.#evict(blob.digest)) yield blob;
+  }
+
+  /** @returns whether it is gone @throws DiskFault; Error where the catalog cannot be written: only the file is gone */
+  async #evict(digest: Digest): Promise<boolean> {
+    const { catalog, store } = this.#options;
+    try {
+      // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
+      return await store.evict(digest, () => catalog.evictions.forget(digest));
+    } catch (error) {
+      this.leaveAlone(digest);
+      throw error;
+    }
+  }
+
+  #stays(digest: Digest): boolean {
+    const { catalog, store } = this.#options;
+    return this.isLeftAlone(digest) || store.isInUse(digest) || catalog.evictions.isTouched(digest);
+  }
+}

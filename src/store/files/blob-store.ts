@@ -1,0 +1,110 @@
+import type { Hash } from 'node:crypto';
+import type { Digest } from '../../oci/digest.ts';
+
+/** Blobs up to this many bytes are kept in memory once read and are served without a file system call. */
+export const smallBlobBytes = 64 * 1024;
+
+/** A whole, verified blob, open for reading; stays readable when the blob is removed meanwhile. */
+export interface StoredBlob extends AsyncDisposable {
+  readonly size: number;
+  /** The content, where it is small enough to be held in memory. */
+  readonly bytes: Buffer | undefined;
+  /** When its file was last written to, in milliseconds; `undefined` where the content has been verified just now. */
+  readonly modifiedAtMs: number | undefined;
+  /**
+   * Reads into `buffer` from `position` on.
+   * @returns bytes read: at least 1 before the end
+   * @throws DiskFault
+   */
+  read(buffer: Buffer, position: number): Promise<number>;
+}
+
+/**
+ * A blob on its way to the disk: a file under `ingest/` that nobody takes for the blob before {@link commit}. It grows from
+ * its beginning, and bytes may be written ahead of that; the hash follows the unbroken prefix. Disposing it without commit
+ * or discard keeps the file, so that its prefix can be continued.
+ */
+export interface PartialBlob extends AsyncDisposable {
+  /** Bytes on disk, contiguous from 0. */
+  readonly written: number;
+  /** Up to where bytes can be read from `position` on; `position` itself where there are none. */
+  availableFrom(position: number): number;
+  /** Where the next stretch begins that has been written ahead, above `position`. */
+  nextAvailable(position: number): number | undefined;
+  /** A copy of the running hash of the bytes from 0 to {@link written}. */
+  hashSoFar(): Hash;
+  /** Adds bytes at the end of the prefix. On failure {@link written} and the hash are as before. @throws DiskFault */
+  append(chunks: readonly Buffer[]): Promise<void>;
+  /** Writes bytes at a position where none are yet. Several may write at a time, each in its own place. @throws DiskFault */
+  write(position: number, chunks: readonly Buffer[]): Promise<void>;
+  /** Reads bytes that are there; possible until disposal, also after commit. @throws DiskFault */
+  read(buffer: Buffer, position: number, length: number): Promise<number>;
+  /** The digest of what is written, to be compared with the one wanted. */
+  digest(): Digest;
+  /** Forgets what is written and begins at 0 again. @throws DiskFault */
+  restart(): Promise<void>;
+  /**
+   * Makes the file visible as the blob: fsync, rename, fsync of the directory. The caller has verified it.
+   * @returns when it was last written to, in milliseconds
+   * @throws DiskFault
+   */
+  commit(): Promise<number>;
+  /** Removes the file. */
+  discard(): Promise<void>;
+}
+
+/** The file of a blob; times in milliseconds since 1970. */
+export interface BlobFile {
+  readonly size: number;
+  readonly modifiedAtMs: number;
+  /** When it was last read or written to, as far as the file system notes it, to the millisecond. */
+  readonly usedAtMs: number;
+}
+
+/** Whoever sees to it that the cache stays within its budget. */
+export interface Space {
+  /**
+   * Waits until there is room for a blob, or nothing more can be done for it. Never rejects.
+   * @returns to be called when the blob is counted among what is stored, or is not to be; the rest of the turn is enough
+   */
+  claim(bytes: number): Promise<() => void>;
+  /** Something is not in use any more. */
+  look(): void;
+}
+
+/** The blobs on this replica's disk. */
+export interface BlobStore {
+  /** The content of a small blob that is in memory. */
+  small(digest: Digest): Buffer | undefined;
+  /** @returns `undefined` where the blob is not here. @throws DiskFault */
+  open(digest: Digest): Promise<StoredBlob | undefined>;
+  /**
+   * The partial file of a digest: a new one, or the one an earlier run left behind, hashed again.
+   * At most one is open per digest; the caller sees to it.
+   * @throws DiskFault
+   */
+  ingest(digest: Digest): Promise<PartialBlob>;
+  /** The whole content of a blob that the caller knows to be small enough, such as a manifest. @throws DiskFault */
+  read(digest: Digest): Promise<Buffer | undefined>;
+  /** Stores content that is in memory and that the caller has verified. @throws DiskFault; {@link small} has it even then */
+  put(digest: Digest, bytes: Buffer): Promise<void>;
+  /** What the file of a blob says of itself; `undefined` where the blob is not here. @throws DiskFault */
+  stat(digest: Digest): Promise<BlobFile | undefined>;
+  /** Takes a blob whose content is wrong out of the way, and keeps it for a while for whoever wants to know why. @throws DiskFault */
+  setAside(digest: Digest): Promise<void>;
+  /** Removes a blob; removing what is not here is no error. @throws DiskFault */
+  remove(digest: Digest): Promise<void>;
+}
+
+/** The disk could not do what was asked: full, read-only, an I/O error. Never an answer about a blob. */
+export class DiskFault extends Error {
+  override readonly name = 'DiskFault';
+  /** The system's code, such as `ENOSPC`. */
+  readonly code: string;
+
+  constructor(action: string, cause: unknown) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'EUNKNOWN';
+    super(`cannot ${action}: ${code}`, { cause });
+    this.code = code;
+  }
+}

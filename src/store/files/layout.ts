@@ -1,0 +1,188 @@
+import { access, constants, mkdir, open, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
+
+/** Version of everything below the cache directory; a directory of another version is refused, never misread. */
+export const layoutVersion = 1;
+
+const versionFileName = 'millpond.json';
+
+/** The journal of names; its format has a version in its name, so that another one is never misread. */
+export const nameJournalFile = 'names-1.journal';
+
+/** Where things are in a cache directory. `blobs/` is that of an OCI image layout, so standard tools can read it. */
+export interface Layout {
+  readonly dir: string;
+  readonly blobs: string;
+  readonly ingest: string;
+  /** Blobs that were found altered. */
+  readonly quarantine: string;
+  readonly catalog: string;
+  blob(digest: Digest): string;
+  partial(digest: Digest): string;
+}
+
+/** The paths below a cache directory; touches no file. */
+export function layoutOf(dir: string): Layout {
+  const blobs = join(dir, 'blobs');
+  const ingest = join(dir, 'ingest');
+  return {
+    dir,
+    blobs,
+    ingest,
+    quarantine: join(dir, 'quarantine'),
+    catalog: join(dir, 'catalog.sqlite'),
+    blob: (digest) => join(blobs, digestAlgorithm(digest), digestHex(digest)),
+    partial: (digest) => join(ingest, `${digestAlgorithm(digest)}-${digestHex(digest)}`),
+  };
+}
+
+// https://bford.info/cachedir/: backup programs leave such a directory out.
+const cacheDirTag = `Signature: 8a477f597d28d172789f06886806bc55
+# This file marks a cache directory of Millpond. Its content can be fetched again.
+`;
+
+/**
+ * Makes a cache directory ready for use, or checks the one that is there.
+ * @throws Error in one sentence when the directory belongs to another version of the layout or to somebody else, or cannot
+ *   be made, read or written to
+ */
+export async function prepareLayout(layout: Layout): Promise<void> {
+  await makeFolder(layout.dir);
+  await access(layout.dir, constants.W_OK).catch((error: NodeJS.ErrnoException) => {
+    throw new Error(`the cache directory ${layout.dir} cannot be written to: ${error.code}`, { cause: error });
+  });
+  // SQLite would call it an input or output error.
+  await access(layout.catalog, constants.R_OK | constants.W_OK).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT')
+      throw new Error(`cannot read and write ${layout.catalog}: ${reasonOf(error)}`, { cause: error });
+  });
+  const versionFile = join(layout.dir, versionFileName);
+  const found = await readVersion(versionFile);
+  if (found === 'unknown') {
+    throw new Error(
+      `the cache directory ${layout.dir} does not say what layout it has, and this version reads layout ${layoutVersion}: use another cache.dir, or remove ${versionFile} if no other version has made it`,
+    );
+  }
+  if (found !== undefined && found !== layoutVersion) {
+    throw new Error(
+      `the cache directory ${layout.dir} has layout ${found} and this version reads layout ${layoutVersion}: use another cache.dir, or empty this one`,
+    );
+  }
+  if (found === undefined && (await isForeign(layout))) {
+    throw new Error(
+      `the cache directory ${layout.dir} holds blobs, and no cache has put them there: use another cache.dir, since what is in a cache is evicted`,
+    );
+  }
+  await makeFolder(join(layout.blobs, 'sha256'));
+  await makeFolder(join(layout.blobs, 'sha512'));
+  await makeFolder(layout.ingest);
+  await keepFile(join(layout.dir, 'CACHEDIR.TAG'), cacheDirTag);
+  await keepFile(join(layout.dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
+  if (found === undefined) await keepFile(versionFile, `${JSON.stringify({ layout: layoutVersion })}\n`);
+}
+
+/**
+ * Does something below the cache directory; where a folder is missing that somebody has removed under a running mirror, it
+ * is made again first. The cache directory itself is not. @throws the system's error
+ */
+export async function withFolders<Result>(layout: Layout, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  for (const folder of [layout.ingest, layout.blobs, join(layout.blobs, 'sha256'), join(layout.blobs, 'sha512')]) {
+    await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+  }
+  return await work();
+}
+
+/** Makes a folder, and those that it lies in, where they are not. */
+async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true }).catch((error: unknown) => {
+    throw new Error(`cannot make the folder ${path}: ${reasonOf(error)}`, { cause: error });
+  });
+}
+
+async function readVersion(file: string): Promise<number | 'unknown' | undefined> {
+  const text = await readText(file);
+  if (text === undefined) return undefined;
+  try {
+    const { layout } = JSON.parse(text) as { layout?: unknown };
+    return typeof layout === 'number' ? layout : 'unknown';
+  } catch {
+    return 'unknown';
+  }
+}
+
+/** Whether a cache has been made in a directory, even if its catalog was lost; touches no file. @throws Error in one sentence */
+export async function isCache({ dir, catalog }: Layout): Promise<boolean> {
+  const names = await namesIn(dir);
+  return [basename(catalog), nameJournalFile, versionFileName].some((name) => names.includes(name));
+}
+
+/** Whether there are blobs and none of the files that every cache has: it is somebody's OCI image layout. */
+async function isForeign(layout: Layout): Promise<boolean> {
+  const names = await namesIn(layout.dir);
+  if (names.includes(basename(layout.catalog)) || names.includes(nameJournalFile)) return false;
+  const folders = ['sha256', 'sha512'].map((algorithm) => namesIn(join(layout.blobs, algorithm)));
+  return (await Promise.all(folders)).flat().length > 0;
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  return await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw new Error(`cannot list the folder ${folder}: ${reasonOf(error)}`, { cause: error });
+  });
+}
+
+async function readText(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new Error(`cannot read ${file}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+/**
+ * Sees to it that a small file has a content; a crash leaves the old content or the new one. What is right is not written
+ * again: a mirror on a full disk has to start, or it would never make room.
+ */
+async function keepFile(path: string, content: string): Promise<void> {
+  if ((await readText(path)) === content) return;
+  try {
+    await writeFile(`${path}.new`, content);
+    await rename(`${path}.new`, path);
+  } catch (error) {
+    throw new Error(`cannot write ${path}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+/** Why the system has refused something with a path, for people. */
+function reasonOf(error: unknown): string {
+  const { code = 'unknown' } = error as NodeJS.ErrnoException;
+  switch (code) {
+    case 'EACCES':
+    case 'EPERM':
+      return `this user may not (${code})`;
+    case 'EEXIST':
+    case 'ENOTDIR':
+      return `something that is no folder is in its place or on its way (${code})`;
+    case 'EISDIR':
+      return `it is a folder (${code})`;
+    case 'ENOENT':
+      return `a link on its way leads nowhere (${code})`;
+    default:
+      return code;
+  }
+}
+
+/** Makes a rename inside `dir` survive a power loss. */
+export async function syncDirectory(dir: string): Promise<void> {
+  await using handle = await open(dir, 'r');
+  await handle.sync();
+}

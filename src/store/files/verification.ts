@@ -1,0 +1,186 @@
+import { opendir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Digest, digestAlgorithm, isDigest } from '../../oci/digest.ts';
+import { DiskFault } from './blob-store.ts';
+import type { FileHasher, HashedFile } from './file-hasher.ts';
+import type { Layout } from './layout.ts';
+
+/** A file whose content is that of the digest. */
+interface RightFile<Kind extends string> {
+  readonly kind: Kind;
+  readonly digest: Digest;
+  readonly size: number;
+  /** When it was last written to before it was read, in milliseconds. */
+  readonly modifiedAtMs: number;
+}
+
+/** What a look at something under `blobs/` has found. */
+export type Verdict =
+  | RightFile<'ok'>
+  /** The content is right, and the catalog has another size of it. */
+  | (RightFile<'misrecorded'> & { readonly recordedSize: number })
+  /** The content is not that of the digest; `actual` is not there where a pipe or a device has taken the file's place. */
+  | { readonly kind: 'altered'; readonly digest: Digest; readonly size: number; readonly actual?: Digest }
+  /** As `altered`, and shorter than it was. */
+  | { readonly kind: 'truncated'; readonly digest: Digest; readonly size: number; readonly recordedSize: number }
+  /** The catalog says that it is stored, and there is no file. */
+  | { readonly kind: 'missing'; readonly digest: Digest; readonly recordedSize: number }
+  /** There is a file, of the right content, and the catalog does not know of it. */
+  | RightFile<'unrecorded'>
+  /** A file that is no blob by its name. @see Layout.blob */
+  | { readonly kind: 'stray'; readonly path: string }
+  /** The disk does not give it. */
+  | { readonly kind: 'unreadable'; readonly digest: Digest; readonly code: string };
+
+export interface VerificationOptions {
+  readonly layout: Layout;
+  readonly catalog: {
+    isRecorded(digest: Digest): boolean;
+    blobPage(page: { readonly after: string; readonly limit: number }): { digest: Digest; size: number }[];
+  };
+  readonly hasher: FileHasher;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+}
+
+export interface CheckOptions {
+  readonly signal: AbortSignal;
+  /** Told of bytes as they are read. */
+  readonly onRead?: ((bytes: number) => void) | undefined;
+}
+
+/** How many rows, or names of files, are looked at in one go. */
+const pageSize = 200;
+/** A file that is younger may be on its way into the catalog, in milliseconds. */
+const settledAfterMs = 2_000;
+/** How often a file is read again that was exchanged meanwhile. */
+const maxLooks = 3;
+
+/**
+ * Compares what lies on the disk with the digests that it bears and with the catalog, while both are in use: what is
+ * removed, replaced or stored meanwhile is no finding. Changes nothing.
+ */
+export class Verification {
+  readonly #options: VerificationOptions;
+
+  constructor(options: VerificationOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Reads one blob again.
+   * @param recordedSize bytes, as the catalog says; `undefined`: it does not know the blob
+   * @returns `undefined` where it is not stored any more, or never was
+   * @throws the signal's reason
+   */
+  async check(digest: Digest, recordedSize: number | undefined, options: CheckOptions): Promise<Verdict | undefined> {
+    const { layout, catalog, hasher } = this.#options;
+    const path = layout.blob(digest);
+    let file: HashedFile | undefined;
+    for (let look = 1; look <= maxLooks; look += 1) {
+      try {
+        file = await hasher.hash(path, { ...options, algorithm: digestAlgorithm(digest) });
+      } catch (error) {
+        if (!(error instanceof DiskFault)) throw error;
+        return { kind: 'unreadable', digest, code: error.code };
+      }
+      if (file === undefined) {
+        if (recordedSize === undefined || !catalog.isRecorded(digest)) return undefined;
+        // Stored again between the two looks?
+        if ((await inodeOf(path)) !== undefined) continue;
+        return { kind: 'missing', digest, recordedSize };
+      }
+      if (file.digest === digest) return rightVerdict({ ...file, digest }, recordedSize);
+      // Another file may have been put in its place by now, by whoever has found this one wrong too.
+      if ((await inodeOf(path)) === file.inode) break;
+    }
+    if (file === undefined) return undefined;
+    const { size, digest: actual } = file;
+    return recordedSize !== undefined && size < recordedSize
+      ? { kind: 'truncated', digest, size, recordedSize }
+      : { kind: 'altered', digest, size, ...(actual !== undefined && { actual }) };
+  }
+
+  /**
+   * Reads every blob again that the catalog knows of, in the order of their digests.
+   * @param options `after`: begins behind this digest; '': at the first
+   * @throws the signal's reason
+   */
+  async *recorded({ after = '', ...options }: CheckOptions & { readonly after?: string }): AsyncGenerator<Verdict> {
+    const { catalog } = this.#options;
+    let last = after;
+    while (true) {
+      options.signal.throwIfAborted();
+      const page = catalog.blobPage({ after: last, limit: pageSize });
+      for (const { digest, size } of page) {
+        const verdict = await this.check(digest, size, options);
+        if (verdict) yield verdict;
+        last = digest;
+      }
+      if (page.length < pageSize) return;
+    }
+  }
+
+  /** Finds, and reads, what lies under `blobs/` and the catalog does not know. @throws the signal's reason, DiskFault */
+  async *unrecorded(options: CheckOptions): AsyncGenerator<Verdict> {
+    for (const algorithm of ['sha256', 'sha512'] as const) {
+      const folder = join(this.#options.layout.blobs, algorithm);
+      for await (const names of this.#namesIn(folder)) {
+        options.signal.throwIfAborted();
+        for (const { name, isFile } of names) {
+          const digest = `${algorithm}:${name}`;
+          if (!isFile || !isDigest(digest)) {
+            yield { kind: 'stray', path: join(folder, name) };
+          } else if (!this.#options.catalog.isRecorded(digest)) {
+            const verdict = await this.#unknown(digest, options);
+            if (verdict) yield verdict;
+          }
+        }
+      }
+    }
+  }
+
+  async *#namesIn(folder: string): AsyncGenerator<{ name: string; isFile: boolean }[]> {
+    try {
+      let names: { name: string; isFile: boolean }[] = [];
+      // One look at the catalog for each: no more of them between two turns than there are in a part.
+      for await (const entry of await opendir(folder, { bufferSize: pageSize })) {
+        names.push({ name: entry.name, isFile: entry.isFile() });
+        if (names.length < pageSize) continue;
+        yield names;
+        names = [];
+        await new Promise(setImmediate);
+      }
+      yield names;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw new DiskFault('list the blobs', error);
+    }
+  }
+
+  async #unknown(digest: Digest, options: CheckOptions): Promise<Verdict | undefined> {
+    const { layout, catalog, now } = this.#options;
+    const found = await stat(layout.blob(digest)).catch(() => undefined);
+    if (found === undefined) return undefined;
+    // A blob has its name before the catalog has its row.
+    const ageMs = now() - found.ctimeMs;
+    if (ageMs < settledAfterMs) await delay(Math.min(settledAfterMs, settledAfterMs - ageMs), undefined, options);
+    if (catalog.isRecorded(digest)) return undefined;
+    const verdict = await this.check(digest, undefined, options);
+    return catalog.isRecorded(digest) ? undefined : verdict;
+  }
+}
+
+function rightVerdict(
+  { digest, size, modifiedAtMs }: HashedFile & { readonly digest: Digest },
+  recordedSize: number | undefined,
+): Verdict {
+  const right = { digest, size, modifiedAtMs };
+  if (recordedSize === undefined) return { kind: 'unrecorded', ...right };
+  return recordedSize === size ? { kind: 'ok', ...right } : { kind: 'misrecorded', ...right, recordedSize };
+}
+
+async function inodeOf(path: string): Promise<number | undefined> {
+  const found = await stat(path).catch(() => undefined);
+  return found?.ino;
+}

@@ -4,9 +4,10 @@ import { RegistryError } from '../oci/error.ts';
 import { octetStream } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
+import { withDeadline } from '../waiting/deadline.ts';
+import { SingleFlight } from '../waiting/single-flight.ts';
 import { type BlobBody, storedBody } from './body.ts';
 import type { Custody } from './care/custody.ts';
-import { withDeadline } from './deadline.ts';
 import type { Downloads } from './fill/downloads.ts';
 import type { Fill } from './fill/fill.ts';
 import type { FillReader } from './fill/fill-reader.ts';
@@ -14,7 +15,6 @@ import { type Target, upstreamSources } from './fill/sources.ts';
 import type { BlobHeading } from './fill/transfer.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
-import { SingleFlight } from './single-flight.ts';
 
 export interface BlobsOptions {
   readonly store: BlobStore;

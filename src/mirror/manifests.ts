@@ -5,16 +5,16 @@ import type { ManifestReference } from '../oci/request.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
+import { AnswerBudget, withDeadline } from '../waiting/deadline.ts';
+import { SingleFlight } from '../waiting/single-flight.ts';
 import type { Waiting } from './blobs.ts';
 import { Completeness } from './completeness.ts';
-import { AnswerBudget, withDeadline } from './deadline.ts';
 import type { Target } from './fill/sources.ts';
 import { type KeptManifest, KeptManifests } from './kept-manifests.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
 import type { Replicas } from './sharing/replicas.ts';
 import { SharedManifests } from './sharing/shared-manifests.ts';
-import { SingleFlight } from './single-flight.ts';
 import { type Staleness, stalenessOf, Tags } from './tags.ts';
 
 /** Told of what is worth a number or a log line. */

@@ -4,17 +4,17 @@ import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
+import { withDeadline } from '../waiting/deadline.ts';
+import { SingleFlight } from '../waiting/single-flight.ts';
 import { AcceptReader } from './accept.ts';
 import type { Waiting } from './blobs.ts';
 import type { Completeness } from './completeness.ts';
-import { withDeadline } from './deadline.ts';
 import type { Target } from './fill/sources.ts';
 import { type FreshnessVerdict, freshnessOf, staleWarning } from './freshness.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
 import { SharedTags } from './sharing/shared-tags.ts';
-import { SingleFlight } from './single-flight.ts';
 import { decide } from './tag-rules.ts';
 
 export interface TagsOptions {

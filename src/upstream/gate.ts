@@ -1,8 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { RegistryError } from '../oci/error.ts';
+import { untilAborted } from '../waiting/until-aborted.ts';
 import { nameOf, pauseOf, pauseReason, type Service } from './failures.ts';
 import { codeOf } from './origin-error.ts';
-import { untilAborted } from './shared-work.ts';
 
 /** Refused or reset connections and failed look-ups in a row after which nothing is sent for a while. */
 const maxConnectionFailures = 3;

@@ -1,11 +1,11 @@
 import { LRUCache } from 'lru-cache';
+import { SharedWork } from '../waiting/shared-work.ts';
 import { drain, readBounded } from './body.ts';
 import type { RequestOptions } from './client.ts';
 import { basicAuthorization, type Credential } from './credentials.ts';
 import { credentialsRefused, pauseOf, rateLimited, unavailable } from './failures.ts';
 import type { Gate } from './gate.ts';
 import type { HttpAnswer, HttpClient, HttpRequest } from './http-client.ts';
-import { SharedWork } from './shared-work.ts';
 
 const maxTokens = 2_000;
 const maxTokenCacheBytes = 8 * 1024 * 1024;

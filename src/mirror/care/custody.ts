@@ -3,7 +3,7 @@ import { RegistryError } from '../../oci/error.ts';
 import type { Catalog } from '../../store/catalog/catalog.ts';
 import { type BlobStore, DiskFault, type StoredBlob } from '../../store/files/blob-store.ts';
 import type { Verdict, Verification } from '../../store/files/verification.ts';
-import { SingleFlight } from '../single-flight.ts';
+import { SingleFlight } from '../../waiting/single-flight.ts';
 
 /** Why a stored file is not given out as it is. */
 export type Doubt =

@@ -2,12 +2,12 @@ import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { BlobRecord } from '../../store/catalog/blob-records.ts';
 import type { BlobStore } from '../../store/files/blob-store.ts';
-import { untilAborted } from '../../upstream/shared-work.ts';
+import { Places } from '../../waiting/places.ts';
+import { untilAborted } from '../../waiting/until-aborted.ts';
 import { PeerReader } from '../sharing/peer-reader.ts';
 import { Slabs } from '../slabs.ts';
 import { Fill } from './fill.ts';
 import type { FillObserver } from './fill-events.ts';
-import { FillPlaces } from './fill-places.ts';
 import { FillReader } from './fill-reader.ts';
 import type { Joiner } from './joiner.ts';
 import { DirectRoute, type Route } from './route.ts';
@@ -54,18 +54,18 @@ interface Download {
 export class Downloads implements AsyncDisposable {
   readonly #options: DownloadsOptions;
   readonly #fills = new Map<Digest, Download>();
-  readonly #places: FillPlaces;
+  readonly #places: Places;
   /**
    * For what other replicas are to keep. Places of their own: a fill here that waits for one of theirs must not hold up
    * what they wait for here.
    */
-  readonly #passing: FillPlaces;
+  readonly #passing: Places;
   readonly #slabs: Slabs;
 
   constructor(options: DownloadsOptions) {
     this.#options = options;
-    this.#places = new FillPlaces(options.limits);
-    this.#passing = new FillPlaces(options.limits);
+    this.#places = new Places(options.limits);
+    this.#passing = new Places(options.limits);
     this.#slabs = options.slabs ?? new Slabs();
   }
 
@@ -194,12 +194,12 @@ export class Downloads implements AsyncDisposable {
     await fill.release();
   }
 
-  #placesOf({ fill }: Download): FillPlaces {
+  #placesOf({ fill }: Download): Places {
     return fill.isKept ? this.#places : this.#passing;
   }
 
   /** While others wait for a place, nobody keeps one, or waits for one, for whom nobody is waiting. */
-  #makeRoom(places: FillPlaces): void {
+  #makeRoom(places: Places): void {
     if (places.waiting === 0) return;
     for (const download of this.#fills.values()) {
       const { fill } = download;

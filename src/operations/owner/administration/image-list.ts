@@ -1,10 +1,10 @@
-import { Turns } from '../../../mirror/turns.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import { isDigest } from '../../../oci/digest.ts';
 import { subjectOfTag } from '../../../oci/subject-of-tag.ts';
 import type { ManifestSource } from '../../../store/catalog/blob-records.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { ManifestRow } from '../../../store/catalog/image-records.ts';
+import { Turns } from '../../../waiting/turns.ts';
 import type { ImageSelection } from './image-names.ts';
 import { type ListedPin, PinList } from './pin-list.ts';
 import { type StoredName, storedNames } from './stored-names.ts';

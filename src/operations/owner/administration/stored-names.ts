@@ -1,7 +1,7 @@
-import { Turns } from '../../../mirror/turns.ts';
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { TagRow } from '../../../store/catalog/image-records.ts';
+import { Turns } from '../../../waiting/turns.ts';
 import { type ImageSelection, selects } from './image-names.ts';
 
 /** An image that the catalog knows by a name. */

@@ -7,13 +7,13 @@ import { isNotFound } from '../../../oci/error.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
+import { allOf, Slots } from '../../../waiting/slots.ts';
 import { type BlobAmount, BlobAmounts } from './blob-amounts.ts';
 import { bringBlob } from './blob-arrival.ts';
 import { EventQueue } from './event-queue.ts';
 import type { WarmUpChoice, WarmUpEvent, WarmUpParameters } from './fetch-events.ts';
 import { type WalkedBlob, walkImage } from './image-walk.ts';
 import { withPatience } from './patience.ts';
-import { allOf, Slots } from './slots.ts';
 import { expandImages, type WantedImage, type WantedImages } from './wanted-images.ts';
 import { byRepository, ChosenImages, type ImageChoice, readChoice } from './wanted-list.ts';
 

@@ -16,7 +16,7 @@ import {
 } from '../../../oci/platform.ts';
 import { isTag } from '../../../oci/reference.ts';
 import type { ManifestReference } from '../../../oci/request.ts';
-import { allOf } from './slots.ts';
+import { allOf } from '../../../waiting/slots.ts';
 
 /** Manifests that one image may consist of, its referrers and theirs included. */
 const maxManifests = 10_000;

@@ -9,8 +9,8 @@ import { parseTagSelector, selectTags, type TagSelector } from '../../../oci/tag
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import { selectUpstream } from '../../../upstream/selection.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
+import { allOf } from '../../../waiting/slots.ts';
 import { confirmed } from './image-walk.ts';
-import { allOf } from './slots.ts';
 
 /** Tags that one repository may list, and pages that they may come in. */
 const maxTags = 200_000;

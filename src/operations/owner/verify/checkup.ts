@@ -1,7 +1,7 @@
-import { Turns } from '../../../mirror/turns.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { Verdict, Verification } from '../../../store/files/verification.ts';
+import { Turns } from '../../../waiting/turns.ts';
 import { type ImageSelection, written } from '../administration/image-names.ts';
 import { findNames, type StoredName, storedNames } from '../administration/stored-names.ts';
 

@@ -1,16 +1,18 @@
+import { untilAborted } from './until-aborted.ts';
+
 interface Flight<T> {
   readonly controller: AbortController;
   readonly result: Promise<T>;
   waiters: number;
 }
 
-/** Work that many wait for and one does. It is abandoned only when the last of those who wait has left. */
+/** Work that many callers wait for and that runs once. It is abandoned when the last of them has left. */
 export class SharedWork<T> {
   readonly #flights = new Map<string, Flight<T>>();
 
   /**
-   * Joins the work of this key, or begins it.
-   * @param options.signal this caller's own: it leaves, the others go on waiting
+   * Joins the work under way for a key, or starts it.
+   * @param options.signal this caller's own: it stops waiting, the others go on
    * @throws what the work threw, for all who wait; the signal's reason
    */
   async join(
@@ -26,7 +28,7 @@ export class SharedWork<T> {
       flight.waiters -= 1;
       if (flight.waiters === 0) {
         this.#forget(key, flight);
-        // Why the last one left says whether the work took too long.
+        // The reason of the last caller tells whether the work took too long.
         flight.controller.abort(signal.reason);
       }
     }
@@ -44,14 +46,4 @@ export class SharedWork<T> {
   #forget(key: string, flight: Flight<T>): void {
     if (this.#flights.get(key) === flight) this.#flights.delete(key);
   }
-}
-
-/** Waits for a result only as long as a signal lets us. @throws the signal's reason */
-export function untilAborted<T>(result: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise, resolve, reject } = Promise.withResolvers<T>();
-  const leave = (): void => reject(signal.reason as Error);
-  if (signal.aborted) leave();
-  else signal.addEventListener('abort', leave, { once: true });
-  result.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
-  return promise;
 }

@@ -1,5 +1,5 @@
-/** A fixed number of places, given in the order in which they were asked for. */
-export class FillPlaces {
+/** A limited number of places, given in the order in which they were asked for. */
+export class Places {
   readonly #limits: { readonly maxFills: number };
   readonly #queue: { readonly who: unknown; readonly settle: (isGiven: boolean) => void }[] = [];
   #taken = 0;
@@ -10,17 +10,17 @@ export class FillPlaces {
     this.#limits = limits;
   }
 
-  /** How many wait for a place. */
+  /** Number of callers that wait for a place. */
   get waiting(): number {
     return this.#queue.length;
   }
 
-  /** Whether somebody waits for a place. */
+  /** Whether `who` waits for a place. */
   isWaiting(who: unknown): boolean {
     return this.#queue.some((entry) => entry.who === who);
   }
 
-  /** Takes a place as soon as there is one. @returns false where {@link leave} was called first */
+  /** Takes a place as soon as there is one. @returns false where {@link leave} was called for it first */
   async take(who: unknown): Promise<boolean> {
     if (this.#isClosed || (this.#queue.length === 0 && this.#taken < this.#limits.maxFills)) {
       this.#taken += 1;
@@ -31,19 +31,19 @@ export class FillPlaces {
     return await promise;
   }
 
-  /** Gives a place back to whoever has waited longest. */
+  /** Gives a place back; the caller that has waited longest gets it. */
   giveBack(): void {
     this.#taken -= 1;
     this.#hand();
   }
 
-  /** Does not wait any more. */
+  /** Stops waiting for a place. */
   leave(who: unknown): void {
     const index = this.#queue.findIndex((entry) => entry.who === who);
     if (index !== -1) this.#queue.splice(index, 1)[0]?.settle(false);
   }
 
-  /** Nobody waits any more: what is begun from now on ends at once. */
+  /** Gives a place to every caller that waits, now and from now on: what they start then ends at once. */
   close(): void {
     this.#isClosed = true;
     this.#hand();

@@ -1,7 +1,7 @@
 import { RegistryError } from '../oci/error.ts';
 
 /**
- * Does work that a client waits for, with a signal that ends it when the client leaves or the time is over.
+ * Runs work that a client waits for, with a signal that ends it when the client leaves or the time is over.
  * @throws RegistryError UNAVAILABLE 504 when the time is over; else what the work throws
  */
 export async function withDeadline<Value>(
@@ -18,8 +18,8 @@ export async function withDeadline<Value>(
 }
 
 /**
- * The part of one client's patience that may be spent on an upstream, however often it is asked for that client: what is
- * left then is for the answer that can still be given.
+ * The time that may be spent on an upstream for one client, however often the upstream is asked: the rest of the client's
+ * time is for the answer that can still be given.
  */
 export class AnswerBudget implements Disposable {
   readonly #startedAtMs = performance.now();

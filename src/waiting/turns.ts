@@ -1,7 +1,7 @@
-/** Longest work between two turns of the event loop, in milliseconds: a hit that waits for it waits no longer. */
+/** Longest work between two turns of the event loop, in milliseconds: the longest that a hit waits for it. */
 const turnMs = 3;
 
-/** Cuts long work in this thread into pieces between which everything else has its turn. */
+/** Cuts long work in this thread into pieces, between which the event loop runs everything else. */
 export class Turns {
   #endMs = performance.now() + turnMs;
 

@@ -142,6 +142,18 @@ describeWith(['redis-server'], 'what a replica gives to another', () => {
     });
     expect(upstream.requestsFor(blob.digest).filter(({ method }) => method === 'GET')).toHaveLength(1);
   });
+
+  test('gives no right to a manifest either: by digest it is 404 where the upstream does not have it', async () => {
+    await using upstream = await startRegistry();
+    await using fleet = await startFleet({ replicas: 2, upstreams: { 'docker.io': upstream } });
+    const [one, other] = fleet.sites;
+    const { digest } = upstream.addImage('team/secret', '1', { layers: [{ size: 1000, seed: 'secret' }] });
+    expect(await one!.get(`/v2/team/secret/manifests/${digest}`)).toMatchObject({ sha256: digest });
+    await settled(one!);
+    expect((await other!.get(`/v2/team/other/manifests/${digest}`)).status).toBe(404);
+    expect(await filesOf(other!)).toEqual([]);
+    expect(await other!.get(`/v2/team/secret/manifests/${digest}`)).toMatchObject({ status: 200, sha256: digest });
+  });
 });
 
 describeWith(['redis-server'], 'replicas that cannot reach one another', () => {

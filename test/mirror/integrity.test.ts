@@ -93,6 +93,24 @@ describe('a second URL that is right', () => {
     },
   );
 
+  test('does not complete a body that begins with wrong bytes of the first', async () => {
+    await using wrong = await startRegistry();
+    await using right = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': { urls: [wrong.origin, right.origin] } } });
+    const blob = wrong.addBlob({ size: 3 * MiB, seed: 'early flip' });
+    right.addBlob({ size: 3 * MiB, seed: 'early flip' });
+    wrong.fault(blob.digest, { kind: 'flip', position: 2 });
+    const stall = wrong.fault(blob.digest, { kind: 'stall', afterBytes: 2 * MiB });
+    const path = `/v2/library/app/blobs/${blob.digest}`;
+    let received = 0;
+    const given = site.get(path, { onBytes: (count) => void (received = count) });
+    await expect.poll(() => received).toBeGreaterThan(2);
+    stall.release();
+    expect(await given).toMatchObject({ status: 200, complete: false });
+    expect(await site.get(path)).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+    expect(await filesOf(site)).toEqual([blobFile(blob.digest)]);
+  });
+
   test('cannot mend headers that gave the size of a page of HTML; the next client gets all of the blob', async () => {
     await using wrong = await startRegistry();
     await using right = await startRegistry();

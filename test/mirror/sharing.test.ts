@@ -85,6 +85,29 @@ describe('a blob that two repositories share', () => {
     expect(allowed).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
   });
 
+  test('that neither may read is refused to each in the words of its own repository', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const blob = upstream.addBlob({ size: MiB, seed: 'neither' });
+    const pause = upstream.fault(/team\/one/, { kind: 'pause' });
+    upstream.fault(/team\/one/, { kind: 'status', status: 403 });
+    upstream.fault(/team\/two/, { kind: 'status', status: 404 });
+    const one = site.get(`/v2/team/one/blobs/${blob.digest}`);
+    await pause.reached;
+    const two = site.get(`/v2/team/two/blobs/${blob.digest}`);
+    // Turns of the same event loop: meanwhile the second waits for the same fill.
+    for (let turn = 0; turn < 5; turn += 1) await site.get('/healthz');
+    pause.release();
+    for (const [reply, status, own, foreign] of [
+      [await one, 403, 'team/one', 'team/two'],
+      [await two, 404, 'team/two', 'team/one'],
+    ] as const) {
+      expect(reply.status).toBe(status);
+      expect(reply.body.toString()).toContain(own);
+      expect(reply.body.toString()).not.toContain(foreign);
+    }
+  });
+
   test('at two upstreams is fetched from one, and goes on from the other when that fails', async () => {
     await using first = await startRegistry();
     await using second = await startRegistry();

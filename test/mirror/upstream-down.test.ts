@@ -117,6 +117,33 @@ test('a new digest that HEAD announces and GET cannot give leaves what the tag w
   expect(await site.get(`${path}/manifests/1`)).toMatchObject({ status: 200, sha256: after.digest });
 });
 
+test('a new digest that HEAD announces and GET cannot give is refused where what the tag was is not whole', async () => {
+  await using upstream = await startRegistry();
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
+  const before = upstream.addImage('library/app', '1', { layers: ['before'] });
+  await site.get(`${path}/manifests/1`);
+  await site.get(`${path}/blobs/${before.config.digest}`);
+  await settled(site);
+  upstream.addImage('library/app', '1', { layers: ['after'] });
+  upstream.fault(({ method }) => method === 'GET', { kind: 'status', status: 500 });
+  expect((await site.get(`${path}/manifests/1`)).status).toBe(502);
+});
+
+test('a tag that was removed upstream does not come back when the upstream goes down', async () => {
+  await using upstream = await startRegistry();
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
+  const image = upstream.addImage('library/app', '1');
+  await site.get(`${path}/manifests/1`);
+  for (const blob of [image.config, ...image.layers]) await site.get(`${path}/blobs/${blob.digest}`);
+  await settled(site);
+  upstream.removeTag('library/app', '1');
+  expect((await site.get(`${path}/manifests/1`)).status).toBe(404);
+  upstream.fault(undefined, { kind: 'status', status: 500 });
+  expect((await site.get(`${path}/manifests/1`)).status).toBe(502);
+  // By its digest it is here for ever.
+  expect((await site.get(`${path}/manifests/${image.digest}`)).status).toBe(200);
+});
+
 describe('an upstream that answers and then stalls', () => {
   test('is given up after the idle time, and the client is cut, not left waiting', async () => {
     await using upstream = await startRegistry();

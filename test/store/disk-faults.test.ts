@@ -49,6 +49,21 @@ describe('a disk that cannot take anything', () => {
     expect(upstream.requests).toEqual([]);
   });
 
+  test.each([1, 64 * 1024, 64 * 1024 + 1, 3 * MiB])('gives nobody a wrong last byte of %i bytes', async (size) => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const ingest = join(site.cacheDir, 'ingest');
+    await rm(ingest, { recursive: true });
+    await writeFile(ingest, 'a file where the folder should be');
+    const blob = upstream.addBlob({ size, seed: 'wrong end' });
+    upstream.fault(blob.digest, { kind: 'flip', position: size - 1 });
+    const reply = await site.get(`/v2/library/app/blobs/${blob.digest}`);
+    if (reply.status === 200) {
+      expect(reply.complete).toBe(false);
+      expect(reply.receivedBytes).toBeLessThanOrEqual(Math.max(0, size - 64 * 1024));
+    } else expect(reply.status).toBe(502);
+  });
+
   test('only at the end, when the blob is to be made visible, still gives it whole and leaves no partial', async () => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });

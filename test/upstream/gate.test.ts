@@ -218,6 +218,17 @@ test('after the interval exactly one request goes, and the others are refused un
   ]);
 });
 
+test('a probe that is answered 500 closes the gate for another interval', async () => {
+  const { fail, answer, refusal, enter, pass } = createGate();
+  await fail(timeout);
+  pass(5_000);
+  await answer(500);
+  pass(4_999);
+  expect((await refusal()).message).toContain('answered 500; it is not asked again before the next probe');
+  pass(1);
+  await enter();
+});
+
 test.each<[string, (probe: Passage) => void]>([
   ['leaves', (probe) => probe[Symbol.dispose]()],
   ['is cancelled', (probe) => probe.failed(new Error('client left'))],

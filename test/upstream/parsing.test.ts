@@ -58,6 +58,7 @@ test.each<[string, string, string, string[]]>([
     'https://login.example.net:8443/t',
     ['login.example.net:8443'],
   ],
+  ['another host of one tenant of a shared suffix', 'https://reg.a.github.io', 'https://auth.a.github.io/token', []],
   ['https for an endpoint without', 'http://reg.example.com', 'https://reg.example.com/t', []],
 ])('a realm is trusted: %s', (_, endpoint, realm, tokenRealms) => {
   expect(trustedRealm(realm, { upstream: 'x', endpoint: new URL(endpoint), tokenRealms }).href).toBe(realm);

@@ -10,6 +10,11 @@ test.each<[string, Record<string, string>, object | undefined]>([
     { remaining: 76, limit: 100, windowSeconds: 21_600 },
   ],
   ['with spaces', { 'ratelimit-remaining': ' 0 ; w=60 ' }, { remaining: 0, limit: undefined, windowSeconds: 60 }],
+  [
+    'with a window that the limit alone tells',
+    { 'ratelimit-limit': '100;w=60', 'ratelimit-remaining': '5' },
+    { remaining: 5, limit: 100, windowSeconds: 60 },
+  ],
   ['without a window', { 'ratelimit-remaining': '5' }, { remaining: 5, limit: undefined, windowSeconds: undefined }],
   [
     'with a limit that cannot be read',

@@ -26,6 +26,22 @@ test('a redirect to another origin is followed without Authorization and with th
   expect(registry.cdn.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
 });
 
+test.each([
+  ['another origin', 'foreign'],
+  ['its own origin', 'own'],
+])('user and password in a Location that leads to %s are not sent', async (_, kind) => {
+  await using registry = await startRegistry();
+  const blob = registry.addBlob(content);
+  const target = kind === 'own' ? new URL(`/v2/b/blobs/${blob.digest}`, registry.origin) : new URL(registry.cdn.origin);
+  target.username = 'user';
+  target.password = 'pass';
+  registry.fault(/\/v2\/a\//, { kind: 'redirect-to', location: target.href });
+  using upstream = upstreamAt(registry.origin);
+  await upstream.client.headBlob('a', blob.digest, { signal: never() }).catch(() => undefined);
+  const asked = kind === 'own' ? registry.requests.slice(1) : registry.cdn.requests;
+  expect(asked.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+});
+
 test('each read goes back to the registry, never to a signed address again', async () => {
   await using registry = await startRegistry();
   const blob = registry.addBlob(content);

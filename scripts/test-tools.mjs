@@ -47,6 +47,11 @@ const unpackedTools = {
   'ctr-2': { release: 'sid', package: 'containerd', path: 'usr/bin/ctr' },
 };
 
+/** Programs that are in no package list: built from the Go module proxy where a Go is installed. */
+const goTools = {
+  helm: 'helm.sh/helm/v3/cmd/helm@v3.22.0',
+};
+
 const cacheDir = join(dirname(fileURLToPath(import.meta.url)), '..', 'node_modules', '.cache', 'test-tools');
 const servicePolicy = '/usr/sbin/policy-rc.d';
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
@@ -61,6 +66,9 @@ export function ensureTestTools() {
     attempt('the test tools', () => installSystemTools(missingSystemTools()));
     attempt('test tools beside the system', () => unpackTools(missingUnpackedTools()));
   }
+  if (onPath('go')) attempt('test tools written in Go', () => buildGoTools(missingGoTools()));
+  const unbuilt = missingGoTools();
+  if (unbuilt.length > 0) console.error(`Tests that need ${unbuilt.join(', ')} will be skipped: not installed.`);
   const missing = [...missingSystemTools(), ...missingUnpackedTools()];
   if (missing.length === 0) return;
   const packages = missingSystemTools().map((program) => systemTools[program]);
@@ -76,6 +84,20 @@ function missingSystemTools() {
 
 function missingUnpackedTools() {
   return Object.keys(unpackedTools).filter((program) => !existsSync(join(cacheDir, 'bin', program)));
+}
+
+function missingGoTools() {
+  return Object.keys(goTools).filter((program) => !onPath(program) && !existsSync(join(cacheDir, 'bin', program)));
+}
+
+function buildGoTools(missing) {
+  if (missing.length === 0) return;
+  console.error(`Building ${missing.join(', ')} for the tests, once…`);
+  mkdirSync(join(cacheDir, 'bin'), { recursive: true });
+  const env = { ...process.env, GOBIN: join(cacheDir, 'bin'), CGO_ENABLED: '0' };
+  for (const program of missing) {
+    execFileSync('go', ['install', '-trimpath', '-ldflags', '-s -w', goTools[program]], { env, stdio: 'pipe' });
+  }
 }
 
 function installSystemTools(missing) {

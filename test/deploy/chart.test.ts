@@ -63,7 +63,14 @@ describe('the chart', () => {
 
   test('every value is used by a template, and every value that a template uses is there', async () => {
     const names = await valueNames();
-    const used = [...(await templates()).matchAll(/\.Values\.([A-Za-z.]+)/g)].map(([, name = '']) => name);
+    const text = await templates();
+    const [, placement = ''] = /define "millpond\.placement"([\s\S]*?)\n\{\{- end \}\}\n\n/.exec(text) ?? [];
+    const placed = [...new Set([...placement.matchAll(/with \.([A-Za-z]+)/g)].map(([, key = '']) => key))];
+    expect(placed).toEqual(['nodeSelector', 'tolerations', 'affinity', 'priorityClassName']);
+    const used = [...text.matchAll(/(millpond\.placement" )?\.Values\.([A-Za-z.]+)/g)].flatMap(
+      ([, isPlaced, name = '']) =>
+        isPlaced ? placed.map((key) => `${name}.${key}`) : [name.startsWith('config.') ? 'config' : name],
+    );
     expect(used.length).toBeGreaterThan(40);
     expect(used.filter((name) => !names.includes(name))).toEqual([]);
     expect(names.filter((name) => !used.includes(name))).toEqual([]);
@@ -113,10 +120,16 @@ describeWith(['helm'], 'the chart, as helm renders it', () => {
       template(
         'deployment.enabled=true',
         'cluster.placement="sharded"',
-        'deployment.cacheVolume={"emptyDir":null,"ephemeral":{"volumeClaimTemplate":{"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"60Gi"}}}}}}',
+        'deployment.cacheVolume={"ephemeral":{"volumeClaimTemplate":{"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"60Gi"}}}}}}',
         'seLinuxOptions={"type":"spc_t"}',
         'deployment.priorityClassName="high"',
         'service.type="NodePort"',
+        'nodeService.nodePort=30500',
+        'nodeService.nodes=["10.0.0.0/16"]',
+        'redis.tolerations=[{"operator":"Exists"}]',
+        'redis.priorityClassName="high"',
+        'containerd.ca="-----BEGIN CERTIFICATE-----\\nAA==\\n-----END CERTIFICATE-----\\n"',
+        'containerd.skipVerify=true',
         'networkPolicy.extraEgress=[{"ports":[{"port":3128}]}]',
         'config.upstreams={"docker.io":{"auth":{"username":"me","passwordFile":"/run/hub/password"}}}',
         'extraVolumes=[{"name":"hub","secret":{"secretName":"pond-millpond-cluster"}}]',
@@ -143,6 +156,64 @@ describeWith(['helm'], 'the chart, as helm renders it', () => {
     expect(await initContainers('install')).toEqual([[], ['install', '/certs.d', 'http://127.0.0.1:5050']]);
     expect((await initContainers('remove'))?.[1]?.slice(0, 2)).toEqual(['remove', '/certs.d']);
     expect(await initContainers('none')).toEqual([[]]);
+  });
+
+  describe('with a certificate', () => {
+    const tls = [
+      'config.tls={"certFile":"/run/tls/tls.crt","keyFile":"/run/tls/tls.key"}',
+      'extraVolumes=[{"name":"tls","secret":{"secretName":"pond-millpond-cluster"}}]',
+      'extraVolumeMounts=[{"name":"tls","mountPath":"/run/tls"}]',
+    ];
+    checkManifests(() => template(...tls, 'deployment.enabled=true'), { scheme: 'https' });
+
+    test('containerd is pointed at https, with the certificates that it is to trust', async () => {
+      const pem = '-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n';
+      const manifests = await template(...tls, `containerd.ca=${JSON.stringify(pem)}`);
+      const [daemonSet] = ofKind(manifests, 'DaemonSet');
+      const hosts = podSpec(daemonSet!).initContainers?.find(({ name }) => name === 'containerd-hosts');
+      expect(hosts?.args).toEqual(['install', '/certs.d', 'https://127.0.0.1:5000']);
+      expect(hosts?.env).toContainEqual({ name: 'CA_FILE', value: '/scripts/ca.pem' });
+      const map = ofKind(manifests, 'ConfigMap').find(({ metadata }) => metadata?.name?.endsWith('-containerd'));
+      expect(map?.data?.['ca.pem']).toBe(pem);
+    });
+
+    test('a mirror that asks for client certificates is probed by a connection alone', async () => {
+      const asking = 'config.tls={"certFile":"/a","keyFile":"/b","clientCaFile":"/c"}';
+      await expect(template(asking)).rejects.toThrow(/set containerd\.hosts to none/);
+      for (const workload of mirrors(await template(asking, 'containerd.hosts="none"', 'deployment.enabled=true'))) {
+        const { startupProbe, livenessProbe, readinessProbe } = mirrorOf(workload);
+        for (const probe of [startupProbe, livenessProbe, readinessProbe]) {
+          expect(probe).toMatchObject({ tcpSocket: { port: 'http' } });
+          expect(probe).not.toHaveProperty('httpGet');
+        }
+      }
+    });
+  });
+
+  test('the mirrors of other nodes are the second host where the nodes have a port for them', async () => {
+    await expect(template('nodeService.nodePort=30500')).rejects.toThrow(/nodeService\.nodes is needed/);
+    const manifests = await template('nodeService.nodePort=30500', 'nodeService.nodes=["10.0.0.0/16"]');
+    const [daemonSet] = ofKind(manifests, 'DaemonSet');
+    const hosts = podSpec(daemonSet!).initContainers?.find(({ name }) => name === 'containerd-hosts');
+    expect(hosts?.args?.slice(2)).toEqual(['http://127.0.0.1:5000', 'http://$(HOST_IP):30500']);
+    expect(hosts?.env?.map(({ name }) => name)).toContain('HOST_IP');
+    const [service] = ofKind(manifests, 'Service').filter(({ spec }) => spec?.type === 'NodePort');
+    expect(service?.spec?.ports).toEqual([{ name: 'http', port: 5000, targetPort: 'http', nodePort: 30500 }]);
+    const [policy] = ofKind(manifests, 'NetworkPolicy');
+    expect(policy?.spec?.ingress?.[0]?.from).toContainEqual({ ipBlock: { cidr: '10.0.0.0/16' } });
+  });
+
+  test('a volume of one kind takes the place of the default for the cache', async () => {
+    const cacheOf = async (...settings: readonly string[]) => {
+      const [deployment] = mirrors(await template('deployment.enabled=true', 'daemonSet.enabled=false', ...settings));
+      return podSpec(deployment!).volumes?.find(({ name }) => name === 'cache');
+    };
+    expect(await cacheOf()).toEqual({ name: 'cache', emptyDir: { sizeLimit: '60Gi' } });
+    const claim = { volumeClaimTemplate: { spec: { accessModes: ['ReadWriteOnce'] } } };
+    expect(await cacheOf(`deployment.cacheVolume=${JSON.stringify({ ephemeral: claim })}`)).toEqual({
+      name: 'cache',
+      ephemeral: claim,
+    });
   });
 
   test('an image by digest goes before its tag', async () => {

@@ -24,8 +24,10 @@ afterEach(async () => {
   await certs[Symbol.asyncDispose]();
 });
 
-function hosts(action: string, ...args: readonly string[]): Promise<string> {
-  return run('sh', [script, action, certs.path, ...args]);
+function hosts(action: string, ...args: readonly (string | Record<string, string>)[]): Promise<string> {
+  const env = Object.assign({}, ...args.filter((arg) => typeof arg === 'object')) as Record<string, string>;
+  const words = args.filter((arg) => typeof arg === 'string');
+  return run('sh', [script, action, certs.path, ...words], { env });
 }
 
 function inDefault(name = 'hosts.toml'): Promise<string> {
@@ -87,6 +89,43 @@ describe('the script that points the containerd of a node at Millpond', () => {
     await hosts('remove');
     expect(await readdir(certs.path)).toEqual(['registry.example']);
     expect(await hosts('remove')).toContain('left as it is');
+  });
+
+  test('names a second host, and the certificates of the first where it is https', async () => {
+    const pem = join(certs.path, 'given.pem');
+    await writeFile(pem, 'PEM\n');
+    await hosts('install', 'https://127.0.0.1:5000', 'http://10.0.0.9:30500', { CA_FILE: pem });
+    const written = await inDefault();
+    const [, first = '', second = ''] = written.split('[host.');
+    expect(first).toBe(
+      '"https://127.0.0.1:5000"]\n  capabilities = ["pull", "resolve"]\n  dial_timeout = "1s"\n  ca = "millpond-ca.pem"\n',
+    );
+    expect(second).toBe('"http://10.0.0.9:30500"]\n  capabilities = ["pull", "resolve"]\n  dial_timeout = "1s"\n');
+    expect(await inDefault('millpond-ca.pem')).toBe('PEM\n');
+    await writeFile(pem, 'RENEWED\n');
+    await hosts('install', 'https://127.0.0.1:5000', 'http://10.0.0.9:30500', { CA_FILE: pem });
+    expect(await inDefault('millpond-ca.pem')).toBe('RENEWED\n');
+    expect((await readdir(join(certs.path, '_default'))).toSorted()).toEqual(['hosts.toml', 'millpond-ca.pem']);
+    await hosts('remove');
+    expect(await readdir(certs.path)).toEqual(['given.pem']);
+  });
+
+  test.each([
+    ['config_path = "CERTS"\n', undefined],
+    ['[plugins]\n', /has no config_path/],
+    ['config_path = "/etc/containerd/certs.d:/etc/docker/certs.d"\n', /takes for one path/],
+    ["  config_path = '/elsewhere'\n", /is \/elsewhere, not CERTS/],
+    [undefined, /cannot tell/],
+  ])('a containerd with %j is looked at: it warns of %s', async (text, warning) => {
+    await using folder = await temporaryDirectory('containerd-config');
+    if (text !== undefined) await writeFile(join(folder.path, 'config.toml'), text.replace('CERTS', certs.path));
+    const notice = join(folder.path, 'notice');
+    await writeFile(notice, '');
+    await hosts('install', url, { CONTAINERD_CONFIG: folder.path, NOTICE_FILE: notice });
+    const said = (await readFile(notice, 'utf8')).replaceAll(certs.path, 'CERTS');
+    if (warning === undefined) expect(said).toBe('');
+    else expect(said).toMatch(warning);
+    expect(await inDefault()).toContain(url);
   });
 
   test('knows no other action', async () => {

@@ -45,6 +45,30 @@ for (const kind of [...kinds, 'daemonset-removal']) {
   });
 }
 
+describeWith(['kubectl'], 'deploy/kubernetes/components/node-service', () => {
+  const rendered = async (): Promise<Manifest[]> => {
+    await using folder = await temporaryDirectory('node-service');
+    await symlink(root, join(folder.path, 'kubernetes'));
+    const lines = [
+      'namespace: millpond',
+      'resources: [kubernetes/daemonset]',
+      'components: [kubernetes/components/node-service]',
+    ];
+    await writeFile(join(folder.path, 'kustomization.yaml'), `${lines.join('\n')}\n`);
+    return parseManifests(await run('kubectl', ['kustomize', folder.path]));
+  };
+  checkManifests(async () => [...(await rendered()), ...(await secret())]);
+
+  test('makes the mirrors of other nodes the second host of each', async () => {
+    const manifests = await rendered();
+    const [daemonSet] = ofKind(manifests, 'DaemonSet');
+    const hosts = podSpec(daemonSet!).initContainers?.find(({ name }) => name === 'containerd-hosts');
+    expect(hosts?.args).toEqual(['install', '/certs.d', 'http://127.0.0.1:5000', 'http://$(HOST_IP):30500']);
+    const [service] = ofKind(manifests, 'Service').filter(({ spec }) => spec?.type === 'NodePort');
+    expect(service?.spec?.ports?.[0]?.nodePort).toBe(30_500);
+  });
+});
+
 describeWith(['kubectl'], 'the overlay of docs/kubernetes.md', () => {
   test('exchanges the image everywhere and the configuration with the name that leads to it', async () => {
     const page = await readFile(join(root, '..', '..', 'docs', 'kubernetes.md'), 'utf8');

@@ -20,7 +20,10 @@ import {
 const dockerfile = fileURLToPath(new URL('../../deploy/Dockerfile', import.meta.url));
 
 /** What has to be true of everything that is handed to Kubernetes, as tests of the describe around it. */
-export function checkManifests(load: () => Promise<Manifest[]>): void {
+export function checkManifests(
+  load: () => Promise<Manifest[]>,
+  { scheme = 'http' }: { readonly scheme?: 'http' | 'https' } = {},
+): void {
   let manifests: Manifest[];
   beforeAll(async () => {
     manifests = await load();
@@ -134,10 +137,13 @@ export function checkManifests(load: () => Promise<Manifest[]>): void {
         fsGroup: Number(group),
       });
       expect(mirror.ports).toMatchObject([{ name: 'http', containerPort: port }]);
+      const probe = (path: string) => ({
+        httpGet: scheme === 'https' ? { path, port: 'http', scheme: 'HTTPS' } : { path, port: 'http' },
+      });
       expect(mirror).toMatchObject({
-        startupProbe: { httpGet: { path: '/healthz' } },
-        livenessProbe: { httpGet: { path: '/healthz' } },
-        readinessProbe: { httpGet: { path: '/readyz' } },
+        startupProbe: probe('/healthz'),
+        livenessProbe: probe('/healthz'),
+        readinessProbe: probe('/readyz'),
       });
     }
   });
@@ -159,7 +165,7 @@ export function checkManifests(load: () => Promise<Manifest[]>): void {
       ) as { stringData?: Record<string, string> };
       for (const key of ['cluster-secret', 'redis-password']) expect(stringData[key]?.length).toBeGreaterThan(40);
       expect(config).toMatchObject({
-        cluster: { advertise: 'http://10.0.0.7:5000', secretFile: '/run/secrets/millpond/cluster-secret' },
+        cluster: { advertise: `${scheme}://10.0.0.7:5000`, secretFile: '/run/secrets/millpond/cluster-secret' },
       });
       const redis = ofKind(manifests, 'Service').find(({ metadata }) => metadata?.name?.endsWith('-redis'));
       if (redis !== undefined) {

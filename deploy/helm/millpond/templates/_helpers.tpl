@@ -64,7 +64,7 @@ env:
   - name: POD_IP
     valueFrom: { fieldRef: { fieldPath: status.podIP } }
   - name: MILLPOND_ADVERTISE
-    value: {{ printf "http://%s:5000" .Values.cluster.advertiseHost | quote }}
+    value: {{ printf "%s://%s:5000" (include "millpond.scheme" .) .Values.cluster.advertiseHost | quote }}
   - name: MILLPOND_LISTEN
     value: ":5000"
   - name: MILLPOND_CACHE_DIR
@@ -81,23 +81,55 @@ volumeMounts:
   {{- end }}
 # An old cache may take a while to open.
 startupProbe:
-  httpGet: { path: /healthz, port: http }
+  {{- include "millpond.probe" (list . "/healthz") | nindent 2 }}
   periodSeconds: 2
   failureThreshold: 60
 # Slow to give up: a restart ends transfers, and brings nothing to a node that is merely busy.
 livenessProbe:
-  httpGet: { path: /healthz, port: http }
+  {{- include "millpond.probe" (list . "/healthz") | nindent 2 }}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: { path: /readyz, port: http }
+  {{- include "millpond.probe" (list . "/readyz") | nindent 2 }}
   periodSeconds: 5
   timeoutSeconds: 3
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: { drop: [ALL] }
+{{- end }}
+
+{{- define "millpond.scheme" -}}
+{{- if .Values.config.tls }}https{{ else }}http{{ end -}}
+{{- end }}
+
+{{/* The kubelet checks no certificate and has none to show: where the mirror asks for one, a connection is all it gets. */}}
+{{- define "millpond.probe" -}}
+{{- $root := index . 0 -}}
+{{- if dig "tls" "clientCaFile" "" $root.Values.config -}}
+tcpSocket: { port: http }
+{{- else if $root.Values.config.tls -}}
+httpGet: { path: {{ index . 1 }}, port: http, scheme: HTTPS }
+{{- else -}}
+httpGet: { path: {{ index . 1 }}, port: http }
+{{- end -}}
+{{- end }}
+
+{{/* Where the pods of a workload may run. */}}
+{{- define "millpond.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
 {{- end }}
 
 {{- define "millpond.volumes" -}}

@@ -53,7 +53,7 @@ export function requireSelections(images: readonly string[], untagged: Untagged)
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
       // Which registries there are is not known here.
-      if (error.code !== 'NAME_UNKNOWN') throw new UsageError(error.message);
+      if (error.reason !== 'unknown-upstream') throw new UsageError(error.message);
     }
   }
 }

@@ -2,6 +2,7 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import type { OperationContext } from '../http/operations.ts';
 import { noInput } from '../http/operations.ts';
+import type { ConditionCode } from '../http/operator-routes.ts';
 import type { Operations } from '../site/operations.ts';
 import type { SiteStatus } from '../site/site-status.ts';
 import type { RebuildCounts } from '../store/catalog/rebuild.ts';
@@ -52,8 +53,11 @@ function rebuildText({ names, manifests, files }: RebuildCounts): string {
   return `the catalog was lost and is being rebuilt from the disk first${found}`;
 }
 
+const doubts: readonly ConditionCode[] = ['catalog-fault', 'catalog-lost'];
+
 /** Why the catalog of a running mirror may not know all that is stored, as the mirror says itself. */
 async function doubtsOf({ dir }: Layout): Promise<string[]> {
   const status = (await askControl(dir, '/status')) as SiteStatus | undefined;
-  return (status?.readiness.reasons ?? []).filter((reason) => reason.startsWith('the catalog '));
+  const { conditions = [] } = status?.readiness ?? {};
+  return conditions.filter(({ code }) => doubts.includes(code)).map(({ text }) => text);
 }

@@ -18,14 +18,16 @@ export class PeerFailure extends RegistryError {
   readonly fault: PeerFault;
   readonly replica: string;
   /** For those who run the replicas: the cause in its own words. */
-  readonly reason: string;
+  readonly words: string;
 
   constructor(replica: string, fault: PeerFault, options: { readonly sentence: string; readonly cause?: unknown }) {
-    super(fault === 'absent' ? 'BLOB_UNKNOWN' : 'UNAVAILABLE', options.sentence, { cause: options.cause });
+    const { sentence, cause } = options;
+    const isAbsent = fault === 'absent';
+    super(isAbsent ? 'not-found' : 'replica-failed', sentence, { cause, ...(isAbsent && { code: 'BLOB_UNKNOWN' }) });
     this.fault = fault;
     this.replica = replica;
     // After a semicolon Node has advice for programmers.
-    const [reason = ''] = options.cause instanceof Error ? options.cause.message.split(';', 1) : [];
-    this.reason = reason === '' ? options.sentence : reason;
+    const [words = ''] = cause instanceof Error ? cause.message.split(';', 1) : [];
+    this.words = words === '' ? sentence : words;
   }
 }

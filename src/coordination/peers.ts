@@ -197,7 +197,7 @@ export class Peers implements Disposable {
   }
 
   #note(replica: Replica, failure: PeerFailure): void {
-    const { fault, reason } = failure;
+    const { fault, words: reason } = failure;
     const isNew = fault !== 'absent' && this.#troubles.get(replica.id)?.fault !== fault;
     // One that lacks something has answered.
     if (fault === 'absent') this.#troubles.delete(replica.id);

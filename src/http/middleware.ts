@@ -76,9 +76,9 @@ export function renderErrors({ sender }: { sender: Sender }): Middleware {
 function toRegistryError(error: unknown, exchange: Exchange): RegistryError {
   if (error instanceof RegistryError) return error;
   if (error instanceof DOMException && error.name === 'TimeoutError') {
-    return new RegistryError('UNAVAILABLE', 'the upstream has not answered in time', { status: 504, cause: error });
+    return new RegistryError('timeout', 'the upstream has not answered in time', { cause: error });
   }
-  return new RegistryError('UNKNOWN', 'something went wrong in this mirror; its log says more', {
+  return new RegistryError('internal', 'something went wrong in this mirror; its log says more', {
     detail: { request: exchange.id },
     cause: error,
   });
@@ -87,7 +87,7 @@ function toRegistryError(error: unknown, exchange: Exchange): RegistryError {
 /** Refuses everything but pulls: this is a mirror. */
 export const onlyPulls: Middleware = function refuseWrites(ctx, next) {
   if (!pullMethods.includes(ctx.method)) {
-    throw new RegistryError('UNSUPPORTED', 'this mirror serves pulls only: push to the registry itself', {
+    throw new RegistryError('read-only', 'this mirror serves pulls only: push to the registry itself', {
       headers: { Allow: pullMethods.join(', ') },
     });
   }

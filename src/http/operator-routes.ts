@@ -1,12 +1,28 @@
 import type { Middleware } from 'koa';
 import { Router } from 'koa-router';
 
+/** What can be wrong with a replica; kept from version to version. */
+export type ConditionCode =
+  | 'cache-full'
+  | 'catalog-fault'
+  | 'catalog-lost'
+  | 'disk-fault'
+  | 'redis-lost'
+  | 'shutting-down'
+  | 'upstream-away';
+
+/** Something that is not as it should be. */
+export interface Condition {
+  readonly code: ConditionCode;
+  /** One sentence for people. */
+  readonly text: string;
+}
+
 /** What `/readyz` tells. */
 export interface Readiness {
   /** `draining` answers 503, so that a load balancer sends nobody any more. */
   readonly status: 'ok' | 'degraded' | 'draining';
-  /** One sentence for each thing that is not as it should be. */
-  readonly reasons: readonly string[];
+  readonly conditions: readonly Condition[];
 }
 
 export interface OperatorRoutesOptions {
@@ -21,9 +37,9 @@ export function operatorRoutes({ readiness, metrics }: OperatorRoutesOptions): M
     ctx.body = { status: 'ok' };
   });
   router.get('/readyz', (ctx) => {
-    const state = readiness();
-    ctx.status = state.status === 'draining' ? 503 : 200;
-    ctx.body = state;
+    const { status, conditions } = readiness();
+    ctx.status = status === 'draining' ? 503 : 200;
+    ctx.body = { status, reasons: conditions.map(({ text }) => text) };
   });
   router.get('/metrics', async (ctx) => {
     ctx.type = metrics.contentType;

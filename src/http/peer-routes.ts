@@ -37,7 +37,7 @@ export function peerRoutes(
     if (!exchange.path.startsWith('/v2/_millpond/')) return next();
     const [, text = ''] = pathForm.exec(exchange.path) ?? [];
     if (options === undefined || !isDigest(text)) {
-      throw new RegistryError('UNSUPPORTED', 'this mirror has nothing at that path', { status: 404 });
+      throw new RegistryError('no-endpoint', 'this mirror has nothing at that path', { code: 'UNSUPPORTED' });
     }
     exchange.isPeer = true;
     const admission = options.admit({
@@ -48,7 +48,7 @@ export function peerRoutes(
     });
     if ('from' in admission) return answer(ctx, { service, sender, exchange, digest: text, options });
     options.observer({ result: admission.refused, bytes: 0 });
-    throw new RegistryError('DENIED', 'only replicas of this mirror are served here');
+    throw new RegistryError('not-allowed', 'only replicas of this mirror are served here');
   };
 }
 
@@ -101,7 +101,7 @@ async function waiting<Value>(response: ServerResponse, work: () => Promise<Valu
 function questionOf(ctx: Context, exchange: Exchange): PeerQuestion {
   const query = new URLSearchParams(exchange.query);
   const want = query.get('want') ?? 'stored';
-  if (!wants.includes(want)) throw new RegistryError('NAME_INVALID', 'another replica asks for something unknown');
+  if (!wants.includes(want)) throw new RegistryError('bad-name', 'another replica asks for something unknown');
   const [, start = '0'] = /^bytes=(\d{1,15})-/.exec(ctx.req.headers.range ?? '') ?? [];
   return {
     want: want as PeerQuestion['want'],
@@ -122,7 +122,7 @@ function blobReply(
   }
   const { offset } = question;
   if (offset > size || (offset === size && size > 0)) {
-    throw new RegistryError('RANGE_INVALID', 'the range lies outside the blob');
+    throw new RegistryError('bad-range', 'the range lies outside the blob');
   }
   const [, last] = /^bytes=\d+-(\d{1,15})$/.exec(range ?? '') ?? [];
   const end = Math.min(size, last === undefined ? size : Number(last) + 1);

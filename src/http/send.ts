@@ -80,7 +80,7 @@ export class Sender {
     // Every write, and every byte that the system takes of one, begins the time anew.
     response.setTimeout(clientIdleMs, () => {
       if (!response.socket || response.socket.writableLength === 0) return;
-      exchange.failure = new RegistryError('UNAVAILABLE', `the client has taken nothing for ${clientIdleMs} ms`);
+      exchange.failure = new RegistryError('client-idle', `the client has taken nothing for ${clientIdleMs} ms`);
       response.destroy();
     });
   }

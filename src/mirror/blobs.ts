@@ -175,8 +175,7 @@ export class Blobs {
       return await reader.heading(signal);
     } catch (error) {
       if (!signal.aborted || !this.#options.downloads.isQueued(digest)) throw error;
-      throw new RegistryError('UNAVAILABLE', 'this mirror is fetching as many blobs as it may; try again later', {
-        status: 503,
+      throw new RegistryError('no-place', 'this mirror is fetching as many blobs as it may; try again later', {
         headers: { 'Retry-After': '5' },
         cause: error,
       });
@@ -215,7 +214,9 @@ export class Blobs {
 
   #refuseOffline(target: Target): void {
     if (!this.#options.offline) return;
-    throw new RegistryError('BLOB_UNKNOWN', `this mirror is offline and has not stored this blob for ${target.key}`);
+    throw new RegistryError('offline', `this mirror is offline and has not stored this blob for ${target.key}`, {
+      code: 'BLOB_UNKNOWN',
+    });
   }
 }
 

@@ -79,14 +79,14 @@ export class KeptManifests {
     if (!isShared) observer.manifestReceived(target.upstream.name, size);
     const actual = digestOf(bytes, digestAlgorithm(digest));
     if (actual !== digest) {
-      throw new RegistryError('UNAVAILABLE', `${target.upstream.name} sent bytes that are not this manifest`, {
+      throw new RegistryError('wrong-bytes', `${target.upstream.name} sent bytes that are not this manifest`, {
         detail: { expected: digest, actual },
       });
     }
     const links = readManifestOf(target, bytes, answer.contentType);
     const contentType = answer.contentType === '' ? links.mediaType : answer.contentType;
     if (contentType === '') {
-      throw new RegistryError('UNAVAILABLE', `${target.upstream.name} sent a manifest and not of which type it is`);
+      throw new RegistryError('bad-answer', `${target.upstream.name} sent a manifest and not of which type it is`);
     }
     try {
       await store.put(digest, bytes);
@@ -105,7 +105,7 @@ function readManifestOf(target: Target, bytes: Buffer, contentType: string) {
   try {
     return readManifest(bytes, contentType);
   } catch (error) {
-    throw new RegistryError('UNAVAILABLE', `${target.upstream.name} sent something that is not a manifest`, {
+    throw new RegistryError('bad-answer', `${target.upstream.name} sent something that is not a manifest`, {
       cause: error,
     });
   }

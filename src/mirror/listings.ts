@@ -193,5 +193,7 @@ function pageOf(target: Target, tags: readonly string[], query: string): Listing
 }
 
 function offlineError(target: Target): RegistryError {
-  return new RegistryError('NAME_UNKNOWN', `this mirror is offline and has stored no tag of ${target.key}`);
+  return new RegistryError('offline', `this mirror is offline and has stored no tag of ${target.key}`, {
+    code: 'NAME_UNKNOWN',
+  });
 }

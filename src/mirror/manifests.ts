@@ -1,5 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
-import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
+import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { ManifestReference } from '../oci/request.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
@@ -171,7 +171,7 @@ export class Manifests implements AsyncDisposable {
    */
   async isAbsence(target: Target, subject: Digest, { error, signal }: Waiting & { error: unknown }): Promise<boolean> {
     if (isNotFound(error)) return true;
-    if (!(error instanceof RegistryError) || error.code !== 'DENIED') return false;
+    if (!hasReason(error, 'denied')) return false;
     try {
       await this.#askFor(target, subject, { signal });
       return true;
@@ -204,7 +204,7 @@ export class Manifests implements AsyncDisposable {
       if (missing === undefined) return;
       if (offline) {
         throw new RegistryError(
-          'MANIFEST_UNKNOWN',
+          'offline',
           `this mirror is offline and lacks a part of ${target.key}@${digest}: ${missing.digest}`,
           { detail: { missing: missing.digest, size: missing.size } },
         );
@@ -284,6 +284,6 @@ export class Manifests implements AsyncDisposable {
 
   #refuseOffline(target: Target, digest: Digest): void {
     if (!this.#options.offline) return;
-    throw new RegistryError('MANIFEST_UNKNOWN', `this mirror is offline and has not stored ${target.key}@${digest}`);
+    throw new RegistryError('offline', `this mirror is offline and has not stored ${target.key}@${digest}`);
   }
 }

@@ -1,13 +1,14 @@
 import { LRUCache } from 'lru-cache';
 import type { Coordinator } from '../coordination/coordinator.ts';
-import { type ErrorCode, isNotFound, RegistryError } from '../oci/error.ts';
+import { isNotFound, RegistryError } from '../oci/error.ts';
+import type { ErrorCode } from '../oci/reason.ts';
 import type { Target } from './fill/sources.ts';
 import { accessTo } from './sharing/access.ts';
 
 /** A 404 that was not asked for again: the upstream gave it a moment ago. */
 export class RememberedAnswer extends RegistryError {
-  constructor({ code, message, status, detail, headers }: RegistryError) {
-    super(code, message, { status, headers, ...(detail && { detail }) });
+  constructor({ reason, code, message, status, detail, headers }: RegistryError) {
+    super(reason, message, { code, status, headers, ...(detail && { detail }) });
   }
 }
 
@@ -38,7 +39,7 @@ export class NegativeAnswers {
     const name = await this.#name(target, what);
     const answer = name === undefined ? undefined : await this.#coordinator.missing(name);
     if (answer === undefined) return undefined;
-    return new RememberedAnswer(new RegistryError(answer.code as ErrorCode, answer.message, { status: 404 }));
+    return new RememberedAnswer(new RegistryError('not-found', answer.message, { code: answer.code as ErrorCode }));
   }
 
   /** Remembers an error if it says that the thing does not exist. */
@@ -47,9 +48,9 @@ export class NegativeAnswers {
     if (error instanceof RememberedAnswer) return;
     const ttl = target.upstream.freshness.negativeTtlMs;
     if (ttl === 0 || !isNotFound(error)) return;
-    this.#answers.set(`${target.key} ${what}`, error as RegistryError, { ttl });
+    this.#answers.set(`${target.key} ${what}`, error, { ttl });
     // Nobody waits for it: the others may as well ask for themselves.
-    void this.#tell(target, what, { error: error as RegistryError, forMs: ttl });
+    void this.#tell(target, what, { error, forMs: ttl });
   }
 
   /** The thing has turned up. */

@@ -1,6 +1,6 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { digestOf } from '../oci/digest.ts';
-import { isNotFound, isTransient, RegistryError } from '../oci/error.ts';
+import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
@@ -117,7 +117,7 @@ export class Tags implements AsyncDisposable {
 
   /** Ends what is asked behind answers that have gone out. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
+    this.#stop.abort(new RegistryError('shutting-down', 'this mirror is shutting down'));
     this.#shared[Symbol.dispose]();
     await Promise.all(this.#behind.values());
   }
@@ -139,7 +139,7 @@ export class Tags implements AsyncDisposable {
       const state = other
         ? `has ${name} only as ${other.contentType}, which this client does not accept`
         : `has not stored ${name}`;
-      throw new RegistryError('MANIFEST_UNKNOWN', `this mirror is offline and ${state}`);
+      throw new RegistryError('offline', `this mirror is offline and ${state}`);
     }
     const known = negative.get(target, whatOf(key));
     if (known) throw known;
@@ -156,7 +156,7 @@ export class Tags implements AsyncDisposable {
     } catch (error) {
       if (!isTransient(error) || !record || verdict?.kind !== 'stale') throw error;
       // Blobs are not counted as pulls: while only those are spared, what is not whole can still be completed.
-      if (!(error instanceof PullSpared) && !(await this.#options.completeness.isWhole(key.repository, record))) {
+      if (!hasReason(error, 'pull-spared') && !(await this.#options.completeness.isWhole(key.repository, record))) {
         throw error;
       }
       observer.staleServed(target.upstream.name);
@@ -258,7 +258,7 @@ export class Tags implements AsyncDisposable {
       return { key, record: checked, outcome: record?.digest === head.digest ? 'revalidated' : 'miss' };
     }
     if (record && verdict?.kind === 'stale' && target.upstream.isSparing && (await kept.get(record.digest))) {
-      throw new PullSpared(target);
+      throw pullSpared(target);
     }
     const answer = await client.getManifest(target.repository, key.tag, { accept, signal });
     const { digest, contentType, size } = await kept.keep(target, answer, answer.digest ?? digestOf(answer.bytes));
@@ -267,20 +267,21 @@ export class Tags implements AsyncDisposable {
     return { key, record: checked, outcome: record?.digest === digest ? 'revalidated' : 'miss' };
   }
 
-  /** @throws PullSpared where the new manifest would cost a pull that is better kept, and the one before is here */
+  /** @throws RegistryError `pull-spared` where the new manifest would cost a pull that is better kept, and the one before is here */
   async #spare(target: Target, previous: TagRecord, { record }: ResolvedTag): Promise<void> {
     const { kept } = this.#options;
     if (!target.upstream.isSparing || record.digest === previous.digest) return;
     if ((await kept.get(record.digest)) || !(await kept.get(previous.digest))) return;
-    throw new PullSpared(target);
+    throw pullSpared(target);
   }
 }
 
 /** The upstream could give a newer manifest, at the price of one of the few pulls that are left. */
-class PullSpared extends RegistryError {
-  constructor(target: Target) {
-    super('TOOMANYREQUESTS', `few pulls are left at ${target.upstream.name}, and they are kept for what is not here`);
-  }
+function pullSpared({ upstream }: Target): RegistryError {
+  return new RegistryError(
+    'pull-spared',
+    `few pulls are left at ${upstream.name}, and they are kept for what is not here`,
+  );
 }
 
 /** What a client is told of a tag that is served past its time. */

@@ -50,7 +50,7 @@ export function readManifest(bytes: Uint8Array, contentType: string): ManifestLi
   const bodyType = typeof body['mediaType'] === 'string' ? body['mediaType'] : undefined;
   const mediaType = bodyType ?? (headerType === '' ? typeByForm(body) : headerType);
   if (!isManifestShaped(body)) {
-    throw new RegistryError('MANIFEST_INVALID', `a body of type "${headerType}" is not a manifest`);
+    throw new RegistryError('bad-manifest', `a body of type "${headerType}" is not a manifest`);
   }
   if (mediaType === dockerSchema1 || mediaType === dockerSchema1Signed || body['schemaVersion'] === 1) {
     return {
@@ -84,10 +84,10 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
   try {
     parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
-    throw new RegistryError('MANIFEST_INVALID', 'the manifest is not JSON', { cause: error });
+    throw new RegistryError('bad-manifest', 'the manifest is not JSON', { cause: error });
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
-    throw new RegistryError('MANIFEST_INVALID', 'the manifest is not a JSON object');
+    throw new RegistryError('bad-manifest', 'the manifest is not a JSON object');
   }
   return parsed as Record<string, unknown>;
 }

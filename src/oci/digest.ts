@@ -14,7 +14,7 @@ const digestPattern = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
  */
 export function parseDigest(text: string): Digest {
   if (!isDigest(text)) {
-    throw new RegistryError('DIGEST_INVALID', 'not a sha256 or sha512 digest in lower-case hex', {
+    throw new RegistryError('bad-digest', 'not a sha256 or sha512 digest in lower-case hex', {
       detail: { digest: text.slice(0, 200) },
     });
   }

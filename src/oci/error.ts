@@ -1,39 +1,11 @@
-/** Error codes of the distribution-spec ("Error Codes"), and the three the spec leaves to registries. */
-export type ErrorCode =
-  | 'BLOB_UNKNOWN'
-  | 'DENIED'
-  | 'DIGEST_INVALID'
-  | 'MANIFEST_INVALID'
-  | 'MANIFEST_UNKNOWN'
-  | 'NAME_INVALID'
-  | 'NAME_UNKNOWN'
-  | 'RANGE_INVALID'
-  | 'TOOMANYREQUESTS'
-  | 'UNAUTHORIZED'
-  | 'UNAVAILABLE'
-  | 'UNKNOWN'
-  | 'UNSUPPORTED';
-
-const defaultStatus: Record<ErrorCode, number> = {
-  BLOB_UNKNOWN: 404,
-  DENIED: 403,
-  DIGEST_INVALID: 400,
-  MANIFEST_INVALID: 400,
-  MANIFEST_UNKNOWN: 404,
-  NAME_INVALID: 400,
-  NAME_UNKNOWN: 404,
-  RANGE_INVALID: 416,
-  TOOMANYREQUESTS: 429,
-  UNAUTHORIZED: 401,
-  UNAVAILABLE: 502,
-  UNKNOWN: 500,
-  UNSUPPORTED: 405,
-};
+import { type ErrorCode, type Fault, type Reason, type ReasonFacts, reasonFacts } from './reason.ts';
 
 export interface RegistryErrorOptions {
-  /** HTTP status, where it differs from the code's usual one. */
+  /** The code for clients, where it differs from the reason's usual one. */
+  readonly code?: ErrorCode;
+  /** HTTP status, where it differs from the reason's usual one. */
   readonly status?: number;
-  /** Shown to the client as `errors[0].detail`: never a credential, token, or challenge. */
+  /** Shown to the client as `errors[0].detail`: never a credential, token, or challenge. Nothing is decided by it. */
   readonly detail?: Readonly<Record<string, unknown>>;
   /** Extra response headers, such as `Retry-After` or `Content-Range`. */
   readonly headers?: Readonly<Record<string, string>>;
@@ -41,20 +13,31 @@ export interface RegistryErrorOptions {
   readonly cause?: unknown;
 }
 
-/** A failure with the code, status and one sentence that a registry client is to see. */
+/**
+ * A failure: the reason that programs decide by (see {@link reasonFacts}), and the code, status and one sentence that a
+ * registry client gets.
+ */
 export class RegistryError extends Error {
   override readonly name = 'RegistryError';
+  readonly reason: Reason;
   readonly code: ErrorCode;
   readonly status: number;
   readonly detail: Readonly<Record<string, unknown>> | undefined;
   readonly headers: Readonly<Record<string, string>>;
 
-  constructor(code: ErrorCode, message: string, options: RegistryErrorOptions = {}) {
+  constructor(reason: Reason, message: string, options: RegistryErrorOptions = {}) {
     super(message, { cause: options.cause });
-    this.code = code;
-    this.status = options.status ?? defaultStatus[code];
+    const facts: ReasonFacts = reasonFacts[reason];
+    this.reason = reason;
+    this.code = options.code ?? facts.code;
+    this.status = options.status ?? facts.status;
     this.detail = options.detail;
     this.headers = options.headers ?? {};
+  }
+
+  /** Who can put it right. */
+  get blame(): Fault {
+    return reasonFacts[this.reason].fault;
   }
 
   /** The body of the distribution-spec, "Error Codes". */
@@ -63,15 +46,20 @@ export class RegistryError extends Error {
   }
 }
 
+/** Whether an error has one of these reasons. */
+export function hasReason(error: unknown, ...reasons: readonly Reason[]): boolean {
+  return error instanceof RegistryError && reasons.includes(error.reason);
+}
+
 /**
  * Whether an error says that the answer could not be had now, as against a definite answer (not here, not allowed).
  * Only such errors may be covered with stale content.
  */
 export function isTransient(error: unknown): boolean {
-  return error instanceof RegistryError && (error.code === 'UNAVAILABLE' || error.code === 'TOOMANYREQUESTS');
+  return error instanceof RegistryError && reasonFacts[error.reason].kind === 'transient';
 }
 
 /** Whether an error is the definite answer "there is no such thing". */
-export function isNotFound(error: unknown): boolean {
-  return error instanceof RegistryError && error.status === 404;
+export function isNotFound(error: unknown): error is RegistryError {
+  return error instanceof RegistryError && reasonFacts[error.reason].kind === 'absent';
 }

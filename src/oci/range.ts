@@ -20,7 +20,7 @@ export function readRange(header: string | undefined, size: number): ByteRange |
   const ranges = parseRange(size, header);
   if (ranges === -1) {
     throw new RegistryError(
-      'RANGE_INVALID',
+      'bad-range',
       `the range "${header.slice(0, 100)}" lies outside the ${size} bytes of the blob`,
       {
         headers: { 'Content-Range': `bytes */${size}` },

@@ -41,9 +41,9 @@ export interface Reference {
  */
 export function parseReference(text: string): Reference {
   const [named = '', digestText, ...rest] = text.split('@');
-  if (rest.length > 0) throw new RegistryError('NAME_INVALID', `"${text}" has more than one @`);
+  if (rest.length > 0) throw new RegistryError('bad-name', `"${text}" has more than one @`);
   if (digestText !== undefined && !isDigest(digestText)) {
-    throw new RegistryError('MANIFEST_INVALID', `"${digestText}" is not a sha256 or sha512 digest`);
+    throw new RegistryError('bad-reference', `"${digestText}" is not a sha256 or sha512 digest`);
   }
   const slash = named.indexOf('/');
   const first = slash === -1 ? '' : named.slice(0, slash);
@@ -52,7 +52,7 @@ export function parseReference(text: string): Reference {
   const colon = path.lastIndexOf(':');
   const repository = colon === -1 ? path : path.slice(0, colon);
   const tag = colon === -1 ? undefined : path.slice(colon + 1);
-  if (!isRepository(repository)) throw new RegistryError('NAME_INVALID', `"${repository}" is not a repository name`);
-  if (tag !== undefined && !isTag(tag)) throw new RegistryError('MANIFEST_INVALID', `"${tag}" is not a tag`);
+  if (!isRepository(repository)) throw new RegistryError('bad-name', `"${repository}" is not a repository name`);
+  if (tag !== undefined && !isTag(tag)) throw new RegistryError('bad-reference', `"${tag}" is not a tag`);
   return { registry, repository, tag, digest: digestText };
 }

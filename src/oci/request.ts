@@ -29,10 +29,10 @@ const endpointPattern = /^\/v2\/(.+)\/(manifests|blobs|referrers|tags)\/([^/]+)$
 export function parseRequest(path: string): RegistryRequest {
   if (path === '/v2/' || path === '/v2') return { kind: 'ping' };
   const match = endpointPattern.exec(path);
-  if (!match) throw new RegistryError('NAME_UNKNOWN', 'this path is not part of the pull API of a registry');
+  if (!match) throw new RegistryError('no-endpoint', 'this path is not part of the pull API of a registry');
   const [, name = '', endpoint = '', last = ''] = match;
   if (!isName(name)) {
-    throw new RegistryError('NAME_INVALID', 'not a repository name by the grammar of the distribution-spec', {
+    throw new RegistryError('bad-name', 'not a repository name by the grammar of the distribution-spec', {
       detail: { name: name.slice(0, 300) },
     });
   }
@@ -45,7 +45,7 @@ export function parseRequest(path: string): RegistryRequest {
       return { kind: 'referrers', name, digest: parseDigest(unescapeColon(last)) };
     default:
       if (last !== 'list')
-        throw new RegistryError('NAME_UNKNOWN', 'this path is not part of the pull API of a registry');
+        throw new RegistryError('no-endpoint', 'this path is not part of the pull API of a registry');
       return { kind: 'tags', name };
   }
 }
@@ -69,7 +69,7 @@ function parseManifestReference(text: string): ManifestReference {
   if (isDigest(reference)) return { kind: 'digest', digest: reference };
   if (isTag(reference)) return { kind: 'tag', tag: reference };
   if (reference.includes(':')) return { kind: 'digest', digest: parseDigest(reference) };
-  throw new RegistryError('MANIFEST_INVALID', 'not a tag by the grammar of the distribution-spec', {
+  throw new RegistryError('bad-reference', 'not a tag by the grammar of the distribution-spec', {
     detail: { tag: reference.slice(0, 200) },
   });
 }

@@ -83,7 +83,7 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
       try {
         yield { isTaken: await imports().receive({ digest, size }, { name, body: input, signal }) };
       } catch (error) {
-        if (!(error instanceof RegistryError) || error.code !== 'DIGEST_INVALID') throw error;
+        if (!(error instanceof RegistryError) || error.reason !== 'damaged') throw error;
         yield { isTaken: false, wrong: error.message };
       }
     },

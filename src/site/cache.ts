@@ -112,7 +112,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       now,
       onFault: (error) => {
         catalogFaults += 1;
-        health.fault('the catalog cannot be read or written');
+        health.fault({ code: 'catalog-fault', text: 'the catalog cannot be read or written' });
         log.error({ error: described(error) }, 'catalog fault');
       },
       onReplaced: () => afterLoss(),
@@ -209,7 +209,10 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     rebuild.stage === undefined
       ? []
       : [
-          'the catalog was lost and is being rebuilt from the disk: what is not known again yet is asked of the upstreams',
+          {
+            code: 'catalog-lost',
+            text: 'the catalog was lost and is being rebuilt from the disk: what is not known again yet is asked of the upstreams',
+          },
         ],
   );
   const upkeep = owned.use(new Upkeep({ catalog, rebuild, log }));

@@ -1,3 +1,4 @@
+import type { Condition } from '../http/operator-routes.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
 import type { EvictionObserver, EvictionReason, Evictor } from '../store/eviction/evictor.ts';
 import { DiskFault } from '../store/files/blob-store.ts';
@@ -38,9 +39,9 @@ const excesses: Readonly<Record<EvictionReason, string>> = {
 };
 
 /** A sentence where the cache should be smaller and cannot be made so. */
-export function cacheConditions({ evictor, offline }: { evictor: Evictor; offline: boolean }): string[] {
+export function cacheConditions({ evictor, offline }: { evictor: Evictor; offline: boolean }): Condition[] {
   const { excess } = evictor;
   if (excess === undefined) return [];
   const why = offline ? 'offline nothing is evicted' : 'all that is left is pinned or in use';
-  return [`${excesses[excess]}, and ${why}`];
+  return [{ code: 'cache-full', text: `${excesses[excess]}, and ${why}` }];
 }

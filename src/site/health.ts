@@ -1,4 +1,4 @@
-import type { Readiness } from '../http/operator-routes.ts';
+import type { Condition, Readiness } from '../http/operator-routes.ts';
 
 /** A fault that has not come again for this long is over. */
 const faultLastsMs = 60_000;
@@ -6,21 +6,21 @@ const faultLastsMs = 60_000;
 /** What is wrong with this replica now, for `/readyz`. */
 export class Health {
   readonly #now: () => number;
-  readonly #faults = new Map<string, number>();
-  readonly #conditions: (() => readonly string[])[] = [];
+  readonly #faults = new Map<string, { readonly condition: Condition; readonly atMs: number }>();
+  readonly #conditions: (() => readonly Condition[])[] = [];
   #draining = false;
 
   constructor({ now }: { now: () => number }) {
     this.#now = now;
   }
 
-  /** Something that should work has not. @param reason one sentence from a small set: it is kept */
-  fault(reason: string): void {
-    this.#faults.set(reason, this.#now());
+  /** Something that should work has not. @param condition its text is from a small set: it is kept */
+  fault(condition: Condition): void {
+    this.#faults.set(condition.text, { condition, atMs: this.#now() });
   }
 
-  /** Takes further reasons from where they are known, each time it is asked. */
-  watch(conditions: () => readonly string[]): void {
+  /** Takes further conditions from where they are known, each time it is asked. */
+  watch(conditions: () => readonly Condition[]): void {
     this.#conditions.push(conditions);
   }
 
@@ -30,9 +30,13 @@ export class Health {
   }
 
   readiness(): Readiness {
-    for (const [reason, at] of this.#faults) if (this.#now() - at > faultLastsMs) this.#faults.delete(reason);
-    const reasons = [...this.#faults.keys(), ...this.#conditions.flatMap((read) => read())];
-    if (this.#draining) return { status: 'draining', reasons: ['this mirror is shutting down', ...reasons] };
-    return { status: reasons.length > 0 ? 'degraded' : 'ok', reasons };
+    for (const [text, { atMs }] of this.#faults) if (this.#now() - atMs > faultLastsMs) this.#faults.delete(text);
+    const faults = [...this.#faults.values()].map(({ condition }) => condition);
+    const conditions = [...faults, ...this.#conditions.flatMap((read) => read())];
+    if (this.#draining) {
+      const draining: Condition = { code: 'shutting-down', text: 'this mirror is shutting down' };
+      return { status: 'draining', conditions: [draining, ...conditions] };
+    }
+    return { status: conditions.length > 0 ? 'degraded' : 'ok', conditions };
   }
 }

@@ -3,6 +3,7 @@ import { PeerFailure } from '../coordination/peer-failure.ts';
 import type { LinkObserver } from '../coordination/redis.ts';
 import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
+import type { Condition } from '../http/operator-routes.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { AdministrationObserver } from '../operations/owner/administration/administration.ts';
@@ -62,7 +63,8 @@ export function mirrorObserver({
     },
     diskFault(error) {
       metrics.diskFaults.inc();
-      health.fault(`the disk of the cache fails (${error.code}): blobs are passed through without being kept`);
+      const text = `the disk of the cache fails (${error.code}): blobs are passed through without being kept`;
+      health.fault({ code: 'disk-fault', text });
       log.error({ code: error.code, error: described(error) }, 'disk fault');
     },
     manifestReceived(upstream, bytes) {
@@ -96,7 +98,8 @@ export function rebuildObserver(
       onRebuilt();
     },
     diskFault(error: DiskFault) {
-      health.fault(`the catalog cannot be rebuilt now (${error.code}): the next start tries again`);
+      const text = `the catalog cannot be rebuilt now (${error.code}): the next start tries again`;
+      health.fault({ code: 'catalog-lost', text });
       log.error({ code: error.code, error: described(error) }, 'disk fault');
     },
   };
@@ -187,14 +190,15 @@ export function linkObserver({ log, metrics }: { log: Logger; metrics: Metrics }
 }
 
 /** A sentence for each upstream that cannot be asked through any of its URLs. */
-export function upstreamConditions(upstreams: readonly Upstream[]): string[] {
+export function upstreamConditions(upstreams: readonly Upstream[]): Condition[] {
   return upstreams.flatMap((upstream) => {
     const status = upstream.status();
     if (isAvailable(status)) return [];
     const [first] = status.endpoints.map(({ tokenService, ...registry }) =>
       registry.state === 'available' ? `has a token service that ${tokenService.reason}` : registry.reason,
     );
-    return [`upstream ${upstream.name} ${first}: what is stored is served, the rest is refused at once`];
+    const text = `upstream ${upstream.name} ${first}: what is stored is served, the rest is refused at once`;
+    return [{ code: 'upstream-away', text }];
   });
 }
 
@@ -242,7 +246,12 @@ export function described(error: unknown): unknown {
   if (error instanceof RegistryError) {
     const { cause } = error;
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined;
-    return { code: error.code, message: error.message, ...(code !== undefined && { cause: code }) };
+    return {
+      code: error.code,
+      reason: error.reason,
+      message: error.message,
+      ...(code !== undefined && { cause: code }),
+    };
   }
   if (error instanceof Error) return { name: error.name, message: error.message, stack: error.stack };
   return { message: String(error) };

@@ -84,7 +84,7 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
       key: await read(tls.keyFile, 'tls.keyFile'),
       ca: tls.clientCaFile === undefined ? undefined : await read(tls.clientCaFile, 'tls.clientCaFile'),
     },
-    onFailure({ id, address }, { fault, reason }, { isNew }) {
+    onFailure({ id, address }, { fault, words: reason }, { isNew }) {
       metrics.peerFailures.inc({ fault });
       if (isNew) log.warn({ replica: id, address, fault, reason }, 'another replica cannot be read from');
     },
@@ -96,7 +96,9 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
   });
   health.watch(() => {
     const { state, reason } = status();
-    return state === 'lost' ? [`Redis ${reason}: this replica is on its own, and may fetch what others have`] : [];
+    if (state !== 'lost') return [];
+    const text = `Redis ${reason}: this replica is on its own, and may fetch what others have`;
+    return [{ code: 'redis-lost', text }];
   });
   const copies = cluster.placement === 'sharded' ? cluster.copies : undefined;
   return {

@@ -31,7 +31,10 @@ export interface SiteStatus {
   readonly startedAt: string;
   readonly uptimeSeconds: number;
   readonly offline: boolean;
-  readonly readiness: Readiness;
+  readonly readiness: Readiness & {
+    /** The texts of the conditions. */
+    readonly reasons: readonly string[];
+  };
   readonly traffic: Traffic & {
     /** Share of answers that came from disk, 0 to 1; `null` before the first. */
     readonly hitRatio: number | null;
@@ -89,6 +92,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
   const bytesSaved = isIdle ? 0 : Math.max(0, total.bytesToClients - total.bytesFromUpstream);
   const fileSystem = await fileSystemOf(config.cache.dir);
   const { blobs, bytes, pinnedBytes } = options.catalog.usage();
+  const readiness = options.readiness();
   return {
     version: options.version,
     pid: process.pid,
@@ -96,7 +100,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
     startedAt: new Date(startedAtMs).toISOString(),
     uptimeSeconds: Math.floor((now() - startedAtMs) / 1000),
     offline: config.offline,
-    readiness: options.readiness(),
+    readiness: { ...readiness, reasons: readiness.conditions.map(({ text }) => text) },
     traffic: {
       ...total,
       hitRatio: ratio(total.hits, total.hits + total.misses),

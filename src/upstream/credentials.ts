@@ -40,7 +40,9 @@ export async function readCredential(
       case 'environment': {
         const password = context.environment[options.passwordVariable];
         if (password !== undefined) return { kind: 'basic', username: options.username, password };
-        throw unavailable(upstream, `has its password in ${options.passwordVariable}, which is not set`);
+        throw unavailable(upstream, `has its password in ${options.passwordVariable}, which is not set`, {
+          reason: 'no-credentials',
+        });
       }
       case 'docker-config':
         return credentialOf(parseConfig(await readFile(options.path, 'utf8')), context);
@@ -50,6 +52,7 @@ export async function readCredential(
   } catch (error) {
     if (error instanceof RegistryError) throw error;
     throw unavailable(upstream, `has credentials that cannot be read; look at upstreams.${upstream}.auth`, {
+      reason: 'no-credentials',
       cause: error,
     });
   }
@@ -98,6 +101,7 @@ function credentialOf(config: DockerConfig, { upstream, host }: CredentialContex
   throw unavailable(
     upstream,
     'has its credentials in a credential helper, which is not supported yet; give them under auth in another way',
+    { reason: 'no-credentials' },
   );
 }
 

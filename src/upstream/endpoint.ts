@@ -121,7 +121,9 @@ export class Endpoint implements BlobEndpoint {
     const window = readContentRange(headers['content-range']);
     if (window === undefined || !isWindow(window, { offset, end, contentLength: answer.contentLength })) {
       body.destroy();
-      throw unavailable(this.#options.upstream, 'answered a range of the blob with another one');
+      throw unavailable(this.#options.upstream, 'answered a range of the blob with another one', {
+        reason: 'range-ignored',
+      });
     }
     return { size: window.size, start: offset, end: window.range.end, contentType, body };
   }
@@ -163,7 +165,9 @@ export class Endpoint implements BlobEndpoint {
     const bytes = contentLength > maxBytes ? undefined : await readBounded(body, maxBytes);
     if (bytes !== undefined) return bytes;
     body.destroy();
-    throw unavailable(this.#options.upstream, `sends a ${what} larger than the ${maxBytes} bytes allowed`);
+    throw unavailable(this.#options.upstream, `sends a ${what} larger than the ${maxBytes} bytes allowed`, {
+      reason: 'too-large',
+    });
   }
 
   /** Sends a request, with credentials where they are asked for, and throws for every status not accepted. */

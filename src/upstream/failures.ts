@@ -1,4 +1,5 @@
-import { RegistryError } from '../oci/error.ts';
+import { RegistryError, type RegistryErrorOptions } from '../oci/error.ts';
+import type { Reason } from '../oci/reason.ts';
 
 /** How long a 429 without `Retry-After` is taken to mean, and the longest that is honoured, in milliseconds. */
 const defaultPauseMs = 10_000;
@@ -34,7 +35,8 @@ export function failureOf(
   const { upstream, subject, repository } = context;
   const detail = { upstream, repository, upstreamStatus: status };
   if (status === 404) {
-    return new RegistryError(unknownCode[subject], `upstream ${upstream} has no such ${subject} in ${repository}`, {
+    return new RegistryError('not-found', `upstream ${upstream} has no such ${subject} in ${repository}`, {
+      code: unknownCode[subject],
       detail,
     });
   }
@@ -42,7 +44,8 @@ export function failureOf(
   if ((status === 401 || status === 403) && !foreign) return credentialsRefused(upstream, { repository, status });
   const pauseMs = pauseOf(answer, context.now);
   if (pauseMs !== undefined) return rateLimited(upstream, { status, pauseMs });
-  return new RegistryError('UNAVAILABLE', `upstream ${upstream} answered ${status} for ${repository}`, { detail });
+  const reason = status === 416 ? 'range-refused' : 'bad-status';
+  return new RegistryError(reason, `upstream ${upstream} answered ${status} for ${repository}`, { detail });
 }
 
 /** The upstream, or its token service, does not let us in. */
@@ -51,7 +54,7 @@ export function credentialsRefused(
   { repository, status }: { readonly repository: string; readonly status: number },
 ): RegistryError {
   return new RegistryError(
-    'DENIED',
+    'denied',
     `upstream ${upstream} refuses our credentials for ${repository}; configure upstreams.${upstream}.auth`,
     { detail: { upstream, repository, upstreamStatus: status } },
   );
@@ -76,7 +79,7 @@ export function rateLimited(
   upstream: string,
   { status, pauseMs, service = 'registry' }: { readonly status: number; readonly pauseMs: number; service?: Service },
 ): RegistryError {
-  return new RegistryError('TOOMANYREQUESTS', `${nameOf(upstream, service)} ${pauseReason(status)}; try again later`, {
+  return new RegistryError('limited', `${nameOf(upstream, service)} ${pauseReason(status)}; try again later`, {
     detail: { upstream, upstreamStatus: status },
     headers: { 'Retry-After': String(Math.ceil(pauseMs / 1000)) },
   });
@@ -92,16 +95,36 @@ export function nameOf(upstream: string, service: Service): string {
   return service === 'registry' ? `upstream ${upstream}` : `upstream ${upstream} has a token service that`;
 }
 
-/** The upstream cannot give an answer that can be used. `reason` is a clause about it, without secrets. */
+/** An upstream gave no answer that can be used. */
+export class UpstreamError extends RegistryError {
+  /** What is wrong, as a clause about the upstream, without secrets. */
+  readonly clause: string;
+
+  constructor(reason: Reason, clause: string, { upstream, ...options }: RegistryErrorOptions & { upstream: string }) {
+    super(reason, `upstream ${upstream} ${clause}`, { ...options, detail: { upstream, ...options.detail } });
+    this.clause = clause;
+  }
+}
+
+/**
+ * The upstream cannot give an answer that can be used.
+ * @param clause what is wrong, as a clause about the upstream, without secrets
+ * @param options `reason`: default `bad-answer`
+ */
 export function unavailable(
   upstream: string,
-  reason: string,
-  options: { readonly status?: number; readonly cause?: unknown; readonly detail?: Record<string, unknown> } = {},
-): RegistryError {
-  return new RegistryError('UNAVAILABLE', `upstream ${upstream} ${reason}`, {
-    ...options,
-    detail: { upstream, ...options.detail },
-  });
+  clause: string,
+  { reason = 'bad-answer', ...options }: RegistryErrorOptions & { readonly reason?: Reason } = {},
+): UpstreamError {
+  return new UpstreamError(reason, clause, { upstream, ...options });
+}
+
+/** What the code of an error of Node says about a request that got no answer. */
+export function connectionReason(code: string | undefined): Reason {
+  // An answer that cannot be parsed is an answer.
+  if (code?.startsWith('HPE_') === true) return 'bad-answer';
+  if (code === 'EMFILE' || code === 'ENFILE') return 'out-of-files';
+  return code === 'ERR_FORBIDDEN_ADDRESS' ? 'forbidden-address' : 'unreachable';
 }
 
 /** Seconds from a `Retry-After` in either of its forms (RFC 9110, 10.2.3). */

@@ -1,17 +1,14 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { RegistryError } from '../oci/error.ts';
+import { reasonFacts } from '../oci/reason.ts';
 import { untilAborted } from '../waiting/until-aborted.ts';
-import { nameOf, pauseOf, pauseReason, type Service } from './failures.ts';
-import { codeOf } from './origin-error.ts';
+import { nameOf, pauseOf, pauseReason, type Service, UpstreamError } from './failures.ts';
 
 /** Refused or reset connections and failed look-ups in a row after which nothing is sent for a while. */
 const maxConnectionFailures = 3;
 
 /** Answers out of {@link serverFailures} in a row after which nothing is sent for a while. */
 const maxServerFailures = 5;
-
-/** Codes of failures that are not the other side's: what we forbid ourselves, and a lack of files to open. */
-const noFault: ReadonlySet<string> = new Set(['ERR_FORBIDDEN_ADDRESS', 'EMFILE', 'ENFILE']);
 
 const serverFailures: ReadonlySet<number> = new Set([500, 502, 503, 504]);
 
@@ -74,7 +71,7 @@ export class Refusal extends RegistryError {
   constructor(state: ClosedState, sentence: string, options: { readonly upstream: string; retryAfterMs: number }) {
     const { upstream, retryAfterMs } = options;
     const seconds = String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
-    super(state === 'limited' ? 'TOOMANYREQUESTS' : 'UNAVAILABLE', sentence, {
+    super(state === 'limited' ? 'limited' : 'left-alone', sentence, {
       detail: { upstream },
       ...(state === 'limited' && { headers: { 'Retry-After': seconds } }),
     });
@@ -198,14 +195,14 @@ export class Gate {
   #failed(error: unknown, probed: Closure | undefined): void {
     // Anything else is the reason of a signal: somebody has left.
     if (!(error instanceof RegistryError)) return;
-    const code = codeOf(error.cause) ?? '';
-    // An answer that we cannot take is an answer.
-    if (error.cause === undefined || code.startsWith('HPE_')) this.#heard(probed);
-    if (error.cause === undefined || noFault.has(code) || code.startsWith('HPE_')) return;
-    const isTimeout = error.status === 504;
-    if (!isTimeout) this.#connectionFailures += 1;
-    const reason = error.message.replace(`upstream ${this.#options.upstream} `, '');
-    this.#break(reason, isTimeout || probed !== undefined || this.#connectionFailures >= maxConnectionFailures);
+    const evidence = reasonFacts[error.reason].gate;
+    // An answer that cannot be used is an answer.
+    if (evidence === 'answer') this.#heard(probed);
+    if (evidence === 'answer' || evidence === 'none') return;
+    const isSilence = evidence === 'silence';
+    if (!isSilence) this.#connectionFailures += 1;
+    const clause = error instanceof UpstreamError ? error.clause : error.message;
+    this.#break(clause, isSilence || probed !== undefined || this.#connectionFailures >= maxConnectionFailures);
   }
 
   #heard(probed: Closure | undefined): void {

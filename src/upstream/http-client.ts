@@ -7,7 +7,7 @@ import { type AddressGuard, ForbiddenAddressError } from './address-guard.ts';
 import type { Agents, Lane } from './agents.ts';
 import { drain, IdleTimeoutError, LengthMismatchError, type TransferBody, transferBody } from './body.ts';
 import { Exchange } from './exchange.ts';
-import { unavailable } from './failures.ts';
+import { connectionReason, unavailable } from './failures.ts';
 import type { Gate, Passage } from './gate.ts';
 import { HeadersDeadline, HeadersTimeoutError } from './headers-deadline.ts';
 import type { UpstreamTimeouts } from './options.ts';
@@ -205,20 +205,24 @@ export class HttpClient {
     if (signal.aborted) {
       const reason: unknown = signal.reason;
       if (!(reason instanceof DOMException) || reason.name !== 'TimeoutError') return reason;
-      return unavailable(upstream, 'did not answer in time', { status: 504, cause: reason });
+      return unavailable(upstream, 'did not answer in time', { reason: 'timeout', cause: reason });
     }
     const cause = originOf(error);
     const code = codeOf(cause) ?? codeOf(error);
     if (isTimeout(error) || isTimeout(cause)) {
-      return unavailable(upstream, 'did not answer in time', { status: 504, cause });
+      return unavailable(upstream, 'did not answer in time', { reason: 'timeout', cause });
     }
     if (cause instanceof ForbiddenAddressError) {
-      return unavailable(upstream, 'leads to an address in a private network, which is refused', { cause });
+      return unavailable(upstream, 'leads to an address in a private network, which is refused', {
+        reason: 'forbidden-address',
+        cause,
+      });
     }
     if (cause instanceof LengthMismatchError || code === 'ERR_HTTP_CONTENT_LENGTH_MISMATCH') {
-      return unavailable(upstream, 'ended a body at another length than it announced', { cause });
+      return unavailable(upstream, 'ended a body at another length than it announced', { reason: 'cut', cause });
     }
-    return unavailable(upstream, `cannot be reached (${code ?? 'connection failed'})`, { cause });
+    const reason = connectionReason(code);
+    return unavailable(upstream, `cannot be reached (${code ?? 'connection failed'})`, { reason, cause });
   }
 }
 

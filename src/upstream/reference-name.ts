@@ -19,7 +19,7 @@ export interface NamedReference {
  * @throws RegistryError NAME_INVALID
  */
 export function parseReferenceName(text: string, isConfigured: (name: string) => boolean): NamedReference {
-  if (text.trim() === '') throw new RegistryError('NAME_INVALID', 'the reference name is empty');
+  if (text.trim() === '') throw new RegistryError('bad-name', 'the reference name is empty');
   const slash = text.indexOf('/');
   if (slash === -1) {
     if (isConfigured(text) || isBareHost(text)) return { text, registry: text, repository: undefined };
@@ -44,7 +44,7 @@ function repositoryOf(named: string, text: string): string {
   const repository = colon === -1 ? path : path.slice(0, colon);
   const tagIsValid = colon === -1 || isTag(path.slice(colon + 1));
   if (!isRepository(repository) || !tagIsValid || rest.length > 0 || (digest !== undefined && !isDigest(digest))) {
-    throw new RegistryError('NAME_INVALID', `the reference name "${text.slice(0, 300)}" is not the name of an image`);
+    throw new RegistryError('bad-name', `the reference name "${text.slice(0, 300)}" is not the name of an image`);
   }
   return repository;
 }

@@ -40,6 +40,21 @@ export type RootSelection = Omit<Selection, 'repository'>;
 export function selectUpstream(table: UpstreamTable, input: SelectionInput & { readonly name: string }): Selection;
 export function selectUpstream(table: UpstreamTable, input: SelectionInput): Selection | RootSelection;
 export function selectUpstream(table: UpstreamTable, input: SelectionInput): Selection | RootSelection {
+  const selection = selectAny(table, input);
+  if (!('repository' in selection)) return selection;
+  const { upstream, repository } = selection;
+  if (!upstream.allows(repository)) {
+    throw new RegistryError('not-allowed', `upstreams.${upstream.name}.repositories does not allow ${repository}`, {
+      detail: { upstream: upstream.name, repository },
+    });
+  }
+  return selection;
+}
+
+/** As {@link selectUpstream}, also for a repository that the operator does not let be pulled. @throws RegistryError */
+export function selectAny(table: UpstreamTable, input: SelectionInput & { readonly name: string }): Selection;
+export function selectAny(table: UpstreamTable, input: SelectionInput): Selection | RootSelection;
+export function selectAny(table: UpstreamTable, input: SelectionInput): Selection | RootSelection {
   const references = input.refNameValues.map((text) =>
     parseReferenceName(text, (name) => table.find(name) !== undefined),
   );
@@ -49,13 +64,8 @@ export function selectUpstream(table: UpstreamTable, input: SelectionInput): Sel
   if (input.name === undefined) return { upstream, namedBy, namespace, prefix: '' };
   const { repository, prefix } = locate(table, { ...choice, name: input.name, references });
   if (!isRepository(repository)) {
-    throw new RegistryError('NAME_INVALID', 'not a repository name by the grammar of the distribution-spec', {
+    throw new RegistryError('bad-name', 'not a repository name by the grammar of the distribution-spec', {
       detail: { name: shown(input.name) },
-    });
-  }
-  if (!upstream.allows(repository)) {
-    throw new RegistryError('DENIED', `upstreams.${upstream.name}.repositories does not allow ${repository}`, {
-      detail: { upstream: upstream.name, repository },
     });
   }
   return { upstream, repository, namedBy, namespace, prefix };
@@ -98,7 +108,7 @@ function chooseUpstream(
   if (byPath !== undefined) return { upstream: byPath, namedBy: 'path' };
   const upstream = table.default;
   if (upstream === undefined) {
-    throw new RegistryError('NAME_UNKNOWN', 'the request names no configured upstream, and there is no default');
+    throw new RegistryError('unknown-upstream', 'the request names no configured upstream, and there is no default');
   }
   // Otherwise a mistyped or foreign registry would be asked of Docker Hub as one of its repositories.
   if (first !== undefined && isDockerHub(upstream) && looksLikeHost(canonicalName(first))) throw unknownName(first);
@@ -108,7 +118,7 @@ function chooseUpstream(
 /** The first of the explicit names, if all of them mean the same. */
 function agreedNaming(table: UpstreamTable, namings: readonly Naming[]): Naming | undefined {
   for (const { kind, registry } of namings) {
-    if (kind === 'ns' && registry.trim() === '') throw new RegistryError('NAME_INVALID', 'the parameter ns is empty');
+    if (kind === 'ns' && registry.trim() === '') throw new RegistryError('bad-name', 'the parameter ns is empty');
   }
   const [first, ...others] = namings;
   for (const other of others) {
@@ -140,7 +150,7 @@ function locate(
   const named = namedRepository(upstream, references);
   if (named === undefined) {
     if (namedBy === 'path' && stripped === undefined) {
-      throw new RegistryError('NAME_INVALID', `the path names the upstream ${upstream.name} and no repository of it`);
+      throw new RegistryError('bad-name', `the path names the upstream ${upstream.name} and no repository of it`);
     }
     return stripped ?? whole;
   }
@@ -182,14 +192,14 @@ function firstPart(name: string): string {
 
 function unknownName(registry: string): RegistryError {
   return new RegistryError(
-    'NAME_UNKNOWN',
+    'unknown-upstream',
     `"${shown(registry)}" is not a configured upstream of this mirror, and names that are not configured are never contacted`,
     { detail: { name: shown(registry) } },
   );
 }
 
 function contradiction(one: string | undefined, other: string): RegistryError {
-  return new RegistryError('NAME_INVALID', `the ${one} and the ${other} contradict each other`);
+  return new RegistryError('bad-name', `the ${one} and the ${other} contradict each other`);
 }
 
 function shown(text: string): string {

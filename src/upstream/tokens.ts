@@ -109,6 +109,7 @@ export class TokenCache {
       const pauseMs = pauseOf({ status, retryAfter: headers['retry-after'] }, now());
       if (pauseMs !== undefined) throw rateLimited(upstream, { status, pauseMs, service: 'token service' });
       throw unavailable(upstream, `has a token service that answered ${status}`, {
+        reason: 'bad-status',
         detail: { upstreamStatus: status },
       });
     }

@@ -49,8 +49,5 @@ export class AnswerBudget implements Disposable {
 }
 
 function tooLate(answerMs: number, cause?: unknown): RegistryError {
-  return new RegistryError('UNAVAILABLE', `the upstream has not answered within ${answerMs} ms`, {
-    status: 504,
-    cause,
-  });
+  return new RegistryError('timeout', `the upstream has not answered within ${answerMs} ms`, { cause });
 }

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { RegistryError } from '../../src/oci/error.ts';
+import type { RegistryError } from '../../src/oci/error.ts';
+import { connectionReason, unavailable } from '../../src/upstream/failures.ts';
 import { Gate, type GateOptions, type Passage, Refusal } from '../../src/upstream/gate.ts';
 import { never } from './support.ts';
 
@@ -37,15 +38,10 @@ function createGate(options: Partial<GateOptions> = {}) {
   };
 }
 
-const timeout = new RegistryError('UNAVAILABLE', 'upstream docker.io did not answer in time', {
-  status: 504,
-  cause: new Error('late'),
-});
+const timeout = unavailable('docker.io', 'did not answer in time', { reason: 'timeout' });
 
 function unreachable(code: string): RegistryError {
-  return new RegistryError('UNAVAILABLE', `upstream docker.io cannot be reached (${code})`, {
-    cause: Object.assign(new Error(code), { code }),
-  });
+  return unavailable('docker.io', `cannot be reached (${code})`, { reason: connectionReason(code) });
 }
 
 test.each<[string, number, string | undefined, number]>([
@@ -190,7 +186,7 @@ test.each([200, 206, 301, 401, 403, 404, 416, 501])('any number of answers %i br
 
 test('failures that are not the upstream’s break nothing', async () => {
   const { fail, events } = createGate();
-  const noCause = new RegistryError('UNAVAILABLE', 'upstream docker.io sends an encoded body');
+  const noCause = unavailable('docker.io', 'sends an encoded body');
   const others = [noCause, new Error('client left'), ...['ERR_FORBIDDEN_ADDRESS', 'EMFILE'].map(unreachable)];
   for (const error of others) for (let count = 0; count < 5; count += 1) await fail(error);
   for (let count = 0; count < 5; count += 1) await fail(unreachable('HPE_HEADER_OVERFLOW'));

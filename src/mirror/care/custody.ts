@@ -92,7 +92,7 @@ export class Custody implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
+    this.#stop.abort(new RegistryError('shutting-down', 'this mirror is shutting down'));
     await Promise.allSettled(this.#running);
   }
 

@@ -133,10 +133,10 @@ export class Downloads implements AsyncDisposable {
     await untilAborted(this.#fills.get(digest)?.running ?? Promise.resolve(), signal);
     if (fill.isStored) return;
     if (fill.isKept) {
-      throw new RegistryError('UNAVAILABLE', 'the disk of this cache could not take a blob', { status: 507 });
+      throw new RegistryError('disk-fault', 'the disk of this cache could not take a blob');
     }
     // It was begun for a client, and for other replicas to keep.
-    throw new RegistryError('UNAVAILABLE', 'the blob has been brought for other replicas, and not for this one');
+    throw new RegistryError('kept-elsewhere', 'the blob has been brought for other replicas, and not for this one');
   }
 
   /** A reader of a fill under way for another replica, which has to dispose it; `undefined` where there is none. */

@@ -44,7 +44,7 @@ export class FillReader implements BlobBody {
     const { heading } = this.#fill;
     if (this.#expectedSize !== undefined && heading.size !== undefined && heading.size !== this.#expectedSize) {
       throw new RegistryError(
-        'UNAVAILABLE',
+        'wrong-size',
         `the blob has ${heading.size} bytes, its manifest says ${this.#expectedSize}`,
       );
     }
@@ -163,7 +163,7 @@ export class FillReader implements BlobBody {
       if (skipped === 0) return 0;
       // The client has these bytes, from a transfer whose digest nobody will ever know.
       if (!this.#unsettled.agrees(this.#restPosition, before.subarray(0, skipped))) {
-        throw new RegistryError('UNAVAILABLE', 'the upstream gave other bytes of this blob before the disk failed');
+        throw new RegistryError('wrong-bytes', 'the upstream gave other bytes of this blob before the disk failed');
       }
       this.#restPosition += skipped;
     }

@@ -167,7 +167,7 @@ export class Fill {
 
   /** Ends the fill before its time; the partial file stays for the next run. */
   stop(): void {
-    this.#abort.abort(new RegistryError('UNAVAILABLE', 'this mirror is shutting down', { status: 503 }));
+    this.#abort.abort(new RegistryError('shutting-down', 'this mirror is shutting down'));
   }
 
   /**
@@ -238,7 +238,7 @@ export class Fill {
       const actual = partial.digest();
       if (actual === digest) return;
       this.observer.wrongBytes(digest, { sources: [...contributors].map((source) => source.id), actual });
-      const error = new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob', {
+      const error = new RegistryError('wrong-bytes', 'the upstream sent bytes that are not this blob', {
         detail: { expected: digest, actual },
       });
       // The wrong bytes may be those that an earlier run left: then everybody gets another chance.

@@ -94,7 +94,7 @@ export class PassThrough implements AsyncDisposable {
     }
     const { digest } = this.#options;
     if (finishDigest(digestAlgorithm(digest), this.#hash) !== digest) {
-      throw new RegistryError('UNAVAILABLE', 'the upstream sent bytes that are not this blob');
+      throw new RegistryError('wrong-bytes', 'the upstream sent bytes that are not this blob');
     }
     this.#verified = true;
   }

@@ -74,7 +74,7 @@ export class Segments {
     this.#start(this.#nextClaim());
     while (this.#running.size > 0) await Promise.race(this.#running);
     if (partial.written !== this.#size) {
-      throw this.#failure ?? new RegistryError('UNAVAILABLE', 'the upstream has not given the whole blob');
+      throw this.#failure ?? new RegistryError('no-source', 'the upstream has not given the whole blob');
     }
   }
 

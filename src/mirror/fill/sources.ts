@@ -1,5 +1,5 @@
 import type { Digest } from '../../oci/digest.ts';
-import { isTransient, RegistryError } from '../../oci/error.ts';
+import { hasReason, isTransient, RegistryError } from '../../oci/error.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
 import type { Upstream } from '../../upstream/upstream.ts';
 
@@ -128,9 +128,7 @@ export class SourceList {
    * @returns whether there were any
    */
   forgiveRefusedRanges(): boolean {
-    const refused = this.#entries.filter(
-      ({ lastError }) => lastError instanceof RegistryError && lastError.detail?.['upstreamStatus'] === 416,
-    );
+    const refused = this.#entries.filter(({ lastError }) => hasReason(lastError, 'range-refused'));
     for (const entry of refused) {
       entry.failures = 0;
       entry.lastError = undefined;
@@ -158,7 +156,7 @@ export class SourceList {
       errors.find((error) => isTransient(error)) ??
       errors.find((error) => error instanceof RegistryError) ??
       errors[0] ??
-      new RegistryError('UNAVAILABLE', 'no upstream is left that could give this blob')
+      new RegistryError('no-source', 'no upstream is left that could give this blob')
     );
   }
 

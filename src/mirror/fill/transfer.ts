@@ -107,7 +107,7 @@ export class Transfer {
         }
       }
       if (!source || failures > maxFailures || performance.now() - droughtSinceMs > maxDroughtMs) {
-        throw new RegistryError('UNAVAILABLE', 'no source is left that could give this blob');
+        throw new RegistryError('no-source', 'no source is left that could give this blob');
       }
       if (fruitless > 0 && patience > 1) await sleep(backoffMs(fruitless), undefined, { signal });
       const before = this.#position;
@@ -163,7 +163,7 @@ export class Transfer {
       }
       if (answer.start < this.#position) {
         sources.noteIgnoredRange(source);
-        if (!mayStartOver) throw new RegistryError('UNAVAILABLE', 'the upstream gives no parts of this blob');
+        if (!mayStartOver) throw new RegistryError('range-ignored', 'the upstream gives no parts of this blob');
       }
       this.#isWanted = onAnswer(source, this.#accept(answer));
       this.#hasAnswer = true;
@@ -198,7 +198,10 @@ export class Transfer {
   /** Checks an answer against what is known before any of its bytes is used. */
   #accept(answer: BlobAnswer): BlobHeading {
     if (answer.start > this.#position) {
-      throw new RegistryError('UNAVAILABLE', 'the upstream answered with another part of the blob than was asked for');
+      throw new RegistryError(
+        'range-ignored',
+        'the upstream answered with another part of the blob than was asked for',
+      );
     }
     const { digest, expectedSizes } = this.#options;
     const [anyExpected] = expectedSizes;
@@ -209,18 +212,18 @@ export class Transfer {
     this.#size = expected ?? answer.size;
     // Nothing of an empty answer could be held back until its digest is known.
     if (this.#size === 0 && finishDigest(digestAlgorithm(digest), hasherFor(digest)) !== digest) {
-      throw new RegistryError('UNAVAILABLE', 'the upstream gives this blob no bytes, and its digest says it has some');
+      throw new RegistryError('wrong-size', 'the upstream gives this blob no bytes, and its digest says it has some');
     }
     return { size: this.#size, contentType: answer.contentType };
   }
 }
 
 function wrongSize(found: number, expected: number): RegistryError {
-  return new RegistryError('UNAVAILABLE', `the upstream gives this blob ${found} bytes instead of ${expected}`);
+  return new RegistryError('wrong-size', `the upstream gives this blob ${found} bytes instead of ${expected}`);
 }
 
 function cut(error: unknown): RegistryError {
-  return new RegistryError('UNAVAILABLE', 'the upstream cut the transfer of this blob', { cause: error });
+  return new RegistryError('cut', 'the upstream cut the transfer of this blob', { cause: error });
 }
 
 // Doubling from 50 ms to 5 s, each taken half to one-and-a-half times so that replicas do not come back in step.

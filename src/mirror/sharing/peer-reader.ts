@@ -77,6 +77,6 @@ export class PeerReader implements BlobBody {
     const isVoid = this.#generation !== undefined && this.#generation !== generation;
     if (!isVoid && (state === 'running' || state === 'verified')) return;
     // Its own upstream may not have it for this repository: that says nothing about this replica.
-    throw new RegistryError('BLOB_UNKNOWN', 'this replica has given the blob up');
+    throw new RegistryError('not-found', 'this replica has given the blob up', { code: 'BLOB_UNKNOWN' });
   }
 }

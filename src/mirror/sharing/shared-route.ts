@@ -214,6 +214,6 @@ export class SharedRoute implements Route {
     clearInterval(this.#renewing);
     this.#lease = undefined;
     this.#wasReplaced = true;
-    this.#lost?.abort(new RegistryError('UNAVAILABLE', 'another replica fetches this blob now'));
+    this.#lost?.abort(new RegistryError('superseded', 'another replica fetches this blob now'));
   }
 }

@@ -1,7 +1,8 @@
 import { LRUCache } from 'lru-cache';
 import type { Coordinator, SharedTag, SharedTagKey } from '../../coordination/coordinator.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { type ErrorCode, isNotFound, RegistryError } from '../../oci/error.ts';
+import { isNotFound, RegistryError } from '../../oci/error.ts';
+import type { ErrorCode } from '../../oci/reason.ts';
 import type { TagKey, TagRecord } from '../../store/catalog/tag-records.ts';
 import type { TagTimes, Upstream } from '../../upstream/upstream.ts';
 import type { FreshnessVerdict } from '../freshness.ts';
@@ -86,7 +87,7 @@ export class SharedTags implements Disposable {
     if (claim.kind !== 'known') return this.#turn(key, { upstream, access, isOurs: true });
     const { tag } = claim;
     if (tag.kind === 'missing')
-      throw new RegistryError(tag.answer.code as ErrorCode, tag.answer.message, { status: 404 });
+      throw new RegistryError('not-found', tag.answer.message, { code: tag.answer.code as ErrorCode });
     const { digest, contentType, size } = tag;
     this.#comparedAtMs.set(nameOf(key), now() + 1);
     const known: TagRecord = { digest, contentType, size, checkedAtMs: now() - tag.ageMs, access };
@@ -126,7 +127,7 @@ export class SharedTags implements Disposable {
       tell: (answer, more) => void tell(answer, more),
       tellMissing(error, forMs) {
         if (forMs === 0 || !isNotFound(error)) return;
-        const { code, message } = error as RegistryError;
+        const { code, message } = error;
         void record({ kind: 'missing', answer: { code, message }, ageMs: 0 }, forMs);
       },
       [Symbol.dispose]() {

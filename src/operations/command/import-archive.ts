@@ -155,21 +155,16 @@ export async function* importArchive(
 }
 
 /** Why an image is refused, with what is known of the blob that it lacks. */
-function explained({ refused }: RefusedImage, wrong: ReadonlyMap<Digest, string>): string {
-  const damage = damageIn(refused, wrong);
+function explained({ refused, lacks }: RefusedImage, wrong: ReadonlyMap<Digest, string>): string {
+  const damage = lacks && wrong.get(lacks);
   return damage === undefined ? refused : `${refused}: ${damage}`;
-}
-
-/** What is known of the blob that is lacking according to a sentence. */
-function damageIn(sentence: string, wrong: ReadonlyMap<Digest, string>): string | undefined {
-  return wrong.entries().find(([digest]) => sentence.includes(digest))?.[1];
 }
 
 /** Each name once: several attestations are of no platform. */
 function leftOutParts({ leftOut }: AdoptedImage, wrong: ReadonlyMap<Digest, string>): LeftOutPart[] {
   const parts = new Map<string, LeftOutPart>();
-  for (const { name, reason } of leftOut) {
-    const damage = damageIn(reason, wrong);
+  for (const { name, lacks } of leftOut) {
+    const damage = wrong.get(lacks);
     if (damage !== undefined) parts.set(name, { name, damage });
     else if (!parts.has(name)) parts.set(name, { name });
   }

@@ -3,7 +3,7 @@ import { RegistryError } from '../../../oci/error.ts';
 import { repositoryGlob } from '../../../oci/glob.ts';
 import { looksLikeHost, parseReference } from '../../../oci/reference.ts';
 import { parseTagSelector } from '../../../oci/tag-selector.ts';
-import { selectUpstream } from '../../../upstream/selection.ts';
+import { selectAny } from '../../../upstream/selection.ts';
 import { canonicalName, dockerHub, type UpstreamTable } from '../../../upstream/table.ts';
 import type { Upstream } from '../../../upstream/upstream.ts';
 
@@ -76,7 +76,7 @@ export class ImageNames {
   ): ImagePattern {
     const { named, reference, untagged } = of;
     if (reference === undefined && untagged === 'latest') {
-      throw new RegistryError('NAME_INVALID', `"${text}" does not say which tags: "${text}:*" means all of them`);
+      throw new RegistryError('bad-name', `"${text}" does not say which tags: "${text}:*" means all of them`);
     }
     const matchesReference = referenceMatcher(text, reference);
     const glob = named.includes('*') ? this.#glob(named, text) : this.#repository(named);
@@ -94,7 +94,7 @@ export class ImageNames {
   /** A pattern with the name of its upstream before it. */
   #glob(named: string, text: string): string {
     if (!/^[a-z0-9._:[\]*-]+(?:\/[a-z0-9._*-]+)*$/i.test(named)) {
-      throw new RegistryError('NAME_INVALID', `"${text}" is not a pattern of repository names`);
+      throw new RegistryError('bad-name', `"${text}" is not a pattern of repository names`);
     }
     const slash = named.indexOf('/');
     const first = slash === -1 ? '' : named.slice(0, slash);
@@ -129,14 +129,8 @@ export function selectRepository(
   { registry, name }: { readonly registry: string | undefined; readonly name: string },
 ): { upstream: Upstream; repository: string; allowed: boolean } {
   const input = { name, nsValues: registry === undefined ? [] : [registry], refNameValues: [], host: undefined };
-  try {
-    return { ...selectUpstream(upstreams, input), allowed: true };
-  } catch (error) {
-    if (!(error instanceof RegistryError) || error.code !== 'DENIED') throw error;
-    const upstream = upstreams.find(String(error.detail?.['upstream']));
-    if (upstream === undefined) throw error;
-    return { upstream, repository: String(error.detail?.['repository']), allowed: false };
-  }
+  const { upstream, repository } = selectAny(upstreams, input);
+  return { upstream, repository, allowed: upstream.allows(repository) };
 }
 
 /** The name of an image in full. */
@@ -175,12 +169,12 @@ function referenceMatcher(text: string, reference: string | undefined): (referen
   if (reference === '@*') return (found) => isDigest(found);
   if (reference.startsWith('@')) {
     const digest = reference.slice(1);
-    if (!isDigest(digest)) throw new RegistryError('MANIFEST_INVALID', `"${digest}" is not a sha256 or sha512 digest`);
+    if (!isDigest(digest)) throw new RegistryError('bad-reference', `"${digest}" is not a sha256 or sha512 digest`);
     return (found) => found === digest;
   }
   const tags = parseTagSelector(reference);
   if (tags === undefined) {
-    throw new RegistryError('MANIFEST_INVALID', `"${reference}" in "${text}" is no tag, pattern or range of versions`);
+    throw new RegistryError('bad-reference', `"${reference}" in "${text}" is no tag, pattern or range of versions`);
   }
   return (found) => !isDigest(found) && tags.matches(found);
 }
@@ -192,5 +186,5 @@ function official(upstream: Upstream, repository: string): string {
 }
 
 function unknownName(registry: string): RegistryError {
-  return new RegistryError('NAME_UNKNOWN', `"${registry}" is not a configured upstream of this mirror`);
+  return new RegistryError('unknown-upstream', `"${registry}" is not a configured upstream of this mirror`);
 }

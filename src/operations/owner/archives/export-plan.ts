@@ -123,7 +123,7 @@ export class ExportPlanner {
     manifest: KeptManifest,
     { name, choice, closure, depth }: { name: string; choice: ExportChoice; closure: Closure; depth: number },
   ): Promise<void> {
-    if (depth > maxDepth) throw new RegistryError('MANIFEST_INVALID', `the indexes of ${name} are nested too deeply`);
+    if (depth > maxDepth) throw new RegistryError('bad-manifest', `the indexes of ${name} are nested too deeply`);
     const { digest, size, bytes, contentType } = manifest;
     if (closure.manifests.has(digest)) return;
     closure.manifests.set(digest, { digest, size });
@@ -155,7 +155,7 @@ export class ExportPlanner {
     if (depth === 0 && lacks.length > 0) {
       closure.lacks = lacks.map(formatPlatform);
       if (lacks.length === platforms.length) {
-        throw new RegistryError('MANIFEST_UNKNOWN', `${name} is not made for ${closure.lacks.join(', ')}`);
+        throw new RegistryError('incomplete', `${name} is not made for ${closure.lacks.join(', ')}`);
       }
     }
     const children = new Set<Digest>();
@@ -271,11 +271,11 @@ function tagsOf(digest: Digest): string[] {
 }
 
 function notHere(name: string): RegistryError {
-  return new RegistryError('MANIFEST_UNKNOWN', `${name} is not in the cache: fetch it first`);
+  return new RegistryError('incomplete', `${name} is not in the cache: fetch it first`);
 }
 
 function lacking(name: string, digest: Digest): RegistryError {
-  return new RegistryError('MANIFEST_UNKNOWN', `${name} is not whole in the cache, it lacks ${digest}: fetch it first`);
+  return new RegistryError('incomplete', `${name} is not whole in the cache, it lacks ${digest}: fetch it first`);
 }
 
 function ignore(): void {}

@@ -3,14 +3,14 @@ import type { BlobSize } from '../../../archive/description.ts';
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
 import { isElsewhere } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
-import { RegistryError } from '../../../oci/error.ts';
+import { hasReason, isTransient, RegistryError } from '../../../oci/error.ts';
 import { octetStream } from '../../../oci/media-types.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { namedImage } from './named-image.ts';
 import { pushedSource } from './pushed-source.ts';
-import { type MissingPart, type WholeManifest, wholeImage } from './whole-image.ts';
+import { IncompleteError, type MissingPart, type WholeManifest, wholeImage } from './whole-image.ts';
 
 /** How many deliveries are noted in one go. */
 const deliveriesPerTurn = 1000;
@@ -46,6 +46,8 @@ export interface RefusedImage {
   readonly name: string;
   /** One sentence. */
   readonly refused: string;
+  /** What is not here of it, where that is why. */
+  readonly lacks?: Digest;
 }
 
 /** What is said of a blob that somebody brings and whose bytes are not it. */
@@ -98,8 +100,8 @@ export class Imports {
       await this.#options.downloads.bring(digest, joiner, { signal });
       return source.isRead;
     } catch (error) {
-      if (!source.isRead || (error instanceof RegistryError && error.status === 507)) throw error;
-      throw new RegistryError('DIGEST_INVALID', otherBytes(digest), { cause: error });
+      if (!source.isRead || hasReason(error, 'disk-fault')) throw error;
+      throw new RegistryError('damaged', otherBytes(digest), { cause: error });
     }
   }
 
@@ -135,8 +137,12 @@ export class Imports {
         yield await this.#adopt(image, options);
       } catch (error) {
         // What is wrong with the one image says nothing of the next; that the disk fails does.
-        if (!(error instanceof RegistryError) || error.status >= 500) throw error;
-        yield { name: image.name, refused: error.message };
+        if (!(error instanceof RegistryError) || isTransient(error)) throw error;
+        yield {
+          name: image.name,
+          refused: error.message,
+          ...(error instanceof IncompleteError && { lacks: error.lacks }),
+        };
       }
     }
   }
@@ -149,7 +155,7 @@ export class Imports {
     const { store, catalog, upstreams, now } = this.#options;
     const { target, tag, digest: named, name } = namedImage(upstreams, text);
     if (named !== undefined && named !== digest) {
-      throw new RegistryError('MANIFEST_INVALID', `what is called ${name} is ${digest}`);
+      throw new RegistryError('bad-manifest', `what is called ${name} is ${digest}`);
     }
     const { manifest, manifests, leftOut } = await wholeImage({ digest, mediaType }, { name, store, signal });
     for (const part of manifests) await this.#requireRights(target.key, part, { name, archive });
@@ -174,7 +180,7 @@ export class Imports {
       if (catalog.mayRead(repository, part.digest) || catalog.deliveries.has(archive, part.digest)) continue;
       if (isElsewhere(part) && !(await this.#has(part))) continue;
       throw new RegistryError(
-        'DENIED',
+        'not-allowed',
         `${name} needs ${part.digest}, which is here for other repositories: import an archive that has it`,
       );
     }

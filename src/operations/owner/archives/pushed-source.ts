@@ -33,7 +33,10 @@ export function pushedSource({
     repository,
     connections: 1,
     open: () => {
-      if (isUsed) return Promise.reject(new RegistryError('BLOB_UNKNOWN', 'what was brought of this blob is used up'));
+      if (isUsed)
+        return Promise.reject(
+          new RegistryError('not-found', 'what was brought of this blob is used up', { code: 'BLOB_UNKNOWN' }),
+        );
       isUsed = true;
       return Promise.resolve({
         size,

@@ -1,7 +1,7 @@
 import { maxImageManifestsBytes, maxManifestBytes } from '../../../archive/limits.ts';
 import { type Descriptor, isElsewhere, type ManifestLinks, readManifest } from '../../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../../../oci/digest.ts';
-import { isNotFound, RegistryError } from '../../../oci/error.ts';
+import { RegistryError } from '../../../oci/error.ts';
 import { formatPlatform, indexEntries } from '../../../oci/platform.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 
@@ -34,6 +34,17 @@ export interface MissingPart {
   readonly name: string;
   /** One sentence that names the digest that is lacking. */
   readonly reason: string;
+  readonly lacks: Digest;
+}
+
+/** Something that an image needs is not here. */
+export class IncompleteError extends RegistryError {
+  readonly lacks: Digest;
+
+  constructor(message: string, lacks: Digest) {
+    super('incomplete', message);
+    this.lacks = lacks;
+  }
 }
 
 export interface WholeImageOptions {
@@ -61,7 +72,7 @@ export async function wholeImage(
 class Inspection {
   readonly whole = new Map<Digest, WholeManifest>();
   readonly leftOut = new Map<Digest, MissingPart>();
-  readonly #lacking = new Map<Digest, RegistryError>();
+  readonly #lacking = new Map<Digest, IncompleteError>();
   readonly #options: WholeImageOptions;
   /** Of its manifests: what they name is held in memory until all of it has been looked at. */
   #bytes = 0;
@@ -83,7 +94,7 @@ class Inspection {
       return manifest;
     } catch (error) {
       // What is not here can be left out; what is wrong cannot.
-      if (error instanceof RegistryError && isNotFound(error)) this.#lacking.set(link.digest, error);
+      if (error instanceof IncompleteError) this.#lacking.set(link.digest, error);
       throw error;
     }
   }
@@ -95,11 +106,11 @@ class Inspection {
     const { name, signal } = this.#options;
     signal.throwIfAborted();
     const bytes = await this.#manifest(digest);
-    if (bytes === undefined) throw new RegistryError('MANIFEST_UNKNOWN', `${name} lacks its manifest ${digest}`);
+    if (bytes === undefined) throw new IncompleteError(`${name} lacks its manifest ${digest}`, digest);
     const size = bytes.length;
     this.#bytes += size;
     if (depth > maxDepth || this.whole.size >= maxManifests || this.#bytes > maxImageManifestsBytes) {
-      throw new RegistryError('MANIFEST_INVALID', `${name} is nested too deeply or names too many manifests`);
+      throw new RegistryError('bad-manifest', `${name} is nested too deeply or names too many manifests`);
     }
     const links = readManifest(bytes, mediaType);
     const contentType = links.mediaType === '' ? mediaType : links.mediaType;
@@ -108,10 +119,10 @@ class Inspection {
     for (const blob of links.blobs) {
       signal.throwIfAborted();
       if (isElsewhere(blob) || (await this.#has(blob))) continue;
-      throw new RegistryError('MANIFEST_UNKNOWN', `${name} is not whole: it lacks ${blob.digest}`);
+      throw new IncompleteError(`${name} is not whole: it lacks ${blob.digest}`, blob.digest);
     }
     let wholeEntries = 0;
-    let firstFailure: RegistryError | undefined;
+    let firstFailure: IncompleteError | undefined;
     for (const entry of entries) {
       try {
         await this.look(entry, depth + 1);
@@ -121,7 +132,7 @@ class Inspection {
         if (lacking === undefined || error !== lacking) throw error;
         firstFailure ??= lacking;
         const part = entry.platform ? formatPlatform(entry.platform) : entry.digest;
-        this.leftOut.set(entry.digest, { name: part, reason: lacking.message });
+        this.leftOut.set(entry.digest, { name: part, reason: lacking.message, lacks: lacking.lacks });
       }
     }
     if (wholeEntries === 0 && firstFailure) throw firstFailure;
@@ -135,7 +146,7 @@ class Inspection {
     if (!blob) return undefined;
     const { size } = blob;
     if (size > maxManifestBytes) {
-      throw new RegistryError('MANIFEST_INVALID', `what is to be the manifest ${digest} has ${size} bytes`);
+      throw new RegistryError('bad-manifest', `what is to be the manifest ${digest} has ${size} bytes`);
     }
     if (blob.bytes) return blob.bytes;
     const bytes = (this.#buffer ??= Buffer.allocUnsafe(maxManifestBytes)).subarray(0, size);

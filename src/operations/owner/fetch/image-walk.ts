@@ -153,10 +153,7 @@ class Walk {
   #enter(digest: Digest, { depth, nesting }: Place): boolean {
     if (this.#visited.has(digest)) return false;
     if (this.#visited.size >= maxManifests || nesting > maxNesting) {
-      throw new RegistryError(
-        'MANIFEST_INVALID',
-        `${this.#target.key} is nested too deeply or names too many manifests`,
-      );
+      throw new RegistryError('bad-manifest', `${this.#target.key} is nested too deeply or names too many manifests`);
     }
     this.#visited.add(digest);
     if (depth > 0) this.#referrers += 1;
@@ -181,9 +178,7 @@ class Walk {
       for (const { digest } of indexEntries(page.bytes, ociIndex)) found.add(digest);
       if (page.nextQuery !== undefined) queries.add(page.nextQuery);
       if (queries.size > maxPages || found.size > maxManifests) {
-        throw new RegistryError('UNAVAILABLE', `${this.#target.key}@${subject} has too many referrers`, {
-          detail: { actual: found.size },
-        });
+        throw new RegistryError('too-large', `${this.#target.key}@${subject} has too many referrers`);
       }
     }
     await allOf(found.values().map((digest) => this.#visitListed(digest, { subject, depth })));
@@ -232,7 +227,7 @@ class Walk {
     if (lacks.length < platforms.length) return entries;
     const has = all.filter(isImage).map(({ platform }) => formatPlatform(platform!));
     throw new RegistryError(
-      'MANIFEST_UNKNOWN',
+      'not-found',
       `there is no image for ${this.#lacks.join(', ')}; there are ${has.join(', ')}`,
     );
   }
@@ -256,7 +251,7 @@ export function confirmed<Reply extends { readonly outcome: Outcome }>(
         state === 'limited' && untilMs ? [untilMs - now()] : [],
       ),
     );
-  throw new RegistryError('UNAVAILABLE', `upstream ${upstream.name} cannot say now what ${key} has`, {
+  throw new RegistryError('unconfirmed', `upstream ${upstream.name} cannot say now what ${key} has`, {
     ...(pauses.length > 0 && { headers: { 'Retry-After': String(Math.ceil(Math.max(0, ...pauses) / 1000)) } }),
   });
 }

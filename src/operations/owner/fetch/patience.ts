@@ -1,15 +1,15 @@
 import { setTimeout } from 'node:timers/promises';
 import { isTransient, RegistryError } from '../../../oci/error.ts';
+import type { Reason } from '../../../oci/reason.ts';
 import { Refusal } from '../../../upstream/gate.ts';
 
 /** Failures in a row after which work that nobody waits for is given up. */
 const maxFailures = 5;
-/** Another request for bytes that were wrong gives wrong bytes again, nearly always. */
+/** What is nearly always the same when it is asked for again. */
+const sameAgain: readonly Reason[] = ['wrong-bytes', 'too-large'];
 const maxWrongAnswers = 1;
 const firstPauseMs = 1_000;
 const longestBackoffMs = 30_000;
-/** The fault of our own disk; nobody else can mend it. */
-const diskFullStatus = 507;
 /** Timers may end a little before their time. */
 const slackMs = 20;
 
@@ -41,11 +41,12 @@ export async function withPatience<Value>(
       return await work();
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof RegistryError) || !isTransient(error) || error.status === diskFullStatus) throw error;
+      // A fault of our own disk is not mended by asking again.
+      if (!(error instanceof RegistryError) || !isTransient(error) || error.reason === 'disk-fault') throw error;
       let forMs = pauseAskedFor(error);
       if (forMs === undefined) {
         failures = hasMoved?.() === true ? 1 : failures + 1;
-        if (failures > (isWrong(error) ? maxWrongAnswers : maxFailures)) throw error;
+        if (failures > (sameAgain.includes(error.reason) ? maxWrongAnswers : maxFailures)) throw error;
         const backoffMs = Math.min(longestBackoffMs, firstPauseMs * 2 ** (failures - 1));
         forMs = error instanceof Refusal ? Math.max(backoffMs, error.retryAfterMs) : backoffMs;
       } else {
@@ -63,10 +64,6 @@ function pauseAskedFor(error: RegistryError): number | undefined {
   if (error instanceof Refusal) return error.state === 'limited' ? error.retryAfterMs : undefined;
   const seconds = Number(error.headers['Retry-After']);
   return error.headers['Retry-After'] === undefined || Number.isNaN(seconds) ? undefined : seconds * 1000;
-}
-
-function isWrong({ detail }: RegistryError): boolean {
-  return detail?.['actual'] !== undefined;
 }
 
 async function timer(ms: number, signal: AbortSignal): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Target } from '../../../mirror/fill/sources.ts';
 import type { Listings } from '../../../mirror/listings.ts';
 import type { Manifests } from '../../../mirror/manifests.ts';
-import { isNotFound, RegistryError } from '../../../oci/error.ts';
+import { hasReason, isNotFound, RegistryError } from '../../../oci/error.ts';
 import { parseReference, type Reference } from '../../../oci/reference.ts';
 import type { ManifestReference } from '../../../oci/request.ts';
 import { subjectOfTag } from '../../../oci/subject-of-tag.ts';
@@ -59,7 +59,7 @@ export async function expandImages(wanted: WantedImages, options: ExpandOptions)
     return [tagged(target, tag ?? 'latest')];
   }
   if (tag !== undefined || digest !== undefined) {
-    throw new RegistryError('NAME_INVALID', `"${wanted.image}" has a tag or digest beside the list of its tags`);
+    throw new RegistryError('bad-name', `"${wanted.image}" has a tag or digest beside the list of its tags`);
   }
   const selectors = wanted.tags.map(readSelector);
   const written = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
@@ -68,10 +68,7 @@ export async function expandImages(wanted: WantedImages, options: ExpandOptions)
   const listed = all.filter((one) => subjectOfTag(one) === undefined);
   const chosen = await chooseTags(target, { ...options, selectors, written, listed, limit: wanted.limit });
   if (chosen.length === 0) {
-    throw new RegistryError(
-      'MANIFEST_UNKNOWN',
-      `none of the ${listed.length} tags of ${key} is ${wanted.tags.join(' or ')}`,
-    );
+    throw new RegistryError('not-found', `none of the ${listed.length} tags of ${key} is ${wanted.tags.join(' or ')}`);
   }
   return chosen.map((one) => tagged(target, one));
 }
@@ -102,7 +99,7 @@ async function chooseTags(target: Target, choice: TagChoice): Promise<string[]> 
       tags.add(tag);
     } catch (error) {
       // Some registries refuse what they do not have.
-      if (!isNotFound(error) && !(error instanceof RegistryError && error.code === 'DENIED')) throw error;
+      if (!isNotFound(error) && !hasReason(error, 'denied')) throw error;
     }
   };
   while (true) {
@@ -130,7 +127,7 @@ function tagged(target: Target, tag: string): WantedImage {
 
 function readSelector(text: string): TagSelector {
   const selector = parseTagSelector(text);
-  if (selector === undefined) throw new RegistryError('NAME_INVALID', `"${text}" is no tag, pattern or version range`);
+  if (selector === undefined) throw new RegistryError('bad-name', `"${text}" is no tag, pattern or version range`);
   return selector;
 }
 
@@ -143,10 +140,7 @@ async function listTags(target: Target, { listings, ask, signal, now }: ExpandOp
     tags.push(...readTags(target, page.bytes));
     if (page.nextQuery !== undefined) queries.add(page.nextQuery);
     if (tags.length > maxTags || queries.size > maxTagPages) {
-      throw new RegistryError(
-        'NAME_INVALID',
-        `${target.key} has too many tags to choose from; name those that are wanted`,
-      );
+      throw new RegistryError('bad-name', `${target.key} has too many tags to choose from; name those that are wanted`);
     }
   }
   return tags;
@@ -158,7 +152,7 @@ function readTags({ upstream, key }: Target, bytes: Buffer): string[] {
     const { tags } = JSON.parse(bytes.toString('utf8')) as { tags?: unknown };
     return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string') : [];
   } catch (error) {
-    throw new RegistryError('UNAVAILABLE', `upstream ${upstream.name} gave something else than the tags of ${key}`, {
+    throw new RegistryError('bad-answer', `upstream ${upstream.name} gave something else than the tags of ${key}`, {
       cause: error,
     });
   }

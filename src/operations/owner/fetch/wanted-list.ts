@@ -55,5 +55,5 @@ function joined(one: ImageChoice, other: ImageChoice): ImageChoice {
 function readPlatform(text: string): Platform {
   const platform = parsePlatform(text);
   if (platform) return platform;
-  throw new RegistryError('NAME_INVALID', `"${text}" is not a platform such as linux/amd64 or linux/arm/v7`);
+  throw new RegistryError('bad-name', `"${text}" is not a platform such as linux/amd64 or linux/arm/v7`);
 }

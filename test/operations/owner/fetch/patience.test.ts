@@ -3,10 +3,10 @@ import { RegistryError } from '../../../../src/oci/error.ts';
 import { withPatience } from '../../../../src/operations/owner/fetch/patience.ts';
 import { Refusal } from '../../../../src/upstream/gate.ts';
 
-const unavailable = new RegistryError('UNAVAILABLE', 'answered 503');
+const unavailable = new RegistryError('bad-status', 'answered 503');
 const failures = (length: number) => Array.from({ length }, () => unavailable);
 const limited = (seconds: number) =>
-  new RegistryError('TOOMANYREQUESTS', 'limits our requests', { headers: { 'Retry-After': String(seconds) } });
+  new RegistryError('limited', 'limits our requests', { headers: { 'Retry-After': String(seconds) } });
 const closed = (state: 'limited' | 'broken', retryAfterMs: number) =>
   new Refusal(state, 'left alone', { upstream: 'reg.example', retryAfterMs });
 
@@ -52,10 +52,10 @@ describe('work that can wait', () => {
   });
 
   test('ends at once with a definite answer, and soon with wrong bytes', async () => {
-    const unknown = new RegistryError('MANIFEST_UNKNOWN', 'no such manifest');
+    const unknown = new RegistryError('not-found', 'no such manifest');
     expect(await pauses([unavailable, unknown])).toEqual(['RegistryError: no such manifest', 1000]);
     expect(await pauses([new TypeError('a bug')])).toEqual(['TypeError: a bug']);
-    const wrong = new RegistryError('UNAVAILABLE', 'other bytes', { detail: { expected: 'a', actual: 'b' } });
+    const wrong = new RegistryError('wrong-bytes', 'other bytes');
     expect(await pauses([wrong, wrong])).toEqual(['RegistryError: other bytes', 1000]);
   });
 

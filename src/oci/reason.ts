@@ -1,0 +1,136 @@
+/** Error codes of the distribution-spec ("Error Codes"), and the three the spec leaves to registries. */
+export type ErrorCode =
+  | 'BLOB_UNKNOWN'
+  | 'DENIED'
+  | 'DIGEST_INVALID'
+  | 'MANIFEST_INVALID'
+  | 'MANIFEST_UNKNOWN'
+  | 'NAME_INVALID'
+  | 'NAME_UNKNOWN'
+  | 'RANGE_INVALID'
+  | 'TOOMANYREQUESTS'
+  | 'UNAUTHORIZED'
+  | 'UNAVAILABLE'
+  | 'UNKNOWN'
+  | 'UNSUPPORTED';
+
+/** Who can put an error right: the client, the operator of this mirror, the upstream, another replica, or this mirror. */
+export type Fault = 'client' | 'operator' | 'upstream' | 'replica' | 'mirror';
+
+/** What the failure of a request says about the place it was sent to. */
+export type GateEvidence =
+  /** The place said nothing for as long as it had. */
+  | 'silence'
+  /** There was no connection, or it broke. */
+  | 'connection'
+  /** The place answered, with something that cannot be used. */
+  | 'answer'
+  /** Nothing. */
+  | 'none';
+
+/** What holds for every error of one reason. */
+export interface ReasonFacts {
+  /** The code that a client gets, where the error does not name another one. */
+  readonly code: ErrorCode;
+  /** The HTTP status that a client gets, where the error does not name another one. */
+  readonly status: number;
+  readonly fault: Fault;
+  /** `transient`: asking again later may help, and stale content may stand in; `absent`: there is no such thing here. */
+  readonly kind: 'definite' | 'transient' | 'absent';
+  readonly gate: GateEvidence;
+}
+
+function client(code: ErrorCode, status: number): ReasonFacts {
+  return { code, status, fault: 'client', kind: 'definite', gate: 'none' };
+}
+
+function definite(code: ErrorCode, { status, fault }: Pick<ReasonFacts, 'status' | 'fault'>): ReasonFacts {
+  return { code, status, fault, kind: 'definite', gate: 'none' };
+}
+
+function absent(code: ErrorCode, fault: Fault): ReasonFacts {
+  return { code, status: 404, fault, kind: 'absent', gate: 'none' };
+}
+
+function transient(fault: Fault, facts: Partial<Pick<ReasonFacts, 'code' | 'status' | 'gate'>> = {}): ReasonFacts {
+  return { code: 'UNAVAILABLE', status: 502, fault, kind: 'transient', gate: 'none', ...facts };
+}
+
+/** All that is decided by the reason of an error, in one place. */
+export const reasonFacts = {
+  // What a client asks for cannot be read, or is not offered.
+  'bad-name': client('NAME_INVALID', 400),
+  'bad-reference': client('MANIFEST_INVALID', 400),
+  'bad-digest': client('DIGEST_INVALID', 400),
+  /** The client's `Range` lies outside of the blob. */
+  'bad-range': client('RANGE_INVALID', 416),
+  'read-only': client('UNSUPPORTED', 405),
+  'no-endpoint': { ...absent('NAME_UNKNOWN', 'client') },
+  'client-idle': transient('client'),
+  /** The name is not in the table of upstreams. */
+  'unknown-upstream': absent('NAME_UNKNOWN', 'client'),
+
+  // The operator's configuration says no.
+  /** `upstreams.NAME.repositories` does not allow the repository, or the caller is not a replica. */
+  'not-allowed': definite('DENIED', { status: 403, fault: 'operator' }),
+  offline: absent('MANIFEST_UNKNOWN', 'operator'),
+  'no-credentials': transient('operator', { gate: 'none' }),
+
+  // The upstream gave a definite answer.
+  'not-found': absent('MANIFEST_UNKNOWN', 'upstream'),
+  denied: definite('DENIED', { status: 403, fault: 'upstream' }),
+
+  // The upstream gave no answer that can be used.
+  limited: transient('upstream', { code: 'TOOMANYREQUESTS', status: 429, gate: 'answer' }),
+  /** Few pulls are left, and they are kept for what is not stored. */
+  'pull-spared': transient('upstream', { code: 'TOOMANYREQUESTS', status: 429 }),
+  timeout: transient('upstream', { status: 504, gate: 'silence' }),
+  unreachable: transient('upstream', { gate: 'connection' }),
+  /** Not asked: it failed a moment ago. */
+  'left-alone': transient('upstream'),
+  /** A status that says neither yes nor no. */
+  'bad-status': transient('upstream', { gate: 'answer' }),
+  /** An answer that cannot be read, or that leads nowhere. */
+  'bad-answer': transient('upstream', { gate: 'answer' }),
+  'wrong-bytes': transient('upstream', { gate: 'answer' }),
+  'wrong-size': transient('upstream', { gate: 'answer' }),
+  /** The connection ended before the body did. */
+  cut: transient('upstream', { gate: 'connection' }),
+  /** 416: the offset lies outside of what the upstream has. */
+  'range-refused': transient('upstream', { gate: 'answer' }),
+  /** The upstream gives no parts of the blob, or other ones than it was asked for. */
+  'range-ignored': transient('upstream', { gate: 'answer' }),
+  'too-large': transient('upstream', { gate: 'answer' }),
+  /** A redirect or realm leads into a private network. */
+  'forbidden-address': transient('upstream'),
+  /** None of the sources of a blob is left. */
+  'no-source': transient('upstream'),
+  /** What is stored could not be confirmed. */
+  unconfirmed: transient('upstream'),
+
+  // What is stored, or brought, is not what it should be.
+  'bad-manifest': definite('MANIFEST_INVALID', { status: 400, fault: 'upstream' }),
+  /** A part of an image is missing. */
+  incomplete: absent('MANIFEST_UNKNOWN', 'client'),
+  /** The bytes that a client brings are not the blob. */
+  damaged: client('DIGEST_INVALID', 400),
+
+  // Another replica.
+  'replica-failed': transient('replica', { gate: 'connection' }),
+  /** Another replica fetches the blob instead. */
+  superseded: transient('replica'),
+  /** The blob was fetched for other replicas to keep. */
+  'kept-elsewhere': transient('replica'),
+
+  // This mirror.
+  /** The disk did not take it. */
+  'disk-fault': transient('mirror', { status: 507 }),
+  /** As many blobs are being fetched as may be. */
+  'no-place': transient('mirror', { status: 503 }),
+  'out-of-files': transient('mirror'),
+  'shutting-down': transient('mirror', { status: 503 }),
+  internal: definite('UNKNOWN', { status: 500, fault: 'mirror' }),
+} as const satisfies Record<string, ReasonFacts>;
+
+/** Why something could not be done: what programs decide by, while people read the message. */
+export type Reason = keyof typeof reasonFacts;

@@ -113,7 +113,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
         limits: { maxFills: 64 },
         slabs,
         route: (digest, sources, options) => replicas.route(digest, sources, options),
-        onStored: (digest, blob) => catalog.recordBlob(digest, blob),
+        onStored: (digest, blob) => catalog.blobs.record(digest, blob),
         observer: {
           started: () => undefined,
           ended: () => undefined,

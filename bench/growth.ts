@@ -191,7 +191,7 @@ async function evict(own: string) {
       Object.assign(evicted, { blobs, durationMs }),
     failed: onFault,
   };
-  const budget = { maxSizeBytes: catalog.usage().bytes, minFreeBytes: 0 };
+  const budget = { maxSizeBytes: catalog.blobs.usage().bytes, minFreeBytes: 0 };
   const fileSystem = () => Promise.resolve(undefined);
   await using evictor = new Evictor({ fileSystem, store, catalog, budget, offline: false, observer });
   const delays = monitorEventLoopDelay({ resolution: 1 });

@@ -62,7 +62,7 @@ export class Blobs {
   #atHand(target: Target, digest: Digest): BlobReply | undefined {
     const { catalog, store } = this.#options;
     const small = store.small(digest);
-    if (small === undefined || !catalog.mayRead(target.key, digest)) return undefined;
+    if (small === undefined || !catalog.grants.mayRead(target.key, digest)) return undefined;
     return this.#stored(digest, { size: small.length, body: memoryBody(small) });
   }
 
@@ -105,13 +105,13 @@ export class Blobs {
    * @throws RegistryError as {@link get}; the signal's reason
    */
   async requireRight(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
-    if (!this.#options.catalog.mayRead(target.key, digest)) await this.#confirm(target, digest, waiting);
+    if (!this.#options.catalog.grants.mayRead(target.key, digest)) await this.#confirm(target, digest, waiting);
   }
 
   #stored(digest: Digest, { size, body }: { size: number; body: BlobBody }): BlobReply {
     const { catalog } = this.#options;
-    catalog.touch(digest);
-    return { digest, size, contentType: catalog.blob(digest)?.contentType ?? octetStream, outcome: 'hit', body };
+    catalog.uses.touch(digest);
+    return { digest, size, contentType: catalog.blobs.get(digest)?.contentType ?? octetStream, outcome: 'hit', body };
   }
 
   /** The blob on this disk, unless the disk cannot give it, or not rightly: then it is fetched as if it were not here. */
@@ -149,7 +149,7 @@ export class Blobs {
     const { fill, reader, begun } = downloads.join(digest, {
       repository: target.key,
       sources: upstreamSources(target),
-      expectedSize: catalog.expectedSize(target.key, digest),
+      expectedSize: catalog.grants.expectedSize(target.key, digest),
       isRanged: waiting.isRanged === true,
     });
     try {
@@ -185,7 +185,7 @@ export class Blobs {
   /** A fill may have been answered for another repository: that says nothing about the right to read through this one. */
   async #checkJoined(target: Target, { fill, waiting }: { fill: Fill; waiting: Waiting }): Promise<void> {
     const { catalog } = this.#options;
-    if (fill.confirmed.has(target.key)) catalog.grant(target.key, fill.digest);
+    if (fill.confirmed.has(target.key)) catalog.grants.grant(target.key, fill.digest);
     else await this.requireRight(target, fill.digest, waiting);
   }
 
@@ -204,7 +204,7 @@ export class Blobs {
         async () => ({ digest, ...(await ask()), outcome: 'bypass' }),
         waiting,
       );
-      catalog.grant(target.key, digest);
+      catalog.grants.grant(target.key, digest);
       return head;
     } catch (error) {
       negative.note(target, digest, error);

@@ -34,16 +34,16 @@ export class KeptManifests {
   inMemory(digest: Digest): KeptManifest | undefined {
     const { store, catalog } = this.#options;
     const bytes = store.small(digest);
-    const contentType = catalog.blob(digest)?.contentType;
-    if (bytes === undefined || contentType === undefined || !catalog.isManifest(digest)) return undefined;
-    catalog.touch(digest);
+    const contentType = catalog.blobs.get(digest)?.contentType;
+    if (bytes === undefined || contentType === undefined || !catalog.manifests.has(digest)) return undefined;
+    catalog.uses.touch(digest);
     return { digest, size: bytes.length, contentType, bytes };
   }
 
   /** The manifest, unless it is not here or the disk cannot give it. */
   async get(digest: Digest): Promise<KeptManifest | undefined> {
     const manifest = await this.peek(digest);
-    if (manifest) this.#options.catalog.touch(digest);
+    if (manifest) this.#options.catalog.uses.touch(digest);
     return manifest;
   }
 
@@ -52,8 +52,8 @@ export class KeptManifests {
     const { store, catalog, observer } = this.#options;
     try {
       // A lost catalog may have known it: what is asked for does not wait for its turn.
-      if (!catalog.isManifest(digest) && !(await recallManifest(digest, { catalog, store }))) return undefined;
-      const contentType = catalog.blob(digest)?.contentType;
+      if (!catalog.manifests.has(digest) && !(await recallManifest(digest, { catalog, store }))) return undefined;
+      const contentType = catalog.blobs.get(digest)?.contentType;
       if (contentType === undefined) return undefined;
       const bytes = await store.read(digest);
       if (bytes === undefined) return undefined;
@@ -96,7 +96,7 @@ export class KeptManifests {
       observer.diskFault(error);
     }
     const source = isShared ? 'replica' : 'upstream';
-    catalog.recordManifest(digest, { repository: target.key, source, size, contentType, links });
+    catalog.manifests.record(digest, { repository: target.key, source, size, contentType, links });
     return { digest, size, contentType, bytes };
   }
 }

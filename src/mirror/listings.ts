@@ -46,7 +46,7 @@ export class Listings {
       );
       return { ...answer, outcome: 'bypass' };
     } catch (error) {
-      const tags = offline || isTransient(error) ? catalog.tags(target.key) : [];
+      const tags = offline || isTransient(error) ? catalog.tags.names(target.key) : [];
       if (tags.length === 0) throw error;
       return { ...pageOf(target, tags, query), outcome: offline ? 'hit' : 'stale' };
     }
@@ -79,7 +79,7 @@ export class Listings {
       return tagged ?? { ...(listed ?? emptyListing()), outcome: 'bypass' };
     } catch (error) {
       if (!isTransient(error)) throw error;
-      const stored = storedReply(this.#options.catalog.referrers(target.key, digest), artifactType);
+      const stored = storedReply(this.#options.catalog.manifests.referrers(target.key, digest), artifactType);
       // An empty list would say "not signed" where we only do not know.
       if (readIndex(stored.bytes).length === 0) throw error;
       return { ...stored, outcome: 'stale' };
@@ -122,8 +122,10 @@ export class Listings {
     const { catalog } = this.#options;
     const tagged = await this.#fallbackTag(target, digest, { artifactType: undefined, signal });
     const listed = tagged ? readIndex(tagged.bytes) : [];
-    const stored = listed.filter((one) => catalog.isRecorded(one.digest) && catalog.mayRead(target.key, one.digest));
-    const all = [...stored, ...catalog.referrers(target.key, digest)];
+    const stored = listed.filter(
+      (one) => catalog.blobs.has(one.digest) && catalog.grants.mayRead(target.key, one.digest),
+    );
+    const all = [...stored, ...catalog.manifests.referrers(target.key, digest)];
     return storedReply([...new Map(all.map((one) => [one.digest, one])).values()], artifactType);
   }
 }

@@ -88,7 +88,7 @@ export class Manifests implements AsyncDisposable {
     if (offline || !target.upstream.isAvailable) return undefined;
     const digest =
       reference.kind === 'digest' ? reference.digest : this.#tags.fresh(target, reference.tag, accept)?.digest;
-    if (digest === undefined || !catalog.mayReadAll(target.key, digest)) return undefined;
+    if (digest === undefined || !catalog.grants.mayReadAll(target.key, digest)) return undefined;
     const kept = this.#kept.inMemory(digest);
     return kept && { ...kept, outcome: 'hit' };
   }
@@ -159,7 +159,7 @@ export class Manifests implements AsyncDisposable {
   async headByTag(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ManifestHead> {
     using waiting = new AnswerBudget({ answerMs: target.upstream.answerMs, waiting: options });
     const { record, outcome, stale } = await this.#tags.resolve(target, tag, { accept: options.accept, waiting });
-    this.#options.catalog.grantManifest(target.key, record.digest);
+    this.#options.catalog.manifests.share(target.key, record.digest);
     await this.#requireCompletable(target, record.digest, { waiting });
     return { digest: record.digest, size: record.size, contentType: record.contentType, outcome, stale };
   }
@@ -220,7 +220,7 @@ export class Manifests implements AsyncDisposable {
     const { client, answerMs } = target.upstream;
     const ask = (signal: AbortSignal): Promise<ManifestAnswer> =>
       client.getManifest(target.repository, digest, { accept: manifestAccept, signal });
-    const isOurs = isConfirmed || catalog.mayRead(target.key, digest);
+    const isOurs = isConfirmed || catalog.grants.mayRead(target.key, digest);
     return await withDeadline(
       async (signal) => {
         // Only the upstream itself can say that this repository has it.
@@ -246,15 +246,15 @@ export class Manifests implements AsyncDisposable {
     { waiting, isConfirmed }: { waiting: Waiting; isConfirmed: boolean },
   ): Promise<void> {
     const { catalog } = this.#options;
-    if (catalog.mayReadAll(target.key, digest)) return;
+    if (catalog.grants.mayReadAll(target.key, digest)) return;
     try {
       if (!isConfirmed) await this.#askWhether(target, digest, waiting);
     } catch (error) {
       // One that an index of this repository names may be read; what it names in turn is asked for part by part.
-      if (catalog.mayRead(target.key, digest)) return;
+      if (catalog.grants.mayRead(target.key, digest)) return;
       throw error;
     }
-    catalog.grantManifest(target.key, digest);
+    catalog.manifests.share(target.key, digest);
   }
 
   /** Asks the upstream whether a manifest that is here is also in this repository. @throws RegistryError */

@@ -68,7 +68,7 @@ export class Mirror implements AsyncDisposable {
       limits: options.limits,
       slabs: options.slabs,
       route: (digest, sources, route) => replicas.route(digest, sources, route),
-      onStored: (digest, blob) => catalog.recordBlob(digest, blob),
+      onStored: (digest, blob) => catalog.blobs.record(digest, blob),
     });
     this.custody = new Custody({
       store,

@@ -81,7 +81,7 @@ export class Tags implements AsyncDisposable {
   ): Promise<ResolvedTag> {
     const { catalog } = this.#options;
     const standard: TagKey = { repository: target.key, tag, variant: '' };
-    const record = catalog.tag(standard);
+    const record = catalog.tags.get(standard);
     const variant = this.#accepts.variant(accept);
     if (record === undefined || variant.length === 0 || this.#accepts.takes(record.contentType, accept)) {
       const resolved = await this.#resolveVariant(target, standard, manifestAccept, waiting);
@@ -95,7 +95,7 @@ export class Tags implements AsyncDisposable {
   fresh(target: Target, tag: string, accept: string): TagRecord | undefined {
     const { catalog, offline, now } = this.#options;
     const key: TagKey = { repository: target.key, tag, variant: '' };
-    const record = catalog.tag(key);
+    const record = catalog.tags.get(key);
     if (
       record === undefined ||
       !this.#shared.isTrusted(key, record) ||
@@ -109,10 +109,10 @@ export class Tags implements AsyncDisposable {
   /** The manifest of a resolved tag is here: from now on the tag stands for it, for everybody. */
   adopt({ key, record }: ResolvedTag): void {
     const { catalog, now } = this.#options;
-    const known = catalog.tag(key);
+    const known = catalog.tags.get(key);
     // What was confirmed later than now was so by a clock that was ahead, and is the older one.
     const isOlder = known === undefined || known.checkedAtMs < record.checkedAtMs || known.checkedAtMs > now();
-    if (isOlder) catalog.recordTag(key, record);
+    if (isOlder) catalog.tags.record(key, record);
   }
 
   /** Ends what is asked behind answers that have gone out. */
@@ -129,13 +129,13 @@ export class Tags implements AsyncDisposable {
     waiting: Waiting,
   ): Promise<ResolvedTag> {
     const { catalog, negative, offline, now, observer } = this.#options;
-    const record = catalog.tag(key);
+    const record = catalog.tags.get(key);
     const { times } = decide(target.upstream.freshness, { repository: target.repository, tag: key.tag });
     const verdict = record && this.#shared.judge(key, record, freshnessOf(record, { now: now(), times, offline }));
     if (record && verdict?.kind === 'fresh') return { key, record, outcome: 'hit' };
     if (offline) {
       const name = `${target.key}:${key.tag}`;
-      const other = key.variant === '' ? undefined : catalog.tag({ ...key, variant: '' });
+      const other = key.variant === '' ? undefined : catalog.tags.get({ ...key, variant: '' });
       const state = other
         ? `has ${name} only as ${other.contentType}, which this client does not accept`
         : `has not stored ${name}`;
@@ -180,7 +180,7 @@ export class Tags implements AsyncDisposable {
       );
     } catch (error) {
       negative.note(target, whatOf(key), error);
-      if (isNotFound(error) && question.record) catalog.forgetTag(key);
+      if (isNotFound(error) && question.record) catalog.tags.forget(key);
       throw error;
     }
   }
@@ -231,7 +231,7 @@ export class Tags implements AsyncDisposable {
   async #note(key: TagKey, { checked, record }: { checked: TagRecord; record: TagRecord | undefined }): Promise<void> {
     const { catalog, kept } = this.#options;
     if (record === undefined || record.digest === checked.digest || (await kept.get(checked.digest))) {
-      catalog.recordTag(key, checked);
+      catalog.tags.record(key, checked);
     }
   }
 
@@ -263,7 +263,7 @@ export class Tags implements AsyncDisposable {
     const answer = await client.getManifest(target.repository, key.tag, { accept, signal });
     const { digest, contentType, size } = await kept.keep(target, answer, answer.digest ?? digestOf(answer.bytes));
     const checked: TagRecord = { digest, contentType, size, checkedAtMs: now(), access };
-    catalog.recordTag(key, checked);
+    catalog.tags.record(key, checked);
     return { key, record: checked, outcome: record?.digest === digest ? 'revalidated' : 'miss' };
   }
 

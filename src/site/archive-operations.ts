@@ -95,7 +95,7 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
       const faultsBefore = cache.catalogFaults;
       for await (const adopted of imports().adopt(images, { archive, signal })) {
         // A read waits for what is to be written.
-        catalog.usage();
+        catalog.blobs.usage();
         if (cache.catalogFaults > faultsBefore) throw new Error('the catalog of the cache cannot be written');
         yield adopted;
       }
@@ -106,7 +106,7 @@ export function archiveOperationsOf(cache: Cache): ArchiveOperations {
 /** @throws Error */
 function requireRoom(bytes: number, { catalog, config }: Cache): void {
   const { maxSizeBytes } = config.cache;
-  const { pinnedBytes } = catalog.usage();
+  const { pinnedBytes } = catalog.blobs.usage();
   // Offline nothing is evicted, whatever comes.
   if (config.offline || pinnedBytes + bytes <= marksOf(maxSizeBytes).high) return;
   const pinned = pinnedBytes === 0 ? '' : ` beside ${shownBytes(pinnedBytes)} that are pinned`;

@@ -140,7 +140,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     layout,
     memoryBytes: config.cache.memoryBytes,
     onAltered: (digest) => {
-      catalog.forgetBlob(digest);
+      catalog.blobs.forget(digest);
       observer.altered(digest);
     },
     onGone: (digest) => replicas.coordinator.drop(digest),
@@ -150,7 +150,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   // What is read again for somebody who waits has no rate, and does not wait for what is read in the background.
   const verification = new Verification({ layout, catalog, hasher: owned.use(new FileHasher()), now });
   const { offline } = config;
-  const found = isServing ? undefined : { ...catalog.usage(), ...(await fileSystemOf(layout.dir)) };
+  const found = isServing ? undefined : { ...catalog.blobs.usage(), ...(await fileSystemOf(layout.dir)) };
   // What less was free already, others have to mend; a disk that is full makes room all the same.
   const freeBytesFound = found?.freeBytes ?? Number.POSITIVE_INFINITY;
   const budget = {
@@ -166,7 +166,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     new Evictor({ fileSystem: () => fileSystemOf(layout.dir), store, catalog, budget, offline, observer: evictions }),
   );
   health.watch(() => cacheConditions({ evictor, offline }));
-  metrics.watchCache(() => ({ ...catalog.usage(), budgetBytes: budget.maxSizeBytes }));
+  metrics.watchCache(() => ({ ...catalog.blobs.usage(), budgetBytes: budget.maxSizeBytes }));
   const mirror = owned.use(
     new Mirror({
       check: (digest, recordedSize, given) => verification.check(digest, recordedSize, given),

@@ -101,9 +101,9 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
     const { repository, reference } = change;
     if (this.#stop.signal.aborted) return;
     if (change.kind === 'purge') await this.#purge(change, from);
-    else if (catalog.isPinnedByName(repository, reference) !== (change.kind === 'pin')) {
-      if (change.kind === 'pin') catalog.pin(repository, reference);
-      else catalog.unpin(repository, reference);
+    else if (catalog.pins.isPinnedByName(repository, reference) !== (change.kind === 'pin')) {
+      if (change.kind === 'pin') catalog.pins.add(repository, reference);
+      else catalog.pins.remove(repository, reference);
       this.#log.info({ repository, reference, from }, change.kind === 'pin' ? 'image pinned' : 'image unpinned');
     }
     if (this.#stop.signal.aborted) return;

@@ -91,7 +91,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
   const isIdle = total.hits === 0 && total.bytesFromUpstream === 0;
   const bytesSaved = isIdle ? 0 : Math.max(0, total.bytesToClients - total.bytesFromUpstream);
   const fileSystem = await fileSystemOf(config.cache.dir);
-  const { blobs, bytes, pinnedBytes } = options.catalog.usage();
+  const { blobs, bytes, pinnedBytes } = options.catalog.blobs.usage();
   const readiness = options.readiness();
   return {
     version: options.version,

@@ -54,7 +54,7 @@ export class Upkeep implements AsyncDisposable {
   #flush(): void {
     const { catalog } = this.#options;
     catalog.look();
-    const isMore = catalog.flush();
+    const isMore = catalog.uses.flush();
     this.#flushing = setTimeout(() => this.#flush(), isMore ? flushNextMs : flushEveryMs);
   }
 
@@ -63,9 +63,9 @@ export class Upkeep implements AsyncDisposable {
     const { signal } = this.#stop;
     if (signal.aborted) return;
     try {
-      while (catalog.setClockBack()) await delay(pauseMs, undefined, { signal });
+      while (catalog.uses.setClockBack()) await delay(pauseMs, undefined, { signal });
       await rebuild.run(signal);
-      while (catalog.renewPins()) await delay(pauseMs, undefined, { signal });
+      while (catalog.pins.renew()) await delay(pauseMs, undefined, { signal });
       // As long as the catalog lacks something, the journal is all there is.
       if (rebuild.stage !== undefined || !catalog.names.isJournalWorn) return;
       await catalog.names.rewriteJournal(() => delay(pauseMs, undefined, { signal }));

@@ -33,57 +33,57 @@ describe('the catalog', () => {
     await using folder = await temporaryDirectory();
     {
       using catalog = await openIn(folder.path);
-      catalog.recordTag(key, record);
-      catalog.recordTag({ ...key, variant: 'x' }, { ...record, digest: layer });
-      catalog.recordManifest(manifest, {
+      catalog.tags.record(key, record);
+      catalog.tags.record({ ...key, variant: 'x' }, { ...record, digest: layer });
+      catalog.manifests.record(manifest, {
         repository: key.repository,
         size: body.length,
         contentType: ociManifest,
         links: readManifest(body, ociManifest),
       });
-      catalog.recordBlob(layer, { size: 5, contentType: 'application/octet-stream' });
-      catalog.grant('quay.io/other', config);
+      catalog.blobs.record(layer, { size: 5, contentType: 'application/octet-stream' });
+      catalog.grants.grant('quay.io/other', config);
     }
     using catalog = await openIn(folder.path);
-    expect(catalog.tag(key)).toMatchObject(record);
-    expect(catalog.tag({ ...key, variant: 'x' })?.digest).toBe(layer);
-    expect(catalog.tag({ ...key, repository: 'quay.io/library/app' })).toBeUndefined();
-    expect(catalog.tags(key.repository)).toEqual(['1']);
-    expect(catalog.isManifest(manifest)).toBe(true);
-    expect(catalog.isManifest(layer)).toBe(false);
-    expect(catalog.blob(layer)).toEqual({ size: 5, contentType: 'application/octet-stream' });
-    expect(catalog.mayRead(key.repository, layer)).toBe(true);
-    expect(catalog.expectedSize(key.repository, layer)).toBe(5);
-    expect(catalog.mayRead('quay.io/other', layer)).toBe(false);
-    expect(catalog.mayRead('quay.io/other', config)).toBe(true);
-    expect(catalog.expectedSize('quay.io/other', config)).toBeUndefined();
-    expect(catalog.referrers(key.repository, digestOf(Buffer.from('subject')))).toMatchObject([
+    expect(catalog.tags.get(key)).toMatchObject(record);
+    expect(catalog.tags.get({ ...key, variant: 'x' })?.digest).toBe(layer);
+    expect(catalog.tags.get({ ...key, repository: 'quay.io/library/app' })).toBeUndefined();
+    expect(catalog.tags.names(key.repository)).toEqual(['1']);
+    expect(catalog.manifests.has(manifest)).toBe(true);
+    expect(catalog.manifests.has(layer)).toBe(false);
+    expect(catalog.blobs.get(layer)).toEqual({ size: 5, contentType: 'application/octet-stream' });
+    expect(catalog.grants.mayRead(key.repository, layer)).toBe(true);
+    expect(catalog.grants.expectedSize(key.repository, layer)).toBe(5);
+    expect(catalog.grants.mayRead('quay.io/other', layer)).toBe(false);
+    expect(catalog.grants.mayRead('quay.io/other', config)).toBe(true);
+    expect(catalog.grants.expectedSize('quay.io/other', config)).toBeUndefined();
+    expect(catalog.manifests.referrers(key.repository, digestOf(Buffer.from('subject')))).toMatchObject([
       { digest: manifest, artifactType: 'application/x.config', annotations: { key: 'value' } },
     ]);
-    expect(catalog.referrers('quay.io/other', digestOf(Buffer.from('subject')))).toEqual([]);
+    expect(catalog.manifests.referrers('quay.io/other', digestOf(Buffer.from('subject')))).toEqual([]);
   });
 
   test('gives a repository all that a manifest names when that is confirmed there, and not when it is only named', async () => {
     await using folder = await temporaryDirectory();
     const other = 'quay.io/other';
     const store = (catalog: Catalog): void => {
-      catalog.recordManifest(manifest, {
+      catalog.manifests.record(manifest, {
         repository: key.repository,
         size: body.length,
         contentType: ociManifest,
         links: readManifest(body, ociManifest),
       });
-      catalog.recordBlob(layer, { size: 5, contentType: 'application/octet-stream' });
+      catalog.blobs.record(layer, { size: 5, contentType: 'application/octet-stream' });
     };
     const rights = (catalog: Catalog) => [
-      catalog.mayRead(other, manifest),
-      catalog.mayReadAll(other, manifest),
-      catalog.mayRead(other, layer),
+      catalog.grants.mayRead(other, manifest),
+      catalog.grants.mayReadAll(other, manifest),
+      catalog.grants.mayRead(other, layer),
     ];
     {
       using catalog = await openIn(folder.path);
       const index = Buffer.from(JSON.stringify({ manifests: [{ mediaType: ociManifest, digest: manifest, size: 1 }] }));
-      catalog.recordManifest(digestOf(index), {
+      catalog.manifests.record(digestOf(index), {
         repository: other,
         size: index.length,
         contentType: ociIndex,
@@ -91,14 +91,14 @@ describe('the catalog', () => {
       });
       store(catalog);
       expect(rights(catalog)).toEqual([true, false, false]);
-      catalog.grantManifest(other, manifest);
+      catalog.manifests.share(other, manifest);
       expect(rights(catalog)).toEqual([true, true, true]);
-      expect(catalog.expectedSize(other, layer)).toBe(5);
+      expect(catalog.grants.expectedSize(other, layer)).toBe(5);
       // What was said of it has gone with it, and it comes back through the first repository alone.
       for (const digest of [manifest, layer]) catalog.evictions.forget(digest);
       store(catalog);
       expect(rights(catalog)).toEqual([true, false, false]);
-      catalog.grantManifest(other, manifest);
+      catalog.manifests.share(other, manifest);
     }
     using catalog = await openIn(folder.path);
     expect(rights(catalog)).toEqual([true, true, true]);
@@ -108,16 +108,16 @@ describe('the catalog', () => {
     await using folder = await temporaryDirectory();
     {
       using catalog = await openIn(folder.path);
-      catalog.recordTag(key, record);
-      catalog.recordBlob(layer, { size: 5, contentType: 'x' });
-      catalog.forgetTag(key);
-      catalog.forgetBlob(layer);
-      expect([catalog.tag(key), catalog.blob(layer)]).toEqual([undefined, undefined]);
+      catalog.tags.record(key, record);
+      catalog.blobs.record(layer, { size: 5, contentType: 'x' });
+      catalog.tags.forget(key);
+      catalog.blobs.forget(layer);
+      expect([catalog.tags.get(key), catalog.blobs.get(layer)]).toEqual([undefined, undefined]);
     }
     using catalog = await openIn(folder.path);
-    expect([catalog.tag(key), catalog.blob(layer)]).toEqual([undefined, undefined]);
+    expect([catalog.tags.get(key), catalog.blobs.get(layer)]).toEqual([undefined, undefined]);
     // The tag has moved on; what it meant may still be read by its digest.
-    expect(catalog.mayRead(key.repository, manifest)).toBe(true);
+    expect(catalog.grants.mayRead(key.repository, manifest)).toBe(true);
   });
 
   test('goes on from memory when the database fails, and says so', async () => {
@@ -126,10 +126,10 @@ describe('the catalog', () => {
     const catalog = await openIn(folder.path, faults);
     catalog[Symbol.dispose]();
     expect(faults).toEqual([]);
-    catalog.recordTag(key, record);
-    expect(catalog.tag(key)).toMatchObject(record);
-    expect(catalog.mayRead(key.repository, manifest)).toBe(true);
-    expect(catalog.tag({ ...key, tag: 'other' })).toBeUndefined();
+    catalog.tags.record(key, record);
+    expect(catalog.tags.get(key)).toMatchObject(record);
+    expect(catalog.grants.mayRead(key.repository, manifest)).toBe(true);
+    expect(catalog.tags.get({ ...key, tag: 'other' })).toBeUndefined();
     expect(faults.length).toBeGreaterThan(0);
   });
 
@@ -137,6 +137,6 @@ describe('the catalog', () => {
     await using folder = await temporaryDirectory();
     using first = await openIn(folder.path);
     await expect(openIn(folder.path)).rejects.toThrow('one cache directory has one owner');
-    expect(first.tags('any')).toEqual([]);
+    expect(first.tags.names('any')).toEqual([]);
   });
 });

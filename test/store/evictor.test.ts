@@ -91,7 +91,7 @@ class Shelf implements AsyncDisposable {
     const content = randomBytes(bytes);
     const digest = digestOf(content);
     await this.store.put(digest, content);
-    this.catalog.recordBlob(digest, { size: bytes, contentType: 'application/octet-stream' });
+    this.catalog.blobs.record(digest, { size: bytes, contentType: 'application/octet-stream' });
     return digest;
   }
 
@@ -114,7 +114,7 @@ class Shelf implements AsyncDisposable {
     const digest = digestOf(body);
     await this.store.put(digest, body);
     const links = readManifest(body, contentType);
-    this.catalog.recordManifest(digest, { repository, size: body.length, contentType, links });
+    this.catalog.manifests.record(digest, { repository, size: body.length, contentType, links });
     return digest;
   }
 
@@ -125,13 +125,13 @@ class Shelf implements AsyncDisposable {
 
   tag(name: string, digest: Digest): void {
     const key = { repository, tag: name, variant: '' };
-    this.catalog.recordTag(key, { digest, contentType: ociManifest, size: 1, checkedAtMs: this.nowMs });
+    this.catalog.tags.record(key, { digest, contentType: ociManifest, size: 1, checkedAtMs: this.nowMs });
   }
 
   use(manifest: Digest, times = 1): void {
-    for (let time = 0; time < times; time += 1) this.catalog.touch(manifest);
+    for (let time = 0; time < times; time += 1) this.catalog.uses.touch(manifest);
     this.nowMs += 60_000;
-    this.catalog.flush();
+    this.catalog.uses.flush();
   }
 
   async isHere(digest: Digest): Promise<boolean> {
@@ -139,7 +139,7 @@ class Shelf implements AsyncDisposable {
       () => true,
       () => false,
     );
-    expect(hasFile, 'the disk and the catalog agree').toBe(this.catalog.blob(digest) !== undefined);
+    expect(hasFile, 'the disk and the catalog agree').toBe(this.catalog.blobs.get(digest) !== undefined);
     return hasFile;
   }
 
@@ -173,7 +173,7 @@ describe('a cache over its budget', () => {
     expect(await shelf.here(base, hot.manifest, hot.layer, other.layer, fresh.manifest, fresh.layer)).not.toContain(
       false,
     );
-    expect(shelf.catalog.usage().bytes).toBeLessThan(990 * KB);
+    expect(shelf.catalog.blobs.usage().bytes).toBeLessThan(990 * KB);
     expect(shelf.evictor.excess).toBeUndefined();
   });
 
@@ -246,7 +246,7 @@ describe('a cache over its budget', () => {
     const base = await shelf.blob(300 * KB);
     const [pinned, other] = [await shelf.image(300 * KB, [base]), await shelf.image(300 * KB, [base])];
     shelf.tag('pinned', pinned.manifest);
-    shelf.catalog.pin(repository, 'pinned');
+    shelf.catalog.pins.add(repository, 'pinned');
     shelf.use(other.manifest, 10);
     shelf.budget.maxSizeBytes = 400 * KB;
     await shelf.evictor.makeRoom();
@@ -258,11 +258,11 @@ describe('a cache over its budget', () => {
       false,
     ]);
     expect(shelf.evictor.excess).toBe('size');
-    expect(shelf.catalog.usage().pinnedBytes).toBe(shelf.catalog.usage().bytes);
-    shelf.catalog.unpin(repository, 'pinned');
+    expect(shelf.catalog.blobs.usage().pinnedBytes).toBe(shelf.catalog.blobs.usage().bytes);
+    shelf.catalog.pins.remove(repository, 'pinned');
     await shelf.evictor.makeRoom();
     expect(shelf.evictor.excess).toBeUndefined();
-    expect(shelf.catalog.usage().bytes).toBeLessThan(400 * KB);
+    expect(shelf.catalog.blobs.usage().bytes).toBeLessThan(400 * KB);
   });
 
   test('keeps what has just come to be pinned by the configuration, before all of it is marked', async () => {
@@ -276,7 +276,7 @@ describe('a cache over its budget', () => {
     shelf.nowMs += hourMs;
     const other = await shelf.image(300 * KB);
     shelf.budget.maxSizeBytes = 1000 * KB;
-    shelf.catalog.usePinPatterns((_, tag) => tag !== '', 'all');
+    shelf.catalog.pins.usePatterns((_, tag) => tag !== '', 'all');
     await shelf.evictor.makeRoom();
     expect(await shelf.here(...images)).not.toContain(false);
     expect(await shelf.isHere(other.layer)).toBe(false);
@@ -293,7 +293,7 @@ describe('a cache over its budget', () => {
     const arrival = digestOf(content);
     const arrive = async (): Promise<void> => {
       await shelf.store.put(arrival, content);
-      shelf.catalog.recordBlob(arrival, { size: content.length, contentType: '' });
+      shelf.catalog.blobs.record(arrival, { size: content.length, contentType: '' });
       await shelf.evictor.makeRoom();
     };
     await arrive();
@@ -341,14 +341,14 @@ describe('a cache over its budget', () => {
   test('leaves alone what is noted as used and not written yet, which goes in small parts', async () => {
     await using shelf = await Shelf.open();
     const [used, other] = [await shelf.image(300 * KB), await shelf.image(300 * KB)];
-    for (let index = 0; index < 20_000; index += 1) shelf.catalog.touch(digestOf(Buffer.from(`${index}`)));
-    shelf.catalog.touch(used.manifest);
+    for (let index = 0; index < 20_000; index += 1) shelf.catalog.uses.touch(digestOf(Buffer.from(`${index}`)));
+    shelf.catalog.uses.touch(used.manifest);
     shelf.budget.maxSizeBytes = 500 * KB;
     await shelf.evictor.makeRoom();
     expect(shelf.catalog.evictions.isTouched(used.manifest)).toBe(true);
     expect(await shelf.here(used.manifest, used.layer, other.layer)).toEqual([true, true, false]);
     // All of it comes to be written, and then counts as any other use.
-    while (shelf.catalog.flush());
+    while (shelf.catalog.uses.flush());
     expect(shelf.catalog.evictions.isTouched(used.manifest)).toBe(false);
     shelf.budget.maxSizeBytes = 200 * KB;
     await shelf.evictor.makeRoom();
@@ -368,16 +368,16 @@ describe('a cache over its budget', () => {
     // A clock that has not been set yet is no reason to do anything.
     const nowMs = shelf.nowMs;
     shelf.nowMs = 0;
-    expect(shelf.catalog.setClockBack()).toBe(false);
+    expect(shelf.catalog.uses.setClockBack()).toBe(false);
     shelf.nowMs = nowMs;
-    while (shelf.catalog.setClockBack());
+    while (shelf.catalog.uses.setClockBack());
     const now = await shelf.image(200 * KB);
     shelf.use(now.manifest, 2);
     await shelf.evictor.makeRoom();
     // What was used most is the warmest still; what was evicted then comes back as if it were new.
     expect(await shelf.here(then[0]!.manifest, then[2]!.manifest, now.manifest)).toEqual([true, false, true]);
     await shelf.store.put(then[1]!.layer, randomBytes(200 * KB));
-    shelf.catalog.recordBlob(then[1]!.layer, { size: 200 * KB, contentType: 'application/octet-stream' });
+    shelf.catalog.blobs.record(then[1]!.layer, { size: 200 * KB, contentType: 'application/octet-stream' });
     shelf.nowMs += hourMs;
     const last = await shelf.image(200 * KB);
     await shelf.evictor.makeRoom();
@@ -430,7 +430,7 @@ describe('a file system', () => {
     // It is filled by something else than this cache.
     shelf.budget.minFreeBytes = 5000 * KB;
     await shelf.evictor.makeRoom();
-    expect(shelf.catalog.usage().bytes).toBe(0);
+    expect(shelf.catalog.blobs.usage().bytes).toBe(0);
     expect(shelf.evictor.excess).toBe('free');
   });
 
@@ -447,13 +447,13 @@ describe('a file system', () => {
     // The budget of the cache itself counts all the while.
     shelf.budget.maxSizeBytes = 400 * KB;
     await shelf.evictor.makeRoom();
-    expect(shelf.catalog.usage().bytes).toBe(390 * KB);
+    expect(shelf.catalog.blobs.usage().bytes).toBe(390 * KB);
     // It shows, and lacks something else.
     shelf.fileSystem = { totalBytes: 10_000 * KB, freeBytes: 525 * KB };
     await shelf.evictor.makeRoom();
     shelf.fileSystem = { totalBytes: 10_000 * KB, freeBytes: 490 * KB };
     await shelf.evictor.makeRoom();
-    expect(shelf.catalog.usage().bytes).toBe(355 * KB);
+    expect(shelf.catalog.blobs.usage().bytes).toBe(355 * KB);
     expect(shelf.evictor.excess).toBeUndefined();
   });
 
@@ -472,23 +472,23 @@ describe('what is evicted', () => {
     await using shelf = await Shelf.open();
     const base = await shelf.blob(100 * KB);
     const [one, two] = [await shelf.image(500 * KB, [base]), await shelf.image(100 * KB, [base])];
-    for (const { manifest } of [one, two]) shelf.catalog.grant('quay.io/other', manifest);
+    for (const { manifest } of [one, two]) shelf.catalog.grants.grant('quay.io/other', manifest);
     shelf.tag('1', one.manifest);
     shelf.tag('2', two.manifest);
     shelf.use(two.manifest, 5);
     shelf.budget.maxSizeBytes = 300 * KB;
     await shelf.evictor.makeRoom();
     const check = (catalog: Catalog): void => {
-      expect(catalog.tags(repository)).toEqual(['2']);
-      expect(catalog.tag({ repository, tag: '1', variant: '' })).toBeUndefined();
-      expect(catalog.isManifest(one.manifest)).toBe(false);
+      expect(catalog.tags.names(repository)).toEqual(['2']);
+      expect(catalog.tags.get({ repository, tag: '1', variant: '' })).toBeUndefined();
+      expect(catalog.manifests.has(one.manifest)).toBe(false);
       expect(catalog.images.parents(base)).toEqual([two.manifest]);
-      expect(catalog.mayRead(repository, one.manifest)).toBe(false);
-      expect(catalog.mayRead('quay.io/other', one.manifest)).toBe(false);
-      expect(catalog.mayRead(repository, one.layer)).toBe(false);
-      expect(catalog.mayRead(repository, base)).toBe(true);
-      expect(catalog.mayRead('quay.io/other', two.manifest)).toBe(true);
-      expect(catalog.usage().blobs).toBe(3);
+      expect(catalog.grants.mayRead(repository, one.manifest)).toBe(false);
+      expect(catalog.grants.mayRead('quay.io/other', one.manifest)).toBe(false);
+      expect(catalog.grants.mayRead(repository, one.layer)).toBe(false);
+      expect(catalog.grants.mayRead(repository, base)).toBe(true);
+      expect(catalog.grants.mayRead('quay.io/other', two.manifest)).toBe(true);
+      expect(catalog.blobs.usage().blobs).toBe(3);
     };
     check(shelf.catalog);
     await using copy = await temporaryDirectory();
@@ -504,7 +504,7 @@ describe('what is evicted', () => {
     const digest = digestOf(content);
     const store = async (): Promise<void> => {
       await shelf.store.put(digest, content);
-      shelf.catalog.recordBlob(digest, { size: content.length, contentType: '' });
+      shelf.catalog.blobs.record(digest, { size: content.length, contentType: '' });
     };
     const seen = new Set<boolean>();
     for (let time = 0; time < 60; time += 1) {
@@ -540,7 +540,7 @@ describe('what is evicted', () => {
     for (const maxSizeBytes of [1000 * KB, 300 * KB]) {
       shelf.budget.maxSizeBytes = maxSizeBytes;
       await shelf.evictor.makeRoom();
-      expect(shelf.catalog.usage().bytes).toBeLessThan(maxSizeBytes);
+      expect(shelf.catalog.blobs.usage().bytes).toBeLessThan(maxSizeBytes);
     }
     expect(shelf.evictor.excess).toBeUndefined();
     const named = [partial, blob].map((path) => `DiskFault: cannot remove ${path}: ERR_FS_EISDIR`);
@@ -550,7 +550,7 @@ describe('what is evicted', () => {
   test('cannot be removed, and there is nothing else: says so, and waits before it tries again', async () => {
     await using shelf = await Shelf.open();
     const digest = digestOf(Buffer.from('a folder where the file should be'));
-    shelf.catalog.recordBlob(digest, { size: 2000 * KB, contentType: '' });
+    shelf.catalog.blobs.record(digest, { size: 2000 * KB, contentType: '' });
     await mkdir(shelf.layout.blob(digest));
     await shelf.evictor.makeRoom();
     expect(shelf.faults).toHaveLength(1);

@@ -42,13 +42,13 @@ function store(catalog: Catalog, { repository = app, layers = [], children = [],
   const body = Buffer.from(JSON.stringify({ ...named, ...(subject && { subject: descriptor(subject) }) }));
   const contentType = isIndex ? ociIndex : ociManifest;
   const links = readManifest(body, contentType);
-  catalog.recordManifest(digestOf(body), { repository, size: body.length, contentType, links });
-  for (const layer of layers) catalog.recordBlob(layer, { size: 10, contentType: 'application/octet-stream' });
+  catalog.manifests.record(digestOf(body), { repository, size: body.length, contentType, links });
+  for (const layer of layers) catalog.blobs.record(layer, { size: 10, contentType: 'application/octet-stream' });
   return digestOf(body);
 }
 
 function tag(catalog: Catalog, name: string, { digest, repository = app }: { digest: Digest; repository?: string }) {
-  catalog.recordTag(
+  catalog.tags.record(
     { repository, tag: name, variant: '' },
     { digest, contentType: ociManifest, size: 1, checkedAtMs: 1 },
   );
@@ -57,7 +57,7 @@ function tag(catalog: Catalog, name: string, { digest, repository = app }: { dig
 /** Forgets an image and the blobs that nobody else needs, as if their files were gone. */
 function remove(catalog: Catalog, reference: string, repository = app): Digest[] {
   const gone = catalog.removal.forget({ repository, reference }).map(({ digest }) => digest);
-  for (const digest of gone) catalog.forgetBlob(digest);
+  for (const digest of gone) catalog.blobs.forget(digest);
   return gone.toSorted();
 }
 
@@ -81,18 +81,18 @@ describe('the removal of an image', () => {
         .toSorted(),
     ).toEqual(expected);
     expect(remove(catalog, '1')).toEqual(expected);
-    expect(catalog.tags(app)).toEqual(['2']);
-    expect(catalog.tag({ ...name, tag: '1', variant: '' })).toBeUndefined();
-    expect(catalog.isManifest(index)).toBe(false);
-    expect(catalog.mayRead(app, blob('own'))).toBe(false);
-    expect(catalog.mayRead(app, blob('base'))).toBe(true);
-    expect(catalog.blob(blob('own'))).toBeUndefined();
-    expect(catalog.blob(blob('base'))).toBeDefined();
-    expect(catalog.referrers(app, index)).toEqual([]);
+    expect(catalog.tags.names(app)).toEqual(['2']);
+    expect(catalog.tags.get({ ...name, tag: '1', variant: '' })).toBeUndefined();
+    expect(catalog.manifests.has(index)).toBe(false);
+    expect(catalog.grants.mayRead(app, blob('own'))).toBe(false);
+    expect(catalog.grants.mayRead(app, blob('base'))).toBe(true);
+    expect(catalog.blobs.get(blob('own'))).toBeUndefined();
+    expect(catalog.blobs.get(blob('base'))).toBeDefined();
+    expect(catalog.manifests.referrers(app, index)).toEqual([]);
     expect(catalog.images.attachments(image, app)).toEqual([]);
-    expect(catalog.usage().blobs).toBe(3);
+    expect(catalog.blobs.usage().blobs).toBe(3);
     expect(remove(catalog, '2')).toEqual([stays, blob('base'), blob('second')].toSorted());
-    expect(catalog.usage()).toMatchObject({ blobs: 0, bytes: 0 });
+    expect(catalog.blobs.usage()).toMatchObject({ blobs: 0, bytes: 0 });
   });
 
   test('leaves what another tag, another repository, an index or a pin needs, and takes the right to it', async () => {
@@ -103,18 +103,18 @@ describe('the removal of an image', () => {
     tag(catalog, 'latest', { digest: image });
     tag(catalog, 'copy', { digest: image, repository: other });
     expect(remove(catalog, '1')).toEqual([]);
-    expect(catalog.mayRead(app, image)).toBe(true);
+    expect(catalog.grants.mayRead(app, image)).toBe(true);
     expect(remove(catalog, 'latest')).toEqual([]);
-    expect([catalog.mayRead(app, image), catalog.mayRead(app, blob('base'))]).toEqual([false, false]);
-    expect([catalog.mayRead(other, image), catalog.mayRead(other, blob('base'))]).toEqual([true, true]);
+    expect([catalog.grants.mayRead(app, image), catalog.grants.mayRead(app, blob('base'))]).toEqual([false, false]);
+    expect([catalog.grants.mayRead(other, image), catalog.grants.mayRead(other, blob('base'))]).toEqual([true, true]);
     const child = store(catalog, { layers: [blob('child')] });
     const index = store(catalog, { children: [child] });
     expect(catalog.removal.holders(child, app)).toEqual([`${app}@${index}`]);
     expect(remove(catalog, child)).toEqual([]);
-    catalog.pin(app, child);
+    catalog.pins.add(app, child);
     expect(remove(catalog, index)).toEqual([index]);
-    expect(catalog.blob(blob('child'))).toBeDefined();
-    catalog.unpin(app, child);
+    expect(catalog.blobs.get(blob('child'))).toBeDefined();
+    catalog.pins.remove(app, child);
     expect(remove(catalog, child)).toEqual([child, blob('child')].toSorted());
   });
 
@@ -123,15 +123,15 @@ describe('the removal of an image', () => {
     const image = store(catalog, { layers: [blob('base'), blob('own')] });
     store(catalog, { layers: [blob('base')] });
     tag(catalog, '1', { digest: image });
-    catalog.pin(app, '1');
+    catalog.pins.add(app, '1');
     expect(catalog.images.manifest(image)?.isPinned).toBe(true);
     expect(remove(catalog, '1')).toEqual([image, blob('own')].toSorted());
     // What needs it alone is what is left.
-    expect(catalog.isPinned(app, '1')).toBe(true);
+    expect(catalog.pins.isPinned(app, '1')).toBe(true);
     const again = store(catalog, { layers: [blob('base'), blob('own')] });
     expect(catalog.images.manifest(again)?.isPinned).toBe(false);
     tag(catalog, '1', { digest: again });
-    catalog.usage();
+    catalog.blobs.usage();
     expect(catalog.images.manifest(again)?.isPinned).toBe(true);
   });
 
@@ -158,9 +158,11 @@ describe('the removal of an image', () => {
           remove(catalog, name);
           tags.delete(name);
           const needed = new Set([...tags.values()].flatMap(({ needs }) => needs));
-          const left = catalog.blobPage({ after: '', limit: 100 }).map(({ digest }) => digest);
+          const left = catalog.blobs.page({ after: '', limit: 100 }).map(({ digest }) => digest);
           expect(left.filter((digest) => !needed.has(digest))).toEqual([]);
-          expect([...needed].filter((digest) => !left.includes(digest) || !catalog.mayRead(app, digest))).toEqual([]);
+          expect(
+            [...needed].filter((digest) => !left.includes(digest) || !catalog.grants.mayRead(app, digest)),
+          ).toEqual([]);
         }
       }),
       { numRuns: 40 },

@@ -151,15 +151,20 @@ describe('a rebuild', () => {
     {
       using catalog = await open();
       const links = readManifest(body, ociManifest);
-      catalog.recordManifest(manifest, { repository: 'a', size: body.length, contentType: `${ociManifest}; x`, links });
-      catalog.recordBlob(layer, { size: layerBytes.length, contentType: 'text/odd' });
-      catalog.grant('b', manifest);
-      catalog.grant('c', layer);
-      catalog.recordTag({ repository: 'a', tag: 'gone', variant: '' }, tagRecord(manifest));
-      catalog.forgetTag({ repository: 'a', tag: 'gone', variant: '' });
-      catalog.pin('a', 'kept');
-      catalog.pin('a', 'freed');
-      catalog.unpin('a', 'freed');
+      catalog.manifests.record(manifest, {
+        repository: 'a',
+        size: body.length,
+        contentType: `${ociManifest}; x`,
+        links,
+      });
+      catalog.blobs.record(layer, { size: layerBytes.length, contentType: 'text/odd' });
+      catalog.grants.grant('b', manifest);
+      catalog.grants.grant('c', layer);
+      catalog.tags.record({ repository: 'a', tag: 'gone', variant: '' }, tagRecord(manifest));
+      catalog.tags.forget({ repository: 'a', tag: 'gone', variant: '' });
+      catalog.pins.add('a', 'kept');
+      catalog.pins.add('a', 'freed');
+      catalog.pins.remove('a', 'freed');
     }
     // Once from the lines as they came, once from those that a rewrite has made of the catalog.
     for (const time of ['first', 'second']) {
@@ -169,19 +174,19 @@ describe('a rebuild', () => {
       expect(lost.stage).toBe('names');
       await lost.run(never);
       expect([time, lost.stage]).toEqual([time, undefined]);
-      expect(catalog.mayRead('a', layer)).toBe(true);
-      expect(catalog.expectedSize('a', layer)).toBe(layerBytes.length);
-      expect(catalog.mayRead('b', manifest)).toBe(true);
-      expect(catalog.mayRead('c', layer)).toBe(true);
-      expect(catalog.mayRead('c', manifest)).toBe(false);
+      expect(catalog.grants.mayRead('a', layer)).toBe(true);
+      expect(catalog.grants.expectedSize('a', layer)).toBe(layerBytes.length);
+      expect(catalog.grants.mayRead('b', manifest)).toBe(true);
+      expect(catalog.grants.mayRead('c', layer)).toBe(true);
+      expect(catalog.grants.mayRead('c', manifest)).toBe(false);
       // The journal does not tell that only the manifest was confirmed; the catalog does.
-      if (time === 'second') expect(catalog.mayRead('b', layer)).toBe(false);
-      expect(catalog.blob(manifest)?.contentType).toBe(`${ociManifest}; x`);
-      expect(catalog.blob(layer)).toMatchObject({ size: layerBytes.length, contentType: 'text/odd' });
-      expect(catalog.blob(digestOf(lone))?.size).toBe(lone.length);
-      expect(catalog.usage()).toMatchObject({ blobs: 3, bytes: body.length + layerBytes.length + lone.length });
-      expect(catalog.tags('a')).toEqual([]);
-      expect(catalog.pins().map(({ reference }) => reference)).toEqual(['kept']);
+      if (time === 'second') expect(catalog.grants.mayRead('b', layer)).toBe(false);
+      expect(catalog.blobs.get(manifest)?.contentType).toBe(`${ociManifest}; x`);
+      expect(catalog.blobs.get(layer)).toMatchObject({ size: layerBytes.length, contentType: 'text/odd' });
+      expect(catalog.blobs.get(digestOf(lone))?.size).toBe(lone.length);
+      expect(catalog.blobs.usage()).toMatchObject({ blobs: 3, bytes: body.length + layerBytes.length + lone.length });
+      expect(catalog.tags.names('a')).toEqual([]);
+      expect(catalog.pins.list().map(({ reference }) => reference)).toEqual(['kept']);
       await catalog.names.rewriteJournal(() => Promise.resolve());
     }
   });
@@ -194,7 +199,7 @@ describe('a rebuild', () => {
     {
       using catalog = await open();
       const links = readManifest(body, ociManifest);
-      catalog.recordManifest(manifest, { repository: 'a', size: body.length, contentType: ociManifest, links });
+      catalog.manifests.record(manifest, { repository: 'a', size: body.length, contentType: ociManifest, links });
     }
     await rm(layout.catalog);
     const stages: unknown[] = [];
@@ -211,8 +216,8 @@ describe('a rebuild', () => {
     expect(stages.at(-1)).toBeUndefined();
     expect(stages.slice(0, 2)).toEqual(['names', 'manifests']);
     using catalog = await open();
-    expect(catalog.mayRead('a', layer)).toBe(true);
-    expect(catalog.usage().blobs).toBe(2);
+    expect(catalog.grants.mayRead('a', layer)).toBe(true);
+    expect(catalog.blobs.usage().blobs).toBe(2);
   });
 
   test('takes no manifest whose bytes are wrong, and none that is not here', async () => {
@@ -223,7 +228,12 @@ describe('a rebuild', () => {
       using catalog = await open();
       const contentType = ociManifest;
       for (const one of [manifest, digest]) {
-        catalog.recordManifest(one, { repository: 'a', size: 1, contentType, links: readManifest(body, ociManifest) });
+        catalog.manifests.record(one, {
+          repository: 'a',
+          size: 1,
+          contentType,
+          links: readManifest(body, ociManifest),
+        });
       }
     }
     await rm(layout.catalog);
@@ -232,8 +242,8 @@ describe('a rebuild', () => {
     const counts: RebuildCounts[] = [];
     await rebuild(catalog, (found) => counts.push(found)).run(never);
     expect(counts).toMatchObject([{ manifests: 0, names: 2 }]);
-    expect(catalog.mayRead('a', layer)).toBe(false);
-    expect([catalog.isManifest(manifest), catalog.isManifest(digest)]).toEqual([false, false]);
+    expect(catalog.grants.mayRead('a', layer)).toBe(false);
+    expect([catalog.manifests.has(manifest), catalog.manifests.has(digest)]).toEqual([false, false]);
   });
 });
 
@@ -244,7 +254,7 @@ test('a catalog that is found damaged while it is in use is set aside, and what 
   const onFault = (error: unknown) => faults.push(error);
   const fill = (catalog: Catalog) => {
     for (let number = 0; number < 500; number += 1) {
-      catalog.recordBlob(digestOf(Buffer.from(String(number))), { size: number, contentType: 'text/plain' });
+      catalog.blobs.record(digestOf(Buffer.from(String(number))), { size: number, contentType: 'text/plain' });
     }
   };
   {
@@ -258,11 +268,11 @@ test('a catalog that is found damaged while it is in use is set aside, and what 
   const { promise: replaced, resolve } = Promise.withResolvers<void>();
   {
     using catalog = await Catalog.open({ path, now: () => 5, onFault, onReplaced: resolve });
-    expect(catalog.isRecorded(digest)).toBe(false);
+    expect(catalog.blobs.has(digest)).toBe(false);
     await replaced;
-    expect(catalog.usage().blobs).toBe(0);
-    catalog.recordBlob(digest, { size: 4, contentType: 'text/plain' });
-    expect(catalog.isRecorded(digest)).toBe(true);
+    expect(catalog.blobs.usage().blobs).toBe(0);
+    catalog.blobs.record(digest, { size: 4, contentType: 'text/plain' });
+    expect(catalog.blobs.has(digest)).toBe(true);
     expect(catalog.notes.get('rebuild')).toBeDefined();
   }
   expect(faults.length).toBeGreaterThan(0);

@@ -44,13 +44,13 @@ function store(catalog: Catalog, { layers = [], children = [], subject, within =
   );
   const contentType = children.length > 0 ? ociIndex : ociManifest;
   const links = readManifest(body, contentType);
-  catalog.recordManifest(digestOf(body), { repository: within, size: body.length, contentType, links });
-  for (const layer of layers) catalog.recordBlob(layer, { size: 10, contentType: 'application/octet-stream' });
+  catalog.manifests.record(digestOf(body), { repository: within, size: body.length, contentType, links });
+  for (const layer of layers) catalog.blobs.record(layer, { size: 10, contentType: 'application/octet-stream' });
   return digestOf(body);
 }
 
 function tag(catalog: Catalog, name: string, digest: Digest, within = repository): void {
-  catalog.recordTag(
+  catalog.tags.record(
     { repository: within, tag: name, variant: '' },
     { digest, contentType: ociManifest, size: 1, checkedAtMs: 1 },
   );
@@ -78,10 +78,10 @@ describe('a pin', () => {
       const cosigned = store(catalog, { layers: [blob('cosign')] });
       tag(catalog, `sha256-${image.slice(7)}.sig`, cosigned);
       tag(catalog, '1', index);
-      catalog.pin(repository, '1');
-      expect(catalog.pins()).toEqual([{ repository, reference: '1', pinnedAtMs: 5 }]);
-      expect(catalog.isPinned(repository, '1')).toBe(true);
-      expect(catalog.isPinned(repository, '2')).toBe(false);
+      catalog.pins.add(repository, '1');
+      expect(catalog.pins.list()).toEqual([{ repository, reference: '1', pinnedAtMs: 5 }]);
+      expect(catalog.pins.isPinned(repository, '1')).toBe(true);
+      expect(catalog.pins.isPinned(repository, '2')).toBe(false);
       expected.push(image, index, signature, cosigned, ...['base', 'own', 'signature', 'cosign'].map(blob));
       expect(new Set(catalog.images.parts(index, repository).map(({ digest }) => digest))).toEqual(new Set(expected));
       expect(catalog.images.parents(blob('base')).toSorted()).toEqual([image, other].toSorted());
@@ -104,14 +104,14 @@ describe('a pin', () => {
         return [tagged, store(catalog, { layers: [blob(`referring ${within}`)], subject: image, within })];
       };
       attached.push(...attach(stranger));
-      catalog.pin(repository, '1');
+      catalog.pins.add(repository, '1');
       tag(catalog, '1', index);
       // One who may read the image too, and comes when it is pinned.
       const copier = 'quay.io/copy/cat';
       store(catalog, { layers, within: copier });
       store(catalog, { children: [image], within: copier });
       attached.push(...attach(copier));
-      for (const digest of attached) catalog.recordBlob(digest, { size: 1, contentType: ociManifest });
+      for (const digest of attached) catalog.blobs.record(digest, { size: 1, contentType: ociManifest });
       const own = attach(repository);
       expect(catalog.images.attachments(image, repository)).toEqual(own.toSorted());
       expect(catalog.images.attachments(image, stranger)).toEqual([]);
@@ -138,9 +138,9 @@ describe('a pin', () => {
       const image = store(catalog, { layers: [blob('base')], within: stranger });
       const signature = store(catalog, { layers: [blob('signature')] });
       tag(catalog, `${image.replace(':', '-')}.sig`, signature);
-      catalog.pin(repository, image);
+      catalog.pins.add(repository, image);
       expect(catalog.images.attachments(image, repository)).toEqual([]);
-      catalog.grantManifest(repository, image);
+      catalog.manifests.share(repository, image);
       expected.push(image, blob('base'), signature, blob('signature'));
     }
     expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
@@ -154,12 +154,12 @@ describe('a pin', () => {
       const image = store(catalog, { layers: [blob('base')] });
       const [sig, att] = ['sig', 'att'].map((kind) => `${image.replace(':', '-')}.${kind}`) as [string, string];
       tag(catalog, '1', image);
-      catalog.pin(repository, '1');
+      catalog.pins.add(repository, '1');
       for (const version of ['one', 'two']) {
         for (const name of [sig, att]) tag(catalog, name, store(catalog, { layers: [blob(version + name)] }));
       }
-      catalog.forgetTag({ repository, tag: att, variant: '' });
-      const signature = catalog.tag({ repository, tag: sig, variant: '' })!.digest;
+      catalog.tags.forget({ repository, tag: att, variant: '' });
+      const signature = catalog.tags.get({ repository, tag: sig, variant: '' })!.digest;
       expect(catalog.images.attachments(image, repository)).toEqual([signature]);
       expected.push(image, blob('base'), signature, blob(`two${sig}`));
     }
@@ -171,24 +171,24 @@ describe('a pin', () => {
     let second: Digest;
     {
       using catalog = await openIn(folder.path);
-      catalog.pin(repository, '1');
+      catalog.pins.add(repository, '1');
       const first = store(catalog, { layers: [blob('first'), blob('base')] });
       tag(catalog, '1', first);
       second = store(catalog, { layers: [blob('base')] });
       tag(catalog, '1', second);
-      catalog.recordBlob(blob('unrelated'), { size: 1, contentType: '' });
+      catalog.blobs.record(blob('unrelated'), { size: 1, contentType: '' });
     }
     expect(pinnedIn(folder.path)).toEqual([blob('base'), second].toSorted());
     {
       using catalog = await openIn(folder.path);
-      catalog.forgetBlob(blob('base'));
-      catalog.forgetBlob(second);
+      catalog.blobs.forget(blob('base'));
+      catalog.blobs.forget(second);
     }
     expect(pinnedIn(folder.path)).toEqual([]);
     {
       using catalog = await openIn(folder.path);
-      catalog.recordBlob(second, { size: 1, contentType: ociManifest });
-      catalog.recordBlob(blob('base'), { size: 10, contentType: '' });
+      catalog.blobs.record(second, { size: 1, contentType: ociManifest });
+      catalog.blobs.record(blob('base'), { size: 10, contentType: '' });
     }
     expect(pinnedIn(folder.path)).toEqual([blob('base'), second].toSorted());
   });
@@ -200,10 +200,10 @@ describe('a pin', () => {
       using catalog = await openIn(folder.path);
       tag(catalog, '1', store(catalog, { layers: [blob('base'), blob('one')] }));
       byDigest = store(catalog, { layers: [blob('base'), blob('two')] });
-      catalog.pin(repository, '1');
-      catalog.pin(repository, byDigest);
-      expect(catalog.unpin(repository, '1')).toBe(true);
-      expect(catalog.unpin(repository, '1')).toBe(false);
+      catalog.pins.add(repository, '1');
+      catalog.pins.add(repository, byDigest);
+      expect(catalog.pins.remove(repository, '1')).toBe(true);
+      expect(catalog.pins.remove(repository, '1')).toBe(false);
     }
     expect(pinnedIn(folder.path)).toEqual([byDigest, blob('base'), blob('two')].toSorted());
   });
@@ -216,15 +216,15 @@ describe('a pin', () => {
       image = store(catalog, { layers: [blob('base')] });
       tag(catalog, 'v1', image);
       tag(catalog, 'v2', store(catalog, { layers: [blob('else')] }));
-      catalog.usePinPatterns((_, name) => name === 'v1', 'v1');
-      expect(catalog.isPinned(repository, 'v1')).toBe(true);
-      while (catalog.renewPins());
+      catalog.pins.usePatterns((_, name) => name === 'v1', 'v1');
+      expect(catalog.pins.isPinned(repository, 'v1')).toBe(true);
+      while (catalog.pins.renew());
     }
     expect(pinnedIn(folder.path)).toEqual([image, blob('base')].toSorted());
     {
       using catalog = await openIn(folder.path);
-      catalog.usePinPatterns(() => false, '');
-      while (catalog.renewPins());
+      catalog.pins.usePatterns(() => false, '');
+      while (catalog.pins.renew());
     }
     expect(pinnedIn(folder.path)).toEqual([]);
   });
@@ -241,26 +241,26 @@ describe('a pin', () => {
         held.add(image).add(blob(name));
       }
       tag(catalog, '1', store(catalog, { layers: [blob('other')], within: stranger }), stranger);
-      catalog.usePinPatterns((name) => name === repository, 'one');
-      expect(catalog.renewPins()).toBe(true);
-      const { bytes, pinnedBytes } = catalog.usage();
+      catalog.pins.usePatterns((name) => name === repository, 'one');
+      expect(catalog.pins.renew()).toBe(true);
+      const { bytes, pinnedBytes } = catalog.blobs.usage();
       expect(pinnedBytes).toBeLessThan(bytes / 2);
     }
     {
       using catalog = await openIn(folder.path);
-      catalog.usePinPatterns((name) => name === repository, 'one');
-      while (catalog.renewPins());
+      catalog.pins.usePatterns((name) => name === repository, 'one');
+      while (catalog.pins.renew());
     }
     expect(pinnedIn(folder.path)).toEqual([...held].toSorted());
     {
       using catalog = await openIn(folder.path);
-      const { pinnedBytes } = catalog.usage();
-      catalog.usePinPatterns((name, tagged) => name === repository && tagged.length < 4, 'the same in other words');
-      do expect(catalog.usage().pinnedBytes).toBe(pinnedBytes);
-      while (catalog.renewPins());
-      catalog.usePinPatterns((_, tagged) => tagged === '7', 'less');
-      while (catalog.renewPins());
-      expect(catalog.usage().pinnedBytes).toBeLessThan(pinnedBytes);
+      const { pinnedBytes } = catalog.blobs.usage();
+      catalog.pins.usePatterns((name, tagged) => name === repository && tagged.length < 4, 'the same in other words');
+      do expect(catalog.blobs.usage().pinnedBytes).toBe(pinnedBytes);
+      while (catalog.pins.renew());
+      catalog.pins.usePatterns((_, tagged) => tagged === '7', 'less');
+      while (catalog.pins.renew());
+      expect(catalog.blobs.usage().pinnedBytes).toBeLessThan(pinnedBytes);
     }
     expect(pinnedIn(folder.path)).toHaveLength(3);
   });
@@ -269,10 +269,10 @@ describe('a pin', () => {
 test('the number of blobs and their bytes are those of the rows, whatever has come and gone', async () => {
   await using folder = await temporaryDirectory();
   using catalog = await openIn(folder.path);
-  for (const name of ['a', 'b', 'c']) catalog.recordBlob(blob(name), { size: 7, contentType: '' });
-  catalog.recordBlob(blob('a'), { size: 9, contentType: '' });
-  catalog.forgetBlob(blob('b'));
-  expect(catalog.usage()).toEqual({ blobs: 2, bytes: 16, pinnedBytes: 0 });
+  for (const name of ['a', 'b', 'c']) catalog.blobs.record(blob(name), { size: 7, contentType: '' });
+  catalog.blobs.record(blob('a'), { size: 9, contentType: '' });
+  catalog.blobs.forget(blob('b'));
+  expect(catalog.blobs.usage()).toEqual({ blobs: 2, bytes: 16, pinnedBytes: 0 });
 });
 
 describe('a catalog of another version', () => {
@@ -300,8 +300,8 @@ describe('a catalog of another version', () => {
         PRAGMA user_version = 1;`);
     }
     using catalog = await openIn(folder.path);
-    expect(catalog.blob(blob('a'))).toEqual({ size: 5, contentType: 'text/plain' });
-    expect(catalog.usage()).toEqual({ blobs: 1, bytes: 5, pinnedBytes: 0 });
+    expect(catalog.blobs.get(blob('a'))).toEqual({ size: 5, contentType: 'text/plain' });
+    expect(catalog.blobs.usage()).toEqual({ blobs: 1, bytes: 5, pinnedBytes: 0 });
     expect(catalog.images.attachments(subject, repository)).toEqual([blob('a'), blob('b')].toSorted());
     expect(catalog.images.manifest(blob('a'))?.source).toBeUndefined();
   });

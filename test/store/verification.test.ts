@@ -42,7 +42,7 @@ async function openCache(options: { bytesPerSecond?: () => number | undefined } 
     async put(content: Buffer): Promise<Digest> {
       const digest = digestOf(content);
       await store.put(digest, content);
-      catalog.recordBlob(digest, { size: content.length, contentType: 'application/octet-stream' });
+      catalog.blobs.record(digest, { size: content.length, contentType: 'application/octet-stream' });
       return digest;
     },
     [Symbol.asyncDispose]: () => rest.disposeAsync(),
@@ -74,7 +74,7 @@ describe('verification', () => {
     await writeFile(layout.blob(altered), 'blob #');
     await truncate(layout.blob(short), 3);
     await rm(layout.blob(gone));
-    catalog.recordBlob(misrecorded, { size: 1, contentType: 'application/octet-stream' });
+    catalog.blobs.record(misrecorded, { size: 1, contentType: 'application/octet-stream' });
     await truncate(layout.blob(shortened), 0);
     let read = 0;
     const verdicts = await all(verification.recorded({ signal, onRead: (bytes) => void (read += bytes) }));
@@ -147,12 +147,12 @@ describe('verification', () => {
       modifiedAtMs: expect.any(Number),
     });
     await rm(layout.blob(removed));
-    catalog.forgetBlob(removed);
+    catalog.blobs.forget(removed);
     expect(await verification.check(removed, 7, { signal })).toBeUndefined();
     const looking = all(
       verification.unrecorded({
         signal,
-        onRead: () => catalog.recordBlob(late, { size: 4, contentType: 'application/octet-stream' }),
+        onRead: () => catalog.blobs.record(late, { size: 4, contentType: 'application/octet-stream' }),
       }),
     );
     expect(await looking).toEqual([]);

@@ -128,8 +128,8 @@ function storeImage(
   writeFileSync(layout.blob(manifest), body);
   const [size, contentType] = [body.length, ociManifest];
   const key = `docker.io/${repository}`;
-  catalog.recordManifest(manifest, { repository: key, size, contentType, links: readManifest(body, contentType) });
-  catalog.recordTag(
+  catalog.manifests.record(manifest, { repository: key, size, contentType, links: readManifest(body, contentType) });
+  catalog.tags.record(
     { repository: key, tag, variant: '' },
     { digest: manifest, contentType, size, checkedAtMs: Date.now() },
   );
@@ -140,7 +140,7 @@ function storeBlob(layout: Layout, catalog: Catalog, content: Buffer): Digest {
   const digest = digestOf(content);
   writeFileSync(layout.blob(digest), content);
   const modifiedAtMs = statSync(layout.blob(digest)).mtimeMs;
-  catalog.recordBlob(digest, { size: content.length, contentType: octetStream, modifiedAtMs });
+  catalog.blobs.record(digest, { size: content.length, contentType: octetStream, modifiedAtMs });
   return digest;
 }
 

@@ -37,7 +37,7 @@ export class Custody implements AsyncDisposable {
   doubt(digest: Digest, blob: StoredBlob): Doubt | undefined {
     // Small enough to have been hashed as it was opened.
     if (blob.modifiedAtMs === undefined) return undefined;
-    const record = this.#options.catalog.blob(digest);
+    const record = this.#options.catalog.blobs.get(digest);
     if (record?.modifiedAtMs === undefined) return 'unverified';
     if (record.size !== blob.size) return 'size';
     return record.modifiedAtMs === blob.modifiedAtMs ? undefined : 'modified';
@@ -62,11 +62,11 @@ export class Custody implements AsyncDisposable {
     switch (verdict.kind) {
       case 'ok':
       case 'misrecorded':
-        catalog.noteRight(verdict.digest, verdict);
+        catalog.blobs.noteRight(verdict.digest, verdict);
         return true;
       case 'unrecorded': {
         const file = await store.stat(verdict.digest);
-        if (file) catalog.adoptBlob(verdict.digest, { ...file, modifiedAtMs: verdict.modifiedAtMs });
+        if (file) catalog.blobs.adopt(verdict.digest, { ...file, modifiedAtMs: verdict.modifiedAtMs });
         return file !== undefined;
       }
       case 'altered':
@@ -75,12 +75,12 @@ export class Custody implements AsyncDisposable {
           await store.setAside(verdict.digest);
         } finally {
           // Where it stays, it is trusted no more: whoever asks for it has it read again.
-          catalog.forgetBlob(verdict.digest);
+          catalog.blobs.forget(verdict.digest);
         }
         onAltered(verdict.digest);
         return false;
       case 'missing':
-        catalog.forgetBlob(verdict.digest);
+        catalog.blobs.forget(verdict.digest);
         return false;
       case 'unreadable':
         throw new DiskFault('read a blob', Object.assign(new Error(verdict.code), { code: verdict.code }));
@@ -98,7 +98,7 @@ export class Custody implements AsyncDisposable {
 
   async #look(digest: Digest, doubt: Doubt): Promise<number | undefined> {
     const { catalog, check } = this.#options;
-    const recordedSize = catalog.blob(digest)?.size;
+    const recordedSize = catalog.blobs.get(digest)?.size;
     if (doubt === 'size' && recordedSize !== undefined) {
       // It need not be read to know that it is not what was stored.
       await this.settle({ kind: 'truncated', digest, size: -1, recordedSize });

@@ -38,12 +38,12 @@ export class Repair {
    */
   async fetch(digest: Digest, signal: AbortSignal): Promise<RepairResult> {
     const { catalog, offline, target } = this.#options;
-    const targets = catalog.readers(digest).flatMap((key) => target(key) ?? []);
+    const targets = catalog.grants.readers(digest).flatMap((key) => target(key) ?? []);
     const [first] = targets;
     if (first === undefined) return 'unwanted';
     if (offline) return 'lost';
     try {
-      if (catalog.isManifest(digest)) await this.#manifest(digest, targets, signal);
+      if (catalog.manifests.has(digest)) await this.#manifest(digest, targets, signal);
       else await this.#blob(digest, { repository: first.key, targets, signal });
     } catch (error) {
       signal.throwIfAborted();
@@ -69,7 +69,7 @@ export class Repair {
   ): Promise<void> {
     const { catalog, downloads } = this.#options;
     const sources = targets.flatMap((target) => upstreamSources(target));
-    const expectedSize = catalog.expectedSize(repository, digest);
+    const expectedSize = catalog.grants.expectedSize(repository, digest);
     await downloads.bring(digest, { repository, sources, expectedSize, isOwned: true }, { signal });
   }
 }

@@ -65,7 +65,7 @@ export class Holdings implements AsyncDisposable {
     const { coordinator, catalog } = this.#options;
     let after = '';
     while (true) {
-      const some = catalog.blobPage({ after, limit: atOnce });
+      const some = catalog.blobs.page({ after, limit: atOnce });
       const last = some.at(-1);
       if (last === undefined) return true;
       await Promise.all(some.map(({ digest }) => coordinator.hold(digest)));

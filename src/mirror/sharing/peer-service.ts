@@ -86,8 +86,8 @@ export class PeerService {
     try {
       const blob = await store.open(digest);
       if (!blob) return undefined;
-      catalog.touch(digest);
-      const contentType = catalog.blob(digest)?.contentType ?? octetStream;
+      catalog.uses.touch(digest);
+      const contentType = catalog.blobs.get(digest)?.contentType ?? octetStream;
       return { size: blob.size, contentType, body: storedBody(blob) };
     } catch (error) {
       if (!(error instanceof DiskFault)) throw error;
@@ -104,7 +104,7 @@ export class PeerService {
     const { fill, reader } = downloads.join(digest, {
       repository: found.key,
       sources: upstreamSources(found),
-      expectedSize: catalog.expectedSize(found.key, digest),
+      expectedSize: catalog.grants.expectedSize(found.key, digest),
       isRanged: false,
       isOwned: true,
     });

@@ -3,7 +3,10 @@ import { rememberedEvictions } from '../eviction-policy.ts';
 import type { BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
-import type { NameEntry } from './name-entry.ts';
+import type { ImageGraph } from './image-graph.ts';
+import type { ManifestRecords } from './manifest-records.ts';
+import type { NameJournal } from './name-journal.ts';
+import { digestIn, isSet, number, text } from './row.ts';
 import type { TagKey, TagRecords } from './tag-records.ts';
 import type { UseRecords } from './use-records.ts';
 
@@ -29,8 +32,9 @@ export interface EvictionRecordsOptions {
   readonly blobs: BlobRecords;
   readonly tags: TagRecords;
   readonly grants: GrantRecords;
-  /** Notes what is gone for the case that the catalog is lost. */
-  readonly note: (entry: NameEntry) => void;
+  readonly manifests: ManifestRecords;
+  readonly graph: ImageGraph;
+  readonly journal: NameJournal;
   readonly uses: UseRecords;
   readonly now: () => number;
 }
@@ -58,7 +62,7 @@ export class EvictionRecords {
             'SELECT digest, size FROM blobs WHERE recent = 1 AND pinned = 0 ORDER BY used_at LIMIT ?',
             limit - cold.length,
           );
-    return [...cold, ...recent].map((row) => ({ digest: row['digest'] as Digest, size: Number(row['size']) }));
+    return [...cold, ...recent].map((row) => ({ digest: digestIn(row), size: number(row, 'size') }));
   }
 
   /**
@@ -80,7 +84,7 @@ export class EvictionRecords {
       first = this.#naming(first, new Map())[0] ?? first;
     }
     const row = this.#database.get('SELECT size FROM blobs WHERE digest = ? AND pinned = 0', first);
-    return row === undefined ? [] : [{ digest: first, size: Number(row['size']) }];
+    return row === undefined ? [] : [{ digest: first, size: number(row, 'size') }];
   }
 
   /** @returns `undefined` where there are more than `limit` */
@@ -96,7 +100,7 @@ export class EvictionRecords {
       if (found.has(next) || (isAlong && this.#goesWithAnother(next, found))) continue;
       const row = this.#database.get('SELECT size, pinned FROM blobs WHERE digest = ?', next);
       if (row === undefined) continue;
-      if (row['pinned'] === 1) {
+      if (isSet(row, 'pinned')) {
         if (isAlong) continue;
         return [];
       }
@@ -105,7 +109,7 @@ export class EvictionRecords {
         if (isAlong && limit === mostAtOnce) break;
         return undefined;
       }
-      found.set(next, { digest: next, size: Number(row['size']) });
+      found.set(next, { digest: next, size: number(row, 'size') });
       const attachments = this.#digests(
         `SELECT DISTINCT manifest AS digest FROM attachments WHERE subject = ? LIMIT ${mostAtOnce}`,
         next,
@@ -119,7 +123,7 @@ export class EvictionRecords {
     // Farthest first: an index before its images. What is attached never goes before what it belongs to, and what no
     // manifest is goes last.
     const farthestFirst = [...found.values()].toReversed();
-    const last = this.#isManifest(digest) ? undefined : digest;
+    const last = this.#options.graph.isManifest(digest) ? undefined : digest;
     const rank = (one: Evictable): number => (one.digest === last ? 2 : attached.has(one.digest) ? 1 : 0);
     return farthestFirst.toSorted((one, other) => rank(one) - rank(other));
   }
@@ -128,7 +132,7 @@ export class EvictionRecords {
   #goesWithAnother(manifest: Digest, going: ReadonlyMap<Digest, unknown>): boolean {
     return this.#database.some(
       'SELECT a.subject AS digest FROM attachments a JOIN blobs b ON b.digest = a.subject WHERE a.manifest = ?',
-      (row) => !going.has(row['digest'] as Digest),
+      (row) => !going.has(digestIn(row)),
       manifest,
     );
   }
@@ -169,36 +173,33 @@ export class EvictionRecords {
    * @throws Error where the catalog cannot be written: nothing is forgotten then
    */
   forget(digest: Digest): void {
-    const { blobs, tags, grants, note, now } = this.#options;
+    const { blobs, manifests, tags, grants, journal, now } = this.#options;
     let forgotten: Forgotten = { tags: [], grants: [] };
     this.#database.writeNow(() => {
       forgotten = this.#remove(digest);
     });
     blobs.drop(digest);
+    manifests.drop(digest);
     for (const key of forgotten.tags) {
-      note({ kind: 'tag gone', ...key, atMs: now() });
+      journal.add({ kind: 'tag gone', ...key, atMs: now() });
       tags.drop(key);
     }
     for (const grant of forgotten.grants) grants.drop(grant.repository, grant.digest);
   }
 
   #remove(digest: Digest): Forgotten {
-    const tags = this.#tagsOf(digest);
-    const named = [digest, ...this.#digests('SELECT target AS digest FROM links WHERE manifest = ?', digest)];
+    const { tags, graph } = this.#options;
+    const standing = tags.standingFor(digest);
+    const named = [digest, ...graph.named(digest).map((part) => part.digest)];
     this.#database.run(
       'INSERT OR REPLACE INTO evicted (digest, heat) SELECT digest, heat FROM blobs WHERE digest = ?',
       digest,
     );
     this.#database.run(`DELETE FROM evicted WHERE id <= (SELECT MAX(id) FROM evicted) - ${rememberedEvictions}`);
     this.#database.run('DELETE FROM blobs WHERE digest = ?', digest);
-    this.#database.run('DELETE FROM manifests WHERE digest = ?', digest);
-    this.#database.run('DELETE FROM links WHERE manifest = ?', digest);
+    graph.remove(digest);
     this.#database.run('DELETE FROM tags WHERE digest = ?', digest);
-    return { tags, grants: named.flatMap((one) => (this.#isNeeded(one) ? [] : this.#removeGrants(one))) };
-  }
-
-  #isManifest(digest: Digest): boolean {
-    return this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined;
+    return { tags: standing, grants: named.flatMap((one) => (this.#isNeeded(one) ? [] : this.#removeGrants(one))) };
   }
 
   #isNeeded(digest: Digest): boolean {
@@ -215,22 +216,10 @@ export class EvictionRecords {
       digest,
     );
     this.#database.run('DELETE FROM grants WHERE digest = ?', digest);
-    return rows.map((row) => ({ repository: String(row['name']), digest }));
-  }
-
-  #tagsOf(digest: Digest): TagKey[] {
-    const rows = this.#database.all(
-      'SELECT r.name, t.tag, t.variant FROM tags t JOIN repositories r ON r.id = t.repository WHERE t.digest = ?',
-      digest,
-    );
-    return rows.map((row) => ({
-      repository: String(row['name']),
-      tag: String(row['tag']),
-      variant: String(row['variant']),
-    }));
+    return rows.map((row) => ({ repository: text(row, 'name'), digest }));
   }
 
   #digests(sql: string, digest: Digest): Digest[] {
-    return this.#database.all(sql, digest).map((row) => row['digest'] as Digest);
+    return this.#database.all(sql, digest).map((row) => digestIn(row));
   }
 }

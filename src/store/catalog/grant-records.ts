@@ -1,6 +1,15 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
 import type { Database } from './database.ts';
+import type { NamedPart } from './image-graph.ts';
+import type { NameJournal } from './name-journal.ts';
+import type { PinRecords } from './pin-records.ts';
+import { isSet, number, text } from './row.ts';
+
+export interface GrantRecordsOptions {
+  readonly journal: NameJournal;
+  readonly pins: PinRecords;
+}
 
 /** Which repositories may read which digests. Reads come from bounded memory first. */
 export class GrantRecords {
@@ -9,8 +18,11 @@ export class GrantRecords {
   /** By manifest: the repositories that may read all that it names. */
   readonly #entire = new LRUCache<Digest, Set<string>>({ max: 50_000 });
 
-  constructor(database: Database) {
+  readonly #options: GrantRecordsOptions;
+
+  constructor(database: Database, options: GrantRecordsOptions) {
     this.#database = database;
+    this.#options = options;
   }
 
   /** Whether a repository may read a digest: a manifest of it names it, or the upstream has confirmed it there. */
@@ -29,7 +41,7 @@ export class GrantRecords {
       repository,
       digest,
     );
-    const isEntire = row?.['entire'] === 1;
+    const isEntire = isSet(row, 'entire');
     if (isEntire) this.#noteEntire(repository, digest);
     return isEntire;
   }
@@ -40,8 +52,16 @@ export class GrantRecords {
     return size === undefined || size < 0 ? undefined : size;
   }
 
-  /** Remembers that the upstream has confirmed a digest in a repository. */
+  /** Remembers that the upstream has confirmed a digest in a repository; what goes with it there may have come before. */
   grant(repository: string, digest: Digest): void {
+    if (this.mayRead(repository, digest)) return;
+    this.#options.journal.add({ kind: 'grant', repository, digest, size: -1 });
+    this.add(repository, digest);
+    this.#database.write(() => this.#options.pins.stored(digest));
+  }
+
+  /** As {@link grant}, where something else says so too: nothing follows from it. */
+  add(repository: string, digest: Digest): void {
     if (this.mayRead(repository, digest)) return;
     this.#grants.set(`${repository} ${digest}`, -1);
     this.#database.write(() => {
@@ -65,8 +85,8 @@ export class GrantRecords {
    * Gives a repository a manifest and all that it names.
    * @param parts what it names, with the sizes that it gives (-1: none)
    */
-  grantManifest(repository: string, manifest: Digest, parts: readonly { digest: Digest; size: number }[]): void {
-    this.grant(repository, manifest);
+  addManifest(repository: string, manifest: Digest, parts: readonly NamedPart[]): void {
+    this.add(repository, manifest);
     for (const { digest, size } of parts) this.#grants.set(`${repository} ${digest}`, size);
     this.#noteEntire(repository, manifest);
     this.#database.write(() => {
@@ -78,7 +98,7 @@ export class GrantRecords {
   }
 
   /** What a manifest names has become known, or is not known any more: what is remembered of it holds no more. */
-  forgetParts(manifest: Digest): void {
+  dropParts(manifest: Digest): void {
     this.#entire.delete(manifest);
   }
 
@@ -88,7 +108,7 @@ export class GrantRecords {
       'SELECT r.name FROM grants g JOIN repositories r ON r.id = g.repository WHERE g.digest = ? LIMIT 100',
       digest,
     );
-    return rows.map((row) => String(row['name']));
+    return rows.map((row) => text(row, 'name'));
   }
 
   /** Takes a right back. To be called within a write of the database. */
@@ -123,7 +143,7 @@ export class GrantRecords {
       digest,
     );
     if (!row) return undefined;
-    const size = Number(row['size']);
+    const size = number(row, 'size');
     this.#grants.set(cacheKey, size);
     return size;
   }

@@ -1,5 +1,8 @@
+import { LRUCache } from 'lru-cache';
+import { isElsewhere, type ManifestLinks } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { Database } from './database.ts';
+import { digestIn, isSet, optionalNumber, text } from './row.ts';
 
 /** Something that an image consists of, or that goes with it. */
 export interface ImagePart {
@@ -38,12 +41,76 @@ WITH RECURSIVE above(digest, repository) AS (
     WHERE n.repository IS NULL OR n.repository = a.repository
 )`;
 
+/** Where a manifest came from: its upstream, another replica, or an archive. */
+export type ManifestSource = 'upstream' | 'replica' | 'archive';
+
+/** What a manifest names, and the size that it gives it in bytes (-1: none). */
+export interface NamedPart {
+  readonly digest: Digest;
+  readonly size: number;
+}
+
 /** What manifests name and what is attached to them: the images, their parts, and what they share. */
 export class ImageGraph {
   readonly #database: Database;
+  readonly #manifests = new LRUCache<Digest, true>({ max: 50_000 });
 
   constructor(database: Database) {
     this.#database = database;
+  }
+
+  /** Whether a digest is known to be a manifest, stored or not. This is the one place that answers that. */
+  isManifest(digest: Digest): boolean {
+    if (this.#manifests.has(digest)) return true;
+    if (this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) === undefined) return false;
+    this.#manifests.set(digest, true);
+    return true;
+  }
+
+  /** Notes in memory that a digest is a manifest: it counts as one even where that cannot be written. */
+  note(manifest: Digest): void {
+    this.#manifests.set(manifest, true);
+  }
+
+  /** Records a manifest and what it names. To be called within a write of the database. */
+  add(manifest: Digest, links: ManifestLinks, source: ManifestSource | undefined): void {
+    const { subject, artifactType, annotations, mediaType } = links;
+    this.#database.run(
+      'INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?, ?)',
+      manifest,
+      mediaType,
+      artifactType ?? null,
+      subject?.digest ?? null,
+      annotations ? JSON.stringify(annotations) : null,
+      source ?? null,
+    );
+    for (const { digest, kind, size } of linksOf(links)) {
+      this.#database.run('INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)', manifest, digest, kind, size);
+    }
+  }
+
+  /** Forgets that a blob is a manifest, and what it names. To be called within a write of the database. */
+  remove(manifest: Digest): void {
+    this.#manifests.delete(manifest);
+    this.#database.run('DELETE FROM manifests WHERE digest = ?', manifest);
+    this.#database.run('DELETE FROM links WHERE manifest = ?', manifest);
+  }
+
+  /** Forgets in memory what the tables do not have any more. */
+  drop(manifest: Digest): void {
+    this.#manifests.delete(manifest);
+  }
+
+  /** What a manifest names. */
+  named(manifest: Digest): NamedPart[] {
+    const rows = this.#database.all('SELECT target, size FROM links WHERE manifest = ?', manifest);
+    return rows.map((row) => ({ digest: digestIn(row, 'target'), size: Number(row['size']) }));
+  }
+
+  /** The manifest that a manifest is attached to by what it says itself. */
+  subject(manifest: Digest): Digest | undefined {
+    const row = this.#database.get('SELECT subject FROM manifests WHERE digest = ?', manifest);
+    return row?.['subject'] ? digestIn(row, 'subject') : undefined;
   }
 
   /**
@@ -72,11 +139,11 @@ export class ImageGraph {
       repository,
     );
     return rows.map((row) => {
-      const size = row['size'] ?? row['named_size'];
+      const size = optionalNumber(row, 'size') ?? optionalNumber(row, 'named_size') ?? -1;
       return {
-        digest: row['digest'] as Digest,
-        size: size === null || size === undefined || Number(size) < 0 ? undefined : Number(size),
-        isManifest: row['is_manifest'] === 1 || row['is_child'] === 1,
+        digest: digestIn(row),
+        size: size < 0 ? undefined : size,
+        isManifest: isSet(row, 'is_manifest') || isSet(row, 'is_child'),
         isStored: row['size'] !== null,
       };
     });
@@ -107,7 +174,7 @@ export class ImageGraph {
   isNamed(digest: Digest, isWanted: (manifest: Digest) => boolean): boolean {
     return this.#database.some(
       'SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?',
-      (row) => isWanted(row['digest'] as Digest),
+      (row) => isWanted(digestIn(row)),
       digest,
     );
   }
@@ -120,7 +187,7 @@ export class ImageGraph {
     return this.#database.some(
       `SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1
        UNION ALL SELECT a.subject FROM attachments a JOIN blobs b ON b.digest = a.subject WHERE a.manifest = ?1`,
-      (row) => isWanted(row['digest'] as Digest),
+      (row) => isWanted(digestIn(row)),
       digest,
     );
   }
@@ -132,7 +199,7 @@ export class ImageGraph {
       subject,
       repository,
     );
-    return rows.map((row) => row['manifest'] as Digest);
+    return rows.map((row) => digestIn(row, 'manifest'));
   }
 
   /** The stored manifests that name a digest: those of images for a config or layer, indexes for a manifest. */
@@ -141,7 +208,7 @@ export class ImageGraph {
       'SELECT l.manifest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ? ORDER BY l.manifest',
       digest,
     );
-    return rows.map((row) => row['manifest'] as Digest);
+    return rows.map((row) => digestIn(row, 'manifest'));
   }
 
   /** Pins a manifest and its parts in a repository. To be called within a write of the database. */
@@ -164,14 +231,9 @@ export class ImageGraph {
       `SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1 AND b.pinned = 1
        UNION ALL SELECT a.subject FROM attachments a JOIN blobs b ON b.digest = a.subject
          WHERE a.manifest = ?1 AND b.pinned = 1`,
-      (row) => !others.has(row['digest'] as Digest),
+      (row) => !others.has(digestIn(row)),
       digest,
     );
-  }
-
-  /** Whether a digest is known to be a manifest. */
-  isManifest(digest: Digest): boolean {
-    return this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined;
   }
 
   /** The tags and pins that stand for a manifest, or for something that needs it in their repository. */
@@ -183,11 +245,19 @@ export class ImageGraph {
          WHERE n.repository IS NULL OR n.repository = (SELECT id FROM repositories WHERE name = p.repository)`,
       manifest,
     );
-    return rows.map((row) => ({ repository: String(row['repository']), reference: String(row['reference']) }));
+    return rows.map((row) => ({ repository: text(row, 'repository'), reference: text(row, 'reference') }));
   }
 
   /** Frees a blob. To be called within a write of the database. */
   unpin(digest: Digest): void {
     this.#database.run('UPDATE blobs SET pinned = 0 WHERE digest = ? AND pinned = 1', digest);
   }
+}
+
+/** What a manifest names, as the table of links has it: 'elsewhere' for layers that registries need not hold. */
+export function linksOf({ manifests, blobs }: ManifestLinks): (NamedPart & { readonly kind: string })[] {
+  return [
+    ...manifests.map((target) => ({ ...target, kind: 'manifest' })),
+    ...blobs.map((target) => ({ ...target, kind: isElsewhere(target) ? 'elsewhere' : 'blob' })),
+  ];
 }

@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
-import type { ManifestSource } from './blob-records.ts';
 import type { Database } from './database.ts';
-import type { ImageGraph, ImagePart } from './image-graph.ts';
+import type { ImageGraph, ImagePart, ManifestSource } from './image-graph.ts';
+import { digestIn, isSet, number, optionalText, text } from './row.ts';
 
 /** A repository as the catalog knows it. */
 export interface RepositoryRow {
@@ -51,7 +51,7 @@ export class ImageRecords {
       after,
       limit,
     );
-    return rows.map((row) => ({ id: Number(row['id']), name: String(row['name']) }));
+    return rows.map((row) => ({ id: number(row, 'id'), name: text(row, 'name') }));
   }
 
   /** Tags of a repository in order: those after a row, up to a number. */
@@ -68,10 +68,10 @@ export class ImageRecords {
       limit,
     );
     return rows.map((row) => ({
-      tag: String(row['tag']),
-      variant: String(row['variant']),
-      digest: row['digest'] as Digest,
-      checkedAtMs: Number(row['checked_at']),
+      tag: text(row, 'tag'),
+      variant: text(row, 'variant'),
+      digest: digestIn(row),
+      checkedAtMs: number(row, 'checked_at'),
     }));
   }
 
@@ -97,7 +97,7 @@ export class ImageRecords {
       after,
       limit,
     );
-    const digests = rows.filter((row) => row['is_image'] === 1).map((row) => row['digest'] as Digest);
+    const digests = rows.filter((row) => isSet(row, 'is_image')).map((row) => digestIn(row));
     const last = rows.at(-1)?.['digest'];
     return { digests, next: rows.length < limit || last === undefined ? undefined : String(last) };
   }
@@ -112,13 +112,13 @@ export class ImageRecords {
     return (
       row && {
         digest,
-        mediaType: String(row['media_type']),
-        artifactType: row['artifact_type'] === null ? undefined : String(row['artifact_type']),
-        size: Number(row['size']),
-        storedAtMs: Number(row['stored_at']),
-        usedAtMs: Number(row['used_at']),
-        isPinned: row['pinned'] === 1,
-        source: (row['source'] ?? undefined) as ManifestSource | undefined,
+        mediaType: text(row, 'media_type'),
+        artifactType: optionalText(row, 'artifact_type'),
+        size: number(row, 'size'),
+        storedAtMs: number(row, 'stored_at'),
+        usedAtMs: number(row, 'used_at'),
+        isPinned: isSet(row, 'pinned'),
+        source: optionalText(row, 'source') as ManifestSource | undefined,
       }
     );
   }
@@ -129,7 +129,7 @@ export class ImageRecords {
       `SELECT target FROM links WHERE manifest = ? AND kind = 'manifest' ORDER BY target`,
       index,
     );
-    return rows.map((row) => row['target'] as Digest);
+    return rows.map((row) => digestIn(row, 'target'));
   }
 
   /** Whether a manifest is stored with all that it needs; an index: with one of its images at least. */

@@ -1,10 +1,11 @@
 import type { Digest } from '../../oci/digest.ts';
 import { subjectOfTag } from '../../oci/subject-of-tag.ts';
-import type { BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
 import type { ImageGraph, ImagePart } from './image-graph.ts';
+import type { ManifestRecords } from './manifest-records.ts';
 import type { NameEntry } from './name-entry.ts';
+import type { NameJournal } from './name-journal.ts';
 import type { PinRecords } from './pin-records.ts';
 import type { TagRecords } from './tag-records.ts';
 
@@ -29,11 +30,10 @@ const maxHolders = 200;
 export interface ImageRemovalOptions {
   readonly tags: TagRecords;
   readonly grants: GrantRecords;
-  readonly blobs: BlobRecords;
+  readonly manifests: ManifestRecords;
   readonly graph: ImageGraph;
   readonly pins: PinRecords;
-  /** Notes what is gone for the case that the catalog is lost. */
-  readonly note: (entry: NameEntry) => void;
+  readonly journal: NameJournal;
   readonly now: () => number;
 }
 
@@ -71,8 +71,8 @@ export class ImageRemoval {
 
   /** What would be left in pieces, in a repository, if a manifest of it went: a tag that stands for it, an index that names it. */
   holders(manifest: Digest, repository: string): string[] {
-    const tags = this.#tagsOf(manifest).filter((tag) => tag.repository === repository);
-    if (tags.length > 0) return tags.map(({ tag }) => tagName(repository, tag));
+    const tags = this.#options.tags.standingFor(manifest).filter((tag) => tag.repository === repository);
+    if (tags.length > 0) return [...new Set(tags.map(({ tag }) => tagName(repository, tag)))];
     const indexes: string[] = [];
     this.#options.graph.isNamed(manifest, (index) => {
       if (this.#options.grants.mayRead(repository, index)) indexes.push(`${repository}@${index}`);
@@ -104,7 +104,7 @@ export class ImageRemoval {
    * @throws Error where the catalog cannot be written; nothing has changed then
    */
   forget(name: ImageName): ImagePart[] {
-    const { blobs, graph, pins } = this.#options;
+    const { manifests, graph, pins, journal } = this.#options;
     const roots = this.roots(name);
     const entries: NameEntry[] = [];
     const gone = new Map<Digest, ImagePart>();
@@ -119,20 +119,20 @@ export class ImageRemoval {
       entries.push(...this.#forgetTags(name, gone));
       // What stays may have been pinned by this name alone; what it needs is known for a moment longer.
       for (const [index, root] of roots.entries()) pins.release(root, name.repository, parts[index]);
-      for (const { digest, isManifest } of gone.values()) if (isManifest) blobs.forgetManifest(digest);
+      for (const { digest, isManifest } of gone.values()) if (isManifest) manifests.forget(digest);
     });
-    for (const entry of entries) this.#options.note(entry);
+    for (const entry of entries) journal.add(entry);
     return [...gone.values()];
   }
 
   #forgetTags(name: ImageName, gone: ReadonlyMap<Digest, ImagePart>): NameEntry[] {
     const { tags, now } = this.#options;
     const attached = [...gone.keys()].flatMap((digest) =>
-      this.#tagsOf(digest).filter(({ tag }) => subjectOfTag(tag) !== undefined),
+      this.#options.tags.standingFor(digest).filter(({ tag }) => subjectOfTag(tag) !== undefined),
     );
     return [{ repository: name.repository, tag: name.reference }, ...attached].flatMap(({ repository, tag }) =>
       tags
-        .forgetAll(repository, tag)
+        .eraseAll(repository, tag)
         .map((variant): NameEntry => ({ kind: 'tag gone', repository, tag, variant, atMs: now() })),
     );
   }
@@ -167,7 +167,7 @@ export class ImageRemoval {
   ): boolean {
     // Tags stand for manifests: nobody need look for those of a layer.
     if (digest !== of.root && of.parts.get(digest)?.isManifest !== true) return false;
-    return this.#tagsOf(digest).some(({ repository, tag }) => {
+    return this.#options.tags.standingFor(digest).some(({ repository, tag }) => {
       if (of.within !== undefined && repository !== of.within) return false;
       if (repository === of.name.repository && tag === of.name.reference) return false;
       const subject = subjectOfTag(tag);
@@ -195,14 +195,6 @@ export class ImageRemoval {
       return of.within === undefined || grants.mayRead(of.within, manifest);
     };
     return of.isRoot ? graph.isNamed(digest, isWanted) : graph.isNeeded(digest, isWanted);
-  }
-
-  #tagsOf(digest: Digest): { repository: string; tag: string }[] {
-    const rows = this.#database.all(
-      'SELECT DISTINCT r.name, t.tag FROM tags t JOIN repositories r ON r.id = t.repository WHERE t.digest = ?',
-      digest,
-    );
-    return rows.map((row) => ({ repository: String(row['name']), tag: String(row['tag']) }));
   }
 }
 

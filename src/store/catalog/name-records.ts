@@ -1,12 +1,12 @@
 import type { Digest } from '../../oci/digest.ts';
 import { octetStream } from '../../oci/media-types.ts';
-import type { BlobRecords, NewManifest } from './blob-records.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
 import type { NameEntry } from './name-entry.ts';
 import type { NameJournal } from './name-journal.ts';
 import type { PinRecords } from './pin-records.ts';
-import type { TagKey, TagRecord, TagRecords } from './tag-records.ts';
+import { digestIn, isSet, number, type Row, text } from './row.ts';
+import { type TagKey, type TagRecords, tagIn } from './tag-records.ts';
 
 /** What a lost catalog is known to have said of a manifest that has not been read again. */
 export interface RememberedManifest {
@@ -20,9 +20,6 @@ export interface NameRecordsOptions {
   readonly tags: TagRecords;
   readonly grants: GrantRecords;
   readonly pins: PinRecords;
-  readonly blobs: BlobRecords;
-  /** Records a tag with all that follows from it. */
-  readonly recordTag: (key: TagKey, record: TagRecord) => void;
   readonly now: () => number;
 }
 
@@ -43,11 +40,6 @@ export class NameRecords {
     this.#database = database;
     this.#journal = options.journal;
     this.#options = options;
-  }
-
-  /** Adds an entry to the journal. */
-  note(entry: NameEntry): void {
-    this.#journal.add(entry);
   }
 
   /** Whether the journal holds more that is out of date than not, or lacks something. */
@@ -83,7 +75,7 @@ export class NameRecords {
 
   /** Takes back what the journal says; what is known by now stays. To be called within a write of the database. */
   restore(entry: NameEntry): void {
-    const { tags, grants, pins, recordTag } = this.#options;
+    const { tags, grants, pins } = this.#options;
     switch (entry.kind) {
       case 'manifest':
         grants.restore(entry.repository, entry.digest, -1);
@@ -102,25 +94,20 @@ export class NameRecords {
       case 'tag': {
         const { repository, tag, variant, digest, contentType, size, checkedAtMs } = entry;
         if (this.#knownAtMs(entry) >= checkedAtMs) return;
-        return recordTag({ repository, tag, variant }, { digest, contentType, size, checkedAtMs });
+        return tags.restore({ repository, tag, variant }, { digest, contentType, size, checkedAtMs });
       }
       case 'tag gone': {
-        if (this.#knownAtMs(entry) <= entry.atMs) tags.forget(entry);
+        if (this.#knownAtMs(entry) <= entry.atMs) tags.erase(entry);
         return;
       }
       case 'pin':
-        return pins.add({ repository: entry.repository, reference: entry.reference, pinnedAtMs: entry.atMs });
+        return pins.restore({ repository: entry.repository, reference: entry.reference, pinnedAtMs: entry.atMs });
       case 'unpin':
-        pins.remove(entry.repository, entry.reference);
+        pins.restoreRemoval(entry.repository, entry.reference);
         return;
       default:
         entry satisfies never;
     }
-  }
-
-  /** Records a manifest that the journal has told of, and that has been read again. */
-  recallManifest(digest: Digest, manifest: NewManifest): void {
-    this.#options.blobs.recordManifest(digest, manifest);
   }
 
   /** The repositories that have a manifest which has not been read again, with its type in each. */
@@ -138,7 +125,7 @@ export class NameRecords {
         after,
         limit,
       )
-      .map((row) => row['digest'] as Digest);
+      .map((row) => digestIn(row));
   }
 
   /** A manifest has been read again, or is gone. */
@@ -178,9 +165,9 @@ export class NameRecords {
   *#pins(): Generator<NameEntry[]> {
     yield this.#database.all('SELECT * FROM pins').map((row) => ({
       kind: 'pin',
-      repository: String(row['repository']),
-      reference: String(row['reference']),
-      atMs: Number(row['pinned_at']),
+      repository: text(row, 'repository'),
+      reference: text(row, 'reference'),
+      atMs: number(row, 'pinned_at'),
     }));
   }
 
@@ -195,17 +182,14 @@ export class NameRecords {
       );
       yield rows.map((row) => ({
         kind: 'tag',
-        repository: String(row['name']),
-        tag: String(row['tag']),
-        variant: String(row['variant']),
-        digest: row['digest'] as Digest,
-        contentType: String(row['content_type']),
-        size: Number(row['size']),
-        checkedAtMs: Number(row['checked_at']),
+        repository: text(row, 'name'),
+        tag: text(row, 'tag'),
+        variant: text(row, 'variant'),
+        ...tagIn(row),
       }));
       const end = rows.at(-1);
       if (end === undefined || rows.length < pageRows) return;
-      last = [Number(end['repository']), String(end['tag']), String(end['variant'])];
+      last = [number(end, 'repository'), text(end, 'tag'), text(end, 'variant')];
     }
   }
 
@@ -214,21 +198,17 @@ export class NameRecords {
     let last = '';
     while (true) {
       const rows = this.#database.all(
-        'SELECT digest, content_type FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?',
+        `SELECT b.digest, b.content_type, m.digest IS NOT NULL AS is_manifest
+         FROM blobs b LEFT JOIN manifests m ON m.digest = b.digest WHERE b.digest > ? ORDER BY b.digest LIMIT ?`,
         last,
         10 * pageRows,
       );
       yield rows
-        .filter((row) => row['content_type'] !== octetStream)
-        .filter((row) => !this.#isManifest(row['digest'] as Digest))
-        .map((row) => ({
-          kind: 'type',
-          digest: row['digest'] as Digest,
-          contentType: String(row['content_type']),
-        }));
+        .filter((row) => row['content_type'] !== octetStream && !isSet(row, 'is_manifest'))
+        .map((row) => ({ kind: 'type', digest: digestIn(row), contentType: text(row, 'content_type') }));
       const end = rows.at(-1);
       if (end === undefined || rows.length < 10 * pageRows) return;
-      last = String(end['digest']);
+      last = digestIn(end);
     }
   }
 
@@ -250,18 +230,14 @@ export class NameRecords {
         pageRows,
       );
       yield rows.flatMap((row): NameEntry[] => {
-        const named = { repository: String(row['name']), digest: row['digest'] as Digest };
-        if (row['gives'] === 1) return [{ kind: 'manifest', ...named, contentType: String(row['content_type']) }];
-        return row['given'] === 1 ? [] : [{ kind: 'grant', ...named, size: Number(row['size']) }];
+        const named = { repository: text(row, 'name'), digest: digestIn(row) };
+        if (isSet(row, 'gives')) return [{ kind: 'manifest', ...named, contentType: text(row, 'content_type') }];
+        return isSet(row, 'given') ? [] : [{ kind: 'grant', ...named, size: number(row, 'size') }];
       });
       const end = rows.at(-1);
       if (end === undefined || rows.length < pageRows) return;
-      last = [Number(end['repository']), String(end['digest'])];
+      last = [number(end, 'repository'), digestIn(end)];
     }
-  }
-
-  #isManifest(digest: Digest): boolean {
-    return this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined;
   }
 }
 
@@ -272,10 +248,10 @@ function givesItsRights(digest: string, repository: string): string {
       (SELECT 1 FROM grants x WHERE x.repository = ${repository} AND x.digest = o.target)))`;
 }
 
-function rememberedOf(row: Record<string, unknown>): RememberedManifest {
+function rememberedOf(row: Row): RememberedManifest {
   return {
-    digest: row['digest'] as Digest,
-    repository: String(row['repository']),
-    contentType: String(row['content_type']),
+    digest: digestIn(row),
+    repository: text(row, 'repository'),
+    contentType: text(row, 'content_type'),
   };
 }

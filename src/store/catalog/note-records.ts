@@ -1,4 +1,5 @@
 import type { Database } from './database.ts';
+import { text } from './row.ts';
 
 /** Small things that outlive the process, by name. */
 export class NoteRecords {
@@ -11,7 +12,7 @@ export class NoteRecords {
   /** What was noted under a name. */
   get(name: string): string | undefined {
     const row = this.#database.get('SELECT value FROM notes WHERE name = ?', name);
-    return row === undefined ? undefined : String(row['value']);
+    return row === undefined ? undefined : text(row, 'value');
   }
 
   /** Notes something in place of what was noted under that name. */

@@ -2,7 +2,9 @@ import { type Digest, isDigest } from '../../oci/digest.ts';
 import { subjectOfTag } from '../../oci/subject-of-tag.ts';
 import type { Database } from './database.ts';
 import type { ImageGraph, ImagePart } from './image-graph.ts';
+import type { NameJournal } from './name-journal.ts';
 import { PinRenewal } from './pin-renewal.ts';
+import { digestIn, number, text } from './row.ts';
 
 /** An image that an operator has pinned by name. */
 export interface Pin {
@@ -19,29 +21,38 @@ export type PinPatterns = (repository: string, tag: string) => boolean;
 /** Under which the patterns of the configuration that are in force are noted, each in full on a line of its own. */
 export const pinPatternsNote = 'pin patterns';
 
+export interface PinRecordsOptions {
+  readonly graph: ImageGraph;
+  readonly journal: NameJournal;
+  readonly now: () => number;
+}
+
 /** What is pinned by name, and with it every blob that those images need. */
 export class PinRecords {
-  /** What is left to do after the pins have changed. */
-  readonly renewal: PinRenewal;
   readonly #database: Database;
   readonly #graph: ImageGraph;
+  readonly #journal: NameJournal;
+  readonly #now: () => number;
+  readonly #renewal: PinRenewal;
   #names: Set<string> | undefined;
   #digests: Set<string> | undefined;
   #patterns: PinPatterns = () => false;
 
-  constructor(database: Database, graph: ImageGraph) {
+  constructor(database: Database, { graph, journal, now }: PinRecordsOptions) {
     this.#database = database;
     this.#graph = graph;
-    this.renewal = new PinRenewal(database, { graph, pins: this });
+    this.#journal = journal;
+    this.#now = now;
+    this.#renewal = new PinRenewal(database, { graph, pins: this });
   }
 
   /** Every pin by name, in order. */
   list(): Pin[] {
     const rows = this.#database.all('SELECT * FROM pins ORDER BY repository, reference');
     return rows.map((row) => ({
-      repository: String(row['repository']),
-      reference: String(row['reference']),
-      pinnedAtMs: Number(row['pinned_at']),
+      repository: text(row, 'repository'),
+      reference: text(row, 'reference'),
+      pinnedAtMs: number(row, 'pinned_at'),
     }));
   }
 
@@ -62,8 +73,18 @@ export class PinRecords {
     return this.#names.has(nameOf({ repository, reference }));
   }
 
-  /** Pins a tag, whatever it comes to stand for, or a digest. @throws Error where the catalog cannot be written */
-  add({ repository, reference, pinnedAtMs }: Pin): void {
+  /**
+   * Keeps what a tag stands for, now and later, or a digest, with all that it needs and that goes with it.
+   * @throws Error where the catalog cannot be written
+   */
+  add(repository: string, reference: string): void {
+    const pinnedAtMs = this.#now();
+    this.#journal.add({ kind: 'pin', repository, reference, atMs: pinnedAtMs });
+    this.restore({ repository, reference, pinnedAtMs });
+  }
+
+  /** As {@link add}, of what the journal says. */
+  restore({ repository, reference, pinnedAtMs }: Pin): void {
     this.#database.writeNow(() => {
       this.#database.run('INSERT OR IGNORE INTO pins VALUES (?, ?, ?)', repository, reference, pinnedAtMs);
       for (const digest of this.meant(repository, reference)) this.#graph.pin(digest, repository);
@@ -74,6 +95,12 @@ export class PinRecords {
 
   /** Takes a pin back. @returns whether there was one @throws Error where the catalog cannot be written */
   remove(repository: string, reference: string): boolean {
+    this.#journal.add({ kind: 'unpin', repository, reference });
+    return this.restoreRemoval(repository, reference);
+  }
+
+  /** As {@link remove}, of what the journal says. */
+  restoreRemoval(repository: string, reference: string): boolean {
     if (!this.isPinnedByName(repository, reference)) return false;
     this.#names?.delete(nameOf({ repository, reference }));
     this.#digests = undefined;
@@ -91,6 +118,11 @@ export class PinRecords {
       throw error;
     }
     return true;
+  }
+
+  /** Does some of what is to be done after pins have changed. @returns whether there is more @throws Error as {@link add} */
+  renew(): boolean {
+    return this.#renewal.step();
   }
 
   /** Puts the patterns of a configuration in force. @param fingerprint tells them from those of an earlier run */
@@ -159,7 +191,7 @@ export class PinRecords {
        UNION SELECT repository, reference FROM pins WHERE reference = ?1`,
       digest,
     );
-    return rows.map((row) => ({ repository: String(row['repository']), reference: String(row['reference']) }));
+    return rows.map((row) => ({ repository: text(row, 'repository'), reference: text(row, 'reference') }));
   }
 
   /** The manifests that a name stands for: several where a tag was asked for with several `Accept` lists. */
@@ -170,14 +202,14 @@ export class PinRecords {
       repository,
       reference,
     );
-    return rows.map((row) => row['digest'] as Digest);
+    return rows.map((row) => digestIn(row));
   }
 
   /** Marks what is pinned now and nothing else, behind the requests. */
   #pinAnew(): void {
     this.#names = undefined;
     this.#digests = undefined;
-    this.renewal.begin();
+    this.#renewal.begin();
   }
 }
 

@@ -1,6 +1,7 @@
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import type { Database } from './database.ts';
 import type { ImageGraph } from './image-graph.ts';
+import { digestIn, number, text } from './row.ts';
 
 export interface PinRenewalOptions {
   readonly graph: ImageGraph;
@@ -101,7 +102,7 @@ export class PinRenewal {
        ORDER BY repository, reference LIMIT ${rowsAtOnce}`,
       ...after,
     );
-    const pins = rows.map((row) => [String(row['repository']), String(row['reference'])] as const);
+    const pins = rows.map((row) => [text(row, 'repository'), text(row, 'reference')] as const);
     for (const [repository, reference] of pins) if (isDigest(reference)) this.#options.graph.pin(reference, repository);
     return pins.at(-1);
   }
@@ -114,11 +115,11 @@ export class PinRenewal {
       ...after,
     );
     for (const row of rows) {
-      const repository = String(row['name']);
-      if (pins.isPinned(repository, String(row['tag']))) graph.pin(row['digest'] as Digest, repository);
+      const repository = text(row, 'name');
+      if (pins.isPinned(repository, text(row, 'tag'))) graph.pin(digestIn(row), repository);
     }
     const last = rows.at(-1);
-    return last && [Number(last['repository']), String(last['tag']), String(last['variant'])];
+    return last && [number(last, 'repository'), text(last, 'tag'), text(last, 'variant')];
   }
 
   /** Manifests first: what is no manifest is held by those that are marked. */
@@ -128,7 +129,7 @@ export class PinRenewal {
       `SELECT digest FROM blobs WHERE pinned = 1 AND digest > ? ORDER BY digest LIMIT ${rowsAtOnce}`,
       ...after,
     );
-    const digests = rows.map((row) => row['digest'] as Digest);
+    const digests = rows.map((row) => digestIn(row));
     for (const digest of digests) {
       if (graph.isManifest(digest) === isOfManifests && !pins.isHeld(digest)) graph.unpin(digest);
     }
@@ -138,7 +139,7 @@ export class PinRenewal {
 
   #position(): Position | undefined {
     const row = this.#database.get('SELECT value FROM notes WHERE name = ?', noteName);
-    return row === undefined ? undefined : (JSON.parse(String(row['value'])) as Position);
+    return row === undefined ? undefined : (JSON.parse(text(row, 'value')) as Position);
   }
 
   #note(position: Position | undefined): void {

@@ -147,12 +147,12 @@ export class Rebuild {
 
   async #adopt(digests: readonly Digest[]): Promise<void> {
     const { catalog, store } = this.#options;
-    const unknown = digests.filter((digest) => !catalog.isRecorded(digest));
+    const unknown = digests.filter((digest) => !catalog.blobs.has(digest));
     const found = await Promise.all(unknown.map(async (digest) => ({ digest, file: await store.stat(digest) })));
     catalog.together(() => {
       for (const { digest, file } of found) {
         // Nobody has read it: no time of its file is one at which it was right.
-        if (file) catalog.adoptBlob(digest, { size: file.size, usedAtMs: file.usedAtMs });
+        if (file) catalog.blobs.adopt(digest, { size: file.size, usedAtMs: file.usedAtMs });
       }
     });
     this.#counts.files += found.length;

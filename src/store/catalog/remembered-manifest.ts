@@ -26,7 +26,7 @@ export async function recallManifest(digest: Digest, { catalog, store }: RecallO
     for (const { repository, contentType } of bytes === undefined ? [] : remembered) {
       const links = linksOf(bytes!, contentType);
       if (links === undefined) continue;
-      catalog.names.recallManifest(digest, {
+      catalog.manifests.restore(digest, {
         repository,
         size: bytes!.length,
         contentType,

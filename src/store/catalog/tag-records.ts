@@ -2,6 +2,11 @@ import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
 import { subjectOfTag } from '../../oci/subject-of-tag.ts';
 import type { Database } from './database.ts';
+import type { GrantRecords } from './grant-records.ts';
+import type { ImageGraph } from './image-graph.ts';
+import type { NameJournal } from './name-journal.ts';
+import type { PinRecords } from './pin-records.ts';
+import { digestIn, number, optionalText, type Row, text } from './row.ts';
 
 /** How precisely the journal of names knows when a tag was last confirmed. */
 const confirmationEveryMs = 10 * 60_000;
@@ -25,13 +30,23 @@ export interface TagKey {
   readonly variant: string;
 }
 
+export interface TagRecordsOptions {
+  readonly journal: NameJournal;
+  readonly grants: GrantRecords;
+  readonly graph: ImageGraph;
+  readonly pins: PinRecords;
+  readonly now: () => number;
+}
+
 /** What tags meant when the upstream was last asked. Reads come from bounded memory first. */
 export class TagRecords {
   readonly #database: Database;
+  readonly #options: TagRecordsOptions;
   readonly #tags = new LRUCache<string, TagRecord>({ max: 20_000 });
 
-  constructor(database: Database) {
+  constructor(database: Database, options: TagRecordsOptions) {
     this.#database = database;
+    this.#options = options;
   }
 
   /** What a tag meant when it was last checked. */
@@ -47,19 +62,105 @@ export class TagRecords {
       key.variant,
     );
     if (!row) return undefined;
-    const record: TagRecord = {
-      digest: row['digest'] as Digest,
-      contentType: String(row['content_type']),
-      size: Number(row['size']),
-      checkedAtMs: Number(row['checked_at']),
-      access: row['access'] === null ? undefined : String(row['access']),
-    };
+    const record = { ...tagIn(row), access: optionalText(row, 'access') };
     this.#tags.set(cacheKey, record);
     return record;
   }
 
-  /** Notes what a tag means now. */
+  /** The tags known of a repository, in lexical order. */
+  names(repository: string): string[] {
+    const rows = this.#database.all(
+      `SELECT DISTINCT t.tag FROM tags t JOIN repositories r ON r.id = t.repository WHERE r.name = ? ORDER BY t.tag`,
+      repository,
+    );
+    return rows.map((row) => text(row, 'tag'));
+  }
+
+  /** Notes what a tag means now, and that its repository may read that. */
   record(key: TagKey, record: TagRecord): void {
+    const before = this.get(key);
+    if (before === undefined || isNews(before, record)) this.#options.journal.add({ kind: 'tag', ...key, ...record });
+    this.restore(key, record);
+  }
+
+  /** As {@link record}, of what the journal says. */
+  restore(key: TagKey, record: TagRecord): void {
+    const { grants, graph, pins } = this.#options;
+    const before = this.get(key);
+    this.#write(key, record);
+    grants.add(key.repository, record.digest);
+    if (before?.digest === record.digest) return;
+    this.#database.write(() => {
+      if (subjectOfTag(key.tag) !== undefined) graph.warm(record.digest, key.repository);
+      pins.tagMoved(key.repository, key.tag, before?.digest);
+    });
+  }
+
+  /** The upstream has said that a tag is gone: forgets what it meant. One that is pinned no longer counts as confirmed. */
+  forget(key: TagKey): void {
+    const { journal, pins, now } = this.#options;
+    const before = this.get(key);
+    if (before?.checkedAtMs === 0) return;
+    journal.add({ kind: 'tag gone', ...key, atMs: now() });
+    if (before && pins.isPinned(key.repository, key.tag)) return this.record(key, { ...before, checkedAtMs: 0 });
+    this.erase(key);
+    this.#database.write(() => pins.tagMoved(key.repository, key.tag, before?.digest));
+  }
+
+  /** Forgets what a tag meant, and nothing that follows from it. */
+  erase(key: TagKey): void {
+    this.#tags.delete(tagCacheKey(key));
+    this.#database.write(() => {
+      this.#database.run(
+        'DELETE FROM tags WHERE repository = ? AND tag = ? AND variant = ?',
+        this.#database.repositoryId(key.repository),
+        key.tag,
+        key.variant,
+      );
+    });
+  }
+
+  /** Forgets a tag, whatever it meant to whom. To be called within a write of the database. @returns the variants */
+  eraseAll(repository: string, tag: string): string[] {
+    const rows = this.#database.all(
+      'SELECT t.variant FROM tags t JOIN repositories r ON r.id = t.repository WHERE r.name = ? AND t.tag = ?',
+      repository,
+      tag,
+    );
+    const variants = rows.map((row) => text(row, 'variant'));
+    for (const variant of variants) this.#tags.delete(tagCacheKey({ repository, tag, variant }));
+    this.#database.run(
+      'DELETE FROM tags WHERE repository = ? AND tag = ?',
+      this.#database.repositoryId(repository),
+      tag,
+    );
+    return variants;
+  }
+
+  /** The tags that stand for a manifest. */
+  standingFor(manifest: Digest): TagKey[] {
+    const rows = this.#database.all(
+      'SELECT r.name, t.tag, t.variant FROM tags t JOIN repositories r ON r.id = t.repository WHERE t.digest = ?',
+      manifest,
+    );
+    return rows.map((row) => ({
+      repository: text(row, 'name'),
+      tag: text(row, 'tag'),
+      variant: text(row, 'variant'),
+    }));
+  }
+
+  /** Forgets in memory what the tables do not have any more. */
+  drop(key: TagKey): void {
+    this.#tags.delete(tagCacheKey(key));
+  }
+
+  /** Forgets what is not in the tables: they have been emptied. */
+  dropAll(): void {
+    this.#tags.clear();
+  }
+
+  #write(key: TagKey, record: TagRecord): void {
     this.#tags.set(tagCacheKey(key), record);
     this.#database.write(() => {
       this.#database.run(
@@ -78,55 +179,16 @@ export class TagRecords {
       );
     });
   }
+}
 
-  /** Forgets what a tag meant: the upstream has said that it is gone. */
-  forget(key: TagKey): void {
-    this.#tags.delete(tagCacheKey(key));
-    this.#database.write(() => {
-      this.#database.run(
-        'DELETE FROM tags WHERE repository = ? AND tag = ? AND variant = ?',
-        this.#database.repositoryId(key.repository),
-        key.tag,
-        key.variant,
-      );
-    });
-  }
-
-  /** Forgets what is not in the tables: they have been emptied. */
-  forgetMemory(): void {
-    this.#tags.clear();
-  }
-
-  /** Forgets a tag, whatever it meant to whom. To be called within a write of the database. @returns the variants */
-  forgetAll(repository: string, tag: string): string[] {
-    const rows = this.#database.all(
-      'SELECT t.variant FROM tags t JOIN repositories r ON r.id = t.repository WHERE r.name = ? AND t.tag = ?',
-      repository,
-      tag,
-    );
-    const variants = rows.map((row) => String(row['variant']));
-    for (const variant of variants) this.#tags.delete(tagCacheKey({ repository, tag, variant }));
-    this.#database.run(
-      'DELETE FROM tags WHERE repository = ? AND tag = ?',
-      this.#database.repositoryId(repository),
-      tag,
-    );
-    return variants;
-  }
-
-  /** Forgets in memory what the tables do not have any more. */
-  drop(key: TagKey): void {
-    this.#tags.delete(tagCacheKey(key));
-  }
-
-  /** The tags known of a repository, in lexical order. */
-  names(repository: string): string[] {
-    const rows = this.#database.all(
-      `SELECT DISTINCT t.tag FROM tags t JOIN repositories r ON r.id = t.repository WHERE r.name = ? ORDER BY t.tag`,
-      repository,
-    );
-    return rows.map((row) => String(row['tag']));
-  }
+/** What a row of the table of tags says. */
+export function tagIn(row: Row): TagRecord {
+  return {
+    digest: digestIn(row),
+    contentType: text(row, 'content_type'),
+    size: number(row, 'size'),
+    checkedAtMs: number(row, 'checked_at'),
+  };
 }
 
 function tagCacheKey(key: TagKey): string {
@@ -134,7 +196,7 @@ function tagCacheKey(key: TagKey): string {
 }
 
 /** Whether a tag is worth a line in the journal of names: that it was confirmed again is, once in a while. */
-export function isNews(before: TagRecord, { digest, contentType, checkedAtMs }: TagRecord): boolean {
+function isNews(before: TagRecord, { digest, contentType, checkedAtMs }: TagRecord): boolean {
   if (before.digest !== digest || before.contentType !== contentType) return true;
   return Math.floor(before.checkedAtMs / confirmationEveryMs) !== Math.floor(checkedAtMs / confirmationEveryMs);
 }

@@ -1,6 +1,8 @@
 import type { Digest } from '../../oci/digest.ts';
 import { earliestMs, greatestHeat, halfLifeMs, heatAfter, recentShare } from '../eviction-policy.ts';
 import type { Database } from './database.ts';
+import type { ImageGraph } from './image-graph.ts';
+import { digestIn, number, optionalNumber } from './row.ts';
 
 /** For how long uses are written in one go, in milliseconds: others have their turn then. */
 const flushMs = 2;
@@ -13,12 +15,14 @@ const rowsPerStep = 40;
 /** What was used how often and how lately: heat, and what counts as recent. */
 export class UseRecords {
   readonly #database: Database;
+  readonly #graph: ImageGraph;
   readonly #now: () => number;
   /** How often each blob was used since that was last written. */
   readonly #used = new Map<Digest, number>();
 
-  constructor(database: Database, { now }: { readonly now: () => number }) {
+  constructor(database: Database, { graph, now }: { readonly graph: ImageGraph; readonly now: () => number }) {
     this.#database = database;
+    this.#graph = graph;
     this.#now = now;
   }
 
@@ -32,11 +36,17 @@ export class UseRecords {
     return this.#used.has(digest);
   }
 
-  /**
-   * Writes, at once, what {@link touch} has noted: some of it, so that nobody waits for long, or all.
-   * @returns whether there is more
-   */
-  flush({ everything }: { everything: boolean }): boolean {
+  /** Writes what {@link touch} has noted, at once: as much of it as takes a few milliseconds. @returns whether there is more */
+  flush(): boolean {
+    return this.#flush({ everything: false });
+  }
+
+  /** As {@link flush}, all of it. */
+  flushAll(): void {
+    this.#flush({ everything: true });
+  }
+
+  #flush({ everything }: { everything: boolean }): boolean {
     if (this.#used.size === 0) return false;
     const now = this.#now();
     this.#database.write(() => {
@@ -59,15 +69,15 @@ export class UseRecords {
   firstHeat(digest: Digest, nowMs: number): number {
     const before = this.#database.get('SELECT heat FROM evicted WHERE digest = ?', digest);
     if (before !== undefined) this.#database.run('DELETE FROM evicted WHERE digest = ?', digest);
-    const needed = this.#database.get(
+    const above = this.#database.get(
       `SELECT MAX(heat) AS heat FROM blobs WHERE digest IN (
          SELECT manifest FROM links WHERE target = ?1 UNION SELECT subject FROM attachments WHERE manifest = ?1)`,
       digest,
-    )?.['heat'];
-    const remembered = before === undefined ? undefined : Number(before['heat']);
+    );
+    const remembered = optionalNumber(before, 'heat');
     const isAhead = remembered !== undefined && remembered > greatestHeat(this.#now());
     const heat = heatAfter(isAhead ? undefined : remembered, 1, nowMs);
-    return needed === null || needed === undefined ? heat : Math.max(heat, Number(needed));
+    return Math.max(heat, optionalNumber(above, 'heat') ?? heat);
   }
 
   /** A manifest has come to the disk: what it needs of what is here is used. To be called within a write of the database. */
@@ -82,7 +92,7 @@ export class UseRecords {
    */
   settleRecent(): void {
     const totals = this.#database.get('SELECT bytes, recent_bytes FROM totals');
-    let excess = Number(totals?.['recent_bytes'] ?? 0) - Number(totals?.['bytes'] ?? 0) * recentShare;
+    let excess = number(totals, 'recent_bytes') - number(totals, 'bytes') * recentShare;
     for (let look = 0; excess > 0 && look < mostLooks; look += 1) {
       // What was used in the very last moment is recent, whatever its size.
       const oldest = this.#database.all(
@@ -90,10 +100,10 @@ export class UseRecords {
          ORDER BY used_at LIMIT ${rowsPerLook}`,
       );
       if (oldest.length === 0) return;
-      for (const { digest, size } of oldest) {
+      for (const row of oldest) {
         if (excess <= 0) return;
-        this.#database.run('UPDATE blobs SET recent = 0 WHERE digest = ?', digest as string);
-        excess -= Number(size);
+        this.#database.run('UPDATE blobs SET recent = 0 WHERE digest = ?', digestIn(row));
+        excess -= number(row, 'size');
       }
     }
   }
@@ -118,10 +128,10 @@ export class UseRecords {
     );
     if (ahead.length === 0) return false;
     this.#database.writeNow(() => {
-      for (const { digest } of ahead) {
+      for (const row of ahead) {
         this.#database.run(
           `UPDATE blobs SET heat = MIN(heat - MAX(used_at - ?2, 0) / ?4, ?3), used_at = MIN(used_at, ?2) WHERE digest = ?1`,
-          digest as string,
+          digestIn(row),
           now,
           greatest,
           halfLifeMs,
@@ -132,7 +142,7 @@ export class UseRecords {
   }
 
   #use(digest: Digest, uses: number, nowMs: number): void {
-    if (this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined) {
+    if (this.#graph.isManifest(digest)) {
       this.#useImage(digest, { uses, nowMs, isItselfUsed: true });
       return;
     }

@@ -119,7 +119,7 @@ export class Evictor implements Space, AsyncDisposable {
 
   #fits(bytes: number): boolean {
     const { catalog, budget } = this.#options;
-    return catalog.usage().bytes + this.#claimedBytes + bytes <= marksOf(budget.maxSizeBytes).high;
+    return catalog.blobs.usage().bytes + this.#claimedBytes + bytes <= marksOf(budget.maxSizeBytes).high;
   }
 
   async #wait(bytes: number): Promise<void> {
@@ -142,7 +142,7 @@ export class Evictor implements Space, AsyncDisposable {
   /** The disk had no room for a blob: makes some, for the next one. */
   diskWasFull(): void {
     if (this.#owedBytes > 0) return;
-    this.#owedBytes = Math.max(fullBytes, this.#options.catalog.usage().bytes * fullShare);
+    this.#owedBytes = Math.max(fullBytes, this.#options.catalog.blobs.usage().bytes * fullShare);
     this.look();
   }
 
@@ -178,7 +178,7 @@ export class Evictor implements Space, AsyncDisposable {
     if (lack === undefined || offline || performance.now() < this.#pausedUntilMs) return;
     const { reason } = lack;
     // What has come to be pinned is marked before anything goes.
-    while (!this.#stop.signal.aborted && this.#options.catalog.renewPins()) await nextTurn();
+    while (!this.#stop.signal.aborted && this.#options.catalog.pins.renew()) await nextTurn();
     let [blobs, bytes, inVain] = [0, 0, 0];
     // Unfinished blobs that nobody is fetching any more go before whole ones.
     disk.gone = await this.#dropLeftPartials(lack.bytes);
@@ -227,13 +227,13 @@ export class Evictor implements Space, AsyncDisposable {
     const { catalog, store, budget } = this.#options;
     const target = marksOf(budget.maxSizeBytes)[mark];
     // What is on its way is looked at only where it can matter.
-    const isNear = catalog.usage().bytes > target / 2;
+    const isNear = catalog.blobs.usage().bytes > target / 2;
     const partials = isNear ? await store.partials() : [];
     const partialBytes = partials.reduce((sum, { bytes }) => sum + bytes, 0);
     const claimed = this.#claimedBytes + this.#wantedBytes;
     // What may never come to its end drives out at most half of the rest before it is there.
     const onItsWay = Math.max(claimed, Math.min(partialBytes, budget.maxSizeBytes / 2));
-    const size = catalog.usage().bytes + onItsWay - target;
+    const size = catalog.blobs.usage().bytes + onItsWay - target;
     const free = lackOfFree(disk.found, budget.minFreeBytes, mark) - disk.gone;
     if (Math.max(size, free, this.#owedBytes) <= 0) return undefined;
     if (size >= free && size >= this.#owedBytes) return { bytes: size, reason: 'size' };

@@ -50,7 +50,7 @@ export class Victims {
   next(wanted: number): readonly (readonly Link[])[] {
     const { catalog } = this.#options;
     // Where all was used just now, some of it may go all the same.
-    catalog.flush();
+    catalog.uses.flush();
     const chains = new Set<Link[]>();
     const chainOf = new Map<Digest, Link[]>();
     let bytes = 0;

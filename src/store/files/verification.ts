@@ -35,9 +35,12 @@ export type Verdict =
 
 export interface VerificationOptions {
   readonly layout: Layout;
+  /** What the catalog knows to be stored. */
   readonly catalog: {
-    isRecorded(digest: Digest): boolean;
-    blobPage(page: { readonly after: string; readonly limit: number }): { digest: Digest; size: number }[];
+    readonly blobs: {
+      has(digest: Digest): boolean;
+      page(page: { readonly after: string; readonly limit: number }): { digest: Digest; size: number }[];
+    };
   };
   readonly hasher: FileHasher;
   /** Wall clock in milliseconds. */
@@ -86,7 +89,7 @@ export class Verification {
         return { kind: 'unreadable', digest, code: error.code };
       }
       if (file === undefined) {
-        if (recordedSize === undefined || !catalog.isRecorded(digest)) return undefined;
+        if (recordedSize === undefined || !catalog.blobs.has(digest)) return undefined;
         // Stored again between the two looks?
         if ((await inodeOf(path)) !== undefined) continue;
         return { kind: 'missing', digest, recordedSize };
@@ -112,7 +115,7 @@ export class Verification {
     let last = after;
     while (true) {
       options.signal.throwIfAborted();
-      const page = catalog.blobPage({ after: last, limit: pageSize });
+      const page = catalog.blobs.page({ after: last, limit: pageSize });
       for (const { digest, size } of page) {
         const verdict = await this.check(digest, size, options);
         if (verdict) yield verdict;
@@ -132,7 +135,7 @@ export class Verification {
           const digest = `${algorithm}:${name}`;
           if (!isFile || !isDigest(digest)) {
             yield { kind: 'stray', path: join(folder, name) };
-          } else if (!this.#options.catalog.isRecorded(digest)) {
+          } else if (!this.#options.catalog.blobs.has(digest)) {
             const verdict = await this.#unknown(digest, options);
             if (verdict) yield verdict;
           }
@@ -165,9 +168,9 @@ export class Verification {
     // A blob has its name before the catalog has its row.
     const ageMs = now() - found.ctimeMs;
     if (ageMs < settledAfterMs) await delay(Math.min(settledAfterMs, settledAfterMs - ageMs), undefined, options);
-    if (catalog.isRecorded(digest)) return undefined;
+    if (catalog.blobs.has(digest)) return undefined;
     const verdict = await this.check(digest, undefined, options);
-    return catalog.isRecorded(digest) ? undefined : verdict;
+    return catalog.blobs.has(digest) ? undefined : verdict;
   }
 }
 

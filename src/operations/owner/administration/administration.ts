@@ -121,11 +121,11 @@ export class Administration {
       for await (const { repository, reference, stored } of this.#named(selection, signal)) {
         found += 1;
         const name = written({ repository, reference });
-        if (catalog.isPinnedByName(repository, reference)) {
+        if (catalog.pins.isPinnedByName(repository, reference)) {
           yield { kind: 'unchanged', name, stored, reason: 'is pinned already' };
           continue;
         }
-        catalog.pin(repository, reference);
+        catalog.pins.add(repository, reference);
         observer.pinned(repository, reference);
         yield { kind: 'pinned', name, stored, reason: stored ? null : 'nothing of it is here yet' };
       }
@@ -137,17 +137,19 @@ export class Administration {
   async *unpin(images: readonly string[], signal: AbortSignal): AsyncGenerator<PinEvent> {
     const { catalog, observer } = this.#options;
     for (const selection of this.select(images, 'latest')) {
-      const pins = catalog.pins().filter((pin) => selects(selection, pin.repository, pin.reference));
+      const pins = catalog.pins.list().filter((pin) => selects(selection, pin.repository, pin.reference));
       for (const { repository, reference } of pins) {
         signal.throwIfAborted();
-        catalog.unpin(repository, reference);
+        catalog.pins.remove(repository, reference);
         observer.unpinned(repository, reference);
         const stored = catalog.removal.roots({ repository, reference }).length > 0;
-        const reason = catalog.isPinned(repository, reference) ? 'cache.pins in the configuration still pins it' : null;
+        const reason = catalog.pins.isPinned(repository, reference)
+          ? 'cache.pins in the configuration still pins it'
+          : null;
         yield { kind: 'unpinned', name: written({ repository, reference }), stored, reason };
       }
       if (pins.length > 0) continue;
-      const byPattern = selection.kind === 'image' && catalog.isPinned(selection.repository, selection.reference);
+      const byPattern = selection.kind === 'image' && catalog.pins.isPinned(selection.repository, selection.reference);
       const name = selection.kind === 'image' ? written(selection) : selection.text;
       const reason = byPattern ? 'is pinned by cache.pins in the configuration' : 'is not pinned';
       yield { kind: 'unchanged', name, stored: false, reason };
@@ -161,7 +163,7 @@ export class Administration {
     let isFound = false;
     for await (const { repository, reference, digest } of findNames(this.#options.catalog, selection, signal)) {
       isFound = true;
-      yield { repository, reference, stored: this.#options.catalog.isRecorded(digest) };
+      yield { repository, reference, stored: this.#options.catalog.blobs.has(digest) };
     }
     if (isFound || selection.kind === 'pattern') return;
     yield { repository: selection.repository, reference: selection.reference, stored: false };
@@ -169,8 +171,8 @@ export class Administration {
 
   #reasonToKeep({ repository, reference, digest }: StoredName, force: boolean): string | undefined {
     const { catalog } = this.#options;
-    if (!force && catalog.isPinned(repository, reference)) {
-      const how = catalog.isPinnedByName(repository, reference) ? '' : ' by cache.pins in the configuration';
+    if (!force && catalog.pins.isPinned(repository, reference)) {
+      const how = catalog.pins.isPinnedByName(repository, reference) ? '' : ' by cache.pins in the configuration';
       return `is pinned${how}`;
     }
     if (!isDigest(reference)) return undefined;
@@ -210,7 +212,7 @@ export class Administration {
       .filter(({ digest }) => !downloads.has(digest))
       .map(async (part) => {
         await store.remove(part.digest);
-        catalog.forgetBlob(part.digest);
+        catalog.blobs.forget(part.digest);
         return part;
       });
     const results = await Promise.allSettled(removals);
@@ -225,7 +227,7 @@ export class Administration {
     const bytes = sum(removed);
     const blobs = removed.length;
     const { repository, reference, digest } = name;
-    const pinnedByDigest = reference !== digest && this.#options.catalog.isPinnedByName(repository, digest);
+    const pinnedByDigest = reference !== digest && this.#options.catalog.pins.isPinnedByName(repository, digest);
     return {
       kind: 'removed',
       name: written(name),

@@ -17,7 +17,7 @@ export function usePins(catalog: Catalog, pins: readonly string[], upstreams: Up
     }
   });
   const fingerprint = selections.map((selection) => (selection.kind === 'image' ? written(selection) : selection.full));
-  catalog.usePinPatterns(patternsOf(selections), fingerprint.join('\n'));
+  catalog.pins.usePatterns(patternsOf(selections), fingerprint.join('\n'));
 }
 
 /** Goes by the pins that the mirror on this cache has put in force, whatever configuration this process has. */
@@ -26,7 +26,7 @@ export function recallPins(catalog: Catalog, upstreams: UpstreamTable): void {
   if (noted === undefined) return;
   const names = new ImageNames({ upstreams, isStored: () => true });
   const pins = noted.split('\n').filter((line) => line !== '');
-  catalog.usePinPatterns(patternsOf(pins.map((pin) => names.read(pin, 'latest'))), noted);
+  catalog.pins.usePatterns(patternsOf(pins.map((pin) => names.read(pin, 'latest'))), noted);
 }
 
 function patternsOf(selections: readonly ImageSelection[]) {

@@ -1,8 +1,8 @@
 import type { Digest } from '../../../oci/digest.ts';
 import { isDigest } from '../../../oci/digest.ts';
 import { subjectOfTag } from '../../../oci/subject-of-tag.ts';
-import type { ManifestSource } from '../../../store/catalog/blob-records.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { ManifestSource } from '../../../store/catalog/image-graph.ts';
 import type { ManifestRow } from '../../../store/catalog/image-records.ts';
 import { Turns } from '../../../waiting/turns.ts';
 import type { ImageSelection } from './image-names.ts';
@@ -121,7 +121,7 @@ export class ImageList {
     if (query.pinned === true && isAny) {
       for (const pin of pins.rest(query.selections, query.upstream)) yield { kind: 'pin', ...pin };
     }
-    yield { kind: 'total', images, listed: Math.min(images, limit), repositories, ...this.#catalog.usage() };
+    yield { kind: 'total', images, listed: Math.min(images, limit), repositories, ...this.#catalog.blobs.usage() };
   }
 
   /** @returns `undefined` for what the query does not want, found out as cheaply as it can be */
@@ -168,14 +168,14 @@ export class ImageList {
 
   #pinned({ repository, reference, digest, variants }: StoredName): ListedImage['pinned'] {
     const names = [reference, digest, ...variants];
-    if (names.some((name) => this.#catalog.isPinnedByName(repository, name))) return 'name';
-    return this.#catalog.isPinned(repository, reference) ? 'configuration' : null;
+    if (names.some((name) => this.#catalog.pins.isPinnedByName(repository, name))) return 'name';
+    return this.#catalog.pins.isPinned(repository, reference) ? 'configuration' : null;
   }
 
   /** Whether a tag only attaches something to an image that is listed: it is shown there. */
   #goesWithAnother({ repository, reference }: StoredName): boolean {
     const subject = isDigest(reference) ? undefined : subjectOfTag(reference);
-    if (subject === undefined || !this.#catalog.mayRead(repository, subject)) return false;
+    if (subject === undefined || !this.#catalog.grants.mayRead(repository, subject)) return false;
     return this.#catalog.images.manifest(subject) !== undefined;
   }
 

@@ -32,7 +32,7 @@ export class PinList {
 
   /** The others, in order. @param selections none: all @param upstream by its name, where it matters */
   *rest(selections: readonly ImageSelection[], upstream: string | undefined): Generator<ListedPin> {
-    for (const { repository, reference, pinnedAtMs } of this.#catalog.pins()) {
+    for (const { repository, reference, pinnedAtMs } of this.#catalog.pins.list()) {
       const name = written({ repository, reference });
       const slash = repository.indexOf('/');
       if (this.#told.has(name) || (upstream !== undefined && upstream !== repository.slice(0, slash))) continue;
@@ -52,6 +52,6 @@ export class PinList {
   }
 
   #isHere(repository: string, digest: Digest): boolean {
-    return this.#catalog.isRecorded(digest) && this.#catalog.mayRead(repository, digest);
+    return this.#catalog.blobs.has(digest) && this.#catalog.grants.mayRead(repository, digest);
   }
 }

@@ -61,8 +61,8 @@ export async function* findNames(
   const { repository, reference } = selection;
   const [digest, ...variants] = catalog.removal.roots(selection);
   if (digest === undefined) return;
-  if (isDigest(reference) && !(catalog.isRecorded(digest) && catalog.mayRead(repository, digest))) return;
-  const checkedAtMs = catalog.tag({ repository, tag: reference, variant: '' })?.checkedAtMs;
+  if (isDigest(reference) && !(catalog.blobs.has(digest) && catalog.grants.mayRead(repository, digest))) return;
+  const checkedAtMs = catalog.tags.get({ repository, tag: reference, variant: '' })?.checkedAtMs;
   yield { repository, reference, digest, variants, checkedAtMs };
 }
 

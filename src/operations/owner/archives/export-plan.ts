@@ -75,7 +75,7 @@ export class ExportPlanner {
     const { target } = namedImage(upstreams, image);
     const selectors = tags.map((text) => parseTagSelector(text)).filter((selector) => selector !== undefined);
     const named = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
-    const stored = catalog.tags(target.key).filter((tag) => subjectOfTag(tag) === undefined);
+    const stored = catalog.tags.names(target.key).filter((tag) => subjectOfTag(tag) === undefined);
     const chosen = selectTags([...named, ...stored], selectors, { limit });
     if (chosen.length === 0) throw notHere(`${target.key} with a tag that is ${tags.join(' or ')}`);
     for (const tag of chosen) yield* this.#image(`${target.key}:${tag}`, choice);
@@ -84,7 +84,7 @@ export class ExportPlanner {
   async *#image(text: string, choice: ExportChoice): AsyncGenerator<ExportEvent> {
     const { catalog, upstreams } = this.#options;
     const { target, tag, digest, name } = namedImage(upstreams, text);
-    const found = digest ?? catalog.tag({ repository: target.key, tag: tag ?? '', variant: '' })?.digest;
+    const found = digest ?? catalog.tags.get({ repository: target.key, tag: tag ?? '', variant: '' })?.digest;
     if (found === undefined) throw notHere(name);
     const image = await this.#collect(target.key, found, { name, choice });
     yield { kind: 'image', image };
@@ -98,7 +98,7 @@ export class ExportPlanner {
     { name, choice }: { name: string; choice: ExportChoice },
   ): Promise<ExportedImage> {
     const { catalog } = this.#options;
-    const manifest = catalog.mayRead(repository, digest) ? await this.#kept.peek(digest) : undefined;
+    const manifest = catalog.grants.mayRead(repository, digest) ? await this.#kept.peek(digest) : undefined;
     if (manifest === undefined) throw notHere(name);
     const closure = new Closure();
     await this.#walk(repository, manifest, { name, choice, closure, depth: 0 });
@@ -186,7 +186,7 @@ export class ExportPlanner {
 
   /** The first thing that a manifest which is here lacks. */
   async #firstLost(repository: string, { digest }: Descriptor, seen: Seen): Promise<Digest | undefined> {
-    const isKnown = this.#options.catalog.mayRead(repository, digest);
+    const isKnown = this.#options.catalog.grants.mayRead(repository, digest);
     const manifest = isKnown ? await this.#kept.peek(digest) : undefined;
     if (manifest === undefined) return undefined;
     for await (const part of this.#completeness.missing(repository, manifest, seen)) return part.digest;
@@ -206,9 +206,9 @@ export class ExportPlanner {
       const found = [
         ...tagsOf(subject.digest).map((tag) => ({
           name: `${repository}:${tag}`,
-          digest: catalog.tag({ repository, tag, variant: '' })?.digest,
+          digest: catalog.tags.get({ repository, tag, variant: '' })?.digest,
         })),
-        ...catalog
+        ...catalog.manifests
           .referrers(repository, subject.digest)
           .map(({ digest }) => ({ name: `${repository}@${digest}`, digest })),
       ];

@@ -164,7 +164,7 @@ export class Imports {
     if (tag !== undefined) {
       const { contentType, size } = manifest;
       const record = { digest, contentType, size, checkedAtMs: now() };
-      catalog.recordTag({ repository: target.key, tag, variant: '' }, record);
+      catalog.tags.record({ repository: target.key, tag, variant: '' }, record);
     }
     return { name, digest, leftOut };
   }
@@ -177,7 +177,7 @@ export class Imports {
   ): Promise<void> {
     const { catalog } = this.#options;
     for (const part of [{ digest, size: -1, mediaType: '' }, ...links.blobs]) {
-      if (catalog.mayRead(repository, part.digest) || catalog.deliveries.has(archive, part.digest)) continue;
+      if (catalog.grants.mayRead(repository, part.digest) || catalog.deliveries.has(archive, part.digest)) continue;
       if (isElsewhere(part) && !(await this.#has(part))) continue;
       throw new RegistryError(
         'not-allowed',
@@ -190,10 +190,10 @@ export class Imports {
     const { catalog } = this.#options;
     for (const blob of links.blobs) {
       // A process that was killed may have left the blob without its row.
-      if (catalog.blob(blob.digest) || isElsewhere(blob) || blob.size < 0) continue;
-      catalog.recordBlob(blob.digest, { size: blob.size, contentType: octetStream });
+      if (catalog.blobs.get(blob.digest) || isElsewhere(blob) || blob.size < 0) continue;
+      catalog.blobs.record(blob.digest, { size: blob.size, contentType: octetStream });
     }
-    catalog.recordManifest(digest, { repository, source: 'archive', size, contentType, links });
+    catalog.manifests.record(digest, { repository, source: 'archive', size, contentType, links });
   }
 
   async #has({ digest, size }: BlobSize): Promise<boolean> {

@@ -87,7 +87,7 @@ export async function explainImage(image: string, options: ExplanationOptions): 
   const tag = reference.digest === undefined ? (reference.tag ?? 'latest') : undefined;
   const kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
   const inventory = new Inventory({ kept, catalog, completeness: new Completeness({ store, catalog, kept }) });
-  const record = tag === undefined ? undefined : catalog.tag({ repository: key, tag, variant: '' });
+  const record = tag === undefined ? undefined : catalog.tags.get({ repository: key, tag, variant: '' });
   const digest = reference.digest ?? record?.digest;
   const stored = digest && (await inventory.image(key, digest));
   const decision = tag === undefined ? undefined : decide(upstream.freshness, { repository, tag });

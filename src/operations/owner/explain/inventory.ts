@@ -96,7 +96,7 @@ export class Inventory {
       digest,
       mediaType: links.mediaType,
       size: manifest.size,
-      readable: catalog.mayRead(repository, digest),
+      readable: catalog.grants.mayRead(repository, digest),
       whole: await completeness.isWhole(repository, { digest }, seen),
       ...totals,
       missing,

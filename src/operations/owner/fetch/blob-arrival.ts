@@ -31,7 +31,7 @@ export async function bringBlob(
   const { signal, onProgress } = options;
   await blobs.requireRight(target, digest, { signal });
   if (!downloads.has(digest) && (await completeness.hasBlob(target.key, blob))) {
-    catalog.touch(digest);
+    catalog.uses.touch(digest);
     return false;
   }
   const expectedSize = size < 0 ? undefined : size;

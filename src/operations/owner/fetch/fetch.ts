@@ -170,7 +170,7 @@ class WarmUp {
   async #missing({ key }: Target, blobs: readonly WalkedBlob[]): Promise<WalkedBlob[]> {
     const missing: WalkedBlob[] = [];
     for (const blob of blobs) {
-      if (await this.#completeness.hasBlob(key, blob)) this.#dependencies.catalog.touch(blob.digest);
+      if (await this.#completeness.hasBlob(key, blob)) this.#dependencies.catalog.uses.touch(blob.digest);
       else missing.push(blob);
     }
     return missing;

@@ -89,7 +89,7 @@ interface TagChoice extends ExpandOptions {
 async function chooseTags(target: Target, choice: TagChoice): Promise<string[]> {
   const { catalog, manifests, ask, signal, now, selectors, written, listed, limit } = choice;
   const tags = new Set([...written, ...listed]);
-  const stored = catalog.tags(target.key).filter((tag) => subjectOfTag(tag) === undefined);
+  const stored = catalog.tags.names(target.key).filter((tag) => subjectOfTag(tag) === undefined);
   const doubtful = new Set(stored.filter((tag) => !tags.has(tag)));
   const settle = async (tag: string): Promise<void> => {
     doubtful.delete(tag);

@@ -73,7 +73,7 @@ export class Checkup {
     const { catalog, verification } = this.#options;
     const onRead = (bytes: number): void => void (this.#bytes += bytes);
     if (selections.length === 0) {
-      yield { kind: 'plan', ...catalog.usage() };
+      yield { kind: 'plan', ...catalog.blobs.usage() };
       yield* this.#judge(verification.recorded({ signal, onRead }), signal);
       yield* this.#judge(verification.unrecorded({ signal, onRead }), signal);
     } else {
@@ -83,7 +83,7 @@ export class Checkup {
     }
     let incomplete = 0;
     for await (const name of this.#named(selections, signal)) {
-      if (!catalog.isRecorded(name.digest) || catalog.images.isWhole(name.digest)) continue;
+      if (!catalog.blobs.has(name.digest) || catalog.images.isWhole(name.digest)) continue;
       incomplete += 1;
       yield { kind: 'incomplete', name: written(name) };
     }
@@ -105,7 +105,7 @@ export class Checkup {
   async #found(finding: Finding, signal: AbortSignal): Promise<CheckupEvent> {
     const { catalog, mender } = this.#options;
     // Asked before it is put right: what is forgotten belongs to nobody.
-    const repositories = 'digest' in finding ? catalog.readers(finding.digest).slice(0, 3) : [];
+    const repositories = 'digest' in finding ? catalog.grants.readers(finding.digest).slice(0, 3) : [];
     const mending = mender === undefined ? null : await mender.mend(finding, signal);
     // A file that is no blob harms nobody.
     if (finding.kind !== 'stray') this.#findings += 1;
@@ -147,7 +147,7 @@ export class Checkup {
   ): AsyncGenerator<Verdict> {
     const { catalog, verification } = this.#options;
     for (const digest of parts.keys()) {
-      const size = catalog.blob(digest)?.size;
+      const size = catalog.blobs.get(digest)?.size;
       const verdict = size === undefined ? undefined : await verification.check(digest, size, options);
       if (verdict) yield verdict;
     }

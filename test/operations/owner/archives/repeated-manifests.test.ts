@@ -41,7 +41,7 @@ async function cacheOf(image: LocalManifest, { lacksLayer }: { lacksLayer: boole
   for (const { digest, bytes, size, mediaType } of levels) {
     await disk.put(digest, bytes);
     const links = readManifest(bytes, mediaType);
-    catalog.recordManifest(digest, { repository, size, contentType: mediaType, links });
+    catalog.manifests.record(digest, { repository, size, contentType: mediaType, links });
   }
   for (const { digest, bytes } of image.blobs.slice(lacksLayer ? 1 : 0)) await disk.put(digest, bytes);
   let looks = 0;

@@ -1,5 +1,5 @@
 import { type ConfigSources, loadConfig } from '../config/load.ts';
-import { jsonSchema } from '../config/schema.ts';
+import { editorSchema } from '../config/schema.ts';
 import { listSettings, showJson, showYaml } from '../config/show.ts';
 import { addMirrorFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
 
@@ -23,7 +23,7 @@ export function registerConfig(program: Command, io: CommandIo): void {
   config
     .command('schema')
     .description('print the JSON Schema of the configuration file')
-    .action(() => void io.stdout.write(`${JSON.stringify(jsonSchema(), undefined, 2)}\n`));
+    .action(() => void io.stdout.write(`${JSON.stringify(editorSchema(), undefined, 2)}\n`));
 }
 
 async function check(file: string | undefined, command: Command, io: CommandIo): Promise<void> {

@@ -3,6 +3,7 @@ import { RegistryError } from '../oci/error.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
 import { parseTagSelector } from '../oci/tag-selector.ts';
+import type { InForce } from './in-force.ts';
 import { describeFound, flag, integer, ValueError, type ValueKind } from './value-kinds.ts';
 import { schemaOf, value } from './value-schema.ts';
 
@@ -60,7 +61,7 @@ export const imageListSchema = z.array(
 );
 
 /** One entry of a list of images. */
-export type ImageEntry = z.output<typeof entrySchema>;
+export type ImageEntry = InForce<z.output<typeof entrySchema>>;
 
 // A number or nothing where a name should be is told of as such, not as a mapping that is missing.
 function isShort(found: unknown): boolean {

@@ -6,7 +6,7 @@ import { Origins, type Override } from './origins.ts';
 import { ConfigError, formatProblem } from './problems.ts';
 import { resolveConfig } from './resolve.ts';
 import { jsonSchema, parseConfig } from './schema.ts';
-import { type ConfigPath, type SchemaNode, type SchemaProblem, schemaNode } from './schema-node.ts';
+import { type ConfigPath, fixedKeys, type SchemaNode, type SchemaProblem, schemaNode } from './schema-node.ts';
 
 /** The settings that command-line flags can give, as the user typed them. */
 export interface ConfigFlags {
@@ -34,15 +34,6 @@ export interface LoadedConfig {
   readonly origins: Origins;
 }
 
-const overrides = [
-  { path: ['listen'], flag: '--listen', option: 'listen', variable: 'MILLPOND_LISTEN' },
-  { path: ['cache', 'dir'], flag: '--cache-dir', option: 'cacheDir', variable: 'MILLPOND_CACHE_DIR' },
-  { path: ['redis', 'url'], flag: '--redis', option: 'redis', variable: 'MILLPOND_REDIS_URL' },
-  { path: ['log', 'level'], flag: '--log-level', option: 'logLevel', variable: 'MILLPOND_LOG_LEVEL' },
-  // Each replica's own, where all read one file.
-  { path: ['cluster', 'advertise'], flag: undefined, option: undefined, variable: 'MILLPOND_ADVERTISE' },
-] as const;
-
 /**
  * Reads the configuration: flags go over the environment, that over the file (`--config`, `MILLPOND_CONFIG`, or
  * `millpond.yaml` in the working directory), that over the defaults.
@@ -50,20 +41,22 @@ const overrides = [
  */
 export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
   const { file, document } = await readConfigFile(sources);
-  const origins = new Origins({ file, document, overrides: readOverrides(sources) });
+  const root = jsonSchema();
+  const overrides = readOverrides(sources, root);
+  const origins = new Origins({ file, document, overrides });
   if (document !== undefined && document.problems.length > 0) {
     throw new ConfigError(document.problems.map(({ line, message }) => `${file}:${line}: ${message}`));
   }
-  const data = fillEmptySections(document?.data ?? {}, []);
+  const data = fillEmptySections(document?.data ?? {}, [], root);
   if (typeof data !== 'object' || data === null || Array.isArray(data)) {
     throw new ConfigError([`${file}:1: a configuration is a mapping (key: value)`]);
   }
-  const written = readOverrides(sources).reduce<object>(withOverride, data);
+  const written = overrides.reduce<object>(withOverride, data);
   const parsed = parseConfig(written);
   if ('problems' in parsed) throw refused(parsed.problems, origins);
   const { workingDirectory } = sources;
   const folder = file === undefined ? workingDirectory : dirname(resolve(workingDirectory, file));
-  const { config, problems } = resolveConfig(parsed.config, { folder, workingDirectory, origins });
+  const { config, problems } = resolveConfig(parsed.config, { folder, workingDirectory, origins, root });
   if (problems.length > 0) throw refused(problems, origins);
   return { config, file, origins };
 }
@@ -101,16 +94,21 @@ function reason(code: string | undefined): string {
   return (code && reasons[code]) ?? code ?? 'unknown error';
 }
 
-function readOverrides(sources: ConfigSources): readonly Override[] {
+function readOverrides({ flags, environment }: ConfigSources, root: SchemaNode): readonly Override[] {
   const found: Override[] = [];
-  for (const { path, flag, option, variable } of overrides) {
-    const fromFlag = option && sources.flags[option];
-    const fromEnvironment = sources.environment[variable];
+  for (const [path, { 'x-flag': flag, 'x-environment': variable }] of fixedKeys(root)) {
+    const fromFlag = flag && flags[optionOf(flag)];
+    const fromEnvironment = variable && environment[variable];
     if (flag && fromFlag !== undefined) found.push({ path, value: fromFlag, origin: { kind: 'flag', flag } });
-    else if (isSet(fromEnvironment))
+    else if (variable && isSet(fromEnvironment))
       found.push({ path, value: fromEnvironment, origin: { kind: 'environment', variable } });
   }
   return found;
+}
+
+/** `--cache-dir` is `cacheDir` among the options of a command line. */
+function optionOf(flag: string): keyof ConfigFlags {
+  return flag.slice(2).replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase()) as keyof ConfigFlags;
 }
 
 function withOverride(data: object, override: Pick<Override, 'path' | 'value'>): object {
@@ -123,7 +121,7 @@ function withOverride(data: object, override: Pick<Override, 'path' | 'value'>):
 }
 
 /** A section with nothing under it (`ghcr.io:`) is `null` in YAML and means: all defaults. */
-function fillEmptySections(data: unknown, path: ConfigPath, root: SchemaNode = jsonSchema()): unknown {
+function fillEmptySections(data: unknown, path: ConfigPath, root: SchemaNode): unknown {
   if (data === null) return schemaNode(root, path)?.type?.includes('object') ? {} : data;
   // Nothing valid is this deep: an alias that holds itself ends here.
   if (typeof data !== 'object' || Array.isArray(data) || path.length > 16) return data;

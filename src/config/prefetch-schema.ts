@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { imageListSchema, platformsSchema } from './image-list-schema.ts';
 import { cronExpression } from './schedule.ts';
-import { duration, flag, text } from './value-kinds.ts';
+import { duration, flag, path } from './value-kinds.ts';
 import { value } from './value-schema.ts';
 
 /** The section `prefetch`. */
@@ -16,7 +16,7 @@ export const prefetchSchema = z.array(
     images: imageListSchema
       .optional()
       .describe('The images: names, or mappings with `name` and more, as in a file of `millpond fetch --file`.'),
-    file: value(text('the path of a file')).optional().describe('A file of such images, read each time.'),
+    file: value(path('file')).optional().describe('A file of such images, read each time.'),
     platforms: platformsSchema
       .optional()
       .describe('Only these images of an index, where an entry does not say otherwise. Default: all.'),

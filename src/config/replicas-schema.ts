@@ -1,22 +1,24 @@
 import { z } from 'zod';
-import { duration, integer, oneOf, originUrl, redisUrl, text } from './value-kinds.ts';
+import { duration, integer, oneOf, originUrl, path, redisUrl, text } from './value-kinds.ts';
 import { value } from './value-schema.ts';
 
-const path = text('the path of a file');
+const file = path('file');
 
 /** The section `redis`. */
 export const redisSchema = z.strictObject({
-  url: value(redisUrl).describe(
-    'Such as `redis://127.0.0.1:6379`; `rediss://` for TLS, `redis+sentinel://host:port,…/name`, `redis+cluster://host:port,…`.',
-  ),
-  passwordFile: value(path).optional().describe('A file that holds the password, in place of one in the URL.'),
+  url: value(redisUrl)
+    .describe(
+      'Such as `redis://127.0.0.1:6379`; `rediss://` for TLS, `redis+sentinel://host:port,…/name`, `redis+cluster://host:port,…`.',
+    )
+    .meta({ 'x-flag': '--redis', 'x-environment': 'MILLPOND_REDIS_URL' }),
+  passwordFile: value(file).optional().describe('A file that holds the password, in place of one in the URL.'),
   sentinelUsername: value(text('a text'))
     .optional()
     .describe('With `redis+sentinel://`: the user that Sentinel is asked as; absent: the default one.'),
-  sentinelPasswordFile: value(path)
+  sentinelPasswordFile: value(file)
     .optional()
     .describe('With `redis+sentinel://`: a file with the password that Sentinel asks for; absent: it asks for none.'),
-  caFile: value(path)
+  caFile: value(file)
     .optional()
     .describe('Certificates (PEM) of authorities to trust for Redis beside those of the system.'),
   keyPrefix: value(text('a text')).prefault('millpond:').describe('What every key begins with: one for each fleet.'),
@@ -26,8 +28,10 @@ export const redisSchema = z.strictObject({
 export const clusterSchema = z.strictObject({
   advertise: value(originUrl)
     .optional()
-    .describe('Where other replicas reach this one, such as `http://10.0.0.7:5000`. Default: the address of `listen`.'),
-  secretFile: value(path)
+    .describe('Where other replicas reach this one, such as `http://10.0.0.7:5000`. Default: the address of `listen`.')
+    // Each replica's own, where all read one file.
+    .meta({ 'x-environment': 'MILLPOND_ADVERTISE' }),
+  secretFile: value(file)
     .optional()
     .describe('A file with the secret that the replicas share, at least 16 bytes; required with `redis`.'),
   placement: value(oneOf(['everywhere', 'sharded']))

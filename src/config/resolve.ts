@@ -1,8 +1,9 @@
 import { resolve } from 'node:path';
-import type { ClusterConfig, Config, PrefetchConfig, RedisConfig, ServerTlsConfig, UpstreamConfig } from './config.ts';
+import type { CompleteConfig, Config } from './config.ts';
+import { inForce } from './in-force.ts';
 import type { Origins } from './origins.ts';
 import { emptyUpstream, type ParsedConfig } from './schema.ts';
-import type { SchemaProblem } from './schema-node.ts';
+import type { SchemaNode, SchemaProblem } from './schema-node.ts';
 import { defaultUpstreamNames, resolveUpstreams } from './upstream-table.ts';
 
 /** Where relative paths count from. */
@@ -12,6 +13,8 @@ export interface ResolveOptions {
   /** For all others. */
   readonly workingDirectory: string;
   readonly origins: Origins;
+  /** What the schema looks like. */
+  readonly root: SchemaNode;
 }
 
 /** Turns checked settings into what the program uses, looking at what must fit together. */
@@ -19,125 +22,52 @@ export function resolveConfig(
   parsed: ParsedConfig,
   options: ResolveOptions,
 ): { config: Config; problems: readonly SchemaProblem[] } {
-  const { folder, workingDirectory, origins } = options;
+  const { folder, workingDirectory, origins, root } = options;
   const problems: SchemaProblem[] = [];
   const table = new Map(
     parsed.upstreams === undefined
       ? defaultUpstreamNames.map((name) => [name, emptyUpstream()])
       : Object.entries(parsed.upstreams),
   );
-  const upstreams = resolveUpstreams(table, parsed, { folder, problems });
-  const { cache, timeouts } = parsed;
+  const upstreams = resolveUpstreams(table, parsed, { folder, root, problems });
   const cacheFolder = origins.of(['cache', 'dir']).kind === 'file' ? folder : workingDirectory;
-  const config: Config = {
-    listen: parsed.listen,
-    tls: parsed.tls && resolveServerTls(parsed.tls, folder),
+  const complete: Omit<CompleteConfig, 'upstreams'> = {
+    ...parsed,
+    cache: { ...parsed.cache, dir: resolve(cacheFolder, parsed.cache.dir) },
     defaultUpstream: resolveDefaultUpstream(parsed.defaultUpstream, upstreams, problems),
-    cache: {
-      dir: resolve(cacheFolder, cache.dir),
-      maxSizeBytes: cache.maxSize,
-      minFreeBytes: cache.minFree,
-      maxManifestSizeBytes: cache.maxManifestSize,
-      memoryBytes: cache.memory,
-      maxFills: cache.maxFills,
-      scrubEveryMs: cache.scrub.every,
-      scrubBytesPerSecond: cache.scrub.rate,
-      pins: cache.pins,
-      tagTtlMs: cache.tagTtl,
-      staleWhileRevalidateMs: cache.staleWhileRevalidate,
-      staleIfErrorMs: cache.staleIfError,
-      negativeTtlMs: cache.negativeTtl,
-    },
-    offline: parsed.offline,
-    upstreams,
-    timeouts: {
-      connectMs: timeouts.connect,
-      headersMs: timeouts.headers,
-      idleMs: timeouts.idle,
-      answerMs: timeouts.answer,
-      drainMs: timeouts.drain,
-      clientIdleMs: timeouts.clientIdle,
-    },
-    log: parsed.log,
-    prefetch: parsed.prefetch.flatMap((entry, index) => resolvePrefetch(entry, index, { folder, problems })),
-    redis: parsed.redis && resolveRedis(parsed.redis, folder),
-    cluster: resolveCluster(parsed, { folder, problems }),
   };
-  return { config, problems };
+  checkPrefetch(parsed, problems);
+  checkCluster(parsed, problems);
+  return { config: { ...inForce(complete, { node: root, folder }), upstreams }, problems };
 }
 
-/** @returns nothing where the entry has problems */
-function resolvePrefetch(
-  entry: ParsedConfig['prefetch'][number],
-  index: number,
-  { folder, problems }: { folder: string; problems: SchemaProblem[] },
-): PrefetchConfig[] {
-  const { schedule, every, images = [], file, platforms, referrers } = entry;
-  const refuse = (message: string): never[] => {
-    problems.push({ kind: 'refused', path: ['prefetch', index], message });
-    return [];
-  };
-  if ((schedule === undefined) === (every === undefined)) return refuse('accepted: exactly one of schedule, every');
-  if (images.length === 0 && file === undefined) return refuse('names no image; accepted: images, file, or both');
-  return [
-    {
-      schedule: schedule === undefined ? { kind: 'every', everyMs: every! } : { kind: 'cron', expression: schedule },
-      images,
-      file: file === undefined ? undefined : resolve(folder, file),
-      platforms,
-      referrers,
-    },
-  ];
+function checkPrefetch({ prefetch }: ParsedConfig, problems: SchemaProblem[]): void {
+  for (const [index, { schedule, every, images = [], file }] of prefetch.entries()) {
+    const refuse = (message: string): void => {
+      problems.push({ kind: 'refused', path: ['prefetch', index], message });
+    };
+    if ((schedule === undefined) === (every === undefined)) refuse('accepted: exactly one of schedule, every');
+    else if (images.length === 0 && file === undefined) refuse('names no image; accepted: images, file, or both');
+  }
 }
 
-function resolveRedis(redis: NonNullable<ParsedConfig['redis']>, folder: string): RedisConfig {
-  const { url, sentinelUsername, keyPrefix } = redis;
-  const place = (file: string | undefined) => (file === undefined ? undefined : resolve(folder, file));
-  return {
-    location: url,
-    passwordFile: place(redis.passwordFile),
-    sentinelUsername,
-    sentinelPasswordFile: place(redis.sentinelPasswordFile),
-    caFile: place(redis.caFile),
-    keyPrefix,
-  };
-}
-
-function resolveCluster(
-  { redis, cluster, listen }: ParsedConfig,
-  { folder, problems }: { folder: string; problems: SchemaProblem[] },
-): ClusterConfig {
-  const { advertise, secretFile, placement, copies, clockTolerance } = cluster;
+function checkCluster({ redis, cluster, listen }: ParsedConfig, problems: SchemaProblem[]): void {
+  if (!redis) return;
   const refuse = (key: string, message: string): void => {
     problems.push({ kind: 'refused', path: ['cluster', key], message });
   };
-  if (redis && secretFile === undefined) {
+  if (cluster.secretFile === undefined) {
     refuse('secretFile', 'is missing: with redis the replicas need a secret of their own, in the same file for all');
   }
   const isEveryAddress = listen.host === undefined || listen.host === '0.0.0.0' || listen.host === '::';
-  if (redis && advertise === undefined && isEveryAddress) {
-    refuse('advertise', 'is missing: with redis and a listener on every address, the others have to be told one');
+  if (cluster.advertise === undefined && isEveryAddress) {
+    refuse('advertise', 'is missing: with redis and a listener on every address, the other replicas need an address');
   }
-  return {
-    advertise,
-    secretFile: secretFile === undefined ? undefined : resolve(folder, secretFile),
-    placement,
-    copies,
-    clockToleranceMs: clockTolerance,
-  };
-}
-
-function resolveServerTls(tls: NonNullable<ParsedConfig['tls']>, folder: string): ServerTlsConfig {
-  return {
-    certFile: resolve(folder, tls.certFile),
-    keyFile: resolve(folder, tls.keyFile),
-    clientCaFile: tls.clientCaFile === undefined ? undefined : resolve(folder, tls.clientCaFile),
-  };
 }
 
 function resolveDefaultUpstream(
   written: string | null | undefined,
-  upstreams: readonly UpstreamConfig[],
+  upstreams: Config['upstreams'],
   problems: SchemaProblem[],
 ): string | undefined {
   if (written === null) return undefined;

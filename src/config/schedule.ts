@@ -22,6 +22,17 @@ export const cronExpression: ValueKind<string> = {
   },
 };
 
+/** The schedule of an entry of `prefetch`, which has one of the two. */
+export function scheduleOf({
+  schedule,
+  everyMs,
+}: {
+  schedule?: string | undefined;
+  everyMs?: number | undefined;
+}): Schedule {
+  return schedule === undefined ? { kind: 'every', everyMs: everyMs! } : { kind: 'cron', expression: schedule };
+}
+
 /**
  * The next time after a moment, both in milliseconds since 1970.
  * @returns infinity where there is none any more

@@ -1,8 +1,9 @@
 import { inspect } from 'node:util';
 
-const hidden = '[hidden]';
+/** What is shown in place of a secret. */
+export const hidden = '[hidden]';
 
-/** A password or token. Whatever prints it (a template, JSON, a log, the inspector) shows `[hidden]`. */
+/** A password or token. A template, JSON, a log and the inspector show `[hidden]` in its place. */
 export class Secret {
   readonly #value: string;
 

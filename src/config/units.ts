@@ -1,3 +1,16 @@
+/** What the unit of a quantity is called at the end of a name. */
+export type Unit = 'Ms' | 'Bytes' | 'BytesPerSecond';
+
+declare const unitMark: unique symbol;
+
+/** A number that knows its unit, for the compiler alone. */
+export type Quantity<U extends Unit> = number & { readonly [unitMark]?: U };
+
+/** The unit of a value that may be absent; of anything that is no quantity the empty text. */
+export type UnitOf<Value> = typeof unitMark extends keyof NonNullable<Value>
+  ? NonNullable<NonNullable<Value>[typeof unitMark]> & Unit
+  : '';
+
 const sizeUnits = {
   B: 1,
   KB: 1e3,

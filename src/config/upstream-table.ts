@@ -1,7 +1,9 @@
-import { resolve } from 'node:path';
-import type { FreshnessConfig, UpstreamAuth, UpstreamConfig } from './config.ts';
-import type { ParsedConfig, ParsedUpstream } from './schema.ts';
-import type { ConfigPath, SchemaProblem } from './schema-node.ts';
+import type { CompleteUpstream, UpstreamConfig } from './config.ts';
+import { inForce } from './in-force.ts';
+import type { ParsedConfig } from './schema.ts';
+import { type ConfigPath, type SchemaNode, type SchemaProblem, schemaNode } from './schema-node.ts';
+import { freshness, inherit, tagTimes, upstreamTimeouts } from './times-schema.ts';
+import type { ParsedUpstream } from './upstream-schema.ts';
 import { hostName, ValueError } from './value-kinds.ts';
 
 /** The upstreams of a configuration that names none, each at its public address and anonymous. */
@@ -23,9 +25,10 @@ const dockerHub = {
   tokenRealms: ['auth.docker.io'],
 } as const;
 
-/** Where a relative path of the file counts from, and where problems go. */
+/** Where a relative path of the file counts from, what the schema looks like, and where problems go. */
 export interface ResolveContext {
   readonly folder: string;
+  readonly root: SchemaNode;
   readonly problems: SchemaProblem[];
 }
 
@@ -38,61 +41,40 @@ export function resolveUpstreams(
   if (table.size === 0) {
     refuse(context, ['upstreams'], 'holds no upstream; leave the key out for the default table');
   }
-  const upstreams = [...table].map(([written, upstream]) => resolveUpstream(written, upstream, { ...context, parsed }));
+  const node = schemaNode(context.root, ['upstreams', '*'])!;
+  const upstreams = [...table].map(([written, upstream]) => {
+    const complete = completeUpstream(written, upstream, { ...context, parsed });
+    return inForce(complete, { node, folder: context.folder });
+  });
   refuseSharedNames(upstreams, context);
   return upstreams;
 }
 
-function resolveUpstream(
+function completeUpstream(
   written: string,
   upstream: ParsedUpstream,
   context: ResolveContext & { readonly parsed: ParsedConfig },
-): UpstreamConfig {
-  const { parsed, folder } = context;
+): CompleteUpstream {
+  const { parsed } = context;
   const path: ConfigPath = ['upstreams', written];
   const name = resolveName(written, path, context);
   const isHub = name === dockerHub.name;
-  const { tls } = upstream;
+  const { tls, auth } = upstream;
   if ((tls.certFile === undefined) !== (tls.keyFile === undefined)) {
     refuse(context, [...path, 'tls'], 'certFile and keyFile go together');
   }
-  const freshness: FreshnessConfig = {
-    tagTtlMs: upstream.tagTtl ?? parsed.cache.tagTtl,
-    staleWhileRevalidateMs: upstream.staleWhileRevalidate ?? parsed.cache.staleWhileRevalidate,
-    staleIfErrorMs: upstream.staleIfError ?? parsed.cache.staleIfError,
-    negativeTtlMs: upstream.negativeTtl ?? parsed.cache.negativeTtl,
-  };
+  if (auth) checkAuth(auth, [...path, 'auth'], context);
+  const times = inherit(freshness, { own: upstream, wide: parsed.cache });
   return {
+    ...upstream,
+    ...times,
     name,
     urls: upstream.urls ?? (isHub ? dockerHub.urls : [`https://${name}`]),
     aliases: unique([...(isHub ? dockerHub.aliases : []), ...upstream.aliases]).filter((alias) => alias !== name),
     hosts: unique(upstream.hosts),
-    auth: upstream.auth && resolveAuth(upstream.auth, [...path, 'auth'], context),
     tokenRealms: unique([...(isHub ? dockerHub.tokenRealms : []), ...upstream.tokenRealms]),
-    tls: {
-      caFile: absolute(tls.caFile, folder),
-      certFile: absolute(tls.certFile, folder),
-      keyFile: absolute(tls.keyFile, folder),
-      insecureSkipVerify: tls.insecureSkipVerify,
-    },
-    freshness,
-    tags: upstream.tags.map(({ match, repositories = [], ...times }) => ({
-      match,
-      repositories,
-      tagTtlMs: times.tagTtl ?? freshness.tagTtlMs,
-      staleWhileRevalidateMs: times.staleWhileRevalidate ?? freshness.staleWhileRevalidateMs,
-      staleIfErrorMs: times.staleIfError ?? freshness.staleIfErrorMs,
-    })),
-    maxConnections: upstream.maxConnections,
-    connectionsPerBlob: upstream.connectionsPerBlob,
-    rateLimitFloor: upstream.rateLimitFloor,
-    repositories: upstream.repositories,
-    timeouts: {
-      connectMs: upstream.timeouts.connect ?? parsed.timeouts.connect,
-      headersMs: upstream.timeouts.headers ?? parsed.timeouts.headers,
-      idleMs: upstream.timeouts.idle ?? parsed.timeouts.idle,
-      answerMs: upstream.timeouts.answer ?? parsed.timeouts.answer,
-    },
+    tags: upstream.tags.map((rule) => ({ ...rule, ...inherit(tagTimes, { own: rule, wide: times }) })),
+    timeouts: inherit(upstreamTimeouts, { own: upstream.timeouts, wide: parsed.timeouts }),
   };
 }
 
@@ -106,28 +88,16 @@ function resolveName(written: string, path: ConfigPath, context: ResolveContext)
   }
 }
 
-type ParsedAuth = NonNullable<ParsedUpstream['auth']>;
-
-function resolveAuth(auth: ParsedAuth, path: ConfigPath, context: ResolveContext): UpstreamAuth | undefined {
+function checkAuth(auth: NonNullable<ParsedUpstream['auth']>, path: ConfigPath, context: ResolveContext): void {
   const { username, password, passwordFile, passwordEnv, dockerConfig } = auth;
   const sources = [password, passwordFile, passwordEnv, dockerConfig].filter((source) => source !== undefined);
   if (sources.length !== 1) {
     refuse(context, path, 'accepted: exactly one of password, passwordFile, passwordEnv, dockerConfig');
-    return undefined;
-  }
-  if (dockerConfig !== undefined) {
-    if (username !== undefined)
-      refuse(context, [...path, 'username'], 'does not go with dockerConfig, which has its own');
-    return { kind: 'dockerConfig', path: resolve(context.folder, dockerConfig) };
-  }
-  if (username === undefined) {
+  } else if (dockerConfig !== undefined && username !== undefined) {
+    refuse(context, [...path, 'username'], 'does not go with dockerConfig, which has its own');
+  } else if (dockerConfig === undefined && username === undefined) {
     refuse(context, [...path, 'username'], 'is missing');
-    return undefined;
   }
-  if (password !== undefined) return { kind: 'password', username, password };
-  if (passwordFile !== undefined)
-    return { kind: 'passwordFile', username, path: resolve(context.folder, passwordFile) };
-  return passwordEnv === undefined ? undefined : { kind: 'passwordEnv', username, variable: passwordEnv };
 }
 
 /** A name that two upstreams claim would make the choice between them depend on their order. */
@@ -152,10 +122,6 @@ function refuse(context: ResolveContext, path: ConfigPath, message: string): voi
   context.problems.push({ kind: 'refused', path, message });
 }
 
-function unique(names: readonly string[]): readonly string[] {
+function unique(names: readonly string[]): string[] {
   return [...new Set(names)];
-}
-
-function absolute(path: string | undefined, folder: string): string | undefined {
-  return path === undefined ? undefined : resolve(folder, path);
 }

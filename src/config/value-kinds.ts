@@ -1,12 +1,14 @@
 import { parseRedisUrl, type RedisLocation } from './redis-url.ts';
-import { Secret } from './secret.ts';
+import { hidden, Secret } from './secret.ts';
 import {
   acceptedDurations,
   acceptedSizes,
   durationPattern,
   parseBytes,
   parseDurationMs,
+  type Quantity,
   sizePattern,
+  type Unit,
 } from './units.ts';
 
 /** A value was refused; the message says what was found and what is accepted, and shows no secret. */
@@ -32,6 +34,8 @@ export interface ListenAddress {
 /** Longest time a Node timer can wait, in milliseconds (2^31 − 1). */
 const longestTimerMs = 2_147_483_647;
 
+const notThePassword = `found ${hidden}, which "config show" prints in place of a password; write the password itself, or name a passwordFile`;
+
 /** How a value that was found is shown in a message; credentials inside a URL are left out. */
 export function describeFound(found: unknown): string {
   if (found === undefined || found === null) return 'nothing';
@@ -42,11 +46,13 @@ export function describeFound(found: unknown): string {
   return JSON.stringify(shown.length > 60 ? `${shown.slice(0, 60)}…` : shown);
 }
 
-/** A size; the value is in bytes. */
-export function size(options: { readonly minBytes?: number; readonly maxBytes?: number } = {}): ValueKind<number> {
-  const { minBytes = 0, maxBytes = Number.MAX_SAFE_INTEGER } = options;
+/** A size; the value is in bytes, of a rate in bytes a second. */
+export function size<U extends 'Bytes' | 'BytesPerSecond' = 'Bytes'>(
+  options: { readonly minBytes?: number; readonly maxBytes?: number; readonly unit?: U } = {},
+): ValueKind<Quantity<U>> {
+  const { minBytes = 0, maxBytes = Number.MAX_SAFE_INTEGER, unit = 'Bytes' } = options;
   return {
-    jsonSchema: { type: ['string', 'integer'], pattern: sizePattern, maximum: 0, minimum: 0 },
+    jsonSchema: quantitySchema(sizePattern, { unit, takesZero: minBytes === 0 }),
     parse(found) {
       const bytes = quantityText(found, parseBytes);
       if (bytes === undefined) throw refusal(found, acceptedSizes);
@@ -58,10 +64,10 @@ export function size(options: { readonly minBytes?: number; readonly maxBytes?: 
 }
 
 /** A duration; the value is in milliseconds. */
-export function duration(options: { readonly minMs?: number; readonly timer?: true } = {}): ValueKind<number> {
+export function duration(options: { readonly minMs?: number; readonly timer?: true } = {}): ValueKind<Quantity<'Ms'>> {
   const { minMs = 0, timer } = options;
   return {
-    jsonSchema: { type: ['string', 'integer'], pattern: durationPattern, maximum: 0, minimum: 0 },
+    jsonSchema: quantitySchema(durationPattern, { unit: 'Ms', takesZero: minMs === 0 }),
     parse(found) {
       const durationMs = quantityText(found, parseDurationMs);
       if (durationMs === undefined) throw refusal(found, acceptedDurations);
@@ -117,13 +123,20 @@ export function text(what: string): ValueKind<string> {
   };
 }
 
+/** The path of a file or folder. */
+export function path(what: 'file' | 'folder'): ValueKind<string> {
+  const kind = text(`the path of a ${what}`);
+  return { ...kind, jsonSchema: { ...kind.jsonSchema, 'x-form': 'path' } };
+}
+
 /** A text that no message and no log ever shows. */
 export const secret: ValueKind<Secret> = {
-  jsonSchema: { type: 'string', minLength: 1 },
+  jsonSchema: { type: 'string', minLength: 1, 'x-form': 'secret' },
   parse(found) {
     if (typeof found !== 'string' || found === '') {
       throw new ValueError('accepted: a text that is not empty (a password of digits only needs quotes)');
     }
+    if (found === hidden) throw new ValueError(notThePassword);
     return new Secret(found);
   },
 };
@@ -162,9 +175,10 @@ export const registryUrl: ValueKind<string> = {
 
 /** Where Redis is; a password in it is never shown. */
 export const redisUrl: ValueKind<RedisLocation> = {
-  jsonSchema: { type: 'string', pattern: '^rediss?(\\+(sentinel|cluster))?://' },
+  jsonSchema: { type: 'string', pattern: '^rediss?(\\+(sentinel|cluster))?://', 'x-form': 'redis' },
   parse(found) {
     const location = typeof found === 'string' ? parseRedisUrl(found) : undefined;
+    if (location?.password?.reveal() === hidden) throw new ValueError(notThePassword);
     if (location !== undefined) return location;
     throw refusal(
       found,
@@ -222,7 +236,7 @@ export const tagPattern: ValueKind<string> = {
 
 /** `host:port`, `[v6 address]:port`, or `:port` for every address. */
 export const listenAddress: ValueKind<ListenAddress> = {
-  jsonSchema: { type: 'string', pattern: ':[0-9]{1,5}$' },
+  jsonSchema: { type: 'string', pattern: ':[0-9]{1,5}$', 'x-form': 'address' },
   parse(found) {
     const match = /^(?:\[([0-9A-Fa-f:.%]+)\]|([^:[\]/\s]*)):(\d{1,5})$/.exec(typeof found === 'string' ? found : '');
     const port = Number(match?.[3]);
@@ -238,6 +252,15 @@ function isHostName(name: string): boolean {
   const match = /^(?:\[[0-9a-f:.]+\]|([a-z0-9](?:[a-z0-9._-]*[a-z0-9])?))(?::(\d{1,5}))?$/.exec(name);
   if (match === null || name.includes('..')) return false;
   return match[2] === undefined || (Number(match[2]) > 0 && Number(match[2]) <= 65_535);
+}
+
+/** For editors: a text with a unit, or the number 0, which is the same in every unit. */
+function quantitySchema(
+  pattern: string,
+  { unit, takesZero }: { readonly unit: Unit; readonly takesZero: boolean },
+): Readonly<Record<string, unknown>> {
+  const written = { type: 'string', pattern };
+  return { ...(takesZero ? { anyOf: [written, { const: 0 }] } : written), 'x-unit': unit };
 }
 
 function quantityText(found: unknown, parse: (text: string) => number | undefined): number | undefined {

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Config, PrefetchConfig } from '../config/config.ts';
 import { readImageList } from '../config/image-list.ts';
 import type { ImageEntry } from '../config/image-list-schema.ts';
-import { nextTime } from '../config/schedule.ts';
+import { nextTime, scheduleOf } from '../config/schedule.ts';
 import { formatDuration } from '../config/units.ts';
 import { warmUp } from '../operations/owner/fetch/fetch.ts';
 import type { WarmUpEvent, WarmUpParameters } from '../operations/owner/fetch/fetch-events.ts';
@@ -74,7 +74,8 @@ export class Prefetcher implements AsyncDisposable {
     const known = this.#entries;
     this.#entries = (offline ? [] : prefetch).map((config) => {
       const same = known.find((entry) => isDeepStrictEqual(entry.config, config));
-      const nextAtMs = config.schedule.kind === 'every' ? now() : nextTime(config.schedule, now());
+      const schedule = scheduleOf(config);
+      const nextAtMs = schedule.kind === 'every' ? now() : nextTime(schedule, now());
       return same ?? { config, nextAtMs, last: null };
     });
     this.#changed.abort();
@@ -108,7 +109,7 @@ export class Prefetcher implements AsyncDisposable {
         continue;
       }
       const startedAtMs = now();
-      entry.nextAtMs = nextTime(entry.config.schedule, startedAtMs);
+      entry.nextAtMs = nextTime(scheduleOf(entry.config), startedAtMs);
       this.#running = entry;
       await this.#fetch(entry, startedAtMs);
       this.#running = undefined;
@@ -144,7 +145,7 @@ export class Prefetcher implements AsyncDisposable {
   }
 }
 
-async function parametersOf({ images, file, platforms, referrers }: PrefetchConfig): Promise<WarmUpParameters> {
+async function parametersOf({ images = [], file, platforms, referrers }: PrefetchConfig): Promise<WarmUpParameters> {
   const listed = file === undefined ? [] : readImageList(await readFile(file, 'utf8'), file);
   return { images: [...images, ...listed].map(wantedImages), platforms, referrers };
 }
@@ -154,6 +155,7 @@ export function wantedImages({ name, ...rest }: ImageEntry): WarmUpParameters['i
   return { image: name, ...rest };
 }
 
-function scheduleText({ schedule }: PrefetchConfig): string {
+function scheduleText(config: PrefetchConfig): string {
+  const schedule = scheduleOf(config);
   return schedule.kind === 'cron' ? schedule.expression : `every ${formatDuration(schedule.everyMs)}`;
 }

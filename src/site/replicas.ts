@@ -159,13 +159,13 @@ function changeLog(log: Logger, ownAddress: () => string): (replicas: readonly R
   };
 }
 
-async function locationOf({ location, sentinelUsername, ...files }: RedisConfig): Promise<RedisLocation> {
-  const { kind, tls, hosts, username, db, name } = location;
+async function locationOf({ url, sentinelUsername, ...files }: RedisConfig): Promise<RedisLocation> {
+  const { kind, tls, hosts, username, db, name } = url;
   const given = async (key: 'passwordFile' | 'sentinelPasswordFile' | 'caFile'): Promise<string | undefined> => {
     const file = files[key];
     return file === undefined ? undefined : await read(file, `redis.${key}`);
   };
-  const password = (await given('passwordFile'))?.trim() ?? location.password?.reveal();
+  const password = (await given('passwordFile'))?.trim() ?? url.password?.reveal();
   const sentinelPassword = (await given('sentinelPasswordFile'))?.trim();
   const ca = await given('caFile');
   const common = { tls, ca, username, password };

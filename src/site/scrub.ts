@@ -13,13 +13,13 @@ interface Telemetry {
 /** Begins to read what is stored again, whenever that is due; `look` where the configuration has changed. */
 export function startScrub(cache: Cache, telemetry: Telemetry): Pick<Scrub, 'look'> & AsyncDisposable {
   const { layout, catalog, mirror, repair, now } = cache;
-  const hasher = new FileHasher({ bytesPerSecond: () => cache.config.cache.scrubBytesPerSecond });
+  const hasher = new FileHasher({ bytesPerSecond: () => cache.config.cache.scrub.rateBytesPerSecond });
   const scrub = new Scrub({
     catalog,
     verification: new Verification({ layout, catalog, hasher, now }),
     custody: mirror.custody,
     repair,
-    settings: () => ({ everyMs: cache.config.cache.scrubEveryMs }),
+    settings: () => ({ everyMs: cache.config.cache.scrub.everyMs }),
     observer: scrubObserver(telemetry),
     now,
   });

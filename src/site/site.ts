@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { Config } from '../config/config.ts';
+import { withoutRestart } from '../config/restart.ts';
 import { createApp } from '../http/app.ts';
 import { type ListenOptions, listen } from '../http/server.ts';
 import { Holdings } from '../mirror/sharing/holdings.ts';
@@ -11,7 +12,6 @@ import { Health } from './health.ts';
 import { described, requestObserver } from './observers.ts';
 import { operationsOf } from './operations.ts';
 import { Prefetcher } from './prefetcher.ts';
-import { needRestart, withoutFixedParts } from './reload.ts';
 import { openReplicas } from './replicas.ts';
 import { startScrub } from './scrub.ts';
 import { SharedChanges } from './shared-changes.ts';
@@ -126,8 +126,8 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
       await rest.disposeAsync();
     },
     reload(wanted) {
-      const left = needRestart(cache.config, wanted);
-      cache.replaceConfig(withoutFixedParts(cache.config, wanted));
+      const { config, left } = withoutRestart(cache.config, wanted);
+      cache.replaceConfig(config);
       prefetcher.replace(cache.config);
       scrub.look();
       log.level = cache.config.log.level;

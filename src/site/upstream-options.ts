@@ -5,9 +5,11 @@ import type { CredentialOptions, UpstreamOptions } from '../upstream/options.ts'
 /** What an upstream is built from, as the configuration says. */
 export function upstreamOptions(config: Config, upstream: UpstreamConfig): UpstreamOptions {
   const { caFile, certFile, keyFile, insecureSkipVerify } = upstream.tls;
+  const { tagTtlMs, staleWhileRevalidateMs, staleIfErrorMs, negativeTtlMs } = upstream;
+  const tags = upstream.tags.map(({ repositories = [], ...rule }) => tagRule({ repositories, ...rule }));
   return {
     ...upstream,
-    freshness: { ...upstream.freshness, tags: upstream.tags.map(tagRule) },
+    freshness: { tagTtlMs, staleWhileRevalidateMs, staleIfErrorMs, negativeTtlMs, tags },
     credentials: upstream.auth && credentialOptions(upstream.auth),
     tls: { ca: caFile, cert: certFile, key: keyFile, insecureSkipVerify },
     // An upstream that uses up its time leaves enough of the client's to be given something else.
@@ -16,36 +18,30 @@ export function upstreamOptions(config: Config, upstream: UpstreamConfig): Upstr
   };
 }
 
-function credentialOptions(auth: UpstreamAuth): CredentialOptions {
-  switch (auth.kind) {
-    case 'password':
-      return { kind: 'inline', username: auth.username, password: auth.password.reveal() };
-    case 'passwordFile':
-      return { kind: 'password-file', username: auth.username, passwordFile: auth.path };
-    case 'passwordEnv':
-      return { kind: 'environment', username: auth.username, passwordVariable: auth.variable };
-    case 'dockerConfig':
-      return { kind: 'docker-config', path: auth.path };
-    default:
-      return auth satisfies never;
-  }
+function credentialOptions({ username = '', ...from }: UpstreamAuth): CredentialOptions | undefined {
+  const { password, passwordFile, passwordEnv, dockerConfig } = from;
+  if (password !== undefined) return { kind: 'inline', username, password: password.reveal() };
+  if (passwordFile !== undefined) return { kind: 'password-file', username, passwordFile };
+  if (passwordEnv !== undefined) return { kind: 'environment', username, passwordVariable: passwordEnv };
+  return dockerConfig === undefined ? undefined : { kind: 'docker-config', path: dockerConfig };
 }
 
 /** The kind of credential that an upstream is shown, in words without any secret. */
 export function credentialInWords(auth: UpstreamAuth | undefined): string {
-  switch (auth?.kind) {
+  const credentials = auth && credentialOptions(auth);
+  switch (credentials?.kind) {
     case undefined:
       return 'anonymous';
-    case 'password':
-      return `user ${auth.username}, password from the configuration`;
-    case 'passwordFile':
-      return `user ${auth.username}, password from ${auth.path}`;
-    case 'passwordEnv':
-      return `user ${auth.username}, password from the environment variable ${auth.variable}`;
-    case 'dockerConfig':
-      return `what ${auth.path} holds for it`;
+    case 'inline':
+      return `user ${credentials.username}, password from the configuration`;
+    case 'password-file':
+      return `user ${credentials.username}, password from ${credentials.passwordFile}`;
+    case 'environment':
+      return `user ${credentials.username}, password from the environment variable ${credentials.passwordVariable}`;
+    case 'docker-config':
+      return `what ${credentials.path} holds for it`;
     default:
-      return auth satisfies never;
+      return credentials satisfies never;
   }
 }
 

@@ -30,8 +30,7 @@ describe('with no file', () => {
       maxManifestSizeBytes: 4 * 2 ** 20,
       memoryBytes: 64 * 2 ** 20,
       maxFills: 64,
-      scrubEveryMs: 30 * 24 * 60 * 60 * 1000,
-      scrubBytesPerSecond: 20 * 1024 * 1024,
+      scrub: { everyMs: 30 * 24 * 60 * 60 * 1000, rateBytesPerSecond: 20 * 1024 * 1024 },
       pins: [],
       tagTtlMs: 60_000,
       staleWhileRevalidateMs: 0,
@@ -180,7 +179,7 @@ describe('the table of upstreams', () => {
     const { config } = await loadText(
       'cache: { tagTtl: 7s }\ntimeouts: { connect: 1s, idle: 9s }\nupstreams:\n  a.example: { negativeTtl: 0, timeouts: { connect: 2s } }\n',
     );
-    expect(config.upstreams[0]?.freshness).toEqual({
+    expect(config.upstreams[0]).toMatchObject({
       tagTtlMs: 7_000,
       staleWhileRevalidateMs: 0,
       staleIfErrorMs: 30 * 86_400_000,
@@ -206,7 +205,6 @@ upstreams:
     expect(config.upstreams[0]?.tags).toEqual([
       {
         match: 'v*.*.*',
-        repositories: [],
         tagTtlMs: 365 * 86_400_000,
         staleWhileRevalidateMs: 2_000,
         staleIfErrorMs: 2 * 86_400_000,
@@ -261,9 +259,9 @@ cluster: { secretFile: secret.txt }
 `,
     );
     const [a, b, c, d] = (await folder.load()).config.upstreams.map((upstream) => upstream.auth);
-    expect(a?.kind === 'password' && a.password.reveal()).toBe('pw');
-    expect(b).toEqual({ kind: 'passwordFile', username: 'me', path: join(folder.path, 'pw.txt') });
-    expect(c).toEqual({ kind: 'passwordEnv', username: 'me', variable: 'PW' });
-    expect(d).toEqual({ kind: 'dockerConfig', path: '/root/.docker/config.json' });
+    expect(a?.password?.reveal()).toBe('pw');
+    expect(b).toEqual({ username: 'me', passwordFile: join(folder.path, 'pw.txt') });
+    expect(c).toEqual({ username: 'me', passwordEnv: 'PW' });
+    expect(d).toEqual({ dockerConfig: '/root/.docker/config.json' });
   });
 });

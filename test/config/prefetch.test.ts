@@ -18,15 +18,14 @@ describe('prefetch', () => {
     const loaded = await loadText(text);
     expect(loaded.config.prefetch).toEqual([
       {
-        schedule: { kind: 'cron', expression: '0 3 * * *' },
+        schedule: '0 3 * * *',
         images: [{ name: 'nginx:1.27' }, { name: 'ghcr.io/x/y', tags: ['^1', 'latest'], limit: 3 }],
         file: undefined,
         platforms: ['linux/amd64'],
         referrers: true,
       },
       {
-        schedule: { kind: 'every', everyMs: 21_600_000 },
-        images: [],
+        everyMs: 21_600_000,
         file: expect.stringMatching(/^\/.*\/lists\/images\.yaml$/),
         platforms: undefined,
         referrers: false,

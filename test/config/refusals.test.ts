@@ -52,8 +52,8 @@ test('a Redis in the environment needs the secret of the replicas, and its passw
   await expect(folder.load({ environment })).rejects.toThrow(/cluster\.secretFile is missing/);
   await folder.write('millpond.yaml', 'cluster: { secretFile: /run/secret }');
   const { config } = await folder.load({ environment });
-  expect(config.redis?.location).toMatchObject({ kind: 'single', username: 'user', hosts: [{ port: 6379 }] });
-  expect(config.redis?.location.password?.reveal()).toBe('pw');
+  expect(config.redis?.url).toMatchObject({ kind: 'single', username: 'user', hosts: [{ port: 6379 }] });
+  expect(config.redis?.url.password?.reveal()).toBe('pw');
   expect(inspect(config, { depth: 9 })).not.toMatch(/pw@|'pw'/);
 });
 
@@ -235,11 +235,18 @@ test('a loaded secret shows itself to nobody who does not ask for it', async () 
   const auth = config.upstreams[0]?.auth;
   expect(inspect(auth, { depth: 9, showHidden: true })).not.toContain('s3cret');
   expect(JSON.stringify(config)).not.toContain('s3cret');
-  expect(auth?.kind === 'password' && String(auth.password)).toBe('[hidden]');
+  expect(String(auth?.password)).toBe('[hidden]');
 });
 
 test('a word that is like none has no nearest', () => {
   expect(nearestWord('xyz', ['listen', 'cache'])).toBeUndefined();
   expect(nearestWord('upstrems', ['upstreams', 'timeouts'])).toBe('upstreams');
   expect(nearestWord('ulrs', ['urls', 'auth'])).toBe('urls');
+});
+
+test.each([
+  'upstreams: { a.example: { auth: { username: u, password: "[hidden]" } } }',
+  'redis: { url: "redis://:[hidden]@127.0.0.1:6379" }\ncluster: { secretFile: s }',
+])('what "config show" prints in place of a password is not taken for one: %s', async (text) => {
+  expect(await problemsOf(text)).toEqual([expect.stringContaining('found [hidden], which "config show" prints')]);
 });

@@ -112,7 +112,7 @@ describe('docker-compose.yml', () => {
       expect(config).toMatchObject({
         cluster: { advertise: `http://${name}:${port}`, secretFile: '/run/secrets/millpond/cluster-secret' },
         redis: {
-          location: { hosts: [{ host: 'redis', port: 6379 }] },
+          url: { hosts: [{ host: 'redis', port: 6379 }] },
           passwordFile: '/run/secrets/millpond/redis-password',
         },
       });

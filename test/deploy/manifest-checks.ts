@@ -171,7 +171,7 @@ export function checkManifests(
       if (redis !== undefined) {
         expect(config).toMatchObject({
           redis: {
-            location: { hosts: [{ host: redis.metadata?.name, port: redis.spec?.ports?.[0]?.port }] },
+            url: { hosts: [{ host: redis.metadata?.name, port: redis.spec?.ports?.[0]?.port }] },
             passwordFile: '/run/secrets/millpond/redis-password',
           },
         });

@@ -1,6 +1,13 @@
-import { type LookupAddress, lookup as systemLookup } from 'node:dns';
+import { type LookupAddress, type LookupAllOptions, lookup } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import ipaddr from 'ipaddr.js';
+
+/** How the system finds the addresses of a name; all of them. */
+export type SystemLookup = (
+  hostname: string,
+  options: LookupAllOptions,
+  callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void;
 
 /** A redirect or token realm leads to an address that an upstream has no business to send us to. */
 export class ForbiddenAddressError extends Error {
@@ -37,8 +44,14 @@ export class AddressGuard {
   readonly #ownHosts: ReadonlySet<string>;
   readonly #ownKinds = new Map<string, ReadonlySet<string>>();
 
-  /** @param urls the configured URLs of the upstream */
-  constructor(urls: readonly URL[]) {
+  readonly #lookup: SystemLookup;
+
+  /**
+   * @param urls the configured URLs of the upstream
+   * @param systemLookup finds the addresses of names (default: the system's own look-up)
+   */
+  constructor(urls: readonly URL[], systemLookup: SystemLookup = lookup) {
+    this.#lookup = systemLookup;
     this.#ownHosts = new Set(urls.map((url) => url.hostname));
     for (const host of this.#ownHosts) {
       const literal = addressLiteral(host);
@@ -64,7 +77,7 @@ export class AddressGuard {
   lookupFor(url: URL): LookupFunction {
     const own = this.isOwn(url);
     return (hostname, options, callback) => {
-      systemLookup(hostname, { ...options, all: true }, (error, addresses) => {
+      this.#lookup(hostname, { ...options, all: true }, (error, addresses) => {
         if (error) {
           callback(error, '');
           return;

@@ -140,6 +140,19 @@ describe('a second URL that is right', () => {
   });
 });
 
+test('an answer that is refused because of its size leaves no connection open', async () => {
+  await using upstream = await startRegistry();
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  const image = upstream.addImage('library/app', '1', { layers: [{ size: 16 * MiB, seed: 'refused' }] });
+  await site.get('/v2/library/app/manifests/1');
+  const [layer] = image.layers;
+  upstream.fault(layer!.digest, { kind: 'content-length', difference: 7 });
+  expect((await site.get(`/v2/library/app/blobs/${layer!.digest}`)).status).toBe(502);
+  const asked = upstream.requestsFor(layer!.digest);
+  expect(asked).toHaveLength(1);
+  await expect.poll(() => asked.map(({ connection }) => upstream.isOpen(connection))).toEqual([false]);
+});
+
 test('a blob that was altered on disk is fetched again', async () => {
   await using upstream = await startRegistry();
   await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { DirectRoute, type Route } from '../../src/mirror/fill/route.ts';
 import { type Source, SourceList } from '../../src/mirror/fill/sources.ts';
 import { Transfer } from '../../src/mirror/fill/transfer.ts';
@@ -77,6 +77,28 @@ describe('a transfer whose source may not be asked for a while', () => {
     await expect(receiveFrom(source)).rejects.toThrow(RegistryError);
     expect(source.offsets).toEqual([0, 10]);
   });
+});
+
+test('a transfer whose source fails slowly, again and again without a byte, ends after a minute', async () => {
+  const real = performance.now.bind(performance);
+  let skippedMs = 0;
+  using clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + skippedMs);
+  const late = new RegistryError('timeout', 'upstream docker.io did not answer in time');
+  const source = sourceOf(
+    'one',
+    Array.from({ length: 7 }, () => late),
+  );
+  const slow: Source = {
+    ...source,
+    open: (wanted, options) => {
+      skippedMs += options.offset === 0 ? 0 : 25_000;
+      return source.open(wanted, options);
+    },
+  };
+  await expect(receiveFrom(slow)).rejects.toThrow('no source is left');
+  expect(clock).toHaveBeenCalled();
+  // With the time of one attempt 25 s, the third ends after the minute.
+  expect(source.offsets).toEqual([0, 10, 10, 10]);
 });
 
 test('a source that is to be left for another one has not failed: it may be asked again', async () => {

@@ -129,6 +129,26 @@ test('a new digest that HEAD announces and GET cannot give is refused where what
   expect((await site.get(`${path}/manifests/1`)).status).toBe(502);
 });
 
+test('an image whose manifest gives a stored blob another size is not whole: its tag is not served stale', async () => {
+  await using upstream = await startRegistry();
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
+  const layer = upstream.addBlob({ size: 1000, seed: 'another size' });
+  await site.get(`${path}/blobs/${layer.digest}`);
+  for (const [tag, size] of [
+    ['wrong', 999],
+    ['right', 1000],
+  ] as const) {
+    const { mediaType } = upstream.addImage('library/app', tag);
+    const body = { schemaVersion: 2, mediaType, layers: [{ mediaType: 'application/x', digest: layer.digest, size }] };
+    upstream.addManifest('library/app', tag, body, mediaType);
+    expect((await site.get(`${path}/manifests/${tag}`)).status).toBe(200);
+  }
+  await settled(site);
+  upstream.fault(undefined, { kind: 'status', status: 500 });
+  expect((await site.get(`${path}/manifests/wrong`)).status).toBe(502);
+  expect((await site.get(`${path}/manifests/right`)).status).toBe(200);
+});
+
 test('a tag that was removed upstream does not come back when the upstream goes down', async () => {
   await using upstream = await startRegistry();
   await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });

@@ -97,6 +97,11 @@ export class ScriptedRegistry extends RegistryContents implements AsyncDisposabl
     return this.#server.openConnections;
   }
 
+  /** Whether a connection to the registry is open now. @param number as {@link RecordedRequest.connection} has it */
+  isOpen(number: number): boolean {
+    return this.#server.isOpen(number);
+  }
+
   /** The requests to the registry that a filter takes, whatever their method and outcome. */
   requestsFor(filter: RequestFilter): RecordedRequest[] {
     return this.requests.filter((request) => matches(filter, request));

@@ -60,6 +60,11 @@ export class ScriptedServer implements AsyncDisposable {
     return this.#sockets.size;
   }
 
+  /** Whether a connection is open now. @param number as {@link RecordedRequest.connection} has it */
+  isOpen(number: number): boolean {
+    return this.#sockets.values().some((socket) => socket.number === number);
+  }
+
   /** Listens, the first time on a port of the system's choice, then on the same one again. */
   async listen(): Promise<void> {
     this.#reserved ??= await reservePort(this.#options.host);

@@ -1,6 +1,9 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { UpstreamOptions } from '../../src/upstream/options.ts';
 import { type RegistryOptions, type ScriptedRegistry, startRegistry } from '../support/registry.ts';
+import { temporaryFolder } from '../support/site.ts';
 import type { TokenServiceOptions } from '../support/token-service.ts';
 import { accept, bytesOf, failureOf, never, upstreamAt } from './support.ts';
 
@@ -172,6 +175,46 @@ test('a token service that is silent, or answers without a token, gives UNAVAILA
   expect(await failureOf(site.pull())).toMatchObject({ code: 'UNAVAILABLE', status: 502 });
   site.registry.tokenServer.place(undefined, { kind: 'silence' }, {});
   expect(await failureOf(site.pull())).toMatchObject({ code: 'UNAVAILABLE', status: 504 });
+});
+
+test.each(['to\nken', 'to ken', 'tökén', ' ', ''])(
+  'a token that no header may have (%j) is none, and the token service is not taken for one that cannot be reached',
+  async (token) => {
+    await using site = await startSite({ token: {} });
+    const body = JSON.stringify({ token });
+    const strange = site.registry.tokenServer.place(undefined, { kind: 'status', status: 200, body });
+    for (let round = 0; round < 5; round += 1) {
+      const error = await failureOf(site.pull());
+      expect(error.message).toBe('upstream docker.io has a token service that answered without a token');
+    }
+    strange.release();
+    expect((await site.pull()).bytes.length).toBeGreaterThan(0);
+  },
+);
+
+test('a token that was asked for with a password which has changed meanwhile is not used again', async () => {
+  await using folder = await temporaryFolder();
+  const passwordFile = join(folder.path, 'password');
+  await writeFile(passwordFile, 'old');
+  const own = { credentials: { kind: 'password-file', username: 'robot', passwordFile } } as const;
+  await using site = await startSite({ token: {} }, own);
+  const pause = site.registry.tokenServer.place(undefined, { kind: 'pause' }, { times: 1 });
+  const first = site.pull();
+  await pause.reached;
+  await writeFile(passwordFile, 'new');
+  await site.pull('library/other');
+  pause.release();
+  await first;
+  await site.pull();
+  const shown = tokenRequests(site.registry).map(({ query, headers }) => [
+    query.get('scope'),
+    Buffer.from(headers.authorization?.split(' ')[1] ?? '', 'base64').toString(),
+  ]);
+  expect(shown).toEqual([
+    ['repository:library/tiny:pull', 'robot:old'],
+    ['repository:library/other:pull', 'robot:new'],
+    ['repository:library/tiny:pull', 'robot:new'],
+  ]);
 });
 
 test('Basic is remembered after the first challenge', async () => {

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, isIP } from 'node:net';
 import { expect, test } from 'vitest';
-import { AddressGuard } from '../../src/upstream/address-guard.ts';
+import { AddressGuard, type SystemLookup } from '../../src/upstream/address-guard.ts';
 import { startRegistry } from '../support/registry.ts';
 import { bytesOf, failureOf, never, unknownDigest, upstreamAt } from './support.ts';
 
@@ -131,6 +131,25 @@ test.each([
 ])('%s is guarded for an upstream of the internet', (host) => {
   const guard = new AddressGuard([new URL('https://registry.example')]);
   expect(() => guard.checkLiteral(new URL(`http://${host}/`))).toThrow(/may not send us/);
+});
+
+test.each([
+  [['93.184.216.34', '10.0.0.1'], false],
+  [['10.0.0.1', '93.184.216.34'], false],
+  [['93.184.216.34', '2606:4700::1'], true],
+])('a name that leads to %j may be connected to: %s', async (found, allowed) => {
+  const lookup: SystemLookup = (_name, _options, callback) =>
+    callback(
+      null,
+      found.map((address) => ({ address, family: isIP(address) })),
+    );
+  const guard = new AddressGuard([new URL('https://registry.example')], lookup);
+  const looked = Promise.withResolvers<unknown>();
+  guard.lookupFor(new URL('https://cdn.example/'))('cdn.example', { all: true }, (error, addresses) =>
+    looked.resolve(error ?? addresses),
+  );
+  if (allowed) expect(await looked.promise).toHaveLength(2);
+  else expect(await looked.promise).toMatchObject({ code: 'ERR_FORBIDDEN_ADDRESS' });
 });
 
 test('public addresses and names pass the check of literals', () => {

@@ -289,6 +289,21 @@ test('connections are used again, after errors too, and never leak', async () =>
   await expect.poll(() => registry.openConnections).toBe(1);
 });
 
+test('redirects that have bodies, many in a row, neither use up connections nor open more', async () => {
+  await using registry = await startRegistry();
+  const blob = registry.addBlob(content);
+  const location = `/v2/b/blobs/${blob.digest}`;
+  const redirect = { kind: 'status', status: 307, headers: { Location: location }, body: 'x'.repeat(4000) } as const;
+  registry.fault(/\/v2\/a\//, redirect);
+  using upstream = upstreamAt(registry.origin, { maxConnections: 2 });
+  for (let round = 0; round < 20; round += 1) {
+    const answer = await firstEndpoint(upstream).openBlob('a', blob.digest, { signal: never() });
+    expect(await bytesOf(answer)).toEqual(content);
+  }
+  expect(registry.requests).toHaveLength(40);
+  expect(new Set(registry.requests.map(({ connection }) => connection)).size).toBe(1);
+});
+
 test('a kept connection that the upstream had just closed costs nobody an error', async () => {
   let requests = 0;
   await using server = await startServer((request, response) => {

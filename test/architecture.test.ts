@@ -44,7 +44,6 @@ const shelves: Record<string, readonly string[]> = {
 
 /** Packages that one place only may know. */
 const owners: Record<string, RegExp> = {
-  got: /^upstream\/http-client\.ts$/,
   'node:sqlite': /^store\/catalog\/(?:catalog-file|database|directory-lock)\.ts$/,
   'prom-client': /^telemetry\.ts$/,
   pino: /^telemetry\.ts$/,

@@ -1,11 +1,13 @@
-import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { readContentRange } from '../oci/range.ts';
+import { IdleTimeoutError, type TransferBody, transferBody } from '../transport/body.ts';
+import { exchange, type WireAnswer } from '../transport/exchange.ts';
+import { ExchangeTimeoutError, HeadersDeadline } from '../transport/headers-deadline.ts';
 import type { Replica } from './coordinator.ts';
-import { type PeerBody, peerBody, SilentPeer } from './peer-body.ts';
 import { PeerFailure, type PeerFault } from './peer-failure.ts';
 import { type PeerPass, passHeader } from './peer-pass.ts';
 
@@ -20,11 +22,11 @@ export interface PeerAnswer {
   readonly end: number | undefined;
   readonly contentType: string;
   /** Not verified by anybody. */
-  readonly body: PeerBody;
+  readonly body: TransferBody;
 }
 
 export interface PeerTimes {
-  /** For a connection, TLS included. */
+  /** For each of: resolving the name, connecting, the TLS handshake. */
   readonly connectMs: number;
   /** For headers, or a sign that they are waited for. */
   readonly headersMs: number;
@@ -139,11 +141,14 @@ export class Peers implements Disposable {
     const query = new URLSearchParams({ want, ...(through !== undefined && { through }) });
     const path = `/v2/_millpond/blobs/${digest}?${query.toString()}`;
     const range = offset > 0 || end !== undefined ? `bytes=${offset}-${end === undefined ? '' : end - 1}` : undefined;
-    const response = await this.#send(replica, { path, range, signal });
-    const onFailure = (failure: PeerFailure): void => this.#note(replica, failure);
-    const body = peerBody(response, { replica: replica.id, idleMs: this.#times.idleMs, signal, onFailure });
+    const answer = await this.#send(replica, { path, range, signal });
+    const body = transferBody(answer, {
+      idleMs: this.#times.idleMs,
+      expectedBytes: undefined,
+      translate: (error) => this.#cut(replica, error, signal),
+    });
     try {
-      return { ...this.#read(replica, response, offset), body };
+      return { ...this.#read(replica, answer, offset), body };
     } catch (error) {
       body.destroy();
       throw error;
@@ -154,7 +159,7 @@ export class Peers implements Disposable {
   async askToCopy(replica: Replica, digest: Digest, through: string): Promise<void> {
     const path = `/v2/_millpond/blobs/${digest}?${new URLSearchParams({ want: 'copy', through }).toString()}`;
     try {
-      (await this.#send(replica, { path, range: undefined, signal: AbortSignal.timeout(5_000) })).destroy();
+      (await this.#send(replica, { path, range: undefined, signal: AbortSignal.timeout(5_000) })).stream.destroy();
     } catch {
       // The next one who wants the blob comes upon it there or elsewhere.
     }
@@ -165,8 +170,7 @@ export class Peers implements Disposable {
     this.#https.destroy();
   }
 
-  #read(replica: Replica, response: IncomingMessage, offset: number): Omit<PeerAnswer, 'body'> {
-    const { statusCode: status = 0, headers } = response;
+  #read(replica: Replica, { status, headers }: WireAnswer, offset: number): Omit<PeerAnswer, 'body'> {
     const fail = (fault: PeerFault, what: string): never => {
       throw this.#failed(replica, fault, { sentence: `another replica ${what}` });
     };
@@ -205,55 +209,37 @@ export class Peers implements Disposable {
     this.#options.onFailure?.(replica, failure, { isNew });
   }
 
+  /** What a body that ended too early is for its reader. */
+  #cut(replica: Replica, error: unknown, signal: AbortSignal): unknown {
+    if (signal.aborted) return signal.reason;
+    const fault = error instanceof IdleTimeoutError ? 'silent' : 'unreachable';
+    const sentence = `another replica ${fault === 'silent' ? 'has stopped sending' : 'has cut the transfer'}`;
+    const failure = new PeerFailure(replica.id, fault, { sentence, cause: error });
+    this.#note(replica, failure);
+    return failure;
+  }
+
   async #send(
     replica: Replica,
     { path, range, signal }: { path: string; range: string | undefined; signal: AbortSignal },
-  ): Promise<IncomingMessage> {
+  ): Promise<WireAnswer> {
     const { pass, self } = this.#options;
     signal.throwIfAborted();
     const { id, address, boot } = replica;
     const header = pass.sign({ method: 'GET', path, range, to: `${id}:${boot}` }, self());
-    const isTls = address.startsWith('https:');
-    const settings = {
-      headers: { [passHeader]: header, ...(range !== undefined && { range }) },
-      agent: isTls ? this.#https : this.#http,
-      signal,
-    };
-    const url = new URL(path, address);
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const request = isTls ? httpsRequest(url, settings) : httpRequest(url, settings);
-    request.once('response', resolve);
-    request.on('error', reject);
-    const timer = this.#watch(request);
-    request.end();
+    const headers = { [passHeader]: header, ...(range !== undefined && { range }) };
+    const agents = { http: this.#http, https: this.#https };
+    // A replica that waits for bytes itself says so again and again.
+    using deadline = new HeadersDeadline({ ...this.#times, isProlonged: true });
     try {
-      return await promise;
+      // Its pass is good for one request.
+      const url = new URL(path, address);
+      return await exchange({ method: 'GET', url, headers, agents, deadline, isRepeatable: false, signal });
     } catch (error) {
       signal.throwIfAborted();
-      const fault = error instanceof SilentPeer ? 'silent' : 'unreachable';
+      const fault = error instanceof ExchangeTimeoutError ? 'silent' : 'unreachable';
       throw this.#failed(replica, fault, { sentence: `another replica is ${fault}`, cause: error });
-    } finally {
-      timer[Symbol.dispose]();
     }
-  }
-
-  /** Ends a request that takes too long: first for the connection, then for each sign of life. */
-  #watch(request: ClientRequest): Disposable {
-    const { connectMs, headersMs } = this.#times;
-    const end = (): void => void request.destroy(new SilentPeer());
-    let timer = setTimeout(end, connectMs);
-    const answering = (): void => {
-      clearTimeout(timer);
-      timer = setTimeout(end, headersMs);
-    };
-    request.once('finish', answering);
-    // Whoever waits for bytes himself says so again and again.
-    request.on('information', answering);
-    request.once('socket', (socket) => {
-      if (!socket.connecting) answering();
-      else socket.once('connect', answering);
-    });
-    return { [Symbol.dispose]: () => clearTimeout(timer) };
   }
 }
 

@@ -2,8 +2,8 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { type ByteRange, readContentRange } from '../oci/range.ts';
+import { drain, readBounded } from '../transport/body.ts';
 import type { Authenticator } from './auth.ts';
-import { drain, readBounded } from './body.ts';
 import type {
   BlobAnswer,
   BlobEndpoint,

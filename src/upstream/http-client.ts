@@ -1,26 +1,20 @@
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
-import type { Duplex } from 'node:stream';
-import got, { TimeoutError } from 'got';
+import type { IncomingHttpHeaders } from 'node:http';
 import packageJson from '../../package.json' with { type: 'json' };
 import { RegistryError } from '../oci/error.ts';
+import { drain, IdleTimeoutError, LengthMismatchError, type TransferBody, transferBody } from '../transport/body.ts';
+import { codeOf, withoutSecrets } from '../transport/error-code.ts';
+import { exchange, type WireAnswer } from '../transport/exchange.ts';
+import { ExchangeTimeoutError, HeadersDeadline } from '../transport/headers-deadline.ts';
 import { type AddressGuard, ForbiddenAddressError } from './address-guard.ts';
 import type { Agents, Lane } from './agents.ts';
-import { drain, IdleTimeoutError, LengthMismatchError, type TransferBody, transferBody } from './body.ts';
-import { Exchange } from './exchange.ts';
 import { connectionReason, unavailable } from './failures.ts';
 import type { Gate, Passage } from './gate.ts';
-import { HeadersDeadline, HeadersTimeoutError } from './headers-deadline.ts';
 import type { UpstreamTimeouts } from './options.ts';
-import { codeOf, originOf } from './origin-error.ts';
 
 /** Most redirects followed for one request. */
 const maxRedirects = 5;
 
-/** How often a request is sent again because the kept connection it went out on had just been closed. */
-const maxStaleConnections = 2;
-
-/** Largest headers of an answer, in bytes: redirects to signed addresses can take several KiB. */
-const maxHeaderSize = 32 * 1024;
+const userAgent = `millpond/${packageJson.version}`;
 
 const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
@@ -75,7 +69,7 @@ export class HttpClient {
   async send(request: HttpRequest): Promise<HttpAnswer> {
     const { upstream } = this.#options;
     using passage = await this.#enter(request);
-    using deadline = new HeadersDeadline(this.#options.timeouts.headersMs);
+    using deadline = new HeadersDeadline(this.#options.timeouts);
     let { url } = request;
     let headers = request.headers;
     let foreign = false;
@@ -130,62 +124,43 @@ export class HttpClient {
     request: HttpRequest,
     { deadline, passage }: { deadline: HeadersDeadline; passage: Passage | undefined },
   ): Promise<Omit<HttpAnswer, 'foreign'>> {
-    for (let attempt = 0; ; attempt += 1) {
-      request.signal.throwIfAborted();
-      const exchange = this.#start(request, deadline);
-      try {
-        return this.#answer(await exchange.response, { request, stream: exchange.stream });
-      } catch (error) {
-        exchange.stream.destroy();
-        deadline.pause();
-        if (request.method !== 'POST' && attempt < maxStaleConnections && exchange.wasStale(error)) continue;
-        const failure = this.#translate(error, request.signal);
-        // Whoever came with hardly any time left has learned nothing about the upstream.
-        if (!request.signal.aborted || deadline.waitedMs >= this.#options.fairWaitMs) passage?.failed(failure);
-        throw failure;
-      }
-    }
-  }
-
-  #start(request: HttpRequest, deadline: HeadersDeadline): Exchange {
-    const { agents, guard, timeouts } = this.#options;
+    const { agents, guard, fairWaitMs } = this.#options;
+    const { method, url, body, lane, signal } = request;
     try {
-      guard.checkLiteral(request.url);
+      guard.checkLiteral(url);
+      const headers = { 'user-agent': userAgent, 'accept-encoding': 'identity', ...request.headers };
+      const isRepeatable = method !== 'POST';
+      const wired = {
+        method,
+        url,
+        headers,
+        body,
+        agents: agents.pair(lane, { own: guard.isOwn(url) }),
+        isRepeatable,
+        signal,
+        deadline,
+      };
+      return this.#answer(await exchange({ ...wired, lookup: guard.lookupFor(url) }), request);
     } catch (error) {
-      throw this.#translate(error, request.signal);
+      const failure = this.#translate(error, signal);
+      // A caller that came with hardly any time left has learned nothing about the upstream.
+      if (!signal.aborted || deadline.waitedMs >= fairWaitMs) passage?.failed(failure);
+      throw failure;
     }
-    const stream = got.stream(request.url, {
-      method: request.method,
-      headers: { 'user-agent': `millpond/${packageJson.version}`, 'accept-encoding': 'identity', ...request.headers },
-      ...(request.body !== undefined && { body: request.body }),
-      agent: agents.pair(request.lane, { own: guard.isOwn(request.url) }),
-      dnsLookup: guard.lookupFor(request.url),
-      timeout: { lookup: timeouts.connectMs, connect: timeouts.connectMs, secureConnect: timeouts.connectMs },
-      signal: request.signal,
-      decompress: false,
-      followRedirect: false,
-      throwHttpErrors: false,
-      retry: { limit: 0 },
-      http2: false,
-      maxHeaderSize,
-    });
-    return new Exchange(stream, deadline);
   }
 
-  #answer(
-    response: IncomingMessage,
-    { request, stream }: { request: HttpRequest; stream: Duplex },
-  ): Omit<HttpAnswer, 'foreign'> {
+  #answer(answer: WireAnswer, request: HttpRequest): Omit<HttpAnswer, 'foreign'> {
     const { upstream, timeouts } = this.#options;
-    const { statusCode: status = 0, headers } = response;
+    const { status, headers } = answer;
     const contentLength = readLength(headers['content-length']);
     const encoding = headers['content-encoding']?.trim().toLowerCase() ?? '';
     if (request.method !== 'HEAD' && status >= 200 && status < 300 && encoding !== '' && encoding !== 'identity') {
+      answer.stream.destroy();
       throw unavailable(upstream, 'sends an encoded body although it was asked for the plain one', {
         detail: { contentEncoding: encoding.slice(0, 50) },
       });
     }
-    const body = transferBody(stream, {
+    const body = transferBody(answer, {
       idleMs: timeouts.idleMs,
       expectedBytes: request.method === 'HEAD' || status === 204 || status === 304 ? undefined : contentLength,
       translate: (error) => this.#translate(error, request.signal),
@@ -198,7 +173,7 @@ export class HttpClient {
     };
   }
 
-  /** The one translation of what got, Node and the guard throw. Nothing of the request is kept: it holds credentials. */
+  /** The one translation of what Node and the guard throw. Nothing of the request is kept: it holds credentials. */
   #translate(error: unknown, signal: AbortSignal): unknown {
     const { upstream } = this.#options;
     if (error instanceof RegistryError) return error;
@@ -207,9 +182,9 @@ export class HttpClient {
       if (!(reason instanceof DOMException) || reason.name !== 'TimeoutError') return reason;
       return unavailable(upstream, 'did not answer in time', { reason: 'timeout', cause: reason });
     }
-    const cause = originOf(error);
-    const code = codeOf(cause) ?? codeOf(error);
-    if (isTimeout(error) || isTimeout(cause)) {
+    const cause = withoutSecrets(error);
+    const code = codeOf(cause);
+    if (isTimeout(cause)) {
       return unavailable(upstream, 'did not answer in time', { reason: 'timeout', cause });
     }
     if (cause instanceof ForbiddenAddressError) {
@@ -227,7 +202,7 @@ export class HttpClient {
 }
 
 function isTimeout(error: unknown): boolean {
-  return error instanceof TimeoutError || error instanceof HeadersTimeoutError || error instanceof IdleTimeoutError;
+  return error instanceof ExchangeTimeoutError || error instanceof IdleTimeoutError;
 }
 
 function readLength(header: string | undefined): number | undefined {

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
+import { drain, readBounded } from '../transport/body.ts';
 import { SharedWork } from '../waiting/shared-work.ts';
-import { drain, readBounded } from './body.ts';
 import type { RequestOptions } from './client.ts';
 import { basicAuthorization, type Credential } from './credentials.ts';
 import { credentialsRefused, pauseOf, rateLimited, unavailable } from './failures.ts';

@@ -1,6 +1,6 @@
-import type { Readable } from 'node:stream';
+import type { WireAnswer } from './exchange.ts';
 
-/** A body on its way; whoever holds it ends it with `destroy()` unless it was read to its end. */
+/** A body on its way; its holder ends it with `destroy()` unless it was read to its end. */
 export interface TransferBody extends AsyncIterable<Buffer> {
   destroy(error?: Error): unknown;
 }
@@ -10,7 +10,7 @@ export interface TransferOptions {
   readonly idleMs: number;
   /** Length announced by the answer; a body that ends at another one throws. */
   readonly expectedBytes: number | undefined;
-  /** Turns what the stream throws into what the reader is to see. */
+  /** Turns what the stream throws into what the reader is to see; called once. */
   readonly translate: (error: unknown) => unknown;
 }
 
@@ -24,15 +24,21 @@ export class LengthMismatchError extends Error {
   override readonly name = 'LengthMismatchError';
 }
 
-/** Wraps a stream so that it is never silent for ever and never ends cleanly unless it is complete. */
-export function transferBody(stream: Readable, options: TransferOptions): TransferBody {
+/** The body of an answer: never silent for ever, and it never ends cleanly unless it is complete. */
+export function transferBody(
+  answer: Pick<WireAnswer, 'stream' | 'isComplete'>,
+  options: TransferOptions,
+): TransferBody {
   return {
-    [Symbol.asyncIterator]: () => readTransfer(stream, options),
-    destroy: (error) => stream.destroy(error),
+    [Symbol.asyncIterator]: () => readTransfer(answer, options),
+    destroy: (error) => answer.stream.destroy(error),
   };
 }
 
-async function* readTransfer(stream: Readable, options: TransferOptions): AsyncGenerator<Buffer, void, undefined> {
+async function* readTransfer(
+  { stream, isComplete }: Pick<WireAnswer, 'stream' | 'isComplete'>,
+  options: TransferOptions,
+): AsyncGenerator<Buffer, void, undefined> {
   const { expectedBytes, translate } = options;
   const chunks = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   let waiting = false;
@@ -53,6 +59,7 @@ async function* readTransfer(stream: Readable, options: TransferOptions): AsyncG
     if (expectedBytes !== undefined && receivedBytes !== expectedBytes) {
       throw new LengthMismatchError(`${receivedBytes} bytes instead of ${expectedBytes}`);
     }
+    if (!isComplete()) throw new Error('the body was cut');
   } catch (error) {
     throw translate(error);
   } finally {

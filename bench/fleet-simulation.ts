@@ -131,7 +131,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
       catalog,
       downloads,
       coordinator,
-      target: () => undefined,
+      repository: () => undefined,
       offline: false,
       onDiskFault: () => undefined,
     });

@@ -1,8 +1,8 @@
 import type { Context, Middleware } from 'koa';
 import type { BlobBody } from '../mirror/body.ts';
-import type { Target } from '../mirror/fill/sources.ts';
 import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Mirror } from '../mirror/mirror.ts';
+import { type Repository, repositoryOf } from '../mirror/repository.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ManifestReference, RegistryRequest } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';
@@ -18,16 +18,15 @@ export function registryRoutes({ mirror, sender }: { mirror: Mirror; sender: Sen
     const asked: Asked = { ctx, exchange, conditions: conditionsOf(ctx, exchange) };
     if (request.kind === 'ping') return sender.send(ctx.res, pingReply(asked.conditions), exchange);
     if (!selection) throw new Error('no upstream has been chosen');
-    const { upstream, repository } = selection;
-    const target: Target = { upstream, repository, key: `${upstream.name}/${repository}` };
+    const repository = repositoryOf(selection.upstream, selection.repository);
     switch (request.kind) {
       case 'manifest':
-        return answerManifest({ mirror, sender }, { ...asked, target, reference: request.reference });
+        return answerManifest({ mirror, sender }, { ...asked, repository, reference: request.reference });
       case 'blob':
-        return answerBlob({ mirror, sender }, { ...asked, target, digest: request.digest });
+        return answerBlob({ mirror, sender }, { ...asked, repository, digest: request.digest });
       case 'tags':
       case 'referrers':
-        return answerListing({ mirror, sender }, { ...asked, target, request });
+        return answerListing({ mirror, sender }, { ...asked, repository, request });
       default:
         return request satisfies never;
     }
@@ -49,13 +48,19 @@ interface Asked {
 
 async function answerManifest(
   { mirror, sender }: Answering,
-  { ctx, exchange, conditions, target, reference }: Asked & { target: Target; reference: ManifestReference },
+  {
+    ctx,
+    exchange,
+    conditions,
+    repository,
+    reference,
+  }: Asked & { repository: Repository; reference: ManifestReference },
 ): Promise<void> {
   const accept = ctx.req.headers.accept ?? '';
   const found =
-    mirror.manifests.atHand(target, reference, accept) ??
+    mirror.manifests.atHand(repository, reference, accept) ??
     (reference.kind === 'digest'
-      ? await mirror.manifests.byDigest(target, reference.digest, exchange)
+      ? await mirror.manifests.byDigest(repository, reference.digest, exchange)
       : await byTag(reference.tag, new TagOptions(exchange, accept)));
   exchange.outcome = found.outcome;
   const reply = manifestReply(found, { ...conditions, byDigest: reference.kind === 'digest' });
@@ -63,22 +68,22 @@ async function answerManifest(
 
   function byTag(tag: string, options: TagOptions): Promise<ManifestReply | ManifestHead> {
     const { manifests } = mirror;
-    return conditions.head ? manifests.headByTag(target, tag, options) : manifests.byTag(target, tag, options);
+    return conditions.head ? manifests.headByTag(repository, tag, options) : manifests.byTag(repository, tag, options);
   }
 }
 
 async function answerBlob(
   { mirror, sender }: Answering,
-  { ctx, exchange, conditions, target, digest }: Asked & { target: Target; digest: Digest },
+  { ctx, exchange, conditions, repository, digest }: Asked & { repository: Repository; digest: Digest },
 ): Promise<void> {
   if (conditions.head) {
-    const found = await mirror.blobs.head(target, digest, exchange);
+    const found = await mirror.blobs.head(repository, digest, exchange);
     exchange.outcome = found.outcome;
     await sender.send(ctx.res, blobReply(found, conditions), exchange);
     return;
   }
   exchange.isRanged = conditions.range !== undefined;
-  const found = await mirror.blobs.get(target, digest, exchange);
+  const found = await mirror.blobs.get(repository, digest, exchange);
   exchange.outcome = found.outcome;
   await using _body: BlobBody = found.body;
   await sender.send(ctx.res, blobReply(found, conditions), exchange);
@@ -86,12 +91,12 @@ async function answerBlob(
 
 async function answerListing(
   { mirror, sender }: Answering,
-  { ctx, exchange, conditions, target, request }: Asked & { target: Target; request: ListingRequest },
+  { ctx, exchange, conditions, repository, request }: Asked & { repository: Repository; request: ListingRequest },
 ): Promise<void> {
   const listing =
     request.kind === 'tags'
-      ? await mirror.listings.tags(target, exchange.query, exchange)
-      : await mirror.listings.referrers(target, request.digest, exchange);
+      ? await mirror.listings.tags(repository, exchange.query, exchange)
+      : await mirror.listings.referrers(repository, request.digest, exchange);
   exchange.outcome = listing.outcome;
   const { path, selecting } = exchange;
   await sender.send(ctx.res, listingReply(listing, { ...conditions, path, selecting }), exchange);

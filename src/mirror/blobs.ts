@@ -11,10 +11,11 @@ import type { Custody } from './care/custody.ts';
 import type { Downloads } from './fill/downloads.ts';
 import type { Fill } from './fill/fill.ts';
 import type { FillReader } from './fill/fill-reader.ts';
-import { type Target, upstreamSources } from './fill/sources.ts';
+import { upstreamSources } from './fill/sources.ts';
 import type { BlobHeading } from './fill/transfer.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
+import type { Repository } from './repository.ts';
 
 export interface BlobsOptions {
   readonly store: BlobStore;
@@ -59,10 +60,10 @@ export class Blobs {
   }
 
   /** The answer that needs no waiting: a small blob in memory that may be read. `undefined` where there is none. */
-  #atHand(target: Target, digest: Digest): BlobReply | undefined {
+  #atHand(repository: Repository, digest: Digest): BlobReply | undefined {
     const { catalog, store } = this.#options;
     const small = store.small(digest);
-    if (small === undefined || !catalog.grants.mayRead(target.key, digest)) return undefined;
+    if (small === undefined || !catalog.grants.mayRead(repository.key, digest)) return undefined;
     return this.#stored(digest, { size: small.length, body: memoryBody(small) });
   }
 
@@ -70,14 +71,14 @@ export class Blobs {
    * A blob's content.
    * @throws RegistryError BLOB_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */
-  async get(target: Target, digest: Digest, waiting: Waiting): Promise<BlobReply> {
-    const atHand = this.#atHand(target, digest);
+  async get(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobReply> {
+    const atHand = this.#atHand(repository, digest);
     if (atHand) return atHand;
     if (!this.#options.downloads.has(digest)) {
-      const stored = await this.#open(target, digest, waiting);
+      const stored = await this.#open(repository, digest, waiting);
       if (stored) {
         try {
-          await this.requireRight(target, digest, waiting);
+          await this.requireRight(repository, digest, waiting);
         } catch (error) {
           await stored.body[Symbol.asyncDispose]();
           throw error;
@@ -85,18 +86,18 @@ export class Blobs {
         return this.#stored(digest, stored);
       }
     }
-    return await this.#download(target, digest, waiting);
+    return await this.#download(repository, digest, waiting);
   }
 
   /**
    * What a GET would answer, without the content; does not begin a fill.
    * @throws RegistryError as {@link get}
    */
-  async head(target: Target, digest: Digest, waiting: Waiting): Promise<BlobHead> {
-    const stored = await this.#open(target, digest, waiting);
-    if (!stored) return await this.#confirm(target, digest, waiting);
+  async head(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobHead> {
+    const stored = await this.#open(repository, digest, waiting);
+    if (!stored) return await this.#confirm(repository, digest, waiting);
     await stored.body[Symbol.asyncDispose]();
-    await this.requireRight(target, digest, waiting);
+    await this.requireRight(repository, digest, waiting);
     return this.#stored(digest, stored);
   }
 
@@ -104,8 +105,8 @@ export class Blobs {
    * Bytes are shared between repositories, the right to read them is not: asks the upstream where it is not known.
    * @throws RegistryError as {@link get}; the signal's reason
    */
-  async requireRight(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
-    if (!this.#options.catalog.grants.mayRead(target.key, digest)) await this.#confirm(target, digest, waiting);
+  async requireRight(repository: Repository, digest: Digest, waiting: Waiting): Promise<void> {
+    if (!this.#options.catalog.grants.mayRead(repository.key, digest)) await this.#confirm(repository, digest, waiting);
   }
 
   #stored(digest: Digest, { size, body }: { size: number; body: BlobBody }): BlobReply {
@@ -115,9 +116,13 @@ export class Blobs {
   }
 
   /** The blob on this disk, unless the disk cannot give it, or not rightly: then it is fetched as if it were not here. */
-  async #open(target: Target, digest: Digest, waiting: Waiting): Promise<{ size: number; body: BlobBody } | undefined> {
+  async #open(
+    repository: Repository,
+    digest: Digest,
+    waiting: Waiting,
+  ): Promise<{ size: number; body: BlobBody } | undefined> {
     const { store, custody, onDiskFault } = this.#options;
-    const { answerMs } = target.upstream;
+    const { answerMs } = repository.upstream;
     try {
       let verifiedMs: number | undefined;
       while (true) {
@@ -138,18 +143,18 @@ export class Blobs {
     }
   }
 
-  async #download(target: Target, digest: Digest, waiting: Waiting): Promise<BlobReply> {
+  async #download(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobReply> {
     const { catalog, downloads, negative, coordinator } = this.#options;
-    const { answerMs } = target.upstream;
-    this.#refuseOffline(target);
-    const known = await negative.lookUp(target, digest);
+    const { answerMs } = repository.upstream;
+    this.#refuseOffline(repository);
+    const known = await negative.lookUp(repository, digest);
     if (known) throw known;
     // Another replica may have the bytes, and they would say nothing about the right to read them here.
-    if (!coordinator.isAlone) await this.requireRight(target, digest, waiting);
+    if (!coordinator.isAlone) await this.requireRight(repository, digest, waiting);
     const { fill, reader, begun } = downloads.join(digest, {
-      repository: target.key,
-      sources: upstreamSources(target),
-      expectedSize: catalog.grants.expectedSize(target.key, digest),
+      repository: repository.key,
+      sources: upstreamSources(repository),
+      expectedSize: catalog.grants.expectedSize(repository.key, digest),
       isRanged: waiting.isRanged === true,
     });
     try {
@@ -157,11 +162,11 @@ export class Blobs {
         answerMs,
         signal: waiting.signal,
       });
-      await this.#checkJoined(target, { fill, waiting });
+      await this.#checkJoined(repository, { fill, waiting });
       return { digest, ...heading, outcome: outcomeOf(fill, begun), body: reader };
     } catch (error) {
       await reader[Symbol.asyncDispose]();
-      negative.note(target, digest, error);
+      negative.note(repository, digest, error);
       throw error;
     }
   }
@@ -183,38 +188,38 @@ export class Blobs {
   }
 
   /** A fill may have been answered for another repository: that says nothing about the right to read through this one. */
-  async #checkJoined(target: Target, { fill, waiting }: { fill: Fill; waiting: Waiting }): Promise<void> {
+  async #checkJoined(repository: Repository, { fill, waiting }: { fill: Fill; waiting: Waiting }): Promise<void> {
     const { catalog } = this.#options;
-    if (fill.confirmed.has(target.key)) catalog.grants.grant(target.key, fill.digest);
-    else await this.requireRight(target, fill.digest, waiting);
+    if (fill.confirmed.has(repository.key)) catalog.grants.grant(repository.key, fill.digest);
+    else await this.requireRight(repository, fill.digest, waiting);
   }
 
   /** Asks the upstream whether it has a blob in this repository, and remembers that it has. */
-  async #confirm(target: Target, digest: Digest, waiting: Waiting): Promise<BlobHead> {
+  async #confirm(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobHead> {
     const { catalog, negative } = this.#options;
-    const { answerMs } = target.upstream;
-    this.#refuseOffline(target);
-    const known = negative.get(target, digest);
+    const { answerMs } = repository.upstream;
+    this.#refuseOffline(repository);
+    const known = negative.get(repository, digest);
     if (known) throw known;
     const ask = () =>
-      withDeadline((signal) => target.upstream.client.headBlob(target.repository, digest, { signal }), { answerMs });
+      withDeadline((signal) => repository.upstream.client.headBlob(repository.name, digest, { signal }), { answerMs });
     try {
       const head = await this.#confirmations.run(
-        `${target.key} ${digest}`,
+        `${repository.key} ${digest}`,
         async () => ({ digest, ...(await ask()), outcome: 'bypass' }),
         waiting,
       );
-      catalog.grants.grant(target.key, digest);
+      catalog.grants.grant(repository.key, digest);
       return head;
     } catch (error) {
-      negative.note(target, digest, error);
+      negative.note(repository, digest, error);
       throw error;
     }
   }
 
-  #refuseOffline(target: Target): void {
+  #refuseOffline(repository: Repository): void {
     if (!this.#options.offline) return;
-    throw new RegistryError('offline', `this mirror is offline and has not stored this blob for ${target.key}`, {
+    throw new RegistryError('offline', `this mirror is offline and has not stored this blob for ${repository.key}`, {
       code: 'BLOB_UNKNOWN',
     });
   }

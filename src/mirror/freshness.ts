@@ -28,8 +28,19 @@ export function freshnessOf(
   return { kind: 'stale', ageSeconds: Math.floor(ageMs / 1000) };
 }
 
+/** When the upstream last confirmed a stale tag, and what the client is warned of. */
+export interface Staleness {
+  readonly ageSeconds: number;
+  readonly warning: string;
+}
+
+/** What a client gets to know of a tag that is served past its time. */
+export function stalenessOf(upstream: string, ageSeconds: number, error: unknown): Staleness {
+  return { ageSeconds, warning: staleWarning(upstream, error) };
+}
+
 /** The text of a `Warning: 299` (distribution-spec, "Warnings"): plain ASCII without quotes or backslashes. */
-export function staleWarning(upstream: string, error: unknown): string {
+function staleWarning(upstream: string, error: unknown): string {
   const reason = error instanceof Error ? error.message : 'no answer';
   const text = `served from the cache, ${upstream} could not confirm it: ${reason}`;
   return text

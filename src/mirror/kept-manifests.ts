@@ -5,7 +5,7 @@ import type { Catalog } from '../store/catalog/catalog.ts';
 import { recallManifest } from '../store/catalog/remembered-manifest.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
-import type { Target } from './fill/sources.ts';
+import type { Repository } from './repository.ts';
 
 /** A manifest as it is kept here. */
 export interface KeptManifest {
@@ -67,7 +67,7 @@ export class KeptManifests {
 
   /** Verifies what the upstream gave and keeps it. @throws RegistryError UNAVAILABLE for anything that is not the manifest */
   async keep(
-    target: Target,
+    repository: Repository,
     answer: ManifestAnswer,
     digest: Digest,
     { isShared = false }: { isShared?: boolean } = {},
@@ -76,17 +76,17 @@ export class KeptManifests {
     const { bytes } = answer;
     const size = bytes.length;
     // What another replica gave has not come from the upstream.
-    if (!isShared) observer.manifestReceived(target.upstream.name, size);
+    if (!isShared) observer.manifestReceived(repository.upstream.name, size);
     const actual = digestOf(bytes, digestAlgorithm(digest));
     if (actual !== digest) {
-      throw new RegistryError('wrong-bytes', `${target.upstream.name} sent bytes that are not this manifest`, {
+      throw new RegistryError('wrong-bytes', `${repository.upstream.name} sent bytes that are not this manifest`, {
         detail: { expected: digest, actual },
       });
     }
-    const links = readManifestOf(target, bytes, answer.contentType);
+    const links = readManifestOf(repository, bytes, answer.contentType);
     const contentType = answer.contentType === '' ? links.mediaType : answer.contentType;
     if (contentType === '') {
-      throw new RegistryError('bad-answer', `${target.upstream.name} sent a manifest and not of which type it is`);
+      throw new RegistryError('bad-answer', `${repository.upstream.name} sent a manifest and not of which type it is`);
     }
     try {
       await store.put(digest, bytes);
@@ -96,16 +96,16 @@ export class KeptManifests {
       observer.diskFault(error);
     }
     const source = isShared ? 'replica' : 'upstream';
-    catalog.manifests.record(digest, { repository: target.key, source, size, contentType, links });
+    catalog.manifests.record(digest, { repository: repository.key, source, size, contentType, links });
     return { digest, size, contentType, bytes };
   }
 }
 
-function readManifestOf(target: Target, bytes: Buffer, contentType: string) {
+function readManifestOf(repository: Repository, bytes: Buffer, contentType: string) {
   try {
     return readManifest(bytes, contentType);
   } catch (error) {
-    throw new RegistryError('bad-answer', `${target.upstream.name} sent something that is not a manifest`, {
+    throw new RegistryError('bad-answer', `${repository.upstream.name} sent something that is not a manifest`, {
       cause: error,
     });
   }

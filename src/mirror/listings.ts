@@ -7,9 +7,9 @@ import type { Catalog } from '../store/catalog/catalog.ts';
 import type { ListingAnswer } from '../upstream/client.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import type { Waiting } from './blobs.ts';
-import type { Target } from './fill/sources.ts';
 import type { Manifests } from './manifests.ts';
 import type { Outcome } from './outcome.ts';
+import type { Repository } from './repository.ts';
 
 export interface ListingsOptions {
   readonly catalog: Catalog;
@@ -35,20 +35,20 @@ export class Listings {
    * @param query the client's query string without what selects the upstream
    * @throws RegistryError NAME_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE
    */
-  async tags(target: Target, query: string, { signal }: Waiting): Promise<ListingReply> {
+  async tags(repository: Repository, query: string, { signal }: Waiting): Promise<ListingReply> {
     const { offline, catalog } = this.#options;
-    const { answerMs } = target.upstream;
+    const { answerMs } = repository.upstream;
     try {
-      if (offline) throw offlineError(target);
+      if (offline) throw offlineError(repository);
       const answer = await withDeadline(
-        (within) => target.upstream.client.listTags(target.repository, query, { signal: within }),
+        (within) => repository.upstream.client.listTags(repository.name, query, { signal: within }),
         { answerMs, signal },
       );
       return { ...answer, outcome: 'bypass' };
     } catch (error) {
-      const tags = offline || isTransient(error) ? catalog.tags.names(target.key) : [];
+      const tags = offline || isTransient(error) ? catalog.tags.names(repository.key) : [];
       if (tags.length === 0) throw error;
-      return { ...pageOf(target, tags, query), outcome: offline ? 'hit' : 'stale' };
+      return { ...pageOf(repository, tags, query), outcome: offline ? 'hit' : 'stale' };
     }
   }
 
@@ -58,28 +58,28 @@ export class Listings {
    * @throws RegistryError DENIED, TOOMANYREQUESTS, UNAVAILABLE
    */
   async referrers(
-    target: Target,
+    repository: Repository,
     digest: Digest,
     { query, signal }: Waiting & { query: string },
   ): Promise<ListingReply> {
     const { offline } = this.#options;
-    const { answerMs } = target.upstream;
+    const { answerMs } = repository.upstream;
     const artifactType = new URLSearchParams(query).get('artifactType') ?? undefined;
     try {
-      if (offline) return await this.#offlineReferrers(target, digest, { artifactType, signal });
+      if (offline) return await this.#offlineReferrers(repository, digest, { artifactType, signal });
       const answer = await withDeadline(
-        (within) => target.upstream.client.listReferrers(target.repository, digest, query, { signal: within }),
+        (within) => repository.upstream.client.listReferrers(repository.name, digest, query, { signal: within }),
         { answerMs, signal },
-      ).catch((error: unknown) => this.#noneIfAbsent(target, digest, { error, signal }));
+      ).catch((error: unknown) => this.#noneIfAbsent(repository, digest, { error, signal }));
       // Some registries have a page of their website where the referrers API would be.
       const listed = answer && isIndex(answer.bytes) ? answer : undefined;
       if (listed && !isAllAndEmpty(listed, query)) return { ...listed, outcome: 'bypass' };
       // Some have the API and do not list what clients have kept under the tag, before it was there or all the same.
-      const tagged = await this.#fallbackTag(target, digest, { artifactType, signal });
+      const tagged = await this.#fallbackTag(repository, digest, { artifactType, signal });
       return tagged ?? { ...(listed ?? emptyListing()), outcome: 'bypass' };
     } catch (error) {
       if (!isTransient(error)) throw error;
-      const stored = storedReply(this.#options.catalog.manifests.referrers(target.key, digest), artifactType);
+      const stored = storedReply(this.#options.catalog.manifests.referrers(repository.key, digest), artifactType);
       // An empty list would say "not signed" where we only do not know.
       if (readIndex(stored.bytes).length === 0) throw error;
       return { ...stored, outcome: 'stale' };
@@ -91,41 +91,45 @@ export class Listings {
    * there is nothing of the kind.
    */
   async #fallbackTag(
-    target: Target,
+    repository: Repository,
     digest: Digest,
     { artifactType, signal }: Waiting & { artifactType: string | undefined },
   ): Promise<ListingReply | undefined> {
     const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
     try {
-      const manifest = await this.#options.manifests.byTag(target, tag, { accept: ociIndex, signal });
+      const manifest = await this.#options.manifests.byTag(repository, tag, { accept: ociIndex, signal });
       // Some registries take the tag for the digest that is in it, and give the manifest itself.
       if (manifest.digest === digest || bareMediaType(manifest.contentType) !== ociIndex) return undefined;
       if (artifactType === undefined) return indexReply(manifest.bytes, { outcome: manifest.outcome });
       return filteredReply(manifest.bytes, { artifactType, outcome: manifest.outcome });
     } catch (error) {
-      return await this.#noneIfAbsent(target, digest, { error, signal });
+      return await this.#noneIfAbsent(repository, digest, { error, signal });
     }
   }
 
   /** @throws RegistryError the error, unless it says that there is nothing of the kind */
-  async #noneIfAbsent(target: Target, digest: Digest, failed: Waiting & { error: unknown }): Promise<undefined> {
-    if (!(await this.#options.manifests.isAbsence(target, digest, failed))) throw failed.error;
+  async #noneIfAbsent(
+    repository: Repository,
+    digest: Digest,
+    failed: Waiting & { error: unknown },
+  ): Promise<undefined> {
+    if (!(await this.#options.manifests.isAbsence(repository, digest, failed))) throw failed.error;
     return undefined;
   }
 
   /** What is here: by the subjects that manifests name, and of the fallback tag also what names none. */
   async #offlineReferrers(
-    target: Target,
+    repository: Repository,
     digest: Digest,
     { artifactType, signal }: Waiting & { artifactType: string | undefined },
   ): Promise<ListingReply> {
     const { catalog } = this.#options;
-    const tagged = await this.#fallbackTag(target, digest, { artifactType: undefined, signal });
+    const tagged = await this.#fallbackTag(repository, digest, { artifactType: undefined, signal });
     const listed = tagged ? readIndex(tagged.bytes) : [];
     const stored = listed.filter(
-      (one) => catalog.blobs.has(one.digest) && catalog.grants.mayRead(target.key, one.digest),
+      (one) => catalog.blobs.has(one.digest) && catalog.grants.mayRead(repository.key, one.digest),
     );
-    const all = [...stored, ...catalog.manifests.referrers(target.key, digest)];
+    const all = [...stored, ...catalog.manifests.referrers(repository.key, digest)];
     return storedReply([...new Map(all.map((one) => [one.digest, one])).values()], artifactType);
   }
 }
@@ -179,7 +183,7 @@ function filteredReply(bytes: Buffer, options: { artifactType: string; outcome: 
 }
 
 /** A page of the tags known here, as the distribution-spec pages them: `last` is exclusive, `n` a limit. */
-function pageOf(target: Target, tags: readonly string[], query: string): ListingAnswer {
+function pageOf(repository: Repository, tags: readonly string[], query: string): ListingAnswer {
   const parameters = new URLSearchParams(query);
   const last = parameters.get('last') ?? '';
   const n = /^\d+$/.test(parameters.get('n') ?? '') ? Number(parameters.get('n')) : tags.length;
@@ -187,15 +191,15 @@ function pageOf(target: Target, tags: readonly string[], query: string): Listing
   const page = rest.slice(0, n);
   const more = n > 0 && rest.length > page.length;
   return {
-    bytes: Buffer.from(JSON.stringify({ name: target.repository, tags: page })),
+    bytes: Buffer.from(JSON.stringify({ name: repository.name, tags: page })),
     contentType: 'application/json',
     nextQuery: more ? new URLSearchParams({ n: String(n), last: page.at(-1) ?? '' }).toString() : undefined,
     filtersApplied: undefined,
   };
 }
 
-function offlineError(target: Target): RegistryError {
-  return new RegistryError('offline', `this mirror is offline and has stored no tag of ${target.key}`, {
+function offlineError(repository: Repository): RegistryError {
+  return new RegistryError('offline', `this mirror is offline and has stored no tag of ${repository.key}`, {
     code: 'NAME_UNKNOWN',
   });
 }

@@ -9,13 +9,14 @@ import { AnswerBudget, withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import type { Waiting } from './blobs.ts';
 import { Completeness } from './completeness.ts';
-import type { Target } from './fill/sources.ts';
+import { type Staleness, stalenessOf } from './freshness.ts';
 import { type KeptManifest, KeptManifests } from './kept-manifests.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
+import type { Repository } from './repository.ts';
 import type { Replicas } from './sharing/replicas.ts';
 import { SharedManifests } from './sharing/shared-manifests.ts';
-import { type Staleness, stalenessOf, Tags } from './tags.ts';
+import { Tags } from './tags.ts';
 
 /** Told of what is worth a number or a log line. */
 export interface ManifestObserver {
@@ -74,7 +75,7 @@ export class Manifests implements AsyncDisposable {
       coordinator: options.replicas.coordinator,
       kept: this.#kept,
       completeness: this.#completeness,
-      fetch: (target, record, waiting) => this.#byDigest(target, record.digest, { waiting, isConfirmed: true }),
+      fetch: (repository, record, waiting) => this.#byDigest(repository, record.digest, { waiting, isConfirmed: true }),
     });
   }
 
@@ -83,12 +84,12 @@ export class Manifests implements AsyncDisposable {
    * @param accept as of {@link byTag}; of no account for a digest
    * @returns `undefined` where {@link byDigest} or {@link byTag} has to be asked
    */
-  atHand(target: Target, reference: ManifestReference, accept: string): ManifestReply | undefined {
+  atHand(repository: Repository, reference: ManifestReference, accept: string): ManifestReply | undefined {
     const { catalog, offline } = this.#options;
-    if (offline || !target.upstream.isAvailable) return undefined;
+    if (offline || !repository.upstream.isAvailable) return undefined;
     const digest =
-      reference.kind === 'digest' ? reference.digest : this.#tags.fresh(target, reference.tag, accept)?.digest;
-    if (digest === undefined || !catalog.grants.mayReadAll(target.key, digest)) return undefined;
+      reference.kind === 'digest' ? reference.digest : this.#tags.fresh(repository, reference.tag, accept)?.digest;
+    if (digest === undefined || !catalog.grants.mayReadAll(repository.key, digest)) return undefined;
     const kept = this.#kept.inMemory(digest);
     return kept && { ...kept, outcome: 'hit' };
   }
@@ -97,33 +98,33 @@ export class Manifests implements AsyncDisposable {
    * A manifest by its digest: from here for ever, once it is here.
    * @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */
-  byDigest(target: Target, digest: Digest, waiting: Waiting): Promise<ManifestReply> {
-    return this.#byDigest(target, digest, { waiting, isConfirmed: false });
+  byDigest(repository: Repository, digest: Digest, waiting: Waiting): Promise<ManifestReply> {
+    return this.#byDigest(repository, digest, { waiting, isConfirmed: false });
   }
 
   /** @param options `isConfirmed`: the upstream has just said that a tag of this repository stands for it */
   async #byDigest(
-    target: Target,
+    repository: Repository,
     digest: Digest,
     { waiting, isConfirmed }: { waiting: Waiting; isConfirmed: boolean },
   ): Promise<ManifestReply> {
     const { negative } = this.#options;
     const kept = await this.#kept.get(digest);
     if (kept) {
-      await this.#confirm(target, digest, { waiting, isConfirmed });
-      await this.#requireCompletable(target, digest, { kept, waiting });
+      await this.#confirm(repository, digest, { waiting, isConfirmed });
+      await this.#requireCompletable(repository, digest, { kept, waiting });
       return { ...kept, outcome: 'hit' };
     }
-    this.#refuseOffline(target, digest);
-    const known = await negative.lookUp(target, digest);
+    this.#refuseOffline(repository, digest);
+    const known = await negative.lookUp(repository, digest);
     if (known) throw known;
     return await this.#fetches.run(
-      `${target.key} ${digest}`,
+      `${repository.key} ${digest}`,
       async () => {
         try {
-          return await this.#fetch(target, digest, { isConfirmed });
+          return await this.#fetch(repository, digest, { isConfirmed });
         } catch (error) {
-          negative.note(target, digest, error);
+          negative.note(repository, digest, error);
           throw error;
         }
       },
@@ -136,31 +137,31 @@ export class Manifests implements AsyncDisposable {
    * @param options `accept`: the client's `Accept` headers; empty where it sent none
    * @throws RegistryError as {@link byDigest}
    */
-  async byTag(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ManifestReply> {
-    using waiting = new AnswerBudget({ answerMs: target.upstream.answerMs, waiting: options });
-    const resolved = await this.#tags.resolve(target, tag, { accept: options.accept, waiting });
+  async byTag(repository: Repository, tag: string, options: Waiting & { accept: string }): Promise<ManifestReply> {
+    using waiting = new AnswerBudget({ answerMs: repository.upstream.answerMs, waiting: options });
+    const resolved = await this.#tags.resolve(repository, tag, { accept: options.accept, waiting });
     const { record, outcome, stale, previous } = resolved;
     try {
-      const manifest = await this.#byDigest(target, record.digest, { waiting, isConfirmed: true });
+      const manifest = await this.#byDigest(repository, record.digest, { waiting, isConfirmed: true });
       this.#tags.adopt(resolved);
       return { ...manifest, outcome: manifest.outcome === 'hit' ? outcome : manifest.outcome, stale };
     } catch (error) {
       // The upstream said what the tag is and then could not give it: what it was before is better than nothing.
       if (!isTransient(error) || !previous) throw error;
-      if (!(await this.#completeness.isWhole(target.key, previous.record))) throw error;
+      if (!(await this.#completeness.isWhole(repository.key, previous.record))) throw error;
       const kept = await this.#kept.get(previous.record.digest);
       if (!kept) throw error;
-      this.#options.observer.staleServed(target.upstream.name);
-      return { ...kept, outcome: 'stale', stale: stalenessOf(target, previous.ageSeconds, error) };
+      this.#options.observer.staleServed(repository.upstream.name);
+      return { ...kept, outcome: 'stale', stale: stalenessOf(repository.upstream.name, previous.ageSeconds, error) };
     }
   }
 
   /** What {@link byTag} would answer, without fetching a manifest that is not here. @throws RegistryError */
-  async headByTag(target: Target, tag: string, options: Waiting & { accept: string }): Promise<ManifestHead> {
-    using waiting = new AnswerBudget({ answerMs: target.upstream.answerMs, waiting: options });
-    const { record, outcome, stale } = await this.#tags.resolve(target, tag, { accept: options.accept, waiting });
-    this.#options.catalog.manifests.share(target.key, record.digest);
-    await this.#requireCompletable(target, record.digest, { waiting });
+  async headByTag(repository: Repository, tag: string, options: Waiting & { accept: string }): Promise<ManifestHead> {
+    using waiting = new AnswerBudget({ answerMs: repository.upstream.answerMs, waiting: options });
+    const { record, outcome, stale } = await this.#tags.resolve(repository, tag, { accept: options.accept, waiting });
+    this.#options.catalog.manifests.share(repository.key, record.digest);
+    await this.#requireCompletable(repository, record.digest, { waiting });
     return { digest: record.digest, size: record.size, contentType: record.contentType, outcome, stale };
   }
 
@@ -169,11 +170,15 @@ export class Manifests implements AsyncDisposable {
    * lets us have the manifest itself. Some registries refuse what they do not have.
    * @throws RegistryError TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */
-  async isAbsence(target: Target, subject: Digest, { error, signal }: Waiting & { error: unknown }): Promise<boolean> {
+  async isAbsence(
+    repository: Repository,
+    subject: Digest,
+    { error, signal }: Waiting & { error: unknown },
+  ): Promise<boolean> {
     if (isNotFound(error)) return true;
     if (!hasReason(error, 'denied')) return false;
     try {
-      await this.#askFor(target, subject, { signal });
+      await this.#askFor(repository, subject, { signal });
       return true;
     } catch (failure) {
       if (isTransient(failure) || !(failure instanceof RegistryError)) throw failure;
@@ -192,43 +197,47 @@ export class Manifests implements AsyncDisposable {
    * @throws RegistryError what the upstream says, or MANIFEST_UNKNOWN where nobody may be asked
    */
   async #requireCompletable(
-    target: Target,
+    repository: Repository,
     digest: Digest,
     { kept, waiting }: { kept?: KeptManifest; waiting: Waiting },
   ): Promise<void> {
     const { offline } = this.#options;
-    if (!offline && target.upstream.isAvailable) return;
+    if (!offline && repository.upstream.isAvailable) return;
     const manifest = kept ?? (await this.#kept.get(digest));
     if (manifest) {
-      const { value: missing } = await this.#completeness.missing(target.key, manifest).next();
+      const { value: missing } = await this.#completeness.missing(repository.key, manifest).next();
       if (missing === undefined) return;
       if (offline) {
         throw new RegistryError(
           'offline',
-          `this mirror is offline and lacks a part of ${target.key}@${digest}: ${missing.digest}`,
+          `this mirror is offline and lacks a part of ${repository.key}@${digest}: ${missing.digest}`,
           { detail: { missing: missing.digest, size: missing.size } },
         );
       }
     }
-    this.#refuseOffline(target, digest);
+    this.#refuseOffline(repository, digest);
     // Refused at once while nobody is sent to this upstream; otherwise the one request that finds out whether it is back.
-    await this.#askFor(target, digest, waiting);
+    await this.#askFor(repository, digest, waiting);
   }
 
-  async #fetch(target: Target, digest: Digest, { isConfirmed }: { isConfirmed: boolean }): Promise<ManifestReply> {
+  async #fetch(
+    repository: Repository,
+    digest: Digest,
+    { isConfirmed }: { isConfirmed: boolean },
+  ): Promise<ManifestReply> {
     const { catalog } = this.#options;
-    const { client, answerMs } = target.upstream;
+    const { client, answerMs } = repository.upstream;
     const ask = (signal: AbortSignal): Promise<ManifestAnswer> =>
-      client.getManifest(target.repository, digest, { accept: manifestAccept, signal });
-    const isOurs = isConfirmed || catalog.grants.mayRead(target.key, digest);
+      client.getManifest(repository.name, digest, { accept: manifestAccept, signal });
+    const isOurs = isConfirmed || catalog.grants.mayRead(repository.key, digest);
     return await withDeadline(
       async (signal) => {
         // Only the upstream itself can say that this repository has it.
         const shared = isOurs ? await this.#shared.fetch(digest, signal) : undefined;
         await using turn = shared;
         if (turn?.answer)
-          return { ...(await this.#kept.keep(target, turn.answer, digest, { isShared: true })), outcome: 'peer' };
-        const kept = await this.#kept.keep(target, await ask(signal), digest);
+          return { ...(await this.#kept.keep(repository, turn.answer, digest, { isShared: true })), outcome: 'peer' };
+        const kept = await this.#kept.keep(repository, await ask(signal), digest);
         await turn?.stored();
         return { ...kept, outcome: 'miss' };
       },
@@ -241,49 +250,49 @@ export class Manifests implements AsyncDisposable {
    * has said so.
    */
   async #confirm(
-    target: Target,
+    repository: Repository,
     digest: Digest,
     { waiting, isConfirmed }: { waiting: Waiting; isConfirmed: boolean },
   ): Promise<void> {
     const { catalog } = this.#options;
-    if (catalog.grants.mayReadAll(target.key, digest)) return;
+    if (catalog.grants.mayReadAll(repository.key, digest)) return;
     try {
-      if (!isConfirmed) await this.#askWhether(target, digest, waiting);
+      if (!isConfirmed) await this.#askWhether(repository, digest, waiting);
     } catch (error) {
       // One that an index of this repository names may be read; what it names in turn is asked for part by part.
-      if (catalog.grants.mayRead(target.key, digest)) return;
+      if (catalog.grants.mayRead(repository.key, digest)) return;
       throw error;
     }
-    catalog.manifests.share(target.key, digest);
+    catalog.manifests.share(repository.key, digest);
   }
 
   /** Asks the upstream whether a manifest that is here is also in this repository. @throws RegistryError */
-  async #askWhether(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
+  async #askWhether(repository: Repository, digest: Digest, waiting: Waiting): Promise<void> {
     const { negative } = this.#options;
-    this.#refuseOffline(target, digest);
-    const known = negative.get(target, digest);
+    this.#refuseOffline(repository, digest);
+    const known = negative.get(repository, digest);
     if (known) throw known;
     try {
-      await this.#askFor(target, digest, waiting);
+      await this.#askFor(repository, digest, waiting);
     } catch (error) {
-      negative.note(target, digest, error);
+      negative.note(repository, digest, error);
       throw error;
     }
   }
 
-  async #askFor(target: Target, digest: Digest, waiting: Waiting): Promise<void> {
-    const { client, answerMs } = target.upstream;
+  async #askFor(repository: Repository, digest: Digest, waiting: Waiting): Promise<void> {
+    const { client, answerMs } = repository.upstream;
     const ask = (signal: AbortSignal) =>
-      client.headManifest(target.repository, digest, { accept: manifestAccept, signal });
+      client.headManifest(repository.name, digest, { accept: manifestAccept, signal });
     await this.#confirmations.run(
-      `${target.key} ${digest}`,
+      `${repository.key} ${digest}`,
       async () => void (await withDeadline(ask, { answerMs })),
       waiting,
     );
   }
 
-  #refuseOffline(target: Target, digest: Digest): void {
+  #refuseOffline(repository: Repository, digest: Digest): void {
     if (!this.#options.offline) return;
-    throw new RegistryError('offline', `this mirror is offline and has not stored ${target.key}@${digest}`);
+    throw new RegistryError('offline', `this mirror is offline and has not stored ${repository.key}@${digest}`);
   }
 }

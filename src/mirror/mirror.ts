@@ -6,10 +6,10 @@ import { Blobs } from './blobs.ts';
 import { Custody } from './care/custody.ts';
 import { Downloads } from './fill/downloads.ts';
 import type { FillObserver } from './fill/fill-events.ts';
-import type { Target } from './fill/sources.ts';
 import { Listings } from './listings.ts';
 import { Manifests } from './manifests.ts';
 import { NegativeAnswers } from './negative-answers.ts';
+import type { Repository } from './repository.ts';
 import { PeerService } from './sharing/peer-service.ts';
 import type { Replicas } from './sharing/replicas.ts';
 import type { Slabs } from './slabs.ts';
@@ -38,7 +38,7 @@ export interface MirrorOptions {
   /** Reads a stored blob again, for somebody who waits. */
   readonly check: Verification['check'];
   /** A repository by the cache's name of it, where it may be pulled from. */
-  readonly target: (key: string) => Target | undefined;
+  readonly repository: (key: string) => Repository | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
   /** Wall clock in milliseconds. */
@@ -93,7 +93,7 @@ export class Mirror implements AsyncDisposable {
       downloads: this.downloads,
       coordinator,
       offline,
-      target: options.target,
+      repository: options.repository,
       onDiskFault,
     });
     this.listings = new Listings({ catalog, offline, manifests: this.manifests });

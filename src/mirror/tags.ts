@@ -9,11 +9,11 @@ import { SingleFlight } from '../waiting/single-flight.ts';
 import { AcceptReader } from './accept.ts';
 import type { Waiting } from './blobs.ts';
 import type { Completeness } from './completeness.ts';
-import type { Target } from './fill/sources.ts';
-import { type FreshnessVerdict, freshnessOf, staleWarning } from './freshness.ts';
+import { type FreshnessVerdict, freshnessOf, type Staleness, stalenessOf } from './freshness.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
+import type { Repository } from './repository.ts';
 import { SharedTags } from './sharing/shared-tags.ts';
 import { decide } from './tag-rules.ts';
 
@@ -30,13 +30,7 @@ export interface TagsOptions {
     revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;
   };
   /** Brings the manifest of a resolved tag here. */
-  readonly fetch: (target: Target, record: TagRecord, waiting: Waiting) => Promise<unknown>;
-}
-
-/** When the upstream last confirmed a stale tag, and what the client is warned of. */
-export interface Staleness {
-  readonly ageSeconds: number;
-  readonly warning: string;
+  readonly fetch: (repository: Repository, record: TagRecord, waiting: Waiting) => Promise<unknown>;
 }
 
 /** What a tag stands for now, as far as it can be known. */
@@ -75,26 +69,26 @@ export class Tags implements AsyncDisposable {
    * @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */
   async resolve(
-    target: Target,
+    repository: Repository,
     tag: string,
     { accept, waiting }: { accept: string; waiting: Waiting },
   ): Promise<ResolvedTag> {
     const { catalog } = this.#options;
-    const standard: TagKey = { repository: target.key, tag, variant: '' };
+    const standard: TagKey = { repository: repository.key, tag, variant: '' };
     const record = catalog.tags.get(standard);
     const variant = this.#accepts.variant(accept);
     if (record === undefined || variant.length === 0 || this.#accepts.takes(record.contentType, accept)) {
-      const resolved = await this.#resolveVariant(target, standard, manifestAccept, waiting);
+      const resolved = await this.#resolveVariant(repository, standard, manifestAccept, waiting);
       if (variant.length === 0 || this.#accepts.takes(resolved.record.contentType, accept)) return resolved;
     }
     // This client cannot take what the tag is for everybody else: the upstream may have something else for it.
-    return await this.#resolveVariant(target, { ...standard, variant: variant.join(',') }, variant, waiting);
+    return await this.#resolveVariant(repository, { ...standard, variant: variant.join(',') }, variant, waiting);
   }
 
   /** What a tag stands for, where that is known, fresh, and what this client accepts. */
-  fresh(target: Target, tag: string, accept: string): TagRecord | undefined {
+  fresh(repository: Repository, tag: string, accept: string): TagRecord | undefined {
     const { catalog, offline, now } = this.#options;
-    const key: TagKey = { repository: target.key, tag, variant: '' };
+    const key: TagKey = { repository: repository.key, tag, variant: '' };
     const record = catalog.tags.get(key);
     if (
       record === undefined ||
@@ -102,7 +96,7 @@ export class Tags implements AsyncDisposable {
       !this.#accepts.takes(record.contentType, accept)
     )
       return undefined;
-    const { times } = decide(target.upstream.freshness, { repository: target.repository, tag });
+    const { times } = decide(repository.upstream.freshness, { repository: repository.name, tag });
     return freshnessOf(record, { now: now(), times, offline }).kind === 'fresh' ? record : undefined;
   }
 
@@ -123,35 +117,35 @@ export class Tags implements AsyncDisposable {
   }
 
   async #resolveVariant(
-    target: Target,
+    repository: Repository,
     key: TagKey,
     accept: readonly string[],
     waiting: Waiting,
   ): Promise<ResolvedTag> {
     const { catalog, negative, offline, now, observer } = this.#options;
     const record = catalog.tags.get(key);
-    const { times } = decide(target.upstream.freshness, { repository: target.repository, tag: key.tag });
+    const { times } = decide(repository.upstream.freshness, { repository: repository.name, tag: key.tag });
     const verdict = record && this.#shared.judge(key, record, freshnessOf(record, { now: now(), times, offline }));
     if (record && verdict?.kind === 'fresh') return { key, record, outcome: 'hit' };
     if (offline) {
-      const name = `${target.key}:${key.tag}`;
+      const name = `${repository.key}:${key.tag}`;
       const other = key.variant === '' ? undefined : catalog.tags.get({ ...key, variant: '' });
       const state = other
         ? `has ${name} only as ${other.contentType}, which this client does not accept`
         : `has not stored ${name}`;
       throw new RegistryError('offline', `this mirror is offline and ${state}`);
     }
-    const known = negative.get(target, whatOf(key));
+    const known = negative.get(repository, whatOf(key));
     if (known) throw known;
     const question: Question = { accept, record, verdict };
     if (record && verdict?.kind === 'revalidating') {
-      this.#askBehind(target, key, question);
+      this.#askBehind(repository, key, question);
       return { key, record, outcome: 'revalidating' };
     }
     try {
-      const resolved = await this.#ask(target, key, { ...question, waiting });
+      const resolved = await this.#ask(repository, key, { ...question, waiting });
       if (!record || verdict?.kind !== 'stale') return resolved;
-      await this.#spare(target, record, resolved);
+      await this.#spare(repository, record, resolved);
       return { ...resolved, previous: { record, ageSeconds: verdict.ageSeconds } };
     } catch (error) {
       if (!isTransient(error) || !record || verdict?.kind !== 'stale') throw error;
@@ -159,46 +153,46 @@ export class Tags implements AsyncDisposable {
       if (!hasReason(error, 'pull-spared') && !(await this.#options.completeness.isWhole(key.repository, record))) {
         throw error;
       }
-      observer.staleServed(target.upstream.name);
-      return { key, record, outcome: 'stale', stale: stalenessOf(target, verdict.ageSeconds, error) };
+      observer.staleServed(repository.upstream.name);
+      return { key, record, outcome: 'stale', stale: stalenessOf(repository.upstream.name, verdict.ageSeconds, error) };
     }
   }
 
   /** Asks the upstream, once for all who want to know. */
-  async #ask(target: Target, key: TagKey, { waiting, ...question }: Question & { waiting: Waiting }) {
+  async #ask(repository: Repository, key: TagKey, { waiting, ...question }: Question & { waiting: Waiting }) {
     const { catalog, negative } = this.#options;
-    const { answerMs } = target.upstream;
+    const { answerMs } = repository.upstream;
     try {
       return await this.#flights.run(
-        `${target.key} ${whatOf(key)}`,
+        `${repository.key} ${whatOf(key)}`,
         () =>
-          withDeadline((signal) => this.#agree(target, key, { ...question, signal }), {
+          withDeadline((signal) => this.#agree(repository, key, { ...question, signal }), {
             answerMs,
             signal: this.#stop.signal,
           }),
         waiting,
       );
     } catch (error) {
-      negative.note(target, whatOf(key), error);
+      negative.note(repository, whatOf(key), error);
       if (isNotFound(error) && question.record) catalog.tags.forget(key);
       throw error;
     }
   }
 
   /** Asks the upstream behind an answer that goes out now, and fetches what it says is new. */
-  #askBehind(target: Target, key: TagKey, question: Question): void {
+  #askBehind(repository: Repository, key: TagKey, question: Question): void {
     const { observer, fetch } = this.#options;
-    const what = `${target.key} ${whatOf(key)}`;
+    const what = `${repository.key} ${whatOf(key)}`;
     if (this.#behind.has(what)) return;
     const waiting: Waiting = { signal: this.#stop.signal };
     const work = async (): Promise<void> => {
       try {
-        const resolved = await this.#ask(target, key, { ...question, waiting });
-        if (resolved.record.digest === question.record?.digest || target.upstream.isSparing) return;
-        await fetch(target, resolved.record, waiting);
+        const resolved = await this.#ask(repository, key, { ...question, waiting });
+        if (resolved.record.digest === question.record?.digest || repository.upstream.isSparing) return;
+        await fetch(repository, resolved.record, waiting);
         this.adopt(resolved);
       } catch (error) {
-        if (!this.#stop.signal.aborted) observer.revalidationFailed(target.key, { tag: key.tag, error });
+        if (!this.#stop.signal.aborted) observer.revalidationFailed(repository.key, { tag: key.tag, error });
       }
     };
     this.#behind.set(
@@ -208,21 +202,30 @@ export class Tags implements AsyncDisposable {
   }
 
   /** What a tag is now, as another replica has just been told by the upstream; else asks it, for all of them. */
-  async #agree(target: Target, key: TagKey, question: Question & { signal: AbortSignal }): Promise<ResolvedTag> {
+  async #agree(
+    repository: Repository,
+    key: TagKey,
+    question: Question & { signal: AbortSignal },
+  ): Promise<ResolvedTag> {
     const { record } = question;
-    const { times } = decide(target.upstream.freshness, { repository: target.repository, tag: key.tag });
-    using turn = await this.#shared.claim(key, { upstream: target.upstream, record, times, signal: question.signal });
+    const { times } = decide(repository.upstream.freshness, { repository: repository.name, tag: key.tag });
+    using turn = await this.#shared.claim(key, {
+      upstream: repository.upstream,
+      record,
+      times,
+      signal: question.signal,
+    });
     if (turn.known) {
       const { known } = turn;
       await this.#note(key, { checked: known, record });
       return { key, record: known, outcome: record?.digest === known.digest ? 'revalidated' : 'miss' };
     }
     try {
-      const resolved = await this.#revalidate(target, key, { ...question, access: turn.access });
+      const resolved = await this.#revalidate(repository, key, { ...question, access: turn.access });
       turn.tell(resolved.record, { times, previous: record });
       return resolved;
     } catch (error) {
-      turn.tellMissing(error, target.upstream.freshness.negativeTtlMs);
+      turn.tellMissing(error, repository.upstream.freshness.negativeTtlMs);
       throw error;
     }
   }
@@ -237,13 +240,13 @@ export class Tags implements AsyncDisposable {
 
   /** Asks the upstream what a tag is now: by HEAD, which costs no pull, and by GET where that says nothing. */
   async #revalidate(
-    target: Target,
+    repository: Repository,
     key: TagKey,
     { accept, record, verdict, signal, access }: Question & { signal: AbortSignal; access: string | undefined },
   ): Promise<ResolvedTag> {
     const { catalog, kept, now } = this.#options;
-    const { client } = target.upstream;
-    const head = await client.headManifest(target.repository, key.tag, { accept, signal });
+    const { client } = repository.upstream;
+    const head = await client.headManifest(repository.name, key.tag, { accept, signal });
     // A HEAD without the manifest's own type is worth nothing: clients fail on it (some registries say application/json).
     const isTyped = manifestMediaTypes.includes(bareMediaType(head.contentType));
     if (head.digest !== undefined && head.size !== undefined && isTyped) {
@@ -257,36 +260,31 @@ export class Tags implements AsyncDisposable {
       await this.#note(key, { checked, record });
       return { key, record: checked, outcome: record?.digest === head.digest ? 'revalidated' : 'miss' };
     }
-    if (record && verdict?.kind === 'stale' && target.upstream.isSparing && (await kept.get(record.digest))) {
-      throw pullSpared(target);
+    if (record && verdict?.kind === 'stale' && repository.upstream.isSparing && (await kept.get(record.digest))) {
+      throw pullSpared(repository);
     }
-    const answer = await client.getManifest(target.repository, key.tag, { accept, signal });
-    const { digest, contentType, size } = await kept.keep(target, answer, answer.digest ?? digestOf(answer.bytes));
+    const answer = await client.getManifest(repository.name, key.tag, { accept, signal });
+    const { digest, contentType, size } = await kept.keep(repository, answer, answer.digest ?? digestOf(answer.bytes));
     const checked: TagRecord = { digest, contentType, size, checkedAtMs: now(), access };
     catalog.tags.record(key, checked);
     return { key, record: checked, outcome: record?.digest === digest ? 'revalidated' : 'miss' };
   }
 
   /** @throws RegistryError `pull-spared` where the new manifest would cost a pull that is better kept, and the one before is here */
-  async #spare(target: Target, previous: TagRecord, { record }: ResolvedTag): Promise<void> {
+  async #spare(repository: Repository, previous: TagRecord, { record }: ResolvedTag): Promise<void> {
     const { kept } = this.#options;
-    if (!target.upstream.isSparing || record.digest === previous.digest) return;
+    if (!repository.upstream.isSparing || record.digest === previous.digest) return;
     if ((await kept.get(record.digest)) || !(await kept.get(previous.digest))) return;
-    throw pullSpared(target);
+    throw pullSpared(repository);
   }
 }
 
 /** The upstream could give a newer manifest, at the price of one of the few pulls that are left. */
-function pullSpared({ upstream }: Target): RegistryError {
+function pullSpared({ upstream }: Repository): RegistryError {
   return new RegistryError(
     'pull-spared',
     `few pulls are left at ${upstream.name}, and they are kept for what is not here`,
   );
-}
-
-/** What a client is told of a tag that is served past its time. */
-export function stalenessOf(target: Target, ageSeconds: number, error: unknown): Staleness {
-  return { ageSeconds, warning: staleWarning(target.upstream.name, error) };
 }
 
 function whatOf(key: TagKey): string {

@@ -1,11 +1,10 @@
 import type { Config } from '../config/config.ts';
 import { Repair } from '../mirror/care/repair.ts';
 import { Scrub } from '../mirror/care/scrub.ts';
-import type { Target } from '../mirror/fill/sources.ts';
 import { Mirror } from '../mirror/mirror.ts';
+import { findRepository } from '../mirror/repository.ts';
 import { Replicas } from '../mirror/sharing/replicas.ts';
 import type { Slabs } from '../mirror/slabs.ts';
-import { isRepository } from '../oci/reference.ts';
 import type { AdministrationObserver } from '../operations/owner/administration/administration.ts';
 import { recallPins, usePins } from '../operations/owner/administration/configured-pins.ts';
 import { Catalog } from '../store/catalog/catalog.ts';
@@ -20,7 +19,6 @@ import { type Layout, layoutOf, prepareLayout } from '../store/files/layout.ts';
 import { sweepIngest } from '../store/files/sweep.ts';
 import { Verification } from '../store/files/verification.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
-import type { UpstreamTable } from '../upstream/table.ts';
 import { cacheConditions, evictionObserver } from './eviction-observer.ts';
 import type { Health } from './health.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
@@ -146,7 +144,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     onGone: (digest) => replicas.coordinator.drop(digest),
     space: { claim: (bytes) => evictor.claim(bytes), look: () => evictor.look() },
   });
-  const target = (key: string) => targetOf(upstreams.table, key);
+  const repository = (key: string) => findRepository(upstreams.table, key);
   // What is read again for somebody who waits has no rate, and does not wait for what is read in the background.
   const verification = new Verification({ layout, catalog, hasher: owned.use(new FileHasher()), now });
   const { offline } = config;
@@ -186,7 +184,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
         },
       },
       replicas,
-      target,
+      repository,
       slabs,
       now,
     }),
@@ -194,7 +192,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   if (isServing) usePins(catalog, config.cache.pins, upstreams.table);
   else recallPins(catalog, upstreams.table);
   const { downloads, manifests } = mirror;
-  const repair = new Repair({ store, catalog, downloads, manifests, offline, target });
+  const repair = new Repair({ store, catalog, downloads, manifests, offline, repository });
   const rebuild = new Rebuild({
     layout,
     catalog,
@@ -259,16 +257,6 @@ async function rebuildNow(rebuild: Rebuild, { signal, onProgress }: RebuildFirst
   onProgress(rebuild.counts);
   using _telling = setInterval(() => onProgress(rebuild.counts), tellEveryMs);
   await rebuild.run(signal);
-}
-
-/** A repository by the cache's name of it, where its upstream is configured and lets it be pulled. */
-function targetOf(table: UpstreamTable, key: string): Target | undefined {
-  const slash = key.indexOf('/');
-  const upstream = slash === -1 ? undefined : table.find(key.slice(0, slash));
-  const repository = key.slice(slash + 1);
-  if (upstream?.name !== key.slice(0, slash) || !isRepository(repository) || !upstream.allows(repository))
-    return undefined;
-  return { upstream, repository, key };
 }
 
 function isFull({ code }: DiskFault): boolean {

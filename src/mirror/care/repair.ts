@@ -3,8 +3,9 @@ import { RegistryError } from '../../oci/error.ts';
 import type { Catalog } from '../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../store/files/blob-store.ts';
 import type { Downloads } from '../fill/downloads.ts';
-import { type Target, upstreamSources } from '../fill/sources.ts';
+import { upstreamSources } from '../fill/sources.ts';
 import type { Manifests } from '../manifests.ts';
+import type { Repository } from '../repository.ts';
 
 /** What has become of a blob that was lost. */
 export type RepairResult =
@@ -21,7 +22,7 @@ export interface RepairOptions {
   readonly manifests: Manifests;
   readonly offline: boolean;
   /** A repository by the cache's name of it, where it may be pulled from. */
-  readonly target: (key: string) => Target | undefined;
+  readonly repository: (key: string) => Repository | undefined;
 }
 
 /** Fetches again what was here and is not any more. */
@@ -37,14 +38,14 @@ export class Repair {
    * @throws the signal's reason
    */
   async fetch(digest: Digest, signal: AbortSignal): Promise<RepairResult> {
-    const { catalog, offline, target } = this.#options;
-    const targets = catalog.grants.readers(digest).flatMap((key) => target(key) ?? []);
-    const [first] = targets;
+    const { catalog, offline, repository } = this.#options;
+    const repositories = catalog.grants.readers(digest).flatMap((key) => repository(key) ?? []);
+    const [first] = repositories;
     if (first === undefined) return 'unwanted';
     if (offline) return 'lost';
     try {
-      if (catalog.manifests.has(digest)) await this.#manifest(digest, targets, signal);
-      else await this.#blob(digest, { repository: first.key, targets, signal });
+      if (catalog.manifests.has(digest)) await this.#manifest(digest, repositories, signal);
+      else await this.#blob(digest, { repository: first.key, repositories, signal });
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof RegistryError)) throw error;
@@ -52,23 +53,27 @@ export class Repair {
     return (await this.#options.store.stat(digest)) ? 'fetched' : 'lost';
   }
 
-  async #manifest(digest: Digest, targets: readonly Target[], signal: AbortSignal): Promise<void> {
-    for (const [index, target] of targets.entries()) {
+  async #manifest(digest: Digest, repositories: readonly Repository[], signal: AbortSignal): Promise<void> {
+    for (const [index, repository] of repositories.entries()) {
       try {
-        await this.#options.manifests.byDigest(target, digest, { signal });
+        await this.#options.manifests.byDigest(repository, digest, { signal });
         return;
       } catch (error) {
-        if (!(error instanceof RegistryError) || index === targets.length - 1) throw error;
+        if (!(error instanceof RegistryError) || index === repositories.length - 1) throw error;
       }
     }
   }
 
   async #blob(
     digest: Digest,
-    { repository, targets, signal }: { repository: string; targets: readonly Target[]; signal: AbortSignal },
+    {
+      repository,
+      repositories,
+      signal,
+    }: { repository: string; repositories: readonly Repository[]; signal: AbortSignal },
   ): Promise<void> {
     const { catalog, downloads } = this.#options;
-    const sources = targets.flatMap((target) => upstreamSources(target));
+    const sources = repositories.flatMap((each) => upstreamSources(each));
     const expectedSize = catalog.grants.expectedSize(repository, digest);
     await downloads.bring(digest, { repository, sources, expectedSize, isOwned: true }, { signal });
   }

@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import { hasReason, isTransient, RegistryError } from '../../oci/error.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
-import type { Upstream } from '../../upstream/upstream.ts';
+import type { Repository } from '../repository.ts';
 
 /** Somewhere the bytes of a blob can come from. */
 export interface Source {
@@ -21,24 +21,15 @@ export interface Source {
   open(digest: Digest, options: { offset: number; end?: number; signal: AbortSignal }): Promise<BlobAnswer>;
 }
 
-/** A repository at an upstream, and what the cache calls it. */
-export interface Target {
-  readonly upstream: Upstream;
-  /** The upstream's own name of the repository, `library/` included. */
-  readonly repository: string;
-  /** The cache's name of it: upstream, slash, repository. */
-  readonly key: string;
-}
-
 /** Each URL of an upstream as a source, in the configured order. */
-export function upstreamSources(target: Target): Source[] {
-  return target.upstream.client.endpoints.map((endpoint) => ({
-    id: `${target.key} ${endpoint.url}`,
-    upstream: target.upstream.name,
-    maxConnections: target.upstream.maxConnections,
-    connections: target.upstream.connectionsPerBlob,
-    repository: target.key,
-    open: (digest, options) => endpoint.openBlob(target.repository, digest, options),
+export function upstreamSources(repository: Repository): Source[] {
+  return repository.upstream.client.endpoints.map((endpoint) => ({
+    id: `${repository.key} ${endpoint.url}`,
+    upstream: repository.upstream.name,
+    maxConnections: repository.upstream.maxConnections,
+    connections: repository.upstream.connectionsPerBlob,
+    repository: repository.key,
+    open: (digest, options) => endpoint.openBlob(repository.name, digest, options),
   }));
 }
 

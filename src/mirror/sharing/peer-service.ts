@@ -6,7 +6,8 @@ import type { Catalog } from '../../store/catalog/catalog.ts';
 import { type BlobStore, DiskFault } from '../../store/files/blob-store.ts';
 import { type BlobBody, storedBody } from '../body.ts';
 import type { Downloads } from '../fill/downloads.ts';
-import { type Target, upstreamSources } from '../fill/sources.ts';
+import { upstreamSources } from '../fill/sources.ts';
+import type { Repository } from '../repository.ts';
 import { PeerReader } from './peer-reader.ts';
 
 export interface PeerServiceOptions {
@@ -17,7 +18,7 @@ export interface PeerServiceOptions {
   /** No upstream is ever contacted, for other replicas neither. */
   readonly offline: boolean;
   /** A repository by the cache's name of it, where this mirror may pull from it. */
-  readonly target: (key: string) => Target | undefined;
+  readonly repository: (key: string) => Repository | undefined;
   readonly onDiskFault: (error: DiskFault) => void;
 }
 
@@ -97,8 +98,8 @@ export class PeerService {
   }
 
   #begin(digest: Digest, { through }: PeerQuestion): PeerReader | undefined {
-    const { downloads, catalog, offline, target } = this.#options;
-    const found = through === undefined || offline ? undefined : target(through);
+    const { downloads, catalog, offline, repository } = this.#options;
+    const found = through === undefined || offline ? undefined : repository(through);
     // It is not configured as the other one: that is a reason to look elsewhere, not to leave it alone.
     if (found === undefined) return undefined;
     const { fill, reader } = downloads.join(digest, {

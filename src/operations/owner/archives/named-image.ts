@@ -1,12 +1,11 @@
-import type { Target } from '../../../mirror/fill/sources.ts';
+import { namedRepository, type Repository } from '../../../mirror/repository.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import { parseReference } from '../../../oci/reference.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
-import { targetOf } from '../fetch/wanted-images.ts';
 
 /** An image as a person names it. */
 export interface NamedImage {
-  readonly target: Target;
+  readonly target: Repository;
   /** `undefined` where a digest says which image is meant. */
   readonly tag: string | undefined;
   readonly digest: Digest | undefined;
@@ -22,7 +21,7 @@ export interface NamedImage {
 export function namedImage(upstreams: UpstreamTable, text: string): NamedImage {
   const named = parseReference(text);
   const { tag: written, digest } = named;
-  const target = targetOf(upstreams, named);
+  const target = namedRepository(upstreams, named);
   const { key } = target;
   const tag = digest === undefined ? (written ?? 'latest') : undefined;
   return {

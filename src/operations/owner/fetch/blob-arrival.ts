@@ -1,7 +1,8 @@
 import type { Blobs } from '../../../mirror/blobs.ts';
 import type { Completeness } from '../../../mirror/completeness.ts';
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
-import { type Target, upstreamSources } from '../../../mirror/fill/sources.ts';
+import { upstreamSources } from '../../../mirror/fill/sources.ts';
+import type { Repository } from '../../../mirror/repository.ts';
 import type { Descriptor } from '../../../oci/descriptor.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 
@@ -21,7 +22,7 @@ export interface ArrivalOptions {
  */
 export async function bringBlob(
   { catalog, blobs, downloads, completeness }: ArrivalOptions,
-  { target, blob }: { readonly target: Target; readonly blob: Descriptor },
+  { target, blob }: { readonly target: Repository; readonly blob: Descriptor },
   options: {
     readonly signal: AbortSignal;
     readonly onProgress: (doneBytes: number, totalBytes: number | undefined) => void;

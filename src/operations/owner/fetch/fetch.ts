@@ -1,7 +1,7 @@
 import { Completeness } from '../../../mirror/completeness.ts';
-import type { Target } from '../../../mirror/fill/sources.ts';
 import { KeptManifests } from '../../../mirror/kept-manifests.ts';
 import type { Mirror } from '../../../mirror/mirror.ts';
+import type { Repository } from '../../../mirror/repository.ts';
 import type { Descriptor } from '../../../oci/descriptor.ts';
 import { isNotFound } from '../../../oci/error.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
@@ -167,7 +167,7 @@ class WarmUp {
     });
   }
 
-  async #missing({ key }: Target, blobs: readonly WalkedBlob[]): Promise<WalkedBlob[]> {
+  async #missing({ key }: Repository, blobs: readonly WalkedBlob[]): Promise<WalkedBlob[]> {
     const missing: WalkedBlob[] = [];
     for (const blob of blobs) {
       if (await this.#completeness.hasBlob(key, blob)) this.#dependencies.catalog.uses.touch(blob.digest);

@@ -1,7 +1,7 @@
-import type { Target } from '../../../mirror/fill/sources.ts';
 import type { Listings } from '../../../mirror/listings.ts';
 import type { ManifestReply, Manifests } from '../../../mirror/manifests.ts';
 import type { Outcome } from '../../../mirror/outcome.ts';
+import type { Repository } from '../../../mirror/repository.ts';
 import { type Descriptor, isElsewhere, readManifest } from '../../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/error.ts';
@@ -86,7 +86,7 @@ interface Place {
  * @throws RegistryError, the first that was met; the signal's reason
  */
 export async function walkImage(
-  target: Target,
+  target: Repository,
   reference: ManifestReference,
   dependencies: WalkDependencies & WalkOptions,
 ): Promise<WalkedImage> {
@@ -102,7 +102,7 @@ export async function walkImage(
 }
 
 class Walk {
-  readonly #target: Target;
+  readonly #target: Repository;
   readonly #options: WalkDependencies & WalkOptions;
   readonly #visited = new Set<Digest>();
   readonly #blobs = new Map<Digest, WalkedBlob>();
@@ -110,7 +110,7 @@ class Walk {
   #lacks: readonly string[] = [];
   #referrers = 0;
 
-  constructor(target: Target, options: WalkDependencies & WalkOptions) {
+  constructor(target: Repository, options: WalkDependencies & WalkOptions) {
     this.#target = target;
     this.#options = options;
   }
@@ -238,7 +238,7 @@ class Walk {
  * @throws RegistryError UNAVAILABLE for a reply that is not confirmed, with the pause that the upstream has asked for
  */
 export function confirmed<Reply extends { readonly outcome: Outcome }>(
-  { upstream, key }: Target,
+  { upstream, key }: Repository,
   reply: Reply,
   now: () => number,
 ): Reply {

@@ -1,13 +1,12 @@
-import type { Target } from '../../../mirror/fill/sources.ts';
 import type { Listings } from '../../../mirror/listings.ts';
 import type { Manifests } from '../../../mirror/manifests.ts';
+import { namedRepository, type Repository } from '../../../mirror/repository.ts';
 import { hasReason, isNotFound, RegistryError } from '../../../oci/error.ts';
-import { parseReference, type Reference } from '../../../oci/reference.ts';
+import { parseReference } from '../../../oci/reference.ts';
 import type { ManifestReference } from '../../../oci/request.ts';
 import { subjectOfTag } from '../../../oci/subject-of-tag.ts';
 import { parseTagSelector, selectTags, type TagSelector } from '../../../oci/tag-selector.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
-import { selectUpstream } from '../../../upstream/selection.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { allOf } from '../../../waiting/slots.ts';
 import { confirmed } from './image-walk.ts';
@@ -28,7 +27,7 @@ export interface WantedImages {
 
 /** One image of one upstream. */
 export interface WantedImage {
-  readonly target: Target;
+  readonly target: Repository;
   readonly reference: ManifestReference;
   /** With upstream, repository, and tag or digest; the same for all spellings. */
   readonly name: string;
@@ -52,7 +51,7 @@ export interface ExpandOptions {
 export async function expandImages(wanted: WantedImages, options: ExpandOptions): Promise<WantedImage[]> {
   const named = parseReference(wanted.image);
   const { tag, digest } = named;
-  const target = targetOf(options.upstreams, named);
+  const target = namedRepository(options.upstreams, named);
   const { key } = target;
   if (wanted.tags === undefined) {
     if (digest !== undefined) return [{ target, reference: { kind: 'digest', digest }, name: `${key}@${digest}` }];
@@ -86,7 +85,7 @@ interface TagChoice extends ExpandOptions {
  * The tags that are wanted, newest first. One that is here and not listed is asked for: if it is gone it is forgotten, so
  * that an export of the same line, which has only what is here to choose from, takes the same ones.
  */
-async function chooseTags(target: Target, choice: TagChoice): Promise<string[]> {
+async function chooseTags(target: Repository, choice: TagChoice): Promise<string[]> {
   const { catalog, manifests, ask, signal, now, selectors, written, listed, limit } = choice;
   const tags = new Set([...written, ...listed]);
   const stored = catalog.tags.names(target.key).filter((tag) => subjectOfTag(tag) === undefined);
@@ -110,18 +109,7 @@ async function chooseTags(target: Target, choice: TagChoice): Promise<string[]> 
   }
 }
 
-/** The repository that a name means. @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED */
-export function targetOf(upstreams: UpstreamTable, { registry, repository: name }: Reference): Target {
-  const { upstream, repository } = selectUpstream(upstreams, {
-    name,
-    nsValues: registry === undefined ? [] : [registry],
-    refNameValues: [],
-    host: undefined,
-  });
-  return { upstream, repository, key: `${upstream.name}/${repository}` };
-}
-
-function tagged(target: Target, tag: string): WantedImage {
+function tagged(target: Repository, tag: string): WantedImage {
   return { target, reference: { kind: 'tag', tag }, name: `${target.key}:${tag}` };
 }
 
@@ -132,7 +120,7 @@ function readSelector(text: string): TagSelector {
 }
 
 /** All tags, page by page (distribution-spec, "Listing Tags"). */
-async function listTags(target: Target, { listings, ask, signal, now }: ExpandOptions): Promise<string[]> {
+async function listTags(target: Repository, { listings, ask, signal, now }: ExpandOptions): Promise<string[]> {
   const queries = new Set<string>(['n=1000']);
   const tags: string[] = [];
   for (const query of queries) {
@@ -146,7 +134,7 @@ async function listTags(target: Target, { listings, ask, signal, now }: ExpandOp
   return tags;
 }
 
-function readTags({ upstream, key }: Target, bytes: Buffer): string[] {
+function readTags({ upstream, key }: Repository, bytes: Buffer): string[] {
   try {
     // Some registries say `null` where there are none.
     const { tags } = JSON.parse(bytes.toString('utf8')) as { tags?: unknown };

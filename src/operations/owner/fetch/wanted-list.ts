@@ -1,9 +1,10 @@
+import { namedRepository } from '../../../mirror/repository.ts';
 import { RegistryError } from '../../../oci/error.ts';
 import { formatPlatform, type Platform, parsePlatform } from '../../../oci/platform.ts';
 import { parseReference } from '../../../oci/reference.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import type { WarmUpChoice } from './fetch-events.ts';
-import { targetOf, type WantedImage, type WantedImages } from './wanted-images.ts';
+import type { WantedImage, WantedImages } from './wanted-images.ts';
 
 /** Which parts of an image are wanted. */
 export interface ImageChoice {
@@ -21,7 +22,7 @@ export function readChoice({ platforms = [], referrers = true }: WarmUpChoice): 
 export function byRepository<Line extends WantedImages>(lines: readonly Line[], upstreams: UpstreamTable): Line[][] {
   const keyOf = ({ image }: Line): string => {
     try {
-      return targetOf(upstreams, parseReference(image)).key;
+      return namedRepository(upstreams, parseReference(image)).key;
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
       return image;

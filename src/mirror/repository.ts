@@ -1,0 +1,37 @@
+import { isRepository, type Reference } from '../oci/reference.ts';
+import { selectUpstream } from '../upstream/selection.ts';
+import type { UpstreamTable } from '../upstream/table.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+
+/** A repository of an upstream. */
+export interface Repository {
+  readonly upstream: Upstream;
+  /** The upstream's own name of it, `library/` included. */
+  readonly name: string;
+  /** The cache's name of it: the name of the upstream, a slash, its own name. */
+  readonly key: string;
+}
+
+/** The repository that an upstream calls `name`. */
+export function repositoryOf(upstream: Upstream, name: string): Repository {
+  return { upstream, name, key: `${upstream.name}/${name}` };
+}
+
+/** The repository that the cache calls `key`, where its upstream is configured and allows it to be pulled. */
+export function findRepository(table: UpstreamTable, key: string): Repository | undefined {
+  const slash = key.indexOf('/');
+  const upstream = slash === -1 ? undefined : table.find(key.slice(0, slash));
+  const name = key.slice(slash + 1);
+  if (upstream?.name !== key.slice(0, slash) || !isRepository(name) || !upstream.allows(name)) return undefined;
+  return { upstream, name, key };
+}
+
+/**
+ * The repository that a name means as people write it.
+ * @throws RegistryError NAME_INVALID, NAME_UNKNOWN, DENIED
+ */
+export function namedRepository(table: UpstreamTable, { registry, repository }: Reference): Repository {
+  const nsValues = registry === undefined ? [] : [registry];
+  const selection = selectUpstream(table, { name: repository, nsValues, refNameValues: [], host: undefined });
+  return repositoryOf(selection.upstream, selection.repository);
+}

@@ -5,7 +5,7 @@ import { runCommand } from '../support/commands.ts';
 import { startRegistry } from '../support/registry.ts';
 import type { TestSite } from '../support/site.ts';
 import { describeWith } from '../support/tools.ts';
-import { startFleet } from './support.ts';
+import { metric, startFleet } from './support.ts';
 
 describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
   const accept = { headers: { accept: 'application/vnd.oci.image.manifest.v1+json' } };
@@ -45,6 +45,25 @@ describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
       .poll(async () => (await one!.get('/v2/library/app/manifests/1', accept)).sha256, { interval: 200 })
       .toBe(second.digest);
     expect((await other!.get('/v2/library/app/manifests/1', accept)).sha256).toBe(second.digest);
+  });
+
+  test('a 404 of another replica is not given where none is to be remembered', async () => {
+    await using upstream = await startRegistry();
+    await using fleet = await startFleet({ replicas: 2, upstreams: { 'docker.io': upstream } });
+    const [one, other] = fleet.sites;
+    const upstreams = { 'docker.io': { urls: [upstream.origin], negativeTtl: '0s' } };
+    const strict = await fleet.add({ upstreams });
+    await expect.poll(() => metric(strict, 'millpond_peer_replicas')).toBe(3);
+    // Kept out of the caches of all but the first: what the others know of it, they know from that one.
+    const { digest } = upstream.addImage('library/late', undefined);
+    const path = `/v2/library/late/manifests/${digest}`;
+    const missing = upstream.fault(/late/, { kind: 'status', status: 404 });
+    expect((await one!.get(path)).status).toBe(404);
+    await expect
+      .poll(async () => (await other!.get(path)).headers['cache-status'])
+      .toBe('millpond; hit; detail=negative');
+    missing.release();
+    expect(await strict.get(path)).toMatchObject({ status: 200, sha256: digest });
   });
 
   test('a 404 that one was given is given by all, and a pause that one was asked for is kept by all', async () => {

@@ -13,11 +13,14 @@ const change = (kind: Change['kind'], reference: string): Change => ({ kind, rep
 async function start() {
   const told: string[][] = [];
   const tried: string[][] = [];
+  const heard: string[] = [];
+  /** What Redis has: what was sealed, and when it was done. */
+  const stored: (string | number)[] = [];
   const waiting: { answer(): void; fail(): void }[] = [];
   const link: Link = {
     reason: undefined,
     run: (script, _keys, values) => {
-      if (script.name !== 'record-changes') return Promise.resolve([]);
+      if (script.name !== 'record-changes') return Promise.resolve(stored.map(String));
       const sealed = values.slice(4).filter((_, index) => index % 2 === 0) as string[];
       tried.push(sealed);
       const { promise, resolve, reject } = Promise.withResolvers<unknown>();
@@ -40,7 +43,7 @@ async function start() {
     clock,
     wakeChannel: 'wake',
     self: () => 'a',
-    onChange: () => undefined,
+    onChange: ({ kind, reference }) => void heard.push(`${kind} ${reference}`),
     onUnread: () => undefined,
     onUntold: () => undefined,
   });
@@ -50,7 +53,15 @@ async function start() {
     expect(waiting).toHaveLength(1);
     return waiting.shift()!;
   };
-  return { changes, told, tried, next };
+  /** Another replica has told of a change, and it is heard of. */
+  const hear = async (...all: readonly Change[]): Promise<void> => {
+    for (const message of all) {
+      const sealed = seal.close('change', { from: 'b', message, atMs: 1_000, id: `${stored.length}` });
+      stored.push(sealed, 1_000 + stored.length);
+    }
+    await changes.catchUp({ count: stored.length / 2, last: Number(stored.at(-1)), now: 2_000 });
+  };
+  return { changes, told, tried, heard, hear, next };
 }
 
 test('what is being told is not told once more by a beat that comes in between', async () => {
@@ -96,4 +107,14 @@ test('what Redis has kept for its time and lost then is not told again', async (
   void changes.tell();
   await nextTurn();
   expect(tried).toHaveLength(1);
+});
+
+test('while what was unpinned here is still to be told, an older pin of another replica is not carried out', async () => {
+  const { changes, heard, hear, next } = await start();
+  const announced = changes.announce(change('unpin', '1'));
+  const telling = await next();
+  await hear(change('pin', '1'), change('pin', '2'));
+  expect(heard).toEqual(['pin 2']);
+  telling.answer();
+  await announced;
 });

@@ -147,6 +147,7 @@ describeWith(['redis-server'], 'several replicas', () => {
     if (taken.kind !== 'lease') throw new Error('a lease can be taken over');
     expect(taken.lease.fence).toBeGreaterThan(first.lease.fence);
     expect(await a!.renew(first.lease)).toBe('lost');
+    expect(a!.status().leases).toEqual([]);
     await a!.release(first.lease);
     expect(await b!.renew(taken.lease)).toBe('held');
     // The fence has moved on: the same finding does not take it over again.

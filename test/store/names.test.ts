@@ -191,6 +191,20 @@ describe('a rebuild', () => {
     }
   });
 
+  test('leaves alone a file whose name is no digest', async () => {
+    await using folder = await temporaryDirectory();
+    const { store, layer, layerBytes, open, rebuild, layout } = await cacheIn(folder.path);
+    await store.put(layer, layerBytes);
+    for (const name of ['README', `${layer.slice(7)}.new`])
+      await writeFile(join(layout.blobs, 'sha256', name), 'stray');
+    using catalog = await open();
+    let found: RebuildCounts | undefined;
+    await rebuild(catalog, (counts) => void (found = counts)).run(never);
+    expect(found).toMatchObject({ files: 1 });
+    expect(catalog.blobs.usage()).toMatchObject({ blobs: 1, bytes: layerBytes.length });
+    expect(await readFile(join(layout.blobs, 'sha256', 'README'), 'utf8')).toBe('stray');
+  });
+
   test('goes on after a crash, wherever it was', async () => {
     await using folder = await temporaryDirectory();
     const { store, layer, layerBytes, manifest, body, open, rebuild, layout } = await cacheIn(folder.path);

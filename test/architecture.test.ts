@@ -116,6 +116,14 @@ describe('the source', () => {
     expect(wrong).toEqual([]);
   });
 
+  test('divides operations by the process that runs them: what both share knows neither', () => {
+    const parts = imports.flatMap(({ file, target = '' }) => {
+      const [from, to] = [file, target].map((name) => /^operations\/([\w-]+)\//.exec(name)?.[1]);
+      return from !== undefined && to !== undefined && from !== to ? [`${from} → ${to}`] : [];
+    });
+    expect([...new Set(parts)].toSorted()).toEqual(['command → protocol', 'owner → protocol']);
+  });
+
   test('has no circles: a file can be understood after those that it imports', () => {
     const left = new Map(files.map((source) => [source.file, new Set(source.imports.map(({ target }) => target))]));
     for (let before = -1; before !== left.size; ) {

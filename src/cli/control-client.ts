@@ -5,7 +5,8 @@ import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { controlSocketPath, isSocketPath } from '../http/control-socket.ts';
-import type { OperationContext, OperationEnd } from '../http/operations.ts';
+import type { OperationEnd } from '../http/operations.ts';
+import type { OperationContext } from '../operations/protocol/operation.ts';
 
 /** How long a running mirror may take to answer a question. */
 const answerMs = 10_000;

@@ -8,7 +8,7 @@ import { StreamOutput } from '../archive/stream-output.ts';
 import { readImageList } from '../config/image-list.ts';
 import { parseBytes, shownBytes } from '../config/units.ts';
 import type { Platform } from '../oci/platform.ts';
-import type { ExportEvent } from '../operations/owner/archives/export-plan.ts';
+import type { ExportEvent } from '../operations/protocol/export.ts';
 import { wantedImages } from '../site/prefetcher.ts';
 import { layoutOf } from '../store/files/layout.ts';
 import { readVerified } from '../store/files/verified-read.ts';

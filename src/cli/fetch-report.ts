@@ -1,5 +1,5 @@
 import { shownBytes } from '../config/units.ts';
-import type { WarmUpEvent } from '../operations/owner/fetch/fetch-events.ts';
+import type { FetchEvent } from '../operations/protocol/fetch.ts';
 import { Progress, type ProgressOutput, type ProgressPicture, type ProgressRow } from './progress.ts';
 import { shownDigest } from './terminal.ts';
 
@@ -24,7 +24,7 @@ export class FetchReport implements Disposable {
     this.#isTerminal = output.isTTY === true;
   }
 
-  take(event: WarmUpEvent): void {
+  take(event: FetchEvent): void {
     const progress = this.#progress;
     switch (event.kind) {
       case 'resolved':
@@ -108,7 +108,7 @@ export class FetchReport implements Disposable {
   }
 }
 
-function fetchedPart({ fetchedBlobs, fetchedBytes }: Extract<WarmUpEvent, { kind: 'fetched' }>): string {
+function fetchedPart({ fetchedBlobs, fetchedBytes }: Extract<FetchEvent, { kind: 'fetched' }>): string {
   return fetchedBlobs === 0 ? ', all here' : `, ${shownBytes(fetchedBytes)} fetched`;
 }
 

@@ -2,9 +2,9 @@ import { readImageList } from '../config/image-list.ts';
 import { loadConfig } from '../config/load.ts';
 import { acceptedDurations, parseDurationMs } from '../config/units.ts';
 import { workloadImages } from '../config/workload-images.ts';
-import { noInput } from '../http/operations.ts';
 import { formatPlatform } from '../oci/platform.ts';
-import type { WarmUpEvent, WarmUpParameters } from '../operations/owner/fetch/fetch-events.ts';
+import type { FetchEvent, FetchParameters } from '../operations/protocol/fetch.ts';
+import { noInput } from '../operations/protocol/operation.ts';
 import { wantedImages } from '../site/prefetcher.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
 import { FetchReport } from './fetch-report.ts';
@@ -51,11 +51,11 @@ export function registerFetch(program: Command, io: CommandIo): void {
 }
 
 async function report(
-  events: AsyncIterable<WarmUpEvent>,
+  events: AsyncIterable<FetchEvent>,
   { json, io }: { readonly json: boolean; readonly io: CommandIo },
 ): Promise<void> {
   using people = json ? undefined : new FetchReport(io.stdout, { now: () => performance.now() });
-  let end: Extract<WarmUpEvent, { kind: 'end' }> | undefined;
+  let end: Extract<FetchEvent, { kind: 'end' }> | undefined;
   for await (const event of events) {
     if (people) people.take(event);
     else io.stdout.write(`${JSON.stringify(event)}\n`);
@@ -68,9 +68,9 @@ async function report(
 }
 
 /** @throws UsageError, ConfigError */
-async function readParameters(names: readonly string[], flags: FetchFlags, io: CommandIo): Promise<WarmUpParameters> {
+async function readParameters(names: readonly string[], flags: FetchFlags, io: CommandIo): Promise<FetchParameters> {
   for (const name of names) requireImage(name);
-  const images: WarmUpParameters['images'][number][] = names.map((image) => ({ image }));
+  const images: FetchParameters['images'][number][] = names.map((image) => ({ image }));
   if (flags.file !== undefined) {
     images.push(...readImageList(await readInput(flags.file, io), flags.file).map(wantedImages));
   }

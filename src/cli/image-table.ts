@@ -1,6 +1,5 @@
 import { shownBytes } from '../config/units.ts';
-import type { ListedAttachment, ListedImage, ListTotal } from '../operations/owner/administration/image-list.ts';
-import type { ListedPin } from '../operations/owner/administration/pin-list.ts';
+import type { ListedAttachment, ListedImage, ListedPin, ListTotal } from '../operations/protocol/administration.ts';
 import { shownAge, shownDigest } from './terminal.ts';
 
 export interface ImageTableOptions {

@@ -2,10 +2,8 @@ import { ArchiveError, withFileName } from '../archive/archive-error.ts';
 import { listBeside, openArchive } from '../archive/parts.ts';
 import { loadConfig } from '../config/load.ts';
 import { shownBytes } from '../config/units.ts';
-import type { OperationContext } from '../http/operations.ts';
-import { noInput } from '../http/operations.ts';
-import { type ImportEvent, type ImportTarget, importArchive } from '../operations/command/import-archive.ts';
-import type { Operations } from '../site/operations.ts';
+import { NoRoom } from '../operations/command/asking.ts';
+import { type ImportEvent, importArchive } from '../operations/command/import-archive.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
@@ -43,11 +41,15 @@ export function registerImport(program: Command, io: CommandIo): void {
       try {
         await using archive = await openArchive(paths, signal);
         await using cache = await openOperations(config, 'import');
-        const target = importTarget(cache.operations, signal);
         using shown = new ShownImport(io, { isJson: options.json === true });
         const onBytes = (bytes: number): void => shown.received(bytes);
         const listed = (await listBeside(paths[0]!))?.id;
-        for await (const event of importArchive(archive, target, { name: options.name, listed, onBytes, signal })) {
+        for await (const event of importArchive(archive, cache.operations, {
+          name: options.name,
+          listed,
+          onBytes,
+          signal,
+        })) {
           shown.take(event);
         }
         shown.end();
@@ -56,49 +58,21 @@ export function registerImport(program: Command, io: CommandIo): void {
         if (damaged.length > 0) throw new ArchiveError(damage(damaged));
       } catch (error) {
         signal.throwIfAborted();
-        throw withFileName(error, paths);
+        throw inWords(error, paths);
       }
     });
 }
 
-/** A cache that is brought something by its operations. */
-export function importTarget(operations: Operations, signal: AbortSignal): ImportTarget {
-  const context = (input: OperationContext['input'] = noInput()): OperationContext => ({ signal, input });
-  return {
-    names: async (names) => await first(operations.importNames({ names }, context())),
-    async hold(blobs, archive) {
-      const events = operations.importHold({ blobs, archive }, context())[Symbol.asyncIterator]();
-      const { value, done } = await events.next();
-      if (done === true) throw unanswered();
-      return {
-        ...value,
-        async [Symbol.asyncDispose]() {
-          await events.return?.();
-        },
-      };
-    },
-    async requireRoom(bytes) {
-      await first(operations.importRoom({ bytes }, context()));
-    },
-    async receive(blob, { name, body }) {
-      return await first(operations.importBlob({ ...blob, name }, context(body)));
-    },
-    async delivered(digests, { archive, base }) {
-      await first(operations.importDelivered({ digests, archive, base }, context()));
-    },
-    adopt: (images, archive) => operations.importImages({ images, archive }, context()),
-  };
-}
-
-async function first<Event>(events: AsyncIterable<Event>): Promise<Event> {
-  const found: Event[] = [];
-  for await (const event of events) found.push(event);
-  if (found.length === 0) throw unanswered();
-  return found[0]!;
-}
-
-function unanswered(): Error {
-  return new Error('the mirror has not answered');
+/** What went wrong, in words for the terminal. */
+function inWords(error: unknown, paths: readonly string[]): unknown {
+  if (!(error instanceof NoRoom)) return withFileName(error, paths);
+  const { bytes, room } = error;
+  const pinned = room.pinnedBytes === 0 ? '' : ` beside ${shownBytes(room.pinnedBytes)} that are pinned`;
+  const maxSize = shownBytes(room.maxSizeBytes);
+  return withFileName(
+    new ArchiveError(`it brings ${shownBytes(bytes)}${pinned}, more than cache.maxSize (${maxSize}) has room for`),
+    paths,
+  );
 }
 
 /** @param images that have not been taken in, at least one. @returns one line */

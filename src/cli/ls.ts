@@ -1,6 +1,6 @@
 import { acceptedDurations, acceptedSizes, parseBytes, parseDurationMs } from '../config/units.ts';
-import { listOrders } from '../operations/owner/administration/image-list.ts';
-import type { ListParameters } from '../site/administration-operations.ts';
+import type { ListParameters } from '../operations/protocol/administration.ts';
+import { listOrders } from '../operations/protocol/administration.ts';
 import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
 import { ImageTable, pinText, totalText } from './image-table.ts';
 import { requireSelections } from './input.ts';

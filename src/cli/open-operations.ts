@@ -1,8 +1,9 @@
 import type { Config } from '../config/config.ts';
-import type { OperationContext } from '../http/operations.ts';
+import { operationsOf } from '../operations/owner/operations.ts';
+import type { OperationContext } from '../operations/protocol/operation.ts';
+import type { Operations } from '../operations/protocol/operations.ts';
 import { type Cache, openCache, type RebuildFirst } from '../site/cache.ts';
 import { Health } from '../site/health.ts';
-import { type Operations, operationsOf } from '../site/operations.ts';
 import { DirectoryTaken } from '../site/owner.ts';
 import { createLogger, Metrics } from '../telemetry.ts';
 import { controlListens, runOnControl } from './control-client.ts';

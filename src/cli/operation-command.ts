@@ -1,9 +1,9 @@
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
-import type { OperationContext } from '../http/operations.ts';
-import { noInput } from '../http/operations.ts';
 import type { ConditionCode } from '../http/operator-routes.ts';
-import type { Operations } from '../site/operations.ts';
+import type { OperationContext } from '../operations/protocol/operation.ts';
+import { noInput } from '../operations/protocol/operation.ts';
+import type { Operations } from '../operations/protocol/operations.ts';
 import type { SiteStatus } from '../site/site-status.ts';
 import type { RebuildCounts } from '../store/catalog/rebuild.ts';
 import { isCache, type Layout, layoutOf } from '../store/files/layout.ts';

@@ -1,4 +1,4 @@
-import type { PinEvent } from '../operations/owner/administration/administration.ts';
+import type { PinEvent } from '../operations/protocol/administration.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { requireSelections } from './input.ts';
 import { withOperations } from './operation-command.ts';

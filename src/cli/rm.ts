@@ -1,5 +1,5 @@
 import { shownBytes } from '../config/units.ts';
-import type { RemovalEvent } from '../operations/owner/administration/administration.ts';
+import type { RemovalEvent } from '../operations/protocol/administration.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { plural } from './image-table.ts';
 import { requireSelections } from './input.ts';

@@ -1,5 +1,5 @@
 import { shownBytes } from '../config/units.ts';
-import type { CheckupEvent, Finding, Mending } from '../operations/owner/verify/checkup.ts';
+import type { CheckupEvent, Finding, Mending } from '../operations/protocol/verify.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { plural } from './image-table.ts';
 import { requireSelections } from './input.ts';

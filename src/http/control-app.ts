@@ -2,8 +2,9 @@ import { Readable } from 'node:stream';
 import Koa from 'koa';
 import { Router } from 'koa-router';
 import { RegistryError } from '../oci/error.ts';
+import type { OperationTable } from '../operations/protocol/operation.ts';
 import { isClientLeft } from './client-left.ts';
-import { answerLines, type OperationTable, readOperation } from './operations.ts';
+import { answerLines, readOperation } from './operations.ts';
 
 /** What can be asked of a running mirror over its control socket. */
 export interface ControlOptions {

@@ -3,26 +3,6 @@ import type { IncomingMessage } from 'node:http';
 /** Longest line of parameters that is read, in bytes. */
 const maxParametersBytes = 16 * 1024 * 1024;
 
-/** What an operation has beside its parameters. */
-export interface OperationContext {
-  /** Whoever asked has left: nothing more is to be done. */
-  readonly signal: AbortSignal;
-  /** The bytes that whoever asked sends along, such as an archive; empty for most. To be read at most once. */
-  readonly input: AsyncIterable<Uint8Array>;
-}
-
-/** What is sent along where nothing is. */
-export async function* noInput(): AsyncGenerator<Uint8Array> {}
-
-/**
- * Something a command can have done to a cache: parameters in, events out, all of it JSON. It ends well when its events
- * end. @throws Error in one sentence
- */
-export type Operation = (parameters: never, context: OperationContext) => AsyncIterable<unknown>;
-
-/** What a running mirror can be asked to do, by name. */
-export type OperationTable = Readonly<Record<string, Operation>>;
-
 /** The last line of an answer: without it the mirror has gone away in the middle. */
 export type OperationEnd = { readonly end: 'done' } | { readonly end: 'failed'; readonly error: string };
 

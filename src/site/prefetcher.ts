@@ -6,12 +6,12 @@ import { readImageList } from '../config/image-list.ts';
 import type { ImageEntry } from '../config/image-list-schema.ts';
 import { nextTime, scheduleOf } from '../config/schedule.ts';
 import { formatDuration } from '../config/units.ts';
-import { warmUp } from '../operations/owner/fetch/fetch.ts';
-import type { WarmUpEvent, WarmUpParameters } from '../operations/owner/fetch/fetch-events.ts';
+import { fetchImages } from '../operations/owner/fetch/fetch.ts';
+import { fetchDependencies } from '../operations/owner/operations.ts';
+import type { FetchEvent, FetchParameters } from '../operations/protocol/fetch.ts';
 import type { Logger, Metrics } from '../telemetry.ts';
 import type { Cache } from './cache.ts';
 import { described } from './observers.ts';
-import { warmUpDependencies } from './operations.ts';
 
 /** A clock that was set forward, and a machine that slept, are noticed after this. */
 const longestSleepMs = 60_000;
@@ -123,9 +123,9 @@ export class Prefetcher implements AsyncDisposable {
     const { config } = entry;
     const schedule = scheduleText(config);
     log.info({ schedule }, 'scheduled fetch begun');
-    let end: Extract<WarmUpEvent, { kind: 'end' }> | undefined;
+    let end: Extract<FetchEvent, { kind: 'end' }> | undefined;
     try {
-      for await (const event of warmUp(await parametersOf(config), warmUpDependencies(cache), { signal })) {
+      for await (const event of fetchImages(await parametersOf(config), fetchDependencies(cache), { signal })) {
         if (event.kind === 'failed')
           log.warn({ schedule, image: event.image, error: event.error }, 'image not fetched');
         if (event.kind === 'left-out')
@@ -145,13 +145,13 @@ export class Prefetcher implements AsyncDisposable {
   }
 }
 
-async function parametersOf({ images = [], file, platforms, referrers }: PrefetchConfig): Promise<WarmUpParameters> {
+async function parametersOf({ images = [], file, platforms, referrers }: PrefetchConfig): Promise<FetchParameters> {
   const listed = file === undefined ? [] : readImageList(await readFile(file, 'utf8'), file);
   return { images: [...images, ...listed].map(wantedImages), platforms, referrers };
 }
 
 /** An entry of a list of images, as a warm-up takes it. */
-export function wantedImages({ name, ...rest }: ImageEntry): WarmUpParameters['images'][number] {
+export function wantedImages({ name, ...rest }: ImageEntry): FetchParameters['images'][number] {
   return { image: name, ...rest };
 }
 

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { WarmUpEvent } from '../../src/operations/owner/fetch/fetch-events.ts';
+import type { FetchEvent } from '../../src/operations/protocol/fetch.ts';
 import { get } from '../support/client.ts';
 import { startMillpond } from '../support/millpond.ts';
 import { startProcess } from '../support/processes.ts';
@@ -58,7 +58,7 @@ describe('millpond fetch', () => {
     const events = ended.stdout
       .trim()
       .split('\n')
-      .map((line) => JSON.parse(line) as WarmUpEvent);
+      .map((line) => JSON.parse(line) as FetchEvent);
     expect(events.find(({ kind }) => kind === 'resolved')).toMatchObject({ digest: image.digest, blobs: 2 });
     expect(events.at(-1)).toMatchObject({ kind: 'end', fetched: 1, failed: 0, failures: [] });
     await upstream.close();

@@ -2,7 +2,7 @@ import { lstat, readdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { Explanation } from '../../src/operations/owner/explain/explanation.ts';
+import type { Explanation } from '../../src/operations/protocol/explain.ts';
 import type { SiteStatus } from '../../src/site/site-status.ts';
 import { type Ended, launcher, run } from '../cli/spawn.ts';
 import { settled } from '../mirror/support.ts';

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { runOnControl } from '../../src/cli/control-client.ts';
 import { createControlApp } from '../../src/http/control-app.ts';
 import { openControlSocket } from '../../src/http/control-socket.ts';
-import type { OperationContext, OperationTable } from '../../src/http/operations.ts';
+import type { OperationContext, OperationTable } from '../../src/operations/protocol/operation.ts';
 import { temporaryFolder } from '../support/site.ts';
 
 /** Something that listens where a mirror would, and can do these things. */

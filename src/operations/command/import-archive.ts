@@ -3,49 +3,14 @@ import { ArchiveError } from '../../archive/archive-error.ts';
 import { type ArchivedBlob, type ArchivedContent, readContent } from '../../archive/archived-content.ts';
 import type { BlobSize } from '../../archive/description.ts';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
-import { type AdoptedImage, type NewImage, otherBytes, type RefusedImage } from '../owner/archives/imports.ts';
+import { type AdoptedImage, otherBytes, type RefusedImage } from '../protocol/import.ts';
+import { noInput } from '../protocol/operation.ts';
+import type { Operations } from '../protocol/operations.ts';
+import { firstOf, NoRoom, nextOf } from './asking.ts';
 import { nameImages } from './import-names.ts';
 
 /** Most blobs that are spoken of at once. */
 const batchSize = 20_000;
-
-/** Blobs that are not evicted until it is disposed, should they be there or come. */
-export interface HeldBlobs extends AsyncDisposable {
-  /** Those that are not there. */
-  readonly lacking: readonly Digest[];
-  /** Those that the archive is not known to have brought. */
-  readonly undelivered: readonly Digest[];
-}
-
-/** A cache that blobs and images are brought to, wherever its owner is. */
-export interface ImportTarget {
-  /** The names as the cache has them. @throws Error where one is of no upstream that is configured */
-  names(texts: readonly string[]): Promise<readonly string[]>;
-  /** Keeps blobs of an archive from being evicted, and says which of them are not there in their right size. */
-  hold(blobs: readonly BlobSize[], archive: Digest): Promise<HeldBlobs>;
-  /** @throws Error where so much cannot be taken in */
-  requireRoom(bytes: number): Promise<void>;
-  /**
-   * Takes in a blob; the chunks are the target's from then on.
-   * @throws Error where the disk does not take it
-   */
-  receive(blob: BlobSize, options: { name: string; body: AsyncIterable<Uint8Array> }): Promise<ReceivedBlob>;
-  /** Is told which blobs an archive has, or builds upon as far as `base` has brought them. */
-  delivered(
-    digests: readonly Digest[],
-    options: { readonly archive: Digest; readonly base: Digest | undefined },
-  ): Promise<void>;
-  /** Gives images of an archive their names, each only if it is whole, and all of it the archive's or its repository's. */
-  adopt(images: readonly NewImage[], archive: Digest): AsyncIterable<AdoptedImage | RefusedImage>;
-}
-
-/** What has become of a blob. */
-export interface ReceivedBlob {
-  /** Whether every byte was looked at: they are not, where it has come another way meanwhile. */
-  readonly isTaken: boolean;
-  /** In one sentence, where the bytes are not the blob. */
-  readonly wrong?: string;
-}
 
 /** What happens on the way, for whoever watches. */
 export type ImportEvent =
@@ -92,11 +57,11 @@ export interface ImportOptions {
 
 /**
  * Brings to a cache what an archive has and it has not, and gives its images their names.
- * @throws ArchiveError, and what the target throws
+ * @throws ArchiveError, NoRoom, and what the operations throw
  */
 export async function* importArchive(
   archive: Archive,
-  target: ImportTarget,
+  operations: Operations,
   options: ImportOptions,
 ): AsyncGenerator<ImportEvent> {
   const content = await readContent(archive);
@@ -104,17 +69,21 @@ export async function* importArchive(
     throw new ArchiveError(`it is archive ${content.id}, and the list beside it is of archive ${options.listed}`);
   }
   const images = nameImages(content.images, options.name);
-  const names = await target.names(images.map(({ name }) => name));
+  const { signal } = options;
+  const context = { signal, input: noInput() };
+  const target = { operations, archive: content.id, signal };
+  const names = await firstOf(operations.importNames({ names: images.map(({ name }) => name) }, context));
   // Until its images are complete, an archive's blobs are the coldest of all.
   await using held = new AsyncDisposableStack();
-  const holding = { archive: content.id, held };
-  const needs = await hold(target, content.description?.needs ?? [], holding);
+
+  const needs = await hold(target, content.description?.needs ?? [], held);
   requireBase(content, needs.lacking.size);
   const contained = [...content.manifests, ...content.blobs];
-  const { lacking, undelivered } = await hold(target, contained, holding);
+  const { lacking, undelivered } = await hold(target, contained, held);
   const wanted = contained.filter(({ digest }) => lacking.has(digest));
   const wantedBytes = wanted.reduce((sum, { size }) => sum + size, 0);
-  await target.requireRoom(wantedBytes);
+  const room = await firstOf(operations.importRoom({ bytes: wantedBytes }, context));
+  if (!room.isEnough) throw new NoRoom(wantedBytes, room);
   yield {
     kind: 'plan',
     images: images.filter(({ isAttachment }) => !isAttachment).length,
@@ -137,13 +106,13 @@ export async function* importArchive(
     else wrong.set(digest, otherBytes(digest));
   }
   for (const [digest, reason] of wrong) yield { kind: 'damaged', digest, reason };
-  await tell(target, { digests: [...undelivered].filter((digest) => proven.has(digest)), archive: content.id });
+  await tell(target, { digests: [...undelivered].filter((digest) => proven.has(digest)) });
   const base = content.description?.base;
-  if (base) await tell(target, { digests: [...needs.undelivered], archive: content.id, base });
+  if (base) await tell(target, { digests: [...needs.undelivered], base });
   const named = images.map((image, index) => ({ ...image, name: names[index]! }));
   // What goes with an image is there when the image is.
   for (const { isAttachment, ...image } of named.toSorted((one, other) => +other.isAttachment - +one.isAttachment)) {
-    for await (const outcome of target.adopt([image], content.id)) {
+    for await (const outcome of operations.importImages({ images: [image], archive: content.id }, context)) {
       if (!('refused' in outcome)) {
         const { name, digest } = outcome;
         yield { kind: 'image', isAttachment, name, digest, leftOut: leftOutParts(outcome, wrong) };
@@ -180,29 +149,41 @@ function requireBase({ description, images }: ArchivedContent, lacking: number):
   );
 }
 
+/** The cache that an archive is imported into. */
+interface Target {
+  readonly operations: Operations;
+  readonly archive: Digest;
+  readonly signal: AbortSignal;
+}
+
 /** Holds blobs until `held` is disposed. */
 async function hold(
-  target: ImportTarget,
+  { operations, archive, signal }: Target,
   blobs: readonly BlobSize[],
-  { archive, held }: { archive: Digest; held: AsyncDisposableStack },
+  held: AsyncDisposableStack,
 ): Promise<{ lacking: Set<Digest>; undelivered: Set<Digest> }> {
   const [lacking, undelivered] = [new Set<Digest>(), new Set<Digest>()];
   for (let start = 0; start < blobs.length; start += batchSize) {
     const batch = blobs.slice(start, start + batchSize).map(({ digest, size }) => ({ digest, size }));
-    const found = held.use(await target.hold(batch, archive));
+    const events = operations.importHold({ blobs: batch, archive }, { signal, input: noInput() });
+    // The owner holds them for as long as its events are read.
+    const answers = events[Symbol.asyncIterator]();
+    held.defer(async () => void (await answers.return?.()));
+    const found = await nextOf(answers);
     for (const digest of found.lacking) lacking.add(digest);
     for (const digest of found.undelivered) undelivered.add(digest);
   }
   return { lacking, undelivered };
 }
 
-/** Tells the target which blobs an archive has, or may count as its own where its base has brought them. */
+/** Notes which blobs an archive has, or may count as its own where its base has brought them. */
 async function tell(
-  target: ImportTarget,
-  { digests, archive, base }: { digests: readonly Digest[]; archive: Digest; base?: Digest | undefined },
+  { operations, archive, signal }: Target,
+  { digests, base }: { digests: readonly Digest[]; base?: Digest | undefined },
 ): Promise<void> {
   for (let start = 0; start < digests.length; start += batchSize) {
-    await target.delivered(digests.slice(start, start + batchSize), { archive, base });
+    const some = { digests: digests.slice(start, start + batchSize), archive, base };
+    await firstOf(operations.importDelivered(some, { signal, input: noInput() }));
   }
 }
 
@@ -228,13 +209,8 @@ async function* hashed(
 /** @returns those of which the target has looked at every byte, and those whose bytes are other ones, with a sentence */
 async function* send(
   archive: Archive,
-  target: ImportTarget,
-  {
-    wanted,
-    name: image,
-    onBytes,
-    signal,
-  }: { wanted: readonly ArchivedBlob[]; name: string } & Pick<ImportOptions, 'onBytes' | 'signal'>,
+  { operations, signal }: Target,
+  { wanted, name: image, onBytes }: { wanted: readonly ArchivedBlob[]; name: string } & Pick<ImportOptions, 'onBytes'>,
 ): AsyncGenerator<ImportEvent, { taken: ReadonlySet<Digest>; wrong: Map<Digest, string> }> {
   const taken = new Set<Digest>();
   const wrong = new Map<Digest, string>();
@@ -250,7 +226,8 @@ async function* send(
         yield chunk;
       }
     }
-    const received = await target.receive({ digest, size }, { name: image, body: counted() });
+    const sent = operations.importBlob({ digest, size, name: image }, { signal, input: counted() });
+    const received = await firstOf(sent);
     if (received.wrong !== undefined) {
       wrong.set(digest, received.wrong);
       return;

@@ -1,7 +1,7 @@
 import { ArchiveError, shownName } from '../../archive/archive-error.ts';
 import type { ArchivedImage } from '../../archive/archived-images.ts';
 import { parseReference } from '../../oci/reference.ts';
-import type { NewImage } from '../owner/archives/imports.ts';
+import type { NewImage } from '../protocol/import.ts';
 
 /** An image of an archive with the name that it is to have here. */
 export interface NamedArchivedImage extends NewImage {

@@ -5,16 +5,10 @@ import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { ImagePart } from '../../../store/catalog/image-graph.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import { canonicalName, type UpstreamTable } from '../../../upstream/table.ts';
+import type { PinEvent, RemovalEvent, RemovalQuery } from '../../protocol/administration.ts';
+import type { AdministrationObserver } from '../cache/owned-cache.ts';
 import { ImageNames, type ImageSelection, selects, type Untagged, written } from './image-names.ts';
 import { findNames, type StoredName } from './stored-names.ts';
-
-/** Told of what an operator has changed, for the log and for other replicas. */
-export interface AdministrationObserver {
-  /** An image was removed by this name. @param repository as the cache names it @param reference a tag or a digest */
-  removed(repository: string, reference: string, freed: { blobs: number; bytes: number }): void;
-  pinned(repository: string, reference: string): void;
-  unpinned(repository: string, reference: string): void;
-}
 
 export interface AdministrationOptions {
   readonly catalog: Catalog;
@@ -23,40 +17,6 @@ export interface AdministrationOptions {
   readonly upstreams: UpstreamTable;
   readonly observer: AdministrationObserver;
 }
-
-/** What became of one image. */
-export type RemovalEvent =
-  | {
-      readonly kind: 'removed';
-      readonly name: string;
-      readonly digest: Digest;
-      /** What it alone needed, which is gone; of a dry run: which would be gone. */
-      readonly blobs: number;
-      readonly bytes: number;
-      /** What other images need too, and what is being fetched: it stays. */
-      readonly keptBytes: number;
-      /** Whether the repository keeps the image itself, by its digest: an operator has pinned that. */
-      readonly pinnedByDigest: boolean;
-    }
-  /** It stays: `isRefused` where it was asked for by its name. */
-  | { readonly kind: 'kept'; readonly name: string; readonly reason: string; readonly isRefused: boolean };
-
-export interface RemovalQuery {
-  readonly images: readonly string[];
-  /** Pinned ones too. */
-  readonly force: boolean;
-  /** Only says what would be done. */
-  readonly dryRun: boolean;
-}
-
-/** What became of one name that was to be pinned or not. */
-export type PinEvent = {
-  readonly kind: 'pinned' | 'unpinned' | 'unchanged';
-  readonly name: string;
-  /** Whether anything of it is here. */
-  readonly stored: boolean;
-  readonly reason: string | null;
-};
 
 /** What a dry run has said so far that would go. */
 interface Foretold {

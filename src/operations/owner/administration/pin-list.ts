@@ -1,20 +1,7 @@
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { ListedPin } from '../../protocol/administration.ts';
 import { type ImageSelection, selects, written } from './image-names.ts';
-
-/** A pin by name that holds no image of a list: of what is not here yet, or of a part of something. */
-export interface ListedPin {
-  /** The full name, with tag or digest. */
-  readonly name: string;
-  readonly upstream: string;
-  /** The upstream's own name of it. */
-  readonly repository: string;
-  readonly tag: string | null;
-  readonly digest: Digest | null;
-  /** Whether it is here: as what an index names, or what goes with an image. */
-  readonly stored: boolean;
-  readonly pinnedAt: string;
-}
 
 /** The pins that a list of pinned images leaves untold. */
 export class PinList {

@@ -19,7 +19,8 @@ import { parseTagSelector, selectTags } from '../../../oci/tag-selector.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
-import type { WantedImages } from '../fetch/wanted-images.ts';
+import type { ExportChoice, ExportEvent } from '../../protocol/export.ts';
+import type { WantedImages } from '../../protocol/fetch.ts';
 import { namedImage } from './named-image.ts';
 
 /** Deepest nesting of indexes, and of what is attached to attachments. */
@@ -31,22 +32,6 @@ export interface ExportPlannerOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
 }
-
-/** Which parts of an image are wanted. */
-export interface ExportChoice {
-  /** Empty: every platform that is here. */
-  readonly platforms: readonly Platform[];
-  /** Signatures and whatever else goes with an image. */
-  readonly referrers: boolean;
-  /** Layers that registries need not hold. */
-  readonly nondistributable: boolean;
-}
-
-/** What an export is told, image by image. */
-export type ExportEvent =
-  | { readonly kind: 'image'; readonly image: ExportedImage }
-  /** A signature or the like of which not everything is here: its image is taken along without it. */
-  | { readonly kind: 'left-out'; readonly name: string; readonly reason: string };
 
 /** Finds out what images that are here consist of. Uses nothing and contacts nobody. */
 export class ExportPlanner {

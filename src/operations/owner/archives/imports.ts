@@ -8,9 +8,10 @@ import { octetStream } from '../../../oci/media-types.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
+import { type AdoptedImage, type NewImage, otherBytes, type RefusedImage } from '../../protocol/import.ts';
 import { namedImage } from './named-image.ts';
 import { pushedSource } from './pushed-source.ts';
-import { IncompleteError, type MissingPart, type WholeManifest, wholeImage } from './whole-image.ts';
+import { IncompleteError, type WholeManifest, wholeImage } from './whole-image.ts';
 
 /** How many deliveries are noted in one go. */
 const deliveriesPerTurn = 1000;
@@ -21,38 +22,6 @@ export interface ImportsOptions {
   readonly downloads: Downloads;
   readonly upstreams: UpstreamTable;
   readonly now: () => number;
-}
-
-/** An image that is to be had under a name from now on. */
-export interface NewImage {
-  /** Full name, with a tag or a digest. */
-  readonly name: string;
-  readonly digest: Digest;
-  /** What its manifest is, where that does not say it itself. */
-  readonly mediaType: string;
-}
-
-/** What has become of an image. */
-export interface AdoptedImage {
-  /** As the cache names it. */
-  readonly name: string;
-  readonly digest: Digest;
-  /** What of it is not here. */
-  readonly leftOut: readonly MissingPart[];
-}
-
-/** An image that there is something wrong with. */
-export interface RefusedImage {
-  readonly name: string;
-  /** One sentence. */
-  readonly refused: string;
-  /** What is not here of it, where that is why. */
-  readonly lacks?: Digest;
-}
-
-/** What is said of a blob that somebody brings and whose bytes are not it. */
-export function otherBytes(digest: Digest): string {
-  return `the bytes of ${digest} are other ones than its digest says`;
 }
 
 /** Takes in blobs that somebody brings, and makes images of them once they are whole. */

@@ -4,6 +4,7 @@ import { type Digest, digestAlgorithm, digestOf } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/error.ts';
 import { formatPlatform, indexEntries } from '../../../oci/platform.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
+import type { MissingPart } from '../../protocol/import.ts';
 
 /** Deepest nesting of indexes that is followed. */
 const maxDepth = 4;
@@ -26,15 +27,6 @@ export interface WholeImage {
   readonly manifests: readonly WholeManifest[];
   /** What of it is not here. */
   readonly leftOut: readonly MissingPart[];
-}
-
-/** A part of an index that is not whole here. */
-export interface MissingPart {
-  /** Its platform as `os/architecture`, or its digest. */
-  readonly name: string;
-  /** One sentence that names the digest that is lacking. */
-  readonly reason: string;
-  readonly lacks: Digest;
 }
 
 /** Something that an image needs is not here. */
@@ -132,7 +124,7 @@ class Inspection {
         if (lacking === undefined || error !== lacking) throw error;
         firstFailure ??= lacking;
         const part = entry.platform ? formatPlatform(entry.platform) : entry.digest;
-        this.leftOut.set(entry.digest, { name: part, reason: lacking.message, lacks: lacking.lacks });
+        this.leftOut.set(entry.digest, { name: part, lacks: lacking.lacks });
       }
     }
     if (wholeEntries === 0 && firstFailure) throw firstFailure;

@@ -7,8 +7,9 @@ import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { isAvailable } from '../../../upstream/upstream.ts';
+import type { Explanation, StoredImage } from '../../protocol/explain.ts';
 import { selectRepository } from '../administration/image-names.ts';
-import { Inventory, type StoredImage } from './inventory.ts';
+import { Inventory } from './inventory.ts';
 
 export interface ExplanationOptions {
   readonly upstreams: UpstreamTable;
@@ -18,51 +19,6 @@ export interface ExplanationOptions {
   readonly now: () => number;
   /** The kind of credential that an upstream is shown, in words without any secret. */
   readonly credential: (upstream: string) => string;
-}
-
-/** What an image name gets from this mirror, and why; the members and their names are kept from version to version. */
-export interface Explanation {
-  readonly image: string;
-  readonly offline: boolean;
-  readonly upstream: {
-    readonly name: string;
-    /** `image`: the name says so; `default`: it names none. */
-    readonly namedBy: 'image' | 'default';
-    /** Tried in this order. */
-    readonly urls: readonly string[];
-    readonly credential: string;
-    /** False: it is known not to answer now. */
-    readonly available: boolean;
-    /** True: only what is not here may spend one of its last pulls. */
-    readonly sparing: boolean;
-  };
-  /** The upstream's own name of it. */
-  readonly repository: string;
-  /** Whether `upstreams.NAME.repositories` lets it be pulled. */
-  readonly allowed: boolean;
-  readonly tag: string | null;
-  /** Of a tag: the times that hold for it, in milliseconds, and which rule says so. */
-  readonly freshness: {
-    /** The place in `upstreams.NAME.tags`, from 0; `null`: no rule matches, the upstream's own times hold. */
-    readonly rule: {
-      readonly position: number;
-      readonly match: string;
-      readonly repositories: readonly string[];
-    } | null;
-    readonly tagTtlMs: number;
-    readonly staleWhileRevalidateMs: number;
-    readonly staleIfErrorMs: number;
-  } | null;
-  /** What is here; `null`: nothing. */
-  readonly stored: StoredImage | null;
-  /** Of a stored tag: when the upstream last confirmed it. */
-  readonly checkedAt: string | null;
-  readonly ageSeconds: number | null;
-  readonly outcome: {
-    readonly kind: 'refused' | 'missing' | 'stored' | FreshnessVerdict['kind'];
-    /** What a pull would meet now, as a sentence. */
-    readonly text: string;
-  };
 }
 
 /** What {@link outcomeOf} judges by. */

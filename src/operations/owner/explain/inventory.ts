@@ -3,38 +3,7 @@ import type { KeptManifest, KeptManifests } from '../../../mirror/kept-manifests
 import { type Descriptor, isElsewhere, readManifest } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
-
-/** What is here of a manifest and of what it names. */
-export interface StoredImage {
-  readonly digest: Digest;
-  readonly mediaType: string;
-  readonly size: number;
-  /** Whether the repository may read it without the upstream being asked. */
-  readonly readable: boolean;
-  /** Whether a client can pull it with no upstream to help; an index: at least one of its images. */
-  readonly whole: boolean;
-  /** Blobs that it and the manifests it names need, each counted once a manifest. */
-  readonly blobs: number;
-  readonly storedBytes: number;
-  readonly missingBlobs: number;
-  readonly missingBytes: number;
-  /** The blobs of an image that are not here. */
-  readonly missing: readonly Digest[];
-  /** What an index names. */
-  readonly platforms: readonly StoredPlatform[];
-}
-
-/** One manifest that an index names. */
-export interface StoredPlatform {
-  readonly digest: Digest;
-  /** `linux/arm64/v8`; `null` where the index does not say. */
-  readonly platform: string | null;
-  /** Whether its manifest is here. */
-  readonly stored: boolean;
-  readonly whole: boolean;
-  readonly missingBlobs: number;
-  readonly missingBytes: number;
-}
+import type { StoredImage, StoredPlatform } from '../../protocol/explain.ts';
 
 export interface InventoryOptions {
   readonly kept: KeptManifests;

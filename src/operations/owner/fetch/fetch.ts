@@ -8,13 +8,13 @@ import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { allOf, Slots } from '../../../waiting/slots.ts';
+import type { FetchChoice, FetchEvent, FetchParameters, WantedImages } from '../../protocol/fetch.ts';
 import { type BlobAmount, BlobAmounts } from './blob-amounts.ts';
 import { bringBlob } from './blob-arrival.ts';
 import { EventQueue } from './event-queue.ts';
-import type { WarmUpChoice, WarmUpEvent, WarmUpParameters } from './fetch-events.ts';
 import { type WalkedBlob, walkImage } from './image-walk.ts';
 import { withPatience } from './patience.ts';
-import { expandImages, type WantedImage, type WantedImages } from './wanted-images.ts';
+import { expandImages, type WantedImage } from './wanted-images.ts';
 import { byRepository, ChosenImages, type ImageChoice, readChoice } from './wanted-list.ts';
 
 /** Manifests and listings that are asked for at a time. */
@@ -22,7 +22,7 @@ const maxQuestions = 8;
 /** Shortest time between two words on the same blob, in milliseconds. */
 const sayEveryMs = 200;
 
-export interface WarmUpDependencies {
+export interface FetchDependencies {
   readonly mirror: Mirror;
   readonly store: BlobStore;
   readonly catalog: Catalog;
@@ -40,14 +40,14 @@ export interface WarmUpDependencies {
  * keep the others from coming; what is here already is not fetched again. Whoever stops reading the events ends it.
  * @throws Error in one sentence where nothing can be fetched at all; the signal's reason
  */
-export async function* warmUp(
-  parameters: WarmUpParameters,
-  dependencies: WarmUpDependencies,
+export async function* fetchImages(
+  parameters: FetchParameters,
+  dependencies: FetchDependencies,
   { signal }: { readonly signal: AbortSignal },
-): AsyncGenerator<WarmUpEvent> {
+): AsyncGenerator<FetchEvent> {
   if (dependencies.offline) throw new Error('this mirror is offline: nothing can be fetched');
   const stop = new AbortController();
-  const run = new WarmUp(parameters, dependencies, AbortSignal.any([signal, stop.signal]));
+  const run = new Fetch(parameters, dependencies, AbortSignal.any([signal, stop.signal]));
   const ended = run.run();
   try {
     yield* run.events;
@@ -57,10 +57,10 @@ export async function* warmUp(
   }
 }
 
-class WarmUp {
-  readonly events = new EventQueue<WarmUpEvent>();
-  readonly #parameters: WarmUpParameters;
-  readonly #dependencies: WarmUpDependencies;
+class Fetch {
+  readonly events = new EventQueue<FetchEvent>();
+  readonly #parameters: FetchParameters;
+  readonly #dependencies: FetchDependencies;
   readonly #signal: AbortSignal;
   readonly #questions = new Slots(maxQuestions);
   readonly #fills: Slots;
@@ -75,7 +75,7 @@ class WarmUp {
   #images = 0;
   #fetched = 0;
 
-  constructor(parameters: WarmUpParameters, dependencies: WarmUpDependencies, signal: AbortSignal) {
+  constructor(parameters: FetchParameters, dependencies: FetchDependencies, signal: AbortSignal) {
     const { store, catalog, maxFills } = dependencies;
     this.#parameters = parameters;
     this.#dependencies = dependencies;
@@ -104,12 +104,12 @@ class WarmUp {
   }
 
   /** Fetches what the lines of one repository mean: each image once, with all that any of them wants of it. */
-  async #lines(lines: readonly (WantedImages & WarmUpChoice)[]): Promise<void> {
+  async #lines(lines: readonly (WantedImages & FetchChoice)[]): Promise<void> {
     const { mirror, upstreams, catalog, now } = this.#dependencies;
     const { manifests, listings } = mirror;
     const signal = this.#signal;
     const chosen = new ChosenImages();
-    const expand = async (line: WantedImages & WarmUpChoice): Promise<void> => {
+    const expand = async (line: WantedImages & FetchChoice): Promise<void> => {
       const choice = readChoice({ ...this.#parameters, ...withoutUndefined(line) });
       const ask = this.#asking(line.image);
       const images = await expandImages(line, { upstreams, catalog, manifests, listings, ask, signal, now });

@@ -9,21 +9,12 @@ import { parseTagSelector, selectTags, type TagSelector } from '../../../oci/tag
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { allOf } from '../../../waiting/slots.ts';
+import type { WantedImages } from '../../protocol/fetch.ts';
 import { confirmed } from './image-walk.ts';
 
 /** Tags that one repository may list, and pages that they may come in. */
 const maxTags = 200_000;
 const maxTagPages = 2_000;
-
-/** One line of a list of images. */
-export interface WantedImages {
-  /** As a person writes it; without a tag or digest the tag `latest` is meant, unless `tags` says otherwise. */
-  readonly image: string;
-  /** Tags, patterns and version ranges, as of parseTagSelector; the name has no tag and no digest then. */
-  readonly tags?: readonly string[] | undefined;
-  /** Only so many of the newest. */
-  readonly limit?: number | undefined;
-}
 
 /** One image of one upstream. */
 export interface WantedImage {

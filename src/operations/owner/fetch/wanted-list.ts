@@ -3,8 +3,8 @@ import { RegistryError } from '../../../oci/error.ts';
 import { formatPlatform, type Platform, parsePlatform } from '../../../oci/platform.ts';
 import { parseReference } from '../../../oci/reference.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
-import type { WarmUpChoice } from './fetch-events.ts';
-import type { WantedImage, WantedImages } from './wanted-images.ts';
+import type { FetchChoice, WantedImages } from '../../protocol/fetch.ts';
+import type { WantedImage } from './wanted-images.ts';
 
 /** Which parts of an image are wanted. */
 export interface ImageChoice {
@@ -14,7 +14,7 @@ export interface ImageChoice {
 }
 
 /** Reads what is wanted. @throws RegistryError NAME_INVALID for a platform that is none */
-export function readChoice({ platforms = [], referrers = true }: WarmUpChoice): ImageChoice {
+export function readChoice({ platforms = [], referrers = true }: FetchChoice): ImageChoice {
   return { platforms: platforms.map(readPlatform), referrers };
 }
 

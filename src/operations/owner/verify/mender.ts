@@ -1,6 +1,6 @@
 import type { Custody } from '../../../mirror/care/custody.ts';
 import type { Repair } from '../../../mirror/care/repair.ts';
-import type { Finding, Mending } from './checkup.ts';
+import type { Finding, Mending } from '../../protocol/verify.ts';
 
 export interface MenderOptions {
   readonly custody: Custody;

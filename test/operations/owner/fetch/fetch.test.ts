@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { runOnControl } from '../../../../src/cli/control-client.ts';
-import type { WarmUpEvent, WarmUpParameters } from '../../../../src/operations/owner/fetch/fetch-events.ts';
+import type { FetchEvent, FetchParameters } from '../../../../src/operations/protocol/fetch.ts';
 import { filesIn, filesOf } from '../../../mirror/support.ts';
 import { json } from '../../../support/client.ts';
 import { fallbackTag } from '../../../support/contents.ts';
@@ -13,21 +13,21 @@ const unknown = { os: 'unknown', architecture: 'unknown' };
 
 async function fetchImages(
   site: TestSite,
-  parameters: WarmUpParameters,
-  { signal = new AbortController().signal, take }: { signal?: AbortSignal; take?: (event: WarmUpEvent) => void } = {},
-): Promise<WarmUpEvent[]> {
-  const events: WarmUpEvent[] = [];
+  parameters: FetchParameters,
+  { signal = new AbortController().signal, take }: { signal?: AbortSignal; take?: (event: FetchEvent) => void } = {},
+): Promise<FetchEvent[]> {
+  const events: FetchEvent[] = [];
   const input: AsyncIterable<Uint8Array> = {
     [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve({ done: true, value: undefined }) }),
   };
   for await (const event of runOnControl(site.cacheDir, 'fetch', parameters, { signal, input })) {
-    events.push(event as WarmUpEvent);
-    take?.(event as WarmUpEvent);
+    events.push(event as FetchEvent);
+    take?.(event as FetchEvent);
   }
   return events;
 }
 
-function endOf(events: readonly WarmUpEvent[]) {
+function endOf(events: readonly FetchEvent[]) {
   const last = events.at(-1);
   if (last?.kind !== 'end') throw new Error('the fetch has no end');
   return last;
@@ -35,8 +35,8 @@ function endOf(events: readonly WarmUpEvent[]) {
 
 const sizeOf = (blobs: readonly { readonly size: number }[]) => blobs.reduce((sum, { size }) => sum + size, 0);
 
-const of = <Kind extends WarmUpEvent['kind']>(events: readonly WarmUpEvent[], kind: Kind) =>
-  events.filter((event): event is Extract<WarmUpEvent, { kind: Kind }> => event.kind === kind);
+const of = <Kind extends FetchEvent['kind']>(events: readonly FetchEvent[], kind: Kind) =>
+  events.filter((event): event is Extract<FetchEvent, { kind: Kind }> => event.kind === kind);
 
 describe('a fetch', () => {
   test('brings everything of an image here: index, platforms, blobs, signatures, referrers and theirs', async () => {

@@ -1,16 +1,25 @@
-import type { Digest } from '../../../oci/digest.ts';
-import type { WantedImages } from './wanted-images.ts';
+import type { Digest } from '../../oci/digest.ts';
 
-/** What of an image is wanted; each line of the list may say otherwise. */
-export interface WarmUpChoice {
+/** One line of a list of images. */
+export interface WantedImages {
+  /** As a person writes it; without a tag or digest the tag `latest` is meant, unless `tags` says otherwise. */
+  readonly image: string;
+  /** Tags, patterns and version ranges, as of parseTagSelector; the name has no tag and no digest then. */
+  readonly tags?: readonly string[] | undefined;
+  /** Only so many of the newest. */
+  readonly limit?: number | undefined;
+}
+
+/** Which parts of an image to fetch; each line of the list may say otherwise. */
+export interface FetchChoice {
   /** Such as `linux/arm64`; none: all. */
   readonly platforms?: readonly string[] | undefined;
   /** Whether signatures and whatever else refers to an image come with it; default: they do. */
   readonly referrers?: boolean | undefined;
 }
 
-export interface WarmUpParameters extends WarmUpChoice {
-  readonly images: readonly (WantedImages & WarmUpChoice)[];
+export interface FetchParameters extends FetchChoice {
+  readonly images: readonly (WantedImages & FetchChoice)[];
   /** Whether layers are wanted that registries need not hold; default: they are not. */
   readonly nondistributable?: boolean | undefined;
   /** Blobs fetched at a time; never more than half of the mirror's places for fills. Default: 6. */
@@ -19,8 +28,8 @@ export interface WarmUpParameters extends WarmUpChoice {
   readonly longestPauseMs?: number | undefined;
 }
 
-/** What a warm-up tells, as it goes. Sizes in bytes; `image` with upstream, repository, and tag or digest. */
-export type WarmUpEvent =
+/** What a fetch reports while it runs. Sizes in bytes; `image` with upstream, repository, and tag or digest. */
+export type FetchEvent =
   /** All its manifests are here; which blobs are not is known. */
   | {
       readonly kind: 'resolved';
@@ -47,7 +56,7 @@ export type WarmUpEvent =
   /** A signature or the like that the upstream lists and does not have, or not all of it. */
   | { readonly kind: 'left-out'; readonly image: string; readonly name: string; readonly reason: string }
   | { readonly kind: 'waiting'; readonly image: string; readonly seconds: number; readonly reason: string }
-  /** All of it is here, `fetched` of it since the warm-up began. */
+  /** All of it is here, `fetched` of it since the fetch began. */
   | {
       readonly kind: 'fetched';
       readonly image: string;

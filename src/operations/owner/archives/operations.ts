@@ -1,0 +1,66 @@
+import { once } from 'node:events';
+import { RegistryError } from '../../../oci/error.ts';
+import { marksOf } from '../../../store/eviction-policy.ts';
+import type { ImportRoom } from '../../protocol/import.ts';
+import type { Operations } from '../../protocol/operations.ts';
+import type { OwnedCache } from '../cache/owned-cache.ts';
+import { ExportPlanner } from './export-plan.ts';
+import { Imports } from './imports.ts';
+
+type ArchiveOperations = Pick<
+  Operations,
+  'exportImages' | 'importNames' | 'importHold' | 'importRoom' | 'importBlob' | 'importDelivered' | 'importImages'
+>;
+
+/** What `export` and `import` ask of a cache that this process owns. */
+export function archiveOperations(cache: OwnedCache): ArchiveOperations {
+  const { store, catalog, mirror, now } = cache;
+  const imports = (): Imports =>
+    new Imports({ store, catalog, downloads: mirror.downloads, upstreams: cache.upstreams.table, now });
+  return {
+    exportImages({ image, tags, limit, ...choice }) {
+      const planner = new ExportPlanner({ upstreams: cache.upstreams.table, store, catalog });
+      return planner.images({ image, tags, limit }, choice);
+    },
+    async *importNames({ names }) {
+      yield names.map((name) => imports().nameOf(name));
+    },
+    async *importHold({ blobs, archive }, { signal }) {
+      using _ = await store.hold(blobs.map(({ digest }) => digest));
+      yield { lacking: await imports().lacking(blobs), undelivered: imports().undelivered(blobs, archive) };
+      if (!signal.aborted) await once(signal, 'abort');
+    },
+    async *importRoom({ bytes }) {
+      yield roomFor(bytes, cache);
+    },
+    async *importBlob({ digest, size, name }, { input, signal }) {
+      try {
+        yield { isTaken: await imports().receive({ digest, size }, { name, body: input, signal }) };
+      } catch (error) {
+        if (!(error instanceof RegistryError) || error.reason !== 'damaged') throw error;
+        yield { isTaken: false, wrong: error.message };
+      }
+    },
+    async *importDelivered({ digests, archive, base }) {
+      await imports().deliver(digests, { archive, base });
+      yield { archive };
+    },
+    async *importImages({ images, archive }, { signal }) {
+      const faultsBefore = cache.catalogFaults;
+      for await (const adopted of imports().adopt(images, { archive, signal })) {
+        // A read waits for what is to be written.
+        catalog.blobs.usage();
+        if (cache.catalogFaults > faultsBefore) throw new Error('the catalog of the cache cannot be written');
+        yield adopted;
+      }
+    },
+  };
+}
+
+function roomFor(bytes: number, { catalog, config }: OwnedCache): ImportRoom {
+  const { maxSizeBytes } = config.cache;
+  const { pinnedBytes } = catalog.blobs.usage();
+  // Offline nothing is evicted, whatever comes.
+  const isEnough = config.offline || pinnedBytes + bytes <= marksOf(maxSizeBytes).high;
+  return { isEnough, pinnedBytes, maxSizeBytes };
+}

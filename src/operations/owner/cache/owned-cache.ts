@@ -1,0 +1,33 @@
+import type { Repair } from '../../../mirror/care/repair.ts';
+import type { Mirror } from '../../../mirror/mirror.ts';
+import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { DiskStore } from '../../../store/files/disk-store.ts';
+import type { Layout } from '../../../store/files/layout.ts';
+import type { UpstreamTable } from '../../../upstream/table.ts';
+
+/** Told of what an operator has changed, for the log and for other replicas. */
+export interface AdministrationObserver {
+  /** An image was removed by this name. @param repository as the cache names it @param reference a tag or a digest */
+  removed(repository: string, reference: string, freed: { blobs: number; bytes: number }): void;
+  pinned(repository: string, reference: string): void;
+  unpinned(repository: string, reference: string): void;
+}
+
+/** A cache directory that this process owns, with the mirror over it; what the configuration says is read each time. */
+export interface OwnedCache {
+  readonly layout: Layout;
+  readonly catalog: Catalog;
+  readonly store: DiskStore;
+  readonly mirror: Mirror;
+  readonly upstreams: { readonly table: UpstreamTable };
+  readonly repair: Repair;
+  readonly config: {
+    readonly offline: boolean;
+    readonly cache: { readonly maxSizeBytes: number; readonly maxFills: number };
+  };
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+  /** Reads and writes of the catalog that have failed so far. */
+  readonly catalogFaults: number;
+  readonly administrationObserver: AdministrationObserver;
+}

@@ -1,0 +1,22 @@
+import type { Operations } from '../protocol/operations.ts';
+import { administrationOperations } from './administration/operations.ts';
+import { archiveOperations } from './archives/operations.ts';
+import type { OwnedCache } from './cache/owned-cache.ts';
+import { type FetchDependencies, fetchImages } from './fetch/fetch.ts';
+import { verify } from './verify/operation.ts';
+
+/** The operations on a cache that this process owns. */
+export function operationsOf(cache: OwnedCache): Operations {
+  return {
+    fetch: (parameters, { signal }) => fetchImages(parameters, fetchDependencies(cache), { signal }),
+    ...archiveOperations(cache),
+    ...administrationOperations(cache),
+    verify: (parameters, { signal }) => verify(parameters, cache, signal),
+  };
+}
+
+/** What a fetch needs, by the configuration in force now. */
+export function fetchDependencies({ mirror, store, catalog, upstreams, config, now }: OwnedCache): FetchDependencies {
+  const { offline, cache } = config;
+  return { mirror, store, catalog, upstreams: upstreams.table, offline, maxFills: cache.maxFills, now };
+}

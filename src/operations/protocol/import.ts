@@ -1,0 +1,64 @@
+import type { Digest } from '../../oci/digest.ts';
+
+/** Blobs that are not evicted while an archive is imported. */
+export interface HeldBlobs {
+  /** Those that are not on the disk in their right size. */
+  readonly lacking: readonly Digest[];
+  /** Those that the archive is not known to have brought. */
+  readonly undelivered: readonly Digest[];
+}
+
+/** Whether the cache has room for what an archive brings. */
+export interface ImportRoom {
+  readonly isEnough: boolean;
+  readonly pinnedBytes: number;
+  readonly maxSizeBytes: number;
+}
+
+/** What has become of a blob that was sent. */
+export interface ReceivedBlob {
+  /** Whether all its bytes were hashed; not so where the blob has come another way meanwhile. */
+  readonly isTaken: boolean;
+  /** One sentence, where the bytes do not match the digest. */
+  readonly wrong?: string;
+}
+
+/** An image to be named. */
+export interface NewImage {
+  /** Full name, with a tag or a digest. */
+  readonly name: string;
+  readonly digest: Digest;
+  /** What its manifest is, where that does not say it itself. */
+  readonly mediaType: string;
+}
+
+/** What has become of an image. */
+export interface AdoptedImage {
+  /** As the cache names it. */
+  readonly name: string;
+  readonly digest: Digest;
+  /** What of it is not here. */
+  readonly leftOut: readonly MissingPart[];
+}
+
+/** An image that there is something wrong with. */
+export interface RefusedImage {
+  readonly name: string;
+  /** One sentence. */
+  readonly refused: string;
+  /** The manifest or blob that it lacks, where that is the reason. */
+  readonly lacks?: Digest | undefined;
+}
+
+/** A part of an index that is not whole here. */
+export interface MissingPart {
+  /** Its platform as `os/architecture`, or its digest. */
+  readonly name: string;
+  /** The manifest or blob that it lacks. */
+  readonly lacks: Digest;
+}
+
+/** What is said of a blob that somebody brings and whose bytes are not it. */
+export function otherBytes(digest: Digest): string {
+  return `the bytes of ${digest} are other ones than its digest says`;
+}

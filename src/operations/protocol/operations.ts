@@ -1,0 +1,69 @@
+import type { BlobSize } from '../../archive/description.ts';
+import type { Digest } from '../../oci/digest.ts';
+import type { ListEvent, ListParameters, PinEvent, RemovalEvent, RemovalQuery } from './administration.ts';
+import type { ExportEvent, ExportParameters } from './export.ts';
+import type { FetchEvent, FetchParameters } from './fetch.ts';
+import type { AdoptedImage, HeldBlobs, ImportRoom, NewImage, ReceivedBlob, RefusedImage } from './import.ts';
+import type { OperationContext } from './operation.ts';
+import type { CheckupEvent, CheckupParameters } from './verify.ts';
+
+/**
+ * What a command can ask of the process that owns a cache directory: a running mirror over its control socket, or the
+ * command itself where no mirror runs. Parameters in, events out, all of it JSON; an operation has succeeded when its
+ * events end. Each throws Error in one sentence, and the reason of the context's signal.
+ */
+export interface Operations {
+  /** Fetches images whole, with their referrers. */
+  fetch(parameters: FetchParameters, context: OperationContext): AsyncIterable<FetchEvent>;
+
+  /** Says what the images to export consist of; the command reads their blobs from the disk itself. */
+  exportImages(parameters: ExportParameters, context: OperationContext): AsyncIterable<ExportEvent>;
+
+  /** The full names that the cache has for images, in one event. */
+  importNames(
+    parameters: { readonly names: readonly string[] },
+    context: OperationContext,
+  ): AsyncIterable<readonly string[]>;
+
+  /** Says, in one event, which blobs of an archive are missing here. None of them is evicted until the command leaves. */
+  importHold(
+    parameters: { readonly blobs: readonly BlobSize[]; readonly archive: Digest },
+    context: OperationContext,
+  ): AsyncIterable<HeldBlobs>;
+
+  /** Says, in one event, whether the cache has room for so many bytes more. */
+  importRoom(parameters: { readonly bytes: number }, context: OperationContext): AsyncIterable<ImportRoom>;
+
+  /** Stores the blob that is the context's input. @param parameters `name`: an image that needs it */
+  importBlob(parameters: BlobSize & { readonly name: string }, context: OperationContext): AsyncIterable<ReceivedBlob>;
+
+  /**
+   * Notes which blobs an archive contains, which gives its images the right to them. With `base`: blobs that are left to
+   * that archive, as far as it is known to have brought them.
+   */
+  importDelivered(
+    parameters: { readonly digests: readonly Digest[]; readonly archive: Digest; readonly base: Digest | undefined },
+    context: OperationContext,
+  ): AsyncIterable<{ readonly archive: Digest }>;
+
+  /** Names images of an archive, each only if it is whole and all of it is the archive's or its repository's. */
+  importImages(
+    parameters: { readonly images: readonly NewImage[]; readonly archive: Digest },
+    context: OperationContext,
+  ): AsyncIterable<AdoptedImage | RefusedImage>;
+
+  /** Lists stored images. */
+  list(parameters: ListParameters, context: OperationContext): AsyncIterable<ListEvent>;
+
+  /** Removes images and what nothing else needs of them. */
+  remove(parameters: RemovalQuery, context: OperationContext): AsyncIterable<RemovalEvent>;
+
+  /** Keeps images from being evicted. */
+  pin(parameters: { readonly images: readonly string[] }, context: OperationContext): AsyncIterable<PinEvent>;
+
+  /** Ends what `pin` began. */
+  unpin(parameters: { readonly images: readonly string[] }, context: OperationContext): AsyncIterable<PinEvent>;
+
+  /** Hashes stored content again. */
+  verify(parameters: CheckupParameters, context: OperationContext): AsyncIterable<CheckupEvent>;
+}

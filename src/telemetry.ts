@@ -232,12 +232,14 @@ export class Metrics {
       readonly blobs: number;
       readonly bytes: number;
       readonly pinnedBytes: number;
+      readonly unneededBytes: number;
       readonly budgetBytes: number;
     },
   ): void {
     this.#watch('cache_blobs', 'Blobs stored, manifests among them.', () => read().blobs);
     this.#watch('cache_bytes', 'Bytes of blobs stored, each counted once.', () => read().bytes);
     this.#watch('cache_pinned_bytes', 'Bytes of blobs that a pin holds.', () => read().pinnedBytes);
+    this.#watch('cache_unneeded_bytes', 'Bytes of blobs that no image needs.', () => read().unneededBytes);
     this.#watch('cache_budget_bytes', 'What the cache may take: cache.maxSize.', () => read().budgetBytes);
   }
 

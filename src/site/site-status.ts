@@ -61,6 +61,8 @@ export interface SiteStatus {
     readonly maxBytes: number;
     /** What a pin holds. */
     readonly pinnedBytes: number;
+    /** Of blobs that no image needs; they are evicted first. */
+    readonly unneededBytes: number;
     /** Free in the file system; `null` where it cannot be told. */
     readonly freeBytes: number | null;
   };
@@ -91,7 +93,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
   const isIdle = total.hits === 0 && total.bytesFromUpstream === 0;
   const bytesSaved = isIdle ? 0 : Math.max(0, total.bytesToClients - total.bytesFromUpstream);
   const fileSystem = await fileSystemOf(config.cache.dir);
-  const { blobs, bytes, pinnedBytes } = options.catalog.blobs.usage();
+  const { blobs, bytes, pinnedBytes, unneededBytes } = options.catalog.blobs.usage();
   const readiness = options.readiness();
   return {
     version: options.version,
@@ -121,6 +123,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
       usedBytes: bytes,
       maxBytes: config.cache.maxSizeBytes,
       pinnedBytes,
+      unneededBytes,
       freeBytes: fileSystem?.freeBytes ?? null,
     },
   };

@@ -177,6 +177,25 @@ describe('a cache over its budget', () => {
     expect(shelf.evictor.excess).toBeUndefined();
   });
 
+  test('gives up what no image needs before any image, and what is left of an image with it', async () => {
+    await using shelf = await Shelf.open();
+    const [base, own] = [await shelf.blob(100 * KB), await shelf.blob(100 * KB)];
+    const cold = await shelf.manifest({ layers: [base, own, await shelf.blob(100 * KB), await shelf.blob(100 * KB)] });
+    const hot = await shelf.image(100 * KB, [base]);
+    shelf.use(hot.manifest, 5);
+    const stray = await shelf.blob(200 * KB);
+    shelf.use(stray, 20);
+    expect(shelf.catalog.blobs.usage().unneededBytes).toBe(200 * KB);
+    shelf.budget.maxSizeBytes = 650 * KB;
+    await shelf.evictor.makeRoom();
+    expect(shelf.evicted.map(({ digest }) => digest)).toEqual([stray]);
+    // One blob of it would be enough; the others would be of no use to anything.
+    shelf.budget.maxSizeBytes = 500 * KB;
+    await shelf.evictor.makeRoom();
+    expect(await shelf.here(cold, own, base, hot.manifest, hot.layer)).toEqual([false, false, true, true, true]);
+    expect(shelf.catalog.blobs.usage()).toMatchObject({ blobs: 3, unneededBytes: 0 });
+  });
+
   test('never leaves a manifest without a layer that it has had, however cold that is by itself', async () => {
     await using shelf = await Shelf.open();
     const base = await shelf.blob(10 * KB);

@@ -272,7 +272,7 @@ test('the number of blobs and their bytes are those of the rows, whatever has co
   for (const name of ['a', 'b', 'c']) catalog.blobs.record(blob(name), { size: 7, contentType: '' });
   catalog.blobs.record(blob('a'), { size: 9, contentType: '' });
   catalog.blobs.forget(blob('b'));
-  expect(catalog.blobs.usage()).toEqual({ blobs: 2, bytes: 16, pinnedBytes: 0 });
+  expect(catalog.blobs.usage()).toEqual({ blobs: 2, bytes: 16, pinnedBytes: 0, unneededBytes: 16 });
 });
 
 describe('a catalog of another version', () => {
@@ -301,7 +301,7 @@ describe('a catalog of another version', () => {
     }
     using catalog = await openIn(folder.path);
     expect(catalog.blobs.get(blob('a'))).toEqual({ size: 5, contentType: 'text/plain' });
-    expect(catalog.blobs.usage()).toEqual({ blobs: 1, bytes: 5, pinnedBytes: 0 });
+    expect(catalog.blobs.usage()).toEqual({ blobs: 1, bytes: 5, pinnedBytes: 0, unneededBytes: 0 });
     expect(catalog.images.attachments(subject, repository)).toEqual([blob('a'), blob('b')].toSorted());
     expect(catalog.images.manifest(blob('a'))?.source).toBeUndefined();
   });
@@ -311,9 +311,9 @@ describe('a catalog of another version', () => {
     const path = join(folder.path, 'catalog.sqlite');
     {
       using newer = new DatabaseSync(path);
-      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 8');
+      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 9');
     }
-    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 8 and this program knows 7`);
+    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 9 and this program knows 8`);
     using newer = new DatabaseSync(path);
     expect(newer.prepare('SELECT * FROM blobs').all()).toEqual([]);
   });

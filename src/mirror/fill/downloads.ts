@@ -165,7 +165,7 @@ export class Downloads implements AsyncDisposable {
       observer,
       slabs: this.#slabs,
       inParts: isRanged,
-      onStored: (blob) => onStored(digest, blob),
+      onStored: (blob) => onStored(digest, { ...blob, isForOthers: isOwned }),
       onUnwanted: () => {
         for (const places of [this.#places, this.#passing]) this.#makeRoom(places);
       },

@@ -14,6 +14,8 @@ export interface BlobRecord {
   readonly contentType: string;
   /** The time of its file when its content was last known to be right, in milliseconds; `undefined`: it never was. */
   readonly modifiedAtMs?: number | undefined;
+  /** Another replica has it kept here: its image may be known there alone. */
+  readonly isForOthers?: boolean;
 }
 
 /** A file under `blobs/` that the catalog did not know. */
@@ -23,6 +25,19 @@ export interface FoundBlob {
   readonly modifiedAtMs?: number;
   readonly usedAtMs: number;
 }
+
+/** What is stored in all, in bytes but for the first. */
+export interface Usage {
+  /** How many blobs, manifests among them. */
+  readonly blobs: number;
+  readonly bytes: number;
+  readonly pinnedBytes: number;
+  /** Of blobs that no image needs: no manifest that is known names them. */
+  readonly unneededBytes: number;
+}
+
+/** Whether a manifest is known that needs a blob, or that is it: what the row of a new blob says. */
+const needed = `(EXISTS (SELECT 1 FROM links WHERE target = ?1) OR EXISTS (SELECT 1 FROM manifests m WHERE m.digest = ?1))`;
 
 export interface BlobRecordsOptions {
   readonly journal: NameJournal;
@@ -72,10 +87,15 @@ export class BlobRecords {
     return rows.map((row) => ({ digest: digestIn(row), size: number(row, 'size') }));
   }
 
-  /** How many blobs are known to be stored, manifests among them, their bytes in all, and those of what is pinned. */
-  usage(): { blobs: number; bytes: number; pinnedBytes: number } {
-    const row = this.#database.get('SELECT blobs, bytes, pinned_bytes FROM totals');
-    return { blobs: number(row, 'blobs'), bytes: number(row, 'bytes'), pinnedBytes: number(row, 'pinned_bytes') };
+  /** How much is known to be stored. */
+  usage(): Usage {
+    const row = this.#database.get('SELECT blobs, bytes, pinned_bytes, unneeded_bytes FROM totals');
+    return {
+      blobs: number(row, 'blobs'),
+      bytes: number(row, 'bytes'),
+      pinnedBytes: number(row, 'pinned_bytes'),
+      unneededBytes: number(row, 'unneeded_bytes'),
+    };
   }
 
   /** Records a blob that has just been stored. */
@@ -92,8 +112,8 @@ export class BlobRecords {
     this.#blobs.set(digest, { size, contentType, modifiedAtMs });
     this.#database.write(() => {
       this.#database.run(
-        `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat, recent, modified_at)
-         VALUES (?1, ?2, ?3, ?4, ?4, ?6, 1, ?5)
+        `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat, recent, modified_at, needed)
+         VALUES (?1, ?2, ?3, ?4, ?4, ?6, 1, ?5, ?7 OR ${needed})
          ON CONFLICT DO UPDATE SET size = excluded.size, content_type = excluded.content_type, used_at = excluded.used_at,
            heat = heat_after(heat, 1, ?4), recent = 1, modified_at = excluded.modified_at`,
         digest,
@@ -102,6 +122,7 @@ export class BlobRecords {
         usedAtMs,
         modifiedAtMs ?? null,
         uses.firstHeat(digest, usedAtMs),
+        blob.isForOthers === true ? 1 : 0,
       );
       uses.settleRecent();
       pins.stored(digest);
@@ -113,8 +134,8 @@ export class BlobRecords {
     const { uses, pins } = this.#options;
     this.#database.write(() => {
       this.#database.run(
-        `INSERT OR IGNORE INTO blobs (digest, size, content_type, stored_at, used_at, heat, modified_at)
-         VALUES (?1, ?2, COALESCE((SELECT content_type FROM remembered WHERE digest = ?1), ?3), ?4, ?4, ?6, ?5)`,
+        `INSERT OR IGNORE INTO blobs (digest, size, content_type, stored_at, used_at, heat, modified_at, needed)
+         VALUES (?1, ?2, COALESCE((SELECT content_type FROM remembered WHERE digest = ?1), ?3), ?4, ?4, ?6, ?5, ${needed})`,
         digest,
         size,
         octetStream,

@@ -2,7 +2,14 @@ import { renameSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { subjectOfTag } from '../../oci/subject-of-tag.ts';
 import { heatAfter } from '../eviction-policy.ts';
-import { catalogMigrations, catalogSchema, catalogTables, catalogVersion, rebuildNote } from './catalog-schema.ts';
+import {
+  catalogCompletion,
+  catalogMigrations,
+  catalogSchema,
+  catalogTables,
+  catalogVersion,
+  rebuildNote,
+} from './catalog-schema.ts';
 import { isBroken, isOfOtherTables } from './sqlite-error.ts';
 
 /**
@@ -72,6 +79,7 @@ function migrate(database: DatabaseSync, path: string): void {
     if (found > 0)
       for (let version = found; version < catalogVersion; version += 1) database.exec(catalogMigrations[version] ?? '');
     database.exec(catalogSchema);
+    if (found > 0 && found < 8) database.exec(catalogCompletion);
     if (found === 0) database.exec(`INSERT INTO notes VALUES ('${rebuildNote}', '')`);
     database.exec(`PRAGMA user_version = ${catalogVersion}`);
     database.exec('COMMIT');

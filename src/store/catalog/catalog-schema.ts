@@ -1,5 +1,5 @@
 /** Version of the tables below. */
-export const catalogVersion = 7;
+export const catalogVersion = 8;
 
 /** The note that a new catalog begins with: there may be blobs on disk that it does not know. */
 export const rebuildNote = 'rebuild';
@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS repositories (
 ) STRICT;
 
 -- A blob on disk; kept while its file is. 'heat': see eviction-policy.ts. 'pinned' is 1 for all that a pin holds.
+-- 'needed' is 0 for what is no manifest and what no manifest names: kept by the triggers below, evicted first.
 -- 'recent' is 1 for what was used last, up to a share of all bytes. 'modified_at' is the time of the file when its content was last known to be right; NULL: it never was.
 CREATE TABLE IF NOT EXISTS blobs (
   digest TEXT PRIMARY KEY,
@@ -25,10 +26,12 @@ CREATE TABLE IF NOT EXISTS blobs (
   heat REAL NOT NULL DEFAULT 0,
   pinned INTEGER NOT NULL DEFAULT 0,
   recent INTEGER NOT NULL DEFAULT 0,
-  modified_at REAL
+  modified_at REAL,
+  needed INTEGER NOT NULL DEFAULT 1
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS blobs_by_heat ON blobs (heat) WHERE pinned = 0 AND recent = 0;
 CREATE INDEX IF NOT EXISTS blobs_recent ON blobs (used_at) WHERE recent = 1;
+CREATE INDEX IF NOT EXISTS blobs_unneeded ON blobs (heat) WHERE needed = 0 AND pinned = 0;
 CREATE INDEX IF NOT EXISTS blobs_pinned ON blobs (pinned) WHERE pinned = 1;
 
 -- How many blobs there are and their bytes, so that nobody has to count them.
@@ -37,23 +40,27 @@ CREATE TABLE IF NOT EXISTS totals (
   blobs INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
   pinned_bytes INTEGER NOT NULL,
-  recent_bytes INTEGER NOT NULL
+  recent_bytes INTEGER NOT NULL,
+  unneeded_bytes INTEGER NOT NULL
 ) STRICT;
 INSERT OR IGNORE INTO totals SELECT 0, COUNT(*), CAST(TOTAL(size) AS INTEGER), CAST(TOTAL(size * pinned) AS INTEGER),
-  CAST(TOTAL(size * recent) AS INTEGER) FROM blobs;
+  CAST(TOTAL(size * recent) AS INTEGER), CAST(TOTAL(size * (1 - needed)) AS INTEGER) FROM blobs;
 CREATE TRIGGER IF NOT EXISTS blob_counted AFTER INSERT ON blobs BEGIN
   UPDATE totals SET blobs = blobs + 1, bytes = bytes + NEW.size,
-    pinned_bytes = pinned_bytes + NEW.size * NEW.pinned, recent_bytes = recent_bytes + NEW.size * NEW.recent;
+    pinned_bytes = pinned_bytes + NEW.size * NEW.pinned, recent_bytes = recent_bytes + NEW.size * NEW.recent,
+    unneeded_bytes = unneeded_bytes + NEW.size * (1 - NEW.needed);
 END;
 CREATE TRIGGER IF NOT EXISTS blob_uncounted AFTER DELETE ON blobs BEGIN
   UPDATE totals SET blobs = blobs - 1, bytes = bytes - OLD.size,
-    pinned_bytes = pinned_bytes - OLD.size * OLD.pinned, recent_bytes = recent_bytes - OLD.size * OLD.recent;
+    pinned_bytes = pinned_bytes - OLD.size * OLD.pinned, recent_bytes = recent_bytes - OLD.size * OLD.recent,
+    unneeded_bytes = unneeded_bytes - OLD.size * (1 - OLD.needed);
 END;
-CREATE TRIGGER IF NOT EXISTS blob_recounted AFTER UPDATE OF size, pinned, recent ON blobs
-  WHEN NEW.size <> OLD.size OR NEW.pinned <> OLD.pinned OR NEW.recent <> OLD.recent BEGIN
+CREATE TRIGGER IF NOT EXISTS blob_recounted AFTER UPDATE OF size, pinned, recent, needed ON blobs
+  WHEN NEW.size <> OLD.size OR NEW.pinned <> OLD.pinned OR NEW.recent <> OLD.recent OR NEW.needed <> OLD.needed BEGIN
   UPDATE totals SET bytes = bytes + NEW.size - OLD.size,
     pinned_bytes = pinned_bytes + NEW.size * NEW.pinned - OLD.size * OLD.pinned,
-    recent_bytes = recent_bytes + NEW.size * NEW.recent - OLD.size * OLD.recent;
+    recent_bytes = recent_bytes + NEW.size * NEW.recent - OLD.size * OLD.recent,
+    unneeded_bytes = unneeded_bytes + NEW.size * (1 - NEW.needed) - OLD.size * (1 - OLD.needed);
 END;
 
 -- What was evicted, with its heat, so that it goes on from there when it comes back; the newest have the highest ids.
@@ -83,6 +90,20 @@ CREATE TABLE IF NOT EXISTS links (
   PRIMARY KEY (manifest, target)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS links_by_target ON links (target);
+CREATE TRIGGER IF NOT EXISTS link_made AFTER INSERT ON links BEGIN
+  UPDATE blobs SET needed = 1 WHERE digest = NEW.target AND needed = 0;
+END;
+CREATE TRIGGER IF NOT EXISTS link_gone AFTER DELETE ON links BEGIN
+  UPDATE blobs SET needed = 0 WHERE digest = OLD.target AND needed = 1
+    AND NOT EXISTS (SELECT 1 FROM links WHERE target = OLD.target)
+    AND NOT EXISTS (SELECT 1 FROM manifests WHERE digest = OLD.target);
+END;
+CREATE TRIGGER IF NOT EXISTS manifest_made AFTER INSERT ON manifests BEGIN
+  UPDATE blobs SET needed = 1 WHERE digest = NEW.digest AND needed = 0;
+END;
+CREATE TRIGGER IF NOT EXISTS manifest_gone AFTER DELETE ON manifests BEGIN
+  UPDATE blobs SET needed = EXISTS (SELECT 1 FROM links WHERE target = OLD.digest) WHERE digest = OLD.digest;
+END;
 
 -- The right to read a blob through a repository, and the size that the repository's manifest gives it (-1: none does).
 CREATE TABLE IF NOT EXISTS grants (
@@ -161,6 +182,12 @@ export const catalogTables: readonly string[] = Array.from(
   ([, name = '']) => name,
 );
 
+/** Completes tables of a version before 8, once {@link catalogSchema} has been applied to them. */
+export const catalogCompletion = `
+UPDATE blobs SET needed = 0 WHERE NOT EXISTS (SELECT 1 FROM links WHERE target = blobs.digest)
+  AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.digest = blobs.digest);
+`;
+
 /** What makes tables of a version ready for {@link catalogSchema}; they are then of the version after it. */
 export const catalogMigrations: Readonly<Record<number, string>> = {
   1: `
@@ -192,5 +219,12 @@ INSERT INTO notes VALUES ('pin patterns', char(10)) ON CONFLICT DO UPDATE SET va
 `,
   6: `
 ALTER TABLE tags ADD COLUMN access TEXT;
+`,
+  7: `
+ALTER TABLE blobs ADD COLUMN needed INTEGER NOT NULL DEFAULT 1;
+DROP TRIGGER IF EXISTS blob_counted;
+DROP TRIGGER IF EXISTS blob_uncounted;
+DROP TRIGGER IF EXISTS blob_recounted;
+DROP TABLE IF EXISTS totals;
 `,
 };

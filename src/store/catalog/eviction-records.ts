@@ -22,6 +22,8 @@ interface Forgotten {
   readonly tags: readonly TagKey[];
   /** Rights to read: of the blob itself, and of what only it has named. */
   readonly grants: readonly { readonly repository: string; readonly digest: Digest }[];
+  /** Blobs that are left, and of no use any more. */
+  readonly unneeded: readonly Evictable[];
 }
 
 /** More than this goes in one go only where nothing less leaves what is whole. */
@@ -49,20 +51,22 @@ export class EvictionRecords {
     this.#options = options;
   }
 
-  /** What to evict next, the coldest first; nothing pinned, and what was used last only where nothing else is left. */
+  /**
+   * What to evict next: what no image needs, then the rest, each the coldest first; what was used last only where nothing
+   * else is left, nothing that is pinned.
+   */
   coldest(limit: number): Evictable[] {
-    const cold = this.#database.all(
-      'SELECT digest, size FROM blobs WHERE pinned = 0 AND recent = 0 ORDER BY heat LIMIT ?',
-      limit,
-    );
-    const recent =
-      cold.length === limit
-        ? []
-        : this.#database.all(
-            'SELECT digest, size FROM blobs WHERE recent = 1 AND pinned = 0 ORDER BY used_at LIMIT ?',
-            limit - cold.length,
-          );
-    return [...cold, ...recent].map((row) => ({ digest: digestIn(row), size: number(row, 'size') }));
+    const found: Evictable[] = [];
+    for (const order of [
+      'pinned = 0 AND needed = 0 ORDER BY heat',
+      'pinned = 0 AND recent = 0 AND needed = 1 ORDER BY heat',
+      'recent = 1 AND pinned = 0 AND needed = 1 ORDER BY used_at',
+    ]) {
+      if (found.length === limit) break;
+      const rows = this.#database.all(`SELECT digest, size FROM blobs WHERE ${order} LIMIT ?`, limit - found.length);
+      for (const row of rows) found.push({ digest: digestIn(row), size: number(row, 'size') });
+    }
+    return found;
   }
 
   /**
@@ -170,11 +174,12 @@ export class EvictionRecords {
 
   /**
    * Forgets, at once, a blob that was evicted and what was known only for its sake; how warm it was is remembered.
+   * @returns where it was a manifest, the stored blobs that it named and that no image needs now, at most some
    * @throws Error where the catalog cannot be written: nothing is forgotten then
    */
-  forget(digest: Digest): void {
+  forget(digest: Digest): Evictable[] {
     const { blobs, manifests, tags, grants, journal, now } = this.#options;
-    let forgotten: Forgotten = { tags: [], grants: [] };
+    let forgotten: Forgotten = { tags: [], grants: [], unneeded: [] };
     this.#database.writeNow(() => {
       forgotten = this.#remove(digest);
     });
@@ -185,6 +190,7 @@ export class EvictionRecords {
       tags.drop(key);
     }
     for (const grant of forgotten.grants) grants.drop(grant.repository, grant.digest);
+    return [...forgotten.unneeded];
   }
 
   #remove(digest: Digest): Forgotten {
@@ -199,7 +205,16 @@ export class EvictionRecords {
     this.#database.run('DELETE FROM blobs WHERE digest = ?', digest);
     graph.remove(digest);
     this.#database.run('DELETE FROM tags WHERE digest = ?', digest);
-    return { tags: standing, grants: named.flatMap((one) => (this.#isNeeded(one) ? [] : this.#removeGrants(one))) };
+    return {
+      tags: standing,
+      grants: named.flatMap((one) => (this.#isNeeded(one) ? [] : this.#removeGrants(one))),
+      unneeded: named.slice(1, 1 + mostAtOnce).flatMap((one) => this.#unneeded(one)),
+    };
+  }
+
+  #unneeded(digest: Digest): Evictable[] {
+    const row = this.#database.get('SELECT size FROM blobs WHERE digest = ? AND needed = 0 AND pinned = 0', digest);
+    return row === undefined ? [] : [{ digest, size: number(row, 'size') }];
   }
 
   #isNeeded(digest: Digest): boolean {

@@ -184,8 +184,8 @@ export class Evictor implements Space, AsyncDisposable {
     disk.gone = await this.#dropLeftPartials(lack.bytes);
     if (disk.gone > 0) lack = await this.#lack('low', disk);
     try {
-      while (lack !== undefined && !this.#stop.signal.aborted) {
-        const freed: Freed = await this.#step(lack);
+      while ((lack !== undefined || this.#victims.hasLeftovers) && !this.#stop.signal.aborted) {
+        const freed: Freed = await this.#step(lack ?? { bytes: 0, reason });
         blobs += freed.blobs;
         bytes += freed.bytes;
         disk.gone += freed.bytes;

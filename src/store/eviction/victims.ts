@@ -26,6 +26,8 @@ export class Victims {
   /** What could not be removed, and would otherwise be the coldest again. */
   readonly #stuck = new Set<Digest>();
   #stuckUntilMs = 0;
+  /** What is left of images that have gone, and of no use any more. */
+  readonly #leftovers = new Map<Digest, Evictable>();
 
   constructor(options: VictimsOptions) {
     this.#options = options;
@@ -43,9 +45,15 @@ export class Victims {
     return this.#stuck.has(digest);
   }
 
+  /** Whether there is something left of images that have gone: it goes with them. */
+  get hasLeftovers(): boolean {
+    for (const digest of this.#leftovers.keys()) if (this.#stays(digest)) this.#leftovers.delete(digest);
+    return this.#leftovers.size > 0;
+  }
+
   /**
-   * A few of the coldest: chains that have nothing to do with each other, each in the order of removal.
-   * @param wanted bytes
+   * What is left of images that have gone, and after it a few of the coldest: chains that have nothing to do with each other, each in the order of removal.
+   * @param wanted bytes; 0: only what is left
    */
   next(wanted: number): readonly (readonly Link[])[] {
     const { catalog } = this.#options;
@@ -54,8 +62,10 @@ export class Victims {
     const chains = new Set<Link[]>();
     const chainOf = new Map<Digest, Link[]>();
     let bytes = 0;
-    for (const { digest } of this.#coldest()) {
-      if (bytes >= wanted || chainOf.size >= blobsPerStep) break;
+    const left = this.hasLeftovers ? [...this.#leftovers.values()].slice(0, blobsPerStep) : [];
+    for (const { digest } of left) this.#leftovers.delete(digest);
+    for (const { digest } of left.length > 0 ? left : this.#coldest()) {
+      if ((left.length === 0 && bytes >= wanted) || chainOf.size >= blobsPerStep) break;
       if (chainOf.has(digest)) continue;
       const group = catalog.evictions.group(digest);
       if (group.some((member) => this.#stays(member.digest))) continue;
@@ -114,7 +124,10 @@ export class Victims {
     const { catalog, store } = this.#options;
     try {
       // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
-      return await store.evict(digest, () => catalog.evictions.forget(digest));
+      return await store.evict(digest, () => {
+        for (const blob of catalog.evictions.forget(digest)) this.#leftovers.set(blob.digest, blob);
+        this.#leftovers.delete(digest);
+      });
     } catch (error) {
       this.leaveAlone(digest);
       throw error;

@@ -35,7 +35,7 @@ export function formatChecksumList({ id, since, complete, files }: ChecksumList)
 }
 
 /** @returns `undefined` where a text is no list of ours */
-export function parseChecksumList(text: string): ChecksumList | undefined {
+function parseChecksumList(text: string): ChecksumList | undefined {
   const lines = text.split('\n');
   const id = lines[0]?.startsWith(idLine) ? lines[0].slice(idLine.length) : '';
   if (!isDigest(id)) return undefined;

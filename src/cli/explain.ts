@@ -72,7 +72,7 @@ async function explainFromDisk(image: string, config: Config, io: CommandIo): Pr
 }
 
 /** An explanation for people, within 80 columns but for long names. */
-export function explanationText(explanation: Explanation): string {
+function explanationText(explanation: Explanation): string {
   const { upstream, repository, tag, stored } = explanation;
   const lines = [
     ...labelled('image', explanation.image),

@@ -24,7 +24,7 @@ export function withoutRestart(running: Config, wanted: Config): { config: Confi
 }
 
 /** Whether two values of configurations mean the same; secrets are compared by what they hold. */
-export function isSame(one: unknown, other: unknown): boolean {
+function isSame(one: unknown, other: unknown): boolean {
   if (one instanceof Secret || other instanceof Secret)
     return one instanceof Secret && other instanceof Secret && one.reveal() === other.reveal();
   if (typeof one !== 'object' || typeof other !== 'object' || one === null || other === null) return one === other;

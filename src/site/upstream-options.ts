@@ -27,7 +27,7 @@ function credentialOptions({ username = '', ...from }: UpstreamAuth): Credential
 }
 
 /** The kind of credential that an upstream is shown, in words without any secret. */
-export function credentialInWords(auth: UpstreamAuth | undefined): string {
+function credentialInWords(auth: UpstreamAuth | undefined): string {
   const credentials = auth && credentialOptions(auth);
   switch (credentials?.kind) {
     case undefined:

@@ -199,6 +199,6 @@ export class ImageRemoval {
 }
 
 /** One text for a tag of a repository. */
-export function tagName(repository: string, tag: string): string {
+function tagName(repository: string, tag: string): string {
   return `${repository}:${tag}`;
 }

@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
 
 /** Version of everything below the cache directory; a directory of another version is refused, never misread. */
-export const layoutVersion = 1;
+const layoutVersion = 1;
 
 const versionFileName = 'millpond.json';
 

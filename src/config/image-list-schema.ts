@@ -42,15 +42,15 @@ const platformName: ValueKind<string> = {
 export const platformsSchema = z.array(value(platformName)).min(1);
 
 const entrySchema = z.strictObject({
-  name: value(imageName).describe('The image; without `tags` its tag or digest stands in it, else `latest` is meant.'),
+  name: value(imageName).describe('The image. Without `tags`, with its tag or digest; default: `latest`.'),
   tags: z
     .array(value(tagSelector))
     .min(1)
     .optional()
-    .describe('Tags, patterns (`*` stands for any characters) and version ranges (`>=1.2 <2`, `~1.4`, `^2`).'),
-  limit: value(integer(1, 100_000)).optional().describe('Only so many of the newest of these tags. Default: all.'),
+    .describe('Tags, patterns (`*` matches any characters) and version ranges (`>=1.2 <2`, `~1.4`, `^2`).'),
+  limit: value(integer(1, 100_000)).optional().describe('Only this many of the newest of these tags. Default: all.'),
   platforms: platformsSchema.optional().describe('Only these images of an index. Default: all.'),
-  referrers: value(flag).optional().describe('Whether signatures and other referrers come with it. Default: true.'),
+  referrers: value(flag).optional().describe('Whether to fetch its signatures and other referrers. Default: true.'),
 });
 
 /** A list of images: names, or mappings that say more. */

@@ -9,19 +9,19 @@ export const prefetchSchema = z.array(
   z.strictObject({
     schedule: value(cronExpression)
       .optional()
-      .describe('When, as a cron expression in the time zone of the process: `0 3 * * *` is every night at 3.'),
+      .describe('A cron expression in the time zone of the process: `0 3 * * *` is every night at 3.'),
     every: value(duration({ minMs: 1_000 }))
       .optional()
-      .describe('In place of `schedule`: at the start, and then this long after the last beginning.'),
+      .describe('Instead of `schedule`: at the start, and then this long after the start of the last run.'),
     images: imageListSchema
       .optional()
-      .describe('The images: names, or mappings with `name` and more, as in a file of `millpond fetch --file`.'),
-    file: value(path('file')).optional().describe('A file of such images, read each time.'),
+      .describe('The images: names, or mappings as in a file for `millpond fetch --file`.'),
+    file: value(path('file')).optional().describe('A file with such a list, read for each run.'),
     platforms: platformsSchema
       .optional()
-      .describe('Only these images of an index, where an entry does not say otherwise. Default: all.'),
+      .describe('Only these images of an index, unless an entry says otherwise. Default: all.'),
     referrers: value(flag)
       .prefault(true)
-      .describe('Whether signatures and other referrers come with an image, where its entry does not say otherwise.'),
+      .describe('Whether to fetch signatures and other referrers of an image, unless its entry says otherwise.'),
   }),
 );

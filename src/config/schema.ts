@@ -24,44 +24,40 @@ const cacheSchema = z.strictObject({
   dir: atStart(
     value(path('folder'))
       .prefault('./data')
-      .describe('Folder of the cache; made when missing. One process per folder.'),
+      .describe('Directory of the cache; created if it is missing. One process per directory.'),
   ).meta({ 'x-flag': '--cache-dir', 'x-environment': 'MILLPOND_CACHE_DIR' }),
   maxSize: value(size({ minBytes: 1 }))
     .prefault('100GiB')
     .describe(
-      'Bytes of blobs the cache may take, those on their way included. What is pulled least goes first, image by image.',
+      'Maximum size of the cached blobs, including downloads in progress. The least-used images are evicted first, whole.',
     ),
   minFree: value(size())
     .prefault('5GiB')
-    .describe(
-      'Bytes of the file system to leave free, at most half of it. Where less is free, images are evicted until it is.',
-    ),
+    .describe('Space to leave free on the file system, at most half of it. Images are evicted until it is free.'),
   ...freshness,
   maxManifestSize: value(size({ minBytes: 1, maxBytes: 2 ** 30 }))
     .prefault('4MiB')
-    .describe('Largest manifest taken from an upstream.'),
-  memory: atStart(
-    value(size()).prefault('64MiB').describe('Bytes of manifests and other small objects kept in memory.'),
-  ),
+    .describe('Maximum size of a manifest from an upstream.'),
+  memory: atStart(value(size()).prefault('64MiB').describe('Memory for manifests and other small objects.')),
   scrub: z
     .strictObject({
       every: value(duration())
         .prefault('30d')
-        .describe('From the end of one round to the beginning of the next; 0: never.'),
+        .describe('Time between the end of one round and the start of the next; 0: never.'),
       rate: value(size({ minBytes: 1024, unit: 'BytesPerSecond' }))
         .prefault('20MiB')
-        .describe('Bytes that are read in a second at most.'),
+        .describe('Maximum bytes read per second.'),
     })
     .prefault({})
-    .describe('All that is stored is read again once in a while; what was altered is set aside and fetched again.'),
+    .describe('Periodic verification of stored blobs; altered ones are set aside and fetched again.'),
   maxFills: value(integer(1, 65_535))
     .prefault(64)
-    .describe('Blobs fetched from upstreams at a time; further ones wait, for as long as their clients may.'),
+    .describe('Maximum concurrent blob downloads; further ones wait as long as `timeouts.answer` allows.'),
   pins: z
     .array(value(pinPattern))
     .prefault([])
     .describe(
-      'Images that are never evicted, such as `docker.io/library/nginx:1.27`, `ghcr.io/org/*:v*` or `quay.io/**:*`: repositories as in `repositories.allow`, tags by pattern or version range, each whatever it comes to stand for.',
+      'Images that are never evicted, such as `docker.io/library/nginx:1.27`, `ghcr.io/org/*:v*` or `quay.io/**:*`: repositories as in `repositories.allow`, tags by pattern or version range. A tag stays pinned when it moves.',
     ),
 });
 
@@ -70,28 +66,28 @@ const serverTlsSchema = z.strictObject({
   keyFile: value(file).describe('Its private key (PEM).'),
   clientCaFile: value(file)
     .optional()
-    .describe('Certificates (PEM) that client certificates must be signed by; asks clients for one.'),
+    .describe('Authorities (PEM) that must have signed client certificates; requires a certificate of every client.'),
 });
 
 const timeoutsSchema = z.strictObject({
   ...upstreamTimeouts,
   drain: value(duration({ timer: true }))
     .prefault('30s')
-    .describe('How long running transfers may go on after SIGTERM.'),
+    .describe('How long running transfers may continue after SIGTERM.'),
   clientIdle: value(duration({ minMs: 1, timer: true }))
     .prefault('5m')
-    .describe('A client that takes nothing of what waits for it is cut after this.'),
+    .describe('A client that reads nothing of the bytes waiting for it is disconnected after this time.'),
 });
 
 const logSchema = z.strictObject({
   level: value(oneOf(logLevels))
     .prefault('info')
-    .describe('Least important messages that are written.')
+    .describe('Lowest level of messages that are written.')
     .meta({ 'x-flag': '--log-level', 'x-environment': 'MILLPOND_LOG_LEVEL' }),
   format: atStart(
     value(oneOf(['json', 'text']))
       .prefault('json')
-      .describe('One JSON object a line, or text for people.'),
+      .describe('One JSON object per line, or text for people.'),
   ),
 });
 
@@ -99,35 +95,41 @@ const configSchema = z.strictObject({
   listen: atStart(
     value(listenAddress)
       .prefault('127.0.0.1:5000')
-      .describe('Address and port to serve on; `:5000` means every address, port 0 one the system chooses.'),
+      .describe(
+        'Address and port to listen on; `:5000` means every address, and port 0 a port that the system chooses.',
+      ),
   ).meta({ 'x-flag': '--listen', 'x-environment': 'MILLPOND_LISTEN' }),
   tls: atStart(serverTlsSchema.optional().describe('Serve HTTPS; absent: plain HTTP.')),
   defaultUpstream: value(optionalHostName)
     .optional()
     .describe(
-      'The upstream of a request that names none; `null`: such a request is refused. Default: docker.io where it is configured, else none.',
+      'The upstream of a request that names none; `null`: such a request is refused. Default: docker.io if it is configured, else none.',
     ),
-  cache: cacheSchema.prefault({}).describe('The cache on disk and how long its answers hold.'),
+  cache: cacheSchema.prefault({}).describe('The cache on disk, and how long its contents are fresh.'),
   offline: atStart(
     value(flag)
       .prefault(false)
-      .describe('Never contact an upstream: what is stored is served whatever its age, the rest is not found.'),
+      .describe(
+        'Never contact an upstream: stored content is served regardless of its age, everything else is not found.',
+      ),
   ),
   upstreams: z
     .record(z.string(), upstreamSchema)
     .optional()
     .describe(
-      'The registries that may be pulled from, by name. A file that has this key replaces the default table; a name outside the table is never dialled.',
+      'The registries that clients may pull from, by name. This key replaces the default table; a name outside the table is never contacted.',
     ),
   prefetch: prefetchSchema
     .prefault([])
-    .describe('Images that `serve` brings here on a schedule, one entry at a time, as `millpond fetch` does.'),
+    .describe('Images that `serve` fetches on a schedule, one entry at a time, as `millpond fetch` does.'),
   redis: atStart(
     redisSchema
       .optional()
-      .describe('The Redis through which several replicas act as one cache; absent: one process alone.'),
+      .describe('The Redis through which several replicas act as one cache; absent: a single replica.'),
   ),
-  cluster: atStart(clusterSchema.prefault({}).describe('How the replicas reach one another, and who keeps what.')),
+  cluster: atStart(
+    clusterSchema.prefault({}).describe('How replicas reach each other, and which of them keep a blob.'),
+  ),
   timeouts: timeoutsSchema.prefault({}).describe('Time limits.'),
   log: logSchema.prefault({}).describe('The log.'),
 });

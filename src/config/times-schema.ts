@@ -7,19 +7,19 @@ import { value } from './value-schema.ts';
 export const tagTimes = {
   tagTtl: value(duration())
     .prefault('60s')
-    .describe('How long a tag is served without asking the upstream what it points to; 0: always ask.'),
+    .describe('How long a tag is served without revalidation; 0: revalidate at each request.'),
   staleWhileRevalidate: value(duration())
     .prefault('0s')
-    .describe('How long past `tagTtl` a tag is still served at once, while the upstream is asked in the background.'),
+    .describe('How long after `tagTtl` a tag is still served at once while it is revalidated in the background.'),
   staleIfError: value(duration())
     .prefault('30d')
-    .describe('How long past `tagTtl` it is still served when the upstream cannot answer.'),
+    .describe('How long after `tagTtl` a tag is still served when the upstream cannot answer.'),
 };
 
 /** How long answers of an upstream hold. */
 export const freshness = {
   ...tagTimes,
-  negativeTtl: value(duration()).prefault('10s').describe('How long "there is no such thing" is remembered.'),
+  negativeTtl: value(duration()).prefault('10s').describe('How long a 404 is remembered.'),
 };
 
 const limit = duration({ minMs: 1, timer: true });
@@ -28,12 +28,14 @@ const limit = duration({ minMs: 1, timer: true });
 export const upstreamTimeouts = {
   connect: value(limit)
     .prefault('3s')
-    .describe('For each of: resolving the name of an upstream, connecting, the TLS handshake.'),
-  headers: value(limit).prefault('8s').describe("For the headers of an upstream's answer, redirects included."),
-  idle: value(limit).prefault('30s').describe('For the next bytes of a body from an upstream, while bytes are wanted.'),
+    .describe('For each of: name resolution, connecting to an upstream, the TLS handshake.'),
+  headers: value(limit).prefault('8s').describe("For the headers of an upstream's response, including redirects."),
+  idle: value(limit)
+    .prefault('30s')
+    .describe('For the next bytes of a body from an upstream, while a reader wants them.'),
   answer: value(limit)
     .prefault('10s')
-    .describe('Whatever the upstreams do, a client has headers or an error within this.'),
+    .describe('A client receives headers or an error within this time, whatever the upstreams do.'),
 };
 
 type Defaults = Readonly<Record<string, z.ZodPrefault>>;

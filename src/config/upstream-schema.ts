@@ -16,12 +16,12 @@ import { value } from './value-schema.ts';
 const file = path('file');
 
 const tagRuleSchema = z.strictObject({
-  match: value(tagPattern).describe('The tags it is for: `*` stands for any characters, as in `v*.*.*`.'),
+  match: value(tagPattern).describe('The tags that the rule applies to: `*` matches any characters, as in `v*.*.*`.'),
   repositories: z
     .array(value(repositoryPattern))
     .min(1)
     .optional()
-    .describe('Only in these repositories of the upstream, written as in `repositories.allow`. Default: in all.'),
+    .describe('Only these repositories of the upstream, with the patterns of `repositories.allow`. Default: all.'),
   ...overridesOf(tagTimes, {
     inherits: 'upstreams.*',
     describe: (key) => `The upstream's \`${key}\`, for these tags.`,
@@ -29,22 +29,22 @@ const tagRuleSchema = z.strictObject({
 });
 
 const authSchema = z.strictObject({
-  username: value(text('a user name')).optional().describe('User name; goes with one of the three passwords.'),
+  username: value(text('a user name')).optional().describe('User name; requires one of the three passwords.'),
   password: value(secret).optional().describe('The password or access token itself.'),
-  passwordFile: value(file).optional().describe('A file that holds the password; a line end after it is ignored.'),
+  passwordFile: value(file).optional().describe('A file with the password; a trailing line end is ignored.'),
   passwordEnv: value(text('the name of an environment variable'))
     .optional()
-    .describe('The environment variable that holds the password.'),
+    .describe('The environment variable with the password.'),
   dockerConfig: value(file)
     .optional()
-    .describe("A Docker `config.json` whose `auths` hold this upstream's credentials; stands alone."),
+    .describe("A Docker `config.json` whose `auths` have this upstream's credentials; excludes the other keys."),
 });
 
 const tlsSchema = z.strictObject({
   caFile: value(file)
     .optional()
-    .describe('Certificates (PEM) of authorities to trust for this upstream beside those of the system.'),
-  certFile: value(file).optional().describe('Client certificate (PEM) shown to this upstream.'),
+    .describe('Authorities (PEM) to trust for this upstream, in addition to the default ones.'),
+  certFile: value(file).optional().describe('Client certificate (PEM) for this upstream.'),
   keyFile: value(file).optional().describe('Private key (PEM) of that certificate.'),
   insecureSkipVerify: value(flag)
     .prefault(false)
@@ -59,12 +59,12 @@ const repositoriesSchema = z.strictObject({
     .min(1)
     .prefault(['**'])
     .describe(
-      'Repositories that may be pulled: `*` stands for anything within one part of the name, `**` for any number of parts.',
+      'Repositories that may be pulled: `*` matches anything within one segment of the name, `**` any number of segments.',
     ),
   deny: z
     .array(value(repositoryPattern))
     .prefault([])
-    .describe('Repositories that may not, even where `allow` has them.'),
+    .describe('Repositories that may not be pulled, even if `allow` lists them.'),
 });
 
 /** One entry of the section `upstreams`. */
@@ -74,35 +74,35 @@ export const upstreamSchema = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      'Where the registry answers, tried in order; http:// is used only where written. A path goes before `/v2/`, one that begins with `/v2/` is continued. Default: `https://` and the name.',
+      'Addresses of the registry, tried in order; http:// is used only if it is written. A path is put before `/v2/`; one that begins with `/v2/` is continued. Default: `https://` and the name.',
     ),
-  aliases: z.array(value(hostName)).prefault([]).describe('Other names clients use for the same registry.'),
-  hosts: z.array(value(hostName)).prefault([]).describe('Values of the request header `Host` that mean this upstream.'),
+  aliases: z.array(value(hostName)).prefault([]).describe('Other names that clients use for this registry.'),
+  hosts: z
+    .array(value(hostName))
+    .prefault([])
+    .describe('Values of the request header `Host` that select this upstream.'),
   auth: authSchema.optional().describe('Credentials for this upstream; absent: anonymous.'),
   tokenRealms: z
     .array(value(hostName))
     .prefault([])
-    .describe("Hosts outside the upstream's own domain that may be given its credentials when they issue its tokens."),
+    .describe("Hosts outside the upstream's own domain that issue its tokens and may receive its credentials."),
   tls: tlsSchema.prefault({}).describe('TLS towards this upstream.'),
   ...overridesOf(freshness, { inherits: 'cache', describe: (key) => `\`cache.${key}\` for this upstream.` }),
-  tags: z
-    .array(tagRuleSchema)
-    .prefault([])
-    .describe('Times of their own for tags that a pattern matches; the first entry that matches decides.'),
+  tags: z.array(tagRuleSchema).prefault([]).describe('Freshness rules for tags; the first rule that matches applies.'),
   maxConnections: value(integer(1, 65_535))
     .prefault(32)
-    .describe('Connections to one host of this upstream at a time for blobs, and as many again for everything small.'),
+    .describe('Maximum connections to one host of this upstream for blobs, and as many again for everything else.'),
   connectionsPerBlob: value(integer(1, 8))
     .prefault(1)
     .describe(
-      'Connections that one large blob is fetched with; more than 1 pays where the upstream gives each a share of its own.',
+      'Connections for one large blob; more than 1 is faster if the upstream limits the rate of each connection.',
     ),
   rateLimitFloor: value(integer(0, 1_000_000_000))
     .prefault(0)
     .describe(
-      'Pulls to leave unspent: when the upstream says that only so many remain, they go to what is not stored. 0: no floor.',
+      'Remaining pulls below which only content that is not stored spends pulls, if the upstream reports them. 0: no floor.',
     ),
-  repositories: repositoriesSchema.prefault({}).describe('Which of its repositories may be pulled.'),
+  repositories: repositoriesSchema.prefault({}).describe('Which repositories of this upstream may be pulled.'),
   timeouts: z
     .strictObject(
       overridesOf(upstreamTimeouts, {

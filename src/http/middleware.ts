@@ -105,7 +105,7 @@ export function readRequest(options: { readonly upstreams: UpstreamTable }): Mid
     table = upstreams;
     const { host, 'oci-ref-name': refName } = ctx.req.headers;
     // The same few things are asked for again and again, and a table gives the same answer each time.
-    const key = `${host} ${String(refName)} ${exchange.path}?${exchange.query}`;
+    const key = JSON.stringify([host, refName, exchange.path, exchange.query]);
     let reading = readings.get(key);
     if (reading === undefined) {
       reading = readFor(upstreams, { exchange, host, refNames: headerValues(refName) });

@@ -1,6 +1,7 @@
-import { readManifest } from '../oci/descriptor.ts';
+import { type ManifestLinks, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
+import { octetStream } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { recallManifest } from '../store/catalog/remembered-manifest.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
@@ -14,6 +15,13 @@ export interface KeptManifest {
   /** The exact `Content-Type` of the upstream. */
   readonly contentType: string;
   readonly bytes: Buffer;
+}
+
+/** A manifest that has just come. */
+export interface ReceivedManifest {
+  readonly manifest: KeptManifest;
+  /** False where it cannot be read: it is passed on, since its digest is right, and the next client's is fetched again. */
+  readonly isKept: boolean;
 }
 
 export interface KeptManifestsOptions {
@@ -65,25 +73,52 @@ export class KeptManifests {
     }
   }
 
-  /** Verifies what the upstream gave and keeps it. @throws RegistryError UNAVAILABLE for anything that is not the manifest */
+  /**
+   * Verifies what the upstream gave and keeps it, as far as it can be read.
+   * @param digest what was asked for, or what the upstream says that it is; `undefined` where nobody says so: then it has
+   *   to look like a manifest
+   * @throws RegistryError UNAVAILABLE for anything that is not the manifest
+   */
   async keep(
     repository: Repository,
     answer: ManifestAnswer,
-    digest: Digest,
+    digest: Digest | undefined,
     { isShared = false }: { isShared?: boolean } = {},
-  ): Promise<KeptManifest> {
-    const { catalog, store, observer } = this.#options;
+  ): Promise<ReceivedManifest> {
+    const { observer } = this.#options;
     const { bytes } = answer;
-    const size = bytes.length;
     // What another replica gave has not come from the upstream.
-    if (!isShared) observer.manifestReceived(repository.upstream.name, size);
-    const actual = digestOf(bytes, digestAlgorithm(digest));
-    if (actual !== digest) {
+    if (!isShared) observer.manifestReceived(repository.upstream.name, bytes.length);
+    const actual = digestOf(bytes, digest && digestAlgorithm(digest));
+    if (digest !== undefined && actual !== digest) {
       throw new RegistryError('wrong-bytes', `${repository.upstream.name} sent bytes that are not this manifest`, {
         detail: { expected: digest, actual },
       });
     }
-    const links = readManifestOf(repository, bytes, answer.contentType);
+    let links: ManifestLinks;
+    try {
+      links = readManifest(bytes, answer.contentType);
+    } catch (error) {
+      if (digest === undefined) {
+        throw new RegistryError('bad-answer', `${repository.upstream.name} sent something that is not a manifest`, {
+          cause: error,
+        });
+      }
+      const contentType = answer.contentType === '' ? octetStream : answer.contentType;
+      return { manifest: { digest, size: bytes.length, contentType, bytes }, isKept: false };
+    }
+    return { manifest: await this.#store(repository, answer, { digest: actual, links, isShared }), isKept: true };
+  }
+
+  /** Keeps a manifest that has been verified and read. @throws RegistryError UNAVAILABLE where nothing tells its type */
+  async #store(
+    repository: Repository,
+    answer: ManifestAnswer,
+    { digest, links, isShared }: { digest: Digest; links: ManifestLinks; isShared: boolean },
+  ): Promise<KeptManifest> {
+    const { catalog, store, observer } = this.#options;
+    const { bytes } = answer;
+    const size = bytes.length;
     const contentType = answer.contentType === '' ? links.mediaType : answer.contentType;
     if (contentType === '') {
       throw new RegistryError('bad-answer', `${repository.upstream.name} sent a manifest and not of which type it is`);
@@ -98,15 +133,5 @@ export class KeptManifests {
     const source = isShared ? 'replica' : 'upstream';
     catalog.manifests.record(digest, { repository: repository.key, source, size, contentType, links });
     return { digest, size, contentType, bytes };
-  }
-}
-
-function readManifestOf(repository: Repository, bytes: Buffer, contentType: string) {
-  try {
-    return readManifest(bytes, contentType);
-  } catch (error) {
-    throw new RegistryError('bad-answer', `${repository.upstream.name} sent something that is not a manifest`, {
-      cause: error,
-    });
   }
 }

@@ -1,7 +1,8 @@
 import type { Descriptor } from '../oci/descriptor.ts';
-import { readDescriptor, readManifest } from '../oci/descriptor.ts';
+import { manifestLimits, readDescriptor, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
+import { JsonLimitError, parseJson } from '../oci/json.ts';
 import { bareMediaType, ociIndex } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { ListingAnswer } from '../upstream/client.ts';
@@ -149,14 +150,19 @@ function indexOf(manifests: readonly ReferrerDescriptor[]): Buffer {
 function readIndex(bytes: Buffer): ReferrerDescriptor[] {
   // Only its shape is checked; the descriptors are passed on as they are.
   readManifest(bytes, ociIndex);
-  const { manifests = [] } = JSON.parse(bytes.toString('utf8')) as { manifests?: ReferrerDescriptor[] };
-  return manifests.filter((manifest) => readDescriptor(manifest) !== undefined);
+  const { manifests } = parseJson(bytes, manifestLimits) as { manifests?: ReferrerDescriptor[] | null };
+  return (manifests ?? []).filter((manifest) => readDescriptor(manifest) !== undefined);
 }
+
+/** An index that lists nothing is not longer, annotations and all. */
+const maxEmptyBytes = 1024 * 1024;
 
 /** Whether an answer is the first page and the last, with nothing on it. */
 function isAllAndEmpty({ bytes, nextQuery }: ListingAnswer, query: string): boolean {
   const isFirst = new URLSearchParams(query).keys().every((key) => key === 'artifactType' || key === 'n');
-  return isFirst && nextQuery === undefined && readIndex(bytes).length === 0;
+  // The shortest descriptor takes more than this; a long list is not read to find out whether it is empty.
+  const mayBeEmpty = bytes.length <= maxEmptyBytes;
+  return isFirst && nextQuery === undefined && mayBeEmpty && readIndex(bytes).length === 0;
 }
 
 function emptyListing(): ListingAnswer {
@@ -169,7 +175,8 @@ function isIndex(bytes: Buffer): boolean {
     return true;
   } catch (error) {
     if (!(error instanceof RegistryError)) throw error;
-    return false;
+    // Too long to be looked at, and far too long for a page of a website.
+    return error.cause instanceof JsonLimitError;
   }
 }
 

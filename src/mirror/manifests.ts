@@ -235,11 +235,13 @@ export class Manifests implements AsyncDisposable {
         // Only the upstream itself can say that this repository has it.
         const shared = isOurs ? await this.#shared.fetch(digest, signal) : undefined;
         await using turn = shared;
-        if (turn?.answer)
-          return { ...(await this.#kept.keep(repository, turn.answer, digest, { isShared: true })), outcome: 'peer' };
-        const kept = await this.#kept.keep(repository, await ask(signal), digest);
-        await turn?.stored();
-        return { ...kept, outcome: 'miss' };
+        if (turn?.answer) {
+          const { manifest } = await this.#kept.keep(repository, turn.answer, digest, { isShared: true });
+          return { ...manifest, outcome: 'peer' };
+        }
+        const { manifest, isKept } = await this.#kept.keep(repository, await ask(signal), digest);
+        if (isKept) await turn?.stored();
+        return { ...manifest, outcome: 'miss' };
       },
       { answerMs },
     );

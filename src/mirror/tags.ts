@@ -1,5 +1,4 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
-import { digestOf } from '../oci/digest.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
@@ -264,7 +263,8 @@ export class Tags implements AsyncDisposable {
       throw pullSpared(repository);
     }
     const answer = await client.getManifest(repository.name, key.tag, { accept, signal });
-    const { digest, contentType, size } = await kept.keep(repository, answer, answer.digest ?? digestOf(answer.bytes));
+    const { manifest } = await kept.keep(repository, answer, answer.digest);
+    const { digest, contentType, size } = manifest;
     const checked: TagRecord = { digest, contentType, size, checkedAtMs: now(), access };
     catalog.tags.record(key, checked);
     return { key, record: checked, outcome: record?.digest === digest ? 'revalidated' : 'miss' };

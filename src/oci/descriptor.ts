@@ -1,5 +1,6 @@
 import { type Digest, isDigest } from './digest.ts';
 import { RegistryError } from './error.ts';
+import { JsonLimitError, type JsonLimits, parseJson } from './json.ts';
 import {
   bareMediaType,
   dockerSchema1,
@@ -8,6 +9,12 @@ import {
   ociIndex,
   ociManifest,
 } from './media-types.ts';
+
+/**
+ * What a manifest may consist of to be read, well above what real ones have: some 10,000 layers. Larger ones hold up all
+ * other requests while they are parsed.
+ */
+export const manifestLimits: JsonLimits = { maxValues: 50_000, maxDepth: 100 };
 
 /** A descriptor as a manifest holds it (image-spec, "Content Descriptors"), reduced to what a mirror acts upon. */
 export interface Descriptor {
@@ -42,7 +49,8 @@ export interface ManifestLinks {
  * Reads what a manifest refers to.
  * @param bytes the exact body, already verified against its digest
  * @param contentType the `Content-Type` it came with
- * @throws RegistryError MANIFEST_INVALID when it is not a JSON object, or says that it is something it cannot be
+ * @throws RegistryError MANIFEST_INVALID when it is not a JSON object, has more than {@link manifestLimits} allow, or does
+ *   not look like a manifest
  */
 export function readManifest(bytes: Uint8Array, contentType: string): ManifestLinks {
   const body = parseObject(bytes);
@@ -82,9 +90,14 @@ export function readManifest(bytes: Uint8Array, contentType: string): ManifestLi
 function parseObject(bytes: Uint8Array): Record<string, unknown> {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    parsed = parseJson(bytes, manifestLimits);
   } catch (error) {
-    throw new RegistryError('bad-manifest', 'the manifest is not JSON', { cause: error });
+    const isTooMuch = error instanceof JsonLimitError;
+    throw new RegistryError(
+      'bad-manifest',
+      isTooMuch ? `the manifest is too large: ${error.message}` : 'the manifest is not JSON',
+      { cause: error },
+    );
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
     throw new RegistryError('bad-manifest', 'the manifest is not a JSON object');
@@ -92,23 +105,25 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
   return parsed as Record<string, unknown>;
 }
 
-// Error pages and token answers are JSON objects too; every manifest has one of these members.
+// Error pages and token answers are JSON objects too; every manifest has one of these members. Go writes `null` for an
+// empty list.
 function isManifestShaped(body: Record<string, unknown>): boolean {
   return (
-    Array.isArray(body['manifests']) ||
-    Array.isArray(body['layers']) ||
-    Array.isArray(body['fsLayers']) ||
-    Array.isArray(body['blobs']) ||
+    ['manifests', 'layers', 'fsLayers', 'blobs'].some((member) => isList(body, member)) ||
     readDescriptor(body['config']) !== undefined
   );
+}
+
+function isList(body: Record<string, unknown>, member: string): boolean {
+  return Array.isArray(body[member]) || (Object.hasOwn(body, member) && body[member] === null);
 }
 
 // Docker's own types always name themselves in the body, those of the OCI need not (image-spec, "Image Manifest").
 function typeByForm(body: Record<string, unknown>): string {
   if (body['schemaVersion'] === 1) return Array.isArray(body['signatures']) ? dockerSchema1Signed : dockerSchema1;
   if (body['schemaVersion'] !== 2) return '';
-  if (Array.isArray(body['manifests'])) return ociIndex;
-  return Array.isArray(body['layers']) ? ociManifest : '';
+  if (isList(body, 'manifests')) return ociIndex;
+  return isList(body, 'layers') ? ociManifest : '';
 }
 
 function isManifest({ mediaType }: Descriptor): boolean {

@@ -1,15 +1,70 @@
+/** A part of a glob: `char` stands for itself, `part` for any characters but slashes, `any` for any, `parts` for any whole parts. */
+type Token = { readonly kind: 'char'; readonly char: string } | { readonly kind: 'part' | 'any' | 'parts' };
+
 /**
- * The pattern of a repository's name as a regular expression: `*` stands for any characters of one part, `**` for any at
- * all, and a leading or middle `**` followed by `/` for any number of whole parts.
+ * Reads the pattern of a repository's name: `*` stands for any characters of one part, `**` for any at all, and a leading
+ * or middle `**` followed by `/` for any number of whole parts.
+ * @returns whether a name matches; it goes once through the name, however many asterisks the pattern has
  */
-export function repositoryGlob(glob: string): RegExp {
-  const source = glob.replaceAll(/\*\*\/|\*\*|\*|[^*]+/g, (token) => {
-    if (token === '**/') return '(?:.*/)?';
-    if (token === '**') return '.*';
-    if (token === '*') return '[^/]*';
-    return token.replaceAll(/[\\^$.+?()[\]{}|]/g, '\\$&');
-  });
-  return new RegExp(`^${source}$`);
+export function repositoryGlob(glob: string): (name: string) => boolean {
+  const tokens = tokensOf(glob);
+  return (name) => {
+    let states = reach(tokens, [0]);
+    for (const char of name) {
+      states = reach(
+        tokens,
+        [...states].flatMap((state) => step(tokens, state, char)),
+      );
+      if (states.size === 0) return false;
+    }
+    return states.has(2 * tokens.length);
+  };
+}
+
+function tokensOf(glob: string): Token[] {
+  const tokens: Token[] = [];
+  for (let position = 0; position < glob.length; position += 1) {
+    if (glob.startsWith('**/', position)) tokens.push({ kind: 'parts' });
+    else if (glob.startsWith('**', position)) tokens.push({ kind: 'any' });
+    else tokens.push(glob[position] === '*' ? { kind: 'part' } : { kind: 'char', char: glob[position]! });
+    position += tokens.at(-1)!.kind === 'parts' ? 2 : tokens.at(-1)!.kind === 'any' ? 1 : 0;
+  }
+  return tokens;
+}
+
+// A state is twice the number of tokens that are behind it, plus one within the parts that a `**/` stands for.
+function reach(tokens: readonly Token[], states: readonly number[]): Set<number> {
+  const reached = new Set<number>();
+  for (let state of states) {
+    while (!reached.has(state)) {
+      reached.add(state);
+      const token = tokens[state >> 1];
+      if (state % 2 === 1 || token === undefined || token.kind === 'char') break;
+      // Every kind of asterisk may stand for nothing.
+      state += 2;
+    }
+  }
+  return reached;
+}
+
+function step(tokens: readonly Token[], state: number, char: string): number[] {
+  const token = tokens[state >> 1];
+  switch (token?.kind) {
+    case undefined:
+      return [];
+    case 'char':
+      return token.char === char ? [state + 2] : [];
+    case 'part':
+      return char === '/' ? [] : [state];
+    case 'any':
+      return [state];
+    case 'parts': {
+      const within = state | 1;
+      return char === '/' ? [within, within + 1] : [within];
+    }
+    default:
+      return token satisfies never;
+  }
 }
 
 /**

@@ -1,6 +1,7 @@
-import { type Descriptor, readDescriptor, readManifest } from './descriptor.ts';
+import { type Descriptor, manifestLimits, readDescriptor, readManifest } from './descriptor.ts';
 import type { Digest } from './digest.ts';
 import { isDigest } from './digest.ts';
+import { parseJson } from './json.ts';
 
 /** What an image runs on (image-spec, "Image Index": `platform`). */
 export interface Platform {
@@ -47,7 +48,7 @@ export function isPlatform(platform: Platform, wanted: Platform): boolean {
 export function indexEntries(bytes: Buffer, contentType: string): IndexEntry[] {
   const { manifests } = readManifest(bytes, contentType);
   if (manifests.length === 0) return [];
-  const body = JSON.parse(bytes.toString('utf8')) as { manifests: unknown[] };
+  const body = parseJson(bytes, manifestLimits) as { manifests: unknown[] };
   return body.manifests.flatMap((entry) => {
     const manifest = readDescriptor(entry);
     if (manifest === undefined) return [];

@@ -18,20 +18,82 @@ export function onlySelection(query: string): string {
 
 /**
  * The query (without `?`) of the `rel="next"` target of a `Link` header (RFC 8288). Its path and host are of no interest;
- * a token in it is opaque and kept to the letter.
+ * a token in it is opaque and kept to the letter. Reads the header once, from its beginning to its end.
  */
 export function nextQuery(header: string | undefined): string | undefined {
-  const links = /<([^>]*)>((?:\s*;\s*[^\s=;,]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*))?)*)/g;
-  for (const [, target = '', parameters = ''] of (header ?? '').matchAll(links)) {
-    const relation = /;\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))/i.exec(parameters);
-    const names = (relation?.[1] ?? relation?.[2] ?? '').toLowerCase().split(/\s+/);
-    if (!names.includes('next')) continue;
+  for (const { target, relations } of linksOf(header ?? '')) {
+    if (!relations.includes('next')) continue;
     const [beforeFragment = ''] = target.split('#', 1);
     const question = beforeFragment.indexOf('?');
     const query = question === -1 ? '' : withoutSelection(beforeFragment.slice(question + 1));
     return query === '' ? undefined : query;
   }
   return undefined;
+}
+
+interface Link {
+  readonly target: string;
+  /** The first `rel`, in lower case, at its spaces. */
+  readonly relations: readonly string[];
+}
+
+/** What comes between the parameters of a link. */
+const spaces = new Set([' ', '\t']);
+
+function* linksOf(header: string): Generator<Link> {
+  let position = header.indexOf('<');
+  while (position !== -1) {
+    const end = header.indexOf('>', position);
+    if (end === -1) return;
+    const target = header.slice(position + 1, end);
+    const { parameters, next } = parametersFrom(header, end + 1);
+    const relation = parameters.find(([name]) => name.toLowerCase() === 'rel');
+    yield { target, relations: (relation?.[1] ?? '').toLowerCase().split(' ') };
+    position = header.indexOf('<', next);
+  }
+}
+
+/** The parameters from a position on: `; name=value; name="value"; name`. @returns also where they end */
+function parametersFrom(
+  header: string,
+  start: number,
+): { parameters: readonly (readonly [name: string, value: string])[]; next: number } {
+  const parameters: (readonly [string, string])[] = [];
+  let position = skipSpaces(header, start);
+  while (header[position] === ';') {
+    const nameStart = skipSpaces(header, position + 1);
+    const nameEnd = endOfToken(header, nameStart);
+    position = skipSpaces(header, nameEnd);
+    let value = '';
+    if (header[position] === '=') {
+      position = skipSpaces(header, position + 1);
+      const valueEnd = header[position] === '"' ? endOfQuoted(header, position + 1) : endOfToken(header, position);
+      value = header[position] === '"' ? header.slice(position + 1, valueEnd) : header.slice(position, valueEnd);
+      position = skipSpaces(header, header[position] === '"' ? valueEnd + 1 : valueEnd);
+    }
+    parameters.push([header.slice(nameStart, nameEnd), value]);
+  }
+  return { parameters, next: position };
+}
+
+function skipSpaces(text: string, start: number): number {
+  let position = start;
+  while (spaces.has(text[position] ?? '')) position += 1;
+  return position;
+}
+
+/** Where a name, or a value without quotation marks, ends. */
+function endOfToken(text: string, start: number): number {
+  let position = start;
+  while (position < text.length && !' \t=;,"'.includes(text[position]!)) position += 1;
+  return position;
+}
+
+/** Where the closing quotation mark is, or the end of the text. */
+function endOfQuoted(text: string, start: number): number {
+  let position = start;
+  while (position < text.length && text[position] !== '"') position += text[position] === '\\' ? 2 : 1;
+  return Math.min(position, text.length);
 }
 
 function parameterName(part: string): string {

@@ -11,6 +11,6 @@ export function repositoryFilter(rules: RepositoryRules): (repository: string) =
   const allow = (rules.allow ?? []).map(repositoryGlob);
   const deny = (rules.deny ?? []).map(repositoryGlob);
   return (repository) =>
-    (allow.length === 0 || allow.some((pattern) => pattern.test(repository))) &&
-    !deny.some((pattern) => pattern.test(repository));
+    (allow.length === 0 || allow.some((matches) => matches(repository))) &&
+    !deny.some((matches) => matches(repository));
 }

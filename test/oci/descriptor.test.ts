@@ -74,9 +74,13 @@ test.each([
   expect(() => readManifest(Buffer.from(text), ociManifest)).toThrow(RegistryError);
 });
 
-test('bytes that are no UTF-8 are no manifest', () => {
-  const bytes = Buffer.concat([Buffer.from('{"layers":[],"x":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}')]);
-  expect(() => readManifest(bytes, ociManifest)).toThrow(RegistryError);
+test('bytes that are no UTF-8 are read as replacement characters', () => {
+  const bytes = Buffer.concat([
+    Buffer.from('{"layers":[],"annotations":{"x":"'),
+    Buffer.from([0xff]),
+    Buffer.from('"}}'),
+  ]);
+  expect(readManifest(bytes, ociManifest).annotations).toEqual({ x: '\ufffd' });
 });
 
 test('any JSON is a manifest or an error of the registry', () => {

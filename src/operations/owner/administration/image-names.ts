@@ -80,13 +80,12 @@ export class ImageNames {
     }
     const matchesReference = referenceMatcher(text, reference);
     const glob = named.includes('*') ? this.#glob(named, text) : this.#repository(named);
-    const pattern = repositoryGlob(glob);
     return {
       kind: 'pattern',
       text,
       full: `${glob}:${reference ?? '*'}`,
       prefix: glob.split('*', 1)[0] ?? '',
-      matchesRepository: (repository) => pattern.test(repository),
+      matchesRepository: repositoryGlob(glob),
       matchesReference,
     };
   }

@@ -1,7 +1,8 @@
 import { type Completeness, nothingSeen, type Seen } from '../../../mirror/completeness.ts';
 import type { KeptManifest, KeptManifests } from '../../../mirror/kept-manifests.ts';
-import { type Descriptor, isElsewhere, readManifest } from '../../../oci/descriptor.ts';
+import { type Descriptor, isElsewhere, manifestLimits, readManifest } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
+import { parseJson } from '../../../oci/json.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { StoredImage, StoredPlatform } from '../../protocol/explain.ts';
 
@@ -84,10 +85,10 @@ function platformOf(
 
 /** The platform of an index's entry as clients write it (image-spec, "Image Index": `platform`). */
 function platformName({ bytes }: KeptManifest, { digest }: Descriptor): string | null {
-  const { manifests = [] } = JSON.parse(bytes.toString('utf8')) as {
-    manifests?: { digest?: unknown; platform?: unknown }[];
+  const { manifests } = parseJson(bytes, manifestLimits) as {
+    manifests?: ({ digest?: unknown; platform?: unknown } | null)[] | null;
   };
-  const entry = manifests.find((candidate) => candidate.digest === digest);
+  const entry = manifests?.find((candidate) => candidate?.digest === digest);
   const { os, architecture, variant } = (entry?.platform ?? {}) as Record<string, unknown>;
   const parts = [os, architecture, variant].filter((part) => typeof part === 'string' && part !== '');
   return parts.length === 0 ? null : parts.join('/');

@@ -2,6 +2,7 @@ import type { Listings } from '../../../mirror/listings.ts';
 import type { Manifests } from '../../../mirror/manifests.ts';
 import { namedRepository, type Repository } from '../../../mirror/repository.ts';
 import { hasReason, isNotFound, RegistryError } from '../../../oci/error.ts';
+import { parseJson } from '../../../oci/json.ts';
 import { parseReference } from '../../../oci/reference.ts';
 import type { ManifestReference } from '../../../oci/request.ts';
 import { subjectOfTag } from '../../../oci/subject-of-tag.ts';
@@ -125,10 +126,13 @@ async function listTags(target: Repository, { listings, ask, signal, now }: Expa
   return tags;
 }
 
+/** What a page of tags may consist of: more than fit the bytes that one may have. */
+const listLimits = { maxValues: 1_000_000, maxDepth: 100 };
+
 function readTags({ upstream, key }: Repository, bytes: Buffer): string[] {
   try {
     // Some registries say `null` where there are none.
-    const { tags } = JSON.parse(bytes.toString('utf8')) as { tags?: unknown };
+    const { tags } = parseJson(bytes, listLimits) as { tags?: unknown };
     return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string') : [];
   } catch (error) {
     throw new RegistryError('bad-answer', `upstream ${upstream.name} gave something else than the tags of ${key}`, {

@@ -1,0 +1,64 @@
+/** What a document of JSON may consist of at most. */
+export interface JsonLimits {
+  /** Values and members together; the parser takes far more time and memory for them than for text. */
+  readonly maxValues: number;
+  /** Lists and objects within each other. */
+  readonly maxDepth: number;
+}
+
+/** A document has more values, or nests them deeper, than its reader allows. It has not been parsed. */
+export class JsonLimitError extends Error {
+  override readonly name = 'JsonLimitError';
+}
+
+const quote = 0x22;
+const backslash = 0x5c;
+const comma = 0x2c;
+
+/**
+ * Parses JSON that somebody else has written: its values are counted first, in one pass over the bytes, since a parser
+ * takes seconds for what a few megabytes can hold. Bytes that are no UTF-8 are read as replacement characters, as Go does.
+ * @throws JsonLimitError where it has more than is allowed; SyntaxError where it is no JSON
+ */
+export function parseJson(bytes: Uint8Array, limits: JsonLimits): unknown {
+  requireWithin(bytes, limits);
+  return JSON.parse(new TextDecoder().decode(bytes));
+}
+
+/** @throws JsonLimitError */
+function requireWithin(bytes: Uint8Array, { maxValues, maxDepth }: JsonLimits): void {
+  // Each value takes a byte at least.
+  if (bytes.length <= maxDepth) return;
+  let values = 1;
+  let depth = 0;
+  for (let index = 0; index < bytes.length; index += 1) {
+    const byte = bytes[index]!;
+    if (byte === quote) {
+      index = endOfText(bytes, index + 1);
+    } else if (byte === comma) {
+      values += 1;
+    } else if (isOpening(byte)) {
+      values += 1;
+      depth += 1;
+      if (depth > maxDepth) throw new JsonLimitError(`it nests its values deeper than ${maxDepth}`);
+    } else if (isClosing(byte)) {
+      depth -= 1;
+    }
+    if (values > maxValues) throw new JsonLimitError(`it has more than ${maxValues} values`);
+  }
+}
+
+/** Where the quotation mark is that ends a text; the end of the bytes where there is none. */
+function endOfText(bytes: Uint8Array, start: number): number {
+  let index = start;
+  while (index < bytes.length && bytes[index] !== quote) index += bytes[index] === backslash ? 2 : 1;
+  return index;
+}
+
+function isOpening(byte: number): boolean {
+  return byte === 0x7b || byte === 0x5b;
+}
+
+function isClosing(byte: number): boolean {
+  return byte === 0x7d || byte === 0x5d;
+}

@@ -11,12 +11,12 @@ import {
 } from './media-types.ts';
 
 /**
- * What a manifest may consist of to be read, well above what real ones have: some 10,000 layers. Larger ones hold up all
- * other requests while they are parsed.
+ * The most that a manifest may contain, well above real ones with some 10,000 layers. Parsing larger ones would block all
+ * other requests.
  */
 export const manifestLimits: JsonLimits = { maxValues: 50_000, maxDepth: 100 };
 
-/** A descriptor as a manifest holds it (image-spec, "Content Descriptors"), reduced to what a mirror acts upon. */
+/** A descriptor in a manifest (image-spec, "Content Descriptors"), reduced to what a mirror uses. */
 export interface Descriptor {
   readonly mediaType: string;
   readonly digest: Digest;
@@ -24,7 +24,7 @@ export interface Descriptor {
   readonly size: number;
 }
 
-/** Layers that registries need not hold: clients fetch them from the addresses that the manifest gives. */
+/** Layers that registries need not hold: clients fetch them from the addresses in the manifest. */
 export function isElsewhere({ mediaType }: Descriptor): boolean {
   return mediaType.includes('.foreign.') || mediaType.includes('.nondistributable.');
 }
@@ -32,13 +32,13 @@ export function isElsewhere({ mediaType }: Descriptor): boolean {
 /** What a manifest refers to. */
 export interface ManifestLinks {
   /**
-   * The manifest's own media type: from its body where it says one, else from the `Content-Type` it came with, else by
-   * its form; '' where nothing tells.
+   * The manifest's media type: from its body, else from the `Content-Type` it came with, else from its form; '' if none of
+   * them gives one.
    */
   readonly mediaType: string;
-  /** Manifests that an index names. */
+  /** Manifests that an index lists. */
   readonly manifests: readonly Descriptor[];
-  /** Config and layers that an image manifest names, and what else than manifests an index does: some tools keep caches so. */
+  /** Config and layers of an image manifest, or other content of an index: some tools store build caches so. */
   readonly blobs: readonly Descriptor[];
   readonly subject: Descriptor | undefined;
   readonly artifactType: string | undefined;
@@ -49,8 +49,8 @@ export interface ManifestLinks {
  * Reads what a manifest refers to.
  * @param bytes the exact body, already verified against its digest
  * @param contentType the `Content-Type` it came with
- * @throws RegistryError MANIFEST_INVALID when it is not a JSON object, has more than {@link manifestLimits} allow, or does
- *   not look like a manifest
+ * @throws RegistryError MANIFEST_INVALID if it is not a JSON object, exceeds {@link manifestLimits}, or does not look like a
+ *   manifest
  */
 export function readManifest(bytes: Uint8Array, contentType: string): ManifestLinks {
   const body = parseObject(bytes);
@@ -105,7 +105,7 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
   return parsed as Record<string, unknown>;
 }
 
-// Error pages and token answers are JSON objects too; every manifest has one of these members. Go writes `null` for an
+// Error pages and token responses are JSON objects too; every manifest has one of these members. Go writes `null` for an
 // empty list.
 function isManifestShaped(body: Record<string, unknown>): boolean {
   return (
@@ -118,7 +118,7 @@ function isList(body: Record<string, unknown>, member: string): boolean {
   return Array.isArray(body[member]) || (Object.hasOwn(body, member) && body[member] === null);
 }
 
-// Docker's own types always name themselves in the body, those of the OCI need not (image-spec, "Image Manifest").
+// Docker's types always appear in the body; OCI types need not (image-spec, "Image Manifest").
 function typeByForm(body: Record<string, unknown>): string {
   if (body['schemaVersion'] === 1) return Array.isArray(body['signatures']) ? dockerSchema1Signed : dockerSchema1;
   if (body['schemaVersion'] !== 2) return '';
@@ -135,7 +135,7 @@ function readDescriptors(value: unknown): Descriptor[] {
   return value.map(readDescriptor).filter((descriptor) => descriptor !== undefined);
 }
 
-/** One descriptor out of parsed JSON. @returns `undefined` where it is none */
+/** A descriptor from parsed JSON. @returns `undefined` if it is not a descriptor */
 export function readDescriptor(value: unknown): Descriptor | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const { mediaType, digest, size } = value as Record<string, unknown>;
@@ -144,7 +144,7 @@ export function readDescriptor(value: unknown): Descriptor | undefined {
   return { mediaType: typeof mediaType === 'string' ? mediaType : '', digest, size };
 }
 
-// Schema 1 names its layers without their sizes: -1 says that the size is not known.
+// Schema 1 lists its layers without sizes: -1 means that the size is unknown.
 function schema1Blobs(body: Record<string, unknown>): Descriptor[] {
   const layers = Array.isArray(body['fsLayers']) ? body['fsLayers'] : [];
   return layers.flatMap((layer: unknown) => {

@@ -9,7 +9,7 @@ export type DigestAlgorithm = 'sha256' | 'sha512';
 const digestPattern = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
 
 /**
- * The one door through which a string becomes a {@link Digest} (image-spec, "Digests": the registered algorithms).
+ * The only function that turns a string into a {@link Digest} (image-spec, "Digests": the registered algorithms).
  * @throws RegistryError DIGEST_INVALID
  */
 export function parseDigest(text: string): Digest {
@@ -39,12 +39,12 @@ export function hasherFor(digest: Digest): Hash {
   return createHash(digestAlgorithm(digest));
 }
 
-/** Ends a running hash as the digest it has arrived at; the hash cannot be used afterwards. */
+/** Finishes a running hash and returns its digest; the hash cannot be used afterwards. */
 export function finishDigest(algorithm: DigestAlgorithm, hash: Hash): Digest {
   return `${algorithm}:${hash.digest('hex')}` as Digest;
 }
 
-/** The digest of bytes that are in memory. */
+/** The digest of bytes in memory. */
 export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256'): Digest {
   return finishDigest(algorithm, createHash(algorithm).update(bytes));
 }

@@ -1,11 +1,11 @@
 import { type ErrorCode, type Fault, type Reason, type ReasonFacts, reasonFacts } from './reason.ts';
 
 export interface RegistryErrorOptions {
-  /** The code for clients, where it differs from the reason's usual one. */
+  /** The code for clients, if it differs from the default of the reason. */
   readonly code?: ErrorCode;
-  /** HTTP status, where it differs from the reason's usual one. */
+  /** The HTTP status, if it differs from the default of the reason. */
   readonly status?: number;
-  /** Shown to the client as `errors[0].detail`: never a credential, token, or challenge. Nothing is decided by it. */
+  /** Shown to the client as `errors[0].detail`: never a credential, token, or challenge. Nothing depends on it. */
   readonly detail?: Readonly<Record<string, unknown>>;
   /** Extra response headers, such as `Retry-After` or `Content-Range`. */
   readonly headers?: Readonly<Record<string, string>>;
@@ -14,8 +14,8 @@ export interface RegistryErrorOptions {
 }
 
 /**
- * A failure: the reason that programs decide by (see {@link reasonFacts}), and the code, status and one sentence that a
- * registry client gets.
+ * A failure: the reason that code decides by (see {@link reasonFacts}), and the code, status and one sentence for a registry
+ * client.
  */
 export class RegistryError extends Error {
   override readonly name = 'RegistryError';
@@ -35,7 +35,7 @@ export class RegistryError extends Error {
     this.headers = options.headers ?? {};
   }
 
-  /** Who can put it right. */
+  /** Who can fix it. */
   get blame(): Fault {
     return reasonFacts[this.reason].fault;
   }
@@ -52,14 +52,14 @@ export function hasReason(error: unknown, ...reasons: readonly Reason[]): boolea
 }
 
 /**
- * Whether an error says that the answer could not be had now, as against a definite answer (not here, not allowed).
- * Only such errors may be covered with stale content.
+ * Whether an error means that the answer is unavailable now, as opposed to a definite answer (not found, not allowed). Only
+ * such errors may be covered by stale content.
  */
 export function isTransient(error: unknown): boolean {
   return error instanceof RegistryError && reasonFacts[error.reason].kind === 'transient';
 }
 
-/** Whether an error is the definite answer "there is no such thing". */
+/** Whether an error is the definite answer "not found". */
 export function isNotFound(error: unknown): error is RegistryError {
   return error instanceof RegistryError && reasonFacts[error.reason].kind === 'absent';
 }

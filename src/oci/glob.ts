@@ -1,10 +1,10 @@
-/** A part of a glob: `char` stands for itself, `part` for any characters but slashes, `any` for any, `parts` for any whole parts. */
+/** A glob token: `char` matches itself, `part` anything but slashes, `any` anything, `parts` any whole segments. */
 type Token = { readonly kind: 'char'; readonly char: string } | { readonly kind: 'part' | 'any' | 'parts' };
 
 /**
- * Reads the pattern of a repository's name: `*` stands for any characters of one part, `**` for any at all, and a leading
- * or middle `**` followed by `/` for any number of whole parts.
- * @returns whether a name matches; it goes once through the name, however many asterisks the pattern has
+ * Parses a pattern for repository names: `*` matches any characters of one segment, `**` anything, and a leading or middle
+ * `**` followed by `/` any number of whole segments.
+ * @returns a function that matches names in linear time, however many asterisks the pattern has
  */
 export function repositoryGlob(glob: string): (name: string) => boolean {
   const tokens = tokensOf(glob);
@@ -32,7 +32,7 @@ function tokensOf(glob: string): Token[] {
   return tokens;
 }
 
-// A state is twice the number of tokens that are behind it, plus one within the parts that a `**/` stands for.
+// A state is twice the number of tokens already matched, plus one while inside the segments that a `**/` matches.
 function reach(tokens: readonly Token[], states: readonly number[]): Set<number> {
   const reached = new Set<number>();
   for (let state of states) {
@@ -40,7 +40,7 @@ function reach(tokens: readonly Token[], states: readonly number[]): Set<number>
       reached.add(state);
       const token = tokens[state >> 1];
       if (state % 2 === 1 || token === undefined || token.kind === 'char') break;
-      // Every kind of asterisk may stand for nothing.
+      // Every kind of asterisk may match nothing.
       state += 2;
     }
   }
@@ -68,8 +68,8 @@ function step(tokens: readonly Token[], state: number, char: string): number[] {
 }
 
 /**
- * Whether a text matches a pattern in which `*` stands for any characters. Looks for the fixed parts in order, so that no
- * pattern takes longer than the text is long.
+ * Whether a text matches a pattern in which `*` matches any characters. Searches the fixed parts in order, so matching is
+ * linear in the length of the text.
  */
 export function matchesGlob(glob: string, text: string): boolean {
   const [first = '', ...rest] = glob.split('*');

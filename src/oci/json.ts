@@ -1,12 +1,12 @@
-/** What a document of JSON may consist of at most. */
+/** The most that a JSON document may contain. */
 export interface JsonLimits {
-  /** Values and members together; the parser takes far more time and memory for them than for text. */
+  /** Values and members together; the parser needs far more time and memory for them than for text. */
   readonly maxValues: number;
-  /** Lists and objects within each other. */
+  /** Depth of nested lists and objects. */
   readonly maxDepth: number;
 }
 
-/** A document has more values, or nests them deeper, than its reader allows. It has not been parsed. */
+/** A document has more values, or deeper nesting, than its reader allows. It has not been parsed. */
 export class JsonLimitError extends Error {
   override readonly name = 'JsonLimitError';
 }
@@ -16,9 +16,9 @@ const backslash = 0x5c;
 const comma = 0x2c;
 
 /**
- * Parses JSON that somebody else has written: its values are counted first, in one pass over the bytes, since a parser
- * takes seconds for what a few megabytes can hold. Bytes that are no UTF-8 are read as replacement characters, as Go does.
- * @throws JsonLimitError where it has more than is allowed; SyntaxError where it is no JSON
+ * Parses untrusted JSON: counts its values first, in one pass over the bytes, because a parser takes seconds for what a few
+ * megabytes can hold. Invalid UTF-8 is read as replacement characters, as Go does.
+ * @throws JsonLimitError if it exceeds the limits; SyntaxError if it is not JSON
  */
 export function parseJson(bytes: Uint8Array, limits: JsonLimits): unknown {
   requireWithin(bytes, limits);
@@ -27,7 +27,7 @@ export function parseJson(bytes: Uint8Array, limits: JsonLimits): unknown {
 
 /** @throws JsonLimitError */
 function requireWithin(bytes: Uint8Array, { maxValues, maxDepth }: JsonLimits): void {
-  // Each value takes a byte at least.
+  // Each value takes at least one byte.
   if (bytes.length <= maxDepth) return;
   let values = 1;
   let depth = 0;
@@ -48,7 +48,7 @@ function requireWithin(bytes: Uint8Array, { maxValues, maxDepth }: JsonLimits): 
   }
 }
 
-/** Where the quotation mark is that ends a text; the end of the bytes where there is none. */
+/** The position of the quotation mark that ends a string; the end of the bytes if there is none. */
 function endOfText(bytes: Uint8Array, start: number): number {
   let index = start;
   while (index < bytes.length && bytes[index] !== quote) index += bytes[index] === backslash ? 2 : 1;

@@ -7,7 +7,7 @@ export const dockerSchema1 = 'application/vnd.docker.distribution.manifest.v1+js
 export const dockerSchema1Signed = 'application/vnd.docker.distribution.manifest.v1+prettyjws';
 const ociArtifactManifest = 'application/vnd.oci.artifact.manifest.v1+json';
 
-/** Of the config of an image that runs as a container. */
+/** The config of an image that runs as a container. */
 export const imageConfigTypes: readonly string[] = [
   'application/vnd.oci.image.config.v1+json',
   'application/vnd.docker.container.image.v1+json',
@@ -16,8 +16,8 @@ export const imageConfigTypes: readonly string[] = [
 export const octetStream = 'application/octet-stream';
 
 /**
- * What we ask an upstream for, whatever the client asks: registries answer by exact token, and a narrow list makes some
- * of them convert or deny (docker-registry 2.8 answers 404 for an OCI index without its type in `Accept`).
+ * What the mirror asks an upstream for, whatever the client asks: registries match exact types, and a narrow list makes some
+ * of them convert or deny (docker-registry 2.8 answers 404 for an OCI index if its type is not in `Accept`).
  */
 export const manifestAccept: readonly string[] = [
   ociIndex,
@@ -30,7 +30,7 @@ export const manifestAccept: readonly string[] = [
 /** Every media type that a tag may resolve to. */
 export const manifestMediaTypes: readonly string[] = [...manifestAccept, dockerSchema1Signed, dockerSchema1];
 
-/** A `Content-Type` without its parameters, in lower case. */
+/** A `Content-Type` without parameters, in lower case. */
 export function bareMediaType(contentType: string): string {
   return (contentType.split(';', 1)[0] ?? '').trim().toLowerCase();
 }

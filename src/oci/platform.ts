@@ -3,18 +3,18 @@ import type { Digest } from './digest.ts';
 import { isDigest } from './digest.ts';
 import { parseJson } from './json.ts';
 
-/** What an image runs on (image-spec, "Image Index": `platform`). */
+/** The platform of an image (image-spec, "Image Index": `platform`). */
 export interface Platform {
   readonly os: string;
   readonly architecture: string;
   readonly variant: string | undefined;
 }
 
-/** One manifest that an index names. */
+/** A manifest listed in an index. */
 export interface IndexEntry extends Descriptor {
-  /** `undefined` where the index does not say. */
+  /** `undefined` if the index does not say. */
   readonly platform: Platform | undefined;
-  /** Of an attestation that a build put beside its images: the image that it is about. */
+  /** For an attestation that a build stored beside its images: the image it is about. */
   readonly attests: Digest | undefined;
 }
 
@@ -26,7 +26,7 @@ const architectures: Readonly<Record<string, string>> = {
   armhf: 'arm',
 };
 
-/** Reads `os/architecture[/variant]`, as clients write it. @returns `undefined` where the text is none */
+/** Parses `os/architecture[/variant]`, as clients write it. @returns `undefined` if the text is not a platform */
 export function parsePlatform(text: string): Platform | undefined {
   const [, os, architecture, variant] = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.toLowerCase()) ?? [];
   if (os === undefined || architecture === undefined) return undefined;
@@ -38,13 +38,13 @@ export function formatPlatform({ os, architecture, variant }: Platform): string 
   return [os, architecture, variant].filter((part) => part !== undefined).join('/');
 }
 
-/** Whether a platform is the one that is wanted; one that is wanted without a variant stands for all its variants. */
+/** Whether a platform is the wanted one; a wanted platform without a variant matches all its variants. */
 export function isPlatform(platform: Platform, wanted: Platform): boolean {
   if (platform.os !== wanted.os || platform.architecture !== wanted.architecture) return false;
   return wanted.variant === undefined || variantOf(platform) === variantOf(wanted);
 }
 
-/** What an index names, with the platforms; nothing for a manifest that is no index. @throws RegistryError as {@link readManifest} */
+/** The entries of an index with their platforms; none for other manifests. @throws RegistryError as {@link readManifest} */
 export function indexEntries(bytes: Buffer, contentType: string): IndexEntry[] {
   const { manifests } = readManifest(bytes, contentType);
   if (manifests.length === 0) return [];
@@ -57,16 +57,16 @@ export function indexEntries(bytes: Buffer, contentType: string): IndexEntry[] {
   });
 }
 
-/** What of an index is wanted. */
+/** The selected entries of an index. */
 export interface ChosenEntries {
   readonly entries: readonly IndexEntry[];
-  /** The wanted platforms for which it has no image; none for an index of something else than images. */
+  /** The wanted platforms for which the index has no image; none for an index without images. */
   readonly lacks: readonly Platform[];
 }
 
 /**
- * What of an index is wanted where some platforms are: their images, and what it names without a platform.
- * @param options `platforms`: none: all; `attestations`: whether what is about the chosen images is wanted, too
+ * Selects the entries of an index for some platforms: their images, and entries without a platform.
+ * @param options `platforms`: empty means all; `attestations`: whether to include attestations of the selected images
  */
 export function chooseEntries(
   entries: readonly IndexEntry[],
@@ -95,7 +95,7 @@ function readPlatform(found: unknown): Platform | undefined {
   return { os, architecture, variant: typeof variant === 'string' && variant !== '' ? variant : undefined };
 }
 
-// The form in which BuildKit keeps provenance and lists of contents in the index itself.
+// The form in which BuildKit stores provenance and SBOMs in the index itself.
 function readAttested(annotations: unknown): Digest | undefined {
   const found = (annotations ?? {}) as Record<string, unknown>;
   const digest = found['vnd.docker.reference.digest'];
@@ -103,7 +103,7 @@ function readAttested(annotations: unknown): Digest | undefined {
   return isAttestation && typeof digest === 'string' && isDigest(digest) ? digest : undefined;
 }
 
-// What goes without saying is the same as what is said (image-spec, "Platform Variants").
+// A default variant equals the explicit one (image-spec, "Platform Variants").
 function variantOf({ architecture, variant }: Platform): string | undefined {
   if (architecture === 'arm64' && variant === 'v8') return undefined;
   return architecture === 'arm' ? (variant ?? 'v7') : variant;

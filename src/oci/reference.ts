@@ -5,7 +5,7 @@ const componentPattern = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const repositoryPattern = new RegExp(`^${componentPattern}(?:/${componentPattern})*$`);
 const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 
-/** Longest repository name accepted, in characters; the spec asks clients to keep host and name together under 255. */
+/** Longest accepted repository name, in characters; the spec asks clients to keep host and name together under 255. */
 const maxRepositoryLength = 255;
 
 /** Whether a text is a repository name by the grammar of the distribution-spec, "Pulling manifests" (`<name>`). */
@@ -19,16 +19,16 @@ export function isTag(text: string): boolean {
 }
 
 /**
- * Whether the first part of a name is to be read as a registry host: it has a dot or a port, or is `localhost`
- * (the rule of Docker references).
+ * Whether the first part of a name is a registry host: it has a dot or a port, or is `localhost` (the rule of Docker
+ * references).
  */
 export function looksLikeHost(part: string): boolean {
   return part.includes('.') || part.includes(':') || part === 'localhost';
 }
 
-/** An image name as a person writes it, taken apart; nothing is added that was not written. */
+/** A parsed image name; nothing is added that was not written. */
 export interface Reference {
-  /** The registry host, where the name has one. */
+  /** The registry host, if the name has one. */
   readonly registry: string | undefined;
   readonly repository: string;
   readonly tag: string | undefined;
@@ -36,7 +36,7 @@ export interface Reference {
 }
 
 /**
- * Takes apart `[registry/]repository[:tag][@digest]`.
+ * Parses `[registry/]repository[:tag][@digest]`.
  * @throws RegistryError NAME_INVALID, or MANIFEST_INVALID for a malformed tag or digest
  */
 export function parseReference(text: string): Reference {

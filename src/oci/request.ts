@@ -7,7 +7,7 @@ export type ManifestReference =
   | { readonly kind: 'tag'; readonly tag: string }
   | { readonly kind: 'digest'; readonly digest: Digest };
 
-/** A request of the pull API by its path; `name` is as the client wrote it and may begin with an upstream's name. */
+/** A parsed request of the pull API; `name` is as the client wrote it and may begin with an upstream's name. */
 export type RegistryRequest =
   | { readonly kind: 'ping' }
   | { readonly kind: 'manifest'; readonly name: string; readonly reference: ManifestReference }
@@ -15,16 +15,16 @@ export type RegistryRequest =
   | { readonly kind: 'tags'; readonly name: string }
   | { readonly kind: 'referrers'; readonly name: string; readonly digest: Digest };
 
-/** Verbs of the pull API; everything else is answered 405 with these in `Allow`. */
+/** Methods of the pull API; all others are answered 405 with these in `Allow`. */
 export const pullMethods: readonly string[] = ['GET', 'HEAD'];
 
-// The name is matched greedily, so that a repository may itself contain a part called "blobs" or "tags".
+// The name is matched greedily, because a repository may itself contain a segment called "blobs" or "tags".
 const endpointPattern = /^\/v2\/(.+)\/(manifests|blobs|referrers|tags)\/([^/]+)$/;
 
 /**
- * Reads the path of a request under `/v2/` (distribution-spec, "Endpoints" end-1, 2, 3, 8a and 12a).
- * @param path the undecoded path, without its query: an escape inside a name is not decoded but refused
- * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, DIGEST_INVALID, or NAME_UNKNOWN for a path that is no endpoint
+ * Parses the path of a request under `/v2/` (distribution-spec, "Endpoints" end-1, 2, 3, 8a and 12a).
+ * @param path the undecoded path, without its query: an escape inside a name is refused instead of decoded
+ * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, DIGEST_INVALID, or NAME_UNKNOWN for a path that is not an endpoint
  */
 export function parseRequest(path: string): RegistryRequest {
   if (path === '/v2/' || path === '/v2') return { kind: 'ping' };

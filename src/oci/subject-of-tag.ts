@@ -4,7 +4,7 @@ const attachedTag = /^(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(?:\.(?:sig|at
 
 /**
  * The manifest that a tag belongs to by its name: cosign's signatures, attestations and SBOMs, and the referrers tag
- * (distribution-spec, "Referrers Tag Schema"; of a sha512 digest, which it cuts short, only where it is whole).
+ * (distribution-spec, "Referrers Tag Schema"; a truncated sha512 digest does not count).
  */
 export function subjectOfTag(tag: string): Digest | undefined {
   const [, algorithm, hex] = attachedTag.exec(tag) ?? [];

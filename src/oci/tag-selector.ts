@@ -3,8 +3,8 @@ import { matchesGlob } from './glob.ts';
 import { isTag } from './reference.ts';
 
 /**
- * Which tags of a repository are meant: a tag; a pattern, in which `*` stands for any characters; or a range of versions
- * such as `>=1.2 <2`, `~1.4` or `^2`.
+ * Selects tags of a repository: a tag; a pattern, in which `*` matches any characters; or a version range such as
+ * `>=1.2 <2`, `~1.4` or `^2`.
  */
 export interface TagSelector {
   readonly text: string;
@@ -12,7 +12,7 @@ export interface TagSelector {
   matches(tag: string): boolean;
 }
 
-/** Reads a selector. @returns `undefined` where the text is none */
+/** Parses a selector. @returns `undefined` if the text is not one */
 export function parseTagSelector(text: string): TagSelector | undefined {
   if (/^[<>=~^]|\s|\|\|/.test(text)) {
     const range = semver.validRange(text);
@@ -34,9 +34,8 @@ export function parseTagSelector(text: string): TagSelector | undefined {
 }
 
 /**
- * The tags that any of the selectors takes, newest first: versions by their order, and after them the rest, which has
- * no order but that of its text.
- * @param options.limit how many at most
+ * The tags that any of the selectors matches, newest first: versions by their order, then the others by their text.
+ * @param options.limit maximum number of tags
  */
 export function selectTags(
   tags: Iterable<string>,
@@ -48,8 +47,8 @@ export function selectTags(
 }
 
 /**
- * The version that a tag stands for: with or without a `v`, `1.4` as `1.4.0`. A tag cannot have a plus: what a build says of
- * itself comes behind `_`, as Helm writes it (`1.4.0_up2.1` for `1.4.0+up2.1`), always after all three numbers.
+ * The version of a tag: with or without a `v`, `1.4` as `1.4.0`. A tag cannot contain a plus: build metadata follows `_`, as
+ * Helm writes it (`1.4.0_up2.1` for `1.4.0+up2.1`), always after all three numbers.
  */
 function versionOf(tag: string): semver.SemVer | undefined {
   const [, major, minor, patch, before = '', build] =

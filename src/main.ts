@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 const cacheFolder = fileURLToPath(new URL('../node_modules/.cache', import.meta.url));
 if (existsSync(cacheFolder)) enableCompileCache(`${cacheFolder}/compiled`);
 // What is imported before the cache is on does not come from it.
-const { runProgram } = await import('./cli/program.ts');
+const [{ runProgram }, { endSoon }] = await Promise.all([import('./cli/program.ts'), import('./cli/ending.ts')]);
 
 // Work goes on when nobody reads what it says any more (`millpond fetch … | head`), as if that went to /dev/null: how it
 // ends is told by its exit code. What is lost otherwise, as on a full disk, makes a failure of a success.
@@ -32,3 +32,5 @@ process.exitCode = await runProgram(process.argv.slice(2), {
   environment: process.env,
   workingDirectory: process.cwd(),
 });
+
+endSoon();

@@ -7,19 +7,8 @@ const root = join(dirname(import.meta.dirname), 'src');
 /** What the files of each layer may import; of its own layer a file may import anything. */
 const allowed: Record<string, readonly string[]> = {
   'main.ts': ['cli'],
-  cli: ['site', 'config', 'http', 'operations', 'mirror', 'store', 'upstream', 'archive', 'oci', 'telemetry.ts'],
-  site: [
-    'config',
-    'http',
-    'operations',
-    'mirror',
-    'store',
-    'upstream',
-    'coordination',
-    'archive',
-    'oci',
-    'telemetry.ts',
-  ],
+  cli: ['site', 'config', 'http', 'operations', 'mirror', 'store', 'upstream', 'archive', 'oci', 'telemetry'],
+  site: ['config', 'http', 'operations', 'mirror', 'store', 'upstream', 'coordination', 'archive', 'oci', 'telemetry'],
   http: ['operations', 'mirror', 'upstream', 'oci'],
   operations: ['mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
   mirror: ['store', 'upstream', 'coordination', 'waiting', 'oci'],
@@ -28,8 +17,7 @@ const allowed: Record<string, readonly string[]> = {
   coordination: ['transport', 'waiting', 'oci'],
   archive: ['oci'],
   config: ['oci'],
-  'telemetry.ts': ['log-output.ts'],
-  'log-output.ts': [],
+  telemetry: [],
   transport: ['waiting', 'oci'],
   waiting: ['oci'],
   oci: [],
@@ -45,8 +33,8 @@ const shelves: Record<string, readonly string[]> = {
 /** Packages that one place only may know. */
 const owners: Record<string, RegExp> = {
   'node:sqlite': /^store\/catalog\/(?:catalog-file|database|directory-lock)\.ts$/,
-  'prom-client': /^telemetry\.ts$/,
-  pino: /^telemetry\.ts$/,
+  'prom-client': /^telemetry\/metrics\.ts$/,
+  pino: /^telemetry\/logger\.ts$/,
   commander: /^cli\/command\.ts$/,
   yaml: /^config\/document\.ts$/,
   zod: /^config\/(?:[\w-]+-)?schema\.ts$/,

@@ -4,12 +4,12 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { Metrics } from '../src/telemetry.ts';
+import { Metrics } from '../src/telemetry/metrics.ts';
 import { temporaryDirectory } from './support/temporary-directory.ts';
 import { describeWith } from './support/tools.ts';
 
 const run = promisify(execFile);
-const telemetry = join(import.meta.dirname, '../src/telemetry.ts');
+const telemetry = join(import.meta.dirname, '../src/telemetry/logger.ts');
 
 /** The command line of a program of its own that logs on standard output. */
 function logging(options: object, work: string): [string, string[]] {

@@ -5,7 +5,8 @@ import type { Operations } from '../operations/protocol/operations.ts';
 import { type Cache, openCache, type RebuildFirst } from '../site/cache.ts';
 import { Health } from '../site/health.ts';
 import { DirectoryTaken } from '../site/owner.ts';
-import { createLogger, Metrics } from '../telemetry.ts';
+import { createLogger } from '../telemetry/logger.ts';
+import { Metrics } from '../telemetry/metrics.ts';
 import { controlListens, runOnControl } from './control-client.ts';
 
 /** The operations of a cache, wherever its owner is. */

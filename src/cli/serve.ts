@@ -1,14 +1,22 @@
 import { type LoadedConfig, loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problems.ts';
 import { type Site, startSite } from '../site/site.ts';
-import { createLogger, type Logger } from '../telemetry.ts';
+import { createLogger, type ProgramLogger } from '../telemetry/logger.ts';
 import { addMirrorFlags, type Command, type CommandIo, configFlags } from './command.ts';
+import { endProcess } from './ending.ts';
+
+/**
+ * A signal within this time of the first is the same wish: on Ctrl-C the terminal and npm both send one, in milliseconds.
+ */
+const sameWishMs = 1_000;
 
 /** `millpond serve`: runs the mirror until it is told to stop. */
 export function registerServe(program: Command, io: CommandIo): void {
   addMirrorFlags(program.command('serve'))
     .description('run the mirror')
     .action(async (_options, command: Command) => {
+      // From here on a hang-up never ends the process.
+      using hangUps = new HangUps();
       const load = () =>
         loadConfig({
           flags: configFlags(command),
@@ -19,12 +27,12 @@ export function registerServe(program: Command, io: CommandIo): void {
       const log = createLogger(config.log);
       try {
         const site = await startSite(config, { log, requestLog: log.requestLog, lostLines: log.lostLines });
-        const hangUp = () => void reload(site, { load, log });
-        process.on('SIGHUP', hangUp);
+        const stopping = stopSignal();
         log.info({ address: site.address, cacheDir: config.cache.dir, config: file ?? 'defaults' }, 'listening');
         log.flush();
-        const signal = await stopSignal();
-        process.removeListener('SIGHUP', hangUp);
+        hangUps.answer(() => reload(site, { load, log }));
+        const signal = await stopping;
+        hangUps.answer(undefined);
         log.info({ signal, drainMs: config.timeouts.drainMs }, 'stopping');
         log.flush();
         await site.stop();
@@ -35,16 +43,52 @@ export function registerServe(program: Command, io: CommandIo): void {
     });
 }
 
-/** Takes the configuration as it is now; one that cannot be used changes nothing. Never rejects. */
+/** Hears SIGHUP, also while nothing can be done about it; one that comes before is answered as soon as that is possible. */
+class HangUps implements Disposable {
+  #answer: (() => Promise<void>) | undefined;
+  #isWaiting = false;
+  #isBusy = false;
+  readonly #heard = (): void => {
+    this.#isWaiting = true;
+    void this.#next();
+  };
+
+  constructor() {
+    process.on('SIGHUP', this.#heard);
+  }
+
+  /** @param answer never rejects; `undefined`: nothing is done from now on */
+  answer(answer: (() => Promise<void>) | undefined): void {
+    this.#answer = answer;
+    void this.#next();
+  }
+
+  [Symbol.dispose](): void {
+    process.removeListener('SIGHUP', this.#heard);
+  }
+
+  /** One after another; any number that come meanwhile are one. */
+  async #next(): Promise<void> {
+    if (this.#isBusy) return;
+    this.#isBusy = true;
+    while (this.#isWaiting && this.#answer) {
+      this.#isWaiting = false;
+      await this.#answer();
+    }
+    this.#isBusy = false;
+  }
+}
+
+/** Puts the configuration as it is now in force; one that cannot be used changes nothing. Never rejects. */
 async function reload(
   site: Site,
-  { load, log }: { load: () => Promise<LoadedConfig>; log: Logger & { flush(): void } },
+  { load, log }: { load: () => Promise<LoadedConfig>; log: ProgramLogger },
 ): Promise<void> {
   try {
     const { config } = await load();
-    const needRestart = site.reload(config);
-    for (const key of needRestart) log.warn({ key }, 'changed in the configuration, needs a restart');
-    log.info('configuration taken anew');
+    const { changed, files, restart } = await site.reload(config);
+    for (const key of restart) log.warn({ key }, 'changed in the configuration, needs a restart');
+    log.info({ changed, files }, 'configuration reloaded');
   } catch (error) {
     const problems =
       error instanceof ConfigError ? error.problems : [error instanceof Error ? error.message : 'unknown'];
@@ -53,12 +97,15 @@ async function reload(
   log.flush();
 }
 
-/** Resolves with the first signal that asks for an end; the second one ends the process at once. */
+/** Resolves with the first signal that asks for an end; another one after a moment ends the process at once. */
 function stopSignal(): Promise<string> {
   return new Promise((resolve) => {
+    let firstAtMs: number | undefined;
     for (const name of ['SIGTERM', 'SIGINT'] as const) {
-      process.once(name, () => {
-        process.once(name, () => process.exit(1));
+      process.on(name, () => {
+        const nowMs = performance.now();
+        firstAtMs ??= nowMs;
+        if (nowMs - firstAtMs > sameWishMs) endProcess(1);
         resolve(name);
       });
     }

@@ -57,6 +57,10 @@ export function statusText(status: SiteStatus): string {
       lines.push(`${shownDigest(digest).padEnd(21)}${columns.join(' ')}  ${sources.join(', ')}`);
     }
   }
+  for (const [index, { key, expiresAt }] of status.certificates.entries()) {
+    if (index === 0) lines.push('');
+    lines.push(...labelled(index === 0 ? 'expiry' : '', `${key}: ${expiresAt}`));
+  }
   for (const [index, prefetch] of status.prefetch.entries()) {
     if (index === 0) lines.push('');
     lines.push(...labelled(index === 0 ? 'prefetch' : '', prefetchText(prefetch)));

@@ -19,7 +19,7 @@ export function formatProblem(problem: SchemaProblem, origins: Origins): string 
 }
 
 /** A path as it is read: `upstreams."docker.io".urls[0]`. */
-function formatPath(path: ConfigPath): string {
+export function formatPath(path: ConfigPath): string {
   let text = '';
   for (const step of path) {
     if (typeof step === 'number') text += `[${step}]`;

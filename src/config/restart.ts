@@ -1,7 +1,8 @@
 import type { Config } from './config.ts';
 import { nameInForce } from './in-force.ts';
+import { formatPath } from './problems.ts';
 import { jsonSchema } from './schema.ts';
-import { fixedKeys } from './schema-node.ts';
+import { type ConfigPath, fixedKeys, type SchemaNode } from './schema-node.ts';
 import { Secret } from './secret.ts';
 
 /**
@@ -21,6 +22,35 @@ export function withoutRestart(running: Config, wanted: Config): { config: Confi
     config = withValue(config, place, now);
   }
   return { config: config as Config, left };
+}
+
+/** The keys in which two configurations differ, such as `cache.tagTtl` and `upstreams."docker.io"`. */
+export function changedKeys(one: Config, other: Config): string[] {
+  return [...differences({ node: jsonSchema(), one, other }, [])];
+}
+
+function* differences(
+  { node, one, other }: { node: SchemaNode; one: unknown; other: unknown },
+  path: ConfigPath,
+): Generator<string> {
+  if (isSame(one, other)) return;
+  const { properties, additionalProperties: named } = node;
+  if (properties && one && other) {
+    for (const [key, child] of Object.entries(properties)) {
+      const name = nameInForce(key, child);
+      yield* differences({ node: child, one: valueAt(one, [name]), other: valueAt(other, [name]) }, [...path, key]);
+    }
+  } else if (typeof named === 'object') {
+    const tables = [one, other].map(
+      (table) => new Map((table as { name: string }[]).map((entry) => [entry.name, entry])),
+    );
+    const [before, after] = tables as [Map<string, object>, Map<string, object>];
+    for (const name of new Set([...before.keys(), ...after.keys()])) {
+      yield* differences({ node: named, one: before.get(name), other: after.get(name) }, [...path, name]);
+    }
+  } else {
+    yield formatPath(path);
+  }
 }
 
 /** Whether two values of configurations mean the same; secrets are compared by what they hold. */

@@ -1,3 +1,4 @@
+import { createSecureContext, getCACertificates } from 'node:tls';
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
 
 /** Where Redis is. */
@@ -21,15 +22,28 @@ export type RedisLocation = {
   | { readonly kind: 'cluster'; readonly nodes: readonly { readonly host: string; readonly port: number }[] }
 );
 
-export type RedisClient = Redis | Cluster;
+type RedisClient = Redis | Cluster;
+
+/** Two connections with one login. */
+export interface ConnectionPair {
+  /** For questions. */
+  readonly client: RedisClient;
+  /** Hears of news. */
+  readonly subscriber: RedisClient;
+}
 
 /** Longest wait for a connection, in milliseconds. */
 export const connectMs = 1_000;
 
-/** A client that is not connected yet, and from then on connects again and again. */
-export function connect(location: RedisLocation): RedisClient {
+/** Clients that are not connected yet, and from then on connect again and again. */
+export function connectPair(location: RedisLocation): ConnectionPair {
+  return { client: connect(location), subscriber: connect(location) };
+}
+
+function connect(location: RedisLocation): RedisClient {
   const { tls, ca, username, password } = location;
-  const secure = tls ? { tls: ca === undefined ? {} : { ca } } : {};
+  const authorities = ca === undefined ? undefined : [...getCACertificates('default'), ca];
+  const secure = tls ? { tls: authorities ? { secureContext: createSecureContext({ ca: authorities }) } : {} } : {};
   const common = {
     lazyConnect: true,
     enableOfflineQueue: false,
@@ -85,9 +99,11 @@ export function connect(location: RedisLocation): RedisClient {
   }
 }
 
-/** Ends the connections of a client. @param options `isForGood`: makes no new ones */
-export function disconnect(client: RedisClient, { isForGood }: { isForGood: boolean }): void {
-  // A handshake that is cut may fail more than once, and the library listens once.
-  for (const { stream } of client instanceof Cluster ? client.nodes() : [client]) stream?.on('error', () => undefined);
-  client.disconnect(!isForGood);
+/** Ends the connections. @param options `isForGood`: makes no new ones */
+export function endPair({ client, subscriber }: ConnectionPair, { isForGood }: { isForGood: boolean }): void {
+  for (const one of [client, subscriber]) {
+    // A handshake that is cut may fail more than once, and the library listens once.
+    for (const { stream } of one instanceof Cluster ? one.nodes() : [one]) stream?.on('error', () => undefined);
+    one.disconnect(!isForGood);
+  }
 }

@@ -231,6 +231,11 @@ export class Fleet {
     await this.#changes.tell();
   }
 
+  /** Says who this replica is under the secret of now. */
+  reseal(): void {
+    if (this.#self !== '') this.#call(this.#self);
+  }
+
   #call(id: string): void {
     this.#self = id;
     const { seal, isOffline } = this.#options;

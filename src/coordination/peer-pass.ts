@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import type { Seal } from './seal.ts';
+import { macsForm, type Seal } from './seal.ts';
+
+const passForm = new RegExp(`^([A-Za-z0-9_-]{1,64}) (\\d{1,15}) ([A-Za-z0-9_-]{22}) (${macsForm})$`);
 
 /** The header that carries it. */
 export const passHeader = 'millpond-pass';
@@ -43,17 +45,17 @@ export class PeerPass {
     const { seal, now } = this.#options;
     const nonce = randomBytes(16).toString('base64url');
     const stamped = `${from} ${Math.round(now())} ${nonce}`;
-    return `${stamped} ${seal.mac('peer request', textOf(request, stamped))}`;
+    return `${stamped} ${seal.macs('peer request', textOf(request, stamped))}`;
   }
 
   /** Whether a request may be answered; the same one is let in once. */
   check(request: PeerRequest, header: string | undefined): Admission {
     const { seal, toleranceMs, now } = this.#options;
     if (header === undefined) return { refused: 'unsigned' };
-    const match = /^([A-Za-z0-9_-]{1,64}) (\d{1,15}) ([A-Za-z0-9_-]{22}) ([A-Za-z0-9_-]{43})$/.exec(header);
+    const match = passForm.exec(header);
     if (match === null) return { refused: 'forged' };
-    const [, from = '', stamp = '', nonce = '', mac = ''] = match;
-    if (!seal.matches('peer request', textOf(request, `${from} ${stamp} ${nonce}`), mac)) return { refused: 'forged' };
+    const [, from = '', stamp = '', nonce = '', macs = ''] = match;
+    if (!seal.matches('peer request', textOf(request, `${from} ${stamp} ${nonce}`), macs)) return { refused: 'forged' };
     const nowMs = now();
     if (Math.abs(nowMs - Number(stamp)) > toleranceMs) return { refused: 'old' };
     this.#forget(nowMs);

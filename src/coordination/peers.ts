@@ -34,16 +34,18 @@ export interface PeerTimes {
   readonly idleMs: number;
 }
 
+/** PEM texts: the certificate shown to other replicas, and authorities that theirs may be signed by. */
+export interface PeerTls {
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  readonly ca?: string | undefined;
+}
+
 export interface PeersOptions {
   readonly pass: PeerPass;
   /** This replica's id. */
   readonly self: () => string;
-  /** PEM texts: the certificate shown to other replicas, and authorities that theirs may be signed by. */
-  readonly tls?: {
-    readonly cert?: string | undefined;
-    readonly key?: string | undefined;
-    readonly ca?: string | undefined;
-  };
+  readonly tls?: PeerTls | undefined;
   readonly times?: PeerTimes;
   /** Told of each answer that was not had; `isNew`: another fault than the last, or the first since it gave something. */
   readonly onFailure?: (replica: Replica, failure: PeerFailure, event: { readonly isNew: boolean }) => void;
@@ -78,7 +80,9 @@ export class Peers implements Disposable {
   readonly #options: PeersOptions;
   readonly #times: PeerTimes;
   readonly #http = new HttpAgent({ keepAlive: true, maxFreeSockets: 8 });
-  readonly #https: HttpsAgent;
+  #https: HttpsAgent;
+  /** With certificates of before: what is under way goes on. */
+  readonly #former: HttpsAgent[] = [];
   /** Until when by the monotonic clock, and why. */
   readonly #avoided = new Map<string, { readonly untilMs: number; readonly fault: PeerFault | 'wrong' }>();
   readonly #troubles = new LRUCache<string, PeerTrouble>({ max: 2_000 });
@@ -86,14 +90,13 @@ export class Peers implements Disposable {
   constructor(options: PeersOptions) {
     this.#options = options;
     this.#times = options.times ?? defaultTimes;
-    const { cert, key, ca } = options.tls ?? {};
-    this.#https = new HttpsAgent({
-      keepAlive: true,
-      maxFreeSockets: 8,
-      ...(cert !== undefined && { cert }),
-      ...(key !== undefined && { key }),
-      ...(ca !== undefined && { ca }),
-    });
+    this.#https = createAgent(options.tls ?? {});
+  }
+
+  /** Takes other certificates, for connections that are made from now on. */
+  renewTls(tls: PeerTls): void {
+    this.#former.push(this.#https);
+    this.#https = createAgent(tls);
   }
 
   /** Whether a replica is left alone for now, because it has failed. */
@@ -167,7 +170,7 @@ export class Peers implements Disposable {
 
   [Symbol.dispose](): void {
     this.#http.destroy();
-    this.#https.destroy();
+    for (const agent of [this.#https, ...this.#former]) agent.destroy();
   }
 
   #read(replica: Replica, { status, headers }: WireAnswer, offset: number): Omit<PeerAnswer, 'body'> {
@@ -241,6 +244,16 @@ export class Peers implements Disposable {
       throw this.#failed(replica, fault, { sentence: `another replica is ${fault}`, cause: error });
     }
   }
+}
+
+function createAgent({ cert, key, ca }: PeerTls): HttpsAgent {
+  return new HttpsAgent({
+    keepAlive: true,
+    maxFreeSockets: 8,
+    ...(cert !== undefined && { cert }),
+    ...(key !== undefined && { key }),
+    ...(ca !== undefined && { ca }),
+  });
 }
 
 function lengthOf(header: string | undefined): number | undefined {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Breaker, Pace, SilenceError, within } from './breaker.ts';
-import { connect, connectMs, disconnect, type RedisClient, type RedisLocation } from './connection.ts';
+import { type ConnectionPair, connectMs, connectPair, endPair, type RedisLocation } from './connection.ts';
+import { codeOf, describe, describeLogin, isForbidden } from './refusals.ts';
 import { probeKey, probeScript, type Script } from './scripts.ts';
 
 /** Told when Redis goes and comes back, and of each call. */
@@ -37,6 +38,8 @@ export interface RedisLinkOptions {
   readonly deadlineMs?: number;
   /** How often a lost Redis is looked for, in milliseconds. Default 500. */
   readonly probeMs?: number;
+  /** How long after the start a Redis that has not answered yet counts as lost, in milliseconds. Default 3,000. */
+  readonly firstLookMs?: number;
   /** Called when Redis can be asked again. */
   readonly onFound: () => void;
   /** Called when another replica has something to tell. */
@@ -44,6 +47,7 @@ export interface RedisLinkOptions {
 }
 
 const defaultDeadlineMs = 250;
+const defaultFirstLookMs = 3_000;
 /** An answer that takes more than this share of the longest wait is slow. */
 const slowShare = 1 / 5;
 /** So often in a row one script has to be refused for replicas to be on their own. */
@@ -61,8 +65,11 @@ export class RedisLink implements Link, AsyncDisposable {
   readonly #options: RedisLinkOptions;
   readonly #breaker = new Breaker();
   readonly #pace = new Pace();
-  readonly #client: RedisClient;
-  readonly #subscriber: RedisClient;
+  #pair: ConnectionPair;
+  /** With another login, until it is let in. */
+  #next: ConnectionPair | undefined;
+  /** Why the last connection was not made or not let in; `undefined`: it was, or that is not known. */
+  #away: string | undefined;
   readonly #digests = new Map<string, string>();
   #probing: NodeJS.Timeout | undefined;
   #isProbing = false;
@@ -72,27 +79,19 @@ export class RedisLink implements Link, AsyncDisposable {
   readonly #refused = new Map<string, string>();
   /** How often in a row a script that is needed was refused. */
   readonly #failures = new Map<Script, number>();
+  /** Until what was asked over it is answered. */
+  #former: ConnectionPair | undefined;
+  #ending: NodeJS.Timeout | undefined;
+  readonly #firstLook: NodeJS.Timeout;
   #isEnding = false;
 
   constructor(options: RedisLinkOptions) {
     this.#options = options;
-    this.#client = connect(options.location);
-    this.#subscriber = connect(options.location);
-    // An error here is also the end of a connection, which is what is looked at.
-    for (const client of [this.#client, this.#subscriber]) client.on('error', () => undefined);
-    this.#client.on('ready', () => {
-      if (!this.#breaker.isClosed) void this.#probe();
-    });
-    this.#client.on('close', () => {
-      // What was wrong before is not made good by a connection's end.
-      if (this.#breaker.isClosed) this.#lose('has closed the connection');
-    });
-    this.#subscriber.on('ready', () => {
-      // Without it news is heard at the next beat.
-      this.#subscriber.subscribe(this.wakeChannel).then(options.onWake, (error) => this.#refuse('SUBSCRIBE', error));
-    });
-    this.#subscriber.on('message', () => options.onWake());
-    for (const client of [this.#client, this.#subscriber]) void client.connect().catch(() => undefined);
+    this.#pair = this.#open(options.location);
+    // One that was never there is told of like one that has gone.
+    this.#firstLook = setTimeout(() => {
+      if (!this.#breaker.isClosed) options.observer.lost(this.#breaker.reason!);
+    }, options.firstLookMs ?? defaultFirstLookMs);
     this.#schedule();
   }
 
@@ -104,6 +103,15 @@ export class RedisLink implements Link, AsyncDisposable {
   get refusal(): string | undefined {
     const [script] = [...this.#failures].find(([, times]) => times >= refusalsOfScript) ?? [];
     return script && `${this.#refused.get(script.name) ?? 'fails'} in ${script.name}`;
+  }
+
+  /**
+   * Takes another login or other authorities: connections are made with them, and those that there are go on until these are
+   * let in. So it does not matter whether a password changes first here or in Redis.
+   */
+  renew(location: RedisLocation): void {
+    if (this.#next) endPair(this.#next, { isForGood: true });
+    this.#next = this.#open(location);
   }
 
   /** Where replicas tell one another that there is news. */
@@ -134,7 +142,7 @@ export class RedisLink implements Link, AsyncDisposable {
     } catch (error) {
       observer.called({ script: name, result: 'failed', seconds: seconds() });
       if (error instanceof SilenceError) this.#lose(error.message);
-      else if (this.#client.status !== 'ready') this.#lose(describe(error));
+      else if (this.#pair.client.status !== 'ready') this.#lose(this.#away ?? describe(error));
       // It may be this question alone that is refused: one that asks for nothing of its own finds out.
       else {
         this.#count(script, error);
@@ -149,8 +157,49 @@ export class RedisLink implements Link, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isEnding = true;
     clearTimeout(this.#probing);
-    for (const client of [this.#client, this.#subscriber]) disconnect(client, { isForGood: true });
+    clearTimeout(this.#ending);
+    clearTimeout(this.#firstLook);
+    for (const pair of [this.#pair, this.#next, this.#former]) if (pair) endPair(pair, { isForGood: true });
     await Promise.resolve();
+  }
+
+  #open(location: RedisLocation): ConnectionPair {
+    const pair = connectPair(location);
+    const { client, subscriber } = pair;
+    // An error here is also the end of a connection: what is kept of it is the reason.
+    for (const one of [client, subscriber])
+      one.on('error', (error) => (this.#away = describeLogin(error) ?? this.#away));
+    client.on('ready', () => {
+      this.#away = undefined;
+      if (pair === this.#next) this.#takeNext(pair);
+      if (!this.#breaker.isClosed) void this.#probe();
+    });
+    client.on('close', () => {
+      // What was wrong before is not made good by a connection's end.
+      if (pair === this.#pair && this.#breaker.isClosed) this.#lose('has closed the connection');
+    });
+    subscriber.on('ready', () => {
+      // Without it news is heard at the next beat.
+      subscriber.subscribe(this.wakeChannel).then(this.#options.onWake, (error) => this.#refuse('SUBSCRIBE', error));
+    });
+    subscriber.on('message', () => this.#options.onWake());
+    for (const one of [client, subscriber]) void one.connect().catch(() => undefined);
+    return pair;
+  }
+
+  #takeNext(pair: ConnectionPair): void {
+    this.#endFormer();
+    this.#former = this.#pair;
+    this.#pair = pair;
+    this.#next = undefined;
+    // What was asked over the former one is answered first.
+    clearTimeout(this.#ending);
+    this.#ending = setTimeout(() => this.#endFormer(), connectMs);
+  }
+
+  #endFormer(): void {
+    if (this.#former) endPair(this.#former, { isForGood: true });
+    this.#former = undefined;
   }
 
   get #deadlineMs(): number {
@@ -164,10 +213,10 @@ export class RedisLink implements Link, AsyncDisposable {
       this.#digests.set(lua, digest);
     }
     try {
-      return await this.#client.evalsha(digest, keys.length, ...keys, ...values);
+      return await this.#pair.client.evalsha(digest, keys.length, ...keys, ...values);
     } catch (error) {
       if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
-      return await this.#client.eval(lua, keys.length, ...keys, ...values);
+      return await this.#pair.client.eval(lua, keys.length, ...keys, ...values);
     }
   }
 
@@ -234,7 +283,7 @@ export class RedisLink implements Link, AsyncDisposable {
 
   #notFound(error: unknown): void {
     if (!(error instanceof SilenceError)) {
-      this.#lose(describe(error));
+      this.#lose(this.#away ?? describe(error));
       const refusal = codeOf(error);
       if (refusal === undefined) return;
       this.#refusals += 1;
@@ -242,27 +291,6 @@ export class RedisLink implements Link, AsyncDisposable {
     }
     // A connection that says nothing may be dead without anybody having told, and one that refuses may lead to where Redis
     // was before it moved: a new one finds out.
-    for (const client of [this.#client, this.#subscriber]) disconnect(client, { isForGood: false });
+    endPair(this.#pair, { isForGood: false });
   }
-}
-
-/** A failure as a clause about Redis; what a library says may hold an address, never a password. */
-function describe(error: unknown): string {
-  if (!(error instanceof Error)) return 'has failed';
-  const { code } = error as NodeJS.ErrnoException;
-  if (code !== undefined) return `cannot be reached (${code})`;
-  const refusal = codeOf(error);
-  return refusal === undefined ? 'cannot be reached' : `refuses (${refusal})`;
-}
-
-/** The word with which Redis begins what it refuses; before version 7 what refuses a script's command is in the middle. */
-function codeOf(error: unknown): string | undefined {
-  if (!(error instanceof Error)) return undefined;
-  if (/The user executing the script|ACL failure in script/.test(error.message)) return 'NOPERM';
-  return (/: -([A-Z]+) /.exec(error.message) ?? /^([A-Z]+) /.exec(error.message))?.[1];
-}
-
-/** Whether Redis does not let its user do something, whatever it is done to. */
-function isForbidden(error: unknown): boolean {
-  return codeOf(error) === 'NOPERM' || (error instanceof Error && /unknown (redis )?command/i.test(error.message));
 }

@@ -164,6 +164,17 @@ export class SharedCoordinator implements Coordinator {
     return this.#fleet.subscribe(listener);
   }
 
+  /** Takes another login to Redis, or other authorities for it. */
+  renewLogin(location: RedisLocation): void {
+    this.#link.renew(location);
+  }
+
+  /** Takes another secret; the former one is accepted for a while. @throws Error where it is too short */
+  renewSecret(secret: Buffer): void {
+    this.#seal.renew(secret);
+    this.#fleet.reseal();
+  }
+
   status(): CoordinatorStatus {
     const { reason = this.#link.refusal } = this.#link;
     return {

@@ -6,7 +6,11 @@ export type ConditionCode =
   | 'cache-full'
   | 'catalog-fault'
   | 'catalog-lost'
+  | 'certificate-expired'
+  | 'certificate-expiring'
+  | 'credentials-missing'
   | 'disk-fault'
+  | 'file-refused'
   | 'redis-lost'
   | 'shutting-down'
   | 'upstream-away';

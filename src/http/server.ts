@@ -1,5 +1,5 @@
 import { createServer as createPlainServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 
 export interface ListenOptions {
@@ -7,14 +7,23 @@ export interface ListenOptions {
   readonly host: string | undefined;
   /** 0: one the system chooses. */
   readonly port: number;
-  /** PEM texts; `ca` asks clients for a certificate of one of these. Absent: plain HTTP. */
-  readonly tls?: { readonly cert: string; readonly key: string; readonly ca: string | undefined } | undefined;
+  /** Absent: plain HTTP. */
+  readonly tls?: ServerTls | undefined;
+}
+
+/** PEM texts; `ca` asks clients for a certificate of one of these. */
+export interface ServerTls {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string | undefined;
 }
 
 /** A listening server. */
 export interface Listener {
   /** `host:port`, with the port that was chosen. */
   readonly address: string;
+  /** Takes other certificates for connections that are made from now on. @throws Error where they cannot be used */
+  renewTls(tls: ServerTls): void;
   /**
    * Closes the listener and every connection that waits for nothing at once, lets answers under way end within `drainMs`,
    * then cuts the rest. Answers that begin meanwhile are the last of their connection, and say so.
@@ -45,6 +54,9 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
   const { address, family, port } = server.address() as AddressInfo;
   return {
     address: family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`,
+    renewTls: (tls) => {
+      if (server instanceof TlsServer) server.setSecureContext({ ...tls, minVersion: 'TLSv1.2' });
+    },
     close: (drainMs) => close(server, { connections, drainMs }),
   };
 }

@@ -2,7 +2,7 @@ import { createControlApp } from '../http/control-app.ts';
 import { controlSocketPath, openControlSocket } from '../http/control-socket.ts';
 import { type ExplanationOptions, explainImage } from '../operations/owner/explain/explanation.ts';
 import type { Operations } from '../operations/protocol/operations.ts';
-import type { Logger } from '../telemetry.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import { described } from './observers.ts';
 import { type SiteStatusOptions, siteStatus } from './site-status.ts';
 

@@ -2,7 +2,8 @@ import type { Condition } from '../http/operator-routes.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
 import type { EvictionObserver, EvictionReason, Evictor } from '../store/eviction/evictor.ts';
 import { DiskFault } from '../store/files/blob-store.ts';
-import type { Logger, Metrics } from '../telemetry.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import { described } from './observers.ts';
 
 /** Turns what is evicted into log lines and numbers. */

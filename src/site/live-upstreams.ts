@@ -1,13 +1,15 @@
-import { randomUUID } from 'node:crypto';
-import type { Config } from '../config/config.ts';
+import { readFileSync } from 'node:fs';
+import type { Config, UpstreamConfig } from '../config/config.ts';
+import { formatPath } from '../config/problems.ts';
 import { createUpstream, type OwnedUpstream } from '../upstream/create-upstream.ts';
-import type { UpstreamOptions } from '../upstream/options.ts';
+import type { TlsOptions, UpstreamOptions } from '../upstream/options.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import type { UpstreamObserver } from '../upstream/upstream.ts';
 import { upstreamOptions } from './upstream-options.ts';
 
 interface LiveUpstream {
   readonly upstream: OwnedUpstream;
+  /** Everything that it was made of, the text of its certificates too. In memory only: a password may be in it. */
   readonly fingerprint: string;
 }
 
@@ -34,25 +36,51 @@ export class LiveUpstreams implements Disposable {
 
   /**
    * Puts the upstreams of a configuration in force for requests that come from now on. One about which nothing has
-   * changed stays, with its connections and tokens; one that was replaced ends what is under way at its own pace, since
-   * its idle connections close by themselves.
-   * @throws Error where a URL or a certificate cannot be used; nothing has changed then
+   * changed, its certificates included, stays, with its connections and tokens; one that was replaced ends what is under
+   * way at its own pace, since its idle connections close by themselves.
+   * @throws Error in one sentence where a URL or a certificate cannot be used; nothing has changed then
    */
   replace(config: Config): void {
     using made = new DisposableStack();
-    const live = config.upstreams.map((upstream): LiveUpstream => {
-      const options = upstreamOptions(config, upstream);
-      const fingerprint = fingerprintOf(options);
-      const same = this.#live.find((candidate) => candidate.fingerprint === fingerprint);
-      return same ?? { fingerprint, upstream: made.use(createUpstream({ ...options, ...this.#extra })) };
-    });
+    const known = new Map(this.#live.map((one) => [one.fingerprint, one]));
+    const live = config.upstreams.map((upstream) => this.#make(upstream, { config, known, made }));
+    this.#use(live, config);
+    made.move();
+  }
+
+  /**
+   * Puts in force what the certificates of one upstream hold now.
+   * @throws Error in one sentence where they cannot be used; nothing has changed then
+   */
+  renew(config: Config, name: string): void {
+    using made = new DisposableStack();
+    const upstream = config.upstreams.find((one) => one.name === name);
+    const index = this.#live.findIndex((one) => one.upstream.name === name);
+    const before = this.#live[index];
+    if (!upstream || !before) return;
+    const renewed = this.#make(upstream, { config, known: new Map([[before.fingerprint, before]]), made });
+    if (renewed !== before) this.#use(this.#live.with(index, renewed), config);
+    made.move();
+  }
+
+  #make(
+    upstream: UpstreamConfig,
+    context: { config: Config; known: ReadonlyMap<string, LiveUpstream>; made: DisposableStack },
+  ): LiveUpstream {
+    const options = withCertificates(upstream, upstreamOptions(context.config, upstream));
+    const fingerprint = JSON.stringify(options);
+    const same = context.known.get(fingerprint);
+    return same ?? { fingerprint, upstream: context.made.use(createUpstream({ ...options, ...this.#extra })) };
+  }
+
+  #use(live: readonly LiveUpstream[], { defaultUpstream }: Config): void {
     this.#table = new UpstreamTable(
       live.map(({ upstream }) => upstream),
-      { defaultName: config.defaultUpstream },
+      { defaultName: defaultUpstream },
     );
-    this.#replaced.push(...this.#live.filter((one) => !live.includes(one)).map(({ upstream }) => upstream));
+    const kept = new Set(live);
+    this.#replaced.push(...this.#live.filter((one) => !kept.has(one)).map(({ upstream }) => upstream));
     this.#live = live;
-    made.move();
   }
 
   /** Ends every connection, transfers under way too. */
@@ -61,9 +89,19 @@ export class LiveUpstreams implements Disposable {
   }
 }
 
-/** Everything that is configured of an upstream; kept in memory only, since a password may be in it. */
-function fingerprintOf(options: UpstreamOptions): string {
-  const { ca, cert, key } = options.tls ?? {};
-  // The files may hold something else by now, so such an upstream is always made anew.
-  return JSON.stringify(options) + (ca || cert || key ? randomUUID() : '');
+/** What the files of an upstream's TLS hold now, in place of their paths. */
+function withCertificates({ name }: UpstreamConfig, options: UpstreamOptions): UpstreamOptions {
+  const { ca, cert, key, ...rest } = options.tls ?? {};
+  if (ca === undefined && cert === undefined && key === undefined) return options;
+  const read = (file: string | undefined, at: string): Partial<TlsOptions> => {
+    if (file === undefined) return {};
+    const place = formatPath(['upstreams', name, 'tls', `${at}File`]);
+    try {
+      return { [at]: readFileSync(file, 'utf8') };
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      throw new Error(`${place}: ${file} cannot be read: ${code}`, { cause: error });
+    }
+  };
+  return { ...options, tls: { ...rest, ...read(ca, 'ca'), ...read(cert, 'cert'), ...read(key, 'key') } };
 }

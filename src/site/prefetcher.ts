@@ -9,7 +9,8 @@ import { formatDuration } from '../config/units.ts';
 import { fetchImages } from '../operations/owner/fetch/fetch.ts';
 import { fetchDependencies } from '../operations/owner/operations.ts';
 import type { FetchEvent, FetchParameters } from '../operations/protocol/fetch.ts';
-import type { Logger, Metrics } from '../telemetry.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { Cache } from './cache.ts';
 import { described } from './observers.ts';
 

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { Config, RedisConfig } from '../config/config.ts';
 import type { RedisLocation } from '../coordination/connection.ts';
 import type { Replica } from '../coordination/coordinator.ts';
@@ -7,17 +6,23 @@ import { PeerPass } from '../coordination/peer-pass.ts';
 import { Peers, type PeerTrouble } from '../coordination/peers.ts';
 import { Seal } from '../coordination/seal.ts';
 import { SharedCoordinator } from '../coordination/shared.ts';
+import type { Condition } from '../http/operator-routes.ts';
 import type { PeerRoutesOptions } from '../http/peer-routes.ts';
+import type { ServerTls } from '../http/server.ts';
 import { Replicas } from '../mirror/sharing/replicas.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { Logger, Metrics } from '../telemetry.ts';
-import type { Health } from './health.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import { named } from './configured-files.ts';
 import { linkObserver } from './observers.ts';
+import type { Parts } from './parts.ts';
+import type { FileTexts } from './watched-files.ts';
 
 /** What a replica needs of the others, and what it gives them. */
 export interface LiveReplicas extends AsyncDisposable {
   readonly replicas: Replicas;
   readonly routes: PeerRoutesOptions;
+  /** Shows other replicas this certificate from now on. */
+  renewTls(tls: ServerTls): void;
   status(): ReplicasStatus;
   /**
    * To be called when the mirror can be reached.
@@ -44,62 +49,34 @@ export interface ReplicasStatus {
   readonly leases: readonly { readonly digest: Digest; readonly fence: number }[];
 }
 
-export interface LiveReplicasOptions {
-  readonly log: Logger;
-  readonly metrics: Metrics;
-  readonly health: Health;
-  /** Wall clock in milliseconds. */
-  readonly now: () => number;
-  /** Longest wait for an answer of Redis, in milliseconds. */
-  readonly redisDeadlineMs?: number | undefined;
-}
-
 /**
- * Connects a mirror with its replicas, as far as its configuration names a Redis. Nobody waits for that Redis.
+ * Connects a mirror with its replicas, as far as its configuration names a Redis. Nothing waits for that Redis.
  * @throws Error in one sentence where a file cannot be used
  */
-export async function openReplicas(config: Config, options: LiveReplicasOptions): Promise<LiveReplicas | undefined> {
-  const { redis, cluster, tls } = config;
-  const { log, metrics, health, now, redisDeadlineMs } = options;
+export async function openReplicas(
+  config: Config,
+  parts: Parts & { readonly redisDeadlineMs?: number | undefined; readonly tls: ServerTls | undefined },
+): Promise<LiveReplicas | undefined> {
+  const { redis, cluster } = config;
+  const { log, metrics, health, now } = parts;
   if (!redis || cluster.secretFile === undefined) return undefined;
   let ownAddress = '';
-  const seal = sealOf(await read(cluster.secretFile, 'cluster.secretFile'), cluster.secretFile);
-  const coordinator = new SharedCoordinator({
-    location: await locationOf(redis),
-    keyPrefix: redis.keyPrefix,
-    seal,
-    observer: linkObserver({ log, metrics }),
-    isOffline: config.offline,
-    deadlineMs: redisDeadlineMs,
-    onChange: changeLog(log, () => ownAddress),
-    onUnread: (changes) =>
-      log.warn({ changes }, 'operators removed or pinned images, signed with another secret: not done here'),
-  });
+  const { coordinator, seal } = await openCoordinator({ ...config, redis }, { ...parts, ownAddress: () => ownAddress });
   const pass = new PeerPass({ seal, toleranceMs: cluster.clockToleranceMs, now });
   const peers = new Peers({
     pass,
     self: () => coordinator.self,
-    tls: tls && {
-      cert: await read(tls.certFile, 'tls.certFile'),
-      key: await read(tls.keyFile, 'tls.keyFile'),
-      ca: tls.clientCaFile === undefined ? undefined : await read(tls.clientCaFile, 'tls.clientCaFile'),
-    },
+    tls: parts.tls,
     onFailure({ id, address }, { fault, words: reason }, { isNew }) {
       metrics.peerFailures.inc({ fault });
       if (isNew) log.warn({ replica: id, address, fault, reason }, 'another replica cannot be read from');
     },
   });
-  const status = () => coordinator.status();
   metrics.watchReplicas(() => {
-    const { state, replicas, leases } = status();
+    const { state, replicas, leases } = coordinator.status();
     return { connected: state === 'connected', replicas: replicas.length + 1, leases: leases.length };
   });
-  health.watch(() => {
-    const { state, reason } = status();
-    if (state !== 'lost') return [];
-    const text = `Redis ${reason}: this replica is on its own, and may fetch what others have`;
-    return [{ code: 'redis-lost', text }];
-  });
+  health.watch(() => redisConditions(coordinator));
   const copies = cluster.placement === 'sharded' ? cluster.copies : undefined;
   return {
     replicas: new Replicas({ coordinator, peers, copies }),
@@ -111,30 +88,86 @@ export async function openReplicas(config: Config, options: LiveReplicasOptions)
         metrics.peerSentBytes.inc(bytes);
       },
     },
-    status() {
-      const { self, state, reason, replicas, leases } = status();
-      return {
-        self,
-        address: ownAddress,
-        redis: { state, reason: reason ?? null },
-        placement: cluster.placement,
-        others: replicas.map(({ id, address }) => ({
-          id,
-          address,
-          avoided: peers.isAvoided(id),
-          trouble: peers.trouble(id) ?? null,
-        })),
-        leases,
-      };
-    },
+    renewTls: (tls) => peers.renewTls(tls),
+    status: () => replicasStatus(coordinator, { peers, address: ownAddress, placement: cluster.placement }),
     join(address, membership) {
-      ownAddress = cluster.advertise ?? `${tls ? 'https' : 'http'}://${address}`;
+      ownAddress = cluster.advertise ?? `${parts.tls ? 'https' : 'http'}://${address}`;
       coordinator.join(ownAddress, membership);
     },
     async [Symbol.asyncDispose]() {
       await coordinator[Symbol.asyncDispose]();
       peers[Symbol.dispose]();
     },
+  };
+}
+
+/** The coordinator, which takes another login and another secret when their files change. */
+async function openCoordinator(
+  { redis, cluster, offline }: Config & { readonly redis: RedisConfig },
+  parts: Parts & { readonly redisDeadlineMs?: number | undefined; readonly ownAddress: () => string },
+): Promise<{ coordinator: SharedCoordinator; seal: Seal }> {
+  const { log, metrics, files, redisDeadlineMs, ownAddress } = parts;
+  let coordinator: SharedCoordinator | undefined;
+  let location: RedisLocation | undefined;
+  let seal: Seal | undefined;
+  await files.take('cluster', {
+    name: 'secret',
+    files: named(['cluster'], { secretFile: cluster.secretFile }),
+    code: 'file-refused',
+    take(texts) {
+      const secret = secretOf(texts, cluster.secretFile);
+      seal ??= new Seal(secret);
+      coordinator?.renewSecret(secret);
+    },
+  });
+  const { passwordFile, sentinelPasswordFile, caFile } = redis;
+  await files.take('redis', {
+    name: 'login',
+    files: named(['redis'], { passwordFile, sentinelPasswordFile, caFile }),
+    code: 'file-refused',
+    take(texts) {
+      location = locationOf(redis, texts);
+      coordinator?.renewLogin(location);
+    },
+  });
+  coordinator = new SharedCoordinator({
+    location: location!,
+    keyPrefix: redis.keyPrefix,
+    seal: seal!,
+    observer: linkObserver({ log, metrics }),
+    isOffline: offline,
+    deadlineMs: redisDeadlineMs,
+    onChange: changeLog(log, ownAddress),
+    onUnread: (changes) =>
+      log.warn({ changes }, 'operators removed or pinned images, signed with another secret: not done here'),
+  });
+  return { coordinator, seal: seal! };
+}
+
+function redisConditions(coordinator: SharedCoordinator): Condition[] {
+  const { state, reason } = coordinator.status();
+  if (state !== 'lost') return [];
+  const text = `Redis ${reason}: this replica is on its own, and may fetch what others have`;
+  return [{ code: 'redis-lost', text }];
+}
+
+function replicasStatus(
+  coordinator: SharedCoordinator,
+  { peers, address, placement }: { peers: Peers; address: string; placement: 'everywhere' | 'sharded' },
+): ReplicasStatus {
+  const { self, state, reason, replicas, leases } = coordinator.status();
+  return {
+    self,
+    address,
+    redis: { state, reason: reason ?? null },
+    placement,
+    others: replicas.map(({ id, address: other }) => ({
+      id,
+      address: other,
+      avoided: peers.isAvoided(id),
+      trouble: peers.trouble(id) ?? null,
+    })),
+    leases,
   };
 }
 
@@ -159,16 +192,12 @@ function changeLog(log: Logger, ownAddress: () => string): (replicas: readonly R
   };
 }
 
-async function locationOf({ url, sentinelUsername, ...files }: RedisConfig): Promise<RedisLocation> {
+/** Where Redis is and what it is shown, from the configuration and the texts of its files. */
+function locationOf({ url, sentinelUsername }: RedisConfig, texts: FileTexts): RedisLocation {
   const { kind, tls, hosts, username, db, name } = url;
-  const given = async (key: 'passwordFile' | 'sentinelPasswordFile' | 'caFile'): Promise<string | undefined> => {
-    const file = files[key];
-    return file === undefined ? undefined : await read(file, `redis.${key}`);
-  };
-  const password = (await given('passwordFile'))?.trim() ?? url.password?.reveal();
-  const sentinelPassword = (await given('sentinelPasswordFile'))?.trim();
-  const ca = await given('caFile');
-  const common = { tls, ca, username, password };
+  const password = texts['redis.passwordFile']?.trim() ?? url.password?.reveal();
+  const sentinelPassword = texts['redis.sentinelPasswordFile']?.trim();
+  const common = { tls, ca: texts['redis.caFile'], username, password };
   switch (kind) {
     case 'single':
       return { ...common, kind, db, ...hosts[0]! };
@@ -181,18 +210,9 @@ async function locationOf({ url, sentinelUsername, ...files }: RedisConfig): Pro
   }
 }
 
-function sealOf(text: string, file: string): Seal {
-  try {
-    return new Seal(Buffer.from(text.trim()));
-  } catch (error) {
-    throw new Error(`cluster.secretFile: ${file} holds fewer than 16 bytes`, { cause: error });
-  }
-}
-
-async function read(file: string, key: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (error) {
-    throw new Error(`${key}: ${file} cannot be read: ${(error as NodeJS.ErrnoException).code}`, { cause: error });
-  }
+function secretOf(texts: FileTexts, file: string | undefined): Buffer {
+  const [text = ''] = Object.values(texts);
+  const secret = Buffer.from(text.trim());
+  if (secret.length < 16) throw new Error(`cluster.secretFile: ${file} holds fewer than 16 bytes`);
+  return secret;
 }

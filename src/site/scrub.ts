@@ -1,7 +1,8 @@
 import { Scrub, type ScrubObserver } from '../mirror/care/scrub.ts';
 import { FileHasher } from '../store/files/file-hasher.ts';
 import { Verification } from '../store/files/verification.ts';
-import type { Logger, Metrics } from '../telemetry.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { Cache } from './cache.ts';
 import { described } from './observers.ts';
 

@@ -3,7 +3,7 @@ import type { Membership } from '../coordination/fleet.ts';
 import { newReplicaId } from '../coordination/members.ts';
 import { isDigest } from '../oci/digest.ts';
 import { Administration } from '../operations/owner/administration/administration.ts';
-import type { Logger } from '../telemetry.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import type { Cache } from './cache.ts';
 import { administrationObserver, described } from './observers.ts';
 

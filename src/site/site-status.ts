@@ -3,8 +3,9 @@ import type { Readiness } from '../http/operator-routes.ts';
 import type { FillProgress } from '../mirror/fill/downloads.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { fileSystemOf } from '../store/files/file-system.ts';
-import type { Metrics } from '../telemetry.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import { isAvailable, type Upstream, type UpstreamStatus } from '../upstream/upstream.ts';
+import type { CertificateStatus } from './certificates.ts';
 import type { PrefetchStatus } from './prefetcher.ts';
 
 import type { ReplicasStatus } from './replicas.ts';
@@ -52,6 +53,8 @@ export interface SiteStatus {
   readonly fills: readonly FillProgress[];
   /** `null`: one process alone. */
   readonly replicas: ReplicasStatus | null;
+  /** Those that the configuration names by file. */
+  readonly certificates: readonly { readonly key: string; readonly file: string; readonly expiresAt: string }[];
   /** The schedules of `prefetch`, in the order written. */
   readonly prefetch: readonly PrefetchStatus[];
   readonly cache: {
@@ -80,6 +83,7 @@ export interface SiteStatusOptions {
   readonly replicas: () => ReplicasStatus | null;
   readonly downloads: { progress(): FillProgress[] };
   readonly catalog: Catalog;
+  readonly certificates: () => readonly CertificateStatus[];
   readonly prefetches: () => readonly PrefetchStatus[];
 }
 
@@ -116,6 +120,11 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
     }),
     fills: options.downloads.progress(),
     replicas: options.replicas(),
+    certificates: options.certificates().map(({ key, file, untilMs }) => ({
+      key,
+      file,
+      expiresAt: new Date(untilMs).toISOString(),
+    })),
     prefetch: options.prefetches(),
     cache: {
       dir: config.cache.dir,

@@ -1,22 +1,26 @@
-import { readFile } from 'node:fs/promises';
 import type { Config } from '../config/config.ts';
-import { withoutRestart } from '../config/restart.ts';
+import { changedKeys, withoutRestart } from '../config/restart.ts';
 import { createApp } from '../http/app.ts';
-import { type ListenOptions, listen } from '../http/server.ts';
+import { type Listener, listen } from '../http/server.ts';
 import { Holdings } from '../mirror/sharing/holdings.ts';
 import type { Slabs } from '../mirror/slabs.ts';
 import { operationsOf } from '../operations/owner/operations.ts';
-import { type Logger, Metrics, type RequestLog } from '../telemetry.ts';
-import { openCache } from './cache.ts';
+import type { Logger, RequestLog } from '../telemetry/logger.ts';
+import { Metrics } from '../telemetry/metrics.ts';
+import { type Cache, openCache } from './cache.ts';
+import { upstreamFiles } from './configured-files.ts';
 import { openControl } from './control.ts';
 import { Health } from './health.ts';
 import { described, requestObserver } from './observers.ts';
+import type { Parts } from './parts.ts';
 import { Prefetcher } from './prefetcher.ts';
-import { openReplicas } from './replicas.ts';
+import { type LiveReplicas, openReplicas } from './replicas.ts';
 import { startScrub } from './scrub.ts';
+import { type LiveServerTls, openServerTls } from './server-tls.ts';
 import { SharedChanges } from './shared-changes.ts';
 import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
+import { WatchedFiles } from './watched-files.ts';
 
 /** A running mirror. */
 export interface Site {
@@ -25,11 +29,21 @@ export interface Site {
   /** Closes the listener at once, lets transfers end within the configured time, gives everything back. */
   stop(): Promise<void>;
   /**
-   * Puts another configuration in force for requests that come from now on; those under way end with what they began.
-   * @returns the keys that differ and need a restart: they stay as they were
+   * Puts another configuration in force for requests that come from now on; those under way end with what they began. Files
+   * that it names are read again where they have changed.
    * @throws Error where an upstream cannot be made of it; nothing has changed then
    */
-  reload(config: Config): readonly string[];
+  reload(config: Config): Promise<Reload>;
+}
+
+/** What has come of another configuration: keys, such as `cache.tagTtl`. */
+export interface Reload {
+  /** In force now. */
+  readonly changed: readonly string[];
+  /** Of files that hold something else than before, which is in force now. */
+  readonly files: readonly string[];
+  /** They differ and need a restart: they stay as they were. */
+  readonly restart: readonly string[];
 }
 
 export interface SiteOptions {
@@ -51,18 +65,77 @@ export interface SiteOptions {
  * @throws Error in one sentence when the directory or the address cannot be had
  */
 export async function startSite(started: Config, options: SiteOptions): Promise<Site> {
-  const { log, lostLines = () => 0, slabs, redisDeadlineMs, now = Date.now } = options;
-  const requestLog: RequestLog = options.requestLog ?? ((level, fields) => log[level](fields, 'request'));
+  const { slabs, redisDeadlineMs } = options;
   await using owned = new AsyncDisposableStack();
+  const parts = createParts(options);
+  const tls = await openServerTls(started, parts);
+  const others = await openReplicas(started, { ...parts, redisDeadlineMs, tls: tls?.current });
+  if (others) owned.use(others);
+  const cache = owned.use(await openCache(started, { ...parts, command: 'serve', slabs, replicas: others?.replicas }));
+
+  const listener = await openListener(cache, { ...parts, others, tls, requestLog: options.requestLog });
+  if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
+  const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
+  const scrub = owned.use(startScrub(cache, parts));
+  const control = await openControlOf(cache, { ...parts, others, prefetcher, address: listener.address });
+  if (control) owned.use(control);
+
+  const { files, health, log } = parts;
+  const watchUpstreams = (): void => {
+    const { config, upstreams } = cache;
+    files.replace('upstreams', upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) }));
+  };
+  watchUpstreams();
+  files.start();
+  owned.use(files);
+  const rest = owned.move();
+  return {
+    address: listener.address,
+    async stop() {
+      health.drain();
+      await Promise.all([listener.close(cache.config.timeouts.drainMs), prefetcher[Symbol.asyncDispose]()]);
+      await rest.disposeAsync();
+    },
+    async reload(wanted) {
+      const { config, left } = withoutRestart(cache.config, wanted);
+      const changed = changedKeys(cache.config, config);
+      cache.replaceConfig(config);
+      prefetcher.replace(config);
+      scrub.look();
+      log.level = config.log.level;
+      watchUpstreams();
+      return { changed, files: await files.look(), restart: left };
+    },
+  };
+}
+
+/** What observes, and the clock. */
+function createParts({ log, lostLines = () => 0, now = Date.now }: SiteOptions): Parts {
   const metrics = new Metrics();
   metrics.watchLog(lostLines);
   const health = new Health({ now });
-  const others = await openReplicas(started, { log, metrics, health, now, redisDeadlineMs });
-  if (others) owned.use(others);
-  const cache = owned.use(
-    await openCache(started, { command: 'serve', log, metrics, health, now, slabs, replicas: others?.replicas }),
-  );
-  const { mirror, catalog, store, upstreams } = cache;
+  const files = new WatchedFiles({ log });
+  health.watch(() => files.conditions(now()));
+  metrics.watchCertificates(() => files.certificates());
+  return { log, metrics, health, files, now };
+}
+
+/** Answers clients from now on. */
+async function openListener(
+  cache: Cache,
+  {
+    log,
+    metrics,
+    health,
+    ...parts
+  }: Parts & {
+    readonly others: LiveReplicas | undefined;
+    readonly tls: LiveServerTls | undefined;
+    readonly requestLog: RequestLog | undefined;
+  },
+): Promise<Listener> {
+  const { others, tls, requestLog = (level, fields) => log[level](fields, 'request') } = parts;
+  const { mirror, upstreams } = cache;
   const app = createApp({
     get upstreams() {
       return upstreams.table;
@@ -80,18 +153,41 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
   });
   const answer = app.callback();
-  const version = await readVersion();
   // Koa answers its own failures: this promise never rejects.
-  const listener = await listen((request, response) => void answer(request, response), await listenOptions(started));
-  if (others) {
-    const { coordinator } = others.replicas;
-    const changes = owned.use(new SharedChanges({ cache, coordinator, log }));
-    others.join(listener.address, changes.takeUp());
-    owned.use(new Holdings({ coordinator, catalog, now }));
-  }
-  const prefetcher = owned.use(new Prefetcher({ cache, log, metrics, now }));
-  const scrub = owned.use(startScrub(cache, { log, metrics }));
-  const control = await openControl({
+  const handler: Parameters<typeof listen>[0] = (request, response) => void answer(request, response);
+  const listener = await listen(handler, { ...cache.config.listen, tls: tls?.current });
+  tls?.onRenewed((renewed) => {
+    listener.renewTls(renewed);
+    others?.renewTls(renewed);
+  });
+  return listener;
+}
+
+/** Lets other replicas know of this one, now that they can reach it. */
+function joinReplicas(
+  others: LiveReplicas,
+  { cache, listener, log, now }: Parts & { readonly cache: Cache; readonly listener: Listener },
+): AsyncDisposable {
+  const { coordinator } = others.replicas;
+  const owned = new AsyncDisposableStack();
+  const changes = owned.use(new SharedChanges({ cache, coordinator, log }));
+  others.join(listener.address, changes.takeUp());
+  owned.use(new Holdings({ coordinator, catalog: cache.catalog, now }));
+  return owned;
+}
+
+/** Lets commands ask this mirror. */
+async function openControlOf(
+  cache: Cache,
+  parts: Parts & {
+    readonly others: LiveReplicas | undefined;
+    readonly prefetcher: Prefetcher;
+    readonly address: string;
+  },
+): Promise<AsyncDisposable | undefined> {
+  const { log, metrics, health, files, now, others, prefetcher, address } = parts;
+  const { mirror, catalog, store, upstreams } = cache;
+  return await openControl({
     get config() {
       return cache.config;
     },
@@ -103,45 +199,18 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
       const { table } = upstreams;
       return { upstreams: table, store, catalog, offline: config.offline, now, credential: credentialsOf(config) };
     },
-    version,
-    address: listener.address,
+    version: await readVersion(),
+    address,
     startedAtMs: now(),
     now,
     readiness: () => health.readiness(),
     metrics,
     downloads: mirror.downloads,
     catalog,
+    certificates: () => files.certificates(),
     replicas: () => others?.status() ?? null,
     prefetches: () => prefetcher.status(),
     operations: operationsOf(cache),
     log,
   });
-  if (control) owned.use(control);
-  const rest = owned.move();
-  return {
-    address: listener.address,
-    async stop() {
-      health.drain();
-      await Promise.all([listener.close(cache.config.timeouts.drainMs), prefetcher[Symbol.asyncDispose]()]);
-      await rest.disposeAsync();
-    },
-    reload(wanted) {
-      const { config, left } = withoutRestart(cache.config, wanted);
-      cache.replaceConfig(config);
-      prefetcher.replace(cache.config);
-      scrub.look();
-      log.level = cache.config.log.level;
-      return left;
-    },
-  };
-}
-
-async function listenOptions({ listen: { host, port }, tls }: Config): Promise<ListenOptions> {
-  if (!tls) return { host, port };
-  const [cert, key, ca] = await Promise.all([
-    readFile(tls.certFile, 'utf8'),
-    readFile(tls.keyFile, 'utf8'),
-    tls.clientCaFile === undefined ? undefined : readFile(tls.clientCaFile, 'utf8'),
-  ]);
-  return { host, port, tls: { cert, key, ca } };
 }

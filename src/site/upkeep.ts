@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { Rebuild } from '../store/catalog/rebuild.ts';
-import type { Logger } from '../telemetry.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import { described } from './observers.ts';
 
 /**

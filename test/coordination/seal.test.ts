@@ -28,3 +28,28 @@ test('a secret of fewer than 16 bytes is refused', () => {
   expect(() => new Seal(Buffer.alloc(15))).toThrow('fewer than 16 bytes');
   expect(new Seal(Buffer.alloc(16)).open('a', '')).toBeUndefined();
 });
+
+test('while the secret is exchanged, replicas that have either understand each other; then the former is of no use', () => {
+  let nowMs = 0;
+  const [before, after] = [Buffer.from('the secret of before'), Buffer.from('the secret of afterwards')];
+  const exchanging = new Seal(before, { now: () => nowMs });
+  exchanging.renew(after, 1_000);
+  const [late, early] = [new Seal(before), new Seal(after)];
+  for (const other of [late, early]) {
+    expect(other.open('replica', exchanging.close('replica', value))).toEqual(value);
+    expect(exchanging.open('replica', other.close('replica', value))).toEqual(value);
+    expect(exchanging.open('tag', other.close('replica', value))).toBeUndefined();
+  }
+  expect(exchanging.mac('mark', 'x')).toBe(early.mac('mark', 'x'));
+  nowMs = 1_000;
+  expect(exchanging.open('replica', late.close('replica', value))).toBeUndefined();
+  expect(exchanging.open('replica', early.close('replica', value))).toEqual(value);
+  expect(late.open('replica', exchanging.close('replica', value))).toBeUndefined();
+});
+
+test('a secret that is written once more is no other one', () => {
+  const same = new Seal(Buffer.from('a secret of the replicas'));
+  same.renew(Buffer.from('a secret of the replicas'));
+  expect(same.close('replica', value)).toBe(seal.close('replica', value));
+  expect(() => same.renew(Buffer.alloc(15))).toThrow('fewer than 16 bytes');
+});

@@ -26,7 +26,7 @@ test('SIGHUP puts upstreams in force for new requests; a transfer under way ends
   await change(
     mirror,
     (config) => ({ ...config, listen: '127.0.0.1:1', upstreams: { 'docker.io': { urls: [other.origin] } } }),
-    /configuration taken anew/,
+    /configuration reloaded/,
   );
   expect(mirror.process.output).toContain('"key":"listen","msg":"changed in the configuration, needs a restart"');
   expect((await get(`${mirror.origin}/v2/library/app/manifests/v1`)).sha256).toBe(image.digest);
@@ -52,7 +52,7 @@ test('SIGHUP changes times and the level of the log, and an upstream that is no 
   await change(
     mirror,
     (config) => ({ ...config, upstreams: { 'docker.io': { ...quay, tagTtl: 0 } }, log: { level: 'debug' } }),
-    /configuration taken anew/,
+    /configuration reloaded/,
   );
   const answer = await get(`${mirror.origin}/v2/library/app/manifests/v1`);
   expect(answer.headers['cache-status']).toBe('millpond; fwd=stale; detail=revalidated');

@@ -76,7 +76,7 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
     logLines,
     get: (path, given) => get(`${origin}${path}`, given),
     head: (path, given) => get(`${origin}${path}`, { ...given, method: 'HEAD' }),
-    reconfigure: async (changed) => void site.reload((await load(changed)).config),
+    reconfigure: async (changed) => void (await site.reload((await load(changed)).config)),
     stop,
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };

@@ -83,7 +83,7 @@ export async function killAgainAndAgain({ count, seed, directory, onKill }: Kill
       cache: { maxSize: random.pick(smallBudgets) },
     });
     mirror.process.kill('SIGHUP');
-    await mirror.process.untilOutput(/configuration taken anew/);
+    await mirror.process.untilOutput(/configuration reloaded/);
     const bytes = random.between(0, 12_000_000);
     registry.forgetRequests();
     const killed = new AbortController();

@@ -1,64 +1,4 @@
-import pino, { type Logger } from 'pino';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { LogOutput } from './log-output.ts';
-
-export type { Logger };
-
-export interface LoggerOptions {
-  readonly level: string;
-  readonly format: 'json' | 'text';
-}
-
-/** Writes the line of one request; `fields` is not empty, and what is undefined in it is left out. */
-export type RequestLog = (level: 'info' | 'warn' | 'error', fields: Readonly<Record<string, unknown>>) => void;
-
-export type ProgramLogger = Logger & {
-  /** As `logger[level](fields, 'request')`, at a fraction of its cost: it is done for every request. */
-  readonly requestLog: RequestLog;
-  /** Begins to write what waits. */
-  readonly flush: () => void;
-  /** How many lines could not be written so far. */
-  readonly lostLines: () => number;
-};
-
-/**
- * A logger on standard output. Lines are written in batches, at the latest after a second and when the process ends.
- * Whoever logs a request passes named fields only, never headers or a whole URL: those hold secrets.
- */
-export function createLogger(options: LoggerOptions): ProgramLogger {
-  const tellOfLoss = (lines: number) => logger.warn({ lines }, 'lines of the log could not be written and are lost');
-  const output = new LogOutput({ format: options.format, onRecovery: tellOfLoss });
-  const logger = pino(
-    {
-      level: options.level,
-      base: null,
-      timestamp: isoTime(),
-      formatters: { level: (level) => ({ level }) },
-    },
-    output,
-  );
-  const time = isoTime();
-  const requestLog: RequestLog = (level, fields) => {
-    if (!logger.isLevelEnabled(level)) return;
-    const rest = JSON.stringify(fields).slice(1, -1);
-    output.write(`{"level":"${level}"${time()},${rest},"msg":"request"}\n`);
-  };
-  return Object.assign(logger, { requestLog, flush: () => output.flush(), lostLines: () => output.lost });
-}
-
-/** The `time` of a line; many lines share a millisecond. */
-function isoTime(): () => string {
-  let last = 0;
-  let text = '';
-  return () => {
-    const now = Date.now();
-    if (now !== last) {
-      last = now;
-      text = `,"time":"${new Date(now).toISOString()}"`;
-    }
-    return text;
-  };
-}
 
 /** In seconds. */
 const durationBuckets = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300];
@@ -184,29 +124,16 @@ export class Metrics {
   }
 
   /** Reads the state of the upstreams at each rendering. To be called once. */
-  watchUpstreams(read: () => Iterable<UpstreamReading>): void {
-    const available = new Gauge({
-      name: 'millpond_upstream_available',
+  watchUpstreams(read: () => readonly UpstreamReading[]): void {
+    this.#watchEach('upstream_available', 'upstream', {
       help: 'Whether the upstream can be asked through one of its URLs at least (1), or is left alone for now (0).',
-      labelNames: ['upstream'],
-      registers: [],
-      collect() {
-        for (const upstream of read()) this.set({ upstream: upstream.name }, upstream.available ? 1 : 0);
-      },
+      read: () => read().map(({ name, available }) => [name, Number(available)]),
     });
-    const remaining = new Gauge({
-      name: 'millpond_upstream_ratelimit_remaining',
+    this.#watchEach('upstream_ratelimit_remaining', 'upstream', {
       help: 'Pulls that the upstream has left for us; absent as long as it has not said.',
-      labelNames: ['upstream'],
-      registers: [],
-      collect() {
-        this.reset();
-        for (const { name, remainingPulls } of read()) {
-          if (remainingPulls !== undefined) this.set({ upstream: name }, remainingPulls);
-        }
-      },
+      read: () =>
+        read().flatMap(({ name, remainingPulls }) => (remainingPulls === undefined ? [] : [[name, remainingPulls]])),
     });
-    for (const gauge of [available, remaining]) this.#registry.registerMetric(gauge);
   }
 
   /** Reads what is known of the other replicas at each rendering. To be called once. */
@@ -216,6 +143,14 @@ export class Metrics {
     );
     this.#watch('peer_replicas', 'Live replicas, this one included.', () => read().replicas);
     this.#watch('peer_leases', 'Blobs that this replica fetches for all.', () => read().leases);
+  }
+
+  /** Reads how long certificates are good at each rendering. To be called once. */
+  watchCertificates(read: () => readonly { readonly key: string; readonly untilMs: number }[]): void {
+    this.#watchEach('certificate_expiry_timestamp_seconds', 'key', {
+      help: 'When a certificate that the configuration names by file expires, in seconds since 1970; of authorities the one that is good for the longest.',
+      read: () => read().map(({ key, untilMs }) => [key, untilMs / 1000]),
+    });
   }
 
   /** Reads how many lines the log has lost at each rendering. To be called once. */
@@ -281,6 +216,21 @@ export class Metrics {
       registers: [],
       collect() {
         this.set(value());
+      },
+    });
+    this.#registry.registerMetric(made);
+  }
+
+  /** The same, with a value for each of a label's values. */
+  #watchEach(name: string, label: string, { help, read }: { help: string; read: () => [string, number][] }): void {
+    const made = new Gauge({
+      name: `millpond_${name}`,
+      help,
+      labelNames: [label],
+      registers: [],
+      collect() {
+        this.reset();
+        for (const [key, value] of read()) this.set({ [label]: key }, value);
       },
     });
     this.#registry.registerMetric(made);

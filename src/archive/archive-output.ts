@@ -14,11 +14,11 @@ export interface WrittenFile {
   readonly size: number;
 }
 
-/** Where an archive goes, from its first byte to its last. */
+/** The destination of an archive. */
 export interface ArchiveSink {
-  /** Adds bytes. @throws ArchiveError where they are not taken */
+  /** Appends bytes. @throws ArchiveError if they cannot be written */
   write(chunk: Buffer): Promise<void>;
-  /** @param list the text of the list of checksums. @returns what has been written. @throws ArchiveError */
+  /** @param list the text of the list of checksums. @returns the written files. @throws ArchiveError */
   finish(list: (files: readonly WrittenFile[]) => string): Promise<readonly WrittenFile[]>;
 }
 
@@ -32,12 +32,12 @@ interface OpenPart {
 export interface ArchiveOutputOptions {
   /** Of the whole archive. */
   readonly bytes: number;
-  /** Most bytes of one part; `undefined`: one file. */
+  /** Maximum bytes of one part; `undefined`: one file. */
   readonly splitBytes: number | undefined;
 }
 
 /**
- * The file of an archive, or its parts, while they are written: nothing has its final name before all is on disk.
+ * The file of an archive, or its parts, while being written: nothing gets its final name before everything is on disk.
  * Disposing it without {@link finish} removes what was written.
  */
 export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
@@ -56,8 +56,8 @@ export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
   }
 
   /**
-   * @param path of the whole; parts and the list of checksums are called after it
-   * @throws ArchiveError where there would be too many parts, or something that is no file is in the place of one
+   * @param path of the whole archive; parts and the list of checksums are named after it
+   * @throws ArchiveError if there would be too many parts, or if something other than a file has the name of one
    */
   static async open(path: string, { bytes, splitBytes }: ArchiveOutputOptions): Promise<ArchiveOutput> {
     const paths = splitBytes === undefined ? [path] : partPaths(path, Math.ceil(bytes / splitBytes));
@@ -84,7 +84,7 @@ export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
     }
   }
 
-  /** Gives all files their names, writes the list, and last of all removes what the list there was names besides. */
+  /** Renames all files to their final names, writes the list, and then removes other files that the previous list named. */
   async finish(list: (files: readonly WrittenFile[]) => string): Promise<readonly WrittenFile[]> {
     await this.#endPart();
     const listPath = checksumListPath(this.#path);
@@ -111,7 +111,7 @@ export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
     for (const path of this.#unfinished) await rm(temporary(path), { force: true }).catch(() => undefined);
   }
 
-  /** An earlier archive may have come in other parts: nobody could tell them from those of this one. */
+  /** An earlier archive may have had other parts, which could not be told from those of this one. */
   async #removeFormer(name: string): Promise<void> {
     if (!isFileOf(basename(this.#path), name) || this.#written.some((file) => file.name === name)) return;
     const path = join(dirname(this.#path), name);
@@ -146,8 +146,8 @@ export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
 }
 
 /**
- * A rename puts a file in the place of whatever is there: a device, a pipe or a link would be gone.
- * @throws ArchiveError where it is something else than a file
+ * A rename replaces whatever has the name: a device, a pipe or a link would be lost.
+ * @throws ArchiveError if it is anything else than a file
  */
 async function requireReplaceable(path: string): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
@@ -168,12 +168,12 @@ async function writeAll(handle: FileHandle, bytes: Buffer): Promise<void> {
   }
 }
 
-/** Beside the final name: a rename takes it there. Another process that writes to the same name has a file of its own. */
+/** A name beside the final one, for the rename. Another process that writes the same archive uses another name. */
 function temporary(path: string): string {
   return `${path}.${process.pid}.partial`;
 }
 
-/** Removes what processes that are no more have left of an archive, also of parts that it does not come to this time. */
+/** Removes what terminated processes have left of an archive, including parts that this archive does not need. */
 async function removeLeftovers(path: string): Promise<void> {
   const whole = basename(path);
   const names = await readdir(dirname(path)).catch((): string[] => []);

@@ -19,7 +19,7 @@ import {
 } from './limits.ts';
 import { blockBytes, encodeHeader, padded } from './tar-header.ts';
 
-/** An image, or what belongs to one, with everything that it is made of. */
+/** An image or an attachment, with everything it consists of. */
 export interface ExportedImage {
   /** `registry/repository:tag` or `registry/repository@digest`. */
   readonly name: string;
@@ -27,13 +27,13 @@ export interface ExportedImage {
   readonly digest: Digest;
   readonly mediaType: string;
   readonly size: number;
-  /** Platforms that were wanted and that it is not made for, where it is for others. */
+  /** Requested platforms that the image does not have, if it has others. */
   readonly lacks: readonly string[];
-  /** What its index names and could not be taken along: platforms, digests of what is of no platform. */
+  /** Entries of its index that are left out: platforms, and digests of entries without a platform. */
   readonly absent: readonly string[];
-  /** What `docker load` takes of it: of an index the image for linux/amd64, or the first; `undefined` where nothing is. */
+  /** The image for `docker load`: of an index, that for linux/amd64 or else the first; `undefined` if there is none. */
   readonly container: ContainerParts | undefined;
-  /** Itself and the manifests that it names. */
+  /** The root manifest and the manifests that it names. */
   readonly manifests: readonly BlobSize[];
   /** Their configs and layers. */
   readonly blobs: readonly BlobSize[];
@@ -42,14 +42,14 @@ export interface ExportedImage {
 export interface ArchivePlan {
   readonly id: Digest;
   readonly base: Digest | undefined;
-  /** What is here once the archive is imported. */
+  /** Everything that is stored after the archive has been imported. */
   readonly complete: readonly Digest[];
-  /** Files in their order: content, or a blob that is read when its turn comes. */
+  /** Files in order: content, or a blob that is read in its turn. */
   readonly files: readonly ({ readonly name: string; readonly bytes: Buffer } | PlannedBlob)[];
-  /** Bytes of the whole tar archive. */
+  /** Size of the whole tar archive, in bytes. */
   readonly size: number;
   readonly blobs: number;
-  /** Blobs that were left to the base. */
+  /** Blobs that are left to the base. */
   readonly leftOut: number;
 }
 
@@ -58,9 +58,9 @@ interface PlannedBlob extends BlobSize {
 }
 
 /**
- * Decides what is in an archive, byte by byte: the same images since the same base give the same.
- * @param base what need not be in it again
- * @throws ArchiveError where it would be more than can be read again
+ * Plans the bytes of an archive: the same images since the same base always give the same.
+ * @param base content that the archive need not repeat
+ * @throws ArchiveError if the archive would exceed what can be read again
  */
 export function planArchive(images: readonly ExportedImage[], base: Base | undefined): ArchivePlan {
   const known = new Set(base?.complete);
@@ -71,7 +71,7 @@ export function planArchive(images: readonly ExportedImage[], base: Base | undef
     const all = [...image.manifests, ...image.blobs];
     for (const blob of all) named.set(blob.digest, blob);
     if (all.every(({ digest }) => known.has(digest))) continue;
-    // Of an image with anything new, all manifests: whoever reads the archive finds what they name by them.
+    // Of an image with anything new, include all manifests, so that readers find the blobs they name.
     for (const manifest of image.manifests) manifests.set(manifest.digest, manifest);
     for (const blob of image.blobs) if (!known.has(blob.digest)) blobs.set(blob.digest, blob);
   }
@@ -79,7 +79,7 @@ export function planArchive(images: readonly ExportedImage[], base: Base | undef
   const byName = images.toSorted((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
   const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: ociIndex, manifests: indexEntries(byName) }));
   const needs = [...named.values()].filter(({ digest }) => !manifests.has(digest) && !blobs.has(digest));
-  // What else the base had is forgotten: nothing says that anybody still wants it.
+  // Other content of the base is dropped, because nothing shows that it is still wanted.
   const complete = [...named.keys()];
   const description = writeDescription({ index: digestOf(index), base: base?.id, needs, complete });
   requireReadable(images, { manifests, lists: { 'index.json': index, [descriptionName]: description.bytes } });
@@ -113,8 +113,8 @@ export function planArchive(images: readonly ExportedImage[], base: Base | undef
 
 /**
  * Writes an archive and its list.
- * @param options `read`: a blob's content, verified at the latest when its end has come; `onWritten`: told of bytes on disk
- * @throws ArchiveError, and what `read` throws: then nothing has been written under the archive's name
+ * @param options `read`: a blob's content, verified at its end at the latest; `onWritten`: receives the bytes on disk
+ * @throws ArchiveError, and what `read` throws; then nothing has the archive's name
  */
 export async function writeArchive(
   plan: ArchivePlan,
@@ -143,7 +143,7 @@ export async function writeArchive(
   return await output.finish((files) => formatChecksumList({ id, since: base, complete, files }));
 }
 
-/** @throws ArchiveError where an archive would be beyond what is read */
+/** @throws ArchiveError if an archive would exceed the limits for reading */
 function requireReadable(
   images: readonly ExportedImage[],
   { manifests, lists }: { manifests: ReadonlyMap<Digest, BlobSize>; lists: Readonly<Record<string, Buffer>> },

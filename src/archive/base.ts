@@ -4,8 +4,8 @@ import { type Base, readChecksumList } from './checksum-list.ts';
 import { openArchive } from './parts.ts';
 
 /**
- * What an archive to be written need not have again.
- * @param path of an earlier archive, of one of its parts, or of its list
+ * The content that a new archive need not repeat.
+ * @param path of an earlier archive, one of its parts, or its list
  * @throws ArchiveError
  */
 export async function readBase(path: string): Promise<Base> {

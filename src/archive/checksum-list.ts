@@ -2,13 +2,13 @@ import { readFile } from 'node:fs/promises';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { ArchiveError } from './archive-error.ts';
 
-/** What an archive is built upon: another one, and what is there once that is imported. */
+/** The base of an archive: another archive, and what is stored after that one has been imported. */
 export interface Base {
   readonly id: Digest;
   readonly complete: readonly Digest[];
 }
 
-/** Beside an archive: its files with their checksums, as sha256sum reads them, and in comments what it holds. */
+/** The list beside an archive: checksums of its files for sha256sum, and its contents in comments. */
 export interface ChecksumList extends Base {
   readonly since: Digest | undefined;
   readonly files: readonly { readonly name: string; readonly sha256: string }[];
@@ -34,7 +34,7 @@ export function formatChecksumList({ id, since, complete, files }: ChecksumList)
   return `${lines.join('\n')}\n`;
 }
 
-/** @returns `undefined` where a text is no list of ours */
+/** @returns `undefined` if a text is not a list of Millpond */
 function parseChecksumList(text: string): ChecksumList | undefined {
   const lines = text.split('\n');
   const id = lines[0]?.startsWith(idLine) ? lines[0].slice(idLine.length) : '';
@@ -48,12 +48,12 @@ function parseChecksumList(text: string): ChecksumList | undefined {
   return { id, since: after(sinceLine)[0], complete: after(holdsLine).filter(isDigest), files };
 }
 
-/** The list of ours at a path, where there is one. */
+/** The list at a path, if it is one of Millpond. */
 export async function findChecksumList(path: string): Promise<ChecksumList | undefined> {
   return parseChecksumList(await readFile(path, 'utf8').catch(() => ''));
 }
 
-/** Reads a file as a list. @returns `undefined` where it is something else, such as an archive. @throws ArchiveError */
+/** Reads a file as a list. @returns `undefined` if it is something else, such as an archive. @throws ArchiveError */
 export async function readChecksumList(path: string): Promise<ChecksumList | undefined> {
   if (!path.endsWith('.sha256')) return undefined;
   let text: string;

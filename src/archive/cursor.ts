@@ -1,24 +1,24 @@
-/** Goes forward through the bytes of an archive. */
+/** Moves forward through the bytes of an archive. */
 export interface Cursor extends AsyncDisposable {
-  /** Bytes from the beginning. */
+  /** Position in bytes from the start. */
   readonly position: number;
-  /** The next bytes: as many as asked for, fewer only at the end. They are the caller's to keep. */
+  /** The next bytes: as many as requested, fewer only at the end. They belong to the caller. */
   read(length: number): Promise<Buffer>;
   /**
-   * Goes on to a position.
-   * @param within what lies before it, for the error
-   * @throws ArchiveError where the archive ends before that
+   * Skips to a position.
+   * @param within the file before that position, for the error
+   * @throws ArchiveError if the archive ends before it
    */
   skipTo(position: number, within: string): Promise<void>;
 }
 
-/** How much is read at a time: larger pieces are given back to the system each time, which costs more than it saves. */
+/** Bytes read at a time: larger buffers are returned to the system each time, which costs more than it saves. */
 const chunkBytes = 64 * 1024;
 
 /**
  * The next bytes, chunk by chunk.
- * @param length at least so many have to be there
- * @throws what `cut` makes where the archive ends before that
+ * @param length minimum number of bytes that must follow
+ * @throws what `cut` creates if the archive ends earlier
  */
 export async function* readThrough(
   cursor: Cursor,

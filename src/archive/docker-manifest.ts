@@ -3,7 +3,7 @@ import type { Digest } from '../oci/digest.ts';
 import { imageConfigTypes } from '../oci/media-types.ts';
 import { blobName } from './archive.ts';
 
-/** What runs as a container: a config, and layers that make a file system. */
+/** A container image: a config, and layers that form a file system. */
 export interface ContainerParts {
   readonly config: Digest;
   readonly layers: readonly Digest[];
@@ -11,7 +11,7 @@ export interface ContainerParts {
 
 const layerType = /^application\/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\./;
 
-/** @returns `undefined` for an index, and for what is kept in the form of an image and is something else */
+/** @returns `undefined` for an index, and for other content in the form of an image */
 export function containerParts({ blobs: [config, ...layers] }: ManifestLinks): ContainerParts | undefined {
   if (config === undefined || !imageConfigTypes.includes(config.mediaType)) return undefined;
   if (!layers.every(({ mediaType }) => layerType.test(mediaType))) return undefined;
@@ -19,10 +19,10 @@ export function containerParts({ blobs: [config, ...layers] }: ManifestLinks): C
 }
 
 /**
- * The `manifest.json` of `docker save`, in the form that points to the blobs of an image layout (Docker 25): by it
- * `docker load` and podman find the images of an archive that has several, or something beside an image.
- * @param contained the blobs of the archive: what lacks one of its own is left out
- * @returns `undefined` where there would be nothing in it
+ * The `manifest.json` of `docker save`, in the form that points to the blobs of an image layout (Docker 25). With it,
+ * `docker load` and podman find the images of an archive that has several images or attachments.
+ * @param contained the blobs of the archive: incomplete images are left out
+ * @returns `undefined` if it would be empty
  */
 export function dockerManifest(
   images: readonly { readonly name: string; readonly container: ContainerParts | undefined }[],

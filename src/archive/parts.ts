@@ -11,9 +11,9 @@ const partName = /^(.*)\.(\d{3,4})$/;
 const maxParts = 9999;
 
 /**
- * Opens an archive: a tar archive, its parts in any order, or a folder. Where only one part is named, or the whole that the
- * parts are of, the others are looked for beside it.
- * @param signal ends all that is read of it
+ * Opens an archive: a tar archive, its parts in any order, or a directory. If only one part is named, or the whole that the
+ * parts belong to, the others are found beside it.
+ * @param signal aborts all reads
  * @throws ArchiveError; the signal's reason
  */
 export async function openArchive(paths: readonly string[], signal?: AbortSignal): Promise<Archive> {
@@ -30,21 +30,21 @@ export async function openArchive(paths: readonly string[], signal?: AbortSignal
   return await openTar(hasFirst || !found ? inOrderOr(parts, first) : [first], signal);
 }
 
-/** The list beside an archive, where there is one. @param path of the archive, or of one of its parts */
+/** The list beside an archive, if there is one. @param path of the archive, or of one of its parts */
 export async function listBeside(path: string): Promise<ChecksumList | undefined> {
   const whole = partName.exec(path)?.[1];
   const own = await findChecksumList(checksumListPath(path));
   return own ?? (whole === undefined ? undefined : await findChecksumList(checksumListPath(whole)));
 }
 
-/** Whether a name is that of an archive, or of one of its parts. */
+/** Whether a name is that of an archive or of one of its parts. */
 export function isFileOf(whole: string, name: string): boolean {
   return name === whole || partName.exec(name)?.[1] === whole;
 }
 
 /**
- * The names of so many parts: all of one length, so that their order by name is that of their numbers.
- * @throws ArchiveError where there are too many
+ * The names of a number of parts: all of one length, so that sorting by name gives their order.
+ * @throws ArchiveError if there are too many
  */
 export function partPaths(whole: string, count: number): string[] {
   if (count > maxParts) {
@@ -54,7 +54,7 @@ export function partPaths(whole: string, count: number): string[] {
   return Array.from({ length: count }, (_, index) => `${whole}.${String(index + 1).padStart(digits, '0')}`);
 }
 
-/** The parts of an archive that lie beside one another. */
+/** The parts of an archive that are stored together. */
 export async function partsOf(whole: string): Promise<string[]> {
   const names = await readdir(dirname(whole)).catch((): string[] => []);
   const wanted = basename(whole);
@@ -65,7 +65,7 @@ function inOrderOr(parts: readonly string[], path: string): string[] {
   return parts.length > 0 ? inOrder(parts) : [path];
 }
 
-/** @throws ArchiveError where one is missing or named twice */
+/** @throws ArchiveError if one is missing or named twice */
 function inOrder(paths: readonly string[]): string[] {
   const byNumber = new Map<number, string>();
   for (const path of paths) {

@@ -2,12 +2,12 @@ import { createHash } from 'node:crypto';
 import { ArchiveError } from './archive-error.ts';
 import type { ArchiveSink, WrittenFile } from './archive-output.ts';
 
-/** Takes bytes, and says when they are gone or cannot be taken. */
+/** Accepts bytes, and reports when they have been taken or cannot be. */
 export interface ByteStream {
   write(chunk: Uint8Array, done: (error?: Error | null) => void): unknown;
 }
 
-/** An archive on its way to another program. It is whole when that has read to the end, and no list is beside it. */
+/** An archive that is written to another program. It is complete when that has read to the end; it has no list. */
 export class StreamOutput implements ArchiveSink {
   readonly #stream: ByteStream;
   readonly #hash = createHash('sha256');
@@ -17,7 +17,7 @@ export class StreamOutput implements ArchiveSink {
     this.#stream = stream;
   }
 
-  /** Adds bytes, at the reader's pace; they may be changed afterwards. @throws ArchiveError where nobody reads any more */
+  /** Appends bytes at the reader's pace; they may be changed afterwards. @throws ArchiveError if nothing reads any more */
   async write(chunk: Buffer): Promise<void> {
     if (chunk.length === 0) return;
     this.#hash.update(chunk);

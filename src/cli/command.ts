@@ -5,7 +5,7 @@ import type { ProgressOutput } from './progress.ts';
 
 export type { Command };
 
-/** What a command may touch of the process it runs in. */
+/** What a command may use of its process. */
 export interface CommandIo {
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: ProgressOutput & ByteStream;
@@ -22,7 +22,7 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** Makes the program without commands. Its errors are thrown, never printed, and it never ends the process. */
+/** Creates the program without commands. It throws its errors instead of printing them, and never ends the process. */
 export function createProgram(name: string, io: CommandIo): Command {
   return new Command(name)
     .exitOverride()
@@ -35,14 +35,14 @@ export function createProgram(name: string, io: CommandIo): Command {
 }
 
 /**
- * Adds the flags that every command with a configuration has; read them with {@link configFlags}. Those of a mirror alone are
- * taken too, so that a script can give the same to all, and left out of the help.
+ * Adds the options that every command with a configuration has; read them with {@link configFlags}. Options that only matter to a
+ * mirror are accepted too, so that a script can pass the same to all commands, but are hidden in the help.
  */
 export function addConfigFlags(command: Command): Command {
   return addFlags(command, { showsAll: false });
 }
 
-/** As {@link addConfigFlags}, for commands to which all of them matter. */
+/** As {@link addConfigFlags}, for commands that use all of them. */
 export function addMirrorFlags(command: Command): Command {
   return addFlags(command, { showsAll: true });
 }
@@ -57,7 +57,7 @@ function addFlags(command: Command, { showsAll }: { readonly showsAll: boolean }
     .addOption(ofMirror('--log-level <level>', 'trace, debug, info, warn, error, fatal, silent'));
 }
 
-/** What {@link addConfigFlags} found on the command line. */
+/** The values of the options of {@link addConfigFlags}. */
 export function configFlags(command: Command): ConfigFlags {
   return command.opts<ConfigFlags>();
 }
@@ -71,9 +71,9 @@ export async function runCommandLine(program: Command, args: readonly string[]):
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    // Help that was asked for has been printed and is a success.
+    // Requested help has been printed and is a success.
     if (error.exitCode === 0) return;
-    // Commander's way to say that a command with subcommands was given none.
+    // Commander reports a missing subcommand this way.
     if (error.code === 'commander.help') throw new UsageError('a command is missing', { cause: error });
     throw new UsageError(error.message.replace(/^error: /, '').replaceAll('\n', ' '), { cause: error });
   }

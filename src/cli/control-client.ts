@@ -8,14 +8,14 @@ import { controlSocketPath, isSocketPath } from '../http/control-socket.ts';
 import type { OperationEnd } from '../http/operations.ts';
 import type { OperationContext } from '../operations/protocol/operation.ts';
 
-/** How long a running mirror may take to answer a question. */
+/** How long a running mirror may take to answer. */
 const answerMs = 10_000;
 
 /**
  * Asks the mirror that runs on a cache directory.
  * @param path of the control API, with its query
- * @returns the answer's JSON; `undefined` where no mirror listens there
- * @throws Error in one sentence where it refuses, cannot be reached, or does not answer
+ * @returns the JSON of the answer; `undefined` if no mirror listens there
+ * @throws Error in one sentence if it refuses, cannot be reached, or does not answer
  */
 export async function askControl(cacheDir: string, path: string): Promise<unknown> {
   const socketPath = controlSocketPath(cacheDir);
@@ -32,7 +32,7 @@ export async function askControl(cacheDir: string, path: string): Promise<unknow
   throw new Error((parsed as { error?: string }).error ?? `the mirror answered ${answer.status}`);
 }
 
-/** Whether a mirror listens for the commands on a cache directory. @throws Error where somebody does who is not trusted */
+/** Whether a mirror accepts commands for a cache directory. @throws Error if the listener is not trusted */
 export async function controlListens(cacheDir: string): Promise<boolean> {
   const socketPath = controlSocketPath(cacheDir);
   if (!isSocketPath(socketPath) || !(await isTrusted(socketPath))) return false;
@@ -47,9 +47,9 @@ export async function controlListens(cacheDir: string): Promise<boolean> {
 }
 
 /**
- * Has the mirror on a cache directory do something.
- * @returns its events, as they come; whoever stops reading them ends the operation
- * @throws Error in one sentence where it cannot be reached, fails at it, or goes away in the middle
+ * Runs an operation in the mirror that owns a cache directory.
+ * @returns its events as they come; ending the iteration ends the operation
+ * @throws Error in one sentence if the mirror cannot be reached, fails, or goes away in the middle
  */
 export async function* runOnControl(
   cacheDir: string,
@@ -73,7 +73,7 @@ export async function* runOnControl(
     asked.once('response', resolve);
     asked.once('error', reject);
   });
-  // A mirror that fails at it stops reading: then its answer says why, and what was not sent does not matter.
+  // A mirror that fails stops reading: its answer then says why, and unsent data does not matter.
   const sent = pipeline(Readable.from(bodyOf(parameters, input), { objectMode: false }), asked).catch(() => undefined);
   let ended: OperationEnd | undefined;
   try {
@@ -85,7 +85,7 @@ export async function* runOnControl(
     for await (const line of linesOf(response)) {
       const answer = parse(line, socketPath) as { event: unknown } | OperationEnd;
       if ('end' in answer) {
-        // What is still to be sent is not wanted any more: to stop reading closes the connection.
+        // The rest of the data is not wanted any more: ending the read closes the connection.
         ended = answer;
         break;
       }
@@ -110,7 +110,7 @@ async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
   }
 }
 
-/** The mirror says itself why it does not do something. */
+/** The mirror's own explanation of a refusal. */
 class OperationFailure extends Error {}
 
 async function* bodyOf(parameters: object, input: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -118,7 +118,7 @@ async function* bodyOf(parameters: object, input: AsyncIterable<Uint8Array>): As
   yield* input;
 }
 
-/** Whether there is just nobody who listens. */
+/** Whether the error only means that nothing listens. */
 function isNobody(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === 'ENOENT' || code === 'ECONNREFUSED';
@@ -135,7 +135,7 @@ function unreachable(socketPath: string, cause: unknown): Error {
   return new Error(`the mirror at ${socketPath} ${why}`, { cause });
 }
 
-/** Whoever could put a socket of his own there would answer in the mirror's name. @throws Error where somebody did */
+/** Another user who could create a socket there could answer in the mirror's name. @throws Error if one did */
 async function isTrusted(path: string): Promise<boolean> {
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;

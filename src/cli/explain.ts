@@ -42,7 +42,7 @@ export function registerExplain(program: Command, io: CommandIo): void {
     });
 }
 
-/** Reads the cache directory itself; makes none that is not there. @throws Error where a mirror that cannot be asked has it */
+/** Reads the cache directory itself, without creating it. @throws Error if a mirror that cannot be asked owns it */
 async function explainFromDisk(image: string, config: Config, io: CommandIo): Promise<Explanation> {
   using owned = new DisposableStack();
   const layout = layoutOf(config.cache.dir);
@@ -71,7 +71,7 @@ async function explainFromDisk(image: string, config: Config, io: CommandIo): Pr
   return explanation;
 }
 
-/** An explanation for people, within 80 columns but for long names. */
+/** An explanation for people, within 80 columns except for long names. */
 function explanationText(explanation: Explanation): string {
   const { upstream, repository, tag, stored } = explanation;
   const lines = [

@@ -33,10 +33,10 @@ interface ExportFlags {
 
 type WantedExport = ReturnType<typeof wantedImages>;
 
-/** Fewer bytes in a part than this would make too many of them. */
+/** Parts with fewer bytes would be too many. */
 const minSplitBytes = 4096;
 
-/** `millpond export`: writes images of the cache into an archive. */
+/** `millpond export`: writes stored images into an archive. */
 export function registerExport(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('export'))
     .description('write images of the cache into a tar archive (OCI image layout), with what goes with them')
@@ -94,7 +94,7 @@ export function registerExport(program: Command, io: CommandIo): void {
     });
 }
 
-/** What is to be written, and what would go with it but is not whole here. */
+/** The images to write, and attachments that are incomplete here. */
 interface FoundImages {
   readonly images: readonly ExportedImage[];
   readonly leftOut: readonly LeftOut[];
@@ -102,7 +102,7 @@ interface FoundImages {
 
 type LeftOut = Extract<ExportEvent, { kind: 'left-out' }>;
 
-/** @throws Error where one of them is not here: nothing is written then */
+/** @throws Error if an image is not here; nothing is written then */
 async function findImages(
   wanted: readonly WantedExport[],
   {
@@ -141,9 +141,9 @@ async function findImages(
   throw new Error(`${failures.length} of ${wanted.length} cannot be exported, nothing was written`);
 }
 
-/** An image with what one line wants of it and what another one does. */
+/** An image with the requests of two lines combined. */
 function joined(one: ExportedImage | undefined, other: ExportedImage): ExportedImage {
-  // What its tag stands for may have changed in between.
+  // The meaning of its tag may have changed in between.
   if (one?.digest !== other.digest) return one?.isAttachment === false ? one : other;
   const union = (key: 'manifests' | 'blobs') => [
     ...new Map([...one[key], ...other[key]].map((blob) => [blob.digest, blob])).values(),
@@ -160,7 +160,7 @@ function joined(one: ExportedImage | undefined, other: ExportedImage): ExportedI
   };
 }
 
-/** What of an export is seen on the terminal. */
+/** The terminal output of an export. */
 class ShownExport implements Disposable {
   readonly #plan: ArchivePlan;
   readonly #isJson: boolean;
@@ -208,7 +208,7 @@ class ShownExport implements Disposable {
     this.#progress.update(() => ({ rows: [], total }));
   }
 
-  /** @param list where the checksums are; `undefined` where nothing is beside the archive */
+  /** @param list path of the checksums; `undefined` if there is no list beside the archive */
   end(files: readonly WrittenFile[], list: string | undefined): void {
     if (this.#isJson) {
       this.#say({ kind: 'end', archive: this.#plan.id, files, list: list ?? null });

@@ -23,7 +23,7 @@ interface FetchFlags {
   readonly json?: true;
 }
 
-/** `millpond fetch`: brings images into the cache, whole. */
+/** `millpond fetch`: brings complete images into the cache. */
 export function registerFetch(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('fetch'))
     .description('bring images into the cache, whole: every platform, with signatures and other referrers')

@@ -8,7 +8,7 @@ import { ImageNames, type Untagged } from '../operations/owner/administration/im
 import { UpstreamTable } from '../upstream/table.ts';
 import { type CommandIo, UsageError } from './command.ts';
 
-/** Reads a file that a command is given; `-` is standard input. @throws Error in one sentence */
+/** Reads a file argument; `-` is standard input. @throws Error in one sentence */
 export async function readInput(file: string, { stdin, workingDirectory }: CommandIo): Promise<string> {
   if (file === '-') return await text(stdin);
   try {
@@ -20,8 +20,8 @@ export async function readInput(file: string, { stdin, workingDirectory }: Comma
 }
 
 /**
- * Reads platforms as `--platform` has them, with commas between; without the flag none: all.
- * @throws UsageError, also where the flag names none: a script that has lost a variable does not mean all
+ * Parses the value of `--platform`, a list with commas; without the option, an empty list: all.
+ * @throws UsageError, also for an empty value: a script with an unset variable does not mean all
  */
 export function readPlatforms(list: string | undefined): Platform[] {
   if (list === undefined) return [];
@@ -34,7 +34,7 @@ export function readPlatforms(list: string | undefined): Platform[] {
   });
 }
 
-/** @throws UsageError where an argument cannot be the name of an image */
+/** @throws UsageError if an argument cannot be the name of an image */
 export function requireImage(name: string): void {
   try {
     parseReference(name);
@@ -44,7 +44,7 @@ export function requireImage(name: string): void {
   }
 }
 
-/** @throws UsageError where a text can be neither the name of an image nor a pattern of such, whatever is configured */
+/** @throws UsageError if a text can be neither an image name nor a pattern, whatever is configured */
 export function requireSelections(images: readonly string[], untagged: Untagged): void {
   const names = new ImageNames({ upstreams: new UpstreamTable([]), isStored: () => true });
   for (const image of images) {
@@ -52,7 +52,7 @@ export function requireSelections(images: readonly string[], untagged: Untagged)
       names.read(image, untagged);
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
-      // Which registries there are is not known here.
+      // The configured registries are not known here.
       if (error.reason !== 'unknown-upstream') throw new UsageError(error.message);
     }
   }

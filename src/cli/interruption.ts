@@ -1,10 +1,10 @@
-/** Work of a command that Ctrl-C, SIGTERM or a closed terminal ends. */
+/** Work of a command that ends with Ctrl-C, SIGTERM or a closed terminal. */
 export interface Interruption extends Disposable {
   /** Aborted by the first of these signals; the second one ends the process at once. */
   readonly signal: AbortSignal;
 }
 
-/** Takes the process's signals until it is disposed. */
+/** Handles the process's signals until it is disposed. */
 export function interruption(): Interruption {
   const abort = new AbortController();
   const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

@@ -61,7 +61,7 @@ export function registerLs(program: Command, io: CommandIo): void {
     });
 }
 
-/** Whether something could be left out of a list. */
+/** Whether the parameters can exclude an image. */
 function narrows(parameters: ListParameters): boolean {
   const { images, upstream, pinned, incomplete, unusedForMs, largerThanBytes } = parameters;
   const filters = [upstream, pinned, incomplete, unusedForMs, largerThanBytes];

@@ -12,19 +12,19 @@ import { askControl } from './control-client.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
 
-/** What a command has for its operations. */
+/** What a command receives for its operations. */
 export interface OperationRun {
   readonly config: Config;
   readonly operations: Operations;
-  /** Sends nothing along. */
+  /** Attaches no data. */
   readonly context: OperationContext;
 }
 
 /**
- * Runs the operations of a command on the cache that it means, until it is interrupted.
- * @param io with `makesCache`: a cache directory is made where there is none
- * @returns what the work comes to; the cache is let go then
- * @throws Error where there is none; what the operations throw
+ * Runs the operations of a command on its cache until it is interrupted.
+ * @param io with `makesCache`: creates a missing cache directory
+ * @returns the result of the work, after releasing the cache
+ * @throws Error if there is no cache; what the operations throw
  */
 export async function withOperations<Result>(
   command: Command,
@@ -55,7 +55,7 @@ function rebuildText({ names, manifests, files }: RebuildCounts): string {
 
 const doubts: readonly ConditionCode[] = ['catalog-fault', 'catalog-lost'];
 
-/** Why the catalog of a running mirror may not know all that is stored, as the mirror says itself. */
+/** Why the catalog of a running mirror may be incomplete, in the mirror's own words. */
 async function doubtsOf({ dir }: Layout): Promise<string[]> {
   const status = (await askControl(dir, '/status')) as SiteStatus | undefined;
   const { conditions = [] } = status?.readiness ?? {};

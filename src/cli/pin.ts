@@ -26,7 +26,7 @@ export function registerPin(program: Command, io: CommandIo): void {
     });
 }
 
-/** `millpond unpin`: lets images go when room is needed. */
+/** `millpond unpin`: lets images be evicted again. */
 export function registerUnpin(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('unpin'))
     .description('take pins back: the images stay until room is needed')

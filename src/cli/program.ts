@@ -12,7 +12,7 @@ import {
 interface LazyCommand {
   readonly name: string;
   readonly summary: string;
-  /** Imports the command's file, so that one command does not pay for the libraries of another. */
+  /** Imports the command's file, so that a command does not load the libraries of others. */
   readonly load: () => Promise<RegisterCommand>;
 }
 
@@ -81,7 +81,7 @@ const commands: readonly LazyCommand[] = [
 
 /**
  * Runs one command line (without the program's own name).
- * @returns the exit code: 0 for success, 1 for failure, 2 for wrong usage; what went wrong is on `io.stderr`
+ * @returns the exit code: 0 for success, 1 for failure, 2 for wrong usage; errors are on `io.stderr`
  */
 export async function runProgram(args: readonly string[], io: CommandIo): Promise<number> {
   try {
@@ -106,10 +106,10 @@ async function registerCommands(program: Command, args: readonly string[], io: C
 }
 
 function describeFailure(error: unknown): string {
-  // These lines begin with the file and the line, for editors and people to jump to.
+  // These lines begin with the file and line, for editors and people to jump to.
   if (error instanceof ConfigError) return error.message;
   const message = error instanceof Error ? error.message : String(error);
   const hint = error instanceof UsageError ? ' (see "millpond --help")' : '';
-  // What comes from elsewhere does not steer the terminal.
+  // Foreign text must not control the terminal.
   return `millpond: ${message.replaceAll('\n', ' ').replaceAll(/\p{Cc}/gu, '?')}${hint}`;
 }

@@ -17,11 +17,11 @@ export interface AnswersOptions {
   readonly self: () => string;
 }
 
-// The times within are sealed too: whoever can write to Redis could otherwise have an old answer believed again.
+// The times inside are sealed too: otherwise anyone who can write to Redis could present an old answer as new.
 type SealedTag = SharedTag & { readonly atMs: number };
 type SealedMissing = MissingAnswer & { readonly atMs: number; readonly untilMs: number };
 
-/** What upstreams have said of tags, and what they do not have: asked by one replica, known to all. */
+/** What upstreams have said about tags, and their 404s: asked by one replica, known to all. */
 export class Answers {
   readonly #options: AnswersOptions;
 
@@ -41,7 +41,7 @@ export class Answers {
       if (kind === 'ours') return { kind };
       if (kind === 'known') {
         const found = seal.open(contextOf(key), sealed) as SealedTag | undefined;
-        // Written by somebody who is not of us, or long ago: as if it were not there, and nobody is asked to wait for it.
+        // Written by a stranger or long ago: treated as absent, without waiting for it.
         if (found === undefined) return { kind: 'alone' };
         const { atMs, ...tag } = found;
         const ageMs = clock.nowMs - atMs;

@@ -1,6 +1,6 @@
 /**
- * Keeps what does not answer from costing time: open after the first silence, or after slow answers one after another;
- * closed again by a probe behind it.
+ * Stops asking a service that does not answer: open after the first timeout, or after several slow answers in a row; closed
+ * again by background probes.
  */
 export class Breaker {
   #reason: string | undefined = 'has not been reached yet';
@@ -29,26 +29,26 @@ export class Breaker {
   }
 }
 
-/** Nothing came in time; the message is a clause about who was asked. */
+/** Nothing came in time; the message is a clause about the service. */
 export class SilenceError extends Error {
   override readonly name = 'SilenceError';
 }
 
-/** How many answers in a row may be slow: with the last of them nothing is asked any more. */
+/** How many slow answers in a row open the breaker. */
 const maxSlow = 3;
 
-/** What is waited for. */
+/** A pending question. */
 export interface Question {
-  /** It has taken long. @returns whether all answers have, for a while */
+  /** The answer is late. @returns whether all answers have been late for a while */
   late(): boolean;
-  /** There is an answer, or there will be none. */
+  /** The answer has come, or will not come. */
   ended(): void;
 }
 
-/** Tells answers that are slow one after another from one that was. */
+/** Distinguishes answers that are slow repeatedly from a single one. */
 export class Pace {
   #slow = 0;
-  /** One of those that are slow is waited for: others that are asked meanwhile say the same. */
+  /** A slow answer is pending: others asked meanwhile prove nothing more. */
   #isWaiting = false;
   #endedMs = Number.NEGATIVE_INFINITY;
 
@@ -76,8 +76,8 @@ export class Pace {
 }
 
 /**
- * Waits for a result for so long. Where this process itself was too busy to see it, it is looked for once more.
- * @param options `isTooSlow`: asked once, where it takes longer than `slowMs` and this process has had the time to see it
+ * Waits for a result for a limited time. If this process itself was too busy to see it, it looks once more.
+ * @param options `isTooSlow`: called once if it takes longer than `slowMs` while this process had time to see it
  * @throws SilenceError; what the work throws
  */
 export function within<Value>(
@@ -102,7 +102,7 @@ export function within<Value>(
   return promise;
 }
 
-/** Runs something when what has arrived by now has been read. */
+/** Runs a function after everything that has arrived by now has been read. */
 function afterReading(act: () => void): void {
   setImmediate(() => setImmediate(act));
 }

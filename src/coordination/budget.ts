@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Link } from './redis.ts';
 import { placeScript } from './scripts.ts';
 
-/** How long a place is kept without a word from who has it, how often he gives that word, in milliseconds. */
+/** How long a place is kept without a renewal, and how often its holder renews it, in milliseconds. */
 const keptMs = 15_000;
 const renewMs = 5_000;
 /** Longest wait for a place: a budget is a courtesy to the upstream, never a reason to fail a pull. */
@@ -12,7 +12,7 @@ const stepMs = 50;
 
 const noPlace: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
 
-/** Connections to upstreams that all replicas have together. */
+/** Connections to upstreams, limited for all replicas together. */
 export class Budget {
   readonly #link: Link;
 
@@ -36,7 +36,7 @@ export class Budget {
     return {
       [Symbol.asyncDispose]() {
         clearInterval(renewing);
-        // Whoever has had it waits for nothing: a client may wait for him.
+        // The former holder does not wait: a client may be waiting for it.
         void link.run(placeScript, keys, [place, max, 0]).catch(() => undefined);
         return Promise.resolve();
       },

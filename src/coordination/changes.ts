@@ -6,37 +6,37 @@ import { readUntold, type Untold } from './position.ts';
 import type { Link } from './redis.ts';
 import type { Seal } from './seal.ts';
 
-/** How long what operators do is kept for replicas that are away, in milliseconds. */
+/** How long commands of operators are kept for absent replicas, in milliseconds. */
 export const changesKeptMs = 30 * 86_400_000;
-/** Most of it that is kept. */
+/** Maximum number of kept commands. */
 const maxChanges = 1_000;
 
-/** Most time that may lie between when a change was sealed and when Redis says that it was done, in milliseconds. */
+/** Maximum time between sealing a change and Redis's time of it, in milliseconds. */
 const toldWithinMs = 3_600_000;
-/** One that could not be told for so long is sealed once more, in milliseconds. */
+/** A change that could not be announced for this long is sealed again, in milliseconds. */
 const sealedForMs = toldWithinMs / 2;
 
 interface SealedChange {
   readonly from: string;
   readonly message: Change;
-  /** When it was told, about: whoever can write to Redis could otherwise have it done again at any time. */
+  /** Approximate time of the announcement: otherwise anyone who can write to Redis could have it applied again at any time. */
   readonly atMs: number;
-  /** Tells it from the same done at another time. */
+  /** Distinguishes it from the same change at another time. */
   readonly id: string;
 }
 
-/** A change that Redis has, and that a replica has told. */
+/** A change in Redis, announced by a replica. */
 interface Told {
   readonly from: string;
   readonly message: Change;
   /**
-   * When it was done: by Redis's clock, or later where another was done later by then, since that clock may go back. No two
-   * at one time.
+   * The time of the change: by Redis's clock, or later if another change already has a later time, because that clock may go
+   * back. No two changes share a time.
    */
   readonly at: number;
 }
 
-/** Where a replica's changes are kept; the same node of a cluster as the rest of the fleet. */
+/** Where the changes of a replica are kept; on the same cluster node as the rest of the fleet. */
 export const changesKey = '{fleet}:changes';
 
 export interface ChangesOptions {
@@ -46,33 +46,33 @@ export interface ChangesOptions {
   readonly wakeChannel: string;
   readonly self: () => string;
   readonly onChange: (change: Change, event: { readonly from: string; readonly ageMs: number }) => void;
-  /** Called when there are more that this replica's secret does not open. @param count all of them */
+  /** Called when there are more changes that this replica's secret does not open. @param count the total */
   readonly onUnread: (count: number) => void;
-  /** Called at once when what the others have not been told yet has changed: it is to outlive this process. */
+  /** Called at once when the unannounced changes change: they must outlive this process. */
   readonly onUntold: (untold: string) => void;
 }
 
 /**
- * What operators do to images, kept in Redis for replicas that are away. Each replica remembers all of it, and writes it
- * again into a Redis that has lost it.
+ * The commands of operators, kept in Redis for absent replicas. Each replica remembers all of them, and writes them again to
+ * a Redis that has lost them.
  */
 export class Changes {
   readonly #options: ChangesOptions;
-  /** What Redis has, as it was sealed. */
+  /** The sealed changes in Redis. */
   #known = new Map<string, Told>();
-  /** What of it has been read there. */
+  /** The changes read from there. */
   #heard = new Set<string>();
-  /** What could not be told yet, as JSON, and as it was sealed: Redis may have it, and its answer have been lost. */
+  /** Unannounced changes, as JSON and sealed: Redis may have one although its answer was lost. */
   readonly #untold = new Map<string, string | undefined>();
-  /** Settles when nothing is being told; never rejects. */
+  /** Settles when nothing is being announced; never rejects. */
   #told = Promise.resolve();
-  /** The last one that has been heard of. */
+  /** The last change that this replica has processed. */
   #at = 0;
-  /** Up to here it was done before this run; `undefined`: by none, the disk is new. */
+  /** The time up to which earlier runs have processed changes; `undefined`: none, because the disk is new. */
   #doneAt: number | undefined;
-  /** But for these, which another secret has signed: a later run may have that. */
+  /** Exceptions, signed with another secret: a later run may have it. */
   #unread: ReadonlySet<string> = new Set();
-  /** What Redis had when it was read last: that of strangers too. */
+  /** The number of changes in Redis at the last read, including foreign ones. */
   #seen: { readonly count: number; readonly last: number } | undefined;
   #isLost = false;
 
@@ -80,37 +80,37 @@ export class Changes {
     this.#options = options;
   }
 
-  /** When the last one that this replica has heard of was done. */
+  /** The time of the last change that this replica has processed. */
   get at(): number {
     return this.#at;
   }
 
-  /** Which there are that could not be read, for a later run. */
+  /** The unreadable changes, for a later run. */
   get unread(): readonly string[] {
     return [...this.#unread];
   }
 
-  /** Goes on from where an earlier run was. @param earlier `at`: of the last that it had heard of, if of any */
+  /** Continues where an earlier run was. @param earlier `at`: time of the last change it had processed, if any */
   continueFrom({ at, unread }: { at: number | undefined; unread: readonly string[] }): void {
     this.#doneAt = at;
     this.#at = at ?? 0;
     this.#unread = new Set(unread);
   }
 
-  /** Takes up what an earlier run could not tell. @param text as it was given to `onUntold`; anything else is nothing */
+  /** Restores what an earlier run could not announce. @param text as passed to `onUntold`; anything else is ignored */
   takeUp(text: string): void {
     for (const one of readUntold(text).slice(0, maxChanges)) this.#untold.set(one.change, one.sealed);
   }
 
-  /** Redis was emptied: what is known here is to be written into it again. */
+  /** Redis was emptied: the known changes must be written to it again. */
   lost(): void {
     this.#isLost = true;
   }
 
-  /** Tells the others, now or when Redis is back. @throws LinkError while it is not */
+  /** Announces a change to the others, now or when Redis is back. @throws LinkError while Redis is lost */
   async announce(change: Change): Promise<void> {
     const text = JSON.stringify(change);
-    // What was done last is told last.
+    // The latest change is announced last.
     this.#untold.delete(text);
     if (this.#untold.size < maxChanges) this.#untold.set(text, undefined);
     if (this.#seen !== undefined && this.#untold.has(text)) this.#sealed(text);
@@ -119,8 +119,8 @@ export class Changes {
   }
 
   /**
-   * Hears of what is new.
-   * @param found what there is in Redis: how many, when the last was done, and what time it is there
+   * Processes new changes.
+   * @param found the state in Redis: the number of changes, the time of the last, and Redis's current time
    * @throws LinkError
    */
   async catchUp({ count, last, now }: { count: number; last: number; now: number }): Promise<void> {
@@ -131,7 +131,7 @@ export class Changes {
     const isFirst = this.#seen === undefined;
     const left = this.#unread;
     const found = await this.#read(now);
-    // What Redis has lost is told again before it is forgotten.
+    // What Redis has lost is announced again before it is forgotten.
     const lost = this.#isLost ? this.#known : [];
     this.#known = new Map([...lost, ...found].toSorted(([, one], [, other]) => one.at - other.at));
     const news = new Set<Told>();
@@ -144,7 +144,7 @@ export class Changes {
     this.#hear(news, { now, isFirst });
   }
 
-  /** Tells what is untold or was lost. One at a time: what is told twice is heard twice. @throws LinkError */
+  /** Announces unannounced and lost changes, one call at a time, because repeated announcements are processed twice. @throws LinkError */
   async tell(): Promise<void> {
     const telling = this.#told.then(async () => {
       await this.#tellLost();
@@ -154,7 +154,7 @@ export class Changes {
     await telling;
   }
 
-  /** Whether something may have been dropped before this replica could hear of it. */
+  /** Whether something may have been dropped before this replica could process it. */
   get isCut(): boolean {
     const [oldest] = this.#known.values();
     if (this.#doneAt === undefined || oldest === undefined || this.#seen === undefined) return false;
@@ -162,20 +162,20 @@ export class Changes {
   }
 
   /**
-   * Passes on what is new. Of the pins of an image only the last counts, one's own too: others may have told of theirs
-   * between what was done here and its being told.
+   * Passes on what is new. Of the pins of an image, only the last counts, including this replica's own: others may have announced
+   * theirs between a local change and its announcement.
    */
   #hear(news: ReadonlySet<Told>, { now, isFirst }: { now: number; isFirst: boolean }): void {
     const { self, onChange } = this.#options;
     const pins = [...this.#known.values()].filter(({ message }) => message.kind !== 'purge');
     const last = new Map(pins.map((told) => [imageOf(told.message), told]));
     const changed = new Set([...news].map(({ message }) => imageOf(message)));
-    // What is still to be told will be the last.
+    // The pending announcement will be the last.
     for (const text of this.#untold.keys()) {
       const message = JSON.parse(text) as Change;
       if (message.kind !== 'purge') changed.delete(imageOf(message));
     }
-    // On a disk that was not there then, nothing is left to remove.
+    // A disk that did not exist then has nothing to remove.
     const isNew = this.#doneAt === undefined && isFirst;
     for (const told of this.#known.values()) {
       const { from, message, at } = told;
@@ -194,7 +194,7 @@ export class Changes {
   }
 
   async #tellUntold(): Promise<void> {
-    // It is done after all that Redis has, which has to be known.
+    // It applies after everything in Redis, which has to be known.
     if (this.#seen === undefined || this.#untold.size === 0) return;
     const telling = [...this.#untold.keys()].map((text) => ({ text, sealed: this.#sealed(text) }));
     const times = await this.#record(telling.map(({ sealed }) => [sealed, '']));
@@ -202,7 +202,7 @@ export class Changes {
       const { from, message } = this.#options.seal.open('change', sealed) as SealedChange;
       // Redis may lose it before it can be read back.
       this.#known.set(sealed, { from, message, at: Number(times[index]) });
-      // What was done once more meanwhile is told once more.
+      // What was repeated meanwhile is announced again.
       if (this.#untold.get(text) === sealed) this.#untold.delete(text);
     }
     this.#keep();
@@ -213,7 +213,7 @@ export class Changes {
     this.#options.onUntold(JSON.stringify(untold));
   }
 
-  /** The same text each time, so that telling it again changes nothing. @throws LinkError */
+  /** The same text each time, so that announcing it again changes nothing. @throws LinkError */
   #sealed(text: string): string {
     const { seal, clock, self } = this.#options;
     const atMs = Math.max(clock.nowMs, this.#latest);
@@ -236,12 +236,12 @@ export class Changes {
     return answer as string[];
   }
 
-  /** When the last one that is known was done. */
+  /** The time of the last known change. */
   get #latest(): number {
     return Math.max(this.#at, ...[...this.#known.values()].map(({ at }) => at));
   }
 
-  /** What replicas have told. What anybody else has put there, or moved to another time, is as if it were not there. */
+  /** The changes that replicas have announced. Foreign entries, and those moved to another time, are ignored. */
   async #read(now: number): Promise<Map<string, Told>> {
     const found = (await this.#options.link.run(readChangesScript, [changesKey], [])) as string[];
     const changes = new Map<string, Told>();
@@ -262,12 +262,12 @@ export class Changes {
   }
 }
 
-/** Tells a change from others, whoever can read it: it begins with the code that signs it. */
+/** Identifies a change without opening it: it begins with its MAC. */
 function markOf(sealed: string): string {
   return sealed.slice(0, 22);
 }
 
-/** Whether nobody keeps what was done then any longer: Redis may have it still, or not. */
+/** Whether changes of that time are no longer kept; Redis may or may not have them. */
 function isOver(at: number, now: number): boolean {
   return now - at > changesKeptMs;
 }
@@ -276,7 +276,7 @@ function imageOf({ repository, reference }: Change): string {
   return `${repository}\n${reference}`;
 }
 
-/** Whether a message is kept for replicas that are away. */
+/** Whether a message is kept for absent replicas. */
 export function isChange(message: Message): message is Change {
   return message.kind === 'purge' || message.kind === 'pin' || message.kind === 'unpin';
 }

@@ -1,12 +1,12 @@
 import { clock, type Script } from './scripts.ts';
 
 const dayMs = 86_400_000;
-/** The count of messages outlives a replica's longest absence. */
+/** The counter of messages outlives the longest absence of a replica. */
 const fleetMs = 31 * dayMs;
-/** How much later than what a replica knows another may have told of a change. */
+/** How much later than a replica's knowledge another one may have announced a change. */
 const nearMs = 60_000;
 
-// The fleet's one hash has the replicas by id, and beside them '#version', '#epoch' and '#seq', which no id can be.
+// The fleet's hash has the replicas by id, and also '#version', '#epoch' and '#seq', which cannot be ids.
 const fleetEpoch = `
 local epoch = redis.call('HGET', KEYS[1], '#epoch')
 if not epoch then
@@ -102,7 +102,7 @@ return { version, isAll and 1 or 0, entries, epoch, seq, now, messages, redis.ca
 `,
 };
 
-// Who may not publish is heard a second later: what has been written by then must not seem to have failed.
+// A replica that may not publish is heard a second later: what has been written by then must not seem to have failed.
 
 /** KEYS: fleet, messages. ARGV: new epoch, sealed message, channel. */
 export const announceScript: Script = {

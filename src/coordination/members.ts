@@ -7,16 +7,16 @@ export function newReplicaId(): string {
   return randomBytes(12).toString('base64url');
 }
 
-/** What Redis tells about who is there. */
+/** What Redis reports about the replicas. */
 export interface MemberNews {
   readonly version: number;
-  /** Whether these are all; otherwise those that have come, changed or gone since the version before. */
+  /** Whether these are all replicas; otherwise those that have joined, changed or left since the previous version. */
   readonly isAll: boolean;
-  /** Ids and sealed entries in turn; '' for one that has gone. */
+  /** Ids and sealed entries, alternating; '' for a replica that has left. */
   readonly entries: readonly string[];
 }
 
-/** The replicas of the fleet, this one too, as far as they have proved to be ours. */
+/** The replicas of the fleet, including this one, that have proved to share the secret. */
 export class Members {
   readonly #seal: Seal;
   readonly #byId = new Map<string, Replica>();
@@ -26,7 +26,7 @@ export class Members {
     this.#seal = seal;
   }
 
-  /** Up to here the news have been heard; 0: not at all. */
+  /** The version up to which news has been processed; 0: none. */
   get version(): number {
     return this.#version;
   }

@@ -1,14 +1,14 @@
 import { RegistryError } from '../oci/error.ts';
 
-/** Why another replica has not given what it was asked for. */
+/** Why another replica did not deliver what it was asked for. */
 export type PeerFault =
   /** It does not have it. */
   | 'absent'
   /** No connection, or one that ended in the middle. */
   | 'unreachable'
-  /** It said nothing for too long. */
+  /** It did not answer in time. */
   | 'silent'
-  /** It does not let us in. */
+  /** It refuses this replica. */
   | 'refused'
   /** It answered something else. */
   | 'odd';
@@ -17,7 +17,7 @@ export type PeerFault =
 export class PeerFailure extends RegistryError {
   readonly fault: PeerFault;
   readonly replica: string;
-  /** For those who run the replicas: the cause in its own words. */
+  /** For operators: the cause in its own words. */
   readonly words: string;
 
   constructor(replica: string, fault: PeerFault, options: { readonly sentence: string; readonly cause?: unknown }) {
@@ -26,7 +26,7 @@ export class PeerFailure extends RegistryError {
     super(isAbsent ? 'not-found' : 'replica-failed', sentence, { cause, ...(isAbsent && { code: 'BLOB_UNKNOWN' }) });
     this.fault = fault;
     this.replica = replica;
-    // After a semicolon Node has advice for programmers.
+    // After a semicolon, Node adds advice for programmers.
     const [words = ''] = cause instanceof Error ? cause.message.split(';', 1) : [];
     this.words = words === '' ? sentence : words;
   }

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import type { Digest } from '../oci/digest.ts';
 
 /**
- * The replicas that are to keep a blob, best first: those with the highest hash of blob and replica together. When one
- * comes or goes only what it keeps moves.
- * @param copies how many; all of them where there are no more
+ * The replicas that keep a blob, best first: those with the highest hash of blob and replica (rendezvous hashing). When a
+ * replica joins or leaves, only its share moves.
+ * @param copies how many; all replicas if there are no more
  */
 export function ownersOf(digest: Digest, replicas: readonly string[], copies: number): string[] {
   return replicas

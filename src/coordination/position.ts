@@ -1,23 +1,23 @@
-/** How far a replica has heard the others. */
+/** How far a replica has processed messages and changes. */
 export interface Position {
   readonly epoch: string;
   /** Of the last message. */
   readonly seq: number;
   /** Of the last change. */
   readonly changedAt: number;
-  /** When that was, by Redis's clock. */
+  /** The time of that change, by Redis's clock. */
   readonly atMs: number;
-  /** Which earlier ones it could not read. */
+  /** Earlier changes that it could not read. */
   readonly unread: readonly string[];
 }
 
-/** A change that the others have not been told of yet, as JSON, and as it was sealed where that has been tried. */
+/** A change that has not been announced to the others, as JSON, and sealed if that has been tried. */
 export interface Untold {
   readonly change: string;
   readonly sealed?: string | undefined;
 }
 
-/** Reads what an earlier run has noted. @returns `undefined` for what is none: then nothing has been heard */
+/** Parses the note of an earlier run. @returns `undefined` if it is invalid: then nothing has been processed */
 export function readPosition(text: string): Position | undefined {
   try {
     const found = JSON.parse(text) as Partial<Position> | null;
@@ -30,7 +30,7 @@ export function readPosition(text: string): Position | undefined {
   }
 }
 
-/** Reads what an earlier run could not tell; nothing of what is none. */
+/** Parses the unannounced changes of an earlier run; none if the note is invalid. */
 export function readUntold(text: string): Untold[] {
   try {
     const found = JSON.parse(text) as Untold[];

@@ -1,24 +1,24 @@
-/** A Lua script and what it is called in the log. */
+/** A Lua script and its name in the log. */
 export interface Script {
   readonly name: string;
   readonly lua: string;
-  /** Whether replicas are on their own without it, whatever it fails for. */
+  /** Whether replicas work alone without it, whatever the reason of its failure. */
   readonly isVital?: true;
 }
 
-/** How far two replicas may be apart in what they take for Redis's time; what is further ahead is from before it went back. */
+/** Maximum difference between two replicas' estimates of Redis's time; entries further ahead are from before it went back. */
 export const skewMs = 1_000;
 
-/** Begins a script: Redis's own clock is the only one, since those of the replicas may differ. */
+/** Prefix of a script: Redis's clock is the only one, because those of the replicas may differ. */
 export const clock = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `;
 
-/** On the node of a cluster that has the fleet: without that one nothing is agreed. */
+/** On the cluster node that has the fleet: without it nothing is coordinated. */
 export const probeKey = '{fleet}:probe';
 
-/** KEYS: probe. A write: one that only answers is of no use, such as one whose memory is full. */
+/** KEYS: probe. A write: a Redis that only answers, such as one whose memory is full, is of no use. */
 export const probeScript: Script = {
   name: 'probe',
   lua: `

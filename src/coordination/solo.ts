@@ -2,7 +2,7 @@ import type { Claim, Coordinator, CoordinatorStatus, MissingAnswer, TagClaim } f
 
 const nothing: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
 
-/** One process alone: there is nobody to agree with. */
+/** A single replica: there are no others to coordinate with. */
 export class SoloCoordinator implements Coordinator {
   readonly isAlone = true;
   readonly self = '';

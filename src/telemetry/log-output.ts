@@ -1,42 +1,42 @@
 import { constants, openSync, write, writeSync } from 'node:fs';
 import process from 'node:process';
 
-/** Written at once when it waits; less waits for more. */
+/** This much is written at once; less waits for more. */
 const batchCharacters = 8 * 1024;
-/** Longest wait of a line for others. */
+/** Maximum delay of a line, in milliseconds. */
 const gatherMs = 1000;
-/** What may wait for a reader that does not read. */
+/** Maximum backlog for a reader that does not read. */
 const mostCharacters = 1024 * 1024;
-/** Pause before a reader without room is tried again. */
+/** Pause before a blocked reader is tried again. */
 const againAfterMs = 10;
-/** How long such a reader can hold up the end of the process. */
+/** How long a blocked reader can delay the end of the process. */
 const lastWordsMs = 1000;
 const newline = 0x0a;
 
 export interface LogOutputOptions {
-  /** `text`: the lines, JSON as they come, are turned into text for people. */
+  /** `text`: lines are converted from JSON to text for people. */
   readonly format: 'json' | 'text';
-  /** Told, when lines can be written again, how many were lost since the start. */
+  /** Called, when lines can be written again, with the number lost since the start. */
   readonly onRecovery: (lost: number) => void;
 }
 
 /**
- * Writes lines to standard output, be it a file, pipe or terminal, in batches and in the background. A line that cannot be written is counted and
- * left out: neither a full disk nor a reader that is gone or stands still holds up the process or its end. Whether the next
- * one can be written is found out by trying.
+ * Writes lines to standard output (a file, pipe or terminal) in batches and in the background. A line that cannot be
+ * written is counted and dropped: neither a full disk nor a missing or blocked reader delays the process or its end. Whether
+ * the next line can be written is found out by trying.
  */
 export class LogOutput {
   readonly #options: LogOutputOptions;
   #waiting = '';
-  /** What is left of the batch that is being written. */
+  /** The rest of the batch that is being written. */
   #rest: Buffer = Buffer.alloc(0);
   #state: 'idle' | 'writing' | 'waiting for the reader' = 'idle';
-  /** Whether what waits is to be written as soon as the batch before it is. */
+  /** Whether the waiting lines are to be written as soon as the previous batch is. */
   #isDue = false;
   #timer: NodeJS.Timeout | undefined;
   #fd = 1;
   #isInUse = false;
-  /** Whether the last byte that was written is amid a line. */
+  /** Whether the last written byte is in the middle of a line. */
   #isAmidLine = false;
   #lost = 0;
   #told = 0;
@@ -50,7 +50,7 @@ export class LogOutput {
     return this.#lost;
   }
 
-  /** @param line JSON, with its end */
+  /** @param line JSON, with its line end */
   write(line: string): void {
     if (!this.#isInUse) {
       this.#isInUse = true;
@@ -66,7 +66,7 @@ export class LogOutput {
     else this.#timer ??= setTimeout(() => this.flush(), gatherMs).unref();
   }
 
-  /** Begins to write what waits, and waits for nothing itself. */
+  /** Starts writing what waits, without blocking. */
   flush(): void {
     this.#isDue = true;
     if (this.#state !== 'idle') return;
@@ -85,23 +85,23 @@ export class LogOutput {
     });
   }
 
-  /** Makes a batch of what waits, once the last one is done with. */
+  /** Assembles a batch from what waits, after the previous one is done. */
   #take(): void {
     if (this.#rest.length > 0) return;
     this.#isDue = false;
     if (this.#waiting === '') return;
-    // What is left of a line whose end was lost does not spoil the next one.
+    // The rest of a line whose end was lost must not corrupt the next one.
     this.#rest = Buffer.from(this.#isAmidLine ? `\n${this.#waiting}` : this.#waiting);
     this.#waiting = '';
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 
-  /** Takes note of what a write of `#rest` came to. */
+  /** Records the result of a write of `#rest`. */
   #settle(error: NodeJS.ErrnoException | null, written: number): 'no room' | 'settled' {
     if (error?.code === 'EAGAIN') return 'no room';
     if (error !== null) {
-      // The end of a line that is written but for that comes with the next batch.
+      // The line end of a line that lacks only that comes with the next batch.
       for (let at = this.#rest.indexOf(newline, 1); at >= 0; at = this.#rest.indexOf(newline, at + 1)) this.#lost += 1;
       this.#rest = Buffer.alloc(0);
       return 'settled';
@@ -115,9 +115,9 @@ export class LogOutput {
     return 'settled';
   }
 
-  /** Writes the rest before the process ends; nothing can go on in the background any more. */
+  /** Writes the rest before the process ends; nothing can run in the background any more. */
   #finish(): void {
-    // A thread has this batch, and ends before the process does.
+    // A thread has this batch and ends before the process does.
     if (this.#state === 'writing') this.#rest = Buffer.alloc(0);
     const deadline = performance.now() + lastWordsMs;
     const pause = new Int32Array(new SharedArrayBuffer(4));
@@ -135,9 +135,9 @@ export class LogOutput {
   }
 }
 
-/** Standard output, so that it refuses what it has no room for instead of blocking whoever writes. */
+/** Standard output, made to refuse what it has no room for instead of blocking the writer. */
 function standardOutput(): number {
-  // Node makes it so with a pipe or socket, and only then; nothing else than a terminal, stopped by Ctrl-S, can block.
+  // Node does so for pipes and sockets only; of the others, only a terminal stopped by Ctrl-S can block.
   if (!process.stdout.isTTY) return 1;
   try {
     return openSync('/dev/fd/1', constants.O_WRONLY | constants.O_NOCTTY | constants.O_NONBLOCK);

@@ -82,7 +82,7 @@ function send({ method, url, headers, agents, lookup, signal }: WireRequest): Cl
 function responseOf(sent: ClientRequest, { deadline, body }: WireRequest): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   sent.once('response', resolve);
-  // Stays for the request's life: an error while no one reads the body is seen by its next reader.
+  // Stays for the lifetime of the request: the next reader of the body sees an error that occurs while nothing reads.
   sent.on('error', reject);
   sent.once('close', () => reject(new Error('the connection was closed')));
   deadline.watch(sent);

@@ -2,20 +2,20 @@ import { type LookupAddress, type LookupAllOptions, lookup } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
-/** How the system finds the addresses of a name; all of them. */
+/** The system's name resolution; returns all addresses. */
 export type SystemLookup = (
   hostname: string,
   options: LookupAllOptions,
   callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
 ) => void;
 
-/** A redirect or token realm leads to an address that an upstream has no business to send us to. */
+/** A redirect or token realm leads to an address that the upstream may not direct the mirror to. */
 export class ForbiddenAddressError extends Error {
   override readonly name = 'ForbiddenAddressError';
   readonly code = 'ERR_FORBIDDEN_ADDRESS';
 }
 
-/** Kinds of addresses that are guarded; each names those it may lead to when an upstream is configured there. */
+/** Guarded kinds of addresses; each lists those it may lead to if an upstream is configured there. */
 const reachableFrom: Readonly<Record<string, readonly string[]>> = {
   loopback: ['loopback', 'site'],
   site: ['site'],
@@ -31,14 +31,14 @@ function addressKind(text: string): string {
   if (range === 'private' || range === 'uniqueLocal' || range === 'carrierGradeNat') return 'site';
   // NAT64 carries an IPv4 address in its last four bytes, and leads to it.
   if (range === 'rfc6052') return addressKind(address.toByteArray().slice(-4).join('.'));
-  // Unspecified, multicast, broadcast, reserved, benchmarking, 6to4, Teredo, …: nothing serves blobs there.
+  // Unspecified, multicast, broadcast, reserved, benchmarking, 6to4, Teredo, …: no registry serves blobs there.
   return 'never';
 }
 
 /**
- * Keeps redirects and token realms of one upstream away from addresses inside our own network (server-side request
- * forgery), unless the upstream itself is configured at such an address. Names are checked in the connection's own
- * look-up, so that the address that was checked is the one that is dialled.
+ * Keeps redirects and token realms of one upstream away from addresses inside the operator's network (server-side request
+ * forgery), unless the upstream itself is configured at such an address. Names are checked in the connection's own lookup,
+ * so that the checked address is the one that is connected to.
  */
 export class AddressGuard {
   readonly #ownHosts: ReadonlySet<string>;
@@ -59,13 +59,13 @@ export class AddressGuard {
     }
   }
 
-  /** Whether a URL is at a configured host, on whatever port. */
+  /** Whether a URL is at a configured host, on any port. */
   isOwn(url: URL): boolean {
     return this.#ownHosts.has(url.hostname);
   }
 
   /**
-   * To be called before a request is sent: a connection to a literal address does no look-up.
+   * Call it before a request is sent: a connection to a literal address does no lookup.
    * @throws ForbiddenAddressError
    */
   checkLiteral(url: URL): void {
@@ -73,7 +73,7 @@ export class AddressGuard {
     if (literal !== undefined && !this.isOwn(url)) this.#check(literal);
   }
 
-  /** The look-up for a connection to a URL; fails with ForbiddenAddressError if any of the addresses is guarded. */
+  /** The lookup for a connection to a URL; fails with ForbiddenAddressError if any of the addresses is guarded. */
   lookupFor(url: URL): LookupFunction {
     const own = this.isOwn(url);
     return (hostname, options, callback) => {

@@ -4,7 +4,7 @@ import { Agent as HttpsAgent } from 'node:https';
 import { createSecureContext, getCACertificates } from 'node:tls';
 import type { TlsOptions } from './options.ts';
 
-/** The pair that a request picks from by its scheme. */
+/** The pair of agents that a request chooses from by its scheme. */
 export interface AgentPair {
   readonly http: HttpAgent;
   readonly https: HttpsAgent;
@@ -25,12 +25,12 @@ export interface AgentOptions {
  * reused for a redirect.
  */
 export class Agents {
-  /** Shown to the upstream's own hosts: PEM text. */
+  /** Presented to the upstream's own hosts: PEM text. */
   readonly certificate: string | undefined;
   readonly #own: Record<Lane, AgentPair>;
   readonly #foreign: Record<Lane, AgentPair>;
 
-  /** @throws Error of the file system or of OpenSSL where a certificate or key cannot be read */
+  /** @throws Error of the file system or of OpenSSL if a certificate or key cannot be read */
   constructor(options: AgentOptions) {
     const { tls } = options;
     const ca = tls.ca === undefined ? {} : { ca: [...getCACertificates('default'), readPem(tls.ca)] };
@@ -52,7 +52,7 @@ export class Agents {
     return (own ? this.#own : this.#foreign)[lane];
   }
 
-  /** Ends all connections, those in use too. */
+  /** Closes all connections, including those in use. */
   close(): void {
     for (const lanes of [this.#own, this.#foreign]) {
       for (const pair of Object.values(lanes)) {

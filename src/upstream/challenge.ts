@@ -4,13 +4,13 @@ export interface Challenge {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** Longer headers are cut: no challenge of a registry comes near. */
+/** Longer headers are truncated: no challenge of a registry comes near. */
 const maxHeaderLength = 8192;
 
 // A token, alone (a scheme) or with a value (a parameter). RFC 9110, 11.2 and 5.6.4.
 const piecePattern = /([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?/g;
 
-/** Takes apart a `WWW-Authenticate` header (RFC 9110, 11.6.1), which may hold several challenges. */
+/** Parses a `WWW-Authenticate` header (RFC 9110, 11.6.1), which may have several challenges. */
 export function parseChallenges(header: string | undefined): Challenge[] {
   const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
   for (const [, name = '', quoted, bare] of (header ?? '').slice(0, maxHeaderLength).matchAll(piecePattern)) {

@@ -3,7 +3,7 @@ import { RegistryError } from '../oci/error.ts';
 import { unavailable } from './failures.ts';
 import type { CredentialOptions } from './options.ts';
 
-/** What an upstream or its token service is shown. */
+/** What is presented to an upstream or its token service. */
 export type Credential =
   | { readonly kind: 'basic'; readonly username: string; readonly password: string }
   /** An identity token of `docker login`, exchanged for tokens by OAuth 2. */
@@ -12,15 +12,15 @@ export type Credential =
 export interface CredentialContext {
   /** Name of the upstream, for error messages. */
   readonly upstream: string;
-  /** Host of the endpoint, with its port where it has one: the key in Docker's `config.json`. */
+  /** Host of the endpoint, with its port if it has one: the key in Docker's `config.json`. */
   readonly host: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
 /**
- * Reads the credential of an upstream from where it is kept, each time anew.
- * @returns `undefined` where there is none: anonymous
- * @throws RegistryError UNAVAILABLE where the source cannot be read
+ * Reads the credential of an upstream from its configured place, at each use.
+ * @returns `undefined` if there is none: anonymous
+ * @throws RegistryError UNAVAILABLE if the source cannot be read
  */
 export async function readCredential(
   options: CredentialOptions | undefined,
@@ -85,7 +85,7 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // The parser's own message quotes the text, and with it perhaps a password.
+    // The parser's own message quotes the text, possibly with a password.
     throw new Error('the file is not JSON');
   }
 }
@@ -94,7 +94,7 @@ function credentialOf(config: DockerConfig, { upstream, host }: CredentialContex
   const isOurs = (key: string): boolean => keyHost(key) === canonicalHost(host);
   const helper = Object.entries(config.credHelpers).find(([key]) => isOurs(key))?.[1] ?? config.credsStore;
   const keys = Object.keys(config.auths).filter(isOurs);
-  // Docker's own spelling of a key wins over others that mean the same host.
+  // Docker's own spelling of a key takes precedence over others for the same host.
   const key = keys.find((candidate) => candidate === hubKey || candidate === host) ?? keys[0];
   const entry = key === undefined ? undefined : readEntry(readObject(config.auths[key]));
   if (entry !== undefined || typeof helper !== 'string' || helper === '') return entry;
@@ -116,11 +116,11 @@ function readEntry(entry: Readonly<Record<string, unknown>>): Credential | undef
     [username, password] = [decoded.slice(0, colon), decoded.slice(colon + 1)];
   }
   if (typeof username !== 'string' || typeof password !== 'string' || username === '') return undefined;
-  // How credential stores of Docker mark an identity token.
+  // How Docker's credential stores mark an identity token.
   return username === '<token>' ? { kind: 'refresh-token', token: password } : { kind: 'basic', username, password };
 }
 
-/** The host that a key stands for; `undefined` for one that is limited to a path below a host. */
+/** The host of a key; `undefined` for a key that is limited to a path below a host. */
 function keyHost(key: string): string | undefined {
   const match = /^(?:https?:\/\/)?([^/]+)(?:\/(?:v[12]\/?)?)?$/i.exec(key);
   return match?.[1] === undefined ? undefined : canonicalHost(match[1]);

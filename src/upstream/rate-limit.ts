@@ -1,23 +1,23 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
-/** How many pulls an upstream has left for us, as its last answer told. */
+/** The remaining pulls of an upstream, from its last response. */
 export interface RateLimit {
   readonly remaining: number;
-  /** Pulls in a whole window; `undefined` where the upstream does not tell. */
+  /** Pulls in a whole window; `undefined` if the upstream does not say. */
   readonly limit: number | undefined;
-  /** Length of the window the two count for; `undefined` where the upstream does not tell. */
+  /** Length of the window for both; `undefined` if the upstream does not say. */
   readonly windowSeconds: number | undefined;
-  /** When the answer came. */
+  /** When the response came. */
   readonly seenAtMs: number;
 }
 
-/** What is known holds for the window it counts for; without one, for this long. */
+/** Knowledge is valid for the window it counts for; without one, for this long. */
 const defaultWindowSeconds = 3600;
 
 /**
- * Reads the pull budget from an answer: `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`, as Docker
+ * Reads the pull budget from a response: `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`, as Docker
  * Hub sends them on manifests.
- * @returns `undefined` where the answer tells none, or none that can be read
+ * @returns `undefined` if the response has none, or an unreadable one
  */
 export function readRateLimit(headers: IncomingHttpHeaders, nowMs: number): RateLimit | undefined {
   const remaining = readQuota(headers['ratelimit-remaining']);
@@ -31,7 +31,7 @@ export function readRateLimit(headers: IncomingHttpHeaders, nowMs: number): Rate
   };
 }
 
-/** Whether what an answer told of the budget still says something. */
+/** Whether a budget is still valid. */
 export function isCurrent({ windowSeconds = defaultWindowSeconds, seenAtMs }: RateLimit, nowMs: number): boolean {
   return nowMs - seenAtMs < windowSeconds * 1000;
 }

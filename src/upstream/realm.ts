@@ -5,14 +5,14 @@ export interface RealmOptions {
   /** Name of the upstream, for the error message. */
   readonly upstream: string;
   readonly endpoint: URL;
-  /** Hosts, with or without port, that may be given this upstream's credentials beside those of its own domain. */
+  /** Hosts, with or without port, that may receive this upstream's credentials in addition to its own domain. */
   readonly tokenRealms: readonly string[];
 }
 
 /**
- * Decides whether a realm that a challenge names may be asked for a token. A registry that could name any realm could
- * have its clients' credentials sent anywhere (the class of CVE-2020-15157 and CVE-2026-33540).
- * @throws RegistryError UNAVAILABLE, which names the realm's host and the setting; nothing has been dialled then
+ * Checks whether a realm in a challenge may be asked for a token. A registry that could name any realm could direct its
+ * clients' credentials anywhere (the class of CVE-2020-15157 and CVE-2026-33540).
+ * @throws RegistryError UNAVAILABLE, which names the realm's host and the setting; no connection has been made
  */
 export function trustedRealm(realm: string, { upstream, endpoint, tokenRealms }: RealmOptions): URL {
   const url = URL.parse(realm);
@@ -37,7 +37,7 @@ export function trustedRealm(realm: string, { upstream, endpoint, tokenRealms }:
   return url;
 }
 
-// Private suffixes count as public ones: two tenants of github.io or of a cloud are strangers to each other.
+// Private suffixes count as public ones: two tenants of github.io or of a cloud are different parties.
 // Addresses, localhost and names without a suffix have no registrable domain and must be equal.
 function isSameDomain(realmHost: string, endpointHost: string): boolean {
   if (realmHost === endpointHost) return true;

@@ -3,19 +3,19 @@ import { RegistryError } from '../oci/error.ts';
 import { isRepository, isTag, looksLikeHost } from '../oci/reference.ts';
 import { dockerHub } from './table.ts';
 
-/** A reference name (`OCI-REF-NAME`, `oci-ref-name`) taken apart; its tag and digest select nothing. */
+/** A parsed reference name (`OCI-REF-NAME`, `oci-ref-name`); its tag and digest select nothing. */
 export interface NamedReference {
   /** The text as it was sent. */
   readonly text: string;
   /** The registry it names; `docker.io` for a short name, as in Docker. */
   readonly registry: string;
-  /** The repository as it was written; `undefined` where the text is a registry's name alone. */
+  /** The repository as it was written; `undefined` if the text is only a registry's name. */
   readonly repository: string | undefined;
 }
 
 /**
- * Reads a reference name: `host/repository[:tag][@digest]`, a host alone, or a short name of Docker Hub.
- * @param isConfigured tells whether a text is the name or alias of an upstream, which need not look like a host
+ * Parses a reference name: `host/repository[:tag][@digest]`, a host alone, or a short name of Docker Hub.
+ * @param isConfigured whether a text is the name or alias of an upstream, which need not look like a host
  * @throws RegistryError NAME_INVALID
  */
 export function parseReferenceName(text: string, isConfigured: (name: string) => boolean): NamedReference {
@@ -32,7 +32,7 @@ export function parseReferenceName(text: string, isConfigured: (name: string) =>
   return { text, registry: first, repository: repositoryOf(text.slice(slash + 1), text) };
 }
 
-// Without a slash `ubuntu:22.04` is an image and its tag; a host that is meant alone has a dot or is an address.
+// Without a slash, `ubuntu:22.04` is an image and its tag; a host alone has a dot or is an address.
 function isBareHost(text: string): boolean {
   const [host = ''] = decoded(text).split('@', 1);
   return host.startsWith('[') || looksLikeHost(host.replace(/:[^:]*$/, ''));

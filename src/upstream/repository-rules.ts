@@ -1,12 +1,12 @@
 import { repositoryGlob } from '../oci/glob.ts';
 
-/** Which repositories an operator lets be pulled; `deny` wins over `allow`, an empty or absent `allow` allows all. */
+/** The repositories that the operator allows; `deny` wins over `allow`, an empty or absent `allow` allows all. */
 export interface RepositoryRules {
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
 }
 
-/** Makes the check of a repository's name (without the upstream's) against globs, as {@link repositoryGlob} reads them. */
+/** Creates the check of a repository's name (without the upstream's) against globs, see {@link repositoryGlob}. */
 export function repositoryFilter(rules: RepositoryRules): (repository: string) => boolean {
   const allow = (rules.allow ?? []).map(repositoryGlob);
   const deny = (rules.deny ?? []).map(repositoryGlob);

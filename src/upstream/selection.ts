@@ -4,9 +4,9 @@ import { type NamedReference, parseReferenceName } from './reference-name.ts';
 import { canonicalName, dockerHub, type UpstreamTable } from './table.ts';
 import type { Upstream } from './upstream.ts';
 
-/** What of a request can name an upstream. */
+/** The parts of a request that can select an upstream. */
 export interface SelectionInput {
-  /** The name in the path as the client wrote it, with or without an upstream's name before it; none for `/v2/`. */
+  /** The name in the path as the client wrote it, with or without an upstream's name in front; none for `/v2/`. */
   readonly name: string | undefined;
   /** Every value of `?ns=`. */
   readonly nsValues: readonly string[];
@@ -16,7 +16,7 @@ export interface SelectionInput {
   readonly host: string | undefined;
 }
 
-/** The upstream that a request means, and how it said so. */
+/** The selected upstream, and what selected it. */
 export interface Selection {
   readonly upstream: Upstream;
   /** The upstream's own name of the repository, `library/` included. */
@@ -24,18 +24,18 @@ export interface Selection {
   readonly namedBy: 'ref-name' | 'ns' | 'host' | 'path' | 'default';
   /** `ns` as it was sent, for `OCI-Namespace`. */
   readonly namespace: string | undefined;
-  /** The first part of the path's name, where it was the upstream's name; `''` otherwise. */
+  /** The first part of the path's name, if it was the upstream's name; `''` otherwise. */
   readonly prefix: string;
 }
 
-/** The choice for a request that names no repository. */
+/** The selection of a request that names no repository. */
 export type RootSelection = Omit<Selection, 'repository'>;
 
 /**
- * Chooses the upstream of a request: by reference name, `ns`, `Host`, the first part of the path, or the default, the
- * first of them that is there (distribution-spec, "Registry Proxying"). The answer is always one of the table.
+ * Selects the upstream of a request: by reference name, `ns`, `Host`, the first part of the path, or the default, whichever
+ * is present first (distribution-spec, "Registry Proxying"). The result is always an entry of the table.
  * @throws RegistryError NAME_INVALID (400) for contradictions and malformed names, NAME_UNKNOWN (404) for a name that is
- *   not in the table, DENIED (403) for a repository that the operator does not let be pulled
+ *   not in the table, DENIED (403) for a repository that the operator does not allow
  */
 export function selectUpstream(table: UpstreamTable, input: SelectionInput & { readonly name: string }): Selection;
 export function selectUpstream(table: UpstreamTable, input: SelectionInput): Selection | RootSelection;
@@ -51,7 +51,7 @@ export function selectUpstream(table: UpstreamTable, input: SelectionInput): Sel
   return selection;
 }
 
-/** As {@link selectUpstream}, also for a repository that the operator does not let be pulled. @throws RegistryError */
+/** As {@link selectUpstream}, also for a repository that the operator does not allow. @throws RegistryError */
 export function selectAny(table: UpstreamTable, input: SelectionInput & { readonly name: string }): Selection;
 export function selectAny(table: UpstreamTable, input: SelectionInput): Selection | RootSelection;
 export function selectAny(table: UpstreamTable, input: SelectionInput): Selection | RootSelection {
@@ -76,7 +76,7 @@ interface Choice {
   readonly namedBy: Selection['namedBy'];
 }
 
-/** An upstream's name as something in the request gives it. */
+/** A name of an upstream in a request. */
 interface Naming {
   readonly kind: 'ref-name' | 'ns';
   readonly registry: string;
@@ -110,12 +110,12 @@ function chooseUpstream(
   if (upstream === undefined) {
     throw new RegistryError('unknown-upstream', 'the request names no configured upstream, and there is no default');
   }
-  // Otherwise a mistyped or foreign registry would be asked of Docker Hub as one of its repositories.
+  // Otherwise a mistyped or foreign registry would be looked up as a repository of Docker Hub.
   if (first !== undefined && isDockerHub(upstream) && looksLikeHost(canonicalName(first))) throw unknownName(first);
   return { upstream, namedBy: 'default' };
 }
 
-/** The first of the explicit names, if all of them mean the same. */
+/** The first of the explicit names, if all of them agree. */
 function agreedNaming(table: UpstreamTable, namings: readonly Naming[]): Naming | undefined {
   for (const { kind, registry } of namings) {
     if (kind === 'ns' && registry.trim() === '') throw new RegistryError('bad-name', 'the parameter ns is empty');
@@ -132,7 +132,7 @@ function meaning(table: UpstreamTable, registry: string): Upstream | string {
   return table.find(registry) ?? canonicalName(registry);
 }
 
-/** The repository at the chosen upstream, and what of the path was its name. */
+/** The repository at the selected upstream, and the part of the path that was the upstream's name. */
 function locate(
   table: UpstreamTable,
   {
@@ -159,7 +159,7 @@ function locate(
   throw contradiction(`reference name "${shown(named.text)}"`, `path "${shown(name)}"`);
 }
 
-/** The repository that the reference names agree on; `undefined` where they name an upstream only. */
+/** The repository that the reference names agree on; `undefined` if they name only an upstream. */
 function namedRepository(
   upstream: Upstream,
   references: readonly NamedReference[],
@@ -176,7 +176,7 @@ function namedRepository(
   return agreed;
 }
 
-/** Docker Hub's own images lie under `library/`, which their names leave out. Nowhere else is anything added. */
+/** Official images of Docker Hub are under `library/`, which their names omit. No other upstream gets a prefix. */
 function official(upstream: Upstream, repository: string): string {
   return isDockerHub(upstream) && !repository.includes('/') ? `library/${repository}` : repository;
 }

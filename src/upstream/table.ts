@@ -3,15 +3,15 @@ import type { Upstream } from './upstream.ts';
 /** Docker Hub's name among the keys of a table; its repositories of one part belong to `library/`. */
 export const dockerHub = 'docker.io';
 
-/** The closed set of upstreams: a name from a request is a key into it, never a host to dial. */
+/** The closed set of upstreams: a name in a request is a key into it, never a host to connect to. */
 export class UpstreamTable implements Iterable<Upstream> {
   readonly #upstreams: readonly Upstream[];
   readonly #byName = new Map<string, Upstream>();
   readonly #byHost = new Map<string, Upstream>();
-  /** What a request gets that names none; `undefined` where the operator wants every request to name one. */
+  /** The upstream of requests that name none; `undefined` if the operator requires a name. */
   readonly default: Upstream | undefined;
 
-  /** @throws Error where two upstreams share a name, alias or host, or the default is not among them */
+  /** @throws Error if two upstreams share a name, alias or host, or the default is not among them */
   constructor(upstreams: readonly Upstream[], options: { readonly defaultName?: string } = {}) {
     this.#upstreams = [...upstreams];
     for (const upstream of upstreams) {
@@ -25,12 +25,12 @@ export class UpstreamTable implements Iterable<Upstream> {
     }
   }
 
-  /** The upstream of a name or alias, in any case and with a percent-encoded port or brackets. */
+  /** The upstream with a name or alias, in any case and with a percent-encoded port or brackets. */
   find(name: string): Upstream | undefined {
     return this.#byName.get(canonicalName(name));
   }
 
-  /** The upstream that lists a request's `Host`, with its port or without. */
+  /** The upstream that lists a request's `Host`, with or without its port. */
   findByHost(host: string): Upstream | undefined {
     const key = canonicalName(host);
     return this.#byHost.get(key) ?? this.#byHost.get(key.replace(/:\d+$/, ''));
@@ -41,7 +41,7 @@ export class UpstreamTable implements Iterable<Upstream> {
   }
 }
 
-/** One spelling for a registry's name: lower case, nothing percent-encoded. */
+/** The canonical spelling of a registry's name: lower case, nothing percent-encoded. */
 export function canonicalName(name: string): string {
   try {
     return decodeURIComponent(name).toLowerCase();

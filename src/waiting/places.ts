@@ -43,7 +43,7 @@ export class Places {
     if (index !== -1) this.#queue.splice(index, 1)[0]?.settle(false);
   }
 
-  /** Gives a place to every caller that waits, now and from now on: what they start then ends at once. */
+  /** Gives a place to every waiting caller, now and from now on: what they start then ends at once. */
   close(): void {
     this.#isClosed = true;
     this.#hand();

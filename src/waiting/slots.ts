@@ -1,4 +1,4 @@
-/** Runs at most so many pieces of work at a time, in the order in which they came. */
+/** Limits the number of concurrent tasks; they start in order. */
 export class Slots {
   #free: number;
   readonly #queue: (() => void)[] = [];
@@ -7,7 +7,7 @@ export class Slots {
     this.#free = count;
   }
 
-  /** Runs the work as soon as a slot is free. @throws what the work throws; the signal's reason if aborted before */
+  /** Runs the work as soon as a slot is free. @throws what the work throws; the signal's reason if aborted earlier */
   async run<Value>(work: () => Promise<Value>, { signal }: { readonly signal: AbortSignal }): Promise<Value> {
     if (this.#free > 0) this.#free -= 1;
     else await new Promise<void>((resolve) => this.#queue.push(resolve));
@@ -22,7 +22,7 @@ export class Slots {
   }
 }
 
-/** Waits for all of them, and only then throws the error of the first that failed: none is left running. */
+/** Waits for all tasks, and then throws the error of the first that failed, so that none is left running. */
 export async function allOf<Value>(work: Iterable<Promise<Value>>): Promise<Value[]> {
   const settled = await Promise.allSettled(work);
   return settled.map((result) => {

@@ -1,11 +1,11 @@
-/** Longest work between two turns of the event loop, in milliseconds: the longest that a hit waits for it. */
+/** Maximum work between two turns of the event loop, in milliseconds: the longest that a hit waits for it. */
 const turnMs = 3;
 
-/** Cuts long work in this thread into pieces, between which the event loop runs everything else. */
+/** Divides long work on this thread into slices, between which the event loop runs everything else. */
 export class Turns {
   #endMs = performance.now() + turnMs;
 
-  /** To be called between small pieces of work; waits only when this turn is over. @throws the signal's reason */
+  /** Call it between small steps of work; it waits only if the current slice is over. @throws the signal's reason */
   async next(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     if (performance.now() < this.#endMs) return;

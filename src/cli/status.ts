@@ -39,6 +39,7 @@ export function statusText(status: SiteStatus): string {
       'bytes',
       `${shownBytes(traffic.bytesToClients)} to clients, ${shownBytes(traffic.bytesFromUpstream)} from upstreams, ${shownBytes(traffic.bytesSaved)} saved`,
     ),
+    ...labelled('clients', loadText(status.load)),
     ...labelled('cache', cache.dir),
     ...labelled(
       '',
@@ -66,6 +67,13 @@ export function statusText(status: SiteStatus): string {
     lines.push(...labelled(index === 0 ? 'prefetch' : '', prefetchText(prefetch)));
   }
   return `${lines.join('\n')}\n`;
+}
+
+function loadText({ connections, requests, clients, refusals, ...memory }: SiteStatus['load']): string {
+  const refused = Object.entries(refusals).map(([reason, count]) => `${count} by ${reason.replace('_', ' ')}`);
+  const used = `${shownBytes(memory.memoryBytes)} of ${shownBytes(memory.memoryLimitBytes)}`;
+  const parts = [`${connections} connections of ${clients} addresses`, `${requests} requests`, `${used} of memory`];
+  return [...parts, ...(refused.length > 0 ? [`refused: ${refused.join(', ')}`] : [])].join(', ');
 }
 
 type ReplicasStatus = NonNullable<SiteStatus['replicas']>;

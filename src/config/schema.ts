@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { limitsSchema } from './limits-schema.ts';
 import { prefetchSchema } from './prefetch-schema.ts';
 import { clusterSchema, redisSchema } from './replicas-schema.ts';
 import type { SchemaNode, SchemaProblem } from './schema-node.ts';
@@ -130,6 +131,7 @@ const configSchema = z.strictObject({
   cluster: atStart(
     clusterSchema.prefault({}).describe('How replicas reach each other, and which of them keep a blob.'),
   ),
+  limits: limitsSchema.prefault({}).describe('How much clients may take of this process, in all and each.'),
   timeouts: timeoutsSchema.prefault({}).describe('Time limits.'),
   log: logSchema.prefault({}).describe('The log.'),
 });

@@ -1,8 +1,18 @@
-import Koa, { type Middleware } from 'koa';
+import Koa, { type Context, type Middleware } from 'koa';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
+import type { Admission } from './admission.ts';
 import { isClientLeft } from './client-left.ts';
-import { beginExchange, onlyPulls, type RequestObserver, readRequest, renderErrors } from './middleware.ts';
+import {
+  admit,
+  beginExchange,
+  hasSeveralHosts,
+  oneHost,
+  onlyPulls,
+  type RequestObserver,
+  readRequest,
+  renderErrors,
+} from './middleware.ts';
 import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts';
 import { type PeerRoutesOptions, peerRoutes } from './peer-routes.ts';
 import { registryRoutes } from './registry-routes.ts';
@@ -13,6 +23,8 @@ export interface AppOptions {
   readonly upstreams: UpstreamTable;
   readonly mirror: Mirror;
   readonly observer: RequestObserver;
+  /** The walls between clients. */
+  readonly admission: Admission;
   /** Within this a client has headers or an error, in milliseconds. */
   readonly answerMs: number;
   /** A client that takes nothing of what waits for it is cut after this, in milliseconds. */
@@ -28,9 +40,12 @@ export interface AppOptions {
 export function createApp(options: AppOptions): Koa {
   const app = new Koa();
   const sender = new Sender(options);
+  app.use(readTarget);
   for (const step of [
     beginExchange(options),
     renderErrors({ sender }),
+    admit,
+    oneHost,
     onlyPulls,
     peerRoutes({ service: options.mirror.peerService, sender }, options.peers),
     readRequest(options),
@@ -38,11 +53,39 @@ export function createApp(options: AppOptions): Koa {
   ]) {
     app.use(onRegistryPath(step));
   }
+  app.use(severalHosts);
   app.use(operatorRoutes(options.operator));
-  app.on('error', (error: NodeJS.ErrnoException) => {
-    if (!isClientLeft(error)) options.onError(error);
+  app.on('error', (error: NodeJS.ErrnoException & { readonly expose?: boolean }) => {
+    // A client's own mistake, such as a path that cannot be decoded, has been answered with 4xx.
+    if (!isClientLeft(error) && error.expose !== true && !(error instanceof URIError)) options.onError(error);
   });
   return app;
+}
+
+/** Refuses what several `Host` headers ask of an operator's path. */
+const severalHosts: Middleware = (ctx, next) => {
+  if (!hasSeveralHosts(ctx.req)) return next();
+  return refuse(ctx, 'the request has several Host headers');
+};
+
+/** A target in absolute form, as clients send it to a proxy, means the same as its path and `Host` (RFC 9112, 3.2.2). */
+const readTarget: Middleware = (ctx, next) => {
+  const { req } = ctx;
+  const { url = '' } = req;
+  if (url.startsWith('/')) return next();
+  const target = URL.parse(url);
+  if (target === null || !/^https?:$/.test(target.protocol)) {
+    return refuse(ctx, 'the target of the request cannot be read');
+  }
+  req.url = url.slice(url.indexOf(target.host) + target.host.length) || '/';
+  req.headers.host = target.host;
+  return next();
+};
+
+function refuse(ctx: Context, sentence: string): Promise<void> {
+  ctx.status = 400;
+  ctx.body = `${sentence}\n`;
+  return Promise.resolve();
 }
 
 function onRegistryPath(step: Middleware): Middleware {

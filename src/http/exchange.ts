@@ -4,10 +4,13 @@ import type { Outcome } from '../mirror/outcome.ts';
 import type { RegistryRequest } from '../oci/request.ts';
 import { onlySelection } from '../upstream/link.ts';
 import type { Selection } from '../upstream/selection.ts';
+import type { Ticket } from './admission.ts';
 
 /** What the steps of one request of the registry API hand to one another, in `ctx.state.exchange`. */
 export class Exchange {
   readonly startedAtMs = performance.now();
+  /** The room that the request has in this process. */
+  readonly ticket: Ticket;
   /** The request's path and its query (without `?`), both as they were sent. */
   readonly path: string;
   readonly query: string;
@@ -30,10 +33,12 @@ export class Exchange {
   #gone: AbortController | undefined;
   #signal: AbortSignal | undefined;
 
-  constructor(url: string, { response, answerMs }: { response: ServerResponse; answerMs: number }) {
+  constructor(url: string, options: { response: ServerResponse; answerMs: number; ticket: Ticket }) {
+    const { response, answerMs, ticket } = options;
     const question = url.indexOf('?');
     this.path = question === -1 ? url : url.slice(0, question);
     this.query = question === -1 ? '' : url.slice(question + 1);
+    this.ticket = ticket;
     this.#response = response;
     this.#answerMs = answerMs;
   }

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { Middleware } from 'koa';
 import { LRUCache } from 'lru-cache';
 import { RememberedAnswer } from '../mirror/negative-answers.ts';
@@ -5,7 +6,10 @@ import { RegistryError } from '../oci/error.ts';
 import { parseRequest, pullMethods, type RegistryRequest } from '../oci/request.ts';
 import { type Selection, selectUpstream } from '../upstream/selection.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
+import type { Admission } from './admission.ts';
+import { clientAddress } from './client-address.ts';
 import { ClientGone, Exchange } from './exchange.ts';
+import { overloadError } from './overload-error.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { errorReply } from './replies.ts';
 import type { Sender } from './send.ts';
@@ -19,16 +23,22 @@ export type RequestObserver = (event: {
   readonly complete: boolean;
   readonly durationMs: number;
   readonly userAgent: string | undefined;
-  readonly client: string | undefined;
+  /** The address it came from. */
+  readonly client: string;
 }) => void;
 
 /** Begins a request of the registry API, and tells the observer when its connection is done with it. */
-export function beginExchange(options: { observer: RequestObserver; readonly answerMs: number }): Middleware {
-  const { observer } = options;
+export function beginExchange(options: {
+  observer: RequestObserver;
+  admission: Admission;
+  readonly answerMs: number;
+}): Middleware {
+  const { observer, admission } = options;
   return async function begin(ctx, next) {
     // Read for each request: it may be changed while the mirror runs.
     const { answerMs } = options;
-    const exchange = new Exchange(ctx.req.url ?? '', { response: ctx.res, answerMs });
+    const ticket = admission.begin(ctx.req.socket);
+    const exchange = new Exchange(ctx.req.url ?? '', { response: ctx.res, answerMs, ticket });
     ctx.state['exchange'] = exchange;
     // The answer goes straight to the socket: Koa's own responder would add to it.
     ctx.respond = false;
@@ -36,7 +46,9 @@ export function beginExchange(options: { observer: RequestObserver; readonly ans
       await next();
     } finally {
       const { res, req } = ctx;
-      const done = () =>
+      const client = clientAddress(req.socket);
+      const done = () => {
+        ticket[Symbol.dispose]();
         observer({
           exchange,
           method: ctx.method,
@@ -44,8 +56,9 @@ export function beginExchange(options: { observer: RequestObserver; readonly ans
           complete: res.writableFinished,
           durationMs: performance.now() - exchange.startedAtMs,
           userAgent: req.headers['user-agent'],
-          client: req.socket.remoteAddress,
+          client,
         });
+      };
       if (res.writableFinished || res.destroyed) done();
       else res.once('close', done);
     }
@@ -78,10 +91,43 @@ function toRegistryError(error: unknown, exchange: Exchange): RegistryError {
   if (error instanceof DOMException && error.name === 'TimeoutError') {
     return new RegistryError('timeout', 'the upstream has not answered in time', { cause: error });
   }
+  if (isOutOfFiles(error)) {
+    return new RegistryError('out-of-files', 'this mirror has as many files open as it may have; try again later', {
+      headers: { 'Retry-After': '5' },
+      cause: error,
+    });
+  }
   return new RegistryError('internal', 'something went wrong in this mirror; its log says more', {
     detail: { request: exchange.id },
     cause: error,
   });
+}
+
+/** Whether the process, or the system, has no file left to open: nothing is wrong with what was asked for. */
+function isOutOfFiles(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'EMFILE' || error.code === 'ENFILE');
+}
+
+/** Refuses what there is no room for. */
+export const admit: Middleware = function refuseOverload(ctx, next) {
+  const { overload } = (ctx.state['exchange'] as Exchange).ticket;
+  if (overload !== undefined) throw overloadError(overload);
+  return next();
+};
+
+/** Refuses a request with several `Host` headers (RFC 9112, 3.2): a proxy in front may have read another one. */
+export const oneHost: Middleware = function refuseHosts(ctx, next) {
+  if (hasSeveralHosts(ctx.req)) throw new RegistryError('bad-name', 'the request has several Host headers');
+  return next();
+};
+
+/** Node itself keeps the first of several, in silence. */
+export function hasSeveralHosts({ rawHeaders }: Pick<IncomingMessage, 'rawHeaders'>): boolean {
+  let hosts = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    if (rawHeaders[index]?.length === 4 && rawHeaders[index]?.toLowerCase() === 'host') hosts += 1;
+  }
+  return hosts > 1;
 }
 
 /** Refuses everything but pulls: this is a mirror. */

@@ -11,6 +11,7 @@ export type ConditionCode =
   | 'credentials-missing'
   | 'disk-fault'
   | 'file-refused'
+  | 'overloaded'
   | 'redis-lost'
   | 'shutting-down'
   | 'upstream-away';

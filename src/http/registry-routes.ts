@@ -1,4 +1,5 @@
 import type { Context, Middleware } from 'koa';
+import type { BlobReply } from '../mirror/blobs.ts';
 import type { BlobBody } from '../mirror/body.ts';
 import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Mirror } from '../mirror/mirror.ts';
@@ -85,8 +86,20 @@ async function answerBlob(
   exchange.isRanged = conditions.range !== undefined;
   const found = await mirror.blobs.get(repository, digest, exchange);
   exchange.outcome = found.outcome;
-  await using _body: BlobBody = found.body;
-  await sender.send(ctx.res, blobReply(found, conditions), exchange);
+  try {
+    await sendBlob(found);
+  } catch (error) {
+    if (found.outcome !== 'hit' || ctx.res.headersSent || exchange.isGone) throw error;
+    const { signal, isRanged } = exchange;
+    const fetched = await mirror.blobs.getUnreadable(repository, digest, { signal, isRanged, error });
+    exchange.outcome = fetched.outcome;
+    await sendBlob(fetched);
+  }
+
+  async function sendBlob(blob: BlobReply): Promise<void> {
+    await using _body: BlobBody = blob.body;
+    await sender.send(ctx.res, blobReply(blob, conditions), exchange);
+  }
 }
 
 async function answerListing(

@@ -1,10 +1,12 @@
+import { randomBytes } from 'node:crypto';
 import type { BlobHead, BlobReply } from '../mirror/blobs.ts';
+import { heldBackBytes } from '../mirror/fill/fill.ts';
 import type { ListingReply } from '../mirror/listings.ts';
 import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Outcome } from '../mirror/outcome.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { RegistryError } from '../oci/error.ts';
-import { contentRange, readRange } from '../oci/range.ts';
+import { type ByteRange, contentRange, readRanges } from '../oci/range.ts';
 import type { Reply } from './send.ts';
 
 /** What of a request decides the form of its answer. */
@@ -66,17 +68,21 @@ export function blobReply(blob: BlobReply | BlobHead, conditions: Conditions): R
   const headers = commonHeaders(cacheStatus[outcome], conditions);
   headers.push('Docker-Content-Digest', digest, 'ETag', `"${digest}"`, 'Cache-Control', immutable);
   if (isKnown(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
-  headers.push('Content-Type', contentType);
   if (size === undefined) {
+    headers.push('Content-Type', contentType);
+    // Where the size is not known, what comes first may be all of it, and then nothing of it has been verified.
     const content =
-      'body' in blob ? ({ kind: 'body', body: blob.body, start: 0, end: undefined, early: true } as const) : none;
+      'body' in blob ? ({ kind: 'body', body: blob.body, start: 0, end: undefined, early: false } as const) : none;
     return { status: 200, headers, content: conditions.head ? none : content };
   }
   headers.push('Accept-Ranges', 'bytes');
   // An If-Range of another entity asks for the whole (RFC 9110, 13.1.5).
   const isRangeMeant = conditions.ifRange === undefined || matches(conditions.ifRange, digest);
-  const range = conditions.head || !isRangeMeant ? undefined : readRange(conditions.range, size);
+  const ranges = conditions.head || !isRangeMeant ? [] : readRanges(conditions.range, size);
+  if (ranges.length > 1 && 'body' in blob) return partsReply({ ...blob, size }, ranges, headers);
+  const [range] = ranges;
   const { start, end } = range ?? { start: 0, end: size };
+  headers.push('Content-Type', contentType);
   if (range) headers.push('Content-Range', contentRange(range, size));
   headers.push('Content-Length', String(end - start));
   if (conditions.head || !('body' in blob)) return { status: 200, headers, content: none };
@@ -86,8 +92,27 @@ export function blobReply(blob: BlobReply | BlobHead, conditions: Conditions): R
     headers,
     content: bytes
       ? { kind: 'bytes', bytes: range ? bytes.subarray(start, end) : bytes }
-      : { kind: 'body', body: blob.body, start, end, early: outcome !== 'hit' },
+      : // A blob that is held back whole has no status before its digest is known to be right.
+        { kind: 'body', body: blob.body, start, end, early: outcome !== 'hit' && size > heldBackBytes },
   };
+}
+
+/** Several ranges of a blob in one answer (RFC 9110, 14.6). */
+function partsReply(
+  { body, contentType, size }: BlobReply & { size: number },
+  ranges: readonly ByteRange[],
+  headers: string[],
+): Reply {
+  const boundary = randomBytes(18).toString('hex');
+  const parts = ranges.map(({ start, end }, index) => ({
+    head: `${index === 0 ? '' : '\r\n'}--${boundary}\r\nContent-Type: ${contentType}\r\nContent-Range: ${contentRange({ start, end }, size)}\r\n\r\n`,
+    start,
+    end,
+  }));
+  const tail = `\r\n--${boundary}--\r\n`;
+  const bytes = parts.reduce((sum, { head, start, end }) => sum + head.length + end - start, tail.length);
+  headers.push('Content-Type', `multipart/byteranges; boundary=${boundary}`, 'Content-Length', String(bytes));
+  return { status: 206, headers, content: { kind: 'parts', body, parts, tail } };
 }
 
 /** @param path the path and the choosing parameters with which this client comes to the same listing again */

@@ -3,13 +3,11 @@ import type { BlobBody } from '../mirror/body.ts';
 import type { Loan } from '../mirror/slabs.ts';
 import { RegistryError } from '../oci/error.ts';
 import { ClientGone, type Exchange } from './exchange.ts';
+import { overloadError } from './overload-error.ts';
+import { type Piece, Pieces } from './pieces.ts';
 
-/** Read and written at a time: half of it costs half as much again per byte, twice of it gains nothing more. */
-const pieceBytes = 512 * 1024;
 /** Up to here copying a body behind its headers costs less than sending two pieces. */
 const singleWriteBytes = 16 * 1024;
-/** Pieces kept for the next transfer instead of being given back. */
-const maxIdlePieces = 32;
 
 /** An answer of the registry API. */
 export interface Reply {
@@ -22,18 +20,26 @@ export interface Reply {
 export type Content =
   | { readonly kind: 'none' }
   | { readonly kind: 'bytes'; readonly bytes: Buffer }
-  /** Bytes `start` to `end` (exclusive) of a body; to its end where that is not known. */
-  | {
-      readonly kind: 'body';
-      readonly body: BlobBody;
-      readonly start: number;
-      readonly end: number | undefined;
-      readonly early: boolean;
-    };
+  | ({ readonly kind: 'body'; readonly body: BlobBody; readonly early: boolean } & Stretch)
+  /** Several stretches of a body, each behind a text, and a text at the end. */
+  | { readonly kind: 'parts'; readonly body: BlobBody; readonly parts: readonly Part[]; readonly tail: string };
 
-/** Sends answers; keeps the memory that transfers read into. */
+/** Bytes `start` to `end` (exclusive) of a body; to its end where that is not known. */
+export interface Stretch {
+  readonly start: number;
+  readonly end: number | undefined;
+}
+
+export interface Part extends Stretch {
+  readonly head: string;
+  readonly end: number;
+}
+
+type Streamed = Extract<Content, { readonly body: BlobBody }>;
+
+/** Sends answers at the pace of clients, within the memory that they may take. */
 export class Sender {
-  readonly #idle: Buffer[] = [];
+  readonly #pieces = new Pieces();
   readonly #options: { readonly clientIdleMs: number };
 
   /** @param options `clientIdleMs`: a client that takes nothing of what waits for it is cut after this; read each time */
@@ -43,30 +49,57 @@ export class Sender {
 
   /**
    * Sends an answer at the client's pace.
-   * @throws what the body throws, when headers are out: the connection has been cut then, short of `Content-Length`
+   * @throws RegistryError 503 when there is no memory for it, and what the first read of a body throws, both before any
+   *   header is sent; what a later read throws, when the connection has been cut short of `Content-Length`
    */
   async send(response: ServerResponse, { status, headers, content }: Reply, exchange: Exchange): Promise<void> {
     if (response.destroyed) return;
-    response.writeHead(status, headers);
     if (content.kind === 'none') {
+      response.writeHead(status, headers);
       response.end();
       return;
     }
-    if (content.kind === 'bytes') {
-      exchange.sentBytes = content.bytes.length;
-      // A string of single-byte characters leaves together with the headers, as one piece of memory.
-      if (content.bytes.length <= singleWriteBytes) response.end(content.bytes.toString('latin1'), 'latin1');
-      else {
-        response.end(content.bytes);
-        this.#cutIdle(response, exchange);
-      }
-      return;
+    if (content.kind !== 'bytes') return await this.#sendBody(response, { status, headers, content }, exchange);
+    const { bytes } = content;
+    if (bytes.length > singleWriteBytes && !exchange.ticket.take(bytes.length)) throw refusal(exchange);
+    response.writeHead(status, headers);
+    exchange.sentBytes = bytes.length;
+    // A string of single-byte characters leaves together with the headers, as one piece of memory.
+    if (bytes.length <= singleWriteBytes) response.end(bytes.toString('latin1'), 'latin1');
+    else {
+      response.end(bytes);
+      this.#cutIdle(response, exchange);
     }
-    // Somebody may wait for the headers while the first bytes are still on their way.
-    if (content.early) response.flushHeaders();
+  }
+
+  async #sendBody(
+    response: ServerResponse,
+    { status, headers, content }: Reply & { content: Streamed },
+    exchange: Exchange,
+  ): Promise<void> {
+    using piece = this.#pieces.take(exchange.ticket, lengthOf(content));
+    if (piece === undefined) throw refusal(exchange);
+    const { body } = content;
+    let first: FirstBytes | undefined;
+    if (content.kind === 'body' && content.early) {
+      response.writeHead(status, headers);
+      // Somebody may wait for the headers while the first bytes are still on their way.
+      response.flushHeaders();
+    } else {
+      // As long as no header is out, a body that cannot be read can still become an error, or another body.
+      first = await readFirst(content, { piece, exchange });
+      response.writeHead(status, headers);
+    }
     this.#cutIdle(response, exchange);
     try {
-      await this.#stream(response, content, exchange);
+      if (content.kind === 'body') await stream(response, { ...content, piece, first }, exchange);
+      else {
+        for (const [index, { head, start, end }] of content.parts.entries()) {
+          await write(response, [Buffer.from(head, 'latin1')]);
+          await stream(response, { body, start, end, piece, first: index === 0 ? first : undefined }, exchange);
+        }
+        await write(response, [Buffer.from(content.tail, 'latin1')]);
+      }
       response.end();
     } catch (error) {
       response.destroy();
@@ -84,47 +117,75 @@ export class Sender {
       response.destroy();
     });
   }
+}
 
-  async #stream(
-    response: ServerResponse,
-    { body, start, end = Number.POSITIVE_INFINITY }: Extract<Content, { kind: 'body' }>,
-    exchange: Exchange,
-  ): Promise<void> {
-    const piece = this.#idle.pop() ?? Buffer.allocUnsafeSlow(pieceBytes);
-    let isFree = true;
-    try {
-      let position = start;
-      while (position < end) {
-        const loans = lentBy(body, { position, end: Math.min(end, position + pieceBytes) });
-        if (loans.length > 0) {
-          await write(
-            response,
-            loans.map(({ bytes }) => bytes),
-          );
-          // Only now: where the client has left, the socket may still hold them, and they are never used again.
-          for (const { bytes, loan } of loans) {
-            position += bytes.length;
-            loan[Symbol.dispose]();
-          }
-          exchange.sentBytes = position - start;
-          continue;
-        }
-        const room = end - position < piece.length ? piece.subarray(0, end - position) : piece;
-        const count = await body.read(room, position, exchange.gone);
-        if (count === 0) {
-          if (end !== Number.POSITIVE_INFINITY) throw new Error('the body ended before its time');
-          return;
-        }
-        isFree = false;
-        await write(response, [room.subarray(0, count)]);
-        isFree = true;
-        position += count;
-        exchange.sentBytes = position - start;
+/** Bytes of the longest stretch; infinite where that is not known. */
+function lengthOf(content: Streamed): number {
+  const stretches: readonly Stretch[] = content.kind === 'body' ? [content] : content.parts;
+  return Math.max(...stretches.map(({ start, end = Number.POSITIVE_INFINITY }) => end - start));
+}
+
+function refusal(exchange: Exchange): RegistryError {
+  return overloadError(exchange.ticket.overload ?? 'memory');
+}
+
+/** Bytes that have been read into a piece before the headers went out. */
+interface FirstBytes {
+  readonly count: number;
+}
+
+async function readFirst(
+  content: Streamed,
+  { piece, exchange }: { piece: Piece; exchange: Exchange },
+): Promise<FirstBytes | undefined> {
+  const { start, end = Number.POSITIVE_INFINITY } = content.kind === 'body' ? content : (content.parts[0] ?? nothing);
+  if (start >= end) return undefined;
+  return { count: await content.body.read(piece.upTo(end - start), start, exchange.signal) };
+}
+
+const nothing: Stretch = { start: 0, end: 0 };
+
+interface Streaming extends Stretch {
+  readonly body: BlobBody;
+  readonly piece: Piece;
+  readonly first: FirstBytes | undefined;
+}
+
+async function stream(
+  response: ServerResponse,
+  { body, start, end = Number.POSITIVE_INFINITY, piece, first }: Streaming,
+  exchange: Exchange,
+): Promise<void> {
+  let position = start;
+  let isRead = first !== undefined;
+  while (position < end) {
+    const loans =
+      isRead || !piece.isLarge ? [] : lentBy(body, { position, end: Math.min(end, position + piece.length) });
+    if (loans.length > 0) {
+      await write(
+        response,
+        loans.map(({ bytes }) => bytes),
+      );
+      // Only now: where the client has left, the socket may still hold them, and they are never used again.
+      for (const { bytes, loan } of loans) {
+        position += bytes.length;
+        exchange.sentBytes += bytes.length;
+        loan[Symbol.dispose]();
       }
-    } finally {
-      // What the socket may still hold is not written over.
-      if (isFree && this.#idle.length < maxIdlePieces) this.#idle.push(piece);
+      continue;
     }
+    const room = piece.upTo(end - position);
+    const count = isRead ? (first?.count ?? 0) : await body.read(room, position, exchange.gone);
+    isRead = false;
+    if (count === 0) {
+      if (end !== Number.POSITIVE_INFINITY) throw new Error('the body ended before its time');
+      return;
+    }
+    piece.isLent = true;
+    await write(response, [room.subarray(0, count)]);
+    piece.isLent = false;
+    position += count;
+    exchange.sentBytes += count;
   }
 }
 

@@ -1,8 +1,15 @@
-import { createServer as createPlainServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createServer as createPlainServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Admission } from './admission.ts';
+import { Connections } from './connections.ts';
 
 export interface ListenOptions {
+  /** Counts connections and requests, and refuses what is too much. */
+  readonly admission: Admission;
+  /** Called for each request that cannot be read; it is answered with 400, 408 or 431. */
+  readonly onMalformed: (kind: MalformedKind) => void;
   /** `undefined`: every address. */
   readonly host: string | undefined;
   /** 0: one the system chooses. */
@@ -33,13 +40,20 @@ export interface Listener {
 
 /** @throws Error in one sentence when the address cannot be had */
 export async function listen(handler: RequestListener, options: ListenOptions): Promise<Listener> {
-  const connections = new Connections();
-  const server = createServer((request, response) => {
-    connections.answering(response);
-    handler(request, response);
-  }, options.tls);
-  server.on('connection', (socket: Socket) => connections.add(socket));
-  server.on('secureConnection', (socket: Socket) => connections.add(socket));
+  const connections = new Connections(handler, options.admission);
+  const server = createServer((request, response) => connections.requested(request, response), options.tls);
+  server.on('connection', (socket: Socket) => connections.accepted(socket));
+  server.on('secureConnection', (socket: Socket) => connections.secured(socket));
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    const kind = malformedKind(error.code);
+    if (kind === undefined) socket.destroy();
+    else {
+      options.onMalformed(kind);
+      // In the middle of an answer there is no place for another.
+      if (connections.isAnswering(socket)) socket.destroy();
+      else refuseMalformed(socket, kind);
+    }
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(options.port, options.host, () => {
@@ -66,6 +80,8 @@ function createServer(handler: RequestListener, tls: ListenOptions['tls']): Serv
     // A mirror is asked rarely by each node and often by all: connections may idle, but not for ever.
     keepAliveTimeout: 75_000,
     headersTimeout: 30_000,
+    // Connections that take longer for their headers are looked for this often.
+    connectionsCheckingInterval: 5_000,
     // Pulls have no bodies; a large layer on a slow line takes its time to be sent, not to be asked for.
     requestTimeout: 60_000,
     maxHeaderSize: 32 * 1024,
@@ -74,38 +90,35 @@ function createServer(handler: RequestListener, tls: ListenOptions['tls']): Serv
   if (!tls) return createPlainServer(settings, handler);
   const { cert, key, ca } = tls;
   const clients = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: true };
-  return createTlsServer({ ...settings, cert, key, ...clients, minVersion: 'TLSv1.2' }, handler);
+  const tlsSettings = { cert, key, ...clients, minVersion: 'TLSv1.2', handshakeTimeout: 15_000 } as const;
+  return createTlsServer({ ...settings, ...tlsSettings }, handler);
 }
 
-/** The open connections, those that Node's own list lacks too: before a TLS handshake is over there is no request. */
-class Connections {
-  readonly #latest = new Map<Socket, ServerResponse | undefined>();
-  #isDraining = false;
+/** Why a request cannot be read: no HTTP, headers that are too large, or that did not come in time. A label of metrics. */
+export type MalformedKind = 'malformed' | 'too_large' | 'too_slow';
 
-  add(socket: Socket): void {
-    this.#latest.set(socket, undefined);
-    socket.once('close', () => this.#latest.delete(socket));
-  }
+const malformedAnswers: Readonly<Record<MalformedKind, string>> = {
+  malformed: '400 Bad Request',
+  too_large: '431 Request Header Fields Too Large',
+  too_slow: '408 Request Timeout',
+};
 
-  /** A request has come. */
-  answering(response: ServerResponse): void {
-    if (this.#isDraining) response.shouldKeepAlive = false;
-    const { socket } = response;
-    if (socket) this.#latest.set(socket, response);
-  }
+/** @returns `undefined` for a connection that broke or whose TLS handshake failed: there is no request then */
+function malformedKind(code = ''): MalformedKind | undefined {
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'too_slow';
+  if (code === 'HPE_HEADER_OVERFLOW') return 'too_large';
+  return code.startsWith('HPE_') && code !== 'HPE_INVALID_EOF_STATE' ? 'malformed' : undefined;
+}
 
-  /** From now on each answer is the last of its connection; one on which nothing has come is closed. */
-  drain(): void {
-    this.#isDraining = true;
-    for (const [socket, response] of this.#latest) {
-      if (response && !response.headersSent) response.shouldKeepAlive = false;
-      if (socket.bytesRead === 0) socket.destroy();
-    }
+/** Answers what cannot be read as a request, and closes its connection. */
+function refuseMalformed(socket: Duplex, kind: MalformedKind): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
   }
-
-  cut(): void {
-    for (const socket of this.#latest.keys()) socket.destroy();
-  }
+  socket.end(`HTTP/1.1 ${malformedAnswers[kind]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () =>
+    socket.destroy(),
+  );
 }
 
 async function close(

@@ -90,6 +90,23 @@ export class Blobs {
   }
 
   /**
+   * As {@link get}, where the stored content could not be read: it is fetched as if it were not here.
+   * @param failed.error what reading it threw
+   * @throws the error where it is no fault of the disk
+   */
+  async getUnreadable(
+    repository: Repository,
+    digest: Digest,
+    failed: Waiting & { readonly error: unknown },
+  ): Promise<BlobReply> {
+    const { error } = failed;
+    if (!(error instanceof DiskFault)) throw error;
+    this.#options.onDiskFault(error);
+    if (this.#options.offline) throw error;
+    return await this.#download(repository, digest, failed);
+  }
+
+  /**
    * What a GET would answer, without the content; does not begin a fill.
    * @throws RegistryError as {@link get}
    */

@@ -1,3 +1,5 @@
+import type { MemoryBudget } from './memory-budget.ts';
+
 /** What a client that takes its time keeps from being used again is one or two of these. */
 export const slabBytes = 512 * 1024;
 /** Slabs kept for the next blob instead of being left to the collector. */
@@ -72,10 +74,21 @@ export class Slab {
 export class Slabs {
   readonly #idle: Buffer[] = [];
   readonly #onFree: ((memory: Buffer) => void) | undefined;
+  #budget: MemoryBudget | undefined;
 
   /** @param options `onFree`: called with memory that nobody may read any more */
   constructor({ onFree }: { readonly onFree?: (memory: Buffer) => void } = {}) {
     this.#onFree = onFree;
+  }
+
+  /** Counts from now on what is in use. To be called before any is. */
+  countIn(budget: MemoryBudget): void {
+    this.#budget = budget;
+  }
+
+  /** The share of the memory that is in use, as {@link MemoryBudget.pressure} tells; 0 where nothing is counted. */
+  get pressure(): number {
+    return this.#budget?.pressure ?? 0;
   }
 
   /** Slabs that wait to be used again. */
@@ -86,15 +99,26 @@ export class Slabs {
   /** @param expectedBytes how many are to come; for few of them there is a slab of just that size */
   take(expectedBytes: number): Slab {
     const isSmall = expectedBytes < slabBytes / 2;
-    const memory = isSmall ? undefined : this.#idle.pop();
-    return new Slab(memory ?? Buffer.allocUnsafeSlow(isSmall ? expectedBytes : slabBytes), (free) => this.#free(free));
+    const found = isSmall ? undefined : this.#idle.pop();
+    const memory = found ?? Buffer.allocUnsafeSlow(isSmall ? expectedBytes : slabBytes);
+    this.#budget?.add(memory.length);
+    return new Slab(memory, (free) => this.#free(free));
   }
 
   #free(memory: Buffer): void {
     this.#onFree?.(memory);
+    this.#budget?.release(memory.length);
     if (memory.length === slabBytes && this.#idle.length < maxIdle) this.#idle.push(memory);
     else giveBack(memory);
   }
+}
+
+/**
+ * How much of its usual memory a fill should take, from 1 down to an eighth: all of it while less than half of the budget
+ * is in use.
+ */
+export function roomFor({ pressure }: Slabs): number {
+  return pressure < 1 / 2 ? 1 : Math.max(1 / 8, 2 - 2 * pressure);
 }
 
 /** Smaller ones are not worth the trouble. */

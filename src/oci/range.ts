@@ -7,17 +7,25 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** Most ranges of one answer; a request for more is answered with the whole, as RFC 9110, 14.2 allows. */
+const maxRanges = 64;
+
 /**
  * Reads a `Range` header against a blob's size (RFC 9110, 14.2).
- * @returns the range, or `undefined` where the header is to be ignored: none, malformed, another unit, several ranges
- * @throws RegistryError RANGE_INVALID with `Content-Range: bytes *\/size` when the range lies outside the blob
+ * @returns the ranges in the order asked for, those that overlap or touch as one; none where the header is to be ignored:
+ *   absent, malformed, of another unit, or of more than 64 ranges
+ * @throws RegistryError RANGE_INVALID with `Content-Range: bytes *\/size` when all of them lie outside the blob
  */
-export function readRange(header: string | undefined, size: number): ByteRange | undefined {
-  if (header === undefined) return undefined;
+export function readRanges(header: string | undefined, size: number): readonly ByteRange[] {
+  if (header === undefined) return [];
   // range-parser refuses a suffix longer than the blob, which means the whole of it (RFC 9110, 14.1.2).
-  const suffixBytes = Number(/^bytes=-(\d+)$/.exec(header)?.[1]);
-  if (size > 0 && suffixBytes > size) return { start: 0, end: size };
-  const ranges = parseRange(size, header);
+  const clipped =
+    size === 0
+      ? header
+      : header.replace(/([=,] ?)-(\d+)/g, (text, before: string, bytes: string) =>
+          Number(bytes) > size ? `${before}0-` : text,
+        );
+  const ranges = parseRange(size, clipped, { combine: true });
   if (ranges === -1) {
     throw new RegistryError(
       'bad-range',
@@ -27,9 +35,8 @@ export function readRange(header: string | undefined, size: number): ByteRange |
       },
     );
   }
-  if (ranges === -2 || ranges.type !== 'bytes' || ranges.length !== 1) return undefined;
-  const [range] = ranges;
-  return range && { start: range.start, end: range.end + 1 };
+  if (ranges === -2 || ranges.type !== 'bytes' || ranges.length > maxRanges) return [];
+  return ranges.map(({ start, end }) => ({ start, end: end + 1 }));
 }
 
 /** The `Content-Range` of a 206 answer. */

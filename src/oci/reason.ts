@@ -127,7 +127,9 @@ export const reasonFacts = {
   'disk-fault': transient('mirror', { status: 507 }),
   /** As many blobs are being fetched as may be. */
   'no-place': transient('mirror', { status: 503 }),
-  'out-of-files': transient('mirror'),
+  'out-of-files': transient('mirror', { status: 503 }),
+  /** A limit on connections, requests or memory is reached. */
+  overloaded: transient('mirror', { status: 503 }),
   'shutting-down': transient('mirror', { status: 503 }),
   internal: definite('UNKNOWN', { status: 500, fault: 'mirror' }),
 } as const satisfies Record<string, ReasonFacts>;

@@ -9,6 +9,7 @@ import type { CertificateStatus } from './certificates.ts';
 import type { PrefetchStatus } from './prefetcher.ts';
 
 import type { ReplicasStatus } from './replicas.ts';
+import type { WallsStatus } from './walls.ts';
 
 /** Answers counted for a share of hits: those that came from disk, and those that did not. */
 const hitResults: ReadonlySet<string> = new Set(['hit', 'revalidated', 'revalidating', 'stale']);
@@ -50,6 +51,7 @@ export interface SiteStatus {
     readonly sparing: boolean;
     readonly status: UpstreamStatus;
   })[];
+  readonly load: WallsStatus;
   readonly fills: readonly FillProgress[];
   /** `null`: one process alone. */
   readonly replicas: ReplicasStatus | null;
@@ -78,6 +80,7 @@ export interface SiteStatusOptions {
   readonly startedAtMs: number;
   readonly now: () => number;
   readonly readiness: () => Readiness;
+  readonly load: () => WallsStatus;
   readonly upstreams: readonly Upstream[];
   readonly metrics: Metrics;
   readonly replicas: () => ReplicasStatus | null;
@@ -118,6 +121,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
       const { name, isSparing: sparing } = upstream;
       return { name, available: isAvailable(status), sparing, ...(traffic.get(name) ?? noTraffic), status };
     }),
+    load: options.load(),
     fills: options.downloads.progress(),
     replicas: options.replicas(),
     certificates: options.certificates().map(({ key, file, untilMs }) => ({

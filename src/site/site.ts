@@ -20,6 +20,7 @@ import { type LiveServerTls, openServerTls } from './server-tls.ts';
 import { SharedChanges } from './shared-changes.ts';
 import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
+import { Walls } from './walls.ts';
 import { WatchedFiles } from './watched-files.ts';
 
 /** A running mirror. */
@@ -73,11 +74,13 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   if (others) owned.use(others);
   const cache = owned.use(await openCache(started, { ...parts, command: 'serve', slabs, replicas: others?.replicas }));
 
-  const listener = await openListener(cache, { ...parts, others, tls, requestLog: options.requestLog });
+  const walls = new Walls({ config: () => cache.config, ...parts });
+  cache.mirror.downloads.slabs.countIn(walls.memory);
+  const listener = await openListener(cache, { ...parts, walls, others, tls, requestLog: options.requestLog });
   if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
   const scrub = owned.use(startScrub(cache, parts));
-  const control = await openControlOf(cache, { ...parts, others, prefetcher, address: listener.address });
+  const control = await openControlOf(cache, { ...parts, walls, others, prefetcher, address: listener.address });
   if (control) owned.use(control);
 
   const { files, health, log } = parts;
@@ -129,12 +132,13 @@ async function openListener(
     health,
     ...parts
   }: Parts & {
+    readonly walls: Walls;
     readonly others: LiveReplicas | undefined;
     readonly tls: LiveServerTls | undefined;
     readonly requestLog: RequestLog | undefined;
   },
 ): Promise<Listener> {
-  const { others, tls, requestLog = (level, fields) => log[level](fields, 'request') } = parts;
+  const { walls, others, tls, requestLog = (level, fields) => log[level](fields, 'request') } = parts;
   const { mirror, upstreams } = cache;
   const app = createApp({
     get upstreams() {
@@ -142,6 +146,7 @@ async function openListener(
     },
     mirror,
     observer: requestObserver({ log: requestLog, metrics }),
+    admission: walls.admission,
     get answerMs() {
       return cache.config.timeouts.answerMs;
     },
@@ -155,7 +160,12 @@ async function openListener(
   const answer = app.callback();
   // Koa answers its own failures: this promise never rejects.
   const handler: Parameters<typeof listen>[0] = (request, response) => void answer(request, response);
-  const listener = await listen(handler, { ...cache.config.listen, tls: tls?.current });
+  const listener = await listen(handler, {
+    ...cache.config.listen,
+    tls: tls?.current,
+    admission: walls.admission,
+    onMalformed: (kind) => walls.malformed(kind),
+  });
   tls?.onRenewed((renewed) => {
     listener.renewTls(renewed);
     others?.renewTls(renewed);
@@ -180,12 +190,13 @@ function joinReplicas(
 async function openControlOf(
   cache: Cache,
   parts: Parts & {
+    readonly walls: Walls;
     readonly others: LiveReplicas | undefined;
     readonly prefetcher: Prefetcher;
     readonly address: string;
   },
 ): Promise<AsyncDisposable | undefined> {
-  const { log, metrics, health, files, now, others, prefetcher, address } = parts;
+  const { log, metrics, health, files, now, walls, others, prefetcher, address } = parts;
   const { mirror, catalog, store, upstreams } = cache;
   return await openControl({
     get config() {
@@ -204,6 +215,7 @@ async function openControlOf(
     startedAtMs: now(),
     now,
     readiness: () => health.readiness(),
+    load: () => walls.status(),
     metrics,
     downloads: mirror.downloads,
     catalog,

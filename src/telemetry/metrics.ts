@@ -65,6 +65,7 @@ export class Metrics {
     'Requests refused instead of being sent, because the upstream or its token service asked for a pause (limited) or does not answer (broken).',
     ['upstream', 'reason'],
   );
+  readonly refusals = this.#counter('refusals_total', 'What was refused of clients, by reason.', ['reason']);
   readonly diskFaults = this.#counter('disk_faults_total', 'Operations that the disk of the cache has failed.', []);
   readonly prefetches = this.#counter('prefetches_total', 'Fetches on a schedule, by what came of them.', ['result']);
   readonly peerRequests = this.#counter(
@@ -86,11 +87,7 @@ export class Metrics {
     ['script'],
     [0.0005, 0.001, 0.005, 0.025, 0.1, 0.5],
   );
-  readonly catalogsLost = this.#counter(
-    'catalogs_lost_total',
-    'Catalogs that were found damaged or gone while they were in use, and rebuilt from the disk.',
-    [],
-  );
+  readonly catalogsLost = this.#counter('catalogs_lost_total', 'Catalogs lost while in use, and rebuilt.', []);
   readonly scrubbedBlobs = this.#counter(
     'scrubbed_blobs_total',
     'Stored blobs that were read again in the background, by what was found.',
@@ -138,11 +135,11 @@ export class Metrics {
 
   /** Reads what is known of the other replicas at each rendering. To be called once. */
   watchReplicas(read: () => { readonly connected: boolean; readonly replicas: number; readonly leases: number }): void {
-    this.#watch('redis_connected', 'Whether Redis answers (1) or each replica is on its own (0).', () =>
+    this.watch('redis_connected', 'Whether Redis answers (1) or each replica is on its own (0).', () =>
       Number(read().connected),
     );
-    this.#watch('peer_replicas', 'Live replicas, this one included.', () => read().replicas);
-    this.#watch('peer_leases', 'Blobs that this replica fetches for all.', () => read().leases);
+    this.watch('peer_replicas', 'Live replicas, this one included.', () => read().replicas);
+    this.watch('peer_leases', 'Blobs that this replica fetches for all.', () => read().leases);
   }
 
   /** Reads how long certificates are good at each rendering. To be called once. */
@@ -171,11 +168,11 @@ export class Metrics {
       readonly budgetBytes: number;
     },
   ): void {
-    this.#watch('cache_blobs', 'Blobs stored, manifests among them.', () => read().blobs);
-    this.#watch('cache_bytes', 'Bytes of blobs stored, each counted once.', () => read().bytes);
-    this.#watch('cache_pinned_bytes', 'Bytes of blobs that a pin holds.', () => read().pinnedBytes);
-    this.#watch('cache_unneeded_bytes', 'Bytes of blobs that no image needs.', () => read().unneededBytes);
-    this.#watch('cache_budget_bytes', 'What the cache may take: cache.maxSize.', () => read().budgetBytes);
+    this.watch('cache_blobs', 'Blobs stored, manifests among them.', () => read().blobs);
+    this.watch('cache_bytes', 'Bytes of blobs stored, each counted once.', () => read().bytes);
+    this.watch('cache_pinned_bytes', 'Bytes of blobs that a pin holds.', () => read().pinnedBytes);
+    this.watch('cache_unneeded_bytes', 'Bytes of blobs that no image needs.', () => read().unneededBytes);
+    this.watch('cache_budget_bytes', 'What the cache may take: cache.maxSize.', () => read().budgetBytes);
   }
 
   /** Counts a request that has ended. The labels of a combination are looked up when the metrics are read, not now. */
@@ -208,8 +205,8 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
-  /** A gauge that is read when the metrics are. */
-  #watch(name: string, help: string, value: () => number): void {
+  /** Adds a gauge, read when the metrics are; once for each name. */
+  watch(name: string, help: string, value: () => number): void {
     const made = new Gauge({
       name: `millpond_${name}`,
       help,

@@ -113,6 +113,60 @@ describe.each([
     }
   });
 
+  test('of several ranges is answered with multipart/byteranges, each part as asked for', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    for (const { range, parts } of [
+      {
+        range: 'bytes=0-9,20-29',
+        parts: [
+          [0, 10],
+          [20, 30],
+        ],
+      },
+      {
+        range: `bytes=${size - 5}-, 3-7 ,100-199`,
+        parts: [
+          [size - 5, size],
+          [3, 8],
+          [100, 200],
+        ],
+      },
+      {
+        range: `bytes=1-2,${size}-,-1`,
+        parts: [
+          [1, 3],
+          [size - 1, size],
+        ],
+      },
+    ] as const) {
+      const blob = upstream.addBlob({ size, seed: range });
+      const path = `/v2/library/app/blobs/${blob.digest}`;
+      if (warm) for (let turn = 0; turn < 2; turn += 1) await site.get(path);
+      const reply = await site.get(path, { headers: { range } });
+      expect(reply).toMatchObject({ status: 206, complete: true });
+      const [, boundary = ''] =
+        /^multipart\/byteranges; boundary=(\w+)$/.exec(reply.headers['content-type'] ?? '') ?? [];
+      const expected = parts.map(([start, end]) =>
+        Buffer.concat([
+          Buffer.from(`--${boundary}\r\nContent-Type: application/octet-stream\r\n`),
+          Buffer.from(`Content-Range: bytes ${start}-${end - 1}/${size}\r\n\r\n`),
+          ...blob.source.read(start, end),
+          Buffer.from('\r\n'),
+        ]),
+      );
+      expect(reply.body.equals(Buffer.concat([...expected, Buffer.from(`--${boundary}--\r\n`)]))).toBe(true);
+      expect(reply.headers['content-range']).toBeUndefined();
+      expect(upstream.requestsFor(blob.digest)).toHaveLength(1);
+    }
+    const blob = upstream.addBlob({ size, seed: 'one part' });
+    const joined = await site.get(`/v2/library/app/blobs/${blob.digest}`, {
+      headers: { range: 'bytes=0-9,5-19,20-24' },
+    });
+    expect(joined).toMatchObject({ status: 206, receivedBytes: 25 });
+    expect(joined.headers['content-range']).toBe(`bytes 0-24/${size}`);
+  });
+
   test('that cannot be met is 416 and says the size; one that makes no sense is ignored', async () => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
@@ -123,7 +177,8 @@ describe.each([
     expect(unmet.status).toBe(416);
     expect(unmet.headers['content-range']).toBe(`bytes */${size}`);
     expect(errorOf(unmet)?.code).toBe('RANGE_INVALID');
-    for (const range of ['bytes=0-9,20-29', 'items=0-9', 'bytes=abc']) {
+    const tooMany = `bytes=${Array.from({ length: 65 }, (_, index) => `${2 * index}-${2 * index}`).join(',')}`;
+    for (const range of [tooMany, 'items=0-9', 'bytes=abc']) {
       const whole = await site.get(path, { headers: { range } });
       expect(whole).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
       expect(whole.headers['content-range']).toBeUndefined();

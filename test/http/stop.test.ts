@@ -7,6 +7,7 @@ import { run } from '../cli/spawn.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
+import { unlimited } from '../support/unlimited.ts';
 
 const MiB = 1024 * 1024;
 
@@ -90,7 +91,7 @@ describe('a listener that is told to close', () => {
   });
 
   async function open(options: Partial<ListenOptions> = {}, handler: Parameters<typeof listen>[0] = () => undefined) {
-    listener = await listen(handler, { host: '127.0.0.1', port: 0, ...options });
+    listener = await listen(handler, { host: '127.0.0.1', port: 0, ...unlimited(), ...options });
     return listener;
   }
 

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { digestAlgorithm, digestHex, digestOf, isDigest, parseDigest } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/error.ts';
-import { contentRange, readContentRange, readRange } from '../../src/oci/range.ts';
+import { contentRange, readContentRange, readRanges } from '../../src/oci/range.ts';
 import { isRepository, isTag, parseReference } from '../../src/oci/reference.ts';
 import { parseRequest } from '../../src/oci/request.ts';
 
@@ -58,21 +58,40 @@ describe('a digest', () => {
 
 describe('a range', () => {
   test.each([
-    [undefined, 10, undefined],
-    ['bytes=0-', 10, { start: 0, end: 10 }],
-    ['bytes=9-9', 10, { start: 9, end: 10 }],
-    ['bytes=2-5', 10, { start: 2, end: 6 }],
-    ['bytes=-3', 10, { start: 7, end: 10 }],
-    ['bytes=-10', 10, { start: 0, end: 10 }],
-    ['bytes=-99', 10, { start: 0, end: 10 }],
-    ['bytes=5-99', 10, { start: 5, end: 10 }],
-    ['bytes=4294967296-', 2 ** 33, { start: 2 ** 32, end: 2 ** 33 }],
-    ['bytes=0-1,4-5', 10, undefined],
-    ['items=0-1', 10, undefined],
-    ['bytes', 10, undefined],
-    ['', 10, undefined],
+    [undefined, 10, []],
+    ['bytes=0-', 10, [{ start: 0, end: 10 }]],
+    ['bytes=9-9', 10, [{ start: 9, end: 10 }]],
+    ['bytes=2-5', 10, [{ start: 2, end: 6 }]],
+    ['bytes=-3', 10, [{ start: 7, end: 10 }]],
+    ['bytes=-10', 10, [{ start: 0, end: 10 }]],
+    ['bytes=-99', 10, [{ start: 0, end: 10 }]],
+    ['bytes=5-99', 10, [{ start: 5, end: 10 }]],
+    ['bytes=4294967296-', 2 ** 33, [{ start: 2 ** 32, end: 2 ** 33 }]],
+    [
+      'bytes=0-1,4-5',
+      10,
+      [
+        { start: 0, end: 2 },
+        { start: 4, end: 6 },
+      ],
+    ],
+    [
+      'bytes=8-9, 0-1',
+      10,
+      [
+        { start: 8, end: 10 },
+        { start: 0, end: 2 },
+      ],
+    ],
+    ['bytes=0-3,2-5,6-7', 10, [{ start: 0, end: 8 }]],
+    ['bytes=0-1,20-30', 10, [{ start: 0, end: 2 }]],
+    ['bytes=4-4,-99', 10, [{ start: 0, end: 10 }]],
+    [`bytes=${Array.from({ length: 65 }, (_, index) => `${2 * index}-${2 * index}`).join(',')}`, 200, []],
+    ['items=0-1', 10, []],
+    ['bytes', 10, []],
+    ['', 10, []],
   ])('%j of %i bytes', (header, size, expected) => {
-    expect(readRange(header, size)).toEqual(expected);
+    expect(readRanges(header, size)).toEqual(expected);
   });
 
   test.each([
@@ -83,7 +102,7 @@ describe('a range', () => {
     ['bytes=-5', 0],
   ])('%j of %i bytes cannot be met, and the answer says the size', (header, size) => {
     try {
-      readRange(header, size);
+      readRanges(header, size);
       expect.unreachable();
     } catch (error) {
       expect(error).toMatchObject({ code: 'RANGE_INVALID', status: 416 });
@@ -100,11 +119,13 @@ describe('a range', () => {
     );
     fc.assert(
       fc.property(header, fc.nat(), (text, size) => {
-        let range: { start: number; end: number } | undefined;
-        if (codeOf(() => (range = readRange(text, size))) === 'RANGE_INVALID' || range === undefined) return;
-        expect(range.start).toBeGreaterThanOrEqual(0);
-        expect(range.end).toBeGreaterThan(range.start);
-        expect(range.end).toBeLessThanOrEqual(size);
+        let ranges: readonly { start: number; end: number }[] = [];
+        if (codeOf(() => (ranges = readRanges(text, size))) === 'RANGE_INVALID') return;
+        for (const range of ranges) {
+          expect(range.start).toBeGreaterThanOrEqual(0);
+          expect(range.end).toBeGreaterThan(range.start);
+          expect(range.end).toBeLessThanOrEqual(size);
+        }
       }),
     );
   });

@@ -1,14 +1,60 @@
+import fs from 'node:fs';
 import { mkdir, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
-import { filesOf } from '../mirror/support.ts';
+import { filesOf, settled } from '../mirror/support.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const MiB = 1024 * 1024;
 const nobody = { 'docker.io': { origin: 'http://127.0.0.1:9' } };
+
+describe('a stored blob that cannot be read', () => {
+  test('is fetched again before any header is sent; cut in the middle it is not joined to other bytes', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const blob = upstream.addBlob({ size: 3 * MiB, seed: 'unreadable' });
+    const path = `/v2/library/app/blobs/${blob.digest}`;
+    expect(await site.get(path)).toMatchObject({ sha256: blob.digest });
+    await settled(site);
+    upstream.forgetRequests();
+    {
+      using _ = failingReads({ after: 0 });
+      expect(await site.get(path)).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+      expect(await site.get(path, { headers: { range: 'bytes=5-9' } })).toMatchObject({
+        status: 206,
+        receivedBytes: 5,
+      });
+    }
+    expect(upstream.requestsFor(blob.digest).length).toBeGreaterThan(0);
+    await settled(site);
+    using _ = failingReads({ after: 1 });
+    expect(await site.get(path)).toMatchObject({ status: 200, complete: false });
+  });
+});
+
+/** Lets large reads of files fail as those of a bad disk do, after so many that succeed, until it is disposed. */
+function failingReads({ after }: { readonly after: number }): Disposable {
+  const real = fs.read;
+  let left = after;
+  const failing = (...args: unknown[]): void => {
+    const [, buffer] = args as [number, Buffer];
+    const callback = args.at(-1) as (error: Error) => void;
+    if (buffer.length < 5 || buffer.length === 3 * MiB || left-- > 0) (real as (...all: unknown[]) => void)(...args);
+    else setImmediate(callback, Object.assign(new Error('i/o error'), { code: 'EIO' }));
+  };
+  fs.read = failing as typeof fs.read;
+  syncBuiltinESMExports();
+  return {
+    [Symbol.dispose]() {
+      fs.read = real;
+      syncBuiltinESMExports();
+    },
+  };
+}
 
 describe('a disk that cannot take anything', () => {
   test('lets pulls through, verified; /readyz says so; afterwards things are kept again', async () => {

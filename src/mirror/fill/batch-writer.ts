@@ -1,5 +1,5 @@
 import type { PartialBlob } from '../../store/files/blob-store.ts';
-import { giveBack, type Loan, type Slab, type Slabs } from '../slabs.ts';
+import { giveBack, type Loan, roomFor, type Slab, type Slabs } from '../slabs.ts';
 
 /** A batch of this size is written at once. */
 const batchBytes = 1024 * 1024;
@@ -60,7 +60,10 @@ export class BatchWriter implements AsyncDisposable {
     giveBack(chunk);
     if (this.#isDue) this.#start();
     else this.#linger ??= setTimeout(() => this.#start(), lingerMs);
-    while (this.#pendingBytes >= maxPendingBytes) await this.#writing;
+    while (this.#pendingBytes >= maxPendingBytes * roomFor(this.#options.slabs)) {
+      this.#start();
+      await this.#writing;
+    }
     if (this.#fault !== undefined) throw this.#fault;
   }
 

@@ -60,13 +60,14 @@ export class Downloads implements AsyncDisposable {
    * what they wait for here.
    */
   readonly #passing: Places;
-  readonly #slabs: Slabs;
+  /** The memory that blobs pass through. */
+  readonly slabs: Slabs;
 
   constructor(options: DownloadsOptions) {
     this.#options = options;
     this.#places = new Places(options.limits);
     this.#passing = new Places(options.limits);
-    this.#slabs = options.slabs ?? new Slabs();
+    this.slabs = options.slabs ?? new Slabs();
   }
 
   /** Fills under way. */
@@ -163,7 +164,7 @@ export class Downloads implements AsyncDisposable {
       sources,
       route: isLocal ? new DirectRoute(sources) : route(digest, sources, { isOwned }),
       observer,
-      slabs: this.#slabs,
+      slabs: this.slabs,
       inParts: isRanged,
       onStored: (blob) => onStored(digest, { ...blob, isForOthers: isOwned }),
       onUnwanted: () => {

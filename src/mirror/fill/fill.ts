@@ -14,8 +14,6 @@ import type { BlobHeading } from './transfer.ts';
 
 /** The last bytes of a blob, which nobody is given before the digest has been verified. */
 export const heldBackBytes = 64 * 1024;
-/** What readers at the head of a fill share in memory. */
-const recentBytes = 4 * 1024 * 1024;
 
 export interface FillOptions {
   readonly digest: Digest;
@@ -42,7 +40,7 @@ export class Fill {
   /** The repositories whose upstream has answered with this blob. */
   readonly confirmed = new Set<string>();
   readonly progress = new Progress();
-  readonly #recent = new RecentBytes({ capacityBytes: recentBytes });
+  readonly #recent: RecentBytes;
   readonly #options: FillOptions;
   readonly #abort = new AbortController();
   #partial: PartialBlob | undefined;
@@ -61,6 +59,7 @@ export class Fill {
     this.sources = options.sources;
     this.observer = options.observer;
     this.#options = options;
+    this.#recent = new RecentBytes(options.slabs);
   }
 
   /** Whether other replicas may read from it. */

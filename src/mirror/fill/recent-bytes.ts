@@ -1,4 +1,7 @@
-import type { Loan, Slab } from '../slabs.ts';
+import { type Loan, roomFor, type Slab, type Slabs } from '../slabs.ts';
+
+/** What readers at the head of a fill share in memory. */
+const mostBytes = 4 * 1024 * 1024;
 
 interface Stretch {
   readonly slab: Slab;
@@ -15,14 +18,14 @@ interface Stretch {
  * disk, and many readers share one copy.
  */
 export class RecentBytes implements Disposable {
-  readonly #capacityBytes: number;
+  readonly #slabs: Slabs;
   /** Oldest first; one for each slab. */
   readonly #stretches = new Map<Slab, Stretch>();
   #bytes = 0;
 
-  /** @param options.capacityBytes how much is kept; the slab that is being filled always is */
-  constructor({ capacityBytes }: { capacityBytes: number }) {
-    this.#capacityBytes = capacityBytes;
+  /** @param slabs where the bytes come from: less is kept while there is little memory; the slab being filled always is */
+  constructor(slabs: Slabs) {
+    this.#slabs = slabs;
   }
 
   /** Takes bytes of a slab that follow those taken of it before. @param position where in the blob they belong */
@@ -37,8 +40,9 @@ export class RecentBytes implements Disposable {
       const hold = slab.lend(start, start);
       this.#stretches.set(slab, { slab, origin: position - start, start: position, end: position + end - start, hold });
     }
+    const capacityBytes = mostBytes * roomFor(this.#slabs);
     for (const oldest of this.#stretches.values()) {
-      if (this.#bytes <= this.#capacityBytes || oldest.slab === slab) break;
+      if (this.#bytes <= capacityBytes || oldest.slab === slab) break;
       this.#drop(oldest);
     }
   }

@@ -1,0 +1,190 @@
+import type { Socket } from 'node:net';
+import type { MemoryBudget } from '../mirror/memory-budget.ts';
+import { clientAddress, clientKey } from './client-address.ts';
+
+/** What was used up when something was refused: a closed set, a label of metrics. */
+export type Overload =
+  | 'connections'
+  | 'client_connections'
+  | 'requests'
+  | 'client_requests'
+  | 'memory'
+  | 'client_memory'
+  | 'pipelining';
+
+/** The walls between clients; read each time, since the configuration can be replaced while the mirror runs. */
+export interface AdmissionLimits {
+  /** Connections open at a time: in all, and of one client address. */
+  readonly connections: number;
+  readonly connectionsPerClient: number;
+  /** Requests of the registry API being answered at a time: in all, and of one client address. */
+  readonly requests: number;
+  readonly requestsPerClient: number;
+  /** Bytes of memory that the answers to one client address may take. */
+  readonly memoryPerClientBytes: number;
+}
+
+export interface AdmissionOptions {
+  readonly limits: AdmissionLimits;
+  readonly memory: MemoryBudget;
+  /** Called for each connection, request or answer that is refused. */
+  readonly onRefused: (reason: Overload, client: string) => void;
+}
+
+/** What one client address takes now, or all of them together. */
+interface Usage {
+  connections: number;
+  requests: number;
+  waitingBytes: number;
+}
+
+interface Client extends Usage {
+  readonly key: string;
+  readonly address: string;
+}
+
+/** How much the mirror is doing for its clients now. */
+export interface Load {
+  readonly connections: number;
+  readonly requests: number;
+  /** Client addresses that have a connection. */
+  readonly clients: number;
+  /** Bytes of memory that answers take until clients have them. */
+  readonly waitingBytes: number;
+}
+
+/** What a request, its connection and its answer's headers take beside the body, in bytes. */
+export const requestBytes = 16 * 1024;
+
+/**
+ * Counts what clients take of this process and refuses what goes past the limits, so that neither one client nor all of
+ * them together use up connections or memory that others need.
+ */
+export class Admission {
+  readonly #options: AdmissionOptions;
+  readonly #clients = new Map<string, Client>();
+  readonly #all: Usage = { connections: 0, requests: 0, waitingBytes: 0 };
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  load(): Load {
+    return { ...this.#all, clients: this.#clients.size };
+  }
+
+  /**
+   * Counts a new connection until it is closed.
+   * @returns why there is no room for it, `undefined` where there is; it is counted in any case
+   */
+  connected(socket: Socket): Overload | undefined {
+    const client = this.#clientOf(socket);
+    const all = this.#all;
+    const { connections, connectionsPerClient } = this.#options.limits;
+    let overload: Overload | undefined;
+    if (client.connections >= connectionsPerClient) overload = 'client_connections';
+    else if (all.connections >= connections) overload = 'connections';
+    for (const usage of [client, all]) usage.connections += 1;
+    socket.once('close', () => {
+      for (const usage of [client, all]) usage.connections -= 1;
+      this.#forgetIdle(client);
+    });
+    if (overload !== undefined) this.#options.onRefused(overload, client.address);
+    return overload;
+  }
+
+  /** Begins to count a request. The caller disposes the ticket when the last byte of the answer has left. */
+  begin(socket: Socket): Ticket {
+    const client = this.#clientOf(socket);
+    const ended = (): void => this.#forgetIdle(client);
+    return new Ticket(this.#options, { client, all: this.#all, ended });
+  }
+
+  /** Says that something of a client was refused. */
+  refused(reason: Overload, socket: Socket): void {
+    this.#options.onRefused(reason, clientAddress(socket));
+  }
+
+  #clientOf(socket: Socket): Client {
+    const address = clientAddress(socket);
+    const key = clientKey(address);
+    let client = this.#clients.get(key);
+    if (client === undefined) {
+      client = { key, address, connections: 0, requests: 0, waitingBytes: 0 };
+      this.#clients.set(key, client);
+    }
+    return client;
+  }
+
+  #forgetIdle(client: Client): void {
+    if (client.connections === 0 && client.requests === 0) this.#clients.delete(client.key);
+  }
+}
+
+/** Reading in larger pieces costs less per byte; each transfer keeps one piece for as long as its client takes. */
+const pieceSizes = [512, 128, 32, 16].map((kibibytes) => kibibytes * 1024);
+
+/** The room that one request has. Disposing gives all of it back. */
+export class Ticket implements Disposable {
+  readonly #options: AdmissionOptions;
+  readonly #parts: { readonly client: Client; readonly all: Usage; readonly ended: () => void };
+  #overload: Overload | undefined;
+  #heldBytes = 0;
+  #isOver = false;
+
+  constructor(options: AdmissionOptions, parts: { client: Client; all: Usage; ended: () => void }) {
+    this.#options = options;
+    this.#parts = parts;
+    const { client, all } = parts;
+    const { requests, requestsPerClient } = options.limits;
+    if (client.requests >= requestsPerClient) this.#refuse('client_requests');
+    else if (all.requests >= requests) this.#refuse('requests');
+    else this.take(requestBytes);
+    client.requests += 1;
+    all.requests += 1;
+  }
+
+  /** What was used up when the request, or a part of its answer, was refused. */
+  get overload(): Overload | undefined {
+    return this.#overload;
+  }
+
+  /** Takes memory for the answer. @returns whether there was room; if not, {@link overload} says what was used up */
+  take(bytes: number): boolean {
+    if (this.#isOver) return true;
+    const { client, all } = this.#parts;
+    const { limits, memory } = this.#options;
+    if (client.waitingBytes + bytes > limits.memoryPerClientBytes) return this.#refuse('client_memory');
+    if (!memory.tryAdd(bytes)) return this.#refuse('memory');
+    client.waitingBytes += bytes;
+    all.waitingBytes += bytes;
+    this.#heldBytes += bytes;
+    return true;
+  }
+
+  /** How large the pieces should be in which a body is read: smaller while much memory is in use. */
+  get pieceBytes(): number {
+    const { limits, memory } = this.#options;
+    const pressure = Math.max(this.#parts.client.waitingBytes / limits.memoryPerClientBytes, memory.pressure);
+    const step = Math.floor(pressure * pieceSizes.length);
+    return pieceSizes[Math.min(Math.max(step, 0), pieceSizes.length - 1)]!;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const { client, all, ended } = this.#parts;
+    this.#options.memory.release(this.#heldBytes);
+    for (const usage of [client, all]) {
+      usage.waitingBytes -= this.#heldBytes;
+      usage.requests -= 1;
+    }
+    ended();
+  }
+
+  #refuse(reason: Overload): false {
+    this.#overload = reason;
+    this.#options.onRefused(reason, this.#parts.client.address);
+    return false;
+  }
+}

@@ -1,6 +1,6 @@
 import type { Condition, Readiness } from '../http/operator-routes.ts';
 
-/** A fault that has not come again for this long is over. */
+/** A fault that has not recurred for this long is over. */
 const faultLastsMs = 60_000;
 
 /** What is wrong with this replica now, for `/readyz`. */
@@ -14,12 +14,12 @@ export class Health {
     this.#now = now;
   }
 
-  /** Something that should work has not. @param condition its text is from a small set: it is kept */
+  /** Records a failure. @param condition its text is from a small set, because it is kept */
   fault(condition: Condition): void {
     this.#faults.set(condition.text, { condition, atMs: this.#now() });
   }
 
-  /** Takes further conditions from where they are known, each time it is asked. */
+  /** Adds a source of further conditions, which is asked each time. */
   watch(conditions: () => readonly Condition[]): void {
     this.#conditions.push(conditions);
   }

@@ -4,16 +4,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { CatalogTaken } from '../store/catalog/database.ts';
 import type { Layout } from '../store/files/layout.ts';
 
-/** Who has a cache directory, as far as it has said so: a hint for people, the lock is what counts. */
+/** The owner of a cache directory, as far as it has written it down: a hint for people; the lock decides. */
 export interface Owner {
   /** `serve` for a mirror, or the command that works alone. */
   readonly command: string;
   readonly pid: number;
 }
 
-/** Another process has the cache directory. */
+/** Another process owns the cache directory. */
 export class DirectoryTaken extends Error {
-  /** `undefined` where that is not known. */
+  /** `undefined` if unknown. */
   readonly owner: Owner | undefined;
 
   constructor({ catalog }: Layout, owner: Owner | undefined, options: ErrorOptions) {
@@ -23,13 +23,13 @@ export class DirectoryTaken extends Error {
   }
 }
 
-/** How long a command that works alone is waited for. */
+/** How long to wait for a command that works alone. */
 const patienceMs = 10_000;
 const retryMs = 100;
 
 /**
- * Opens a catalog once it is free: a command that works alone is waited for, a mirror is not.
- * @param options `onWait`: told once of whom is waited for
+ * Opens a catalog once it is free: waits for a command that works alone, but not for a mirror.
+ * @param options `onWait`: called once with the owner that is waited for
  * @throws DirectoryTaken in one sentence; what `open` throws
  */
 export async function whenFree<Catalog>(
@@ -44,7 +44,7 @@ export async function whenFree<Catalog>(
     } catch (error) {
       if (!(error instanceof CatalogTaken)) throw error;
       const owner = ownerOf(layout);
-      // At the first look, what is read may be of one that has been killed: whoever has the lock now is about to say so.
+      // The first read may show a killed owner: the process that has the lock now is about to write its own entry.
       const isMirror = looks > 1 && owner?.command === 'serve';
       if (isMirror || performance.now() >= untilMs) throw new DirectoryTaken(layout, owner, { cause: error });
       if (looks === 2) options.onWait?.(owner);
@@ -53,7 +53,7 @@ export async function whenFree<Catalog>(
   }
 }
 
-/** Says who has a directory, whose lock the caller has; disposing takes that back. What cannot be written is left unsaid. */
+/** Writes down the owner of a directory, whose lock the caller has; disposing removes it. Errors are ignored. */
 export function sayOwner(layout: Layout, command: string): Disposable {
   const path = ownerPath(layout);
   const owner: Owner = { command, pid: process.pid };

@@ -12,7 +12,7 @@ export function upstreamOptions(config: Config, upstream: UpstreamConfig): Upstr
     freshness: { tagTtlMs, staleWhileRevalidateMs, staleIfErrorMs, negativeTtlMs, tags },
     credentials: upstream.auth && credentialOptions(upstream.auth),
     tls: { ca: caFile, cert: certFile, key: keyFile, insecureSkipVerify },
-    // An upstream that uses up its time leaves enough of the client's to be given something else.
+    // An upstream that uses up its time leaves enough of the client's time for another answer.
     answerMs: Math.ceil(Math.min(upstream.timeouts.answerMs, config.timeouts.answerMs) * 0.9),
     maxManifestBytes: config.cache.maxManifestSizeBytes,
   };
@@ -26,7 +26,7 @@ function credentialOptions({ username = '', ...from }: UpstreamAuth): Credential
   return dockerConfig === undefined ? undefined : { kind: 'docker-config', path: dockerConfig };
 }
 
-/** The kind of credential that an upstream is shown, in words without any secret. */
+/** The kind of credential that an upstream receives, in words without any secret. */
 function credentialInWords(auth: UpstreamAuth | undefined): string {
   const credentials = auth && credentialOptions(auth);
   switch (credentials?.kind) {

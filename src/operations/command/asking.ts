@@ -13,7 +13,7 @@ export class NoRoom extends Error {
   }
 }
 
-/** The event of an operation that has one; reads to its end. @throws Error where there is none, and what the operation throws */
+/** The event that an operation yields; reads to its end. @throws Error if there is none, and what the operation throws */
 export async function firstOf<Event>(events: AsyncIterable<Event>): Promise<Event> {
   const answers = events[Symbol.asyncIterator]();
   const first = await nextOf(answers);
@@ -21,7 +21,7 @@ export async function firstOf<Event>(events: AsyncIterable<Event>): Promise<Even
   return first;
 }
 
-/** The next event of an operation, which goes on. @throws Error where there is none, and what the operation throws */
+/** The next event of an operation that continues. @throws Error if there is none, and what the operation throws */
 export async function nextOf<Event>(answers: AsyncIterator<Event>): Promise<Event> {
   const { value, done } = await answers.next();
   if (done === true) throw new Error('the mirror has not answered');

@@ -15,7 +15,7 @@ export function operationsOf(cache: OwnedCache): Operations {
   };
 }
 
-/** What a fetch needs, by the configuration in force now. */
+/** The dependencies of a fetch, with the configuration in effect now. */
 export function fetchDependencies({ mirror, store, catalog, upstreams, config, now }: OwnedCache): FetchDependencies {
   const { offline, cache } = config;
   return { mirror, store, catalog, upstreams: upstreams.table, offline, maxFills: cache.maxFills, now };

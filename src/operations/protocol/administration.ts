@@ -1,35 +1,35 @@
 import type { Digest } from '../../oci/digest.ts';
 import type { ManifestSource } from '../../store/catalog/image-graph.ts';
 
-/** A stored image; the members and their names are kept from version to version. Times are ISO 8601, sizes bytes. */
+/** A stored image; members keep their names from version to version. Times are ISO 8601, sizes bytes. */
 export interface ListedImage {
   /** The full name, with tag or digest. */
   readonly name: string;
   readonly upstream: string;
-  /** The upstream's own name of it. */
+  /** The upstream's own name of the repository. */
   readonly repository: string;
   readonly tag: string | null;
   readonly digest: Digest;
   readonly mediaType: string | null;
-  /** `whole`: can be pulled with no upstream; an index: one of its images at least. `absent`: only the tag is known. */
+  /** `whole`: can be pulled without an upstream; an index: at least one of its images. `absent`: only the tag is known. */
   readonly state: 'whole' | 'partial' | 'absent';
-  /** Of all its parts that are here, and what goes with it. */
+  /** Bytes of all its stored parts and attachments. */
   readonly storedBytes: number;
-  /** As much of that as other images need too. */
+  /** The part of that which other images need too. */
   readonly sharedBytes: number;
   readonly storedAt: string | null;
   readonly usedAt: string | null;
-  /** When the upstream last confirmed the tag; `null` of a pinned one that it has said to be gone. */
+  /** When the upstream last confirmed the tag; `null` for a pinned one that the upstream says is gone. */
   readonly checkedAt: string | null;
-  /** Where its manifest came from last; `null` where that is not known, as after the catalog was lost. */
+  /** Where its manifest came from last; `null` if unknown, as after a lost catalog. */
   readonly source: ManifestSource | null;
-  /** Whether it is kept, and by what: its own name, which may be its digest, or a pattern of the configuration. */
+  /** Whether it is pinned, and by what: its own name, which may be its digest, or a pattern of the configuration. */
   readonly pinned: 'name' | 'configuration' | null;
-  /** Of an index: how many of the images that it names are whole. */
+  /** For an index: how many of the images that it names are complete. */
   readonly platforms: { readonly named: number; readonly whole: number } | null;
-  /** What the tag is for clients that accept something else. */
+  /** Manifests of the tag for clients that accept something else. */
   readonly variants: readonly Digest[];
-  /** Signatures and other manifests that go with it. */
+  /** Signatures and other attachments. */
   readonly attachments: readonly ListedAttachment[];
 }
 
@@ -41,7 +41,7 @@ export interface ListedAttachment {
 
 /** The end of a list. */
 export interface ListTotal {
-  /** Images that the filters let through; `listed` of them were told. */
+  /** Images that the filters include, of which `listed` were shown. */
   readonly images: number;
   readonly listed: number;
   readonly repositories: number;
@@ -52,7 +52,7 @@ export interface ListTotal {
 
 export type ListEvent =
   | ({ readonly kind: 'image' } & ListedImage)
-  /** After the images, of a list of what is pinned. */
+  /** For a list of pinned images, after the images. */
   | ({ readonly kind: 'pin' } & ListedPin)
   | ({ readonly kind: 'total' } & ListTotal);
 
@@ -60,65 +60,65 @@ export const listOrders = ['name', 'size', 'used', 'checked'] as const;
 
 /** What `ls` lists. */
 export interface ListParameters {
-  /** Names and patterns as they were written; none: all. */
+  /** Names and patterns as they were written; empty: all. */
   readonly images: readonly string[];
   readonly upstream?: string | undefined;
   readonly pinned?: boolean | undefined;
   readonly incomplete?: boolean | undefined;
-  /** Not used for so long. */
+  /** Not used for this long. */
   readonly unusedForMs?: number | undefined;
-  /** With more bytes stored than this. */
+  /** With more stored bytes than this. */
   readonly largerThanBytes?: number | undefined;
-  /** `size`, `used` and `checked`: the largest, the last used, the last checked first. */
+  /** `size`, `used` and `checked`: largest, last used, last checked first. */
   readonly sort: (typeof listOrders)[number];
   readonly reverse?: boolean | undefined;
   readonly limit?: number | undefined;
 }
 
-/** A pin by name that holds no image of a list: of what is not here yet, or of a part of something. */
+/** A pin by name without an image in the list: of an image that is not stored, or of a part of another one. */
 export interface ListedPin {
   /** The full name, with tag or digest. */
   readonly name: string;
   readonly upstream: string;
-  /** The upstream's own name of it. */
+  /** The upstream's own name of the repository. */
   readonly repository: string;
   readonly tag: string | null;
   readonly digest: Digest | null;
-  /** Whether it is here: as what an index names, or what goes with an image. */
+  /** Whether it is stored: as an entry of an index, or as an attachment. */
   readonly stored: boolean;
   readonly pinnedAt: string;
 }
 
-/** What became of one image. */
+/** The result for one image. */
 export type RemovalEvent =
   | {
       readonly kind: 'removed';
       readonly name: string;
       readonly digest: Digest;
-      /** What it alone needed, which is gone; of a dry run: which would be gone. */
+      /** What only this image needed, and is removed; in a dry run: would be removed. */
       readonly blobs: number;
       readonly bytes: number;
-      /** What other images need too, and what is being fetched: it stays. */
+      /** What other images need too, or is being fetched: it stays. */
       readonly keptBytes: number;
-      /** Whether the repository keeps the image itself, by its digest: an operator has pinned that. */
+      /** Whether the repository keeps the image by its digest, because an operator has pinned that. */
       readonly pinnedByDigest: boolean;
     }
-  /** It stays: `isRefused` where it was asked for by its name. */
+  /** It stays; `isRefused` if it was named explicitly. */
   | { readonly kind: 'kept'; readonly name: string; readonly reason: string; readonly isRefused: boolean };
 
 export interface RemovalQuery {
   readonly images: readonly string[];
-  /** Pinned ones too. */
+  /** Includes pinned images. */
   readonly force: boolean;
-  /** Only says what would be done. */
+  /** Only reports what would be done. */
   readonly dryRun: boolean;
 }
 
-/** What became of one name that was to be pinned or not. */
+/** The result for one name to pin or unpin. */
 export type PinEvent = {
   readonly kind: 'pinned' | 'unpinned' | 'unchanged';
   readonly name: string;
-  /** Whether anything of it is here. */
+  /** Whether any of it is stored. */
   readonly stored: boolean;
   readonly reason: string | null;
 };

@@ -1,30 +1,30 @@
 import type { FreshnessVerdict } from '../../mirror/freshness.ts';
 import type { Digest } from '../../oci/digest.ts';
 
-/** What an image name gets from this mirror, and why; the members and their names are kept from version to version. */
+/** What an image name gets from this mirror, and why; members keep their names from version to version. */
 export interface Explanation {
   readonly image: string;
   readonly offline: boolean;
   readonly upstream: {
     readonly name: string;
-    /** `image`: the name says so; `default`: it names none. */
+    /** `image`: named by the image; `default`: the image names none. */
     readonly namedBy: 'image' | 'default';
     /** Tried in this order. */
     readonly urls: readonly string[];
     readonly credential: string;
     /** False: it is known not to answer now. */
     readonly available: boolean;
-    /** True: only what is not here may spend one of its last pulls. */
+    /** True: only content that is not stored may spend one of its last pulls. */
     readonly sparing: boolean;
   };
-  /** The upstream's own name of it. */
+  /** The upstream's own name of the repository. */
   readonly repository: string;
-  /** Whether `upstreams.NAME.repositories` lets it be pulled. */
+  /** Whether `upstreams.NAME.repositories` allows it. */
   readonly allowed: boolean;
   readonly tag: string | null;
-  /** Of a tag: the times that hold for it, in milliseconds, and which rule says so. */
+  /** For a tag: its times in milliseconds, and the rule they come from. */
   readonly freshness: {
-    /** The place in `upstreams.NAME.tags`, from 0; `null`: no rule matches, the upstream's own times hold. */
+    /** The position in `upstreams.NAME.tags`, from 0; `null`: no rule matches, and the upstream's own times apply. */
     readonly rule: {
       readonly position: number;
       readonly match: string;
@@ -34,44 +34,44 @@ export interface Explanation {
     readonly staleWhileRevalidateMs: number;
     readonly staleIfErrorMs: number;
   } | null;
-  /** What is here; `null`: nothing. */
+  /** What is stored; `null`: nothing. */
   readonly stored: StoredImage | null;
-  /** Of a stored tag: when the upstream last confirmed it. */
+  /** For a stored tag: when the upstream last confirmed it. */
   readonly checkedAt: string | null;
   readonly ageSeconds: number | null;
   readonly outcome: {
     readonly kind: 'refused' | 'missing' | 'stored' | FreshnessVerdict['kind'];
-    /** What a pull would meet now, as a sentence. */
+    /** What a pull would get now, as a sentence. */
     readonly text: string;
   };
 }
 
-/** What is here of a manifest and of what it names. */
+/** What is stored of a manifest and of what it names. */
 export interface StoredImage {
   readonly digest: Digest;
   readonly mediaType: string;
   readonly size: number;
-  /** Whether the repository may read it without the upstream being asked. */
+  /** Whether the repository may read it without asking the upstream. */
   readonly readable: boolean;
-  /** Whether a client can pull it with no upstream to help; an index: at least one of its images. */
+  /** Whether a client can pull it without an upstream; an index: at least one of its images. */
   readonly whole: boolean;
-  /** Blobs that it and the manifests it names need, each counted once a manifest. */
+  /** Blobs that it and the manifests it names need, each counted once per manifest. */
   readonly blobs: number;
   readonly storedBytes: number;
   readonly missingBlobs: number;
   readonly missingBytes: number;
-  /** The blobs of an image that are not here. */
+  /** The blobs of an image that are not stored. */
   readonly missing: readonly Digest[];
-  /** What an index names. */
+  /** The entries of an index. */
   readonly platforms: readonly StoredPlatform[];
 }
 
-/** One manifest that an index names. */
+/** A manifest that an index names. */
 export interface StoredPlatform {
   readonly digest: Digest;
-  /** `linux/arm64/v8`; `null` where the index does not say. */
+  /** `linux/arm64/v8`; `null` if the index does not say. */
   readonly platform: string | null;
-  /** Whether its manifest is here. */
+  /** Whether its manifest is stored. */
   readonly stored: boolean;
   readonly whole: boolean;
   readonly missingBlobs: number;

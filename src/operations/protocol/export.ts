@@ -4,19 +4,19 @@ import type { WantedImages } from './fetch.ts';
 
 /** Which parts of an image to export. */
 export interface ExportChoice {
-  /** Empty: every platform that is here. */
+  /** Empty: every stored platform. */
   readonly platforms: readonly Platform[];
-  /** Signatures and whatever else goes with an image. */
+  /** Signatures and other attachments. */
   readonly referrers: boolean;
   /** Layers that registries need not hold. */
   readonly nondistributable: boolean;
 }
 
-/** Images to export, and which. */
+/** The images to export, and which parts of them. */
 export type ExportParameters = WantedImages & ExportChoice;
 
 /** What an export reports, image by image. */
 export type ExportEvent =
   | { readonly kind: 'image'; readonly image: ExportedImage }
-  /** A signature or the like of which not everything is here: its image is taken along without it. */
+  /** An incomplete attachment: its image is exported without it. */
   | { readonly kind: 'left-out'; readonly name: string; readonly reason: string };

@@ -1,19 +1,19 @@
-/** What an operation has beside its parameters. */
+/** What an operation receives besides its parameters. */
 export interface OperationContext {
-  /** Aborted when the command has left: nothing more is to be done. */
+  /** Aborted when the command has disconnected: the operation must end. */
   readonly signal: AbortSignal;
-  /** Bytes that the command sends along, such as a blob; empty for most operations. Can be read once. */
+  /** Bytes that the command sends, such as a blob; empty for most operations. Can be read once. */
   readonly input: AsyncIterable<Uint8Array>;
 }
 
-/** The input of a command that sends nothing along. */
+/** The input of a command that sends no bytes. */
 export async function* noInput(): AsyncGenerator<Uint8Array> {}
 
 /**
- * Something a command can have done to a cache: parameters in, events out, all of it JSON. It ends well when its events
- * end. @throws Error in one sentence
+ * Something that a command can do to a cache: parameters in, events out, all of it JSON. It succeeds if its events end.
+ * @throws Error in one sentence
  */
 export type Operation = (parameters: never, context: OperationContext) => AsyncIterable<unknown>;
 
-/** What a running mirror can be asked to do, by name. */
+/** The operations of a running mirror, by name. */
 export type OperationTable = Readonly<Record<string, Operation>>;

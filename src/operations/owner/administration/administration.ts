@@ -18,15 +18,15 @@ export interface AdministrationOptions {
   readonly observer: AdministrationObserver;
 }
 
-/** What a dry run has said so far that would go. */
+/** What a dry run would have removed so far. */
 interface Foretold {
   readonly tags: Set<string>;
   readonly manifests: Set<Digest>;
-  /** The manifests, and all else. */
+  /** The manifests, and everything else. */
   readonly parts: Set<Digest>;
 }
 
-/** What operators do to images that are stored. */
+/** The commands of operators on stored images. */
 export class Administration {
   readonly #options: AdministrationOptions;
   readonly #names: ImageNames;
@@ -37,12 +37,12 @@ export class Administration {
     this.#names = new ImageNames({ upstreams, isStored: (registry) => hasRegistry(catalog, registry) });
   }
 
-  /** Reads names and patterns, all of them before anything is done. @throws RegistryError */
+  /** Parses names and patterns, all of them before anything is done. @throws RegistryError */
   select(images: readonly string[], untagged: Untagged): ImageSelection[] {
     return images.map((text) => this.#names.read(text, untagged));
   }
 
-  /** The name of an upstream that is configured, or of which something is here. @throws RegistryError NAME_UNKNOWN */
+  /** The name of an upstream that is configured, or of which something is stored. @throws RegistryError NAME_UNKNOWN */
   upstreamName(text: string): string {
     const { catalog, upstreams } = this.#options;
     const name = upstreams.find(text)?.name ?? canonicalName(text);
@@ -51,9 +51,9 @@ export class Administration {
   }
 
   /**
-   * Removes images: their tags, the rights of their repositories, and what nobody else needs of their manifests, blobs,
-   * referrers and signatures. Reads under way end as they would have.
-   * @throws RegistryError for a name that is none, before anything is done; DiskFault; Error where the catalog fails
+   * Removes images: their tags, the rights of their repositories, and those of their manifests, blobs, referrers and signatures
+   * that no other image needs. Reads in progress finish.
+   * @throws RegistryError for an invalid name, before anything is done; DiskFault; Error if the catalog fails
    */
   async *remove({ images, force, dryRun }: RemovalQuery, signal: AbortSignal): AsyncGenerator<RemovalEvent> {
     const foretold: Foretold = { tags: new Set(), manifests: new Set(), parts: new Set() };
@@ -73,7 +73,7 @@ export class Administration {
     }
   }
 
-  /** Pins images: by their names, here or not; by a pattern, those that are here now. @throws RegistryError */
+  /** Pins images: by name, stored or not; by pattern, those that are stored now. @throws RegistryError */
   async *pin(images: readonly string[], signal: AbortSignal): AsyncGenerator<PinEvent> {
     const { catalog, observer } = this.#options;
     for (const selection of this.select(images, 'latest')) {
@@ -93,7 +93,7 @@ export class Administration {
     }
   }
 
-  /** Takes pins back; what patterns of the configuration pin stays pinned, and that is said. @throws RegistryError */
+  /** Removes pins; images pinned by the configuration stay pinned, and the event says so. @throws RegistryError */
   async *unpin(images: readonly string[], signal: AbortSignal): AsyncGenerator<PinEvent> {
     const { catalog, observer } = this.#options;
     for (const selection of this.select(images, 'latest')) {
@@ -145,7 +145,7 @@ export class Administration {
     const own = new Map<Digest, ImagePart>();
     const all = new Map<Digest, ImagePart>();
     foretold.tags.add(written(name));
-    // What belongs to an image may have a name of its own, and would be gone by now.
+    // An attachment may have a name of its own, and would be gone by now.
     const isLeft = ({ digest }: ImagePart): boolean => !foretold.parts.has(digest);
     for (const root of [name.digest, ...name.variants]) {
       for (const part of catalog.removal.own(root, name, foretold)) if (isLeft(part)) own.set(part.digest, part);
@@ -167,7 +167,7 @@ export class Administration {
       for (const part of catalog.images.parts(root, name.repository)) if (part.isStored) all.set(part.digest, part);
     }
     const own = catalog.removal.forget(name);
-    // In this same turn: what comes for one of them from now on finds it gone, or on its way out before it.
+    // In the same turn: new content for one of them then finds it gone, or arrives before it is.
     const removals = own
       .filter(({ digest }) => !downloads.has(digest))
       .map(async (part) => {

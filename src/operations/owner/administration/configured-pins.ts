@@ -4,8 +4,8 @@ import type { UpstreamTable } from '../../../upstream/table.ts';
 import { ImageNames, type ImageSelection, selects, written } from './image-names.ts';
 
 /**
- * Puts the pins of a configuration in force: names and patterns that say which tags they mean.
- * @throws Error in one sentence for one that cannot be read, or whose upstream is not in the table; nothing has changed then
+ * Applies the pins of a configuration: names and patterns that select tags.
+ * @throws Error in one sentence for an invalid pin, or one whose upstream is not in the table; nothing has changed then
  */
 export function usePins(catalog: Catalog, pins: readonly string[], upstreams: UpstreamTable): void {
   const names = new ImageNames({ upstreams, isStored: () => false });
@@ -20,7 +20,7 @@ export function usePins(catalog: Catalog, pins: readonly string[], upstreams: Up
   catalog.pins.usePatterns(patternsOf(selections), fingerprint.join('\n'));
 }
 
-/** Goes by the pins that the mirror on this cache has put in force, whatever configuration this process has. */
+/** Uses the pins that the mirror on this cache has applied, whatever configuration this process has. */
 export function recallPins(catalog: Catalog, upstreams: UpstreamTable): void {
   const noted = catalog.notes.get(pinPatternsNote);
   if (noted === undefined) return;

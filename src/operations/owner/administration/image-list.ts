@@ -14,10 +14,10 @@ export type ListQuery = Omit<ListParameters, 'images'> & {
   readonly selections: readonly ImageSelection[];
 };
 
-/** What is sorted has to be held: without a limit of its own no more than this is. */
+/** Sorting needs memory: without a limit, at most this many. */
 const maxSorted = 1_000;
 
-/** Lists what is stored: in the order of names as it is found, else the first in the order wanted. */
+/** Lists stored images: in the order of names as they are found, else the first in the requested order. */
 export class ImageList {
   readonly #catalog: Catalog;
   readonly #now: () => number;
@@ -27,7 +27,7 @@ export class ImageList {
     this.#now = now;
   }
 
-  /** The images that a query finds, and the total. @throws the signal's reason */
+  /** The images that a query selects, and the total. @throws the signal's reason */
   async *list(query: ListQuery, signal: AbortSignal): AsyncGenerator<ListEvent> {
     const isStreamed = query.sort === 'name' && query.reverse !== true;
     const limit = query.limit ?? (isStreamed ? Number.POSITIVE_INFINITY : maxSorted);
@@ -48,7 +48,7 @@ export class ImageList {
       else if (images <= limit) yield { kind: 'image', ...image };
     }
     for (const image of first.all()) yield { kind: 'image', ...image };
-    // Of those nothing is known but the name.
+    // Only the name of these is known.
     const isAny = query.unusedForMs === undefined && query.largerThanBytes === undefined;
     if (query.pinned === true && isAny) {
       for (const pin of pins.rest(query.selections, query.upstream)) yield { kind: 'pin', ...pin };
@@ -56,7 +56,7 @@ export class ImageList {
     yield { kind: 'total', images, listed: Math.min(images, limit), repositories, ...this.#catalog.blobs.usage() };
   }
 
-  /** @returns `undefined` for what the query does not want, found out as cheaply as it can be */
+  /** @returns `undefined` for images that the query excludes, decided with as few reads as possible */
   #image(name: StoredName, query: ListQuery, pins: PinList): ListedImage | undefined {
     const { repository, reference, digest, variants, checkedAtMs } = name;
     const { images } = this.#catalog;
@@ -104,7 +104,7 @@ export class ImageList {
     return this.#catalog.pins.isPinned(repository, reference) ? 'configuration' : null;
   }
 
-  /** Whether a tag only attaches something to an image that is listed: it is shown there. */
+  /** Whether a tag only attaches something to a listed image, which shows it. */
   #goesWithAnother({ repository, reference }: StoredName): boolean {
     const subject = isDigest(reference) ? undefined : subjectOfTag(reference);
     if (subject === undefined || !this.#catalog.grants.mayRead(repository, subject)) return false;
@@ -152,7 +152,7 @@ function compare(one: string, other: string): number {
   return one < other ? -1 : 1;
 }
 
-/** The first in an order of however many, holding twice as many as are wanted at most. */
+/** The first N of any number of items in an order, holding at most twice as many. */
 class FirstOf {
   readonly #limit: number;
   readonly #order: Order;

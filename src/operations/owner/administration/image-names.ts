@@ -7,7 +7,7 @@ import { selectAny } from '../../../upstream/selection.ts';
 import { canonicalName, dockerHub, type UpstreamTable } from '../../../upstream/table.ts';
 import type { Upstream } from '../../../upstream/upstream.ts';
 
-/** The images that a text means: one, or those that a pattern matches. */
+/** The images that a text selects: one, or those that a pattern matches. */
 export type ImageSelection = ImageName | ImagePattern;
 
 /** One image. */
@@ -20,29 +20,29 @@ export interface ImageName {
   readonly reference: string;
 }
 
-/** Every image whose name is like this. */
+/** All images whose names match. */
 export interface ImagePattern {
   readonly kind: 'pattern';
   readonly text: string;
-  /** The same, with the upstream and all that was left out. */
+  /** The same, with the upstream and everything that was omitted. */
   readonly full: string;
-  /** What every repository that can match begins with, as the cache names it. */
+  /** Common prefix of all repositories that can match, as the cache names them. */
   readonly prefix: string;
   matchesRepository(repository: string): boolean;
   /** @param reference a tag, or the digest of a manifest that no tag stands for */
   matchesReference(reference: string): boolean;
 }
 
-/** What a name without a tag means: its tag `latest`, all that is there of the repository, or nothing that would do. */
+/** What a name without a tag selects: its tag `latest`, everything in the repository, or nothing (an error). */
 export type Untagged = 'latest' | 'all';
 
 export interface ImageNamesOptions {
   readonly upstreams: UpstreamTable;
-  /** Whether repositories of a registry are stored that is in the table no more. */
+  /** Whether repositories of a registry are stored that is no longer in the table. */
   readonly isStored: (registry: string) => boolean;
 }
 
-/** Reads the names of images as people write them, and patterns of names, for what is stored. */
+/** Parses image names as people write them, and patterns of names, for stored images. */
 export class ImageNames {
   readonly #options: ImageNamesOptions;
 
@@ -51,9 +51,9 @@ export class ImageNames {
   }
 
   /**
-   * Reads `[registry/]repository[:tag][@digest]`, or a pattern: `[registry/]repository:tags` or `[registry/]repository@*`,
-   * where `*` stands for any characters within one part of a repository's name, `**` for any parts, and tags are a tag, a
-   * pattern of tags or a range of versions. `*` in place of the registry means every one.
+   * Parses `[registry/]repository[:tag][@digest]`, or a pattern: `[registry/]repository:tags` or `[registry/]repository@*`,
+   * where `*` matches any characters within one segment of a repository's name, `**` any segments, and tags are a tag, a
+   * pattern of tags or a version range. `*` as the registry means all registries.
    * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN for a registry that is neither configured nor stored
    */
   read(text: string, untagged: Untagged): ImageSelection {
@@ -90,7 +90,7 @@ export class ImageNames {
     };
   }
 
-  /** A pattern with the name of its upstream before it. */
+  /** A pattern with the name of its upstream in front. */
   #glob(named: string, text: string): string {
     if (!/^[a-z0-9._:[\]*-]+(?:\/[a-z0-9._*-]+)*$/i.test(named)) {
       throw new RegistryError('bad-name', `"${text}" is not a pattern of repository names`);
@@ -107,7 +107,7 @@ export class ImageNames {
     return `${upstreams.default.name}/${official(upstreams.default, named)}`;
   }
 
-  /** The repository that a name without tag and digest means; one that may not be pulled any more too. */
+  /** The repository of a name without tag and digest, even if it may no longer be pulled. */
   #repository(named: string): string {
     const { upstreams, isStored } = this.#options;
     const { registry, repository: name } = parseReference(named);
@@ -120,7 +120,7 @@ export class ImageNames {
 }
 
 /**
- * The upstream and the repository that a name means, as a request would, but one that may not be pulled too.
+ * The upstream and repository of a name, as for a request, even if it may not be pulled.
  * @throws RegistryError NAME_INVALID, NAME_UNKNOWN
  */
 export function selectRepository(
@@ -132,18 +132,18 @@ export function selectRepository(
   return { upstream, repository, allowed: upstream.allows(repository) };
 }
 
-/** The name of an image in full. */
+/** The full name of an image. */
 export function written({ repository, reference }: { repository: string; reference: string }): string {
   return isDigest(reference) ? `${repository}@${reference}` : `${repository}:${reference}`;
 }
 
-/** Whether a selection means an image. @param repository as the cache names it @param reference a tag or a digest */
+/** Whether a selection includes an image. @param repository as the cache names it @param reference a tag or a digest */
 export function selects(selection: ImageSelection, repository: string, reference: string): boolean {
   if (selection.kind === 'image') return selection.repository === repository && selection.reference === reference;
   return selection.matchesRepository(repository) && selection.matchesReference(reference);
 }
 
-/** Takes `named[:tags][@digest]` apart. A port belongs to the name. */
+/** Splits `named[:tags][@digest]`. A port belongs to the name. */
 function parted(text: string): { named: string; reference: string | undefined } {
   const at = text.indexOf('@');
   if (at !== -1) {
@@ -151,7 +151,7 @@ function parted(text: string): { named: string; reference: string | undefined } 
     const colon = named.lastIndexOf(':');
     return { named: colon > named.lastIndexOf('/') ? named.slice(0, colon) : named, reference: text.slice(at) };
   }
-  // A range of versions has no slash, and a name no space.
+  // A version range has no slash, and a name no space.
   const slash = text.lastIndexOf('/');
   const colon = text.indexOf(':', slash + 1);
   return colon === -1
@@ -178,7 +178,7 @@ function referenceMatcher(text: string, reference: string | undefined): (referen
   return (found) => !isDigest(found) && tags.matches(found);
 }
 
-/** Docker Hub's own images lie under `library/`, which their names leave out. */
+/** Official images of Docker Hub are under `library/`, which their names omit. */
 function official(upstream: Upstream, repository: string): string {
   const isHub = [upstream.name, ...upstream.aliases].some((name) => canonicalName(name) === dockerHub);
   return isHub && !repository.includes('/') && !repository.includes('**') ? `library/${repository}` : repository;

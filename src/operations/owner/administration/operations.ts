@@ -21,7 +21,7 @@ export function administrationOperations(cache: OwnedCache): AdministrationOpera
   };
 }
 
-/** Administration by the upstreams in force now. */
+/** Administration with the upstreams in effect now. */
 export function administrationOf({
   catalog,
   store,

@@ -3,7 +3,7 @@ import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { ListedPin } from '../../protocol/administration.ts';
 import { type ImageSelection, selects, written } from './image-names.ts';
 
-/** The pins that a list of pinned images leaves untold. */
+/** The pins that a list of pinned images has not mentioned. */
 export class PinList {
   readonly #catalog: Catalog;
   readonly #told = new Set<string>();
@@ -12,12 +12,12 @@ export class PinList {
     this.#catalog = catalog;
   }
 
-  /** An image tells of the pins of its tag and of its digests. */
+  /** Marks the pins of an image's tag and digests as mentioned. */
   tell(repository: string, references: readonly string[]): void {
     for (const reference of references) this.#told.add(written({ repository, reference }));
   }
 
-  /** The others, in order. @param selections none: all @param upstream by its name, where it matters */
+  /** The remaining pins, in order. @param selections empty: all @param upstream only pins of this upstream */
   *rest(selections: readonly ImageSelection[], upstream: string | undefined): Generator<ListedPin> {
     for (const { repository, reference, pinnedAtMs } of this.#catalog.pins.list()) {
       const name = written({ repository, reference });

@@ -4,26 +4,26 @@ import type { TagRow } from '../../../store/catalog/image-records.ts';
 import { Turns } from '../../../waiting/turns.ts';
 import { type ImageSelection, selects } from './image-names.ts';
 
-/** An image that the catalog knows by a name. */
+/** A named image in the catalog. */
 export interface StoredName {
   /** As the cache names it: `docker.io/library/nginx`. */
   readonly repository: string;
   /** A tag, or the digest of a manifest that no tag stands for. */
   readonly reference: string;
   readonly digest: Digest;
-  /** Manifests that the tag is for clients with an `Accept` list of their own. */
+  /** Manifests of the tag for clients with an `Accept` list of their own. */
   readonly variants: readonly Digest[];
-  /** When the upstream last confirmed the tag; `undefined` of a digest. */
+  /** When the upstream last confirmed the tag; `undefined` for a digest. */
   readonly checkedAtMs: number | undefined;
 }
 
-/** Rows that are read in one go. */
+/** Rows read at a time. */
 const pageSize = 200;
 
 /**
- * The names of stored images that one of the selections means, by repository and tag in their order, then the manifests
- * without a tag. Reads part by part: what is added or removed meanwhile may be in it or not.
- * @param selections none: all
+ * The names of stored images that any of the selections includes: by repository and tag in order, then manifests without a
+ * tag. Reads in steps: concurrent additions and removals may or may not be included.
+ * @param selections empty: all
  * @throws the signal's reason
  */
 export async function* storedNames(
@@ -48,7 +48,7 @@ export async function* storedNames(
   }
 }
 
-/** The stored images that one selection means; by its digest one that has tags too. @throws the signal's reason */
+/** The stored images of one selection; a digest also selects an image that has tags. @throws the signal's reason */
 export async function* findNames(
   catalog: Catalog,
   selection: ImageSelection,
@@ -79,7 +79,7 @@ async function* repositories(
   const prefixes = selections.map((selection) =>
     selection.kind === 'image' ? selection.repository : selection.prefix,
   );
-  // Names that begin with the prefix are together; the first of them may be the prefix itself.
+  // Names that begin with the prefix are adjacent; the first of them may be the prefix itself.
   const begin = prefixes.toSorted()[0] ?? '';
   let after = begin === '' ? '' : begin.slice(0, -1);
   while (true) {

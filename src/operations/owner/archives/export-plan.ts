@@ -23,7 +23,7 @@ import type { ExportChoice, ExportEvent } from '../../protocol/export.ts';
 import type { WantedImages } from '../../protocol/fetch.ts';
 import { namedImage } from './named-image.ts';
 
-/** Deepest nesting of indexes, and of what is attached to attachments. */
+/** Maximum nesting of indexes, and of attachments to attachments. */
 const maxDepth = 4;
 const amd64: Platform = { os: 'linux', architecture: 'amd64', variant: undefined };
 
@@ -33,7 +33,7 @@ export interface ExportPlannerOptions {
   readonly catalog: Catalog;
 }
 
-/** Finds out what images that are here consist of. Uses nothing and contacts nobody. */
+/** Determines what stored images consist of. Counts no use and contacts no upstream. */
 export class ExportPlanner {
   readonly #options: ExportPlannerOptions;
   readonly #kept: KeptManifests;
@@ -47,9 +47,8 @@ export class ExportPlanner {
   }
 
   /**
-   * The images that one line of a list means, of what is here: each with everything that belongs to it, and after it what
-   * goes with it.
-   * @throws RegistryError in one sentence where one is not here, or not all of it
+   * The stored images of one line of a list: each with everything that belongs to it, followed by its attachments.
+   * @throws RegistryError in one sentence if one is not stored, or not completely
    */
   async *images({ image, tags, limit }: WantedImages, choice: ExportChoice): AsyncGenerator<ExportEvent> {
     if (tags === undefined) {
@@ -102,7 +101,7 @@ export class ExportPlanner {
     };
   }
 
-  /** Takes in a manifest and all that it needs. @throws RegistryError where something is not here */
+  /** Adds a manifest and everything it needs. @throws RegistryError if something is not stored */
   async #walk(
     repository: string,
     manifest: KeptManifest,
@@ -127,7 +126,7 @@ export class ExportPlanner {
     }
   }
 
-  /** The manifests of an index that are wanted. @throws RegistryError where one is not here */
+  /** The requested manifests of an index. @throws RegistryError if one is not stored */
   async #children(
     repository: string,
     index: KeptManifest,
@@ -136,7 +135,7 @@ export class ExportPlanner {
     const { platforms, referrers } = choice;
     const all = indexEntries(index.bytes, index.contentType);
     const { entries, lacks } = chooseEntries(all, { platforms, attestations: referrers });
-    // Of an index in an index nothing may be wanted.
+    // An index in an index may have nothing that is requested.
     if (depth === 0 && lacks.length > 0) {
       closure.lacks = lacks.map(formatPlatform);
       if (lacks.length === platforms.length) {
@@ -154,14 +153,14 @@ export class ExportPlanner {
       }
       absent.add(entry.digest);
       if (!isImage(entry)) continue;
-      // A platform that was not fetched has no manifest here; of one that has, something was lost.
+      // A platform that was not fetched has no manifest here; one with a manifest has lost something.
       const lost = await this.#firstLost(repository, entry, closure.seen);
       if (platforms.length > 0 || lost !== undefined) {
         throw lacking(`${name} for ${formatPlatform(entry.platform!)}`, lost ?? entry.digest);
       }
     }
     for (const entry of entries) {
-      // An attestation goes with its image, and stays with it.
+      // An attestation is included or excluded with its image.
       if (children.has(entry.digest) || (entry.attests !== undefined && !children.has(entry.attests))) continue;
       closure.absent.add(isImage(entry) ? formatPlatform(entry.platform!) : entry.digest);
     }
@@ -169,7 +168,7 @@ export class ExportPlanner {
     return children;
   }
 
-  /** The first thing that a manifest which is here lacks. */
+  /** The first missing part of a stored manifest. */
   async #firstLost(repository: string, { digest }: Descriptor, seen: Seen): Promise<Digest | undefined> {
     const isKnown = this.#options.catalog.grants.mayRead(repository, digest);
     const manifest = isKnown ? await this.#kept.peek(digest) : undefined;
@@ -178,7 +177,7 @@ export class ExportPlanner {
     return undefined;
   }
 
-  /** What goes with an image or with one of its manifests: referrers, and what the tags of cosign attach. */
+  /** The attachments of an image or of one of its manifests: referrers, and cosign's tags. */
   async *#attachments(
     repository: string,
     image: ExportedImage,
@@ -208,7 +207,7 @@ export class ExportPlanner {
     }
   }
 
-  /** One of which something is missing here cannot be taken along; its image can. */
+  /** An incomplete attachment is left out; its image is not. */
   async #attachment(
     repository: string,
     digest: Digest,
@@ -233,11 +232,11 @@ export class ExportPlanner {
 
 class Closure {
   lacks: readonly string[] = [];
-  /** What its indexes name and is not here. */
+  /** Entries of its indexes that are not stored. */
   readonly absent = new Set<string>();
   /** Those of them that run as containers, by manifest. */
   readonly containers = new Map<Digest, ContainerParts>();
-  /** The manifest that is taken where only one can be. */
+  /** The manifest to use if there can be only one. */
   preferred: Digest | undefined;
   readonly manifests = new Map<Digest, BlobSize>();
   readonly blobs = new Map<Digest, BlobSize>();
@@ -249,7 +248,7 @@ class Closure {
   }
 }
 
-/** The tags under which something is attached to a manifest: of cosign, and the referrers tag of the distribution-spec. */
+/** The tags that attach something to a manifest: cosign's, and the referrers tag of the distribution-spec. */
 function tagsOf(digest: Digest): string[] {
   const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
   return [tag, `${tag}.sig`, `${tag}.att`, `${tag}.sbom`];

@@ -3,10 +3,10 @@ import type { Digest } from '../../../oci/digest.ts';
 import { parseReference } from '../../../oci/reference.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 
-/** An image as a person names it. */
+/** An image name as a person writes it, resolved. */
 export interface NamedImage {
   readonly target: Repository;
-  /** `undefined` where a digest says which image is meant. */
+  /** `undefined` if a digest selects the image. */
   readonly tag: string | undefined;
   readonly digest: Digest | undefined;
   /** The full name: upstream, repository, and tag or digest. */
@@ -14,7 +14,7 @@ export interface NamedImage {
 }
 
 /**
- * Finds the repository that a name means: without a registry one of the default upstream, without a tag or digest the tag
+ * Resolves the repository of a name: without a registry, of the default upstream; without a tag or digest, with the tag
  * `latest`.
  * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED
  */

@@ -3,12 +3,12 @@ import type { Digest } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/error.ts';
 import { octetStream } from '../../../oci/media-types.ts';
 
-/** The name under which what is brought is counted, in place of an upstream's. */
+/** The name under which pushed bytes are counted, instead of an upstream's. */
 export const importOrigin = 'import';
 
 /**
- * Bytes that somebody brings, as a source of a fill. They come once and from the beginning: what the fill has already is
- * passed over, and a second attempt finds nothing.
+ * Bytes that a command sends, as a source of a fill. They come once and from the start: bytes that the fill already has are
+ * skipped, and a second attempt finds nothing.
  */
 export function pushedSource({
   digest,
@@ -63,7 +63,7 @@ function asBody(
         yield Buffer.from(value.buffer, value.byteOffset, value.byteLength);
       }
     },
-    // Whoever brings them ends them.
+    // The sender ends them.
     destroy() {},
   };
 }

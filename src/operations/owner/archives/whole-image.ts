@@ -6,12 +6,12 @@ import { formatPlatform, indexEntries } from '../../../oci/platform.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { MissingPart } from '../../protocol/import.ts';
 
-/** Deepest nesting of indexes that is followed. */
+/** Maximum nesting of indexes. */
 const maxDepth = 4;
-/** Manifests that one image may consist of. */
+/** Maximum manifests of one image. */
 const maxManifests = 10_000;
 
-/** A manifest that is here with all that it needs. */
+/** A manifest that is stored with everything it needs. */
 export interface WholeManifest {
   readonly digest: Digest;
   readonly size: number;
@@ -19,17 +19,17 @@ export interface WholeManifest {
   readonly links: ManifestLinks;
 }
 
-/** An image that is here. */
+/** A stored image. */
 export interface WholeImage {
-  /** Its own manifest. */
+  /** Its root manifest. */
   readonly manifest: WholeManifest;
   /** All of its manifests, each once, and each after those that it names. */
   readonly manifests: readonly WholeManifest[];
-  /** What of it is not here. */
+  /** What of it is missing. */
   readonly leftOut: readonly MissingPart[];
 }
 
-/** Something that an image needs is not here. */
+/** Something that an image needs is not stored. */
 export class IncompleteError extends RegistryError {
   readonly lacks: Digest;
 
@@ -40,17 +40,16 @@ export class IncompleteError extends RegistryError {
 }
 
 export interface WholeImageOptions {
-  /** What to call it in errors. */
+  /** The name to use in errors. */
   readonly name: string;
   readonly store: BlobStore;
   readonly signal: AbortSignal;
 }
 
 /**
- * Looks at everything that an image needs, each part once. An index is whole when one of its images is.
- * @param root its digest, and what its manifest is where that does not say it itself
- * @throws RegistryError in one sentence where something is missing, is not what it should be, or is too much; DiskFault; the
- *   signal's reason
+ * Examines everything that an image needs, each part once. An index is complete if one of its images is.
+ * @param root its digest, and its media type if the manifest itself does not say it
+ * @throws RegistryError in one sentence if something is missing, invalid, or too large; DiskFault; the signal's reason
  */
 export async function wholeImage(
   root: Pick<Descriptor, 'digest' | 'mediaType'>,
@@ -66,7 +65,7 @@ class Inspection {
   readonly leftOut = new Map<Digest, MissingPart>();
   readonly #lacking = new Map<Digest, IncompleteError>();
   readonly #options: WholeImageOptions;
-  /** Of its manifests: what they name is held in memory until all of it has been looked at. */
+  /** Total bytes of its manifests: what they name is held in memory until everything has been examined. */
   #bytes = 0;
   /** For manifests that are not in the store's memory anyway. */
   #buffer: Buffer | undefined;
@@ -85,7 +84,7 @@ class Inspection {
       this.whole.set(manifest.digest, manifest);
       return manifest;
     } catch (error) {
-      // What is not here can be left out; what is wrong cannot.
+      // Missing parts can be left out; wrong ones cannot.
       if (error instanceof IncompleteError) this.#lacking.set(link.digest, error);
       throw error;
     }
@@ -106,7 +105,7 @@ class Inspection {
     }
     const links = readManifest(bytes, mediaType);
     const contentType = links.mediaType === '' ? mediaType : links.mediaType;
-    // What follows may read other manifests into the same memory.
+    // The next steps may read other manifests into the same memory.
     const entries = links.manifests.length === 0 ? [] : indexEntries(bytes, contentType);
     for (const blob of links.blobs) {
       signal.throwIfAborted();
@@ -131,7 +130,7 @@ class Inspection {
     return { digest, size, contentType, links };
   }
 
-  /** The bytes of a manifest, until the next one is asked for. */
+  /** The bytes of a manifest, valid until the next call. */
   async #manifest(digest: Digest): Promise<Buffer | undefined> {
     const { store } = this.#options;
     await using blob = await store.open(digest);
@@ -143,7 +142,7 @@ class Inspection {
     if (blob.bytes) return blob.bytes;
     const bytes = (this.#buffer ??= Buffer.allocUnsafe(maxManifestBytes)).subarray(0, size);
     for (let position = 0; position < size; ) position += await blob.read(bytes.subarray(position), position);
-    // The store sets aside what has been altered.
+    // The store sets altered blobs aside.
     return digestOf(bytes, digestAlgorithm(digest)) === digest ? bytes : await store.read(digest);
   }
 

@@ -5,7 +5,7 @@ import type { DiskStore } from '../../../store/files/disk-store.ts';
 import type { Layout } from '../../../store/files/layout.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 
-/** Told of what an operator has changed, for the log and for other replicas. */
+/** Receives the changes of operators, for the log and for other replicas. */
 export interface AdministrationObserver {
   /** An image was removed by this name. @param repository as the cache names it @param reference a tag or a digest */
   removed(repository: string, reference: string, freed: { blobs: number; bytes: number }): void;
@@ -13,7 +13,7 @@ export interface AdministrationObserver {
   unpinned(repository: string, reference: string): void;
 }
 
-/** A cache directory that this process owns, with the mirror over it; what the configuration says is read each time. */
+/** A cache directory that this process owns, with the mirror on top; the configuration is read at each use. */
 export interface OwnedCache {
   readonly layout: Layout;
   readonly catalog: Catalog;
@@ -27,7 +27,7 @@ export interface OwnedCache {
   };
   /** Wall clock in milliseconds. */
   readonly now: () => number;
-  /** Reads and writes of the catalog that have failed so far. */
+  /** Failed reads and writes of the catalog so far. */
   readonly catalogFaults: number;
   readonly administrationObserver: AdministrationObserver;
 }

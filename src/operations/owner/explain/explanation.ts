@@ -17,11 +17,11 @@ export interface ExplanationOptions {
   readonly catalog: Catalog;
   readonly offline: boolean;
   readonly now: () => number;
-  /** The kind of credential that an upstream is shown, in words without any secret. */
+  /** The kind of credential that an upstream receives, in words without any secret. */
   readonly credential: (upstream: string) => string;
 }
 
-/** What {@link outcomeOf} judges by. */
+/** The input of {@link outcomeOf}. */
 interface Facts {
   readonly options: ExplanationOptions;
   readonly target: string;
@@ -30,9 +30,9 @@ interface Facts {
 }
 
 /**
- * Explains what an image name gets. Contacts nobody.
- * @param image as a person writes it; without a tag or digest the tag `latest` is meant
- * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN for a name that leads to no upstream
+ * Explains what an image name gets. Contacts no upstream.
+ * @param image as a person writes it; without a tag or digest, the tag `latest`
+ * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN for a name without an upstream
  */
 export async function explainImage(image: string, options: ExplanationOptions): Promise<Explanation> {
   const { catalog, store, offline, now } = options;
@@ -159,5 +159,5 @@ export function duration(ms: number): string {
 }
 
 function ignore(): void {
-  // Looking at something neither counts nor logs.
+  // Examining something neither counts as a use nor logs.
 }

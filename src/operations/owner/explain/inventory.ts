@@ -17,7 +17,7 @@ interface Within {
   readonly seen: Seen;
 }
 
-/** Looks at what is here, without using it. */
+/** Examines what is stored, without counting a use. */
 export class Inventory {
   readonly #options: InventoryOptions;
 
@@ -25,12 +25,12 @@ export class Inventory {
     this.#options = options;
   }
 
-  /** What is here of a manifest, seen from a repository; `undefined`: it is not here. @param repository the cache's name */
+  /** What is stored of a manifest, as seen from a repository; `undefined`: nothing. @param repository the cache's name */
   async image(repository: string, digest: Digest): Promise<StoredImage | undefined> {
     return await this.#image(repository, digest, { images: new Map(), seen: nothingSeen() });
   }
 
-  /** @param within `images`: what has been looked at already, each manifest once */
+  /** @param within `images`: manifests examined already, each once */
   async #image(repository: string, digest: Digest, within: Within): Promise<StoredImage | undefined> {
     const { images } = within;
     if (!images.has(digest)) images.set(digest, await this.#look(repository, digest, within));

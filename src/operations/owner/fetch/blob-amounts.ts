@@ -1,13 +1,13 @@
 import type { Descriptor } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
 
-/** How many bytes of a blob are here, and how many there are; 0 where that is not known yet. */
+/** How many bytes of a blob have arrived, and its size; 0 if that is not known yet. */
 export interface BlobAmount {
   readonly doneBytes: number;
   readonly totalBytes: number;
 }
 
-/** How far blobs have come, each counted once, with their sums. */
+/** The progress of blobs, each counted once, with their sums. */
 export class BlobAmounts {
   readonly #amounts = new Map<Digest, { doneBytes: number; totalBytes: number }>();
   #doneBytes = 0;
@@ -21,7 +21,7 @@ export class BlobAmounts {
     return this.#totalBytes;
   }
 
-  /** That of one blob; begun with what its manifest says. */
+  /** The progress of one blob, starting with the size in its manifest. */
   of({ digest, size }: Descriptor): BlobAmount {
     const known = this.#amounts.get(digest);
     if (known) return known;
@@ -31,7 +31,7 @@ export class BlobAmounts {
     return amount;
   }
 
-  /** Changes one that {@link of} has given. */
+  /** Updates an amount that {@link of} has returned. */
   set(amount: BlobAmount, { doneBytes, totalBytes }: BlobAmount): void {
     this.#doneBytes += doneBytes - amount.doneBytes;
     this.#totalBytes += totalBytes - amount.totalBytes;

@@ -1,6 +1,6 @@
 /**
- * Events on their way to whoever reads them at his own pace. One with a key takes the place of an earlier one with that
- * key that has not been read, so that what is kept does not grow with the reader's slowness.
+ * Events for a reader that reads at its own pace. An event with a key replaces an earlier unread one with that key, so that a
+ * slow reader does not make the queue grow.
  */
 export class EventQueue<Event> {
   readonly #events = new Map<unknown, Event>();
@@ -12,7 +12,7 @@ export class EventQueue<Event> {
     this.#changed.resolve();
   }
 
-  /** Nothing comes any more. @param end `error`: what the reader is thrown after the last event */
+  /** Ends the queue. @param end `error`: thrown to the reader after the last event */
   end(end: { readonly error?: unknown } = {}): void {
     this.#end ??= end;
     this.#changed.resolve();

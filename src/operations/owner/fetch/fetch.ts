@@ -17,9 +17,9 @@ import { withPatience } from './patience.ts';
 import { expandImages, type WantedImage } from './wanted-images.ts';
 import { byRepository, ChosenImages, type ImageChoice, readChoice } from './wanted-list.ts';
 
-/** Manifests and listings that are asked for at a time. */
+/** Concurrent requests for manifests and listings. */
 const maxQuestions = 8;
-/** Shortest time between two words on the same blob, in milliseconds. */
+/** Minimum time between two events about the same blob, in milliseconds. */
 const sayEveryMs = 200;
 
 export interface FetchDependencies {
@@ -28,17 +28,17 @@ export interface FetchDependencies {
   readonly catalog: Catalog;
   readonly upstreams: UpstreamTable;
   readonly offline: boolean;
-  /** As the mirror's own. */
+  /** The mirror's own setting. */
   readonly maxFills: number;
   readonly now: () => number;
-  /** How a pause is waited for; default: a timer. */
+  /** Waits for a pause; default: a timer. */
   readonly wait?: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
 /**
- * Fetches images as their clients would, each to its last blob and with all that refers to it. One that fails does not
- * keep the others from coming; what is here already is not fetched again. Whoever stops reading the events ends it.
- * @throws Error in one sentence where nothing can be fetched at all; the signal's reason
+ * Fetches images as clients would, each to its last blob and with everything that refers to it. A failed image does not stop the
+ * others; stored content is not fetched again. A reader that stops reading the events ends the fetch.
+ * @throws Error in one sentence if nothing can be fetched at all; the signal's reason
  */
 export async function* fetchImages(
   parameters: FetchParameters,
@@ -67,9 +67,9 @@ class Fetch {
   readonly #completeness: Completeness;
   /** Whether it had to be fetched, by repository and digest. */
   readonly #blobs = new Map<string, Promise<boolean>>();
-  /** How far each blob is that was not here. */
+  /** Progress of each blob that was not stored. */
   readonly #amounts = new BlobAmounts();
-  /** Those of them that nobody else has brought meanwhile; by digest one amount. */
+  /** Those of them that no client has fetched meanwhile; one amount per digest. */
   readonly #fetchedBlobs = new Set<BlobAmount>();
   readonly #failures: { readonly image: string; readonly error: string }[] = [];
   #images = 0;
@@ -80,14 +80,14 @@ class Fetch {
     this.#parameters = parameters;
     this.#dependencies = dependencies;
     this.#signal = signal;
-    // Clients come first: at least half of the places are theirs.
+    // Clients come first: at least half of the slots are theirs.
     this.#fills = new Slots(Math.max(1, Math.min(parameters.concurrency ?? 6, Math.floor(maxFills / 2))));
     const ignore = (): void => undefined;
     const kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
     this.#completeness = new Completeness({ store, catalog, kept });
   }
 
-  /** Never throws: the events do. */
+  /** Never throws: the events report errors. */
   async run(): Promise<void> {
     try {
       const { images } = this.#parameters;
@@ -103,7 +103,7 @@ class Fetch {
     }
   }
 
-  /** Fetches what the lines of one repository mean: each image once, with all that any of them wants of it. */
+  /** Fetches the images of one repository's lines: each image once, with everything that any line requests of it. */
   async #lines(lines: readonly (WantedImages & FetchChoice)[]): Promise<void> {
     const { mirror, upstreams, catalog, now } = this.#dependencies;
     const { manifests, listings } = mirror;
@@ -176,7 +176,7 @@ class Fetch {
     return missing;
   }
 
-  /** As {@link #blob}; an image is whole without what its upstream no longer has of a signature or the like. */
+  /** As {@link #blob}; an image is complete without attachments that its upstream no longer has. */
   async #blobUnlessGone(image: WantedImage, blob: WalkedBlob): Promise<boolean> {
     try {
       return await this.#blob(image, blob);
@@ -188,7 +188,7 @@ class Fetch {
     }
   }
 
-  /** Brings a blob here, once for all images of its repository. @returns whether it had to be fetched */
+  /** Fetches a blob once for all images of its repository. @returns whether it had to be fetched */
   #blob(image: WantedImage, blob: Descriptor): Promise<boolean> {
     const key = `${image.target.key} ${blob.digest}`;
     const known = this.#blobs.get(key);
@@ -234,7 +234,7 @@ class Fetch {
     return isFetched;
   }
 
-  /** Does what asks an upstream, so many at a time. */
+  /** Runs requests to upstreams, a limited number at a time. */
   #asking(image: string): <Value>(work: () => Promise<Value>) => Promise<Value> {
     const signal = this.#signal;
     return (work) => this.#patiently(image, () => this.#questions.run(work, { signal }));
@@ -258,7 +258,7 @@ class Fetch {
     });
   }
 
-  /** What fails with an image is told of it, and ends nothing else. */
+  /** Errors of an image are reported with it and end nothing else. */
   async #orFailed(image: string, work: () => Promise<void>): Promise<void> {
     try {
       await work();

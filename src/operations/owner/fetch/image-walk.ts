@@ -18,46 +18,46 @@ import { isTag } from '../../../oci/reference.ts';
 import type { ManifestReference } from '../../../oci/request.ts';
 import { allOf } from '../../../waiting/slots.ts';
 
-/** Manifests that one image may consist of, its referrers and theirs included. */
+/** Maximum manifests of one image, including its referrers and theirs. */
 const maxManifests = 10_000;
-/** Pages of referrers that are read for one manifest. */
+/** Maximum pages of referrers for one manifest. */
 const maxPages = 100;
-/** An index in an index in an index: deeper than anybody builds. */
+/** An index in an index in an index: deeper than any tool builds. */
 const maxNesting = 4;
-/** The signature of a list of contents of an image is at 2. */
+/** The signature of an image's SBOM is at depth 2. */
 const maxReferrerDepth = 4;
-/** What cosign keeps beside an image under tags of its own. */
+/** What cosign stores beside an image under its own tags. */
 const cosignSuffixes = ['.sig', '.att', '.sbom'] as const;
 
 export interface WalkOptions {
-  /** Images of an index that are wanted; none: all. */
+  /** Requested images of an index; empty: all. */
   readonly platforms: readonly Platform[];
-  /** Whether signatures and whatever else refers to the image belong to it. */
+  /** Whether to include signatures and other referrers. */
   readonly referrers: boolean;
-  /** Whether layers are wanted that registries need not hold. */
+  /** Whether to include layers that registries need not hold. */
   readonly nondistributable: boolean;
 }
 
-/** What an image consists of. Its manifests are here. */
+/** What an image consists of. Its manifests are stored. */
 export interface WalkedImage {
   readonly digest: Digest;
   readonly manifests: number;
-  /** How many of these refer to the image or to what refers to it. */
+  /** How many of these refer to the image or to its referrers. */
   readonly referrers: number;
   /** Each once. */
   readonly blobs: readonly WalkedBlob[];
-  /** Platforms that were wanted and that it is not made for, where it is for others. */
+  /** Requested platforms that it does not have, if it has others. */
   readonly lacks: readonly string[];
-  /** What is listed as referring to it and cannot be had: an upstream may have deleted it since. */
+  /** Listed referrers that cannot be fetched: the upstream may have deleted them since. */
   readonly leftOut: readonly LeftOut[];
 }
 
 export interface WalkedBlob extends Descriptor {
-  /** The manifest that needs it, where only something that goes with the image does. */
+  /** The manifest that needs it, if only an attachment does. */
   readonly attachment: Digest | undefined;
 }
 
-/** A manifest that belongs to an image only as something that goes with it, and why it does not come along. */
+/** A manifest that is an attachment, and why it is left out. */
 export interface LeftOut {
   readonly digest: Digest;
   readonly reason: string;
@@ -66,7 +66,7 @@ export interface LeftOut {
 export interface WalkDependencies {
   readonly manifests: Manifests;
   readonly listings: Listings;
-  /** Does what asks an upstream, with patience. */
+  /** Runs a request to an upstream, with retries. */
   readonly ask: <Value>(work: () => Promise<Value>) => Promise<Value>;
   readonly signal: AbortSignal;
   /** Wall clock in milliseconds. */
@@ -75,15 +75,15 @@ export interface WalkDependencies {
 
 /** Where in an image a manifest was found. */
 interface Place {
-  /** 0: the image itself; 1: what refers to it; 2: what refers to that. */
+  /** 0: the image itself; 1: its referrers; 2: their referrers. */
   readonly depth: number;
   readonly nesting: number;
 }
 
 /**
- * Brings all manifests of an image here, as a client would that wants all of it: an index with the images of the chosen
- * platforms, what refers to any of them, and what refers to that. Each manifest is asked for once.
- * @throws RegistryError, the first that was met; the signal's reason
+ * Fetches all manifests of an image, as a client would that wants everything: an index with the images of the chosen
+ * platforms, their referrers, and the referrers of those. Each manifest is requested once.
+ * @throws RegistryError, the first that occurred; the signal's reason
  */
 export async function walkImage(
   target: Repository,
@@ -125,7 +125,7 @@ class Walk {
     };
   }
 
-  /** Goes on from a manifest that is here. */
+  /** Continues from a stored manifest. */
   async follow(manifest: ManifestReply, place: Place): Promise<void> {
     const { digest, bytes, contentType } = manifest;
     if (!this.#enter(digest, place)) return;
@@ -143,13 +143,13 @@ class Walk {
     await allOf(work);
   }
 
-  /** Notes a blob that a manifest needs. */
+  /** Records a blob that a manifest needs. */
   #need({ digest, size, mediaType }: Descriptor, manifest: Digest, { depth }: Place): void {
     if (depth > 0 && this.#blobs.has(digest)) return;
     this.#blobs.set(digest, { digest, size, mediaType, attachment: depth > 0 ? manifest : undefined });
   }
 
-  /** Notes a manifest. @returns false where it has been seen. @throws RegistryError where there are too many */
+  /** Records a manifest. @returns false if it is known already. @throws RegistryError if there are too many */
   #enter(digest: Digest, { depth, nesting }: Place): boolean {
     if (this.#visited.has(digest)) return false;
     if (this.#visited.size >= maxManifests || nesting > maxNesting) {
@@ -184,7 +184,7 @@ class Walk {
     await allOf(found.values().map((digest) => this.#visitListed(digest, { subject, depth })));
   }
 
-  /** An image is whole without what its upstream lists and does not have. */
+  /** An image is complete without attachments that its upstream lists but does not have. */
   async #visitListed(digest: Digest, { subject, depth }: { subject: Digest; depth: number }): Promise<void> {
     try {
       await this.#visit(digest, { depth, nesting: 0 });
@@ -199,7 +199,7 @@ class Walk {
     return ask(() => manifests.isAbsence(this.#target, subject, { error, signal }));
   }
 
-  /** What cosign keeps under a tag made of the digest. */
+  /** What cosign stores under a tag made from the digest. */
   async #followTag(subject: Digest, suffix: string, depth: number): Promise<void> {
     const tag = `${digestAlgorithm(subject)}-${digestHex(subject)}${suffix}`;
     if (!isTag(tag)) return;
@@ -216,12 +216,12 @@ class Walk {
     await this.follow(manifest, { depth, nesting: 0 });
   }
 
-  /** What of an index is wanted. What refers to the image is wanted for all platforms. */
+  /** The requested entries of an index. Referrers of the image are requested for all platforms. */
   #chosen(all: readonly IndexEntry[], { depth, nesting }: Place): readonly IndexEntry[] {
     const { platforms, referrers } = this.#options;
     if (depth > 0) return all;
     const { entries, lacks } = chooseEntries(all, { platforms, attestations: referrers });
-    // Of an index in an index nothing may be wanted.
+    // An index in an index may have nothing that is requested.
     if (nesting > 0 || lacks.length === 0) return entries;
     this.#lacks = lacks.map(formatPlatform);
     if (lacks.length < platforms.length) return entries;
@@ -234,15 +234,15 @@ class Walk {
 }
 
 /**
- * What the upstream could not confirm is good enough for a client that waits, not for who wants what there is now.
- * @throws RegistryError UNAVAILABLE for a reply that is not confirmed, with the pause that the upstream has asked for
+ * A stale answer is good enough for a waiting client, but not for a fetch, which wants the current content.
+ * @throws RegistryError UNAVAILABLE for an unconfirmed reply, with the pause that the upstream has asked for
  */
 export function confirmed<Reply extends { readonly outcome: Outcome }>(
   { upstream, key }: Repository,
   reply: Reply,
   now: () => number,
 ): Reply {
-  // What is served while the upstream is asked behind it will have been confirmed in a moment.
+  // A tag that is being revalidated in the background will be confirmed in a moment.
   if (reply.outcome !== 'stale' && reply.outcome !== 'revalidating') return reply;
   const pauses = upstream
     .status()

@@ -13,7 +13,7 @@ import { allOf } from '../../../waiting/slots.ts';
 import type { WantedImages } from '../../protocol/fetch.ts';
 import { confirmed } from './image-walk.ts';
 
-/** Tags that one repository may list, and pages that they may come in. */
+/** Maximum tags that one repository may list, and maximum pages of them. */
 const maxTags = 200_000;
 const maxTagPages = 2_000;
 
@@ -36,9 +36,9 @@ export interface ExpandOptions {
 }
 
 /**
- * The images that one line means; asks the upstream for its tags only where patterns or ranges are in it.
- * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED, MANIFEST_UNKNOWN where no tag is meant, and
- *   what listing the tags throws
+ * The images that one line selects; asks the upstream for its tags only if the line has patterns or ranges.
+ * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED, MANIFEST_UNKNOWN if no tag matches, and what
+ *   listing the tags throws
  */
 export async function expandImages(wanted: WantedImages, options: ExpandOptions): Promise<WantedImage[]> {
   const named = parseReference(wanted.image);
@@ -55,7 +55,7 @@ export async function expandImages(wanted: WantedImages, options: ExpandOptions)
   const selectors = wanted.tags.map(readSelector);
   const written = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
   const all = written.length === selectors.length ? [] : await listTags(target, options);
-  // What goes with an image comes along with it; counted as an image, it would take the place of one.
+  // Attachments come with their image; counted as images, they would use up the limit.
   const listed = all.filter((one) => subjectOfTag(one) === undefined);
   const chosen = await chooseTags(target, { ...options, selectors, written, listed, limit: wanted.limit });
   if (chosen.length === 0) {
@@ -66,16 +66,16 @@ export async function expandImages(wanted: WantedImages, options: ExpandOptions)
 
 interface TagChoice extends ExpandOptions {
   readonly selectors: readonly TagSelector[];
-  /** Tags that are wanted whether they are listed or not. */
+  /** Tags that are requested whether they are listed or not. */
   readonly written: readonly string[];
-  /** Those that the upstream lists. */
+  /** Tags that the upstream lists. */
   readonly listed: readonly string[];
   readonly limit: number | undefined;
 }
 
 /**
- * The tags that are wanted, newest first. One that is here and not listed is asked for: if it is gone it is forgotten, so
- * that an export of the same line, which has only what is here to choose from, takes the same ones.
+ * The requested tags, newest first. A stored tag that is not listed is requested, and forgotten if it is gone, so that an
+ * export of the same line, which can select only stored tags, selects the same ones.
  */
 async function chooseTags(target: Repository, choice: TagChoice): Promise<string[]> {
   const { catalog, manifests, ask, signal, now, selectors, written, listed, limit } = choice;
@@ -126,12 +126,12 @@ async function listTags(target: Repository, { listings, ask, signal, now }: Expa
   return tags;
 }
 
-/** What a page of tags may consist of: more than fit the bytes that one may have. */
+/** Maximum tags on a page: more than fit its maximum bytes. */
 const listLimits = { maxValues: 1_000_000, maxDepth: 100 };
 
 function readTags({ upstream, key }: Repository, bytes: Buffer): string[] {
   try {
-    // Some registries say `null` where there are none.
+    // Some registries answer `null` if there are none.
     const { tags } = parseJson(bytes, listLimits) as { tags?: unknown };
     return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string') : [];
   } catch (error) {

@@ -6,19 +6,19 @@ import type { UpstreamTable } from '../../../upstream/table.ts';
 import type { FetchChoice, WantedImages } from '../../protocol/fetch.ts';
 import type { WantedImage } from './wanted-images.ts';
 
-/** Which parts of an image are wanted. */
+/** Which parts of an image are requested. */
 export interface ImageChoice {
   /** None: all. */
   readonly platforms: readonly Platform[];
   readonly referrers: boolean;
 }
 
-/** Reads what is wanted. @throws RegistryError NAME_INVALID for a platform that is none */
+/** Parses the selection. @throws RegistryError NAME_INVALID for an invalid platform */
 export function readChoice({ platforms = [], referrers = true }: FetchChoice): ImageChoice {
   return { platforms: platforms.map(readPlatform), referrers };
 }
 
-/** The lines of a list by the repository that they mean; one that means none stands by itself. */
+/** The lines of a list grouped by repository; an invalid line stands by itself. */
 export function byRepository<Line extends WantedImages>(lines: readonly Line[], upstreams: UpstreamTable): Line[][] {
   const keyOf = ({ image }: Line): string => {
     try {
@@ -31,11 +31,11 @@ export function byRepository<Line extends WantedImages>(lines: readonly Line[], 
   return [...Map.groupBy(lines, keyOf).values()];
 }
 
-/** Images, each once, with all that is wanted of it. */
+/** Images, each once, with everything that is requested of it. */
 export class ChosenImages {
   readonly #images = new Map<string, { readonly image: WantedImage; readonly choice: ImageChoice }>();
 
-  /** Adds one, or what is wanted of it beside what was wanted before. */
+  /** Adds an image, or merges what is requested of it. */
   add(image: WantedImage, choice: ImageChoice): void {
     const known = this.#images.get(image.name);
     this.#images.set(image.name, { image, choice: known ? joined(known.choice, choice) : choice });

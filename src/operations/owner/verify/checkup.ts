@@ -9,14 +9,14 @@ import { findNames, type StoredName, storedNames } from '../administration/store
 export interface CheckupOptions {
   readonly catalog: Catalog;
   readonly verification: Verification;
-  /** Absent: only looks. */
+  /** Absent: only reports. */
   readonly mender: { mend(finding: Finding, signal: AbortSignal): Promise<Mending> } | undefined;
 }
 
-/** Between two words on how far it is, in milliseconds. */
+/** Interval of progress events, in milliseconds. */
 const progressEveryMs = 200;
 
-/** Reads what is stored again, all of it or what images consist of, and says what is wrong. */
+/** Reads stored content again, all of it or that of some images, and reports what is wrong. */
 export class Checkup {
   readonly #options: CheckupOptions;
   #blobs = 0;
@@ -28,7 +28,7 @@ export class Checkup {
     this.#options = options;
   }
 
-  /** Looks at everything that the selections mean; none: at all there is. Once. @throws the signal's reason, DiskFault */
+  /** Checks everything that the selections include; empty: everything stored. Once. @throws the signal's reason, DiskFault */
   async *run(selections: readonly ImageSelection[], signal: AbortSignal): AsyncGenerator<CheckupEvent> {
     const { catalog, verification } = this.#options;
     const onRead = (bytes: number): void => void (this.#bytes += bytes);
@@ -64,10 +64,10 @@ export class Checkup {
 
   async #found(finding: Finding, signal: AbortSignal): Promise<CheckupEvent> {
     const { catalog, mender } = this.#options;
-    // Asked before it is put right: what is forgotten belongs to nobody.
+    // Asked before the repair: forgotten blobs belong to no repository.
     const repositories = 'digest' in finding ? catalog.grants.readers(finding.digest).slice(0, 3) : [];
     const mending = mender === undefined ? null : await mender.mend(finding, signal);
-    // A file that is no blob harms nobody.
+    // A file that is not a blob is harmless.
     if (finding.kind !== 'stray') this.#findings += 1;
     if (mending !== null && mending !== 'lost' && mending !== 'none') this.#mended += 1;
     return { kind: 'finding', finding, repositories, mending };

@@ -7,7 +7,7 @@ export interface MenderOptions {
   readonly repair: Repair;
 }
 
-/** Puts right what a checkup has found wrong, as the scrub does. */
+/** Repairs what a checkup has found, as the scrub does. */
 export class Mender {
   readonly #options: MenderOptions;
 

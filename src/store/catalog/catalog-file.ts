@@ -13,10 +13,10 @@ import {
 import { isBroken, isOfOtherTables } from './sqlite-error.ts';
 
 /**
- * Opens the file of a catalog, or makes it; its tables are then of this version. One that cannot be read, or whose tables are
- * none of ours, is set aside.
- * @param options.onFault told of that
- * @throws what SQLite says; Error in one sentence where a newer version has written the tables
+ * Opens or creates the file of a catalog, with the tables of this version. An unreadable file, or one with unknown tables, is
+ * set aside.
+ * @param options.onFault receives that fault
+ * @throws what SQLite throws; Error in one sentence if a newer version has written the tables
  */
 export function openCatalogFile(options: {
   readonly path: string;
@@ -31,7 +31,7 @@ export function openCatalogFile(options: {
   }
 }
 
-/** Makes an empty file; what is in its place is set aside as `….broken`. @throws the system's error, what SQLite says */
+/** Creates an empty file; an existing one is set aside as `….broken`. @throws the system's error, what SQLite throws */
 export function beginCatalogFile(path: string): DatabaseSync {
   for (const suffix of ['', '-wal', '-shm']) {
     try {
@@ -61,7 +61,7 @@ function openDatabase(path: string): DatabaseSync {
   }
 }
 
-/** Makes the tables those of this version: all of it or nothing. @throws Error in one sentence where they are of a newer one */
+/** Upgrades the tables to this version, atomically. @throws Error in one sentence if they are of a newer version */
 function migrate(database: DatabaseSync, path: string): void {
   const found = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
   if (found > catalogVersion) {
@@ -69,7 +69,7 @@ function migrate(database: DatabaseSync, path: string): void {
       `${path} has version ${found} and this program knows ${catalogVersion}: use the newer program, or another cache.dir`,
     );
   }
-  // Nothing is counted or looked through again: a start must not take longer for having many blobs.
+  // Counts and scans nothing: a start must not take longer with many blobs.
   if (found === catalogVersion) {
     for (const name of catalogTables) database.prepare(`SELECT 1 FROM ${name}`);
     return;

@@ -5,22 +5,22 @@ import { beginCatalogFile, openCatalogFile } from './catalog-file.ts';
 import { DirectoryLock } from './directory-lock.ts';
 import { isBroken, isLocked, sqliteCode } from './sqlite-error.ts';
 
-/** The path of a database that is on no disk. */
+/** The path of an in-memory database. */
 export const inMemory = ':memory:';
 
 export interface DatabaseOptions {
   /** Path of the database file. */
   readonly path: string;
-  /** Told of every failed read or write. */
+  /** Receives every failed read or write. */
   readonly onFault: (error: unknown) => void;
 }
 
-/** Another process has the file, and with it the directory. */
+/** Another process owns the file, and with it the directory. */
 export class CatalogTaken extends Error {}
 
-/** The tables of the catalog in one SQLite file that this process has for itself. */
+/** The tables of the catalog in one SQLite file that this process owns. */
 export class Database implements Disposable {
-  /** Told when the file was found damaged or gone: it has been set aside, and everything is empty. */
+  /** Called when the file was found damaged or missing: it has been set aside, and all tables are empty. */
   onReplaced: () => void = () => undefined;
   #connection: DatabaseSync;
   #inode: number | undefined;
@@ -42,11 +42,11 @@ export class Database implements Disposable {
   }
 
   /**
-   * Takes the lock of the file's directory, which ends with the process however it ends, and opens the file. The tables of an
-   * older version are brought up to date. A file that cannot be read, or whose tables are none of ours, is set aside as
-   * `catalog.sqlite.broken` and begun anew, as is one that is found damaged later.
-   * @throws CatalogTaken in one sentence where another process has the directory; Error in one where a newer version has
-   *   written the tables, or the disk does not let it be opened
+   * Takes the lock of the file's directory, which the process holds until it ends, however it ends, and opens the file. Tables of
+   * an older version are upgraded. An unreadable file, one with unknown tables, and one that is found damaged later are set
+   * aside as `catalog.sqlite.broken` and replaced by an empty one.
+   * @throws CatalogTaken in one sentence if another process owns the directory; Error in one sentence if a newer version has
+   *   written the tables, or the disk does not allow it to be opened
    */
   static async open(options: DatabaseOptions): Promise<Database> {
     const { path } = options;
@@ -66,9 +66,8 @@ export class Database implements Disposable {
   }
 
   /**
-   * Does work in a transaction, together with what else comes in this turn: nobody who waits for an answer waits for it.
-   * Where it fails nothing of it holds, and the fault is told. Reads see it at once. Within such work, more of it is done
-   * on the spot.
+   * Runs work in a transaction together with other work of this turn, without delaying anything that waits for an answer. If
+   * it fails, none of it is applied, and the fault is reported. Reads see it at once. Nested work runs immediately.
    */
   write(work: () => void): void {
     if (this.#isWriting) {
@@ -79,7 +78,7 @@ export class Database implements Disposable {
     this.#flushing ??= setImmediate(() => this.flush());
   }
 
-  /** Does now what {@link write} has put off. */
+  /** Runs the work that {@link write} has deferred. */
   flush(): void {
     clearImmediate(this.#flushing);
     this.#flushing = undefined;
@@ -89,7 +88,7 @@ export class Database implements Disposable {
     try {
       this.#transaction(works);
     } catch {
-      // One of them may be to blame: the others are not to be lost with it.
+      // One of them may be the cause: the others must not be lost with it.
       for (const work of works) {
         try {
           this.#transaction([work]);
@@ -100,7 +99,7 @@ export class Database implements Disposable {
     }
   }
 
-  /** As {@link write}, at once. @throws Error where it fails: nothing of it holds then */
+  /** As {@link write}, at once. @throws Error if it fails; none of it is applied then */
   writeNow(work: () => void): void {
     if (this.#isWriting) return work();
     this.flush();
@@ -119,7 +118,7 @@ export class Database implements Disposable {
       for (const work of works) work();
       this.#connection.exec('COMMIT');
     } catch (error) {
-      // A full disk may have rolled the transaction back already, and an id given inside it is gone.
+      // A full disk may have rolled the transaction back already, and an id assigned inside it is gone.
       this.#repositoryIds.clear();
       if (this.#connection.isTransaction) this.#connection.exec('ROLLBACK');
       throw error;
@@ -128,7 +127,7 @@ export class Database implements Disposable {
     }
   }
 
-  /** The first row; `undefined` where there is none or it cannot be read. */
+  /** The first row; `undefined` if there is none or it cannot be read. */
   get(sql: string, ...values: SQLInputValue[]): Record<string, SQLOutputValue> | undefined {
     if (!this.#isWriting) this.flush();
     try {
@@ -139,7 +138,7 @@ export class Database implements Disposable {
     }
   }
 
-  /** All rows; none where they cannot be read. */
+  /** All rows; none if they cannot be read. */
   all(sql: string, ...values: SQLInputValue[]): Record<string, SQLOutputValue>[] {
     if (!this.#isWriting) this.flush();
     try {
@@ -150,7 +149,7 @@ export class Database implements Disposable {
     }
   }
 
-  /** Whether one of the rows is as wanted; reads no more of them than that takes. False where they cannot be read. */
+  /** Whether any row matches; reads only as many rows as necessary. False if they cannot be read. */
   some(sql: string, isWanted: (row: Record<string, SQLOutputValue>) => boolean, ...values: SQLInputValue[]): boolean {
     if (!this.#isWriting) this.flush();
     try {
@@ -161,7 +160,7 @@ export class Database implements Disposable {
     return false;
   }
 
-  /** To be called within {@link write}. @throws what SQLite says */
+  /** Call it within {@link write}. @throws what SQLite throws */
   run(sql: string, ...values: SQLInputValue[]): void {
     this.#statement(sql).run(...values);
   }
@@ -175,7 +174,7 @@ export class Database implements Disposable {
     return statement;
   }
 
-  /** The number that stands for a repository in the tables. To be called within {@link write}. */
+  /** The id of a repository in the tables. Call it within {@link write}. */
   repositoryId(name: string): number {
     const cached = this.#repositoryIds.get(name);
     if (cached !== undefined) return cached;
@@ -185,12 +184,12 @@ export class Database implements Disposable {
     return id;
   }
 
-  /** How many reads and writes have failed: whoever reads many rows must know that none was left out. */
+  /** The number of failed reads and writes: readers of many rows must know that none is missing. */
   get faults(): number {
     return this.#faults;
   }
 
-  /** Begins anew where the file has been removed, or another put in its place: what is written to it would be lost. */
+  /** Starts with an empty file if the file has been removed or replaced: what is written to it would be lost. */
   look(): void {
     const { path, onFault } = this.#options;
     try {
@@ -217,7 +216,7 @@ export class Database implements Disposable {
     if (isBroken(error) && this.#connection.isOpen) this.#replacing ??= setImmediate(() => this.#replace());
   }
 
-  /** Begins anew with an empty file: what was damaged can be neither trusted nor mended. */
+  /** Starts with an empty file: a damaged one can be neither trusted nor repaired. */
   #replace(): void {
     const { path, onFault } = this.#options;
     try {

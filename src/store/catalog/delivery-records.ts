@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import type { Database } from './database.ts';
 
-/** Which archives have brought the bytes of which blobs; forgotten with the blob. */
+/** Which archives have delivered the bytes of which blobs; forgotten with the blob. */
 export class DeliveryRecords {
   readonly #database: Database;
 
@@ -9,13 +9,13 @@ export class DeliveryRecords {
     this.#database = database;
   }
 
-  /** Whether an archive, or the one that it builds upon, has brought a blob. */
+  /** Whether an archive, or its base, has delivered a blob. */
   has(archive: Digest, digest: Digest): boolean {
     const row = this.#database.get('SELECT 1 FROM deliveries WHERE digest = ? AND archive = ?', digest, archive);
     return row !== undefined;
   }
 
-  /** Notes what an archive has brought. */
+  /** Records what an archive has delivered. */
   record(archive: Digest, digests: readonly Digest[]): void {
     this.#database.write(() => {
       for (const digest of digests) {

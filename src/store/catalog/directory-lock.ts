@@ -4,8 +4,8 @@ import { DatabaseSync } from 'node:sqlite';
 import { inodeOf } from '../files/file-system.ts';
 
 /**
- * Holds a cache directory for this process, and ends with it however it ends: a lock of SQLite on an empty file of its own,
- * which is nothing to anybody. A catalog can be deleted, set aside or restored, and a lock on it goes with it.
+ * Holds a cache directory for this process until it ends, however it ends: a SQLite lock on an empty file without other use. A
+ * catalog can be deleted, set aside or restored, and a lock on it would go with it.
  */
 export class DirectoryLock implements Disposable {
   readonly #path: string;
@@ -16,12 +16,12 @@ export class DirectoryLock implements Disposable {
     this.#held = hold(path);
   }
 
-  /** Takes the directory of a file. @throws what SQLite says: that it is locked where another process has the directory */
+  /** Takes the directory of a file. @throws what SQLite throws: that it is locked if another process owns the directory */
   static take(file: string): DirectoryLock {
     return new DirectoryLock(join(dirname(file), 'owner.lock'));
   }
 
-  /** Where somebody has emptied the directory, and the file went with the rest: holds it once more. @throws as {@link take} */
+  /** Takes the lock again if the directory has been emptied and the file is gone. @throws as {@link take} */
   takeAgain(): void {
     if (inodeOf(this.#path) === this.#held.inode) return;
     const held = hold(this.#path);
@@ -52,13 +52,13 @@ function hold(path: string): Held {
   }
 }
 
-/** A command of root must not take the directory from the user that the mirror runs as: SQLite does the same for its logs. */
+/** A command run by root must not take the directory from the mirror's user: SQLite does the same for its logs. */
 function leaveToOwner(path: string): void {
   if (process.getuid?.() !== 0) return;
   try {
     const { uid, gid } = statSync(dirname(path));
     chownSync(path, uid, gid);
   } catch {
-    // Not every root may, nor is it needed where all is root's.
+    // Not every root may do this, nor is it needed if root owns everything.
   }
 }

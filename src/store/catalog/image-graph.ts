@@ -4,10 +4,10 @@ import type { Digest } from '../../oci/digest.ts';
 import type { Database } from './database.ts';
 import { digestIn, isSet, optionalNumber, text } from './row.ts';
 
-/** Something that an image consists of, or that goes with it. */
+/** A part of an image, or an attachment. */
 export interface ImagePart {
   readonly digest: Digest;
-  /** Bytes, as stored or as its manifest says; `undefined` where nobody has said. */
+  /** Bytes, as stored or as its manifest says; `undefined` if unknown. */
   readonly size: number | undefined;
   readonly isManifest: boolean;
   readonly isStored: boolean;
@@ -16,8 +16,8 @@ export interface ImagePart {
 const repositoryId = '(SELECT id FROM repositories WHERE name = ?2)';
 
 /**
- * Everything a manifest needs, and what goes with it in a repository: children, config, layers, referrers, and theirs. The
- * plus keeps SQLite from going through all that the repository has.
+ * Everything a manifest needs, and its attachments in a repository: children, config, layers, referrers, and their own. The plus
+ * keeps SQLite from scanning everything that the repository has.
  */
 const closure = `
 WITH RECURSIVE need(digest) AS (
@@ -28,8 +28,8 @@ WITH RECURSIVE need(digest) AS (
 )`;
 
 /**
- * Everything that needs a digest: what names it, in whatever repository, and what it goes with. What goes with something in
- * one repository goes with nothing else in another one, so that the way up keeps to the repository from there on.
+ * Everything that needs a digest: what names it, in any repository, and what it is attached to. An attachment in one repository
+ * is none in another, so the way up stays in the repository from there on.
  */
 const ancestry = `
 WITH RECURSIVE above(digest, repository) AS (
@@ -50,7 +50,7 @@ export interface NamedPart {
   readonly size: number;
 }
 
-/** What manifests name and what is attached to them: the images, their parts, and what they share. */
+/** What manifests name and what is attached to them: the images, their parts, and shared parts. */
 export class ImageGraph {
   readonly #database: Database;
   readonly #manifests = new LRUCache<Digest, true>({ max: 50_000 });
@@ -67,12 +67,12 @@ export class ImageGraph {
     return true;
   }
 
-  /** Notes in memory that a digest is a manifest: it counts as one even where that cannot be written. */
+  /** Remembers that a digest is a manifest: it counts as one even if that cannot be written. */
   note(manifest: Digest): void {
     this.#manifests.set(manifest, true);
   }
 
-  /** Records a manifest and what it names. To be called within a write of the database. */
+  /** Records a manifest and what it names. Call it within a write of the database. */
   add(manifest: Digest, links: ManifestLinks, source: ManifestSource | undefined): void {
     const { subject, artifactType, annotations, mediaType } = links;
     this.#database.run(
@@ -89,14 +89,14 @@ export class ImageGraph {
     }
   }
 
-  /** Forgets that a blob is a manifest, and what it names. To be called within a write of the database. */
+  /** Forgets that a blob is a manifest, and what it names. Call it within a write of the database. */
   remove(manifest: Digest): void {
     this.#manifests.delete(manifest);
     this.#database.run('DELETE FROM manifests WHERE digest = ?', manifest);
     this.#database.run('DELETE FROM links WHERE manifest = ?', manifest);
   }
 
-  /** Forgets in memory what the tables do not have any more. */
+  /** Forgets in memory what is no longer in the tables. */
   drop(manifest: Digest): void {
     this.#manifests.delete(manifest);
   }
@@ -107,15 +107,15 @@ export class ImageGraph {
     return rows.map((row) => ({ digest: digestIn(row, 'target'), size: Number(row['size']) }));
   }
 
-  /** The manifest that a manifest is attached to by what it says itself. */
+  /** The subject that a manifest names itself. */
   subject(manifest: Digest): Digest | undefined {
     const row = this.#database.get('SELECT subject FROM manifests WHERE digest = ?', manifest);
     return row?.['subject'] ? digestIn(row, 'subject') : undefined;
   }
 
   /**
-   * A manifest has come to go with something in a repository: it is not colder than that, since it is never evicted before
-   * it. To be called within a write of the database.
+   * A manifest has been attached to something in a repository: it becomes at least as warm, because it is never evicted first.
+   * Call it within a write of the database.
    */
   warm(manifest: Digest, repository: string): void {
     this.#database.run(
@@ -127,9 +127,9 @@ export class ImageGraph {
     );
   }
 
-  /** A manifest itself, all that it names and all that goes with it in a repository, stored or not; each once. */
+  /** A manifest itself, everything it names, and all its attachments in a repository, stored or not; each once. */
   parts(manifest: Digest, repository: string): ImagePart[] {
-    // Of the manifests that name a part, one is looked at: a layer may belong to every image there is.
+    // Of the manifests that name a part, only one is examined: a layer may belong to every image.
     const rows = this.#database.all(
       `${closure} SELECT n.digest, b.size, m.digest IS NOT NULL AS is_manifest,
          CASE WHEN b.size IS NULL THEN (SELECT size FROM links WHERE target = n.digest LIMIT 1) END AS named_size,
@@ -150,9 +150,9 @@ export class ImageGraph {
   }
 
   /**
-   * What is reached through a manifest alone: itself and its parts, less what something else holds and what that needs.
-   * @param of `repository`: through which; `all`: its parts, where the caller has them
-   * @param isHeld whether something beside `parts` holds one of them
+   * What only this manifest reaches: itself and its parts, except what something else holds and what that needs.
+   * @param of `repository`: the repository; `all`: its parts, if the caller has them
+   * @param isHeld whether something outside `parts` holds one of them
    */
   own(
     manifest: Digest,
@@ -170,7 +170,7 @@ export class ImageGraph {
     return [...parts.values()].filter(({ digest }) => !held.has(digest));
   }
 
-  /** As {@link isNeeded}, of the manifests that name it alone. */
+  /** As {@link isNeeded}, for the manifests that name it only. */
   isNamed(digest: Digest, isWanted: (manifest: Digest) => boolean): boolean {
     return this.#database.some(
       'SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?',
@@ -180,8 +180,8 @@ export class ImageGraph {
   }
 
   /**
-   * Whether one of the stored manifests that name a digest, or that it goes with, is as wanted. Reads no more of them than
-   * that takes: a layer may belong to every image there is.
+   * Whether one of the stored manifests that name a digest, or that it is attached to, matches. Reads only as many of them as
+   * necessary: a layer may belong to every image.
    */
   isNeeded(digest: Digest, isWanted: (manifest: Digest) => boolean): boolean {
     return this.#database.some(
@@ -192,7 +192,7 @@ export class ImageGraph {
     );
   }
 
-  /** The manifests that go with another one in a repository, stored or not. */
+  /** The attachments of a manifest in a repository, stored or not. */
   attachments(subject: Digest, repository: string): Digest[] {
     const rows = this.#database.all(
       `SELECT DISTINCT manifest FROM attachments WHERE subject = ?1 AND repository = ${repositoryId} ORDER BY manifest`,
@@ -211,7 +211,7 @@ export class ImageGraph {
     return rows.map((row) => digestIn(row, 'manifest'));
   }
 
-  /** Pins a manifest and its parts in a repository. To be called within a write of the database. */
+  /** Pins a manifest and its parts in a repository. Call it within a write of the database. */
   pin(manifest: Digest, repository: string): void {
     this.#database.run(
       `${closure} UPDATE blobs SET pinned = 1 WHERE pinned = 0 AND digest IN need`,
@@ -220,12 +220,12 @@ export class ImageGraph {
     );
   }
 
-  /** Pins one blob. To be called within a write of the database. */
+  /** Pins one blob. Call it within a write of the database. */
   pinAlone(digest: Digest): void {
     this.#database.run('UPDATE blobs SET pinned = 1 WHERE digest = ? AND pinned = 0', digest);
   }
 
-  /** Whether something pinned names a digest, other than these, or has it attached. */
+  /** Whether something pinned outside these names a digest, or has it attached. */
   isNextToPin(digest: Digest, others: ReadonlyMap<Digest, unknown> = new Map()): boolean {
     return this.#database.some(
       `SELECT l.manifest AS digest FROM links l JOIN blobs b ON b.digest = l.manifest WHERE l.target = ?1 AND b.pinned = 1
@@ -236,7 +236,7 @@ export class ImageGraph {
     );
   }
 
-  /** The tags and pins that stand for a manifest, or for something that needs it in their repository. */
+  /** The tags and pins of a manifest, or of something that needs it in their repository. */
   namesAbove(manifest: Digest): { repository: string; reference: string }[] {
     const rows = this.#database.all(
       `${ancestry} SELECT r.name AS repository, t.tag AS reference FROM above n CROSS JOIN tags t ON t.digest = n.digest
@@ -248,13 +248,13 @@ export class ImageGraph {
     return rows.map((row) => ({ repository: text(row, 'repository'), reference: text(row, 'reference') }));
   }
 
-  /** Frees a blob. To be called within a write of the database. */
+  /** Unpins a blob. Call it within a write of the database. */
   unpin(digest: Digest): void {
     this.#database.run('UPDATE blobs SET pinned = 0 WHERE digest = ? AND pinned = 1', digest);
   }
 }
 
-/** What a manifest names, as the table of links has it: 'elsewhere' for layers that registries need not hold. */
+/** What a manifest names, as stored in the table of links: 'elsewhere' for layers that registries need not hold. */
 export function linksOf({ manifests, blobs }: ManifestLinks): (NamedPart & { readonly kind: string })[] {
   return [
     ...manifests.map((target) => ({ ...target, kind: 'manifest' })),

@@ -17,14 +17,14 @@ export interface ImageName {
   readonly reference: string;
 }
 
-/** What has been decided to go, though it is still there: it holds nothing any more. */
+/** What is about to be removed, though still stored: it holds nothing any more. */
 export interface Leaving {
   /** Tags, as {@link tagName} writes them. */
   readonly tags: ReadonlySet<string>;
   readonly manifests: ReadonlySet<Digest>;
 }
 
-/** Further rows are not looked at to find out whether a blob is shared: then it is taken for shared. */
+/** To find out whether a blob is shared, no more rows than this are read; beyond, it counts as shared. */
 const maxHolders = 200;
 
 export interface ImageRemovalOptions {
@@ -37,7 +37,7 @@ export interface ImageRemovalOptions {
   readonly now: () => number;
 }
 
-/** What an image has for itself, and its removal. */
+/** What only one image needs, and the removal of images. */
 export class ImageRemoval {
   readonly #database: Database;
   readonly #options: ImageRemovalOptions;
@@ -47,14 +47,14 @@ export class ImageRemoval {
     this.#options = options;
   }
 
-  /** What a name stands for: more than one manifest where a tag has been asked for with several `Accept` lists. */
+  /** The manifests of a name: several if a tag has been requested with several `Accept` lists. */
   roots({ repository, reference }: ImageName): Digest[] {
     return this.#options.pins.meant(repository, reference);
   }
 
   /**
-   * The stored parts of a manifest that go with it when it goes: no tag, pin or other manifest holds them.
-   * @param name by which it goes: that tag holds nothing, nor does a tag that only attaches something to it
+   * The stored parts of a manifest that are removed with it: no tag, pin or other manifest holds them.
+   * @param name the removed name: this tag holds nothing, nor does a tag that only attaches something to it
    */
   own(manifest: Digest, name: ImageName, leaving: Leaving): ImagePart[] {
     const own = this.#options.graph.own(
@@ -63,13 +63,13 @@ export class ImageRemoval {
       (digest, parts) =>
         (digest !== name.reference && this.#options.pins.isPinnedDigest(digest)) ||
         this.#isTagged(digest, { root: manifest, name, parts, leaving }) ||
-        // What is asked to go by its own name goes, though it belongs to something that stays.
+        // An image that is removed by its own name goes, even if it belongs to something that stays.
         this.#isNeeded(digest, { parts, leaving, isRoot: digest === manifest }),
     );
     return own.filter(({ isStored }) => isStored);
   }
 
-  /** What would be left in pieces, in a repository, if a manifest of it went: a tag that stands for it, an index that names it. */
+  /** What the removal of a manifest would break in a repository: a tag that stands for it, an index that names it. */
   holders(manifest: Digest, repository: string): string[] {
     const tags = this.#options.tags.standingFor(manifest).filter((tag) => tag.repository === repository);
     if (tags.length > 0) return [...new Set(tags.map(({ tag }) => tagName(repository, tag)))];
@@ -82,7 +82,7 @@ export class ImageRemoval {
   }
 
   /**
-   * The stored parts of a manifest that no other image needs, whatever is pinned.
+   * The stored parts of a manifest that no other image needs, regardless of pins.
    * @param all its parts @param name the image's own
    */
   unshared(manifest: Digest, name: ImageName, all: readonly ImagePart[]): ImagePart[] {
@@ -98,10 +98,10 @@ export class ImageRemoval {
   }
 
   /**
-   * Forgets an image by one of its names, and all that only it needs: tags, rights, what its manifests name. The blobs
-   * themselves are left, as blobs that nothing needs: they are the caller's to remove.
-   * @returns them
-   * @throws Error where the catalog cannot be written; nothing has changed then
+   * Forgets an image by one of its names, and everything that only it needs: tags, rights, and what its manifests name. The
+   * caller removes the blobs, which no image needs any more.
+   * @returns these blobs
+   * @throws Error if the catalog cannot be written; nothing has changed then
    */
   forget(name: ImageName): ImagePart[] {
     const { manifests, graph, pins, journal } = this.#options;
@@ -117,7 +117,7 @@ export class ImageRemoval {
         for (const part of own) gone.set(part.digest, part);
       }
       entries.push(...this.#forgetTags(name, gone));
-      // What stays may have been pinned by this name alone; what it needs is known for a moment longer.
+      // What stays may have been pinned by this name only; what it needs is known for a moment longer.
       for (const [index, root] of roots.entries()) pins.release(root, name.repository, parts[index]);
       for (const { digest, isManifest } of gone.values()) if (isManifest) manifests.forget(digest);
     });
@@ -137,7 +137,7 @@ export class ImageRemoval {
     );
   }
 
-  /** Takes from the repository the right to what it has from this image alone. */
+  /** Revokes the repository's right to what it has from this image only. */
   #revoke(name: ImageName, root: Digest): NameEntry[] {
     const { graph, grants, pins } = this.#options;
     const { repository } = name;
@@ -154,7 +154,7 @@ export class ImageRemoval {
     return own.map(({ digest }) => ({ kind: 'right gone', repository, digest }));
   }
 
-  /** Whether a tag stands for a digest: other than the one that goes, and than those that attach it to something here. */
+  /** Whether a tag stands for a digest, except the removed tag and tags that attach it to something here. */
   #isTagged(
     digest: Digest,
     of: {
@@ -165,7 +165,7 @@ export class ImageRemoval {
       readonly within?: string;
     },
   ): boolean {
-    // Tags stand for manifests: nobody need look for those of a layer.
+    // Tags stand for manifests, so layers need no check.
     if (digest !== of.root && of.parts.get(digest)?.isManifest !== true) return false;
     return this.#options.tags.standingFor(digest).some(({ repository, tag }) => {
       if (of.within !== undefined && repository !== of.within) return false;
@@ -176,7 +176,7 @@ export class ImageRemoval {
     });
   }
 
-  /** Whether a stored manifest beside the parts names a digest, or has it attached. */
+  /** Whether a stored manifest outside the parts names a digest, or has it attached. */
   #isNeeded(
     digest: Digest,
     of: {
@@ -198,7 +198,7 @@ export class ImageRemoval {
   }
 }
 
-/** One text for a tag of a repository. */
+/** A tag of a repository as one text. */
 function tagName(repository: string, tag: string): string {
   return `${repository}:${tag}`;
 }

@@ -2,28 +2,28 @@ import { closeSync, fstatSync, fsync, openSync, read, readSync, renameSync, rmSy
 import { promisify } from 'node:util';
 import { entryOf, lineOf, type NameEntry } from './name-entry.ts';
 
-/** Entries read, and up to where. */
+/** The entries read, and where they end. */
 export interface NameBatch {
   readonly entries: readonly NameEntry[];
-  /** Bytes from the beginning of the file, where the next batch begins. */
+  /** Position in bytes where the next batch begins. */
   readonly end: number;
 }
 
-/** Read in one go: some dozens of lines, which are taken in together. */
+/** Read at a time: some dozens of lines, which are processed together. */
 const readBytes = 16 * 1024;
-/** A line is longer than this only where the file is damaged. */
+/** Only a damaged file has longer lines. */
 const maxLineBytes = 64 * 1024;
 
 export interface NameJournalOptions {
   /** Absent: nothing is kept, and there is nothing to read. */
   readonly path: string | undefined;
-  /** Told of every failure of the file: the cache goes on without it. */
+  /** Receives every failure of the file: the cache continues without it. */
   readonly onFault: (error: unknown) => void;
 }
 
 /**
- * The names of what is stored, one line after the other as they come: what is left of the catalog when the catalog is
- * lost. Lines are written at the end of each turn and never waited for; what a crash cuts short is ignored when read.
+ * The names of stored content, one line for each change: what remains of the catalog if the catalog is lost. Lines are
+ * written at the end of each turn, without waiting; lines truncated by a crash are ignored.
  */
 export class NameJournal implements Disposable {
   readonly #path: string | undefined;
@@ -35,7 +35,7 @@ export class NameJournal implements Disposable {
   #flushing: NodeJS.Immediate | undefined;
   #isComplete = true;
 
-  /** Opens the file, or makes it. Never throws. */
+  /** Opens or creates the file. Never throws. */
   constructor({ path, onFault }: NameJournalOptions) {
     this.#path = path;
     this.#onFault = onFault;
@@ -47,24 +47,24 @@ export class NameJournal implements Disposable {
     return this.#bytes;
   }
 
-  /** False when a write has failed: only a {@link rewrite} makes the file whole again. */
+  /** False after a failed write: only a {@link rewrite} makes the file complete again. */
   get isComplete(): boolean {
     return this.#isComplete;
   }
 
-  /** Adds an entry, with what else comes in this turn. */
+  /** Adds an entry, together with others of this turn. */
   add(entry: NameEntry): void {
     if (this.#path === undefined) return;
     this.#lines.push(lineOf(entry));
     this.#flushing ??= setImmediate(() => this.flush());
   }
 
-  /** Writes now what {@link add} has put off. */
+  /** Writes what {@link add} has deferred. */
   flush(): void {
     clearImmediate(this.#flushing);
     this.#flushing = undefined;
     if (this.#lines.length === 0) return;
-    // What a failure has cut short ends before the next line begins.
+    // Ends a line that a failure has truncated, before the next one begins.
     const lines = Buffer.from((this.#isComplete ? '' : '\n') + this.#lines.join(''));
     this.#lines = [];
     if (this.#rewritten !== undefined) this.#append(this.#rewritten, lines);
@@ -72,13 +72,13 @@ export class NameJournal implements Disposable {
   }
 
   /**
-   * Entries from a position on, to the end of the file as it is when it is reached; lines that are damaged are left out.
-   * @throws Error where it cannot be read
+   * Entries from a position to the end of the file, including entries added meanwhile; damaged lines are skipped.
+   * @throws Error if it cannot be read
    */
   async *read(from: number): AsyncGenerator<NameBatch> {
     if (this.#path === undefined) return;
     this.flush();
-    // What was opened, not what is at the path: somebody may have removed it together with the catalog.
+    // The open file, not the one at the path: someone may have removed it together with the catalog.
     if (this.#file === undefined) throw new Error('the journal of names could not be opened');
     const file = this.#file;
     const buffer = Buffer.allocUnsafe(readBytes);
@@ -93,7 +93,7 @@ export class NameJournal implements Disposable {
         .toString('utf8', 0, whole)
         .split('\n')
         .flatMap((line) => entryOf(line) ?? []);
-      // Without a line end in sight this is no journal any more: what comes after the next one may be.
+      // Without a line end in sight, this part is not a journal; what follows the next line end may be.
       const taken = whole === 0 && content.length > maxLineBytes ? content.length : whole;
       rest = Buffer.from(content.subarray(taken));
       end += taken;
@@ -102,10 +102,10 @@ export class NameJournal implements Disposable {
   }
 
   /**
-   * Writes the file anew from entries that say the same in fewer lines, while others are being added. Where it fails, the
-   * fault is told and the file stays as it is.
-   * @param pages the entries, of which each is true when it is taken
-   * @param between waits after each page @throws what it throws; then the file stays as it is
+   * Rewrites the file from entries with the same meaning in fewer lines, while others are being added. If it fails, the fault is
+   * reported and the file is unchanged.
+   * @param pages the entries, each true at the moment it is taken
+   * @param between waits after each page @throws what it throws; the file is unchanged then
    */
   async rewrite(pages: Iterable<readonly NameEntry[]>, between: () => Promise<void>): Promise<boolean> {
     if (this.#path === undefined) return true;
@@ -116,7 +116,7 @@ export class NameJournal implements Disposable {
       const file = openSync(`${this.#path}.new`, 'w+', 0o600);
       this.#rewritten = file;
       for (const page of pages) {
-        // What comes later about the same thing comes later in the file.
+        // Later entries about the same thing come later in the file.
         this.flush();
         this.#append(file, Buffer.from(page.map((entry) => lineOf(entry)).join('')));
         if (!this.#isComplete) break;
@@ -157,7 +157,7 @@ export class NameJournal implements Disposable {
       this.#file = openSync(this.#path, 'a+', 0o600);
       this.#bytes = fstatSync(this.#file).size;
       const last = Buffer.alloc(1);
-      // What a crash has cut short is a line of its own, and no line at all.
+      // A truncated line is ended as a line of its own, which is ignored.
       if (this.#bytes === 0) return;
       readSync(this.#file, last, 0, 1, this.#bytes - 1);
       if (last[0] !== 0x0a) this.#bytes += writeSync(this.#file, '\n');

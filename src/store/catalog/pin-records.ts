@@ -15,10 +15,10 @@ export interface Pin {
   readonly pinnedAtMs: number;
 }
 
-/** Tells whether the configuration pins a tag. @param repository as the cache names it */
+/** Whether the configuration pins a tag. @param repository as the cache names it */
 export type PinPatterns = (repository: string, tag: string) => boolean;
 
-/** Under which the patterns of the configuration that are in force are noted, each in full on a line of its own. */
+/** Name of the note with the applied patterns of the configuration, each in full on its own line. */
 export const pinPatternsNote = 'pin patterns';
 
 export interface PinRecordsOptions {
@@ -27,7 +27,7 @@ export interface PinRecordsOptions {
   readonly now: () => number;
 }
 
-/** What is pinned by name, and with it every blob that those images need. */
+/** The pins by name, and every blob that the pinned images need. */
 export class PinRecords {
   readonly #database: Database;
   readonly #graph: ImageGraph;
@@ -61,21 +61,21 @@ export class PinRecords {
     return this.isPinnedByName(repository, reference) || this.#patterns(repository, reference);
   }
 
-  /** Whether a digest is pinned as such, in whatever repository. */
+  /** Whether a digest is pinned by name, in any repository. */
   isPinnedDigest(digest: Digest): boolean {
     this.#digests ??= new Set(this.list().flatMap(({ reference }) => (isDigest(reference) ? [reference] : [])));
     return this.#digests.has(digest);
   }
 
-  /** Whether an operator has pinned this by name, whatever the configuration says. */
+  /** Whether an operator has pinned this by name, regardless of the configuration. */
   isPinnedByName(repository: string, reference: string): boolean {
     this.#names ??= new Set(this.list().map((pin) => nameOf(pin)));
     return this.#names.has(nameOf({ repository, reference }));
   }
 
   /**
-   * Keeps what a tag stands for, now and later, or a digest, with all that it needs and that goes with it.
-   * @throws Error where the catalog cannot be written
+   * Pins what a tag stands for, now and later, or a digest, with everything it needs and its attachments.
+   * @throws Error if the catalog cannot be written
    */
   add(repository: string, reference: string): void {
     const pinnedAtMs = this.#now();
@@ -83,7 +83,7 @@ export class PinRecords {
     this.restore({ repository, reference, pinnedAtMs });
   }
 
-  /** As {@link add}, of what the journal says. */
+  /** As {@link add}, for a line of the journal. */
   restore({ repository, reference, pinnedAtMs }: Pin): void {
     this.#database.writeNow(() => {
       this.#database.run('INSERT OR IGNORE INTO pins VALUES (?, ?, ?)', repository, reference, pinnedAtMs);
@@ -93,13 +93,13 @@ export class PinRecords {
     this.#digests = undefined;
   }
 
-  /** Takes a pin back. @returns whether there was one @throws Error where the catalog cannot be written */
+  /** Removes a pin. @returns whether there was one @throws Error if the catalog cannot be written */
   remove(repository: string, reference: string): boolean {
     this.#journal.add({ kind: 'unpin', repository, reference });
     return this.restoreRemoval(repository, reference);
   }
 
-  /** As {@link remove}, of what the journal says. */
+  /** As {@link remove}, for a line of the journal. */
   restoreRemoval(repository: string, reference: string): boolean {
     if (!this.isPinnedByName(repository, reference)) return false;
     this.#names?.delete(nameOf({ repository, reference }));
@@ -109,7 +109,7 @@ export class PinRecords {
         this.#database.run('DELETE FROM pins WHERE repository = ? AND reference = ?', repository, reference);
         const roots = this.meant(repository, reference);
         for (const digest of roots) this.release(digest, repository);
-        // What it stood for is not known any more.
+        // What it stood for is no longer known.
         if (roots.length === 0) this.#pinAnew();
       });
     } catch (error) {
@@ -120,12 +120,12 @@ export class PinRecords {
     return true;
   }
 
-  /** Does some of what is to be done after pins have changed. @returns whether there is more @throws Error as {@link add} */
+  /** Does a step of the work after a change of pins. @returns whether there is more @throws Error as {@link add} */
   renew(): boolean {
     return this.#renewal.step();
   }
 
-  /** Puts the patterns of a configuration in force. @param fingerprint tells them from those of an earlier run */
+  /** Applies the patterns of a configuration. @param fingerprint distinguishes them from those of an earlier run */
   usePatterns(patterns: PinPatterns, fingerprint: string): void {
     this.#patterns = patterns;
     const before = this.#database.get('SELECT value FROM notes WHERE name = ?', pinPatternsNote);
@@ -136,7 +136,7 @@ export class PinRecords {
     });
   }
 
-  /** A tag has come to stand for another manifest, or for none. To be called within a write of the database. */
+  /** A tag stands for another manifest now, or for none. Call it within a write of the database. */
   tagMoved(repository: string, tag: string, before: Digest | undefined): void {
     const isPinned = this.isPinned(repository, tag);
     const isAttaching = subjectOfTag(tag) !== undefined;
@@ -149,36 +149,35 @@ export class PinRecords {
   }
 
   /**
-   * Frees what was pinned with a manifest in a repository and no pin holds any more. To be called within a write of the
-   * database.
-   * @param all its parts there, where the repository may not read them any more
+   * Unpins what was pinned with a manifest in a repository and no pin holds any more. Call it within a write of the database.
+   * @param all its parts there, if the repository may no longer read them
    */
   release(manifest: Digest, repository: string, all = this.#graph.parts(manifest, repository)): void {
     const own = this.#graph.own(manifest, { repository, all }, (digest, parts) => this.isHeld(digest, parts));
     for (const { digest } of own) this.#graph.unpin(digest);
   }
 
-  /** A manifest or blob has come to the disk, or to belong to another one. To be called within a write of the database. */
+  /** A manifest or blob has been stored, or has become a part of another one. Call it within a write of the database. */
   stored(digest: Digest): void {
     if (!this.#isRoot(digest) && !this.#graph.isNextToPin(digest)) return;
-    // A layer has nothing of its own, and may belong to every image there is: which of them holds it does not matter.
+    // A layer has no parts and may belong to every image: which of them holds it does not matter.
     if (!this.#graph.isManifest(digest)) return this.#graph.pinAlone(digest);
     const repositories = this.#pinsAbove(digest).map(({ repository }) => repository);
     for (const repository of new Set(repositories)) this.#graph.pin(digest, repository);
   }
 
-  /** Whether a pin stands for a manifest or for what needs it, or something that is marked, beside `parts`, needs a blob. */
+  /** Whether a pin stands for a manifest or what needs it, or something marked outside `parts` needs a blob. */
   isHeld(digest: Digest, parts: ReadonlyMap<Digest, ImagePart> = new Map()): boolean {
     if (this.#graph.isManifest(digest)) return this.#pinsAbove(digest).length > 0;
     return this.#isRoot(digest) || this.#graph.isNextToPin(digest, parts);
   }
 
-  /** The pinned names that stand for a manifest, or for something that needs it. */
+  /** The pinned names of a manifest, or of something that needs it. */
   #pinsAbove(manifest: Digest): { repository: string; reference: string }[] {
     return this.#graph.namesAbove(manifest).filter(({ repository, reference }) => this.isPinned(repository, reference));
   }
 
-  /** Whether a manifest is what a pin stands for. */
+  /** Whether a pin stands for a manifest itself. */
   #isRoot(digest: Digest): boolean {
     return this.#namesOf(digest).some(({ repository, reference }) => this.isPinned(repository, reference));
   }
@@ -194,7 +193,7 @@ export class PinRecords {
     return rows.map((row) => ({ repository: text(row, 'repository'), reference: text(row, 'reference') }));
   }
 
-  /** The manifests that a name stands for: several where a tag was asked for with several `Accept` lists. */
+  /** The manifests of a name: several if a tag was requested with several `Accept` lists. */
   meant(repository: string, reference: string): Digest[] {
     if (isDigest(reference)) return [reference];
     const rows = this.#database.all(
@@ -205,7 +204,7 @@ export class PinRecords {
     return rows.map((row) => digestIn(row));
   }
 
-  /** Marks what is pinned now and nothing else, behind the requests. */
+  /** Marks exactly what is pinned now, in the background. */
   #pinAnew(): void {
     this.#names = undefined;
     this.#digests = undefined;

@@ -8,17 +8,17 @@ export interface PinRenewalOptions {
   readonly pins: {
     /** Whether a tag or digest of a repository is pinned. */
     isPinned(repository: string, reference: string): boolean;
-    /** Whether a pin stands for a manifest or for what needs it, or something that is marked needs a blob. */
+    /** Whether a pin stands for a manifest or what needs it, or something marked needs a blob. */
     isHeld(digest: Digest): boolean;
   };
 }
 
-/** What is gone through, in this order: nothing is freed before all is marked that has come to be pinned. */
+/** The phases, in order: nothing is unpinned before everything newly pinned is marked. */
 const phases = ['pins', 'tags', 'manifests', 'blobs'] as const;
 type Phase = (typeof phases)[number];
 type Key = readonly (string | number)[];
 
-/** Comes before every row. */
+/** Sorts before every row. */
 const beginning: Readonly<Record<Phase, Key>> = {
   pins: ['', ''],
   tags: [-1, '', ''],
@@ -26,20 +26,20 @@ const beginning: Readonly<Record<Phase, Key>> = {
   blobs: [''],
 };
 
-/** Where it is, as the catalog notes it. */
+/** The position, as noted in the catalog. */
 interface Position {
   readonly phase: Phase;
-  /** The row that was looked at last. */
+  /** The last row that was examined. */
   readonly after: Key;
 }
 
 const noteName = 'pins anew';
-/** For how long it goes on in one go, in milliseconds: others have their turn then. */
+/** Duration of one step, in milliseconds, before other work has its turn. */
 const stepMs = 4;
-/** How many rows are looked at between two looks at the time. */
+/** Rows examined between two looks at the time. */
 const rowsAtOnce = 8;
 
-/** Marks what is pinned now and nothing else, step by step, after the pins have changed. A restart goes on where it was. */
+/** Marks exactly what is pinned now, step by step, after the pins have changed. Continues after a restart. */
 export class PinRenewal {
   readonly #database: Database;
   readonly #options: PinRenewalOptions;
@@ -49,15 +49,15 @@ export class PinRenewal {
     this.#options = options;
   }
 
-  /** Begins, or begins anew. To be called within a write of the database. */
+  /** Starts, or starts again. Call it within a write of the database. */
   begin(): void {
     this.#note({ phase: 'pins', after: beginning.pins });
   }
 
   /**
-   * Does some of it, at once.
+   * Does one step, at once.
    * @returns whether there is more
-   * @throws Error where the catalog cannot be read or written: it is where it was
+   * @throws Error if the catalog cannot be read or written; the position is unchanged then
    */
   step(): boolean {
     const position = this.#position();
@@ -67,7 +67,7 @@ export class PinRenewal {
       const { faults } = this.#database;
       let at: Position | undefined = position;
       while (at !== undefined && performance.now() - startMs < stepMs) at = this.#advance(at);
-      // What could not be read is not pinned by nobody.
+      // A row that could not be read must not count as unpinned.
       if (this.#database.faults > faults) throw new Error('the catalog cannot be read');
       this.#note(at);
     });
@@ -81,7 +81,7 @@ export class PinRenewal {
     return next && { phase: next, after: beginning[next] };
   }
 
-  /** @returns the last row that was looked at; `undefined`: there are none left */
+  /** @returns the last row that was examined; `undefined`: there are none left */
   #look(phase: Phase, after: Key): Key | undefined {
     switch (phase) {
       case 'pins':
@@ -122,7 +122,7 @@ export class PinRenewal {
     return last && [number(last, 'repository'), text(last, 'tag'), text(last, 'variant')];
   }
 
-  /** Manifests first: what is no manifest is held by those that are marked. */
+  /** Manifests first: other blobs are held by the marked ones. */
   #free(isOfManifests: boolean, after: Key): Key | undefined {
     const { pins, graph } = this.#options;
     const rows = this.#database.all(

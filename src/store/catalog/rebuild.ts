@@ -9,7 +9,7 @@ import { rebuildNote } from './catalog-schema.ts';
 import type { NameBatch } from './name-journal.ts';
 import { recallManifest } from './remembered-manifest.ts';
 
-/** What the catalog is being rebuilt from, in this order. */
+/** The sources of a rebuild, in this order. */
 export type RebuildStage = 'names' | 'manifests' | 'files';
 
 /** What a rebuild has found. */
@@ -30,14 +30,13 @@ export interface RebuildOptions {
   };
 }
 
-/** How many files or manifests are looked at in one go, and how long others have the disk to themselves then. */
+/** Files or manifests examined at a time, and the pause after them, in which others have the disk. */
 const stepSize = 20;
 const pauseMs = 5;
 
 /**
- * Brings a catalog that was lost back from what is on disk: the journal of names, the manifests it tells of, and the files
- * under `blobs/`. It is begun with each new catalog, goes on after a restart where it was, and can be repeated: what is
- * known by now stays.
+ * Restores a lost catalog from disk: the journal of names, the manifests in it, and the files under `blobs/`. It starts with
+ * each new catalog, continues after a restart, and can be repeated: newer knowledge is kept.
  */
 export class Rebuild {
   readonly #options: RebuildOptions;
@@ -47,19 +46,19 @@ export class Rebuild {
     this.#options = options;
   }
 
-  /** What is being done, or waits to be done; `undefined`: nothing. */
+  /** The current or next phase; `undefined`: none. */
   get stage(): RebuildStage | undefined {
     const note = this.#options.catalog.notes.get(rebuildNote);
     if (note === undefined) return undefined;
     return note === 'manifests' || note === 'files' ? note : 'names';
   }
 
-  /** What the rebuild under way has found so far. */
+  /** What the current rebuild has found so far. */
   get counts(): RebuildCounts {
     return this.#counts;
   }
 
-  /** Where there is nothing to rebuild from, the catalog is as it should be. To be called before {@link run}. */
+  /** If there is nothing to rebuild from, the catalog is complete. Call it before {@link run}. */
   async skipIfEmpty(): Promise<void> {
     const { catalog, layout } = this.#options;
     if (this.stage === undefined || catalog.names.journalBytes > 0) return;
@@ -70,7 +69,7 @@ export class Rebuild {
     catalog.names.noteWhole();
   }
 
-  /** Takes in the names: after that an offline mirror can answer as before. @throws the signal's reason */
+  /** Reads the names: after that, an offline mirror can answer as before. @throws the signal's reason */
   async readNames(signal: AbortSignal): Promise<void> {
     const { catalog, observer } = this.#options;
     if (this.stage !== 'names') return;
@@ -84,7 +83,7 @@ export class Rebuild {
     catalog.notes.set(rebuildNote, 'manifests');
   }
 
-  /** Does all that is left to do. A disk that fails ends it until the next start. @throws the signal's reason */
+  /** Does the remaining phases. A failing disk ends it until the next start. @throws the signal's reason */
   async run(signal: AbortSignal): Promise<void> {
     const { catalog, observer } = this.#options;
     if (this.stage === undefined) return;
@@ -151,7 +150,7 @@ export class Rebuild {
     const found = await Promise.all(unknown.map(async (digest) => ({ digest, file: await store.stat(digest) })));
     catalog.together(() => {
       for (const { digest, file } of found) {
-        // Nobody has read it: no time of its file is one at which it was right.
+        // It has not been hashed: no modification time is one at which it was right.
         if (file) catalog.blobs.adopt(digest, { size: file.size, usedAtMs: file.usedAtMs });
       }
     });
@@ -159,7 +158,7 @@ export class Rebuild {
   }
 }
 
-/** The names in a folder, of which only some are held at a time. @throws DiskFault */
+/** The names in a directory, of which only some are held at a time. @throws DiskFault */
 async function* namesIn(folder: string): AsyncGenerator<string> {
   try {
     for await (const { name } of await opendir(folder, { bufferSize: stepSize })) yield name;

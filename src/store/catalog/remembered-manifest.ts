@@ -10,8 +10,8 @@ export interface RecallOptions {
 }
 
 /**
- * Reads a manifest again of which a lost catalog is known to have said something, and records what it names; forgets what
- * was said where the manifest is not here any more.
+ * Reads a manifest again that a lost catalog is known to have described, and records what it names; forgets the description
+ * if the manifest is not stored any more.
  * @returns whether it is recorded now
  * @throws DiskFault
  */
@@ -19,7 +19,7 @@ export async function recallManifest(digest: Digest, { catalog, store }: RecallO
   const remembered = catalog.names.remembered(digest);
   if (remembered.length === 0) return false;
   const found = await store.stat(digest);
-  // Bytes that do not hash right are not given.
+  // Bytes with a wrong digest are not returned.
   const bytes = found && (await store.read(digest));
   let isRecorded = false;
   catalog.together(() => {

@@ -1,6 +1,6 @@
 import type { Digest } from '../../oci/digest.ts';
 
-/** A row as SQLite gives it. */
+/** A row of SQLite. */
 export type Row = Readonly<Record<string, string | number | bigint | Uint8Array | null>>;
 
 /** A column of text. */
@@ -14,7 +14,7 @@ export function optionalText(row: Row, column: string): string | undefined {
   return value === null || value === undefined ? undefined : String(value);
 }
 
-/** A column of numbers; 0 where there is no row. */
+/** A column of numbers; 0 if there is no row. */
 export function number(row: Row | undefined, column: string): number {
   return Number(row?.[column] ?? 0);
 }

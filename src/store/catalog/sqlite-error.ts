@@ -1,4 +1,4 @@
-/** The primary code of an error of SQLite; `undefined` for any other error. */
+/** The primary code of a SQLite error; `undefined` for any other error. */
 export function sqliteCode(error: unknown): number | undefined {
   return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number'
     ? error.errcode & 0xff
@@ -15,7 +15,7 @@ export function isBroken(error: unknown): boolean {
   return sqliteCode(error) === 11 || sqliteCode(error) === 26;
 }
 
-/** Whether a table or column that a statement names is not there: SQLITE_ERROR. */
+/** Whether a table or column in a statement does not exist: SQLITE_ERROR. */
 export function isOfOtherTables(error: unknown): boolean {
   return sqliteCode(error) === 1;
 }

@@ -8,7 +8,7 @@ import type { NameJournal } from './name-journal.ts';
 import type { PinRecords } from './pin-records.ts';
 import { digestIn, number, optionalText, type Row, text } from './row.ts';
 
-/** How precisely the journal of names knows when a tag was last confirmed. */
+/** Precision of the time of confirmation in the journal of names. */
 const confirmationEveryMs = 10 * 60_000;
 
 /** What a tag meant when the upstream was last asked. */
@@ -17,13 +17,13 @@ export interface TagRecord {
   readonly contentType: string;
   /** Bytes of the manifest. */
   readonly size: number;
-  /** When the upstream last confirmed it: milliseconds since 1970; 0: it has said since that the tag is gone. */
+  /** When the upstream last confirmed it: milliseconds since 1970; 0: it has since said that the tag is gone. */
   readonly checkedAtMs: number;
-  /** How this mirror's own upstream was asked when it last confirmed that the tag may be read; absent: not known. */
+  /** How this mirror's own upstream was asked when it last confirmed that the tag may be read; absent: unknown. */
   readonly access?: string | undefined;
 }
 
-/** Which tag: `repository` is the cache's key for it (`docker.io/library/nginx`), `variant` '' or an `Accept` list. */
+/** A tag: `repository` is the cache's key for it (`docker.io/library/nginx`), `variant` '' or an `Accept` list. */
 export interface TagKey {
   readonly repository: string;
   readonly tag: string;
@@ -76,14 +76,14 @@ export class TagRecords {
     return rows.map((row) => text(row, 'tag'));
   }
 
-  /** Notes what a tag means now, and that its repository may read that. */
+  /** Records what a tag means now, and that its repository may read that. */
   record(key: TagKey, record: TagRecord): void {
     const before = this.get(key);
     if (before === undefined || isNews(before, record)) this.#options.journal.add({ kind: 'tag', ...key, ...record });
     this.restore(key, record);
   }
 
-  /** As {@link record}, of what the journal says. */
+  /** As {@link record}, for a line of the journal. */
   restore(key: TagKey, record: TagRecord): void {
     const { grants, graph, pins } = this.#options;
     const before = this.get(key);
@@ -96,7 +96,7 @@ export class TagRecords {
     });
   }
 
-  /** The upstream has said that a tag is gone: forgets what it meant. One that is pinned no longer counts as confirmed. */
+  /** The upstream says that a tag is gone: forgets its meaning. A pinned tag no longer counts as confirmed. */
   forget(key: TagKey): void {
     const { journal, pins, now } = this.#options;
     const before = this.get(key);
@@ -107,7 +107,7 @@ export class TagRecords {
     this.#database.write(() => pins.tagMoved(key.repository, key.tag, before?.digest));
   }
 
-  /** Forgets what a tag meant, and nothing that follows from it. */
+  /** Forgets the meaning of a tag, but nothing that follows from it. */
   erase(key: TagKey): void {
     this.#tags.delete(tagCacheKey(key));
     this.#database.write(() => {
@@ -120,7 +120,7 @@ export class TagRecords {
     });
   }
 
-  /** Forgets a tag, whatever it meant to whom. To be called within a write of the database. @returns the variants */
+  /** Forgets a tag with all its variants. Call it within a write of the database. @returns the variants */
   eraseAll(repository: string, tag: string): string[] {
     const rows = this.#database.all(
       'SELECT t.variant FROM tags t JOIN repositories r ON r.id = t.repository WHERE r.name = ? AND t.tag = ?',
@@ -137,7 +137,7 @@ export class TagRecords {
     return variants;
   }
 
-  /** The tags that stand for a manifest. */
+  /** The tags of a manifest. */
   standingFor(manifest: Digest): TagKey[] {
     const rows = this.#database.all(
       'SELECT r.name, t.tag, t.variant FROM tags t JOIN repositories r ON r.id = t.repository WHERE t.digest = ?',
@@ -150,12 +150,12 @@ export class TagRecords {
     }));
   }
 
-  /** Forgets in memory what the tables do not have any more. */
+  /** Forgets in memory what is no longer in the tables. */
   drop(key: TagKey): void {
     this.#tags.delete(tagCacheKey(key));
   }
 
-  /** Forgets what is not in the tables: they have been emptied. */
+  /** Forgets everything in memory, because the tables have been emptied. */
   dropAll(): void {
     this.#tags.clear();
   }
@@ -181,7 +181,7 @@ export class TagRecords {
   }
 }
 
-/** What a row of the table of tags says. */
+/** The content of a row in the table of tags. */
 export function tagIn(row: Row): TagRecord {
   return {
     digest: digestIn(row),
@@ -195,7 +195,7 @@ function tagCacheKey(key: TagKey): string {
   return `${key.repository} ${key.tag} ${key.variant}`;
 }
 
-/** Whether a tag is worth a line in the journal of names: that it was confirmed again is, once in a while. */
+/** Whether a tag deserves a line in the journal of names: a repeated confirmation does once in a while. */
 function isNews(before: TagRecord, { digest, contentType, checkedAtMs }: TagRecord): boolean {
   if (before.digest !== digest || before.contentType !== contentType) return true;
   return Math.floor(before.checkedAtMs / confirmationEveryMs) !== Math.floor(checkedAtMs / confirmationEveryMs);

@@ -1,4 +1,4 @@
-/** A set of byte positions as disjoint stretches in order; neighbours are joined. */
+/** A set of byte positions as disjoint extents in order; adjacent ones are merged. */
 export class Extents {
   /** Each from `start` up to, not including, `end`. */
   #stretches: { start: number; end: number }[] = [];
@@ -7,7 +7,7 @@ export class Extents {
     return this.#stretches.length === 0;
   }
 
-  /** End of the highest stretch; 0 when there is none. */
+  /** End of the highest extent; 0 if there is none. */
   get end(): number {
     return this.#stretches.at(-1)?.end ?? 0;
   }
@@ -23,17 +23,17 @@ export class Extents {
     this.#stretches = [...apart, merged].toSorted((a, b) => a.start - b.start);
   }
 
-  /** Where the stretch that holds `position` ends; `position` itself where none does. */
+  /** The end of the extent that contains `position`; `position` itself if there is none. */
   endAt(position: number): number {
     return this.#stretches.find(({ start, end }) => start <= position && position < end)?.end ?? position;
   }
 
-  /** Where the next stretch above `position` begins. */
+  /** The start of the next extent above `position`. */
   startAfter(position: number): number | undefined {
     return this.#stretches.find(({ start }) => start > position)?.start;
   }
 
-  /** Leaves only what lies at or above `position`. */
+  /** Keeps only what lies at or above `position`. */
   dropBelow(position: number): void {
     this.#stretches = this.#stretches
       .filter(({ end }) => end > position)

@@ -6,24 +6,24 @@ import { type HashAnswer, type HashJob, kibPerSecondAt, stopAt } from './hash-jo
 
 /** A file that has been read to its end. */
 export interface HashedFile {
-  /** `undefined`: what lies there is no file, but a pipe or a device. */
+  /** `undefined`: it is not a regular file, but a pipe or a device. */
   readonly digest: Digest | undefined;
   /** Bytes. */
   readonly size: number;
-  /** Which file it was, should another one have its name by now. */
+  /** Identifies the file, in case another one has its name by now. */
   readonly inode: number;
-  /** When it was last written to before it was read, in milliseconds. */
+  /** Modification time before it was read, in milliseconds. */
   readonly modifiedAtMs: number;
 }
 
 export interface FileHasherOptions {
-  /** The rate that is not to be passed, in bytes a second, asked again for each file; `undefined`: none. */
+  /** Maximum rate in bytes per second, read again for each file; `undefined`: unlimited. */
   readonly bytesPerSecond?: () => number | undefined;
 }
 
 /**
- * Hashes files, one after another, in a thread of its own: nobody who is being served waits for it. Memory is the same
- * whatever their size. The thread begins with the first file.
+ * Hashes files, one after another, in its own thread, without delaying clients. Memory use does not depend on their size. The
+ * thread starts with the first file.
  */
 export class FileHasher implements AsyncDisposable {
   readonly #options: FileHasherOptions;
@@ -38,9 +38,9 @@ export class FileHasher implements AsyncDisposable {
 
   /**
    * Hashes a file.
-   * @param options `onRead`: told of bytes as they are read
-   * @returns `undefined` where there is no such file
-   * @throws DiskFault where it cannot be read; the signal's reason
+   * @param options `onRead`: receives the number of bytes as they are read
+   * @returns `undefined` if there is no such file
+   * @throws DiskFault if it cannot be read; the signal's reason
    */
   async hash(
     path: string,
@@ -63,7 +63,7 @@ export class FileHasher implements AsyncDisposable {
     }
   }
 
-  /** Ends the thread, and what it is at. */
+  /** Ends the thread and its current work. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
     this.#stop();
@@ -116,7 +116,7 @@ export class FileHasher implements AsyncDisposable {
     worker.on('message', answered);
     try {
       worker.postMessage(job);
-      // A thread that dies, for want of memory say, is begun anew with the next file.
+      // A thread that dies, for example for lack of memory, is started again with the next file.
       const death = once(worker, 'exit', { signal: ended.signal }).then(() => {
         throw new Error('the thread that hashes has ended');
       });

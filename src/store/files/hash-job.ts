@@ -1,17 +1,17 @@
 import type { DigestAlgorithm } from '../../oci/digest.ts';
 
-/** What a {@link FileHasher} asks of its thread. */
+/** A request of a {@link FileHasher} to its thread. */
 export interface HashJob {
   readonly path: string;
   readonly algorithm: DigestAlgorithm;
 }
 
-/** What the thread says: `read`, as often as it likes, and then one of the others. */
+/** A message of the thread: `read` any number of times, and then one of the others. */
 export type HashAnswer =
   | { readonly kind: 'read'; readonly bytes: number }
   | {
       readonly kind: 'hashed';
-      /** `undefined`: it is no file that could be read. */
+      /** `undefined`: it is not a readable file. */
       readonly hex: string | undefined;
       readonly size: number;
       readonly inode: number;
@@ -21,7 +21,7 @@ export type HashAnswer =
   /** With the system's code. */
   | { readonly kind: 'failed'; readonly code: string };
 
-/** Places in the numbers that both threads see: 1 to stop what is under way. */
+/** Index into the shared numbers: 1 stops the current work. */
 export const stopAt = 0;
-/** The rate that is not to be passed, in KiB a second; 0: none. */
+/** Maximum rate in KiB per second; 0: unlimited. */
 export const kibPerSecondAt = 1;

@@ -4,18 +4,18 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type HashAnswer, type HashJob, kibPerSecondAt, stopAt } from './hash-job.ts';
 import { isOdd, readFlags } from './plain-file.ts';
 
-// The thread of a FileHasher. It has nothing else to do, so it reads and waits without callbacks; the thread pool, which
-// transfers need, is left alone.
+// The thread of a FileHasher. It has nothing else to do, so it reads and waits synchronously and does not use the thread pool,
+// which transfers need.
 
 const chunk = Buffer.allocUnsafe(1024 * 1024);
-/** How much is read before the next word on how far it is. */
+/** Bytes read between two progress messages. */
 const reportBytes = 8 * 1024 * 1024;
 
 const control = workerData as Int32Array<SharedArrayBuffer>;
 
-/** Keeps what is read to the rate that is asked for. */
+/** Limits the rate of reading. */
 class Pace {
-  /** When all that has been read may have been read. */
+  /** The time at which everything read so far is within the rate. */
   #paidUntilMs = 0;
 
   /** How long to wait, in milliseconds, after bytes have been read. */
@@ -33,7 +33,7 @@ const pace = new Pace();
 function hash({ path, algorithm }: HashJob, report: (bytes: number) => void): HashAnswer {
   const descriptor = openSync(path, readFlags);
   try {
-    // From before the first byte was read: what is changed from now on has another time.
+    // From before the first byte was read: later changes have another time.
     const stats = fstatSync(descriptor);
     const { ino: inode, mtimeMs: modifiedAtMs } = stats;
     if (isOdd(stats)) return { kind: 'hashed', hex: undefined, size: 0, inode, modifiedAtMs };

@@ -2,12 +2,12 @@ import { access, constants, mkdir, open, readdir, readFile, rename, writeFile } 
 import { basename, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
 
-/** Version of everything below the cache directory; a directory of another version is refused, never misread. */
+/** Version of everything below the cache directory; another version is refused, never misread. */
 const layoutVersion = 1;
 
 const versionFileName = 'millpond.json';
 
-/** The journal of names; its format has a version in its name, so that another one is never misread. */
+/** The journal of names; its format version is in its name, so that another one is never misread. */
 export const nameJournalFile = 'names-1.journal';
 
 /** Where things are in a cache directory. `blobs/` is that of an OCI image layout, so standard tools can read it. */
@@ -43,16 +43,16 @@ const cacheDirTag = `Signature: 8a477f597d28d172789f06886806bc55
 `;
 
 /**
- * Makes a cache directory ready for use, or checks the one that is there.
- * @throws Error in one sentence when the directory belongs to another version of the layout or to somebody else, or cannot
- *   be made, read or written to
+ * Prepares a cache directory, or checks an existing one.
+ * @throws Error in one sentence if the directory belongs to another version of the layout or to another program, or cannot be
+ *   created, read or written
  */
 export async function prepareLayout(layout: Layout): Promise<void> {
   await makeFolder(layout.dir);
   await access(layout.dir, constants.W_OK).catch((error: NodeJS.ErrnoException) => {
     throw new Error(`the cache directory ${layout.dir} cannot be written to: ${error.code}`, { cause: error });
   });
-  // SQLite would call it an input or output error.
+  // SQLite would report an I/O error.
   await access(layout.catalog, constants.R_OK | constants.W_OK).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT')
       throw new Error(`cannot read and write ${layout.catalog}: ${reasonOf(error)}`, { cause: error });
@@ -83,8 +83,8 @@ export async function prepareLayout(layout: Layout): Promise<void> {
 }
 
 /**
- * Does something below the cache directory; where a folder is missing that somebody has removed under a running mirror, it
- * is made again first. The cache directory itself is not. @throws the system's error
+ * Does something below the cache directory; a missing directory there, removed under a running mirror, is created again first.
+ * The cache directory itself is not. @throws the system's error
  */
 export async function withFolders<Result>(layout: Layout, work: () => Promise<Result>): Promise<Result> {
   try {
@@ -100,7 +100,7 @@ export async function withFolders<Result>(layout: Layout, work: () => Promise<Re
   return await work();
 }
 
-/** Makes a folder, and those that it lies in, where they are not. */
+/** Creates a directory and its missing parents. */
 async function makeFolder(path: string): Promise<void> {
   await mkdir(path, { recursive: true }).catch((error: unknown) => {
     throw new Error(`cannot make the folder ${path}: ${reasonOf(error)}`, { cause: error });
@@ -118,13 +118,13 @@ async function readVersion(file: string): Promise<number | 'unknown' | undefined
   }
 }
 
-/** Whether a cache has been made in a directory, even if its catalog was lost; touches no file. @throws Error in one sentence */
+/** Whether a directory is a cache, even if its catalog is lost; touches no file. @throws Error in one sentence */
 export async function isCache({ dir, catalog }: Layout): Promise<boolean> {
   const names = await namesIn(dir);
   return [basename(catalog), nameJournalFile, versionFileName].some((name) => names.includes(name));
 }
 
-/** Whether there are blobs and none of the files that every cache has: it is somebody's OCI image layout. */
+/** Whether there are blobs but none of the files that every cache has: it is another program's OCI image layout. */
 async function isForeign(layout: Layout): Promise<boolean> {
   const names = await namesIn(layout.dir);
   if (names.includes(basename(layout.catalog)) || names.includes(nameJournalFile)) return false;
@@ -149,8 +149,8 @@ async function readText(file: string): Promise<string | undefined> {
 }
 
 /**
- * Sees to it that a small file has a content; a crash leaves the old content or the new one. What is right is not written
- * again: a mirror on a full disk has to start, or it would never make room.
+ * Makes sure that a small file has a certain content; a crash leaves the old or the new content. A correct file is not written
+ * again: a mirror on a full disk has to start, or it would never make space.
  */
 async function keepFile(path: string, content: string): Promise<void> {
   if ((await readText(path)) === content) return;

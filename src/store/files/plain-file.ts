@@ -1,9 +1,9 @@
 import { constants, type Stats } from 'node:fs';
 
-/** How a file is opened that is to be read: where a pipe lies in its place, nobody waits for whoever might write into it. */
+/** Flags for opening a file to read: if a pipe is in its place, the open does not wait for a writer. */
 export const readFlags = constants.O_RDONLY | constants.O_NONBLOCK;
 
-/** Whether it is a pipe, a device or the like, which cannot be read as a file can. A folder says so itself when it is read. */
+/** Whether it is a pipe, a device or similar, which cannot be read like a file. Reading a directory fails by itself. */
 export function isOdd(stats: Stats): boolean {
   return !stats.isFile() && !stats.isDirectory();
 }

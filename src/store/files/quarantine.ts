@@ -4,14 +4,14 @@ import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
 import { DiskFault } from './blob-store.ts';
 import type { Layout } from './layout.ts';
 
-/** Most altered blobs that are kept, and their bytes in all; those that came first go first. */
+/** Maximum number of altered blobs that are kept, and of their bytes; the oldest are removed first. */
 export const maxQuarantined = 20;
 export const maxQuarantinedBytes = 1024 ** 3;
 
 /**
- * Takes the file of a blob out of `blobs/`, into the folder for those that were found altered, named by digest and time.
- * Where the folder cannot have it, it is removed. A file that is gone is no error.
- * @throws DiskFault where it can be neither moved nor removed
+ * Moves the file of a blob from `blobs/` to the directory of altered ones, named by time and digest. If it cannot be moved, it
+ * is removed. A missing file is not an error.
+ * @throws DiskFault if it can be neither moved nor removed
  */
 export async function quarantine(layout: Layout, digest: Digest): Promise<void> {
   const path = layout.blob(digest);
@@ -29,7 +29,7 @@ export async function quarantine(layout: Layout, digest: Digest): Promise<void> 
   await keepLatest(layout).catch(() => undefined);
 }
 
-/** Removes what is too much, oldest first. @throws the system's error */
+/** Removes files above the limits, oldest first. @throws the system's error */
 async function keepLatest(layout: Layout): Promise<void> {
   // The names begin with the time.
   const names = (await readdir(layout.quarantine)).toSorted().toReversed();

@@ -4,7 +4,7 @@ import { DiskFault } from './blob-store.ts';
 
 /**
  * Reads from a file at a position.
- * @throws DiskFault, also where the file has become shorter than it was
+ * @throws DiskFault, also if the file has become shorter
  */
 export function readAt(
   handle: FileHandle,

@@ -4,20 +4,20 @@ import { join } from 'node:path';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import type { Layout } from './layout.ts';
 
-/** A partial file that nobody has continued for this long is not wanted any more. */
+/** A partial file that has not been continued for this long is no longer wanted. */
 export const partialLastsMs = 7 * 24 * 60 * 60 * 1000;
 
-/** More partial files than this are not kept; those that have not been written to for longest go first. */
+/** Maximum number of partial files; the longest unchanged are removed first. */
 export const maxPartials = 100;
 
 const partialName = /^(sha256|sha512)-([0-9a-f]+)$/;
 const leftoverName = /^((?:sha256|sha512)-[0-9a-f]+)\.(.+)$/;
 
 /**
- * Removes what a process that was killed has left under `ingest/` and nobody can use or wants: files that were not to be
- * continued; partial files that are empty, of blobs that are stored meanwhile, older than {@link partialLastsMs}, or one
- * too many; notes without their partial file. The caller has the lock of the directory, and no fill is under way. What
- * cannot be removed stays: a disk that fails must not keep the mirror from starting.
+ * Removes what a killed process has left under `ingest/` and is of no use: files that cannot be continued; partial files that
+ * are empty, of stored blobs, older than {@link partialLastsMs}, or above the maximum; notes without their partial file. The
+ * caller has the lock of the directory, and no fill is running. Errors are ignored: a failing disk must not prevent the
+ * mirror from starting.
  * @returns how many files were removed
  */
 export async function sweepIngest(layout: Layout, { now }: { readonly now: () => number }): Promise<number> {
@@ -40,19 +40,19 @@ export async function sweepIngest(layout: Layout, { now }: { readonly now: () =>
 /** A file under `ingest/` that is to become a blob. */
 export interface LeftPartial {
   readonly digest: Digest;
-  /** What it takes on disk. */
+  /** Its size on disk. */
   readonly bytes: number;
   readonly mtimeMs: number;
 }
 
-/** The partial files that can be continued, those that have not been written to for longest first. */
+/** The partial files that can be continued, the longest unchanged first. */
 export async function leftPartials(layout: Layout): Promise<LeftPartial[]> {
   const names = await readdir(layout.ingest).catch((): string[] => []);
   const found = names.map(async (name): Promise<LeftPartial[]> => {
     const digest = name.replace('-', ':');
     const file = isDigest(digest) ? await statOf(join(layout.ingest, name)) : undefined;
     if (!isDigest(digest) || file === undefined) return [];
-    // One that is written ahead of its prefix has holes.
+    // A file that is written ahead of its prefix has holes.
     return [{ digest, bytes: Math.min(file.size, file.blocks * 512), mtimeMs: file.mtimeMs }];
   });
   return (await Promise.all(found)).flat().toSorted((one, other) => one.mtimeMs - other.mtimeMs);

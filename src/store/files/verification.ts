@@ -6,36 +6,36 @@ import { DiskFault } from './blob-store.ts';
 import type { FileHasher, HashedFile } from './file-hasher.ts';
 import type { Layout } from './layout.ts';
 
-/** A file whose content is that of the digest. */
+/** A file whose content matches the digest. */
 interface RightFile<Kind extends string> {
   readonly kind: Kind;
   readonly digest: Digest;
   readonly size: number;
-  /** When it was last written to before it was read, in milliseconds. */
+  /** Modification time before it was read, in milliseconds. */
   readonly modifiedAtMs: number;
 }
 
-/** What a look at something under `blobs/` has found. */
+/** The result of examining something under `blobs/`. */
 export type Verdict =
   | RightFile<'ok'>
-  /** The content is right, and the catalog has another size of it. */
+  /** The content is right, but the catalog has another size. */
   | (RightFile<'misrecorded'> & { readonly recordedSize: number })
-  /** The content is not that of the digest; `actual` is not there where a pipe or a device has taken the file's place. */
+  /** The content does not match the digest; `actual` is absent if a pipe or device is in the file's place. */
   | { readonly kind: 'altered'; readonly digest: Digest; readonly size: number; readonly actual?: Digest }
   /** As `altered`, and shorter than it was. */
   | { readonly kind: 'truncated'; readonly digest: Digest; readonly size: number; readonly recordedSize: number }
-  /** The catalog says that it is stored, and there is no file. */
+  /** In the catalog, but there is no file. */
   | { readonly kind: 'missing'; readonly digest: Digest; readonly recordedSize: number }
-  /** There is a file, of the right content, and the catalog does not know of it. */
+  /** A file with the right content that is not in the catalog. */
   | RightFile<'unrecorded'>
-  /** A file that is no blob by its name. @see Layout.blob */
+  /** A file that is not a blob, by its name. @see Layout.blob */
   | { readonly kind: 'stray'; readonly path: string }
-  /** The disk does not give it. */
+  /** The disk cannot read it. */
   | { readonly kind: 'unreadable'; readonly digest: Digest; readonly code: string };
 
 export interface VerificationOptions {
   readonly layout: Layout;
-  /** What the catalog knows to be stored. */
+  /** The stored blobs by the catalog. */
   readonly catalog: {
     readonly blobs: {
       has(digest: Digest): boolean;
@@ -49,20 +49,20 @@ export interface VerificationOptions {
 
 export interface CheckOptions {
   readonly signal: AbortSignal;
-  /** Told of bytes as they are read. */
+  /** Receives the number of bytes as they are read. */
   readonly onRead?: ((bytes: number) => void) | undefined;
 }
 
-/** How many rows, or names of files, are looked at in one go. */
+/** Rows, or file names, examined at a time. */
 const pageSize = 200;
-/** A file that is younger may be on its way into the catalog, in milliseconds. */
+/** A file younger than this may be on its way into the catalog, in milliseconds. */
 const settledAfterMs = 2_000;
-/** How often a file is read again that was exchanged meanwhile. */
+/** Maximum number of reads of a file that is replaced meanwhile. */
 const maxLooks = 3;
 
 /**
- * Compares what lies on the disk with the digests that it bears and with the catalog, while both are in use: what is
- * removed, replaced or stored meanwhile is no finding. Changes nothing.
+ * Compares files with their digests and with the catalog while both are in use: what is removed, replaced or stored meanwhile
+ * is not a finding. Changes nothing.
  */
 export class Verification {
   readonly #options: VerificationOptions;
@@ -73,8 +73,8 @@ export class Verification {
 
   /**
    * Reads one blob again.
-   * @param recordedSize bytes, as the catalog says; `undefined`: it does not know the blob
-   * @returns `undefined` where it is not stored any more, or never was
+   * @param recordedSize bytes, by the catalog; `undefined`: the blob is not in the catalog
+   * @returns `undefined` if it is not stored any more, or never was
    * @throws the signal's reason
    */
   async check(digest: Digest, recordedSize: number | undefined, options: CheckOptions): Promise<Verdict | undefined> {
@@ -95,7 +95,7 @@ export class Verification {
         return { kind: 'missing', digest, recordedSize };
       }
       if (file.digest === digest) return rightVerdict({ ...file, digest }, recordedSize);
-      // Another file may have been put in its place by now, by whoever has found this one wrong too.
+      // Another file may be in its place by now, because another reader has found this one wrong too.
       if ((await inodeOf(path)) === file.inode) break;
     }
     if (file === undefined) return undefined;
@@ -106,8 +106,8 @@ export class Verification {
   }
 
   /**
-   * Reads every blob again that the catalog knows of, in the order of their digests.
-   * @param options `after`: begins behind this digest; '': at the first
+   * Reads every blob of the catalog again, in digest order.
+   * @param options `after`: starts after this digest; '': at the first
    * @throws the signal's reason
    */
   async *recorded({ after = '', ...options }: CheckOptions & { readonly after?: string }): AsyncGenerator<Verdict> {
@@ -125,7 +125,7 @@ export class Verification {
     }
   }
 
-  /** Finds, and reads, what lies under `blobs/` and the catalog does not know. @throws the signal's reason, DiskFault */
+  /** Finds and reads blobs that the catalog lacks. @throws the signal's reason, DiskFault */
   async *unrecorded(options: CheckOptions): AsyncGenerator<Verdict> {
     for (const algorithm of ['sha256', 'sha512'] as const) {
       const folder = join(this.#options.layout.blobs, algorithm);
@@ -147,7 +147,7 @@ export class Verification {
   async *#namesIn(folder: string): AsyncGenerator<{ name: string; isFile: boolean }[]> {
     try {
       let names: { name: string; isFile: boolean }[] = [];
-      // One look at the catalog for each: no more of them between two turns than there are in a part.
+      // Each costs a read of the catalog: no more of them between two turns than there are in a page.
       for await (const entry of await opendir(folder, { bufferSize: pageSize })) {
         names.push({ name: entry.name, isFile: entry.isFile() });
         if (names.length < pageSize) continue;

@@ -6,9 +6,9 @@ import { readFlags } from './plain-file.ts';
 const chunkBytes = 1024 * 1024;
 
 /**
- * Reads a blob of a cache directory that another process may own: writes nothing. A chunk is good until the next one is
- * asked for; what was given counts only if the end is reached.
- * @throws Error in one sentence where the blob is not there any more, or is not what its digest and size say
+ * Reads a blob of a cache directory that another process may own, without writing. A chunk is valid until the next one is
+ * requested; the data counts only if the end is reached.
+ * @throws Error in one sentence if the blob is not stored any more, or does not match its digest and size
  */
 export async function* readVerified(
   layout: Layout,

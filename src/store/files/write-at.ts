@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 
-/** Writes all of the chunks from a position on, however little the system takes at a time. @throws the system's error */
+/** Writes all of the chunks from a position on, however little the system accepts at a time. @throws the system's error */
 export async function writeAt(handle: FileHandle, chunks: readonly Buffer[], start: number): Promise<void> {
   let rest = chunks;
   let position = start;

@@ -1,17 +1,17 @@
 import type { StoredBlob } from '../store/files/blob-store.ts';
 import type { Loan } from './slabs.ts';
 
-/** The content of an answer: read at the client's pace, given back when the client has it or has left. */
+/** The content of an answer: read at the client's pace, released when the client has it or has disconnected. */
 export interface BlobBody extends AsyncDisposable {
-  /** The whole content, where it is in memory; then there is no need to {@link read}. */
+  /** The whole content, if it is in memory; {@link read} is then not needed. */
   readonly bytes: Buffer | undefined;
   /**
-   * Reads into `buffer` from `position` on, waiting until at least one byte may be given out.
+   * Reads into `buffer` from `position` on, waiting until at least one byte may be sent.
    * @returns bytes read; 0 at the end of the blob
    * @throws RegistryError, DiskFault; the signal's reason
    */
   read(buffer: Buffer, position: number, signal: AbortSignal | undefined): Promise<number>;
-  /** Bytes from `position` on that are in memory and may be given out as they are, until they are disposed of. */
+  /** Bytes from `position` on that are in memory and may be sent as they are, until they are disposed of. */
   peek(position: number): Loan | undefined;
 }
 

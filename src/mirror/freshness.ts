@@ -3,16 +3,16 @@ import type { TagTimes } from '../upstream/upstream.ts';
 
 /** What may be done with a record of a tag. */
 export type FreshnessVerdict =
-  /** Served without asking. */
+  /** Served without asking the upstream. */
   | { readonly kind: 'fresh' }
-  /** Served at once; the upstream is asked behind it (RFC 5861, 3). */
+  /** Served at once; the upstream is asked in the background (RFC 5861, 3). */
   | { readonly kind: 'revalidating' }
-  /** To be confirmed; served as it is where the upstream cannot answer (RFC 5861, 4). */
+  /** To be revalidated; served as it is if the upstream cannot answer (RFC 5861, 4). */
   | { readonly kind: 'stale'; readonly ageSeconds: number }
-  /** To be confirmed, and too old to stand in for the upstream. */
+  /** To be revalidated, and too old to be served instead of an answer. */
   | { readonly kind: 'expired' };
 
-/** Judges a record by its age. Offline nothing is too old, since nobody can be asked. */
+/** Judges a record by its age. Offline, nothing is too old, because no upstream can be asked. */
 export function freshnessOf(
   record: TagRecord,
   { now, times, offline }: { now: number; times: TagTimes; offline: boolean },
@@ -20,7 +20,7 @@ export function freshnessOf(
   const { tagTtlMs, staleWhileRevalidateMs = 0, staleIfErrorMs } = times;
   const ageMs = now - record.checkedAtMs;
   if (offline) return { kind: 'fresh' };
-  // A clock that went backwards makes a record from the future: it is asked about, not trusted for ever.
+  // After the clock went back, a record may be from the future: it is revalidated, not trusted for ever.
   if (ageMs < 0) return { kind: 'stale', ageSeconds: 0 };
   if (ageMs < tagTtlMs) return { kind: 'fresh' };
   if (ageMs < tagTtlMs + staleWhileRevalidateMs) return { kind: 'revalidating' };
@@ -28,13 +28,13 @@ export function freshnessOf(
   return { kind: 'stale', ageSeconds: Math.floor(ageMs / 1000) };
 }
 
-/** When the upstream last confirmed a stale tag, and what the client is warned of. */
+/** When the upstream last confirmed a stale tag, and the warning for the client. */
 export interface Staleness {
   readonly ageSeconds: number;
   readonly warning: string;
 }
 
-/** What a client gets to know of a tag that is served past its time. */
+/** What a client learns about a tag that is served past its time. */
 export function stalenessOf(upstream: string, ageSeconds: number, error: unknown): Staleness {
   return { ageSeconds, warning: staleWarning(upstream, error) };
 }

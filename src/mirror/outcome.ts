@@ -1,20 +1,20 @@
-/** How an answer came about; the HTTP layer words it as `Cache-Status` and counts it. */
+/** How an answer was produced; the HTTP layer expresses it as `Cache-Status` and counts it. */
 export type Outcome =
-  /** From this disk or memory, without asking anybody. */
+  /** From disk or memory, without asking the upstream. */
   | 'hit'
   /** A tag past its time that the upstream has just confirmed. */
   | 'revalidated'
-  /** A tag past its time, served at once while the upstream is asked behind it. */
+  /** A tag past its time, served at once while it is revalidated in the background. */
   | 'revalidating'
   /** A tag past its time, served because the upstream cannot answer. */
   | 'stale'
-  /** Not here: fetched from the upstream, and kept. */
+  /** Not stored: fetched from the upstream, and kept. */
   | 'miss'
-  /** Not here: given by another replica. */
+  /** Not stored: delivered by another replica. */
   | 'peer'
-  /** Not here: another client's fetch, joined. */
+  /** Not stored: joined another client's fetch. */
   | 'collapsed'
-  /** Passed on from the upstream and not kept. */
+  /** Passed through from the upstream and not kept. */
   | 'bypass'
-  /** A 404 that the upstream gave a moment ago. */
+  /** A 404 that the upstream gave recently. */
   | 'negative';

@@ -17,7 +17,7 @@ export function repositoryOf(upstream: Upstream, name: string): Repository {
   return { upstream, name, key: `${upstream.name}/${name}` };
 }
 
-/** The repository that the cache calls `key`, where its upstream is configured and allows it to be pulled. */
+/** The repository with a key of the cache, if its upstream is configured and allows it. */
 export function findRepository(table: UpstreamTable, key: string): Repository | undefined {
   const slash = key.indexOf('/');
   const upstream = slash === -1 ? undefined : table.find(key.slice(0, slash));
@@ -27,7 +27,7 @@ export function findRepository(table: UpstreamTable, key: string): Repository | 
 }
 
 /**
- * The repository that a name means as people write it.
+ * The repository of a name as people write it.
  * @throws RegistryError NAME_INVALID, NAME_UNKNOWN, DENIED
  */
 export function namedRepository(table: UpstreamTable, { registry, repository }: Reference): Repository {

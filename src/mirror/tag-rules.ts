@@ -2,26 +2,26 @@ import { matchesGlob } from '../oci/glob.ts';
 import { repositoryFilter } from '../upstream/repository-rules.ts';
 import type { Freshness, TagRule, TagTimes } from '../upstream/upstream.ts';
 
-/** A rule as it is configured: plain data. */
+/** A rule as configured: plain data. */
 export interface TagRuleOptions extends TagTimes {
-  /** Over the tag: `*` stands for any characters; upper and lower case differ, as in tags. */
+  /** A pattern for the tag: `*` matches any characters; case-sensitive, as tags are. */
   readonly match: string;
-  /** Globs over the upstream's names of repositories; none: every repository. */
+  /** Globs for the upstream's names of repositories; empty: every repository. */
   readonly repositories: readonly string[];
 }
 
-/** Makes a rule out of its configuration. */
+/** Compiles a configured rule. */
 export function tagRule({ match, repositories, ...times }: TagRuleOptions): TagRule {
   const allows = repositoryFilter({ allow: repositories });
   return { ...times, match, repositories, matches: (repository, tag) => matchesGlob(match, tag) && allows(repository) };
 }
 
-/** What holds for one tag, and by which rule. */
+/** The times of one tag, and the rule they come from. */
 export interface Decision {
   readonly times: TagTimes;
-  /** The rule that decided; `undefined` where none matches and the upstream's own times hold. */
+  /** The rule that applies; `undefined` if none matches and the upstream's own times apply. */
   readonly rule: TagRule | undefined;
-  /** The place of that rule in the configured list, from 0. */
+  /** The position of that rule in the configured list, from 0. */
   readonly position: number | undefined;
 }
 

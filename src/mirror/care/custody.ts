@@ -5,24 +5,24 @@ import { type BlobStore, DiskFault, type StoredBlob } from '../../store/files/bl
 import type { Verdict, Verification } from '../../store/files/verification.ts';
 import { SingleFlight } from '../../waiting/single-flight.ts';
 
-/** Why a stored file is not given out as it is. */
+/** Why a stored file is not served without a check. */
 export type Doubt =
-  /** It has another size than its blob. */
+  /** Its size differs from its blob's. */
   | 'size'
-  /** Something has written to it since it was last known to be right. */
+  /** It has been written to since it was last verified. */
   | 'modified'
-  /** Nobody is known to have read it: it came here by a crash, or the catalog was lost. */
+  /** It was never verified: it is left from a crash, or the catalog was lost. */
   | 'unverified';
 
 export interface CustodyOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
   readonly check: Verification['check'];
-  /** A stored blob had been altered, and has been set aside. */
+  /** A stored blob had been altered and has been set aside. */
   readonly onAltered: (digest: Digest) => void;
 }
 
-/** Sees to it that what is given out from this disk is what was stored: what is in doubt is read again first. */
+/** Makes sure that what is served from disk is what was stored: files in doubt are read again first. */
 export class Custody implements AsyncDisposable {
   readonly #options: CustodyOptions;
   readonly #looks = new SingleFlight<number | undefined>();
@@ -33,9 +33,9 @@ export class Custody implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Whether there is anything wrong with a stored blob, as far as can be told without reading it. */
+  /** Whether anything is wrong with a stored blob, as far as can be told without reading it. */
   doubt(digest: Digest, blob: StoredBlob): Doubt | undefined {
-    // Small enough to have been hashed as it was opened.
+    // Small enough to have been hashed when it was opened.
     if (blob.modifiedAtMs === undefined) return undefined;
     const record = this.#options.catalog.blobs.get(digest);
     if (record?.modifiedAtMs === undefined) return 'unverified';
@@ -44,8 +44,8 @@ export class Custody implements AsyncDisposable {
   }
 
   /**
-   * Finds out whether a blob in doubt is right after all, once for all who ask. What is wrong is set aside.
-   * @returns the time of the file that is right, in milliseconds; `undefined`: there is none
+   * Verifies a blob in doubt, once for all concurrent callers. A wrong one is set aside.
+   * @returns the modification time of the right file, in milliseconds; `undefined`: there is none
    * @throws DiskFault; the signal's reason
    */
   async look(digest: Digest, doubt: Doubt, waiting: { readonly signal: AbortSignal }): Promise<number | undefined> {
@@ -53,8 +53,8 @@ export class Custody implements AsyncDisposable {
   }
 
   /**
-   * Acts upon what a look has found: what is right and new is recorded, what is wrong set aside, what is gone forgotten.
-   * @returns whether the blob is here and right
+   * Acts on the result of a check: right and new content is recorded, wrong content set aside, missing content forgotten.
+   * @returns whether the blob is stored and right
    * @throws DiskFault
    */
   async settle(verdict: Verdict): Promise<boolean> {
@@ -74,7 +74,7 @@ export class Custody implements AsyncDisposable {
         try {
           await store.setAside(verdict.digest);
         } finally {
-          // Where it stays, it is trusted no more: whoever asks for it has it read again.
+          // If it stays, it is no longer trusted: the next request reads it again.
           catalog.blobs.forget(verdict.digest);
         }
         onAltered(verdict.digest);

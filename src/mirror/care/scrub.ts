@@ -8,66 +8,66 @@ import type { Repair, RepairResult } from './repair.ts';
 
 /** How often everything that is stored is read again. */
 export interface ScrubSettings {
-  /** From the end of one round to the beginning of the next, in milliseconds; 0: never. */
+  /** From the end of one round to the start of the next, in milliseconds; 0: never. */
   readonly everyMs: number;
 }
 
-/** What a round has come to. */
+/** The result of a round. */
 export interface ScrubRound {
   readonly startedAtMs: number;
-  /** Blobs that were read, by what was found. */
+  /** Blobs that were read, by finding. */
   readonly found: Readonly<Partial<Record<Verdict['kind'], number>>>;
   readonly fetched: number;
 }
 
-/** Told of what happens, for the log and the metrics. */
+/** Receives events for the log and the metrics. */
 export interface ScrubObserver {
   started(round: { readonly startedAtMs: number; readonly after: string }): void;
   read(bytes: number): void;
   found(verdict: Verdict): void;
   repaired(digest: Digest, result: RepairResult): void;
-  /** The disk did not let something be done about what was found: it is left as it is until the next round. */
+  /** The disk did not allow a repair: the finding stays until the next round. */
   left(digest: Digest, fault: DiskFault): void;
   finished(round: ScrubRound): void;
-  /** It is not wanted any more; should it be again, it goes on where it was. */
+  /** The configuration has disabled it; when it is enabled again, it continues. */
   stopped(): void;
-  /** It could not go on, and tries again in a while. */
+  /** It could not continue, and retries later. */
   failed(error: unknown): void;
 }
 
 export interface ScrubOptions {
   readonly catalog: Catalog;
-  /** Reads files at the rate that is configured. */
+  /** Reads files at the configured rate. */
   readonly verification: Verification;
   readonly custody: Custody;
   readonly repair: Repair;
-  /** Asked again each time it is looked whether a round is due. */
+  /** Read each time the scrub checks whether a round is due. */
   readonly settings: () => ScrubSettings;
   readonly observer: ScrubObserver;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
 
-/** Where a round is, as the catalog notes it. */
+/** The position of a round, as noted in the catalog. */
 interface ScrubNote {
   readonly startedAtMs?: number;
   /** The last digest that was read. */
   readonly after?: string;
-  /** What it has come to so far. */
+  /** The result so far. */
   readonly found?: ScrubRound['found'];
   readonly fetched?: number;
   readonly finishedAtMs?: number;
 }
 
 const noteName = 'scrub';
-/** How often it is looked whether a round is due, at most. */
+/** Maximum interval between checks whether a round is due. */
 const lookEveryMs = 60_000;
-/** How many blobs are read between two notes. */
+/** Blobs read between two notes. */
 const noteEvery = 20;
 
 /**
- * Reads everything that is stored again, once in a while, and puts right what is not: what was altered is set aside, what
- * is gone forgotten, and both fetched again; what nobody knows is recorded. A round goes on after a restart where it was.
+ * Reads everything that is stored again, periodically, and repairs it: altered content is set aside, missing content forgotten,
+ * and both are fetched again; unrecorded content is recorded. A round continues after a restart.
  */
 export class Scrub implements AsyncDisposable {
   readonly #options: ScrubOptions;
@@ -79,17 +79,17 @@ export class Scrub implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** The next round begins as soon as it can: what is stored has not been read since the catalog was lost. */
+  /** Starts the next round as soon as possible: stored content has not been read since the catalog was lost. */
   static makeDue(catalog: Catalog): void {
     catalog.notes.set(noteName, JSON.stringify({ finishedAtMs: 0 } satisfies ScrubNote));
   }
 
-  /** Begins rounds whenever they are due, until it is disposed. */
+  /** Starts rounds when they are due, until it is disposed. */
   start(): void {
     this.#running = this.#rounds();
   }
 
-  /** The settings have changed: a round that is not wanted any more ends. */
+  /** The settings have changed: a round that has been disabled ends. */
   look(): void {
     if (this.#options.settings().everyMs === 0) this.#unwanted.abort();
   }
@@ -120,15 +120,15 @@ export class Scrub implements AsyncDisposable {
     }
   }
 
-  /** How long until the next round; 0 where one is under way. */
+  /** Time until the next round; 0 while one is in progress. */
   #waitMs(): number {
     const { settings, now } = this.#options;
     const { everyMs } = settings();
     const { startedAtMs, finishedAtMs } = this.#note();
     if (everyMs === 0) return lookEveryMs;
     if (startedAtMs !== undefined) return 0;
-    // What comes here is verified: a new cache has nothing to be read again. When a clock that was ahead has seen the end of
-    // a round is not known any more.
+    // New content is verified: a new cache has nothing to read again. An end that a clock in the future has recorded counts as
+    // unknown.
     if (finishedAtMs === undefined || finishedAtMs > now()) {
       this.#setNote({ finishedAtMs: now() });
       return everyMs;
@@ -136,12 +136,12 @@ export class Scrub implements AsyncDisposable {
     return Math.max(0, finishedAtMs + everyMs - now());
   }
 
-  /** Does a round, or what is left of it. @throws the signal's reason, DiskFault, Error; where it is stays noted */
+  /** Runs a round, or the rest of one. @throws the signal's reason, DiskFault, Error; the position stays noted */
   async #round(signal: AbortSignal): Promise<void> {
     const { verification, observer, now } = this.#options;
     const { startedAtMs = now(), after = '', finishedAtMs, ...before } = this.#note();
     observer.started({ startedAtMs, after });
-    // Before the first digest nothing is noted that would not be found once more.
+    // Before the first digest, nothing is noted that would not be found again.
     const found: Partial<Record<Verdict['kind'], number>> = after === '' ? {} : { ...before.found };
     let fetched = after === '' ? 0 : (before.fetched ?? 0);
     const settle = async (verdict: Verdict) => {
@@ -154,7 +154,7 @@ export class Scrub implements AsyncDisposable {
       this.#setNote({ startedAtMs, after: last, found, fetched, ...(finishedAtMs !== undefined && { finishedAtMs }) });
     note();
     const options = { signal, onRead: (bytes: number) => observer.read(bytes) };
-    // What nobody knows comes first: it is recorded then, and found if anything happens to it later.
+    // Unrecorded blobs come first, so that they are recorded and later changes to them are found.
     if (after === '') for await (const verdict of verification.unrecorded(options)) await settle(verdict);
     try {
       let read = 0;
@@ -173,7 +173,7 @@ export class Scrub implements AsyncDisposable {
   /** @returns whether something was fetched again */
   async #settle(verdict: Verdict, signal: AbortSignal): Promise<boolean> {
     const { custody, repair, observer } = this.#options;
-    // One file that cannot be read, or put right, says nothing about the others.
+    // One file that cannot be read or repaired says nothing about the others.
     if (verdict.kind === 'unreadable' || verdict.kind === 'stray') return false;
     try {
       await custody.settle(verdict);

@@ -9,18 +9,18 @@ import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts
 export interface PassThroughOptions {
   readonly digest: Digest;
   readonly sources: SourceList;
-  /** First byte wanted. */
+  /** First byte requested. */
   readonly offset: number;
   /** The hash of the bytes before `offset`. */
   readonly hash: Hash;
   readonly expectedSizes: ReadonlySet<number>;
   readonly observer: TransferObserver;
-  /** @param repository the one that the answer confirms, where it confirms any */
+  /** @param repository that the answer confirms, if any */
   readonly onAnswer: (heading: BlobHeading, repository: string | undefined) => void;
 }
 
 /**
- * A blob straight from its sources to one client, where the disk cannot take it: verified all the same, its last part held
+ * A blob passed directly from its sources to one client, because the disk cannot store it: still verified, with its last part held
  * back until the digest is right.
  */
 export class PassThrough implements AsyncDisposable {
@@ -28,7 +28,7 @@ export class PassThrough implements AsyncDisposable {
   readonly #abort = new AbortController();
   readonly #chunks: AsyncGenerator<Buffer, void, undefined>;
   readonly #hash: Hash;
-  /** What has come and not been read yet, the held-back part at its end. */
+  /** Bytes that have arrived and not been read yet, with the held-back part at the end. */
   readonly #waiting: Buffer[] = [];
   #waitingBytes = 0;
   #verified = false;
@@ -49,7 +49,7 @@ export class PassThrough implements AsyncDisposable {
     }).bytes();
   }
 
-  /** Makes sure that a source has answered. @throws RegistryError; the signal's reason */
+  /** Waits until a source has answered. @throws RegistryError; the signal's reason */
   async begin(signal: AbortSignal | undefined): Promise<void> {
     if (this.#waitingBytes === 0 && !this.#verified) await this.#pull(signal);
   }

@@ -1,9 +1,9 @@
-/** Up to here waiters are woken by every chunk, afterwards by so many bytes, or after so long: each wake-up costs. */
+/** Up to here every chunk wakes waiters, afterwards this many bytes or this much time: each wake-up costs. */
 const eagerBytes = 256 * 1024;
 const announceBytes = 1024 * 1024;
 const announceMs = 3;
 
-/** Lets any number of waiters sleep until something has moved; each wake-up wakes all of them once. */
+/** Lets any number of waiters sleep until there is progress; each wake-up wakes all of them once. */
 export class Progress {
   #waiters = new Set<() => void>();
   #unannouncedBytes = 0;
@@ -27,7 +27,7 @@ export class Progress {
     });
   }
 
-  /** Bytes have come: the first are told of at once, later ones by the megabyte or a moment later. */
+  /** Bytes have arrived: the first wake waiters at once, later ones by the megabyte or a moment later. */
   received(position: number, bytes: number): void {
     this.#unannouncedBytes += bytes;
     if (position <= eagerBytes || this.#unannouncedBytes >= announceBytes) this.wake();

@@ -1,29 +1,29 @@
 import type { NextOptions, Source, SourceList } from './sources.ts';
 
-/** Decides from which source a fill reads next, and learns how that went. */
+/** Decides which source a fill reads next, and learns the result. */
 export interface Route {
-  /** Whether the blob is to stay on this disk. */
+  /** Whether the blob is to be kept on this disk. */
   readonly isKept: boolean;
   /** Whether it reads from another replica now. */
   readonly isFollowing: boolean;
   /** Whether other replicas may read what it has so far. */
   readonly isServing: boolean;
-  /** The source to read from; `undefined` where none is left. @throws the signal's reason */
+  /** The source to read from; `undefined` if none is left. @throws the signal's reason */
   next(options: NextOptions, signal: AbortSignal): Promise<Source | undefined>;
   /** Aborted when a source is no longer the one to read from. */
   guard(source: Source): AbortSignal | undefined;
-  /** To be called before a source is opened; disposing says that the connection is done with. @throws the signal's reason */
+  /** Call it before a source is opened; dispose the result when the connection is finished. @throws the signal's reason */
   enter(source: Source, signal: AbortSignal): Promise<AsyncDisposable | undefined>;
-  /** Bytes have come. */
+  /** Bytes have arrived. */
   received(): void;
   failed(source: Source, error: unknown): void;
-  /** Those replicas gave bytes of a transfer that was not the blob. */
+  /** These replicas sent bytes of a transfer that was not the blob. */
   wrongBytes(replicas: readonly Source[]): void;
   /** The fill is over. */
   end(isStored: boolean): Promise<void>;
 }
 
-/** The sources in their order, without asking anybody. */
+/** The sources in their order, without coordination. */
 export class DirectRoute implements Route {
   readonly isKept = true;
   readonly isFollowing = false;

@@ -7,11 +7,11 @@ import type { Route } from './route.ts';
 import type { Source, SourceList } from './sources.ts';
 import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';
 
-/** What one request asks for when a blob is fetched in parts. */
+/** Bytes per request when a blob is fetched in parts. */
 const partBytes = 8 * 1024 * 1024;
-/** A reader waits for a connection that is no further behind it than this; further on it is worth one of its own. */
+/** A reader waits for a connection that is at most this far behind it; otherwise it gets its own. */
 const nearBytes = 4 * 1024 * 1024;
-/** Most connections for one blob, however many readers are far apart. */
+/** Maximum connections for one blob, however many readers are far apart. */
 const maxClaims = 8;
 
 export interface SegmentsOptions {
@@ -25,32 +25,32 @@ export interface SegmentsOptions {
   readonly onAnswer: (source: Source, heading: BlobHeading) => void;
   /** The memory that the bytes pass through. */
   readonly slabs: Slabs;
-  /** Bytes have come, and are on their way to the disk. */
+  /** Bytes have arrived and are on their way to the disk. */
   readonly onReceived: (position: number, part: SlabPart) => void;
   /** More bytes can be read from disk. */
   readonly onWritten: () => void;
-  /** Whether to ask for the blob in parts from the start, because a client did. */
+  /** Whether to fetch the blob in parts from the start, because a client requested a part. */
   readonly inParts: boolean;
   readonly signal: AbortSignal;
 }
 
-/** A stretch of the blob that one connection is fetching; nobody else writes there. */
+/** A segment of the blob that one connection is fetching; no other connection writes there. */
 interface Claim {
   readonly start: number;
-  /** The next byte it will bring. */
+  /** The next byte it will write. */
   position: number;
-  /** It fetches up to here, or to where another claim or bytes on disk begin. */
+  /** It ends here, or where another segment or bytes on disk begin. */
   end: number;
-  /** Whether a source has answered for it; until then it takes nothing from the claim before it. */
+  /** Whether a source has answered for it; until then it does not shorten the segment before it. */
   isAnswered: boolean;
 }
 
 /**
- * Brings the bytes of one blob into its partial file over one connection or several: one that reads it from its beginning,
- * others for parts that a reader waits for further on, or because the upstream gives each connection a share of its own.
+ * Fetches the bytes of one blob into its partial file over one or several connections: one reads from the start, others fetch
+ * parts that a reader waits for, or exist because the upstream limits the rate of each connection.
  */
 export class Segments {
-  /** The sources that have given bytes. */
+  /** The sources that have sent bytes. */
   readonly contributors = new Set<Source>();
   readonly #options: SegmentsOptions;
   readonly #claims = new Set<Claim>();
@@ -67,7 +67,7 @@ export class Segments {
     this.#signal = AbortSignal.any([options.signal, this.#abort.signal]);
   }
 
-  /** Resolves when the whole blob is in the file. @throws RegistryError when no source is left, DiskFault */
+  /** Resolves when the whole blob is in the file. @throws RegistryError if no source is left, DiskFault */
   async run(): Promise<void> {
     const { partial, sources } = this.#options;
     if (sources.connections > 1) this.#inParts = true;
@@ -78,16 +78,16 @@ export class Segments {
     }
   }
 
-  /** A reader waits for a position that nobody will reach soon: fetches from there, if the sources give parts. */
+  /** A reader waits for a position that no connection will reach soon: fetches from there, if the sources serve ranges. */
   want(position: number): void {
     const { sources, partial } = this.#options;
-    // It may be here and only held back.
+    // The byte may have arrived and only be held back.
     if (partial.availableFrom(position) > position) return;
     if (this.#size === undefined || position >= this.#size || this.#claims.size >= maxClaims) return;
     if (!sources.hasRanged || this.#signal.aborted) return;
     for (const claim of this.#claims) {
       const isAhead = claim.start <= position && position < this.#limitOf(claim);
-      // What it has received and not yet written is as good as here.
+      // Bytes that have arrived and are not written yet count as available.
       if (isAhead && position - claim.position <= nearBytes) return;
     }
     this.#inParts = true;
@@ -101,7 +101,7 @@ export class Segments {
     this.#running.add(running);
   }
 
-  /** Fetches one stretch after another until none is left. Never throws: see {@link run}. */
+  /** Fetches one segment after another until none is left. Never throws: see {@link run}. */
   async #work(first: Claim): Promise<void> {
     let claim: Claim | undefined = first;
     while (claim !== undefined) {
@@ -158,14 +158,14 @@ export class Segments {
 
   #answered(claim: Claim, source: Source, heading: BlobHeading): boolean {
     const { sources, route, onAnswer } = this.#options;
-    // Another connection may have come past this place meanwhile.
+    // Another connection may have passed this position meanwhile.
     const isOvertaken = !claim.isAnswered && this.#isTaken(claim);
     claim.isAnswered = true;
     this.#size ??= heading.size;
     onAnswer(source, heading);
     if (isOvertaken) return false;
     if (!sources.hasRanged) {
-      // It came whole although a part was asked for: then it is taken whole.
+      // The source sent the whole blob although a part was requested: all of it is used.
       this.#inParts = false;
       claim.end = Number.POSITIVE_INFINITY;
     }
@@ -187,7 +187,7 @@ export class Segments {
     );
   }
 
-  /** The first stretch that is neither on disk nor being fetched. */
+  /** The first segment that is neither on disk nor being fetched. */
   #nextClaim(): Claim | undefined {
     const { partial } = this.#options;
     const size = this.#size ?? Number.POSITIVE_INFINITY;
@@ -202,7 +202,7 @@ export class Segments {
     return start >= size ? undefined : this.#claimAt(start);
   }
 
-  /** The stretch from `start` to the next that is on disk or being fetched. */
+  /** The segment from `start` to the next position that is on disk or being fetched. */
   #claimAt(start: number): Claim {
     const end = Math.min(
       this.#options.partial.nextAvailable(start) ?? Number.POSITIVE_INFINITY,

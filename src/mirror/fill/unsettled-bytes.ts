@@ -1,19 +1,19 @@
 import type { Loan } from '../slabs.ts';
 
-/** More than this is not kept: then it can no longer be told what the client has. */
+/** Maximum bytes kept; beyond, what the client has can no longer be compared. */
 const maxBytes = 8 * 1024 * 1024;
 
 interface Piece {
   readonly start: number;
   readonly bytes: Buffer;
-  /** Keeps the bytes as they are, where they were lent. */
+  /** Keeps borrowed bytes as they are. */
   readonly loan: Loan | undefined;
 }
 
 /**
- * What a client of the whole blob has been handed that is not yet in the hashed part of the file. Should the disk fail, those bytes are
- * fetched once more, and what the client has must be the same. Whoever asked for a part, or began in the middle of the blob,
- * has no digest for what it gets, and puts the whole together by itself: of that nothing is kept.
+ * What a client of the whole blob has received that is not yet in the hashed part of the file. If the disk fails, those bytes are
+ * fetched again, and must be what the client has. A client that requested a part, or began in the middle of the blob, has no
+ * digest for what it gets and assembles the whole itself: nothing is kept for it.
  */
 export class UnsettledBytes implements Disposable {
   readonly #isPart: boolean;
@@ -22,12 +22,12 @@ export class UnsettledBytes implements Disposable {
   #firstHanded = Number.POSITIVE_INFINITY;
   #isLost = false;
 
-  /** @param options `isPart`: the client has asked for a part of the blob */
+  /** @param options `isPart`: the client has requested a part of the blob */
   constructor({ isPart }: { readonly isPart: boolean }) {
     this.#isPart = isPart;
   }
 
-  /** @param handed never changed afterwards, or lent. @param written up to where the file is hashed */
+  /** @param handed borrowed, or never changed afterwards. @param written the end of the hashed part of the file */
   add(start: number, handed: Buffer | Loan, written: number): void {
     if (this.#isPart) return;
     const bytes = Buffer.isBuffer(handed) ? handed : handed.bytes;
@@ -41,7 +41,7 @@ export class UnsettledBytes implements Disposable {
     this[Symbol.dispose]();
   }
 
-  /** Whether bytes that have come again agree with what the client was handed of them. */
+  /** Whether bytes that have arrived again match what the client received of them. */
   agrees(start: number, bytes: Buffer): boolean {
     if (this.#isPart || this.#firstHanded > 0) return true;
     let position = start;
@@ -57,7 +57,7 @@ export class UnsettledBytes implements Disposable {
     return true;
   }
 
-  /** Keeps nothing any more. */
+  /** Releases what is kept and keeps nothing from now on. */
   [Symbol.dispose](): void {
     for (const { loan } of this.#pieces) loan?.[Symbol.dispose]();
     this.#pieces = [];

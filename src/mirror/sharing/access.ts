@@ -3,9 +3,9 @@ import { RegistryError } from '../../oci/error.ts';
 import type { Upstream } from '../../upstream/upstream.ts';
 
 /**
- * The way in which an upstream is reached, for comparison with other replicas: what it says counts among those who ask it
- * in the same way.
- * @returns `undefined` where nothing is to be shared: alone, or not known what the upstream is shown
+ * Identifies how an upstream is asked, for comparison with other replicas: its answers apply to all that ask it in the same
+ * way.
+ * @returns `undefined` if nothing is shared: without replicas, or if the credentials are unknown
  */
 export async function accessTo(upstream: Upstream, coordinator: Coordinator): Promise<string | undefined> {
   if (coordinator.isAlone) return undefined;

@@ -3,13 +3,13 @@ import type { Coordinator } from '../../coordination/coordinator.ts';
 import type { Catalog } from '../../store/catalog/catalog.ts';
 
 const toldNote = 'told other replicas what is here';
-/** How often all of it is told again, in milliseconds: in less than half the time for which it is believed. */
+/** Interval of complete announcements, in milliseconds: less than half of their lifetime. */
 const againMs = 3 * 86_400_000;
-/** How often it is looked whether there is something to tell, in milliseconds. */
+/** Interval of checks whether there is something to announce, in milliseconds. */
 const lookMs = 1_000;
-/** How many blobs are told of at once. */
+/** Blobs announced at a time. */
 const atOnce = 32;
-/** Most blobs that one replica, and all of them together, tell of in a second: Redis has other things to do. */
+/** Maximum blobs announced per second by one replica, and by all together: Redis has other work. */
 const perSecond = 500;
 const perSecondOfAll = 5_000;
 
@@ -21,8 +21,8 @@ export interface HoldingsOptions {
 }
 
 /**
- * Tells the others all that is on this disk where they cannot know it: Redis is another one or was emptied, this replica
- * is new there, or it was told so long ago that it is about to be forgotten. It takes its time.
+ * Announces everything on this disk to the others if they cannot know it: Redis is new or was emptied, this replica is new
+ * there, or the last announcement is about to expire. It does so slowly.
  */
 export class Holdings implements AsyncDisposable {
   readonly #options: HoldingsOptions;
@@ -53,14 +53,14 @@ export class Holdings implements AsyncDisposable {
     }
   }
 
-  /** Who tells, and whom; `undefined` while nobody can be told. */
+  /** The announcing replica and its audience; `undefined` while there is none. */
   get #audience(): string | undefined {
     const { coordinator } = this.#options;
     const isConnected = coordinator.status().state === 'connected' && coordinator.epoch !== '';
     return isConnected ? `${coordinator.self}@${coordinator.epoch}` : undefined;
   }
 
-  /** @returns whether they have been told of all; otherwise it has to be done again */
+  /** @returns whether everything was announced; otherwise it has to be repeated */
   async #tellAll(audience: string): Promise<boolean> {
     const { coordinator, catalog } = this.#options;
     let after = '';
@@ -71,7 +71,7 @@ export class Holdings implements AsyncDisposable {
       await Promise.all(some.map(({ digest }) => coordinator.hold(digest)));
       const isTold = this.#audience === audience;
       if (!isTold && this.#audience !== undefined) return false;
-      // What Redis was lost for is told when it is back.
+      // What Redis was lost for is announced when it is back.
       if (isTold) after = last.digest;
       const rate = Math.min(perSecond, perSecondOfAll / (coordinator.replicas.length + 1));
       await this.#sleep((atOnce / rate) * 1_000);

@@ -1,5 +1,6 @@
 import { type LoadedConfig, loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problems.ts';
+import { EventLoop } from '../site/event-loop.ts';
 import { type Site, startSite } from '../site/site.ts';
 import { createLogger, type ProgramLogger } from '../telemetry/logger.ts';
 import { addMirrorFlags, type Command, type CommandIo, configFlags } from './command.ts';
@@ -26,7 +27,9 @@ export function registerServe(program: Command, io: CommandIo): void {
       const { config, file } = await load();
       const log = createLogger(config.log);
       try {
-        const site = await startSite(config, { log, requestLog: log.requestLog, lostLines: log.lostLines });
+        await using eventLoop = new EventLoop({ log });
+        const { requestLog, lostLines } = log;
+        const site = await startSite(config, { log, requestLog, lostLines, eventLoop });
         const stopping = stopSignal();
         log.info({ address: site.address, cacheDir: config.cache.dir, config: file ?? 'defaults' }, 'listening');
         log.flush();

@@ -45,6 +45,7 @@ export function statusText(status: SiteStatus): string {
       '',
       `${cache.blobs} blobs, ${shownBytes(cache.usedBytes)} of ${shownBytes(cache.maxBytes)}${pinned}${free}`,
     ),
+    ...eventLoopLines(status),
     '',
     'UPSTREAM                  STATE       HITS   MISSES   FETCHED  PULLS LEFT',
     ...upstreams.flatMap(upstreamLines),
@@ -95,6 +96,12 @@ function otherText({ id, address, avoided, trouble }: ReplicasStatus['others'][n
     ...(trouble ? [`${trouble.fault} at ${trouble.at}: ${trouble.reason}`] : []),
   ];
   return `${id} ${address}${remarks.length > 0 ? ` (${remarks.join('; ')})` : ''}`;
+}
+
+function eventLoopLines({ eventLoop }: SiteStatus): string[] {
+  if (eventLoop === null) return [];
+  const { p99Ms, maxMs, stalls } = eventLoop;
+  return labelled('lag', `${p99Ms} ms at the 99th percentile, ${maxMs} ms at most; ${stalls} stalls over 200 ms`);
 }
 
 function prefetchText({ schedule, isRunning, nextAt, last }: SiteStatus['prefetch'][number]): string {

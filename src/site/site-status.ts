@@ -6,6 +6,7 @@ import { fileSystemOf } from '../store/files/file-system.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { isAvailable, type Upstream, type UpstreamStatus } from '../upstream/upstream.ts';
 import type { CertificateStatus } from './certificates.ts';
+import type { EventLoopReading } from './event-loop.ts';
 import type { PrefetchStatus } from './prefetcher.ts';
 
 import type { ReplicasStatus } from './replicas.ts';
@@ -52,6 +53,8 @@ export interface SiteStatus {
     readonly status: UpstreamStatus;
   })[];
   readonly load: WallsStatus;
+  /** How late the event loop has been since the start; `null` where nothing watches it. */
+  readonly eventLoop: EventLoopReading | null;
   readonly fills: readonly FillProgress[];
   /** `null`: one process alone. */
   readonly replicas: ReplicasStatus | null;
@@ -87,6 +90,7 @@ export interface SiteStatusOptions {
   readonly downloads: { progress(): FillProgress[] };
   readonly catalog: Catalog;
   readonly certificates: () => readonly CertificateStatus[];
+  readonly eventLoop: () => EventLoopReading | null;
   readonly prefetches: () => readonly PrefetchStatus[];
 }
 
@@ -122,6 +126,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
       return { name, available: isAvailable(status), sparing, ...(traffic.get(name) ?? noTraffic), status };
     }),
     load: options.load(),
+    eventLoop: options.eventLoop(),
     fills: options.downloads.progress(),
     replicas: options.replicas(),
     certificates: options.certificates().map(({ key, file, untilMs }) => ({

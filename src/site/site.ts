@@ -10,6 +10,7 @@ import { Metrics } from '../telemetry/metrics.ts';
 import { type Cache, openCache } from './cache.ts';
 import { upstreamFiles } from './configured-files.ts';
 import { openControl } from './control.ts';
+import type { EventLoop } from './event-loop.ts';
 import { Health } from './health.ts';
 import { described, requestObserver } from './observers.ts';
 import type { Parts } from './parts.ts';
@@ -53,6 +54,8 @@ export interface SiteOptions {
   readonly requestLog?: RequestLog | undefined;
   /** How many lines the log has lost so far. Default: none. */
   readonly lostLines?: () => number;
+  /** What watches the event loop of the process; absent: nothing does. */
+  readonly eventLoop?: EventLoop | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
   /** Wall clock in milliseconds. */
@@ -80,7 +83,14 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
   const scrub = owned.use(startScrub(cache, parts));
-  const control = await openControlOf(cache, { ...parts, walls, others, prefetcher, address: listener.address });
+  const control = await openControlOf(cache, {
+    ...parts,
+    walls,
+    others,
+    prefetcher,
+    address: listener.address,
+    eventLoop: options.eventLoop,
+  });
   if (control) owned.use(control);
 
   const { files, health, log } = parts;
@@ -113,9 +123,13 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
 }
 
 /** What observes, and the clock. */
-function createParts({ log, lostLines = () => 0, now = Date.now }: SiteOptions): Parts {
+function createParts({ log, lostLines = () => 0, eventLoop, now = Date.now }: SiteOptions): Parts {
   const metrics = new Metrics();
-  metrics.watchLog(lostLines);
+  metrics.watchCount('log_lines_lost_total', 'Lines of the log that could not be written.', lostLines);
+  if (eventLoop) {
+    const help = 'How often the event loop was held for longer than 200 ms.';
+    metrics.watchCount('event_loop_stalls_total', help, () => eventLoop.reading().stalls);
+  }
   const health = new Health({ now });
   const files = new WatchedFiles({ log });
   health.watch(() => files.conditions(now()));
@@ -194,9 +208,10 @@ async function openControlOf(
     readonly others: LiveReplicas | undefined;
     readonly prefetcher: Prefetcher;
     readonly address: string;
+    readonly eventLoop: EventLoop | undefined;
   },
 ): Promise<AsyncDisposable | undefined> {
-  const { log, metrics, health, files, now, walls, others, prefetcher, address } = parts;
+  const { log, metrics, health, files, now, walls, others, prefetcher, address, eventLoop } = parts;
   const { mirror, catalog, store, upstreams } = cache;
   return await openControl({
     get config() {
@@ -220,6 +235,7 @@ async function openControlOf(
     downloads: mirror.downloads,
     catalog,
     certificates: () => files.certificates(),
+    eventLoop: () => eventLoop?.reading() ?? null,
     replicas: () => others?.status() ?? null,
     prefetches: () => prefetcher.status(),
     operations: operationsOf(cache),

@@ -150,11 +150,11 @@ export class Metrics {
     });
   }
 
-  /** Reads how many lines the log has lost at each rendering. To be called once. */
-  watchLog(lostLines: () => number): void {
-    const lost = this.#counter('log_lines_lost_total', 'Lines of the log that could not be written.', [], () => {
-      lost.reset();
-      lost.inc(lostLines());
+  /** A counter that is kept elsewhere and read at each rendering. To be called once for a name. */
+  watchCount(name: string, help: string, read: () => number): void {
+    const counter = this.#counter(name, help, [], () => {
+      counter.reset();
+      counter.inc(read());
     });
   }
 

@@ -1,0 +1,28 @@
+import pino from 'pino';
+import { expect, test } from 'vitest';
+import { EventLoop } from '../../src/site/event-loop.ts';
+
+function holdTheLoop(ms: number): void {
+  const untilMs = performance.now() + ms;
+  while (performance.now() < untilMs);
+}
+
+test('what holds the event loop is counted and logged with where it was', async () => {
+  const lines: { ms?: number; stack?: string[]; msg: string }[] = [];
+  const log = pino({ level: 'warn' }, { write: (line) => void lines.push(JSON.parse(line) as (typeof lines)[0]) });
+  await using loop = new EventLoop({ log });
+  // The thread may take a moment to begin.
+  await expect
+    .poll(
+      () => {
+        holdTheLoop(400);
+        return lines.flatMap(({ stack = [] }) => stack);
+      },
+      { timeout: 30_000, interval: 500 },
+    )
+    .toContainEqual(expect.stringMatching(/^holdTheLoop test\/site\/event-loop\.test\.ts:\d+$/));
+  expect(lines[0]).toMatchObject({ msg: 'the event loop was held' });
+  expect(lines[0]!.ms).toBeGreaterThan(200);
+  expect(loop.reading().stalls).toBeGreaterThan(0);
+  expect(loop.reading().maxMs).toBeGreaterThan(200);
+});

@@ -1,6 +1,6 @@
 /**
- * The most that an archive may contain. Archives are untrusted, so reading needs limits; writing respects the same ones, so that
- * archives can be read again.
+ * The most that an archive may contain. Archives are untrusted, so reading needs limits; writing respects the same ones,
+ * so that archives can be read again.
  */
 
 /** Maximum size of `index.json` and similar files, in bytes. */

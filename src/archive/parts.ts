@@ -11,8 +11,8 @@ const partName = /^(.*)\.(\d{3,4})$/;
 const maxParts = 9999;
 
 /**
- * Opens an archive: a tar archive, its parts in any order, or a directory. If only one part is named, or the whole that the
- * parts belong to, the others are found beside it.
+ * Opens an archive: a tar archive, its parts in any order, or a directory. If only one part is named, or the whole that
+ * the parts belong to, the others are found beside it.
  * @param signal aborts all reads
  * @throws ArchiveError; the signal's reason
  */

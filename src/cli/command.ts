@@ -35,8 +35,8 @@ export function createProgram(name: string, io: CommandIo): Command {
 }
 
 /**
- * Adds the options that every command with a configuration has; read them with {@link configFlags}. Options that only matter to a
- * mirror are accepted too, so that a script can pass the same to all commands, but are hidden in the help.
+ * Adds the options that every command with a configuration has; read them with {@link configFlags}. Options that only
+ * matter to a mirror are accepted too, so that a script can pass the same to all commands, but are hidden in the help.
  */
 export function addConfigFlags(command: Command): Command {
   return addFlags(command, { showsAll: false });

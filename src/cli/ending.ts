@@ -1,8 +1,9 @@
 import process from 'node:process';
 
 /**
- * Ends the process now, once what is written to its standard streams has gone out. A look-up of a name under way cannot be
- * called back and would hold up the end for as long as DNS is silent; the process is exchanged for one that ends at once.
+ * Ends the process now, once what is written to its standard streams has gone out. A look-up of a name under way cannot
+ * be called back and would hold up the end for as long as DNS is silent; the process is exchanged for one that ends at
+ * once.
  */
 export function endProcess(code: number): void {
   // Last of the listeners, so that the others have written what they had to say.

@@ -84,8 +84,8 @@ export function readYaml(text: string): YamlDocument {
 }
 
 /**
- * Reads any number of YAML documents of others, as plain data: what only a strict reader would refuse (keys written twice,
- * unknown tags) is let pass.
+ * Reads any number of YAML documents of others, as plain data: what only a strict reader would refuse (keys written
+ * twice, unknown tags) is let pass.
  * @param options.textKeys keys under which a number or flag is the text that stands there: `1.10` is not 1.1
  */
 export function readYamlStream(

@@ -10,8 +10,8 @@ export type SchemaProblem =
   | { readonly kind: 'refused'; readonly path: ConfigPath; readonly message: string };
 
 /**
- * A node of the JSON Schema, as far as Millpond's own schema uses it. What begins with `x-` is for Millpond itself: all that
- * is to be known of a key is written at the key.
+ * A node of the JSON Schema, as far as Millpond's own schema uses it. What begins with `x-` is for Millpond itself: all
+ * that is to be known of a key is written at the key.
  */
 export interface SchemaNode {
   /** Of a quantity: what its name ends in where the program uses it. */

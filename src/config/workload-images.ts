@@ -5,8 +5,8 @@ import { ConfigError } from './problems.ts';
 
 /**
  * The images that Kubernetes manifests name, each once, in the order in which they come: every text under a key `image`
- * that can be the name of one, whatever kind of object it is in, and every mapping there that has a `repository`, or as an image
- * volume a `reference`. A name without a registry is one of docker.io, as it is for Kubernetes.
+ * that can be the name of one, whatever kind of object it is in, and every mapping there that has a `repository`, or as
+ * an image volume a `reference`. A name without a registry is one of docker.io, as it is for Kubernetes.
  * @param text YAML documents, as `helm template` or `kustomize build` write them
  * @param file its name, for messages
  * @throws ConfigError where it is not YAML

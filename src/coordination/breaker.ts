@@ -1,6 +1,6 @@
 /**
- * Stops asking a service that does not answer: open after the first timeout, or after several slow answers in a row; closed
- * again by background probes.
+ * Stops asking a service that does not answer: open after the first timeout, or after several slow answers in a row;
+ * closed again by background probes.
  */
 export class Breaker {
   #reason: string | undefined = 'has not been reached yet';

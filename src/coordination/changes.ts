@@ -30,8 +30,8 @@ interface Told {
   readonly from: string;
   readonly message: Change;
   /**
-   * The time of the change: by Redis's clock, or later if another change already has a later time, because that clock may go
-   * back. No two changes share a time.
+   * The time of the change: by Redis's clock, or later if another change already has a later time, because that clock may
+   * go back. No two changes share a time.
    */
   readonly at: number;
 }
@@ -53,8 +53,8 @@ export interface ChangesOptions {
 }
 
 /**
- * The commands of operators, kept in Redis for absent replicas. Each replica remembers all of them, and writes them again to
- * a Redis that has lost them.
+ * The commands of operators, kept in Redis for absent replicas. Each replica remembers all of them, and writes them again
+ * to a Redis that has lost them.
  */
 export class Changes {
   readonly #options: ChangesOptions;
@@ -162,8 +162,8 @@ export class Changes {
   }
 
   /**
-   * Passes on what is new. Of the pins of an image, only the last counts, including this replica's own: others may have announced
-   * theirs between a local change and its announcement.
+   * Passes on what is new. Of the pins of an image, only the last counts, including this replica's own: others may have
+   * announced theirs between a local change and its announcement.
    */
   #hear(news: ReadonlySet<Told>, { now, isFirst }: { now: number; isFirst: boolean }): void {
     const { self, onChange } = this.#options;

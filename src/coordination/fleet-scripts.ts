@@ -20,9 +20,9 @@ local seq = tonumber(redis.call('HGET', KEYS[1], '#seq') or '0')
 
 /**
  * KEYS: fleet, messages, expiries, changes, news. ARGV: new epoch, own id, own entry, ms it lives ('0': leaves), known
- * version, known epoch, known seq, how many messages before the last are wanted in any case. Answers version, whether what
- * follows are all replicas (1) or those that have changed since the known version (0), their ids and entries ('': gone),
- * epoch, seq, now, messages, number of changes, time of the last, and the entry that stood there as one's own.
+ * version, known epoch, known seq, how many messages before the last are wanted in any case. Answers version, whether
+ * what follows are all replicas (1) or those that have changed since the known version (0), their ids and entries ('':
+ * gone), epoch, seq, now, messages, number of changes, time of the last, and the entry that stood there as one's own.
  *
  * `news` has the replicas by the version that changed them last, complete from the score of '#since' on. Whoever knows an
  * older version is told of all: so is everybody when Redis has evicted one of the keys.
@@ -117,10 +117,10 @@ return seq
 };
 
 /**
- * KEYS: changes. ARGV: channel, ms they are kept, how many are kept, when the last that is known was done, then each change
- * and the time it was done, '' for now: after all others, also where the clock has gone back since. Only who knows the
- * secret can tell whether what is far ahead is one of them, and names its time. One that is there already was done when it
- * says. Answers their times, no two the same.
+ * KEYS: changes. ARGV: channel, ms they are kept, how many are kept, when the last that is known was done, then each
+ * change and the time it was done, '' for now: after all others, also where the clock has gone back since. Only who knows
+ * the secret can tell whether what is far ahead is one of them, and names its time. One that is there already was done
+ * when it says. Answers their times, no two the same.
  */
 export const recordChangesScript: Script = {
   name: 'record-changes',

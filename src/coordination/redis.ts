@@ -106,8 +106,8 @@ export class RedisLink implements Link, AsyncDisposable {
   }
 
   /**
-   * Takes another login or other authorities: connections are made with them, and those that there are go on until these are
-   * let in. So it does not matter whether a password changes first here or in Redis.
+   * Takes another login or other authorities: connections are made with them, and those that there are go on until these
+   * are let in. So it does not matter whether a password changes first here or in Redis.
    */
   renew(location: RedisLocation): void {
     if (this.#next) endPair(this.#next, { isForGood: true });
@@ -289,8 +289,8 @@ export class RedisLink implements Link, AsyncDisposable {
       this.#refusals += 1;
       if (refusal !== 'READONLY' && this.#refusals % refusalsOfOne !== 0) return;
     }
-    // A connection that says nothing may be dead without anybody having told, and one that refuses may lead to where Redis
-    // was before it moved: a new one finds out.
+    // A connection that says nothing may be dead without anybody having told, and one that refuses may lead to where
+    // Redis was before it moved: a new one finds out.
     endPair(this.#pair, { isForGood: false });
   }
 }

@@ -10,11 +10,11 @@ const sealedForm = new RegExp(`^(${macsForm})(?!\\.)`);
 const acceptFormerMs = 3_600_000;
 
 /**
- * Marks what replicas write for one another, so that nothing else that can write there is believed. It hides nothing: what
- * is sealed must hold no secret.
+ * Marks what replicas write for one another, so that nothing else that can write there is believed. It hides nothing:
+ * what is sealed must hold no secret.
  *
- * Replicas that share a secret learn of another one at different times. For a while after the exchange each seals with both
- * and accepts both, so that those that have only one of the two understand each other.
+ * Replicas that share a secret learn of another one at different times. For a while after the exchange each seals with
+ * both and accepts both, so that those that have only one of the two understand each other.
  */
 export class Seal {
   readonly #now: () => number;

@@ -21,8 +21,8 @@ export interface ControlOptions {
 }
 
 /**
- * The administrative side; never served over TCP. Questions are answered in JSON, errors as `{ "error": "one sentence" }`.
- * An operation is a POST whose body is its parameters in one line of JSON and then what is sent along; it is answered
+ * The administrative side; never served over TCP. Questions are answered in JSON, errors as `{ "error": "one sentence"
+ * }`. An operation is a POST whose body is its parameters in one line of JSON and then what is sent along; it is answered
  * by a line of JSON for each event, while it runs, and ends when whoever asked leaves.
  */
 export function createControlApp(options: ControlOptions): Koa {

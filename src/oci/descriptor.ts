@@ -32,8 +32,8 @@ export function isElsewhere({ mediaType }: Descriptor): boolean {
 /** What a manifest refers to. */
 export interface ManifestLinks {
   /**
-   * The manifest's media type: from its body, else from the `Content-Type` it came with, else from its form; '' if none of
-   * them gives one.
+   * The manifest's media type: from its body, else from the `Content-Type` it came with, else from its form; '' if none
+   * of them gives one.
    */
   readonly mediaType: string;
   /** Manifests that an index lists. */
@@ -49,7 +49,8 @@ export interface ManifestLinks {
  * Reads what a manifest refers to.
  * @param bytes the exact body, already verified against its digest
  * @param contentType the `Content-Type` it came with
- * @throws RegistryError MANIFEST_INVALID if it is not a JSON object, exceeds {@link manifestLimits}, or does not look like a
+ * @throws RegistryError MANIFEST_INVALID if it is not a JSON object, exceeds {@link manifestLimits}, or does not look
+ *   like a
  *   manifest
  */
 export function readManifest(bytes: Uint8Array, contentType: string): ManifestLinks {

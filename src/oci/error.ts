@@ -14,8 +14,8 @@ export interface RegistryErrorOptions {
 }
 
 /**
- * A failure: the reason that code decides by (see {@link reasonFacts}), and the code, status and one sentence for a registry
- * client.
+ * A failure: the reason that code decides by (see {@link reasonFacts}), and the code, status and one sentence for a
+ * registry client.
  */
 export class RegistryError extends Error {
   override readonly name = 'RegistryError';
@@ -52,8 +52,8 @@ export function hasReason(error: unknown, ...reasons: readonly Reason[]): boolea
 }
 
 /**
- * Whether an error means that the answer is unavailable now, as opposed to a definite answer (not found, not allowed). Only
- * such errors may be covered by stale content.
+ * Whether an error means that the answer is unavailable now, as opposed to a definite answer (not found, not allowed).
+ * Only such errors may be covered by stale content.
  */
 export function isTransient(error: unknown): boolean {
   return error instanceof RegistryError && reasonFacts[error.reason].kind === 'transient';

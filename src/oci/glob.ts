@@ -2,8 +2,8 @@
 type Token = { readonly kind: 'char'; readonly char: string } | { readonly kind: 'part' | 'any' | 'parts' };
 
 /**
- * Parses a pattern for repository names: `*` matches any characters of one segment, `**` anything, and a leading or middle
- * `**` followed by `/` any number of whole segments.
+ * Parses a pattern for repository names: `*` matches any characters of one segment, `**` anything, and a leading or
+ * middle `**` followed by `/` any number of whole segments.
  * @returns a function that matches names in linear time, however many asterisks the pattern has
  */
 export function repositoryGlob(glob: string): (name: string) => boolean {

@@ -16,8 +16,8 @@ const backslash = 0x5c;
 const comma = 0x2c;
 
 /**
- * Parses untrusted JSON: counts its values first, in one pass over the bytes, because a parser takes seconds for what a few
- * megabytes can hold. Invalid UTF-8 is read as replacement characters, as Go does.
+ * Parses untrusted JSON: counts its values first, in one pass over the bytes, because a parser takes seconds for what a
+ * few megabytes can hold. Invalid UTF-8 is read as replacement characters, as Go does.
  * @throws JsonLimitError if it exceeds the limits; SyntaxError if it is not JSON
  */
 export function parseJson(bytes: Uint8Array, limits: JsonLimits): unknown {

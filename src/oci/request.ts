@@ -24,7 +24,8 @@ const endpointPattern = /^\/v2\/(.+)\/(manifests|blobs|referrers|tags)\/([^/]+)$
 /**
  * Parses the path of a request under `/v2/` (distribution-spec, "Endpoints" end-1, 2, 3, 8a and 12a).
  * @param path the undecoded path, without its query: an escape inside a name is refused instead of decoded
- * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, DIGEST_INVALID, or NAME_UNKNOWN for a path that is not an endpoint
+ * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, DIGEST_INVALID, or NAME_UNKNOWN for a path that is not an
+ *   endpoint
  */
 export function parseRequest(path: string): RegistryRequest {
   if (path === '/v2/' || path === '/v2') return { kind: 'ping' };

@@ -47,8 +47,8 @@ export function selectTags(
 }
 
 /**
- * The version of a tag: with or without a `v`, `1.4` as `1.4.0`. A tag cannot contain a plus: build metadata follows `_`, as
- * Helm writes it (`1.4.0_up2.1` for `1.4.0+up2.1`), always after all three numbers.
+ * The version of a tag: with or without a `v`, `1.4` as `1.4.0`. A tag cannot contain a plus: build metadata follows `_`,
+ * as Helm writes it (`1.4.0_up2.1` for `1.4.0+up2.1`), always after all three numbers.
  */
 function versionOf(tag: string): semver.SemVer | undefined {
   const [, major, minor, patch, before = '', build] =

@@ -6,7 +6,8 @@ import type { FileTexts, FileUse } from './watched-files.ts';
 
 /**
  * The files of the upstreams, to be watched.
- * @param options.renew puts what the certificates of an upstream hold now in force. @throws Error in one sentence where they cannot be used
+ * @param options.renew puts what the certificates of an upstream hold now in force. @throws Error in one sentence where
+ *   they cannot be used
  */
 export function upstreamFiles(config: Config, options: { readonly renew: (name: string) => void }): FileUse[] {
   if (config.offline) return [];

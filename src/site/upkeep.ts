@@ -22,8 +22,8 @@ export interface UpkeepOptions {
 }
 
 /**
- * What keeps a catalog in order behind the requests: batched writes, what a clock that was ahead has left, the rebuild of a
- * lost one, what has come to be pinned, the journal of names.
+ * What keeps a catalog in order behind the requests: batched writes, what a clock that was ahead has left, the rebuild of
+ * a lost one, what has come to be pinned, the journal of names.
  */
 export class Upkeep implements AsyncDisposable {
   readonly #options: UpkeepOptions;

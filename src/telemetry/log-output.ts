@@ -22,8 +22,8 @@ export interface LogOutputOptions {
 
 /**
  * Writes lines to standard output (a file, pipe or terminal) in batches and in the background. A line that cannot be
- * written is counted and dropped: neither a full disk nor a missing or blocked reader delays the process or its end. Whether
- * the next line can be written is found out by trying.
+ * written is counted and dropped: neither a full disk nor a missing or blocked reader delays the process or its end.
+ * Whether the next line can be written is found out by trying.
  */
 export class LogOutput {
   readonly #options: LogOutputOptions;

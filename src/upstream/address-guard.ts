@@ -37,8 +37,8 @@ function addressKind(text: string): string {
 
 /**
  * Keeps redirects and token realms of one upstream away from addresses inside the operator's network (server-side request
- * forgery), unless the upstream itself is configured at such an address. Names are checked in the connection's own lookup,
- * so that the checked address is the one that is connected to.
+ * forgery), unless the upstream itself is configured at such an address. Names are checked in the connection's own
+ * lookup, so that the checked address is the one that is connected to.
  */
 export class AddressGuard {
   readonly #ownHosts: ReadonlySet<string>;

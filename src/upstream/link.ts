@@ -17,8 +17,8 @@ export function onlySelection(query: string): string {
 }
 
 /**
- * The query (without `?`) of the `rel="next"` target of a `Link` header (RFC 8288). Its path and host are ignored; a token in
- * it is opaque and preserved exactly. Reads the header once, from start to end.
+ * The query (without `?`) of the `rel="next"` target of a `Link` header (RFC 8288). Its path and host are ignored; a
+ * token in it is opaque and preserved exactly. Reads the header once, from start to end.
  */
 export function nextQuery(header: string | undefined): string | undefined {
   for (const { target, relations } of linksOf(header ?? '')) {

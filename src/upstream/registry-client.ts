@@ -13,8 +13,8 @@ import type { Endpoint } from './endpoint.ts';
 type ManifestOptions = RequestOptions & { readonly accept: readonly string[] };
 
 /**
- * The pull API over all URLs of an upstream, tried in order. Any failure moves on to the next URL. If one of them could not
- * answer, its error is thrown at the end: only if every URL gave a definite answer is the last one the upstream's
+ * The pull API over all URLs of an upstream, tried in order. Any failure moves on to the next URL. If one of them could
+ * not answer, its error is thrown at the end: only if every URL gave a definite answer is the last one the upstream's
  * answer.
  */
 export class RegistryClient implements UpstreamClient {

@@ -32,8 +32,8 @@ export interface Selection {
 export type RootSelection = Omit<Selection, 'repository'>;
 
 /**
- * Selects the upstream of a request: by reference name, `ns`, `Host`, the first part of the path, or the default, whichever
- * is present first (distribution-spec, "Registry Proxying"). The result is always an entry of the table.
+ * Selects the upstream of a request: by reference name, `ns`, `Host`, the first part of the path, or the default,
+ * whichever is present first (distribution-spec, "Registry Proxying"). The result is always an entry of the table.
  * @throws RegistryError NAME_INVALID (400) for contradictions and malformed names, NAME_UNKNOWN (404) for a name that is
  *   not in the table, DENIED (403) for a repository that the operator does not allow
  */

@@ -66,8 +66,8 @@ const lookEveryMs = 60_000;
 const noteEvery = 20;
 
 /**
- * Reads everything that is stored again, periodically, and repairs it: altered content is set aside, missing content forgotten,
- * and both are fetched again; unrecorded content is recorded. A round continues after a restart.
+ * Reads everything that is stored again, periodically, and repairs it: altered content is set aside, missing content
+ * forgotten, and both are fetched again; unrecorded content is recorded. A round continues after a restart.
  */
 export class Scrub implements AsyncDisposable {
   readonly #options: ScrubOptions;
@@ -127,8 +127,8 @@ export class Scrub implements AsyncDisposable {
     const { startedAtMs, finishedAtMs } = this.#note();
     if (everyMs === 0) return lookEveryMs;
     if (startedAtMs !== undefined) return 0;
-    // New content is verified: a new cache has nothing to read again. An end that a clock in the future has recorded counts as
-    // unknown.
+    // New content is verified: a new cache has nothing to read again. An end that a clock in the future has recorded
+    // counts as unknown.
     if (finishedAtMs === undefined || finishedAtMs > now()) {
       this.#setNote({ finishedAtMs: now() });
       return everyMs;

@@ -20,8 +20,8 @@ export interface PassThroughOptions {
 }
 
 /**
- * A blob passed directly from its sources to one client, because the disk cannot store it: still verified, with its last part held
- * back until the digest is right.
+ * A blob passed directly from its sources to one client, because the disk cannot store it: still verified, with its last
+ * part held back until the digest is right.
  */
 export class PassThrough implements AsyncDisposable {
   readonly #options: PassThroughOptions;

@@ -46,8 +46,8 @@ interface Claim {
 }
 
 /**
- * Fetches the bytes of one blob into its partial file over one or several connections: one reads from the start, others fetch
- * parts that a reader waits for, or exist because the upstream limits the rate of each connection.
+ * Fetches the bytes of one blob into its partial file over one or several connections: one reads from the start, others
+ * fetch parts that a reader waits for, or exist because the upstream limits the rate of each connection.
  */
 export class Segments {
   /** The sources that have sent bytes. */

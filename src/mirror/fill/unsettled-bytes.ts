@@ -11,9 +11,9 @@ interface Piece {
 }
 
 /**
- * What a client of the whole blob has received that is not yet in the hashed part of the file. If the disk fails, those bytes are
- * fetched again, and must be what the client has. A client that requested a part, or began in the middle of the blob, has no
- * digest for what it gets and assembles the whole itself: nothing is kept for it.
+ * What a client of the whole blob has received that is not yet in the hashed part of the file. If the disk fails, those
+ * bytes are fetched again, and must be what the client has. A client that requested a part, or began in the middle of the
+ * blob, has no digest for what it gets and assembles the whole itself: nothing is kept for it.
  */
 export class UnsettledBytes implements Disposable {
   readonly #isPart: boolean;

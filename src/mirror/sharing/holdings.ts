@@ -21,8 +21,8 @@ export interface HoldingsOptions {
 }
 
 /**
- * Announces everything on this disk to the others if they cannot know it: Redis is new or was emptied, this replica is new
- * there, or the last announcement is about to expire. It does so slowly.
+ * Announces everything on this disk to the others if they cannot know it: Redis is new or was emptied, this replica is
+ * new there, or the last announcement is about to expire. It does so slowly.
  */
 export class Holdings implements AsyncDisposable {
   readonly #options: HoldingsOptions;

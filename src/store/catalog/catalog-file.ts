@@ -13,8 +13,8 @@ import {
 import { isBroken, isOfOtherTables } from './sqlite-error.ts';
 
 /**
- * Opens or creates the file of a catalog, with the tables of this version. An unreadable file, or one with unknown tables, is
- * set aside.
+ * Opens or creates the file of a catalog, with the tables of this version. An unreadable file, or one with unknown
+ * tables, is set aside.
  * @param options.onFault receives that fault
  * @throws what SQLite throws; Error in one sentence if a newer version has written the tables
  */

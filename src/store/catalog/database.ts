@@ -42,10 +42,11 @@ export class Database implements Disposable {
   }
 
   /**
-   * Takes the lock of the file's directory, which the process holds until it ends, however it ends, and opens the file. Tables of
-   * an older version are upgraded. An unreadable file, one with unknown tables, and one that is found damaged later are set
-   * aside as `catalog.sqlite.broken` and replaced by an empty one.
-   * @throws CatalogTaken in one sentence if another process owns the directory; Error in one sentence if a newer version has
+   * Takes the lock of the file's directory, which the process holds until it ends, however it ends, and opens the file.
+   * Tables of an older version are upgraded. An unreadable file, one with unknown tables, and one that is found damaged
+   * later are set aside as `catalog.sqlite.broken` and replaced by an empty one.
+   * @throws CatalogTaken in one sentence if another process owns the directory; Error in one sentence if a newer version
+   *   has
    *   written the tables, or the disk does not allow it to be opened
    */
   static async open(options: DatabaseOptions): Promise<Database> {
@@ -66,8 +67,8 @@ export class Database implements Disposable {
   }
 
   /**
-   * Runs work in a transaction together with other work of this turn, without delaying anything that waits for an answer. If
-   * it fails, none of it is applied, and the fault is reported. Reads see it at once. Nested work runs immediately.
+   * Runs work in a transaction together with other work of this turn, without delaying anything that waits for an answer.
+   * If it fails, none of it is applied, and the fault is reported. Reads see it at once. Nested work runs immediately.
    */
   write(work: () => void): void {
     if (this.#isWriting) {

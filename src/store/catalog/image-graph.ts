@@ -16,8 +16,8 @@ export interface ImagePart {
 const repositoryId = '(SELECT id FROM repositories WHERE name = ?2)';
 
 /**
- * Everything a manifest needs, and its attachments in a repository: children, config, layers, referrers, and their own. The plus
- * keeps SQLite from scanning everything that the repository has.
+ * Everything a manifest needs, and its attachments in a repository: children, config, layers, referrers, and their own.
+ * The plus keeps SQLite from scanning everything that the repository has.
  */
 const closure = `
 WITH RECURSIVE need(digest) AS (
@@ -28,8 +28,8 @@ WITH RECURSIVE need(digest) AS (
 )`;
 
 /**
- * Everything that needs a digest: what names it, in any repository, and what it is attached to. An attachment in one repository
- * is none in another, so the way up stays in the repository from there on.
+ * Everything that needs a digest: what names it, in any repository, and what it is attached to. An attachment in one
+ * repository is none in another, so the way up stays in the repository from there on.
  */
 const ancestry = `
 WITH RECURSIVE above(digest, repository) AS (
@@ -114,8 +114,8 @@ export class ImageGraph {
   }
 
   /**
-   * A manifest has been attached to something in a repository: it becomes at least as warm, because it is never evicted first.
-   * Call it within a write of the database.
+   * A manifest has been attached to something in a repository: it becomes at least as warm, because it is never evicted
+   * first. Call it within a write of the database.
    */
   warm(manifest: Digest, repository: string): void {
     this.#database.run(
@@ -180,8 +180,8 @@ export class ImageGraph {
   }
 
   /**
-   * Whether one of the stored manifests that name a digest, or that it is attached to, matches. Reads only as many of them as
-   * necessary: a layer may belong to every image.
+   * Whether one of the stored manifests that name a digest, or that it is attached to, matches. Reads only as many of
+   * them as necessary: a layer may belong to every image.
    */
   isNeeded(digest: Digest, isWanted: (manifest: Digest) => boolean): boolean {
     return this.#database.some(

@@ -98,8 +98,8 @@ export class ImageRemoval {
   }
 
   /**
-   * Forgets an image by one of its names, and everything that only it needs: tags, rights, and what its manifests name. The
-   * caller removes the blobs, which no image needs any more.
+   * Forgets an image by one of its names, and everything that only it needs: tags, rights, and what its manifests name.
+   * The caller removes the blobs, which no image needs any more.
    * @returns these blobs
    * @throws Error if the catalog cannot be written; nothing has changed then
    */

@@ -102,8 +102,8 @@ export class NameJournal implements Disposable {
   }
 
   /**
-   * Rewrites the file from entries with the same meaning in fewer lines, while others are being added. If it fails, the fault is
-   * reported and the file is unchanged.
+   * Rewrites the file from entries with the same meaning in fewer lines, while others are being added. If it fails, the
+   * fault is reported and the file is unchanged.
    * @param pages the entries, each true at the moment it is taken
    * @param between waits after each page @throws what it throws; the file is unchanged then
    */

@@ -149,7 +149,8 @@ export class PinRecords {
   }
 
   /**
-   * Unpins what was pinned with a manifest in a repository and no pin holds any more. Call it within a write of the database.
+   * Unpins what was pinned with a manifest in a repository and no pin holds any more. Call it within a write of the
+   * database.
    * @param all its parts there, if the repository may no longer read them
    */
   release(manifest: Digest, repository: string, all = this.#graph.parts(manifest, repository)): void {

@@ -35,8 +35,8 @@ const stepSize = 20;
 const pauseMs = 5;
 
 /**
- * Restores a lost catalog from disk: the journal of names, the manifests in it, and the files under `blobs/`. It starts with
- * each new catalog, continues after a restart, and can be repeated: newer knowledge is kept.
+ * Restores a lost catalog from disk: the journal of names, the manifests in it, and the files under `blobs/`. It starts
+ * with each new catalog, continues after a restart, and can be repeated: newer knowledge is kept.
  */
 export class Rebuild {
   readonly #options: RebuildOptions;

@@ -10,8 +10,8 @@ export interface RecallOptions {
 }
 
 /**
- * Reads a manifest again that a lost catalog is known to have described, and records what it names; forgets the description
- * if the manifest is not stored any more.
+ * Reads a manifest again that a lost catalog is known to have described, and records what it names; forgets the
+ * description if the manifest is not stored any more.
  * @returns whether it is recorded now
  * @throws DiskFault
  */

@@ -22,8 +22,8 @@ export interface FileHasherOptions {
 }
 
 /**
- * Hashes files, one after another, in its own thread, without delaying clients. Memory use does not depend on their size. The
- * thread starts with the first file.
+ * Hashes files, one after another, in its own thread, without delaying clients. Memory use does not depend on their size.
+ * The thread starts with the first file.
  */
 export class FileHasher implements AsyncDisposable {
   readonly #options: FileHasherOptions;

@@ -4,8 +4,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type HashAnswer, type HashJob, kibPerSecondAt, stopAt } from './hash-job.ts';
 import { isOdd, readFlags } from './plain-file.ts';
 
-// The thread of a FileHasher. It has nothing else to do, so it reads and waits synchronously and does not use the thread pool,
-// which transfers need.
+// The thread of a FileHasher. It has nothing else to do, so it reads and waits synchronously and does not use the thread
+// pool, which transfers need.
 
 const chunk = Buffer.allocUnsafe(1024 * 1024);
 /** Bytes read between two progress messages. */

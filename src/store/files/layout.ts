@@ -44,7 +44,8 @@ const cacheDirTag = `Signature: 8a477f597d28d172789f06886806bc55
 
 /**
  * Prepares a cache directory, or checks an existing one.
- * @throws Error in one sentence if the directory belongs to another version of the layout or to another program, or cannot be
+ * @throws Error in one sentence if the directory belongs to another version of the layout or to another program, or
+ *   cannot be
  *   created, read or written
  */
 export async function prepareLayout(layout: Layout): Promise<void> {
@@ -83,8 +84,8 @@ export async function prepareLayout(layout: Layout): Promise<void> {
 }
 
 /**
- * Does something below the cache directory; a missing directory there, removed under a running mirror, is created again first.
- * The cache directory itself is not. @throws the system's error
+ * Does something below the cache directory; a missing directory there, removed under a running mirror, is created again
+ * first. The cache directory itself is not. @throws the system's error
  */
 export async function withFolders<Result>(layout: Layout, work: () => Promise<Result>): Promise<Result> {
   try {
@@ -149,8 +150,8 @@ async function readText(file: string): Promise<string | undefined> {
 }
 
 /**
- * Makes sure that a small file has a certain content; a crash leaves the old or the new content. A correct file is not written
- * again: a mirror on a full disk has to start, or it would never make space.
+ * Makes sure that a small file has a certain content; a crash leaves the old or the new content. A correct file is not
+ * written again: a mirror on a full disk has to start, or it would never make space.
  */
 async function keepFile(path: string, content: string): Promise<void> {
   if ((await readText(path)) === content) return;

@@ -9,8 +9,8 @@ export const maxQuarantined = 20;
 export const maxQuarantinedBytes = 1024 ** 3;
 
 /**
- * Moves the file of a blob from `blobs/` to the directory of altered ones, named by time and digest. If it cannot be moved, it
- * is removed. A missing file is not an error.
+ * Moves the file of a blob from `blobs/` to the directory of altered ones, named by time and digest. If it cannot be
+ * moved, it is removed. A missing file is not an error.
  * @throws DiskFault if it can be neither moved nor removed
  */
 export async function quarantine(layout: Layout, digest: Digest): Promise<void> {

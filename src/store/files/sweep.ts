@@ -14,10 +14,10 @@ const partialName = /^(sha256|sha512)-([0-9a-f]+)$/;
 const leftoverName = /^((?:sha256|sha512)-[0-9a-f]+)\.(.+)$/;
 
 /**
- * Removes what a killed process has left under `ingest/` and is of no use: files that cannot be continued; partial files that
- * are empty, of stored blobs, older than {@link partialLastsMs}, or above the maximum; notes without their partial file. The
- * caller has the lock of the directory, and no fill is running. Errors are ignored: a failing disk must not prevent the
- * mirror from starting.
+ * Removes what a killed process has left under `ingest/` and is of no use: files that cannot be continued; partial files
+ * that are empty, of stored blobs, older than {@link partialLastsMs}, or above the maximum; notes without their partial
+ * file. The caller has the lock of the directory, and no fill is running. Errors are ignored: a failing disk must not
+ * prevent the mirror from starting.
  * @returns how many files were removed
  */
 export async function sweepIngest(layout: Layout, { now }: { readonly now: () => number }): Promise<number> {

@@ -61,8 +61,8 @@ const settledAfterMs = 2_000;
 const maxLooks = 3;
 
 /**
- * Compares files with their digests and with the catalog while both are in use: what is removed, replaced or stored meanwhile
- * is not a finding. Changes nothing.
+ * Compares files with their digests and with the catalog while both are in use: what is removed, replaced or stored
+ * meanwhile is not a finding. Changes nothing.
  */
 export class Verification {
   readonly #options: VerificationOptions;

@@ -51,8 +51,8 @@ export class Administration {
   }
 
   /**
-   * Removes images: their tags, the rights of their repositories, and those of their manifests, blobs, referrers and signatures
-   * that no other image needs. Reads in progress finish.
+   * Removes images: their tags, the rights of their repositories, and those of their manifests, blobs, referrers and
+   * signatures that no other image needs. Reads in progress finish.
    * @throws RegistryError for an invalid name, before anything is done; DiskFault; Error if the catalog fails
    */
   async *remove({ images, force, dryRun }: RemovalQuery, signal: AbortSignal): AsyncGenerator<RemovalEvent> {

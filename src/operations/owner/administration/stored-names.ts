@@ -21,8 +21,8 @@ export interface StoredName {
 const pageSize = 200;
 
 /**
- * The names of stored images that any of the selections includes: by repository and tag in order, then manifests without a
- * tag. Reads in steps: concurrent additions and removals may or may not be included.
+ * The names of stored images that any of the selections includes: by repository and tag in order, then manifests without
+ * a tag. Reads in steps: concurrent additions and removals may or may not be included.
  * @param selections empty: all
  * @throws the signal's reason
  */

@@ -7,8 +7,8 @@ import { octetStream } from '../../../oci/media-types.ts';
 export const importOrigin = 'import';
 
 /**
- * Bytes that a command sends, as a source of a fill. They come once and from the start: bytes that the fill already has are
- * skipped, and a second attempt finds nothing.
+ * Bytes that a command sends, as a source of a fill. They come once and from the start: bytes that the fill already has
+ * are skipped, and a second attempt finds nothing.
  */
 export function pushedSource({
   digest,

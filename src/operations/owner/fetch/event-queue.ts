@@ -1,6 +1,6 @@
 /**
- * Events for a reader that reads at its own pace. An event with a key replaces an earlier unread one with that key, so that a
- * slow reader does not make the queue grow.
+ * Events for a reader that reads at its own pace. An event with a key replaces an earlier unread one with that key, so
+ * that a slow reader does not make the queue grow.
  */
 export class EventQueue<Event> {
   readonly #events = new Map<unknown, Event>();

@@ -36,8 +36,8 @@ export interface FetchDependencies {
 }
 
 /**
- * Fetches images as clients would, each to its last blob and with everything that refers to it. A failed image does not stop the
- * others; stored content is not fetched again. A reader that stops reading the events ends the fetch.
+ * Fetches images as clients would, each to its last blob and with everything that refers to it. A failed image does not
+ * stop the others; stored content is not fetched again. A reader that stops reading the events ends the fetch.
  * @throws Error in one sentence if nothing can be fetched at all; the signal's reason
  */
 export async function* fetchImages(

@@ -52,7 +52,7 @@ function addFlags(command: Command, { showsAll }: { readonly showsAll: boolean }
   return command
     .option('--config <file>', 'configuration file (default: ./millpond.yaml if it exists)')
     .addOption(ofMirror('--listen <address>', 'address and port to serve on, such as 127.0.0.1:5000'))
-    .option('--cache-dir <folder>', 'folder of the cache')
+    .option('--cache-dir <directory>', 'directory of the cache')
     .addOption(ofMirror('--redis <url>', 'the Redis that replicas share, such as redis://127.0.0.1:6379'))
     .addOption(ofMirror('--log-level <level>', 'trace, debug, info, warn, error, fatal, silent'));
 }

@@ -7,13 +7,13 @@ import { addMirrorFlags, type Command, type CommandIo, configFlags, UsageError }
 export function registerConfig(program: Command, io: CommandIo): void {
   const config = program.command('config').description('check, show or describe the configuration');
   addMirrorFlags(config.command('check'))
-    .description('check a configuration; every problem is a line on standard error')
-    .argument('[file]', 'the file to check (default: the one that "serve" would take)')
+    .description('check a configuration; every problem is one line on standard error')
+    .argument('[file]', 'the file to check (default: the one that "serve" would use)')
     .action(async (file: string | undefined, _options, command: Command) => {
       await check(file, command, io);
     });
   addMirrorFlags(config.command('show'))
-    .description('print what is in force, secrets hidden, and where each value came from')
+    .description('print the values in effect and their origin, with secrets hidden')
     .option('--json', 'as one JSON object')
     .action(async (options: { readonly json?: true }, command: Command) => {
       const loaded = await loadConfig(sources(command, io));

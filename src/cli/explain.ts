@@ -22,7 +22,7 @@ import { labelled, shownDigest, shownSeconds } from './terminal.ts';
 /** `millpond explain`: what an image name gets, and why. */
 export function registerExplain(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('explain'))
-    .description('say which upstream, credential, rule and cache decision an image name gets, and why')
+    .description('explain which upstream, credential, freshness rule and cached content an image name gets')
     .argument('<image>', 'such as docker.io/library/ubuntu:24.04 or ghcr.io/org/app@sha256:…')
     .option('--json', 'as one JSON object')
     .action(async (image: string, options: { readonly json?: true }, command: Command) => {

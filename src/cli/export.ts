@@ -39,17 +39,17 @@ const minSplitBytes = 4096;
 /** `millpond export`: writes stored images into an archive. */
 export function registerExport(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('export'))
-    .description('write images of the cache into a tar archive (OCI image layout), with what goes with them')
+    .description('write stored images, with their signatures and referrers, into a tar archive (OCI image layout)')
     .argument('[images...]', 'such as docker.io/library/nginx:1.27 or ghcr.io/org/app@sha256:…')
-    .option('--output <file>', 'the archive; a list of checksums is written beside it; "-" is standard output')
-    .option('--dry-run', 'say what would be written, image by image, and write nothing')
-    .option('--file <file>', 'a list of images, as millpond fetch takes it')
-    .option('--since <archive>', 'only what this earlier archive, or its list, has not')
-    .option('--split <size>', 'parts of at most this size, such as 4GB')
-    .option('--platform <platforms>', 'only these, such as linux/amd64,linux/arm64 (default: all that are here)')
-    .option('--no-referrers', 'without signatures and the like')
-    .option('--nondistributable', 'also layers that registries need not hold')
-    .option('--json', 'one JSON object a line for each event')
+    .option('--output <file>', 'the archive; a list of checksums is written next to it; "-" is standard output')
+    .option('--dry-run', 'list what would be written, image by image, and write nothing')
+    .option('--file <file>', 'a list of images, as for millpond fetch')
+    .option('--since <archive>', 'only what this earlier archive, or its list, does not contain')
+    .option('--split <size>', 'write parts of at most this size, such as 4GB')
+    .option('--platform <platforms>', 'only these, such as linux/amd64,linux/arm64 (default: all that are stored)')
+    .option('--no-referrers', 'without signatures and other referrers')
+    .option('--nondistributable', 'include layers that registries need not store')
+    .option('--json', 'one JSON object per line for each event')
     .action(async (names: readonly string[], options: ExportFlags, command: Command) => {
       const platforms = readPlatforms(options.platform);
       for (const name of names) requireImage(name);

@@ -26,16 +26,16 @@ interface FetchFlags {
 /** `millpond fetch`: brings complete images into the cache. */
 export function registerFetch(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('fetch'))
-    .description('bring images into the cache, whole: every platform, with signatures and other referrers')
+    .description('fetch complete images into the cache: every platform, with signatures and other referrers')
     .argument('[images...]', 'such as docker.io/library/ubuntu:24.04 or ghcr.io/org/app@sha256:…')
     .option('--file <file>', 'a list of images, with tag patterns, version ranges and platforms (YAML)')
-    .option('--from-manifests <file>', 'every image that Kubernetes manifests name; "-" reads standard input')
+    .option('--from-manifests <file>', 'every image in Kubernetes manifests; "-" reads standard input')
     .option('--platform <list>', 'only these images of an index, such as linux/amd64,linux/arm64 (default: all)')
     .option('--no-referrers', 'without signatures and other referrers')
-    .option('--nondistributable', 'with the layers that registries need not hold')
-    .option('--concurrency <count>', 'blobs fetched at a time (default: 6)')
-    .option('--max-wait <duration>', 'longest time to spend on the pauses an upstream asks for (default: 15m)')
-    .option('--json', 'one event a line, as JSON')
+    .option('--nondistributable', 'include layers that registries need not store')
+    .option('--concurrency <count>', 'concurrent blob downloads (default: 6)')
+    .option('--max-wait <duration>', 'longest time to wait for pauses that an upstream asks for (default: 15m)')
+    .option('--json', 'one JSON object per line for each event')
     .action(async (names: string[], flags: FetchFlags, command: Command) => {
       const parameters = await readParameters(names, flags, io);
       const { config } = await loadConfig({

@@ -22,18 +22,18 @@ interface ListFlags {
 /** `millpond ls`: what is in the cache. */
 export function registerLs(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('ls'))
-    .description('list the images in the cache: their size, what others share of it, when they were used')
+    .description('list the images in the cache with their size, the size shared with others, and their last use')
     .argument('[image...]', "repositories, images or patterns, such as nginx, nginx:1.27 or 'ghcr.io/org/*:v1.*'")
     .option('--upstream <name>', 'only images of this upstream')
-    .option('--pinned', 'only what is pinned')
-    .option('--incomplete', 'only what cannot be pulled without its upstream')
-    .option('--unused-for <duration>', 'only what has not been used for so long, such as 30d')
-    .option('--larger-than <size>', 'only what has more stored than this, such as 1GiB')
+    .option('--pinned', 'only pinned images')
+    .option('--incomplete', 'only images that cannot be pulled without their upstream')
+    .option('--unused-for <duration>', 'only images not used for this long, such as 30d')
+    .option('--larger-than <size>', 'only images with more stored than this, such as 1GiB')
     .option('--sort <order>', `${listOrders.join(', ')}: largest, last used, last checked first`, 'name')
-    .option('--reverse', 'the other way round')
-    .option('--limit <count>', 'so many at most (default: 1000 where they are sorted or reversed, else all)')
-    .option('--digests', 'with the digest of each')
-    .option('--json', 'one JSON object a line for each image, and one for the total')
+    .option('--reverse', 'reverse the order')
+    .option('--limit <count>', 'maximum number of images (default: 1000 if sorted or reversed, else all)')
+    .option('--digests', 'show the digest of each image')
+    .option('--json', 'one JSON object per line for each image, and one for the total')
     .action(async (images: readonly string[], flags: ListFlags, command: Command) => {
       requireSelections(images, 'all');
       const parameters = readFlags(images, flags);

@@ -4,14 +4,14 @@ import { requireSelections } from './input.ts';
 import { withOperations } from './operation-command.ts';
 
 const names =
-  "such as nginx:1.27, nginx@sha256:… or 'ghcr.io/org/*:v1.*'; without a tag latest is meant, 'nginx:*' is every tag";
+  "such as nginx:1.27, nginx@sha256:… or 'ghcr.io/org/*:v1.*'; without a tag: latest; 'nginx:*' is every tag";
 
 /** `millpond pin`: keeps images. */
 export function registerPin(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('pin'))
-    .description('keep images, whatever room is needed: a tag stays pinned whatever it comes to stand for')
-    .argument('<image...>', `${names} that is here now`)
-    .option('--json', 'one JSON object a line for each image')
+    .description('exempt images from eviction; a tag stays pinned when it moves')
+    .argument('<image...>', `${names} stored now`)
+    .option('--json', 'one JSON object per line for each image')
     .action(async (images: readonly string[], flags: { readonly json?: true }, command: Command) => {
       requireSelections(images, 'latest');
       await withOperations(command, { ...io, makesCache: true }, async ({ operations, context }) => {
@@ -21,7 +21,7 @@ export function registerPin(program: Command, io: CommandIo): void {
           if (isRefused) missed += 1;
           show(event, { io, isJson: flags.json === true, isRefused });
         }
-        if (missed > 0) throw new Error('nothing to pin: for what is still to come put a pattern under cache.pins');
+        if (missed > 0) throw new Error('nothing to pin: to pin future images, put a pattern under cache.pins');
       });
     });
 }
@@ -29,9 +29,9 @@ export function registerPin(program: Command, io: CommandIo): void {
 /** `millpond unpin`: lets images be evicted again. */
 export function registerUnpin(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('unpin'))
-    .description('take pins back: the images stay until room is needed')
+    .description('remove pins: the images stay until space is needed')
     .argument('<image...>', names)
-    .option('--json', 'one JSON object a line for each image')
+    .option('--json', 'one JSON object per line for each image')
     .action(async (images: readonly string[], flags: { readonly json?: true }, command: Command) => {
       requireSelections(images, 'latest');
       await withOperations(command, io, async ({ operations, context }) => {

@@ -29,27 +29,27 @@ const commands: readonly LazyCommand[] = [
   },
   {
     name: 'explain',
-    summary: 'say what an image name gets, and why',
+    summary: 'explain what an image name gets',
     load: async () => (await import('./explain.ts')).registerExplain,
   },
   {
     name: 'export',
-    summary: 'write images of the cache into an archive',
+    summary: 'write stored images into an archive',
     load: async () => (await import('./export.ts')).registerExport,
   },
   {
     name: 'import',
-    summary: 'load the images of an archive into the cache',
+    summary: 'load images from an archive into the cache',
     load: async () => (await import('./import.ts')).registerImport,
   },
   {
     name: 'fetch',
-    summary: 'bring images into the cache, whole',
+    summary: 'fetch complete images into the cache',
     load: async () => (await import('./fetch.ts')).registerFetch,
   },
   {
     name: 'ls',
-    summary: 'list what is in the cache',
+    summary: 'list stored images',
     load: async () => (await import('./ls.ts')).registerLs,
   },
   {
@@ -59,17 +59,17 @@ const commands: readonly LazyCommand[] = [
   },
   {
     name: 'pin',
-    summary: 'keep images whatever room is needed',
+    summary: 'exempt images from eviction',
     load: async () => (await import('./pin.ts')).registerPin,
   },
   {
     name: 'unpin',
-    summary: 'take pins back',
+    summary: 'remove pins',
     load: async () => (await import('./pin.ts')).registerUnpin,
   },
   {
     name: 'verify',
-    summary: 'read again what is in the cache',
+    summary: 'check stored content',
     load: async () => (await import('./verify.ts')).registerVerify,
   },
   {

@@ -1,18 +1,12 @@
-import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { pipeline, Readable } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { ArchiveError } from './archive-error.ts';
+import { type Compression, compressionOf, decompressor, maxUnpackedBytes, unpackFailure } from './compression.ts';
 import type { Cursor } from './cursor.ts';
-
-type Compression = 'gzip' | 'zstd' | 'none';
+import type { SpooledFile } from './spooled-file.ts';
 
 const chunkBytes = 1024 * 1024;
-/** What is compressed may become so many times larger, beside a first part: nothing that anybody archives does. */
-const maxExpansion = 200;
-const freeExpansionBytes = 1024 * 1024 * 1024;
-
 interface Part {
   readonly path: string;
   readonly handle: FileHandle;
@@ -45,11 +39,23 @@ export class ArchiveFile implements AsyncDisposable {
       if (!found.isFile()) throw new ArchiveError(`${path} is not a file`);
       parts.push({ path, handle, size: found.size });
     }
-    const magic = Buffer.alloc(6);
-    await parts[0]?.handle.read(magic, 0, magic.length, 0);
-    const file = new ArchiveFile(parts, compressionOf(magic), signal);
+    const file = await ArchiveFile.#of(parts, signal);
     owned.move();
     return file;
+  }
+
+  /** Takes over a file that has no name. @throws ArchiveError */
+  static async spooled({ handle, size }: SpooledFile, signal?: AbortSignal): Promise<ArchiveFile> {
+    await using owned = new AsyncDisposableStack();
+    const file = await ArchiveFile.#of([{ path: 'standard input', handle: owned.use(handle), size }], signal);
+    owned.move();
+    return file;
+  }
+
+  static async #of(parts: readonly Part[], signal: AbortSignal | undefined): Promise<ArchiveFile> {
+    const magic = Buffer.alloc(6);
+    await parts[0]?.handle.read(magic, 0, magic.length, 0);
+    return new ArchiveFile(parts, compressionOf(magic), signal);
   }
 
   /** Whether what is not wanted costs nothing. */
@@ -69,8 +75,8 @@ export class ArchiveFile implements AsyncDisposable {
   cursor(position = 0): Cursor {
     if (this.#compression === 'none') return new FileCursor(this.#parts, { position, signal: this.#signal });
     if (position !== 0) throw new Error('a compressed archive is read from its beginning');
-    const maxBytes = freeExpansionBytes + maxExpansion * this.size;
-    return new StreamCursor(decompressed(this.#parts, this.#compression), { maxBytes, signal: this.#signal });
+    const limits = { maxBytes: maxUnpackedBytes(this.size), signal: this.#signal };
+    return new StreamCursor(decompressed(this.#parts, this.#compression), limits);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -87,17 +93,6 @@ async function openFile(path: string): Promise<FileHandle> {
       cause: error,
     });
   }
-}
-
-function compressionOf(magic: Buffer): Compression {
-  const hex = magic.toString('hex');
-  if (hex.startsWith('1f8b')) return 'gzip';
-  // What compresses in parallel begins with a frame that is to be skipped (RFC 8878, 3.1.2).
-  if (hex.startsWith('28b52ffd') || /^5[0-9a-f]2a4d18/.test(hex)) return 'zstd';
-  if (hex === 'fd377a585a00' || hex.startsWith('425a68')) {
-    throw new ArchiveError('it is compressed with xz or bzip2: unpack it to a plain tar archive first');
-  }
-  return 'none';
 }
 
 /** Reads the parts as one file; what is not wanted is not read. */
@@ -208,7 +203,7 @@ class StreamCursor implements Cursor {
         next = await this.#chunks.next();
       } catch (error) {
         if (error instanceof ArchiveError) throw error;
-        throw new ArchiveError('what is compressed in it is damaged or cut short', { cause: error });
+        throw new ArchiveError(`what is compressed in it ${unpackFailure(error)}`, { cause: error });
       }
       if (next.done === true) return false;
       this.#rest = next.value;
@@ -224,11 +219,13 @@ class StreamCursor implements Cursor {
 
 function decompressed(parts: readonly Part[], compression: 'gzip' | 'zstd'): Readable {
   async function* bytes(): AsyncGenerator<Buffer> {
-    for (const { path } of parts) yield* createReadStream(path, { highWaterMark: chunkBytes });
+    for (const { handle, size } of parts) {
+      if (size === 0) continue;
+      yield* handle.createReadStream({ start: 0, end: size - 1, autoClose: false, highWaterMark: chunkBytes });
+    }
   }
-  const unpack = compression === 'gzip' ? createGunzip() : createZstdDecompress();
   // Its errors come out of the stream that is read.
-  return pipeline(Readable.from(bytes(), { objectMode: false }), unpack, () => undefined);
+  return pipeline(Readable.from(bytes(), { objectMode: false }), decompressor(compression), () => undefined);
 }
 
 function cutShort(within: string): ArchiveError {

@@ -13,8 +13,12 @@ export interface ArchivedFile {
 export interface Archive extends AsyncDisposable {
   /** Sizes in bytes of all files by their names. */
   readonly files: ReadonlyMap<string, number>;
+  /** What has a name but no content that could be read, with the reason in words that follow the name. */
+  readonly unreadable: ReadonlyMap<string, string>;
   /** The name of the file that a name stands for, links followed; `undefined` where there is none. */
   resolve(name: string): string | undefined;
+  /** Whether a file can be read by itself, without going through what comes before it. */
+  isNear(name: string): boolean;
   /** Goes once through the files that are wanted, in the order in which they come. @throws ArchiveError */
   visit(names: ReadonlySet<string>): AsyncGenerator<ArchivedFile>;
 }

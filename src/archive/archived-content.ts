@@ -1,12 +1,13 @@
 import { type Descriptor, readManifest } from '../oci/descriptor.ts';
-import { type Digest, digestAlgorithm, digestHex, digestOf } from '../oci/digest.ts';
+import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { type Archive, blobName, documents, readDocuments } from './archive.ts';
-import { ArchiveError } from './archive-error.ts';
-import { type ArchivedImage, readIndexFile } from './archived-images.ts';
+import { ArchiveError, shownName } from './archive-error.ts';
 import { type ArchiveDescription, type BlobSize, descriptionName, readDescription } from './description.ts';
-import { readDockerSave } from './docker-save.ts';
+import type { ArchivedImage, FoundImages, UnreadableImage } from './found-images.ts';
 import { maxListBytes, maxManifestBytes, maxManifestsBytes } from './limits.ts';
+import { readLists } from './listed-images.ts';
+import { rootsOf } from './roots.ts';
 
 /** Deepest nesting of manifests that is followed. */
 const maxDepth = 8;
@@ -17,44 +18,51 @@ export interface ArchivedBlob extends BlobSize {
   readonly from: string | Buffer;
 }
 
+/** What a manifest of an archive refers to. */
+export interface ArchivedLinks {
+  /** Manifests that it names. */
+  readonly manifests: readonly Digest[];
+  /** Other blobs that it names and the archive has. */
+  readonly blobs: readonly Digest[];
+  readonly subject: Digest | undefined;
+}
+
 /** What is in an archive, as far as its images name it; anything else in it is left alone. */
 export interface ArchivedContent {
   /** Names the archive: what it says about itself, or the digest of its list of images. */
   readonly id: Digest;
   readonly images: readonly ArchivedImage[];
+  /** Images of which nothing can be read. */
+  readonly unreadable: readonly UnreadableImage[];
   /** What an archive of ours says about itself. */
   readonly description: ArchiveDescription | undefined;
   /** Configs and layers that it has. */
   readonly blobs: readonly ArchivedBlob[];
   /** Manifests that it has, verified. */
   readonly manifests: readonly ArchivedBlob[];
+  /** What those refer to. */
+  readonly links: ReadonlyMap<Digest, ArchivedLinks>;
+  /** What its images name and it has, but not as a manifest says: one sentence each. */
+  readonly wrong: ReadonlyMap<Digest, string>;
+  /** Those of them whose bytes are other ones than their digests say. */
+  readonly damaged: ReadonlySet<Digest>;
 }
 
 /**
- * Reads what an archive has: an OCI image layout (of ours, skopeo, umoci, `ctr images export`, `docker save` since
- * Docker 25), or the older form of `docker save`.
- * @throws ArchiveError
+ * Reads what an archive has: OCI image layouts, archives in the form of `docker save`, or folders with one image each. What
+ * is wrong with one image says nothing of the others.
+ * @throws ArchiveError where it can be read in no part
  */
 export async function readContent(archive: Archive): Promise<ArchivedContent> {
-  // What has both, as our own and Docker's have, is read as an image layout.
-  const names = archive.files.has('index.json') ? ['index.json', descriptionName] : ['manifest.json'];
-  const lists = await readDocuments(archive, names, { maxBytes: maxListBytes });
-  const index = lists.get('index.json');
-  const saved = lists.get('manifest.json');
-  if (index) {
-    const written = lists.get(descriptionName);
-    const description = written && readDescription(written, digestOf(index));
-    if (description) requireContents(archive, description);
-    return {
-      ...(await readClosure(archive, { images: readIndexFile(index), made: new Map(), files: new Map() })),
-      id: description?.id ?? digestOf(index),
-      description,
-    };
-  }
-  if (!saved) throw new ArchiveError('it is no archive of images: it has neither an index.json nor a manifest.json');
-  const { images, manifests, files } = await readDockerSave(archive, saved);
-  const closure = await readClosure(archive, { images, made: manifests, files });
-  return { ...closure, id: digestOf(saved), description: undefined };
+  const lists = await readLists(archive, rootsOf(archive));
+  const isLayout = archive.files.has('index.json');
+  const written = isLayout ? await readDocuments(archive, [descriptionName], { maxBytes: maxListBytes }) : undefined;
+  const bytes = written?.get(descriptionName);
+  const description = bytes && readDescription(bytes, lists.digest);
+  if (description) requireContents(archive, description);
+  const { images, unreadable } = lists;
+  const closure = await new Closure(archive, lists).read();
+  return { id: description?.id ?? lists.digest, images, unreadable, description, ...closure };
 }
 
 /** @throws ArchiveError where an archive that builds upon no other one lacks something that it says is there with it */
@@ -66,78 +74,123 @@ function requireContents(archive: Archive, { base, complete }: ArchiveDescriptio
   );
 }
 
-interface Start {
-  readonly images: readonly ArchivedImage[];
-  /** Manifests that are at hand. */
-  readonly made: ReadonlyMap<Digest, Buffer>;
-  /** Files that are not called by their digests. */
-  readonly files: ReadonlyMap<Digest, string>;
-}
-
-/** Follows the manifests of an archive, level by level, so that one that is compressed is gone through few times. */
-async function readClosure(
-  archive: Archive,
-  { images, made, files }: Start,
-): Promise<Omit<ArchivedContent, 'id' | 'description'>> {
-  const manifests = new Map<Digest, ArchivedBlob>();
-  const blobs = new Map<Digest, ArchivedBlob>();
-  const fileOf = ({ digest, size }: BlobSize): string | undefined => {
-    const file = files.get(digest) ?? blobName(digest);
-    const found = archive.files.get(file);
-    if (found !== undefined && size >= 0 && found !== size) {
-      throw new ArchiveError(`a manifest in it gives ${digest} ${size} bytes, and it has ${found}`);
-    }
-    return found === undefined ? undefined : file;
-  };
-  let manifestsBytes = 0;
-  let level = new Map<Digest, Link>();
-  let next = new Map<Digest, Link>();
-  // What it does not have is of another platform, or in a base.
-  const follow = (link: Link): void => {
-    if (manifests.has(link.digest) || level.has(link.digest)) return;
-    if (made.has(link.digest) || fileOf(link) !== undefined) next.set(link.digest, link);
-  };
-  const take = ({ digest, mediaType }: Link, from: string | Buffer, bytes: Buffer): void => {
-    const links = readVerified(bytes, { digest, mediaType });
-    manifests.set(digest, { digest, size: bytes.length, from });
-    manifestsBytes += bytes.length;
-    for (const link of links.manifests) follow(link);
-    for (const blob of links.blobs) {
-      const file = fileOf(blob);
-      if (file !== undefined)
-        blobs.set(blob.digest, { digest: blob.digest, size: archive.files.get(file)!, from: file });
-    }
-  };
-  for (const image of images) follow(image);
-  for (let depth = 0; next.size > 0; depth += 1) {
-    if (depth > maxDepth) throw new ArchiveError('its indexes are nested too deeply');
-    level = next;
-    next = new Map();
-    const inFiles = new Map<string, Link>();
-    for (const link of level.values()) {
-      const bytes = made.get(link.digest);
-      if (bytes) take(link, bytes, bytes);
-      else inFiles.set(fileOf(link)!, link);
-    }
-    const limits = { maxBytes: maxManifestBytes, maxTotalBytes: maxManifestsBytes - manifestsBytes };
-    for await (const [file, bytes] of documents(archive, inFiles.keys(), limits)) {
-      take(inFiles.get(file)!, file, bytes);
-    }
-  }
-  return { images, manifests: [...manifests.values()], blobs: [...blobs.values()] };
-}
-
 type Link = Pick<Descriptor, 'digest' | 'size' | 'mediaType'>;
 
-function readVerified(bytes: Buffer, { digest, mediaType }: { digest: Digest; mediaType: string }) {
-  const actual = digestOf(bytes, digestAlgorithm(digest));
-  if (actual !== digest) {
-    throw new ArchiveError(`its manifest ${digestHex(digest).slice(0, 12)}… has other bytes than its digest says`);
+/** Follows the manifests of an archive, level by level, so that one that is compressed is gone through few times. */
+class Closure {
+  readonly #archive: Archive;
+  readonly #lists: FoundImages;
+  readonly #manifests = new Map<Digest, ArchivedBlob>();
+  readonly #blobs = new Map<Digest, ArchivedBlob>();
+  readonly #links = new Map<Digest, ArchivedLinks>();
+  /** What cannot be used. */
+  readonly #wrong = new Map<Digest, string>();
+  readonly #damaged = new Set<Digest>();
+  /** What one manifest says something else of: others may be right about it. */
+  readonly #doubts = new Map<Digest, string>();
+  #manifestsBytes = 0;
+  #next = new Map<Digest, Link>();
+
+  constructor(archive: Archive, lists: FoundImages) {
+    this.#archive = archive;
+    this.#lists = lists;
   }
-  try {
-    return readManifest(bytes, mediaType);
-  } catch (error) {
-    if (!(error instanceof RegistryError)) throw error;
-    throw new ArchiveError(`what it has as manifest ${digestHex(digest).slice(0, 12)}… is none`, { cause: error });
+
+  async read(): Promise<Pick<ArchivedContent, 'manifests' | 'blobs' | 'links' | 'wrong' | 'damaged'>> {
+    const { images, made } = this.#lists;
+    for (const image of images) this.#follow(image);
+    for (let depth = 0; this.#next.size > 0; depth += 1) {
+      const level = this.#next;
+      this.#next = new Map();
+      const inFiles = new Map<string, Link>();
+      for (const link of level.values()) {
+        const bytes = made.get(link.digest);
+        if (depth > maxDepth) this.#wrong.set(link.digest, 'its indexes are nested too deeply');
+        else if (bytes) this.#take(link, bytes, bytes);
+        else inFiles.set(this.#fileOf(link)!, link);
+      }
+      const maxTotalBytes = maxManifestsBytes - this.#manifestsBytes;
+      for await (const [file, bytes] of documents(this.#archive, inFiles.keys(), {
+        maxBytes: maxManifestBytes,
+        maxTotalBytes,
+      })) {
+        this.#take(inFiles.get(file)!, file, bytes);
+      }
+    }
+    return {
+      manifests: [...this.#manifests.values()],
+      blobs: [...this.#blobs.values()],
+      links: this.#links,
+      wrong: new Map([...this.#doubts, ...this.#wrong]),
+      damaged: this.#damaged,
+    };
+  }
+
+  /** Has a manifest read. What the archive does not have is of another platform, or in a base. */
+  #follow(link: Link): void {
+    const { digest } = link;
+    if (this.#manifests.has(digest) || this.#wrong.has(digest) || this.#next.has(digest)) return;
+    if (this.#lists.made.has(digest)) {
+      this.#next.set(digest, link);
+      return;
+    }
+    const file = this.#fileOf(link);
+    if (file === undefined) return;
+    const size = this.#archive.files.get(file)!;
+    if (size <= maxManifestBytes) this.#next.set(digest, link);
+    else this.#wrong.set(digest, `the manifest ${digest} has ${size} bytes, more than it may`);
+  }
+
+  #take({ digest, mediaType }: Link, from: string | Buffer, bytes: Buffer): void {
+    const links = this.#readVerified(bytes, { digest, mediaType });
+    if (links === undefined) return;
+    this.#manifests.set(digest, { digest, size: bytes.length, from });
+    this.#manifestsBytes += bytes.length;
+    const { manifests, blobs, subject } = links;
+    for (const link of manifests) this.#follow(link);
+    const found: Digest[] = [];
+    for (const blob of blobs) {
+      const file = this.#fileOf(blob);
+      if (file === undefined) continue;
+      const known = this.#blobs.get(blob.digest) ?? {
+        digest: blob.digest,
+        size: this.#archive.files.get(file)!,
+        from: file,
+      };
+      this.#blobs.set(known.digest, known);
+      // However often a blob is named, its digest is held once.
+      found.push(known.digest);
+    }
+    const named = manifests.map((link) => this.#next.get(link.digest)?.digest ?? link.digest);
+    this.#links.set(digest, { manifests: named, blobs: found, subject: subject?.digest });
+  }
+
+  /** The file that a blob is in, unless that is found wrong. */
+  #fileOf({ digest, size }: BlobSize): string | undefined {
+    if (this.#wrong.has(digest)) return undefined;
+    const named = this.#lists.files.get(digest) ?? blobName(digest);
+    const file = this.#archive.resolve(named);
+    const found = file === undefined ? undefined : this.#archive.files.get(file);
+    const why = this.#archive.unreadable.get(named);
+    if (why !== undefined) this.#wrong.set(digest, `${shownName(named)} in it ${why}`);
+    else if (found !== undefined && size >= 0 && found !== size) {
+      this.#doubts.set(digest, `a manifest in it gives ${digest} ${size} bytes, and it has ${found}`);
+    } else return file;
+    return undefined;
+  }
+
+  #readVerified(bytes: Buffer, { digest, mediaType }: { digest: Digest; mediaType: string }) {
+    if (digestOf(bytes, digestAlgorithm(digest)) !== digest) {
+      this.#damaged.add(digest);
+      this.#wrong.set(digest, `the bytes of the manifest ${digest} are other ones than its digest says`);
+      return undefined;
+    }
+    try {
+      return readManifest(bytes, mediaType);
+    } catch (error) {
+      if (!(error instanceof RegistryError)) throw error;
+      this.#wrong.set(digest, `what it has as the manifest ${digest} is none`);
+      return undefined;
+    }
   }
 }

@@ -1,6 +1,6 @@
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { ArchiveError } from './archive-error.ts';
-import { parseObject } from './archived-images.ts';
+import { parseObject } from './archived-json.ts';
 
 /** A file of ours at the root of an archive that says which archive it is and what it builds upon. */
 export const descriptionName = 'millpond.json';

@@ -10,6 +10,9 @@ export const imageNameAnnotation = 'io.containerd.image.name';
  */
 export const attachmentAnnotation = 'io.millpond.attachment';
 
+/** What an entry is: cosign and hauler give an image and its signatures one name, and tell them apart by this. */
+export const kindAnnotation = 'kind';
+
 /** What an archive calls an image. */
 export type ArchivedName =
   /** `registry/repository`, with a tag or a digest. */
@@ -30,6 +33,13 @@ export function nameIn(annotations: Readonly<Record<string, unknown>>): Archived
   const colon = reference.lastIndexOf(':');
   const tag = reference.slice(colon + 1);
   return colon !== -1 && isTag(tag) ? { kind: 'tag', tag } : { kind: 'none' };
+}
+
+/** Whether a tag attaches something to a manifest: those of cosign, and the referrers tag of the distribution-spec. */
+export function isAttachmentTag(name: ArchivedName): boolean {
+  const tag =
+    name.kind === 'tag' ? name.tag : name.kind === 'full' ? name.name.slice(name.name.lastIndexOf(':') + 1) : '';
+  return /^sha(?:256|512)-[0-9a-f]{64,128}(?:\.[a-z]+)?$/.test(tag);
 }
 
 /** A name as `docker save` writes it: without a registry it is of Docker Hub. */

@@ -3,6 +3,7 @@ import type { Archive, ArchivedFile } from './archive.ts';
 import { ArchiveError, shownName } from './archive-error.ts';
 import { ArchiveFile } from './archive-file.ts';
 import { type Cursor, readThrough } from './cursor.ts';
+import type { SpooledFile } from './spooled-file.ts';
 import { plainName, type TarEntry, tarEntries } from './tar-reader.ts';
 
 /** Most links that are followed one after another. */
@@ -17,28 +18,42 @@ const keptOverhead = 300;
  * Opens a tar archive, plain or compressed with gzip or zstd, and looks at all its headers.
  * @param paths the file, or its parts in their order
  * @param signal ends all that is read of it
- * @throws ArchiveError where it is none, is cut short, or has something in it that has no business there; the signal's reason
+ * @throws ArchiveError where it is none, or is cut short; the signal's reason
  */
 export async function openTar(paths: readonly string[], signal?: AbortSignal): Promise<Archive> {
+  return await readTar(await ArchiveFile.open(paths, signal));
+}
+
+/** As {@link openTar}, of a file that has no name, which is closed with the archive. */
+export async function openSpooled(spooled: SpooledFile, signal?: AbortSignal): Promise<Archive> {
+  return await readTar(await ArchiveFile.spooled(spooled, signal));
+}
+
+async function readTar(opened: ArchiveFile): Promise<Archive> {
   await using owned = new AsyncDisposableStack();
-  const file = owned.use(await ArchiveFile.open(paths, signal));
+  const file = owned.use(opened);
   await using cursor = file.cursor();
   const entries = new Map<string, TarEntry>();
   const links = new Map<string, string>();
   const kept = new Map<string, Buffer>();
+  const unreadable = new Map<string, string>();
   let leftToKeep = maxKeptBytes;
   let isEmpty = true;
   for await (const entry of tarEntries(cursor)) {
     isEmpty = false;
+    if (entry.unreadable !== undefined) {
+      unreadable.set(entry.name, entry.unreadable);
+      continue;
+    }
     if (entry.link) {
-      links.set(entry.name, linkTarget(entry.name, entry.link));
+      const target = linkTarget(entry.name, entry.link);
+      if (target === undefined) unreadable.set(entry.name, 'is a link that leads out of it');
+      else links.set(entry.name, target);
       continue;
     }
     const earlier = entries.get(entry.name);
-    // A blob's digest tells whether it is the right one; of anything else nobody could.
-    if (earlier && (earlier.size !== entry.size || !entry.name.startsWith('blobs/'))) {
-      throw new ArchiveError(`it has ${shownName(entry.name)} twice`);
-    }
+    // A blob's digest tells whether it is the right one; for anything else nothing could.
+    if (earlier && (earlier.size !== entry.size || !isBlob(entry.name))) unreadable.set(entry.name, 'is there twice');
     if (earlier) continue;
     entries.set(entry.name, entry);
     const cost = entry.size + keptOverhead;
@@ -48,14 +63,19 @@ export async function openTar(paths: readonly string[], signal?: AbortSignal): P
   }
   if (isEmpty) throw new ArchiveError('it is no tar archive, or an empty one');
   for (const name of links.keys()) {
-    if (entries.has(name)) throw new ArchiveError(`it has ${shownName(name)} twice`);
+    if (entries.has(name)) unreadable.set(name, 'is there twice');
+  }
+  for (const name of unreadable.keys()) {
+    entries.delete(name);
+    links.delete(name);
   }
   owned.move();
-  return new TarArchive(file, { entries, links, kept });
+  return new TarArchive(file, { entries, links, kept, unreadable });
 }
 
 class TarArchive implements Archive {
   readonly files: ReadonlyMap<string, number>;
+  readonly unreadable: ReadonlyMap<string, string>;
   readonly #file: ArchiveFile;
   readonly #entries: ReadonlyMap<string, TarEntry>;
   readonly #links: ReadonlyMap<string, string>;
@@ -67,14 +87,17 @@ class TarArchive implements Archive {
       entries,
       links,
       kept,
+      unreadable,
     }: {
       entries: ReadonlyMap<string, TarEntry>;
       links: ReadonlyMap<string, string>;
       kept: ReadonlyMap<string, Buffer>;
+      unreadable: ReadonlyMap<string, string>;
     },
   ) {
     this.#file = file;
     this.#kept = kept;
+    this.unreadable = unreadable;
     this.#entries = entries;
     this.#links = links;
     this.files = new Map([...entries].map(([name, { size }]) => [name, size]));
@@ -88,7 +111,11 @@ class TarArchive implements Archive {
       if (target === undefined) return undefined;
       found = target;
     }
-    throw new ArchiveError(`the link ${shownName(name)} in it leads nowhere`);
+    return undefined;
+  }
+
+  isNear(name: string): boolean {
+    return this.#file.isSeekable || this.#kept.has(name);
   }
 
   async *visit(names: ReadonlySet<string>): AsyncGenerator<ArchivedFile> {
@@ -113,7 +140,7 @@ class TarArchive implements Archive {
     if (left.size === 0) return;
     await using cursor = this.#file.cursor();
     for await (const entry of tarEntries(cursor)) {
-      if (entry.link || !left.delete(entry.name)) continue;
+      if (entry.link || entry.unreadable !== undefined || !left.delete(entry.name)) continue;
       yield archivedFile(cursor, entry);
       if (left.size === 0) return;
     }
@@ -138,12 +165,14 @@ async function* chunksOf(bytes: Buffer): AsyncGenerator<Buffer> {
   if (bytes.length > 0) yield Buffer.from(bytes);
 }
 
-/** The name that a link leads to. @throws ArchiveError where that is outside of the archive */
-function linkTarget(name: string, { kind, target }: NonNullable<TarEntry['link']>): string {
+/** The names of blobs in an image layout, wherever that lies in the archive. */
+function isBlob(name: string): boolean {
+  return /(?:^|\/)blobs\/[^/]+\/[^/]+$/.test(name);
+}
+
+/** The name that a link leads to; `undefined` where that is outside of the archive. */
+function linkTarget(name: string, { kind, target }: NonNullable<TarEntry['link']>): string | undefined {
   const from = kind === 'symbolic' && !target.startsWith('/') ? posix.dirname(name) : '';
   const joined = posix.join(from, target);
-  if (target === '' || joined.startsWith('/') || joined.startsWith('..')) {
-    throw new ArchiveError(`the link ${shownName(name)} in it leads out of it`);
-  }
-  return plainName(joined);
+  return target === '' ? undefined : plainName(joined);
 }

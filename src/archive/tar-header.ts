@@ -25,9 +25,16 @@ export interface TarHeader {
  */
 export function decodeHeader(block: Buffer): TarHeader | undefined {
   let sum = 8 * 0x20;
-  for (let index = 0; index < blockBytes; index += 1) if (index < 148 || index >= 156) sum += block[index]!;
+  let high = 0;
+  for (let index = 0; index < blockBytes; index += 1) {
+    if (index >= 148 && index < 156) continue;
+    sum += block[index]!;
+    if (block[index]! >= 0x80) high += 1;
+  }
   if (sum === 8 * 0x20 && block[148] === 0) return undefined;
-  if (readNumber(block.subarray(148, 156)) !== sum) {
+  const said = readNumber(block.subarray(148, 156));
+  // Some old programs add the bytes up as signed ones.
+  if (said !== sum && said !== sum - high * 0x100) {
     throw new ArchiveError('it is no tar archive, or a header in it is damaged');
   }
   const name = readText(block.subarray(0, 100));

@@ -8,7 +8,7 @@ const maxExtraBytes = 64 * 1024;
 /** Most of them before one entry. */
 const maxExtras = 8;
 
-/** A file or a link in a tar archive. */
+/** A file, a link, or something that is neither, in a tar archive. */
 export interface TarEntry {
   /** As {@link plainName} has it. */
   readonly name: string;
@@ -17,13 +17,14 @@ export interface TarEntry {
   readonly position: number;
   /** Of a link: what it leads to, as it is written. */
   readonly link: { readonly kind: 'hard' | 'symbolic'; readonly target: string } | undefined;
+  /** Why its content cannot be read, in words that follow its name; `undefined`: it can. */
+  readonly unreadable: string | undefined;
 }
 
 /**
- * The files and links of a tar archive, in its order, each while the cursor stands at its content: whoever wants it
- * reads there. Directories are left out.
- * @throws ArchiveError for everything that has no business in an archive of images: names that lead out of it, devices,
- *   sparse files, headers that do not end
+ * The entries of a tar archive, in its order, each while the cursor stands at its content, to be read there. Directories
+ * are left out, and so is what no image could name: an entry whose name leads out of the archive or is no name at all.
+ * @throws ArchiveError where the archive is cut short or a header is damaged, has too many entries, or too long names
  */
 export async function* tarEntries(cursor: Cursor): AsyncGenerator<TarEntry> {
   let attributes = new Map<string, string>();
@@ -49,48 +50,57 @@ export async function* tarEntries(cursor: Cursor): AsyncGenerator<TarEntry> {
     const entry = entryOf(header, attributes, cursor.position);
     attributes = new Map();
     extras = 0;
-    namesLength += entry.name.length + (entry.link?.target.length ?? 0);
+    namesLength += (entry.name?.length ?? 0) + (entry.link?.target.length ?? 0);
     if (namesLength > maxNamesLength) throw new ArchiveError('the names of its entries are too long');
     const end = cursor.position + padded(entry.size);
-    if (header.type !== '5') yield entry;
+    const { name } = entry;
+    if (header.type !== '5' && name !== undefined) yield { ...entry, name };
     if (cursor.position > end) throw new Error('more was read than the entry has');
-    await cursor.skipTo(end, entry.name);
+    await cursor.skipTo(end, entry.name ?? header.name);
   }
 }
 
 /**
  * A name without `.` parts and a leading `./`.
- * @throws ArchiveError where it is absolute, leads upwards, or is no name at all
+ * @returns `undefined` where it is absolute, leads upwards, or is no name at all
  */
-export function plainName(name: string): string {
+export function plainName(name: string): string | undefined {
   const parts = name.split('/').filter((part) => part !== '' && part !== '.');
-  if (name.startsWith('/') || parts.includes('..') || name.includes('\0') || name.length > 4096) {
-    throw new ArchiveError(`it has an entry that leads out of it: ${shownName(name)}`);
-  }
+  const leadsOut = name.startsWith('/') || parts.includes('..');
+  if (leadsOut || parts.length === 0 || name.includes('\0') || name.length > 4096) return undefined;
   return parts.join('/');
 }
 
-function entryOf(header: TarHeader, attributes: ReadonlyMap<string, string>, position: number): TarEntry {
+type MaybeNamed = Omit<TarEntry, 'name'> & { readonly name: string | undefined };
+
+function entryOf(header: TarHeader, attributes: ReadonlyMap<string, string>, position: number): MaybeNamed {
   const written = attributes.get('path') ?? header.name;
-  const size = attributes.has('size') ? Number(attributes.get('size')) : header.size;
+  const said = attributes.has('size') ? Number(attributes.get('size')) : header.size;
+  const size = isHeaderOnly(header) ? 0 : said;
   if (!Number.isSafeInteger(size) || size < 0) throw new ArchiveError(`the size of ${shownName(written)} is no number`);
+  // A sparse file of GNU tar may be called something else in its header.
+  const sparseName = attributes.get('GNU.sparse.name');
   const isSparse = header.type === 'S' || [...attributes.keys()].some((key) => key.startsWith('GNU.sparse.'));
-  if (isSparse) throw new ArchiveError(`${shownName(written)} in it is stored sparsely, which cannot be read`);
-  const name = plainName(written);
+  const name = plainName(sparseName ?? written);
   const target = attributes.get('linkpath') ?? header.linkName;
+  const entry = { name, size, position, link: undefined, unreadable: undefined };
+  if (isSparse) return { ...entry, unreadable: 'is stored as a sparse file: pack it without --sparse' };
   switch (header.type) {
     case '0':
-      if (name === '') throw new ArchiveError('it has a file without a name');
-      return { name, size, position, link: undefined };
     case '5':
-      return { name, size, position, link: undefined };
+      return entry;
     case '1':
-      return { name, size: 0, position, link: { kind: 'hard', target } };
+      return { ...entry, link: { kind: 'hard', target } };
     case '2':
-      return { name, size: 0, position, link: { kind: 'symbolic', target } };
+      return { ...entry, link: { kind: 'symbolic', target } };
     default:
-      throw new ArchiveError(`${shownName(written)} in it is neither a file nor a folder nor a link`);
+      return { ...entry, unreadable: 'is neither a file nor a folder nor a link' };
   }
+}
+
+/** Entries whose size, where they say one, is not that of content (POSIX.1-2001, ustar: `typeflag`). */
+function isHeaderOnly({ type }: TarHeader): boolean {
+  return type >= '1' && type <= '6' && type.length === 1;
 }
 
 function isExtra({ type }: TarHeader): boolean {

@@ -1,7 +1,7 @@
 import { shownBytes } from '../config/units.ts';
 import type { FetchEvent } from '../operations/protocol/fetch.ts';
 import { Progress, type ProgressOutput, type ProgressPicture, type ProgressRow } from './progress.ts';
-import { shownDigest } from './terminal.ts';
+import { counted, shownDigest } from './terminal.ts';
 
 interface ImageState {
   missingBytes: number;
@@ -110,8 +110,4 @@ export class FetchReport implements Disposable {
 
 function fetchedPart({ fetchedBlobs, fetchedBytes }: Extract<FetchEvent, { kind: 'fetched' }>): string {
   return fetchedBlobs === 0 ? ', all here' : `, ${shownBytes(fetchedBytes)} fetched`;
-}
-
-function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }

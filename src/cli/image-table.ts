@@ -1,6 +1,6 @@
 import { shownBytes } from '../config/units.ts';
 import type { ListedAttachment, ListedImage, ListedPin, ListTotal } from '../operations/protocol/administration.ts';
-import { shownAge, shownDigest } from './terminal.ts';
+import { plural, shownAge, shownDigest } from './terminal.ts';
 
 export interface ImageTableOptions {
   /** Under their repositories, as they come; else with their full names, one to a line. */
@@ -74,11 +74,6 @@ export function pinText({ name, stored }: ListedPin): string {
 export function totalText({ images, listed, repositories, blobs, bytes }: ListTotal): string {
   const some = listed < images ? `the first ${listed} of ` : '';
   return `${some}${images} ${plural(images, 'image')} in ${repositories} ${repositories === 1 ? 'repository' : 'repositories'}; the cache has ${blobs} ${plural(blobs, 'blob')}, ${shownBytes(bytes)}`;
-}
-
-/** A word for one or for several. */
-export function plural(count: number, word: string): string {
-  return count === 1 ? word : `${word}s`;
 }
 
 function stateText({ state, pinned }: Pick<ListedImage, 'state' | 'pinned'>): string {

@@ -5,6 +5,8 @@ import { shownSeconds } from './terminal.ts';
 const drawEveryMs = 100;
 /** The rate is that of so many last milliseconds. */
 const rateOverMs = 10_000;
+/** What is smaller than this is there before anybody has read how far it is. */
+const tenthsFromBytes = 64 * 1024 * 1024;
 /** As wide as figures become: `1023MiB of 1023MiB, 1023MiB/s, 59 min 59 s left`. */
 const figuresWidth = 47;
 const labelWidth = { min: 16, max: 44 };
@@ -45,6 +47,7 @@ export interface ProgressPicture {
  */
 export class Progress implements Disposable {
   readonly #output: ProgressOutput;
+  readonly #lines: ProgressOutput;
   readonly #now: () => number;
   readonly #samples: { readonly atMs: number; readonly bytes: number }[] = [];
   #picture: ProgressPicture | undefined;
@@ -52,9 +55,13 @@ export class Progress implements Disposable {
   #drawnAtMs = Number.NEGATIVE_INFINITY;
   #tenths = 0;
 
-  /** @param options.now a clock in milliseconds */
-  constructor(output: ProgressOutput, { now }: { now: () => number }) {
+  /**
+   * @param output where progress is shown: standard error, since it is not what a command is asked for
+   * @param options `now`: a clock in milliseconds; `lines`: where lines that stay go, absent: to `output` too
+   */
+  constructor(output: ProgressOutput, { now, lines = output }: { now: () => number; lines?: ProgressOutput }) {
     this.#output = output;
+    this.#lines = lines;
     this.#now = now;
   }
 
@@ -73,8 +80,13 @@ export class Progress implements Disposable {
 
   /** A line that stays. */
   line(text: string): void {
-    const rest = this.#picture === undefined ? '' : this.#cleared();
-    this.#output.write(`${rest}${printable(text)}\n${this.#picture === undefined ? '' : this.#drawn(this.#now())}`);
+    this.#write(this.#lines, text);
+  }
+
+  #write(to: ProgressOutput, text: string): void {
+    if (this.#picture !== undefined) this.#output.write(this.#cleared());
+    to.write(`${printable(text)}\n`);
+    if (this.#picture !== undefined) this.#output.write(this.#drawn(this.#now()));
   }
 
   [Symbol.dispose](): void {
@@ -86,9 +98,9 @@ export class Progress implements Disposable {
     this.#sample(total, now);
     const { doneBytes, totalBytes } = total;
     const tenths = totalBytes === undefined || totalBytes === 0 ? 0 : Math.floor((doneBytes / totalBytes) * 10);
-    if (tenths <= this.#tenths) return;
+    if (tenths <= this.#tenths || (totalBytes ?? 0) < tenthsFromBytes) return;
     this.#tenths = tenths;
-    this.line(`${tenths * 10} %, ${this.#figures(total)}`);
+    this.#write(this.#output, `${tenths * 10} %, ${this.#figures(total)}`);
   }
 
   #sample({ doneBytes }: ProgressRow, atMs: number): void {

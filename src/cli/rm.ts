@@ -1,9 +1,9 @@
 import { shownBytes } from '../config/units.ts';
 import type { RemovalEvent } from '../operations/protocol/administration.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
-import { plural } from './image-table.ts';
 import { requireSelections } from './input.ts';
 import { withOperations } from './operation-command.ts';
+import { plural } from './terminal.ts';
 
 interface RemoveFlags {
   readonly force?: true;

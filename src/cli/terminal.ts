@@ -56,3 +56,24 @@ export function shownAge(ms: number): string {
     .find(([found]) => found > 0) ?? [0, 's'];
   return `${count} ${unit}`;
 }
+
+/** A count with its noun in the number that it takes: `1 blob`, `2 blobs`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${plural(count, noun)}`;
+}
+
+/** A word for one or for several. */
+export function plural(count: number, word: string): string {
+  return count === 1 ? word : `${word}s`;
+}
+
+/** Rows of cells as lines, each column as wide as it has to be. */
+export function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows.reduce<number[]>((most, row) => row.map((cell, at) => Math.max(most[at] ?? 0, cell.length)), []);
+  return rows.map((row) =>
+    row
+      .map((cell, at) => cell.padEnd(widths[at] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+}

@@ -1,11 +1,10 @@
 import { shownBytes } from '../config/units.ts';
 import type { CheckupEvent, Finding, Mending } from '../operations/protocol/verify.ts';
 import { addConfigFlags, type Command, type CommandIo } from './command.ts';
-import { plural } from './image-table.ts';
 import { requireSelections } from './input.ts';
 import { withOperations } from './operation-command.ts';
 import { Progress } from './progress.ts';
-import { shownDigest } from './terminal.ts';
+import { plural, shownDigest } from './terminal.ts';
 
 /** `millpond verify`: reads what is stored again. */
 export function registerVerify(program: Command, io: CommandIo): void {

@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { runCommand } from '../support/commands.ts';
@@ -62,7 +62,7 @@ async function exported(here: Awaited<ReturnType<typeof place>>, manifest: Local
     { manifest: signature, annotations: attachment(`:${manifest.digest.replace(':', '-')}.sig`) },
   ]);
   await writeTar(here.path('in.tar'), files);
-  expect(await here.millpond('import', here.path('in.tar'))).toContain('with 2 that go with them');
+  expect(await here.millpond('import', here.path('in.tar'))).toContain('with 2 attachments');
   await here.millpond('export', '--output', 'out.tar', name);
   return here.path('out.tar');
 }
@@ -105,6 +105,36 @@ describeWith(['skopeo'], 'skopeo', () => {
     const from = `docker://${new URL(site.origin).host}/quay.io/org/docker:1`;
     await here.skopeo('copy', '--src-tls-verify=false', from, `dir:${here.path('copied')}`);
     expect(localBlob(await readFile(here.path('copied/manifest.json'))).digest).toBe(digest);
+  });
+});
+
+describeWith(['skopeo'], 'folders of skopeo', () => {
+  test('are taken in: of one image, and of many', async () => {
+    await using here = await place();
+    await exported(here, index);
+    await using site = await startTestSite({
+      upstreams: {},
+      cacheDir: here.path('data'),
+      config: { upstreams: { 'quay.io': { urls: ['http://127.0.0.1:1'] } }, offline: true },
+    });
+    const { host } = new URL(site.origin);
+    await here.skopeo(
+      'copy',
+      '--all',
+      '--src-tls-verify=false',
+      `docker://${host}/${name}`,
+      `dir:${here.path('copy')}`,
+    );
+    const sync = ['sync', '--all', '--scoped', '--src-tls-verify=false', '--src', 'docker', '--dest', 'dir'];
+    await mkdir(here.path('sync'));
+    await here.skopeo(...sync, `${host}/${name}`, here.path('sync'));
+    await using there = await place();
+    await there.millpond('import', here.path('copy'), '--name', name);
+    expect(await there.pulled('quay.io/org/app', '1')).toBe(index.digest);
+    await rm(there.path('data'), { recursive: true });
+    // The names begin with the mirror that they were copied from.
+    await there.millpond('import', here.path(`sync/${host}`));
+    expect(await there.pulled('quay.io/org/app', '1')).toBe(index.digest);
   });
 });
 

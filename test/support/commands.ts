@@ -9,8 +9,12 @@ export interface CommandResult<Output = string> {
 }
 
 /** Runs a command line of Millpond in this process. */
-export async function runCommand(args: readonly string[], workingDirectory: string): Promise<CommandResult> {
-  const { stdout, ...rest } = await runBinaryCommand(args, workingDirectory);
+export async function runCommand(
+  args: readonly string[],
+  workingDirectory: string,
+  stdin?: Uint8Array,
+): Promise<CommandResult> {
+  const { stdout, ...rest } = await runBinaryCommand(args, workingDirectory, stdin);
   return { ...rest, stdout: stdout.toString('utf8') };
 }
 
@@ -18,6 +22,7 @@ export async function runCommand(args: readonly string[], workingDirectory: stri
 export async function runBinaryCommand(
   args: readonly string[],
   workingDirectory: string,
+  stdin: Uint8Array = Buffer.alloc(0),
 ): Promise<CommandResult<Buffer>> {
   const written: Uint8Array[] = [];
   let stderr = '';
@@ -30,7 +35,7 @@ export async function runBinaryCommand(
       },
     },
     stderr: { write: (text) => void (stderr += text) },
-    stdin: Readable.from([]),
+    stdin: Readable.from(stdin.length === 0 ? [] : [stdin]),
     environment: {},
     workingDirectory,
   });

@@ -2,18 +2,21 @@ import type { Archive } from '../../archive/archive.ts';
 import { ArchiveError } from '../../archive/archive-error.ts';
 import { type ArchivedBlob, type ArchivedContent, readContent } from '../../archive/archived-content.ts';
 import type { BlobSize } from '../../archive/description.ts';
-import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
-import { type AdoptedImage, otherBytes, type RefusedImage } from '../protocol/import.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { type AdoptedImage, type ImageChange, otherBytes, type RefusedImage } from '../protocol/import.ts';
 import { noInput } from '../protocol/operation.ts';
 import type { Operations } from '../protocol/operations.ts';
 import { firstOf, NoRoom, nextOf } from './asking.ts';
-import { nameImages } from './import-names.ts';
+import { type ChosenImage, chooseImages } from './chosen-images.ts';
+import { hashed, send, type Target } from './sending.ts';
 
 /** Most blobs that are spoken of at once. */
 const batchSize = 20_000;
 
-/** What happens on the way, for whoever watches. */
+/** What an import reports while it runs. */
 export type ImportEvent =
+  /** Of a dry run, and nothing else than these, refused images and the plan. */
+  | ({ readonly kind: 'foreseen'; readonly isAttachment: boolean } & NameChange)
   | {
       readonly kind: 'plan';
       readonly images: number;
@@ -25,17 +28,20 @@ export type ImportEvent =
   | { readonly kind: 'blob'; readonly digest: Digest; readonly size: number }
   /** A blob of the archive whose bytes are other ones than its digest says; nothing of it is kept. */
   | { readonly kind: 'damaged'; readonly digest: Digest; readonly reason: string }
-  | {
-      readonly kind: 'image';
-      readonly isAttachment: boolean;
-      readonly name: string;
-      readonly digest: Digest;
-      readonly leftOut: readonly LeftOutPart[];
-    }
-  /** An image that there is something wrong with. */
+  | ({ readonly kind: 'image'; readonly isAttachment: boolean; readonly leftOut: readonly LeftOutPart[] } & NameChange)
+  /** An image that was not taken in. */
   | { readonly kind: 'refused'; readonly name: string; readonly reason: string }
   /** The same of a signature or the like. */
   | { readonly kind: 'left-out'; readonly name: string; readonly reason: string };
+
+/** What an image changes under its name. */
+export interface NameChange {
+  readonly name: string;
+  readonly digest: Digest;
+  readonly change: ImageChange;
+  /** What the name stood for before; `null`: nothing. */
+  readonly before: Digest | null;
+}
 
 /** What of an index is in neither the archive nor the cache, or is damaged. */
 export interface LeftOutPart {
@@ -50,13 +56,16 @@ export interface ImportOptions {
   readonly name: string | undefined;
   /** The archive that it is according to the list beside it, where there is one. */
   readonly listed: Digest | undefined;
+  /** Only says what would be done. */
+  readonly dryRun: boolean;
   /** Told of bytes on their way. */
   readonly onBytes: (bytes: number) => void;
   readonly signal: AbortSignal;
 }
 
 /**
- * Brings to a cache what an archive has and it has not, and gives its images their names.
+ * Brings to a cache what an archive has and it has not, and gives its images their names. What is wrong with one image is
+ * told of that one, and the others are taken in.
  * @throws ArchiveError, NoRoom, and what the operations throw
  */
 export async function* importArchive(
@@ -68,17 +77,19 @@ export async function* importArchive(
   if (options.listed !== undefined && options.listed !== content.id) {
     throw new ArchiveError(`it is archive ${content.id}, and the list beside it is of archive ${options.listed}`);
   }
-  const images = nameImages(content.images, options.name);
-  const { signal } = options;
+  const { dryRun, signal, onBytes } = options;
   const context = { signal, input: noInput() };
   const target = { operations, archive: content.id, signal };
-  const names = await firstOf(operations.importNames({ names: images.map(({ name }) => name) }, context));
+  const { images, refused } = await chooseImages({ archive, content, override: options.name }, target);
+  for (const { isAttachment, name, reason } of refused) {
+    yield { kind: isAttachment ? 'left-out' : 'refused', name, reason };
+  }
+  if (dryRun) for (const { mediaType: _, ...image } of images) yield { kind: 'foreseen', ...image };
   // Until its images are complete, an archive's blobs are the coldest of all.
   await using held = new AsyncDisposableStack();
-
   const needs = await hold(target, content.description?.needs ?? [], held);
   requireBase(content, needs.lacking.size);
-  const contained = [...content.manifests, ...content.blobs];
+  const contained = partsOf(content, images);
   const { lacking, undelivered } = await hold(target, contained, held);
   const wanted = contained.filter(({ digest }) => lacking.has(digest));
   const wantedBytes = wanted.reduce((sum, { size }) => sum + size, 0);
@@ -91,37 +102,60 @@ export async function* importArchive(
     bytes: wantedBytes,
     present: contained.length - wanted.length,
   };
-  const sending = { ...options, name: names[0]! };
-  const first = yield* send(archive, target, { ...sending, wanted });
-  // What an earlier run had left of a blob may have been wrong, and is gone now.
-  const again = wanted.filter(({ digest }) => first.wrong.has(digest));
-  const { taken, wrong } = yield* send(archive, target, { ...sending, wanted: again, onBytes: () => undefined });
+  if (dryRun || images.length === 0) return;
   // Manifests were verified when they were read.
-  const proven = new Set([...content.manifests.map(({ digest }) => digest), ...first.taken, ...taken]);
+  const proven = new Set(content.manifests.map(({ digest }) => digest));
+  const wrong = new Map<Digest, string>();
+  const image = images[0]!.name;
+  for (const attempt of ['first', 'second']) {
+    // What an earlier run had left of a blob may have been wrong, and is gone at the second attempt.
+    const blobs = attempt === 'first' ? wanted : wanted.filter(({ digest }) => wrong.has(digest));
+    for await (const sent of send(archive, target, { blobs, image, onBytes: attempt === 'first' ? onBytes : ignore })) {
+      const { digest, size } = sent.blob;
+      if (sent.wrong === undefined) wrong.delete(digest);
+      else wrong.set(digest, sent.wrong);
+      if (sent.isTaken) proven.add(digest);
+      if (sent.wrong === undefined) yield { kind: 'blob', digest, size };
+    }
+  }
   const passedOver = contained.filter(
     ({ digest }) => undelivered.has(digest) && !proven.has(digest) && !wrong.has(digest),
   );
-  for await (const { digest, isRight } of hashed(archive, passedOver, options)) {
+  for await (const { digest, isRight } of hashed(archive, passedOver, signal)) {
     if (isRight) proven.add(digest);
     else wrong.set(digest, otherBytes(digest));
   }
+  for (const [digest, reason] of content.wrong) if (content.damaged.has(digest)) wrong.set(digest, reason);
   for (const [digest, reason] of wrong) yield { kind: 'damaged', digest, reason };
   await tell(target, { digests: [...undelivered].filter((digest) => proven.has(digest)) });
   const base = content.description?.base;
   if (base) await tell(target, { digests: [...needs.undelivered], base });
-  const named = images.map((image, index) => ({ ...image, name: names[index]! }));
+  const known = new Map([...content.wrong, ...wrong]);
   // What goes with an image is there when the image is.
-  for (const { isAttachment, ...image } of named.toSorted((one, other) => +other.isAttachment - +one.isAttachment)) {
-    for await (const outcome of operations.importImages({ images: [image], archive: content.id }, context)) {
-      if (!('refused' in outcome)) {
-        const { name, digest } = outcome;
-        yield { kind: 'image', isAttachment, name, digest, leftOut: leftOutParts(outcome, wrong) };
-      } else {
-        yield { kind: isAttachment ? 'left-out' : 'refused', name: image.name, reason: explained(outcome, wrong) };
-      }
+  const inOrder = images.toSorted((one, other) => +other.isAttachment - +one.isAttachment);
+  for (const { isAttachment, mediaType, ...named } of inOrder) {
+    const { name, digest } = named;
+    const adopting = { images: [{ name, digest, mediaType }], archive: content.id };
+    for await (const outcome of operations.importImages(adopting, context)) {
+      if ('refused' in outcome) {
+        yield { kind: isAttachment ? 'left-out' : 'refused', name, reason: explained(outcome, known) };
+      } else yield { kind: 'image', isAttachment, ...named, leftOut: leftOutParts(outcome, known) };
     }
   }
 }
+
+/** What an archive has of the images that are taken. */
+function partsOf({ manifests, blobs, links }: ArchivedContent, images: readonly ChosenImage[]): ArchivedBlob[] {
+  const reached = new Set(images.map(({ digest }) => digest));
+  for (const digest of reached) {
+    const { manifests: named = [], blobs: held = [] } = links.get(digest) ?? {};
+    for (const part of named) reached.add(part);
+    for (const part of held) reached.add(part);
+  }
+  return [...manifests, ...blobs].filter(({ digest }) => reached.has(digest));
+}
+
+function ignore(): void {}
 
 /** Why an image is refused, with what is known of the blob that it lacks. */
 function explained({ refused, lacks }: RefusedImage, wrong: ReadonlyMap<Digest, string>): string {
@@ -147,13 +181,6 @@ function requireBase({ description, images }: ArchivedContent, lacking: number):
   throw new ArchiveError(
     `it has only what is new since archive ${base}: import that one first (${lacking} of the blobs of its ${images.length} images are not here)`,
   );
-}
-
-/** The cache that an archive is imported into. */
-interface Target {
-  readonly operations: Operations;
-  readonly archive: Digest;
-  readonly signal: AbortSignal;
 }
 
 /** Holds blobs until `held` is disposed. */
@@ -185,63 +212,4 @@ async function tell(
     const some = { digests: digests.slice(start, start + batchSize), archive, base };
     await firstOf(operations.importDelivered(some, { signal, input: noInput() }));
   }
-}
-
-/** Looks at the bytes of blobs that need not be sent: that an archive has a file by the right name proves nothing. */
-async function* hashed(
-  archive: Archive,
-  blobs: readonly ArchivedBlob[],
-  { signal }: Pick<ImportOptions, 'signal'>,
-): AsyncGenerator<{ readonly digest: Digest; readonly isRight: boolean }> {
-  const byFile = new Map(blobs.flatMap(({ digest, from }) => (typeof from === 'string' ? [[from, digest]] : [])));
-  if (byFile.size === 0) return;
-  for await (const { name, body } of archive.visit(new Set(byFile.keys()))) {
-    const digest = byFile.get(name)!;
-    const hash = hasherFor(digest);
-    for await (const chunk of body) {
-      signal.throwIfAborted();
-      hash.update(chunk);
-    }
-    yield { digest, isRight: finishDigest(digestAlgorithm(digest), hash) === digest };
-  }
-}
-
-/** @returns those of which the target has looked at every byte, and those whose bytes are other ones, with a sentence */
-async function* send(
-  archive: Archive,
-  { operations, signal }: Target,
-  { wanted, name: image, onBytes }: { wanted: readonly ArchivedBlob[]; name: string } & Pick<ImportOptions, 'onBytes'>,
-): AsyncGenerator<ImportEvent, { taken: ReadonlySet<Digest>; wrong: Map<Digest, string> }> {
-  const taken = new Set<Digest>();
-  const wrong = new Map<Digest, string>();
-  const byFile = new Map<string, ArchivedBlob>();
-  async function* sendOne(
-    { digest, size }: ArchivedBlob,
-    body: AsyncIterable<Buffer> | Iterable<Buffer>,
-  ): AsyncGenerator<ImportEvent> {
-    async function* counted(): AsyncGenerator<Buffer> {
-      for await (const chunk of body) {
-        signal.throwIfAborted();
-        onBytes(chunk.length);
-        yield chunk;
-      }
-    }
-    const sent = operations.importBlob({ digest, size, name: image }, { signal, input: counted() });
-    const received = await firstOf(sent);
-    if (received.wrong !== undefined) {
-      wrong.set(digest, received.wrong);
-      return;
-    }
-    if (received.isTaken) taken.add(digest);
-    yield { kind: 'blob', digest, size };
-  }
-  for (const blob of wanted) {
-    if (typeof blob.from === 'string') byFile.set(blob.from, blob);
-    else yield* sendOne(blob, [Buffer.from(blob.from)]);
-  }
-  if (byFile.size === 0) return { taken, wrong };
-  for await (const { name, body } of archive.visit(new Set(byFile.keys()))) {
-    yield* sendOne(byFile.get(name)!, body);
-  }
-  return { taken, wrong };
 }

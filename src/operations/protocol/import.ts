@@ -32,6 +32,23 @@ export interface NewImage {
   readonly mediaType: string;
 }
 
+/**
+ * What naming an image changes in the cache: `older` and `newer` move a tag from another image, by when the two were made or
+ * came here; `moved` does too, and nothing says which of them is older.
+ */
+export type ImageChange = 'new' | 'same' | 'older' | 'newer' | 'moved';
+
+/** What the cache has under the name of an image that an archive brings. */
+export interface KnownName {
+  /** In full. */
+  readonly name: string;
+  /** What it stands for now; `null`: nothing. */
+  readonly now: Digest | null;
+  readonly change: ImageChange;
+  /** Of `moved`: when the image that it stands for now was made, in milliseconds, where that is known. */
+  readonly createdAtMs: number | null;
+}
+
 /** What has become of an image. */
 export interface AdoptedImage {
   /** As the cache names it. */

@@ -3,7 +3,7 @@ import type { Digest } from '../../oci/digest.ts';
 import type { ListEvent, ListParameters, PinEvent, RemovalEvent, RemovalQuery } from './administration.ts';
 import type { ExportEvent, ExportParameters } from './export.ts';
 import type { FetchEvent, FetchParameters } from './fetch.ts';
-import type { AdoptedImage, HeldBlobs, ImportRoom, NewImage, ReceivedBlob, RefusedImage } from './import.ts';
+import type { AdoptedImage, HeldBlobs, ImportRoom, KnownName, NewImage, ReceivedBlob, RefusedImage } from './import.ts';
 import type { OperationContext } from './operation.ts';
 import type { CheckupEvent, CheckupParameters } from './verify.ts';
 
@@ -19,11 +19,11 @@ export interface Operations {
   /** Says what the images to export consist of; the command reads their blobs from the disk itself. */
   exportImages(parameters: ExportParameters, context: OperationContext): AsyncIterable<ExportEvent>;
 
-  /** The full names that the cache has for images, in one event. */
+  /** Says, in one event, what the cache has under the names of images, in their order. */
   importNames(
-    parameters: { readonly names: readonly string[] },
+    parameters: { readonly images: readonly NewImage[] },
     context: OperationContext,
-  ): AsyncIterable<readonly string[]>;
+  ): AsyncIterable<readonly (KnownName | RefusedImage)[]>;
 
   /** Says, in one event, which blobs of an archive are missing here. None of them is evicted until the command leaves. */
   importHold(

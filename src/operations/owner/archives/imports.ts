@@ -8,7 +8,14 @@ import { octetStream } from '../../../oci/media-types.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
-import { type AdoptedImage, type NewImage, otherBytes, type RefusedImage } from '../../protocol/import.ts';
+import { createdAt } from '../../protocol/created-at.ts';
+import {
+  type AdoptedImage,
+  type KnownName,
+  type NewImage,
+  otherBytes,
+  type RefusedImage,
+} from '../../protocol/import.ts';
 import { namedImage } from './named-image.ts';
 import { pushedSource } from './pushed-source.ts';
 import { IncompleteError, type WholeManifest, wholeImage } from './whole-image.ts';
@@ -45,9 +52,36 @@ export class Imports {
     return lacking;
   }
 
-  /** The full name that this cache has for an image. @throws RegistryError where it is of no upstream that is configured */
-  nameOf(text: string): string {
-    return namedImage(this.#options.upstreams, text).name;
+  /** What this cache has under the names of images; `refused` where one is of no upstream that is configured. */
+  async *known(images: readonly NewImage[]): AsyncGenerator<KnownName | RefusedImage> {
+    for (const image of images) {
+      try {
+        yield await this.#known(image);
+      } catch (error) {
+        if (!(error instanceof RegistryError) || isTransient(error)) throw error;
+        yield { name: image.name, refused: error.message };
+      }
+    }
+  }
+
+  async #known({ name: text, digest }: NewImage): Promise<KnownName> {
+    const { catalog, store, upstreams } = this.#options;
+    const { target, tag, name } = namedImage(upstreams, text);
+    if (tag === undefined) {
+      const isHere = catalog.manifests.has(digest) && catalog.grants.mayRead(target.key, digest);
+      return { name, now: isHere ? digest : null, change: isHere ? 'same' : 'new', createdAtMs: null };
+    }
+    const record = catalog.tags.get({ repository: target.key, tag, variant: '' });
+    if (record === undefined) return { name, now: null, change: 'new', createdAtMs: null };
+    const now = record.digest;
+    if (now === digest) return { name, now, change: 'same', createdAtMs: null };
+    // What was here before the other came is older to this cache, whenever it was made.
+    const [brought, current] = [digest, now].map((one) => catalog.images.manifest(one)?.storedAtMs);
+    if (brought !== undefined && current !== undefined && brought < current) {
+      return { name, now, change: 'older', createdAtMs: null };
+    }
+    const created = await createdAt({ digest: now, mediaType: record.contentType }, (part) => store.read(part.digest));
+    return { name, now, change: 'moved', createdAtMs: created ?? null };
   }
 
   /**

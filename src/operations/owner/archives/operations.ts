@@ -22,8 +22,8 @@ export function archiveOperations(cache: OwnedCache): ArchiveOperations {
       const planner = new ExportPlanner({ upstreams: cache.upstreams.table, store, catalog });
       return planner.images({ image, tags, limit }, choice);
     },
-    async *importNames({ names }) {
-      yield names.map((name) => imports().nameOf(name));
+    async *importNames({ images }) {
+      yield await Array.fromAsync(imports().known(images));
     },
     async *importHold({ blobs, archive }, { signal }) {
       using _ = await store.hold(blobs.map(({ digest }) => digest));

@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatDuration, shownBytes } from '../config/units.ts';
 import { explainImage } from '../operations/owner/explain/explanation.ts';
+import { addressesOf } from '../operations/owner/explain/own-address.ts';
 import type { Explanation } from '../operations/protocol/explain.ts';
 import { sayOwner, whenFree } from '../site/owner.ts';
 import { credentialsOf, upstreamOptions } from '../site/upstream-options.ts';
@@ -17,7 +18,7 @@ import { addConfigFlags, type Command, type CommandIo, configFlags } from './com
 import { askControl } from './control-client.ts';
 import { requireImage } from './input.ts';
 import { withoutSocket } from './open-operations.ts';
-import { labelled, shownDigest, shownSeconds } from './terminal.ts';
+import { counted, labelled, shownDigest, shownSeconds } from './terminal.ts';
 
 /** `millpond explain`: what an image name gets, and why. */
 export function registerExplain(program: Command, io: CommandIo): void {
@@ -66,6 +67,7 @@ async function explainFromDisk(image: string, config: Config, io: CommandIo): Pr
     offline: config.offline,
     now: Date.now,
     credential: credentialsOf(config),
+    addresses: addressesOf(config.listen),
   });
   if (faults.length > 0) throw new Error(`the catalog in ${config.cache.dir} cannot be read`, { cause: faults[0] });
   return explanation;
@@ -113,7 +115,7 @@ function storedLines({ ageSeconds, checkedAt }: Explanation, stored: NonNullable
   const lines = [
     ...labelled('stored', stored.mediaType),
     `  ${stored.digest}`,
-    ...labelled('', `${blobs - missingBlobs} of ${blobs} blobs here (${shownBytes(storedBytes)})${lacks}`),
+    ...labelled('', `${blobs - missingBlobs} of ${counted(blobs, 'blob')} here (${shownBytes(storedBytes)})${lacks}`),
   ];
   if (checkedAt !== null) lines.push(...labelled('confirmed', `${shownSeconds(ageSeconds ?? 0)} ago, at ${checkedAt}`));
   for (const digest of stored.missing.slice(0, 10)) lines.push(...labelled('', `missing ${shownDigest(digest)}`));

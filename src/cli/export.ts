@@ -17,7 +17,7 @@ import { readInput, readPlatforms, requireImage } from './input.ts';
 import { interruption } from './interruption.ts';
 import { type OperationRun, withOperations } from './operation-command.ts';
 import { Progress, type ProgressOutput } from './progress.ts';
-import { shownDigest } from './terminal.ts';
+import { counted, shownDigest } from './terminal.ts';
 
 interface ExportFlags {
   readonly output?: string;
@@ -75,6 +75,7 @@ export function registerExport(program: Command, io: CommandIo): void {
       using shown = new ShownExport(plan, {
         isJson: options.json === true,
         output: isStream ? io.stderr : io.stdout,
+        progress: io.stderr,
       });
       shown.begin(found, { isDryRun: dryRun });
       if (output === undefined || dryRun) return;
@@ -168,11 +169,15 @@ class ShownExport implements Disposable {
   readonly #progress: Progress;
   #doneBytes = 0;
 
-  constructor(plan: ArchivePlan, { isJson, output }: { isJson: boolean; output: ProgressOutput }) {
+  /** @param options `output`: where results go; `progress`: where progress is shown */
+  constructor(
+    plan: ArchivePlan,
+    { isJson, output, progress }: { isJson: boolean; output: ProgressOutput; progress: ProgressOutput },
+  ) {
     this.#plan = plan;
     this.#isJson = isJson;
     this.#output = output;
-    this.#progress = new Progress(output, { now: () => performance.now() });
+    this.#progress = new Progress(progress, { now: () => performance.now(), lines: output });
   }
 
   begin({ images, leftOut }: FoundImages, { isDryRun }: { isDryRun: boolean }): void {
@@ -203,7 +208,6 @@ class ShownExport implements Disposable {
 
   written(bytes: number): void {
     this.#doneBytes += bytes;
-    if (this.#isJson) return;
     const total = { label: 'in all', doneBytes: this.#doneBytes, totalBytes: this.#plan.size };
     this.#progress.update(() => ({ rows: [], total }));
   }
@@ -224,8 +228,8 @@ class ShownExport implements Disposable {
 
   #summary(): string {
     const { id, base, blobs, leftOut } = this.#plan;
-    const since = base === undefined ? '' : `, since ${shownDigest(base)} (${leftOut} blobs left out)`;
-    return `archive ${id}: ${blobs} blobs${since}`;
+    const since = base === undefined ? '' : `, since ${shownDigest(base)} (${counted(leftOut, 'blob')} left out)`;
+    return `archive ${id}: ${counted(blobs, 'blob')}${since}`;
   }
 
   #say(event: object): void {

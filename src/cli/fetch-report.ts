@@ -18,10 +18,15 @@ export class FetchReport implements Disposable {
   readonly #images = new Map<string, ImageState>();
   #total = { doneBytes: 0, totalBytes: 0, images: 0 };
   #ended = 0;
+  readonly #failures: string[] = [];
 
-  constructor(output: ProgressOutput, { now }: { now: () => number }) {
-    this.#progress = new Progress(output, { now });
-    this.#isTerminal = output.isTTY === true;
+  /** @param io progress goes to standard error, what came of each image to standard output */
+  constructor(
+    io: { readonly stdout: ProgressOutput; readonly stderr: ProgressOutput },
+    { now }: { now: () => number },
+  ) {
+    this.#progress = new Progress(io.stderr, { now, lines: io.stdout });
+    this.#isTerminal = io.stderr.isTTY === true;
   }
 
   take(event: FetchEvent): void {
@@ -52,7 +57,7 @@ export class FetchReport implements Disposable {
         break;
       case 'failed':
         this.#endImage(event.image);
-        progress.line(`${event.image} failed: ${event.error}`);
+        this.#takeFailure(`${event.image} failed: ${event.error}`);
         break;
       case 'total':
         this.#total = event;
@@ -71,6 +76,13 @@ export class FetchReport implements Disposable {
 
   [Symbol.dispose](): void {
     this.#progress[Symbol.dispose]();
+  }
+
+  /** The first one is held back: if it stays the only one, it is the command's error. */
+  #takeFailure(text: string): void {
+    this.#failures.push(text);
+    const told = this.#failures.length === 2 ? this.#failures : this.#failures.length > 2 ? [text] : [];
+    for (const line of told) this.#progress.line(line);
   }
 
   #image(name: string): ImageState {

@@ -11,6 +11,7 @@ import { FetchReport } from './fetch-report.ts';
 import { readInput, readPlatforms, requireImage } from './input.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
+import { counted } from './terminal.ts';
 
 interface FetchFlags {
   readonly file?: string;
@@ -54,7 +55,7 @@ async function report(
   events: AsyncIterable<FetchEvent>,
   { json, io }: { readonly json: boolean; readonly io: CommandIo },
 ): Promise<void> {
-  using people = json ? undefined : new FetchReport(io.stdout, { now: () => performance.now() });
+  using people = json ? undefined : new FetchReport(io, { now: () => performance.now() });
   let end: Extract<FetchEvent, { kind: 'end' }> | undefined;
   for await (const event of events) {
     if (people) people.take(event);
@@ -63,8 +64,9 @@ async function report(
   }
   if (end === undefined || end.failed === 0) return;
   const [first] = end.failures;
-  const more = end.failed > 1 ? ` and ${end.failed - 1} more of ${end.images}` : '';
-  throw new Error(`${first?.image}${more} could not be fetched: ${first?.error}`);
+  // Several have been told one by one.
+  if (end.failed > 1) throw new Error(`${end.failed} of ${counted(end.images, 'image')} could not be fetched`);
+  throw new Error(`${first?.image} could not be fetched: ${first?.error}`);
 }
 
 /** @throws UsageError, ConfigError */

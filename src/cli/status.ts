@@ -3,7 +3,7 @@ import { shownBytes } from '../config/units.ts';
 import type { SiteStatus } from '../site/site-status.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { askControl } from './control-client.ts';
-import { labelled, shownDigest, shownRatio, shownSeconds } from './terminal.ts';
+import { counted, labelled, shownDigest, shownRatio, shownSeconds } from './terminal.ts';
 
 /** `millpond status`: what a running mirror is doing. */
 export function registerStatus(program: Command, io: CommandIo): void {
@@ -43,7 +43,7 @@ export function statusText(status: SiteStatus): string {
     ...labelled('cache', cache.dir),
     ...labelled(
       '',
-      `${cache.blobs} blobs, ${shownBytes(cache.usedBytes)} of ${shownBytes(cache.maxBytes)}${pinned}${free}`,
+      `${counted(cache.blobs, 'blob')}, ${shownBytes(cache.usedBytes)} of ${shownBytes(cache.maxBytes)}${pinned}${free}`,
     ),
     ...eventLoopLines(status),
     '',
@@ -85,7 +85,7 @@ function replicaLines({ self, address, redis, placement, others, leases }: Repli
     ...labelled('redis', state),
     ...labelled('replicas', `${others.length + 1}, this one is ${self}; blobs ${placement}`),
     ...others.flatMap((other) => labelled('', otherText(other, address))),
-    ...(leases.length > 0 ? labelled('fetches', `${leases.length} blobs for all`) : []),
+    ...(leases.length > 0 ? labelled('fetches', `${counted(leases.length, 'blob')} for all`) : []),
   ];
 }
 

@@ -4,7 +4,7 @@ import { addConfigFlags, type Command, type CommandIo } from './command.ts';
 import { requireSelections } from './input.ts';
 import { withOperations } from './operation-command.ts';
 import { Progress } from './progress.ts';
-import { plural, shownDigest } from './terminal.ts';
+import { counted, plural, shownDigest } from './terminal.ts';
 
 /** `millpond verify`: reads what is stored again. */
 export function registerVerify(program: Command, io: CommandIo): void {
@@ -37,7 +37,7 @@ class ShownCheckup implements Disposable {
   constructor(io: CommandIo, { isJson }: { isJson: boolean }) {
     this.#io = io;
     this.#isJson = isJson;
-    this.#progress = new Progress(io.stdout, { now: () => performance.now() });
+    this.#progress = new Progress(io.stderr, { now: () => performance.now(), lines: io.stdout });
   }
 
   take(event: CheckupEvent): void {
@@ -51,7 +51,7 @@ class ShownCheckup implements Disposable {
         this.#totalBytes = event.bytes;
         return;
       case 'progress': {
-        const total = { label: `${event.blobs} blobs`, doneBytes: event.bytes, totalBytes: this.#totalBytes };
+        const total = { label: counted(event.blobs, 'blob'), doneBytes: event.bytes, totalBytes: this.#totalBytes };
         return this.#progress.update(() => ({ rows: [], total }));
       }
       case 'finding':
@@ -71,7 +71,7 @@ class ShownCheckup implements Disposable {
     const left = this.#end.findings - this.#end.mended;
     if (left === 0) return;
     const advice = isRepair ? ' and not put right' : ': "millpond verify --repair" fetches it again';
-    throw new Error(`${left} of ${this.#end.blobs} blobs ${left === 1 ? 'is' : 'are'} wrong${advice}`);
+    throw new Error(`${left} of ${counted(this.#end.blobs, 'blob')} ${left === 1 ? 'is' : 'are'} wrong${advice}`);
   }
 
   [Symbol.dispose](): void {

@@ -4,6 +4,7 @@ import { createApp } from '../http/app.ts';
 import { type Listener, listen } from '../http/server.ts';
 import { Holdings } from '../mirror/sharing/holdings.ts';
 import type { Slabs } from '../mirror/slabs.ts';
+import { addressesOf } from '../operations/owner/explain/own-address.ts';
 import { operationsOf } from '../operations/owner/operations.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
@@ -223,7 +224,19 @@ async function openControlOf(
     get explanation() {
       const { config } = cache;
       const { table } = upstreams;
-      return { upstreams: table, store, catalog, offline: config.offline, now, credential: credentialsOf(config) };
+      const addresses = [
+        address,
+        ...addressesOf({ ...config.listen, port: Number(address.slice(address.lastIndexOf(':') + 1)) }),
+      ];
+      return {
+        upstreams: table,
+        store,
+        catalog,
+        offline: config.offline,
+        now,
+        credential: credentialsOf(config),
+        addresses,
+      };
     },
     version: await readVersion(),
     address,

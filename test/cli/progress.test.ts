@@ -112,3 +112,14 @@ test('elsewhere there are plain lines only, one at each tenth that is reached', 
     '',
   ]);
 });
+
+test('progress and results go to different places, and what is small has no progress there', () => {
+  const [progress, results] = [terminal({}), terminal({})];
+  for (const totalBytes of [63 * MiB, 100 * MiB]) {
+    using shown = new Progress(progress, { now: () => 0, lines: results });
+    shown.update(() => ({ rows: [], total: { label: 'in all', doneBytes: totalBytes, totalBytes } }));
+    shown.line(`${totalBytes} here`);
+  }
+  expect(progress.written).toEqual(['100 %, 100MiB of 100MiB\n']);
+  expect(results.written).toEqual([`${63 * MiB} here\n`, `${100 * MiB} here\n`]);
+});

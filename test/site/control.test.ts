@@ -185,6 +185,27 @@ describe('millpond explain', () => {
     expect(upstream.requests).toEqual([]);
   });
 
+  test("takes this mirror's own address off a name, as it was pulled", async () => {
+    await using mirror = await startMillpond({
+      upstreams: { 'docker.io': { hosts: ['docker.mirror.example'] }, 'ghcr.io': {} },
+    });
+    const { host, port } = new URL(mirror.origin);
+    const explained = async (name: string): Promise<string[]> => {
+      const { stdout } = await millpond(['explain', name], mirror.directory);
+      const line = (label: string) => new RegExp(`^${label} +(.*)$`, 'm').exec(stdout)?.[1] ?? '';
+      return [line('upstream'), line('repository'), line('tag')];
+    };
+    const busybox = (by: string) => [`docker.io (${by})`, 'library/busybox', '1.37'];
+    expect(await explained(`${host}/docker.io/library/busybox:1.37`)).toEqual(busybox('named by the image'));
+    expect(await explained(`${host}/busybox:1.37`)).toEqual(busybox('the default'));
+    expect(await explained(`localhost:${port}/busybox:1.37`)).toEqual(busybox('the default'));
+    expect(await explained('millpond.example:5000/docker.io/busybox:1.37')).toEqual(busybox('named by the image'));
+    expect(await explained('docker.mirror.example/busybox:1.37')).toEqual(busybox('named by the image'));
+    expect(await explained(`${host}/ghcr.io/org/app:1`)).toEqual(['ghcr.io (named by the image)', 'org/app', '1']);
+    const other = await millpond(['explain', 'other.example:5000/library/busybox'], mirror.directory);
+    expect(other.stderr).toMatch(/^millpond: "other\.example:5000" is not a configured upstream /);
+  });
+
   test('reads the directory where no mirror runs, and makes none that is not there', async () => {
     await using folder = await temporaryFolder();
     await writeFile(

@@ -10,6 +10,7 @@ import { isAvailable } from '../../../upstream/upstream.ts';
 import type { Explanation, StoredImage } from '../../protocol/explain.ts';
 import { selectRepository } from '../administration/image-names.ts';
 import { Inventory } from './inventory.ts';
+import { withoutOwnAddress } from './own-address.ts';
 
 export interface ExplanationOptions {
   readonly upstreams: UpstreamTable;
@@ -19,6 +20,8 @@ export interface ExplanationOptions {
   readonly now: () => number;
   /** The kind of credential that an upstream receives, in words without any secret. */
   readonly credential: (upstream: string) => string;
+  /** Where this mirror listens, as `host:port`. */
+  readonly addresses: readonly string[];
 }
 
 /** The input of {@link outcomeOf}. */
@@ -31,12 +34,12 @@ interface Facts {
 
 /**
  * Explains what an image name gets. Contacts no upstream.
- * @param image as a person writes it; without a tag or digest, the tag `latest`
+ * @param image as a person writes it, also with this mirror's own address; without a tag or digest, the tag `latest`
  * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN for a name without an upstream
  */
 export async function explainImage(image: string, options: ExplanationOptions): Promise<Explanation> {
   const { catalog, store, offline, now } = options;
-  const reference = parseReference(image);
+  const reference = withoutOwnAddress(parseReference(image), options.upstreams, options.addresses);
   const { registry, repository: name } = reference;
   const { upstream, repository, allowed } = selectRepository(options.upstreams, { registry, name });
   const key = `${upstream.name}/${repository}`;

@@ -188,11 +188,14 @@ class Fetch {
     }
   }
 
-  /** Fetches a blob once for all images of its repository. @returns whether it had to be fetched */
+  /**
+   * Fetches a blob once for all images of its repository.
+   * @returns whether it had to be fetched, and was for this image: so that the images add up to the whole
+   */
   #blob(image: WantedImage, blob: Descriptor): Promise<boolean> {
     const key = `${image.target.key} ${blob.digest}`;
     const known = this.#blobs.get(key);
-    if (known) return known;
+    if (known) return known.then(() => false);
     const arrival = this.#arrival(image, blob);
     this.#blobs.set(key, arrival);
     return arrival;
@@ -229,9 +232,11 @@ class Fetch {
       { hasMoved: () => amount.doneBytes > before },
     );
     this.#amounts.set(amount, { ...amount, doneBytes: amount.totalBytes });
-    if (isFetched) this.#fetchedBlobs.add(amount);
+    // Another repository may have fetched it at the same time.
+    const isCounted = isFetched && !this.#fetchedBlobs.has(amount);
+    if (isCounted) this.#fetchedBlobs.add(amount);
     say(true);
-    return isFetched;
+    return isCounted;
   }
 
   /** Runs requests to upstreams, a limited number at a time. */

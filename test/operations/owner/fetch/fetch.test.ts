@@ -271,6 +271,19 @@ describe('a fetch', () => {
     }
   });
 
+  test('counts what several images share once, for the image that it was fetched for', async () => {
+    await using upstream = await startRegistry();
+    const shared = { size: 50_000 };
+    for (const tag of ['1', '2']) upstream.addImage('a/app', tag, { layers: [shared, `own ${tag}`] });
+    upstream.addImage('b/app', '3', { layers: [shared] });
+    await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
+    const images = ['a/app:1', 'a/app:2', 'b/app:3'].map((name) => ({ image: `reg.example/${name}` }));
+    const events = await fetchImages(site, { images });
+    const rows = of(events, 'fetched').map(({ fetchedBytes }) => fetchedBytes);
+    expect(rows).toHaveLength(3);
+    expect(rows.reduce((sum, bytes) => sum + bytes, 0)).toBe(endOf(events).fetchedBytes);
+  });
+
   test('ends where things refer to each other', async () => {
     await using upstream = await startRegistry();
     const image = upstream.addImage('app', 'v1');

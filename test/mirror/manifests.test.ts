@@ -107,7 +107,8 @@ describe('a tag', () => {
     expect((await site.head(missing)).status).toBe(404);
     expect((await site.get(missing)).status).toBe(404);
     expect((await site.get(missing)).headers['content-type']).toBe('application/json');
-    expect(upstream.requests).toHaveLength(1);
+    // What a HEAD says no to is asked for by GET, once.
+    expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
   });
 
   test('is found as soon as it is there where nothing is remembered', async () => {

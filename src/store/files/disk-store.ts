@@ -100,10 +100,11 @@ export class DiskStore implements BlobStore {
     }
   }
 
-  async ingest(digest: Digest): Promise<PartialBlob> {
+  async ingest(digest: Digest, { isApart = false }: { readonly isApart?: boolean } = {}): Promise<PartialBlob> {
     const space = this.#space;
+    const openFile = isApart ? openTemporary : openPartial;
     return await this.#openForWriting(digest, ({ onClosed, ...place }) =>
-      openPartial({
+      openFile({
         ...place,
         space,
         onClosed: () => {

@@ -14,7 +14,8 @@ export type ConditionCode =
   | 'overloaded'
   | 'redis-lost'
   | 'shutting-down'
-  | 'upstream-away';
+  | 'upstream-away'
+  | 'repository-away';
 
 /** Something that is not as it should be. */
 export interface Condition {

@@ -48,9 +48,7 @@ export class EventLoop implements AsyncDisposable {
       this.#frames = frames;
     });
     // Without it stalls are counted and logged all the same.
-    this.#worker.on('error', (error: unknown) =>
-      log.debug({ error: String(error) }, 'event loop delays are not monitored'),
-    );
+    this.#worker.on('error', (error: unknown) => log.debug({ error: String(error) }, 'stalls are not looked into'));
     this.#beating = setInterval(() => this.#beat(), beatMs).unref();
   }
 

@@ -12,8 +12,8 @@ import type { RebuildCounts, RebuildStage } from '../store/catalog/rebuild.ts';
 import type { DiskFault } from '../store/files/blob-store.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamReading } from '../telemetry/metrics.ts';
-import { Refusal } from '../upstream/gate.ts';
-import { isAvailable, type Upstream, type UpstreamObserver } from '../upstream/upstream.ts';
+import { type Part, Refusal } from '../upstream/passage.ts';
+import { isAvailable, type Upstream, type UpstreamObserver, type UpstreamStatus } from '../upstream/upstream.ts';
 import type { Health } from './health.ts';
 
 /** Turns what happens in the mirror into log lines, numbers and readiness. */
@@ -153,15 +153,16 @@ export function upstreamObserver({
   log: Logger;
   metrics: Metrics;
   /** Told of a pause that this replica itself was asked for. */
-  onLimited: (upstream: string, pause: { service: string; url: string; forMs: number }) => void;
+  onLimited: (upstream: string, pause: { service: string; url: string; forMs: number; part?: Part }) => void;
 }): UpstreamObserver {
   return {
-    closed(upstream, { service, url, state, reason, forMs, isShared }) {
-      if (state === 'limited' && !isShared) onLimited(upstream, { service, url, forMs });
-      log.warn({ upstream, service, url, state, reason, seconds: Math.ceil(forMs / 1000) }, 'upstream left alone');
+    closed(upstream, { service, url, state, reason, forMs, isShared, part }) {
+      if (state === 'limited' && !isShared) onLimited(upstream, { service, url, forMs, ...(part && { part }) });
+      const seconds = Math.ceil(forMs / 1000);
+      log.warn({ upstream, service, url, ...part, state, reason, seconds }, 'upstream left alone');
     },
-    opened(upstream, { service, url }) {
-      log.info({ upstream, service, url }, 'upstream asked again');
+    opened(upstream, { service, url, part }) {
+      log.info({ upstream, service, url, ...part }, 'upstream asked again');
     },
     refused(upstream, { service, state }) {
       metrics.upstreamRefusals.inc({ upstream, reason: service === 'registry' ? state : `token_${state}` });
@@ -190,17 +191,29 @@ export function linkObserver({ log, metrics }: { log: Logger; metrics: Metrics }
   };
 }
 
-/** A sentence for each upstream that cannot be asked through any of its URLs. */
+/** A sentence for each upstream that cannot be asked through any of its URLs, or not for some of its repositories. */
 export function upstreamConditions(upstreams: readonly Upstream[]): Condition[] {
   return upstreams.flatMap((upstream) => {
     const status = upstream.status();
-    if (isAvailable(status)) return [];
+    if (isAvailable(status)) return partConditions(upstream.name, status);
     const [first] = status.endpoints.map(({ tokenService, ...registry }) =>
       registry.state === 'available' ? `has a token service that ${tokenService.reason}` : registry.reason,
     );
     const text = `upstream ${upstream.name} ${first}: what is stored is served, the rest is refused at once`;
     return [{ code: 'upstream-away', text }];
   });
+}
+
+/** Names no repository: those who may read this may not know of each. */
+function partConditions(name: string, { endpoints }: UpstreamStatus): Condition[] {
+  const parts = endpoints.flatMap(({ parts: own = [], tokenService }) => [...own, ...(tokenService.parts ?? [])]);
+  const pulls = parts.filter(({ requests }) => requests !== 'list');
+  const [first] = pulls;
+  if (first === undefined) return [];
+  const count = new Set(pulls.map(({ repository }) => repository)).size;
+  const whose = count === 1 ? 'one repository' : `${count} repositories`;
+  const who = first.requests === 'token' ? `has a token service that ${first.reason}` : first.reason;
+  return [{ code: 'repository-away', text: `upstream ${name} ${who} for ${whose}: what is stored of it is served` }];
 }
 
 /** One log line and one count for each request. */

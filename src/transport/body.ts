@@ -84,18 +84,33 @@ export async function readBounded(body: TransferBody, maxBytes: number): Promise
   return Buffer.concat(chunks, receivedBytes);
 }
 
+/** The body of an answer that has been read. */
+export const emptyBody: TransferBody = {
+  [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve({ done: true, value: undefined }) }),
+  destroy: () => undefined,
+};
+
 /** Error bodies that are longer or slower than this are not read: closing the connection is cheaper. */
 const maxDrainedBytes = 16 * 1024;
 const maxDrainMs = 500;
 
-/** Lets go of an answer of which only the status mattered, keeping the connection where little is left to read. */
-export async function drain(body: TransferBody): Promise<void> {
+/**
+ * Reads what may be the text of an error, where little is left to read; keeps the connection then.
+ * @returns `undefined` where it is long, slow or cut
+ */
+export async function readSmall(body: TransferBody): Promise<Buffer | undefined> {
   const timer = setTimeout(() => body.destroy(), maxDrainMs);
   try {
-    await readBounded(body, maxDrainedBytes);
+    return await readBounded(body, maxDrainedBytes);
   } catch {
     // The status has been read; how its text ended changes nothing.
+    return undefined;
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Releases an answer of which only the status mattered. */
+export async function drain(body: TransferBody): Promise<void> {
+  await readSmall(body);
 }

@@ -21,6 +21,7 @@ export class HeadersDeadline implements Disposable {
   readonly #options: HeadersDeadlineOptions;
   #leftMs: number;
   #waitedMs = 0;
+  #isConnected = false;
   #sinceMs = 0;
   #headersTimer: NodeJS.Timeout | undefined;
   #connectTimer: NodeJS.Timeout | undefined;
@@ -28,6 +29,11 @@ export class HeadersDeadline implements Disposable {
   constructor(options: HeadersDeadlineOptions) {
     this.#options = options;
     this.#leftMs = options.headersMs;
+  }
+
+  /** Whether the last request that was watched had a connection to go out on. */
+  get isConnected(): boolean {
+    return this.#isConnected;
   }
 
   /** How long the other side has been waited for so far, in milliseconds; exact while the deadline is paused. */
@@ -81,19 +87,27 @@ export class HeadersDeadline implements Disposable {
 
   #watchConnection(request: ClientRequest): void {
     const { connectMs } = this.#options;
+    this.#isConnected = false;
     request.once('socket', (socket) => {
       const done = (): void => clearTimeout(this.#connectTimer);
+      const connected = (): void => {
+        done();
+        this.#isConnected = true;
+      };
       const step = (what: string): void => {
         done();
         this.#connectTimer = setTimeout(() => {
           request.destroy(new ExchangeTimeoutError(`no ${what} within ${connectMs} ms`));
         }, connectMs);
       };
-      if (!socket.connecting) return;
+      if (!socket.connecting) {
+        connected();
+        return;
+      }
       step('address');
       socket.once('lookup', () => step('connection'));
-      socket.once('connect', () => ('encrypted' in socket ? step('TLS session') : done()));
-      socket.once('secureConnect', done);
+      socket.once('connect', () => ('encrypted' in socket ? step('TLS session') : connected()));
+      socket.once('secureConnect', connected);
       socket.once('close', done);
     });
   }

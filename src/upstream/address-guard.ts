@@ -106,7 +106,7 @@ export class AddressGuard {
     for (const kinds of this.#ownKinds.values()) {
       for (const own of kinds) if (reachableFrom[own]?.includes(kind) === true) return;
     }
-    throw new ForbiddenAddressError('the address belongs to a network that upstreams may not redirect to');
+    throw new ForbiddenAddressError('the address belongs to a network that upstreams may not send us to');
   }
 }
 

@@ -1,93 +1,235 @@
-import { parseChallenges } from './challenge.ts';
+import { LRUCache } from 'lru-cache';
+import { hasReason, RegistryError } from '../oci/error.ts';
+import { type Challenge, parseChallenges } from './challenge.ts';
 import type { RequestOptions } from './client.ts';
 import { basicAuthorization, type Credential } from './credentials.ts';
-import { credentialsRefused, unavailable } from './failures.ts';
-import type { Gate } from './gate.ts';
-import type { HttpClient } from './http-client.ts';
+import { unavailable } from './failures.ts';
+import type { Profile } from './profile.ts';
 import { trustedRealm } from './realm.ts';
-import { TokenCache, type TokenService } from './tokens.ts';
+import { type TokenAsker, TokenCache, type TokenService } from './tokens.ts';
 
-export interface AuthenticatorOptions {
-  /** Name of the upstream, for error messages. */
-  readonly upstream: string;
+export interface AuthenticatorOptions extends TokenAsker {
   readonly endpoint: URL;
   readonly tokenRealms: readonly string[];
-  readonly http: HttpClient;
-  /** Before the token service, which fails apart from the registry. */
-  readonly gate: Gate;
-  /** Longest time for a token, in milliseconds. */
-  readonly timeoutMs: number;
-  readonly credential: () => Promise<Credential | undefined>;
-  readonly now: () => number;
+  /** What has been learned about the endpoint. */
+  readonly profile: Profile;
+  /** Asks `/v2/` for its challenge. @returns its `WWW-Authenticate`; `undefined` where it demands nothing */
+  readonly ping: (options: RequestOptions) => Promise<string | undefined>;
 }
 
-type Demand = { readonly kind: 'basic' } | { readonly kind: 'bearer'; readonly service: TokenService };
+/** What a repository demands: Basic credentials, or a token. */
+type Demand =
+  | { readonly kind: 'basic' }
+  | {
+      readonly kind: 'bearer';
+      readonly service: TokenService;
+      readonly scope: string;
+    };
 
-/** Knows what one endpoint wants to see in `Authorization`: nothing, Basic, or a token for each repository. */
+/** What a 401 came with. */
+export interface Renewal extends RequestOptions {
+  readonly challenge: string | undefined;
+  readonly refused: string | undefined;
+  readonly isFresh: boolean;
+}
+
+/** How many repositories' demands are remembered, and for how long nothing is heard of them. */
+const maxDemands = 2_000;
+const demandTtlMs = 3_600_000;
+/** How long it is remembered that `/v2/` demands nothing. */
+const pingTtlMs = 600_000;
+/** How long a repository that gave nothing without a token is not asked without one. */
+const needMs = 60_000;
+/** The part of a token's time that a repository waits for one of which it is not known that it needs any. */
+const guessShare = 0.25;
+
+/**
+ * Knows what one endpoint wants to see in `Authorization`, for each repository by itself: nothing, Basic, or a token. What
+ * one repository demands is a guess for the others only after it has worked, and none of them waits for a token in vain:
+ * without one it is asked without one.
+ */
 export class Authenticator {
   readonly #options: AuthenticatorOptions;
   readonly #tokens: TokenCache;
-  /** What the last challenge asked for, so that the next request brings it along at once. */
-  #demand: Demand | undefined;
+  readonly #demands = new LRUCache<string, Demand>({ max: maxDemands, ttl: demandTtlMs });
+  /** What worked last: a new repository brings it along at once. */
+  #guess: Demand | undefined;
+  #service: TokenService | undefined;
+  /** Repositories that gave nothing without a token, and until when that is believed. */
+  readonly #needy = new LRUCache<string, number>({ max: maxDemands });
+  #pinged: { readonly challenge: Promise<string | undefined>; readonly untilMs: number } | undefined;
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
     this.#tokens = new TokenCache(options);
   }
 
-  /** What is shown now; tokens that were had for something else are used no more. @throws RegistryError UNAVAILABLE */
+  /** What is shown now; tokens obtained with something else are dropped. @throws RegistryError no-credentials */
   credential(): Promise<Credential | undefined> {
     return this.#tokens.credential();
   }
 
+  /** Whether there are credentials to show. */
+  async hasCredential(): Promise<boolean> {
+    return (await this.credential()) !== undefined;
+  }
+
   /**
-   * The header to send with the first try; `undefined` as long as no challenge is known.
-   * @throws RegistryError DENIED, TOOMANYREQUESTS, UNAVAILABLE where there is no token to be had
+   * The header to send with the first try: none where nothing is known to be demanded, and where what is demanded cannot
+   * be had: the answer will say whether it was needed. `failure`: why it could not be had.
+   * @throws Refusal where it is known to be needed, and cannot be had now; the signal's reason
    */
-  async authorization(repository: string, { signal }: RequestOptions): Promise<string | undefined> {
-    return this.#demand && (await this.#answer(this.#demand, { repository, signal }));
+  async authorization(
+    repository: string,
+    { signal }: RequestOptions,
+  ): Promise<{ readonly header?: string | undefined; readonly failure?: RegistryError }> {
+    const known = this.#demands.get(repository);
+    const demand = known ?? (this.#guess && this.#guessFor(repository, this.#guess));
+    if ((this.#needy.get(repository) ?? 0) > this.#options.now()) this.#options.gate(repository).check();
+    if (demand === undefined) return {};
+    const isGuess = known === undefined;
+    try {
+      return { header: await this.#answer(demand, { repository, signal, isGuess }) };
+    } catch (error) {
+      if (signal.aborted || !(error instanceof RegistryError)) throw error;
+      this.#forget(repository);
+      return { failure: error };
+    }
   }
 
   /**
    * The header to send after a 401.
    * @param options.challenge `WWW-Authenticate` of the 401
    * @param options.refused what was sent with the request that got the 401
-   * @throws RegistryError DENIED where there is nothing else to send; TOOMANYREQUESTS, UNAVAILABLE
+   * @param options.isFresh whether that was obtained after another 401: a new token is refused for its scope
+   * @returns `undefined` where there is nothing else to send
+   * @throws RegistryError denied, limited, unreachable … where there is no token to be had
    */
-  async renew(
-    repository: string,
-    options: RequestOptions & { readonly challenge: string | undefined; readonly refused: string | undefined },
-  ): Promise<string> {
-    const { refused, signal } = options;
-    const demand = this.#readDemand(options.challenge);
-    this.#demand = demand;
-    if (refused?.startsWith('Bearer ') === true) this.#tokens.drop(repository, refused.slice('Bearer '.length));
-    const authorization = demand && (await this.#answer(demand, { repository, signal }));
-    if (authorization !== undefined && authorization !== refused) return authorization;
-    throw credentialsRefused(this.#options.upstream, { repository, status: 401 });
+  async renew(repository: string, options: Renewal): Promise<string | undefined> {
+    const { challenge, refused, isFresh, signal } = options;
+    const known = this.#demands.get(repository);
+    if (refused === undefined) this.#needy.set(repository, this.#options.now() + needMs);
+    if (refused?.startsWith('Bearer ') === true) this.#tokens.drop(refused.slice('Bearer '.length));
+    for (const demand of this.#readDemands(challenge, repository)) {
+      if (isFresh && isSame(known, demand)) continue;
+      this.#demands.set(repository, demand);
+      const authorization = await this.#answer(demand, { repository, signal, isGuess: false });
+      if (authorization !== undefined && authorization !== refused) return authorization;
+    }
+    return undefined;
+  }
+
+  /**
+   * The header to send after a "no" without any challenge, where `/v2/` demands something.
+   * @returns `undefined` where it demands nothing, or what it demands cannot be had
+   */
+  async pinged(repository: string, { signal }: RequestOptions): Promise<string | undefined> {
+    const { ping, now } = this.#options;
+    if (this.#pinged === undefined || this.#pinged.untilMs <= now()) {
+      this.#pinged = { challenge: ping({ signal }).catch(() => undefined), untilMs: now() + pingTtlMs };
+    }
+    const challenge = await this.#pinged.challenge;
+    // Neither a failure nor the client that left says that nothing is demanded for all that time.
+    if (challenge === undefined && signal.aborted) this.#pinged = undefined;
+    const [demand] = challenge === undefined ? [] : this.#readDemands(challenge, repository);
+    if (demand === undefined) return undefined;
+    const authorization = await this.#answer(demand, { repository, signal, isGuess: false });
+    if (authorization === undefined) return undefined;
+    this.#demands.set(repository, demand);
+    this.#options.profile.learn('challenge', 'at /v2/');
+    return authorization;
+  }
+
+  /** What was sent has been accepted: it is worth a try at other repositories too. */
+  accepted(repository: string): void {
+    const demand = this.#demands.get(repository);
+    if (demand === undefined) return;
+    this.#guess = demand;
+    if (demand.kind !== 'bearer') return;
+    this.#options.profile.learn('tokenScope', demand.scope === this.#ownScope(repository) ? 'own' : 'challenge');
+  }
+
+  /** The address of the token service that was asked last, without any scope; `undefined` where there was none. */
+  tokenService(): URL | undefined {
+    if (this.#service === undefined) return undefined;
+    const url = new URL(this.#service.realm);
+    if (this.#service.service !== undefined) url.searchParams.set('service', this.#service.service);
+    return url;
+  }
+
+  #forget(repository: string): void {
+    this.#demands.delete(repository);
+    this.#guess = undefined;
+  }
+
+  /** What another repository's demand means for this one. */
+  #guessFor(repository: string, guess: Demand): Demand | undefined {
+    if (guess.kind === 'basic') return guess;
+    // The other scope is known only after a challenge.
+    return this.#options.profile.get('tokenScope') === 'own'
+      ? { ...guess, scope: this.#ownScope(repository) }
+      : undefined;
   }
 
   async #answer(
     demand: Demand,
-    { repository, signal }: RequestOptions & { readonly repository: string },
+    { repository, signal, isGuess }: RequestOptions & { readonly repository: string; readonly isGuess: boolean },
   ): Promise<string | undefined> {
     if (demand.kind === 'bearer') {
-      return `Bearer ${await this.#tokens.get(repository, { service: demand.service, signal })}`;
+      const { service, scope } = demand;
+      this.#service = service;
+      const timeoutMs = this.#options.timeoutMs * (isGuess ? guessShare : 1);
+      return `Bearer ${await this.#tokens.get(repository, { service, scope, signal, timeoutMs })}`;
     }
     const credential = await this.credential();
     return credential?.kind === 'basic' ? basicAuthorization(credential) : undefined;
   }
 
-  #readDemand(header: string | undefined): Demand | undefined {
+  /** What a challenge can be met with, best first. @throws RegistryError bad-answer where only a token would do, of no realm that may be asked */
+  #readDemands(header: string | undefined, repository: string): Demand[] {
     const challenges = parseChallenges(header);
-    const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-    if (bearer === undefined)
-      return challenges.some(({ scheme }) => scheme === 'basic') ? { kind: 'basic' } : undefined;
-    const realm = bearer.parameters.get('realm');
-    if (realm === undefined) throw unavailable(this.#options.upstream, 'asks for a token without saying where');
-    return {
-      kind: 'bearer',
-      service: { realm: trustedRealm(realm, this.#options), service: bearer.parameters.get('service') },
-    };
+    const demands: Demand[] = [];
+    let unusable: RegistryError | undefined;
+    for (const challenge of challenges.filter(({ scheme }) => scheme === 'bearer')) {
+      try {
+        demands.push(...this.#readBearer(challenge, repository));
+      } catch (error) {
+        if (!(error instanceof RegistryError) || !hasReason(error, 'bad-answer')) throw error;
+        unusable ??= error;
+      }
+    }
+    if (challenges.some(({ scheme }) => scheme === 'basic')) demands.push({ kind: 'basic' });
+    if (demands.length === 0 && unusable !== undefined) throw unusable;
+    return demands;
   }
+
+  #readBearer({ parameters }: Challenge, repository: string): Demand[] {
+    const { upstream, endpoint, tokenRealms } = this.#options;
+    const text = parameters.get('realm');
+    if (text === undefined) throw unavailable(upstream, 'asks for a token without saying where');
+    const realm = trustedRealm(text, { upstream, endpoint, tokenRealms });
+    const own = this.#ownScope(repository);
+    const scopes = [own, pullScope(parameters.get('scope')) ?? own];
+    if (this.#options.profile.get('tokenScope') === 'challenge') scopes.reverse();
+    const service = { realm, service: parameters.get('service') };
+    return [...new Set(scopes)].map((scope) => ({ kind: 'bearer', service, scope }));
+  }
+
+  /** The scope of the path that is really asked: an endpoint may be at a path below `/v2/`. */
+  #ownScope(repository: string): string {
+    const [, prefix = ''] = /^\/v2\/(.+?)\/*$/.exec(this.#options.endpoint.pathname) ?? [];
+    return `repository:${prefix === '' ? '' : `${prefix}/`}${repository}:pull`;
+  }
+}
+
+function isSame(known: Demand | undefined, demand: Demand): boolean {
+  if (known?.kind !== 'bearer' || demand.kind !== 'bearer') return known?.kind === demand.kind;
+  return known.scope === demand.scope && known.service.realm.href === demand.service.realm.href;
+}
+
+/** The repository of a challenge's scope, to pull: what else it names is nothing that we need. */
+export function pullScope(scope: string | undefined): string | undefined {
+  const [, kind, name] =
+    /^(repository(?:\([a-z0-9]{1,32}\))?):([^\s:]{1,300}(?::\d{1,5}\/[^\s:]{1,300})?):\S+$/.exec(scope ?? '') ?? [];
+  return kind === undefined ? undefined : `${kind}:${name}:pull`;
 }

@@ -21,6 +21,8 @@ export interface ManifestHead {
   readonly digest: Digest | undefined;
   readonly contentType: string;
   readonly size: number | undefined;
+  /** What a GET gave, where one had to be sent because the HEAD could not be trusted. */
+  readonly answer?: ManifestAnswer;
 }
 
 /** A blob body on its way; whoever holds it ends it with `body.destroy()` unless it was read to its end. */
@@ -69,6 +71,8 @@ export interface BlobEndpoint {
       readonly offset?: number;
       /** End of the bytes wanted (exclusive); absent: to the end of the blob. */
       readonly end?: number;
+      /** Of the whole blob in bytes, where a manifest tells it. */
+      readonly size?: number;
     },
   ): Promise<BlobAnswer>;
 }

@@ -1,10 +1,11 @@
+import { drain } from '../transport/body.ts';
 import { AddressGuard } from './address-guard.ts';
 import { Agents } from './agents.ts';
+import { Asker, resourceUrl } from './asking.ts';
 import { Authenticator } from './auth.ts';
 import { readCredential } from './credentials.ts';
 import { Endpoint } from './endpoint.ts';
-import type { Service } from './failures.ts';
-import { Gate, type GateObserver, type GateOptions } from './gate.ts';
+import { ForeignTokens } from './foreign-tokens.ts';
 import { HttpClient } from './http-client.ts';
 import {
   defaultAnswerMs,
@@ -14,15 +15,18 @@ import {
   defaultTimeouts,
   type UpstreamOptions,
 } from './options.ts';
+import { type GateObserver, type Heard, openGate, type Part } from './passage.ts';
+import { Profile } from './profile.ts';
 import { isCurrent, type RateLimit, readRateLimit } from './rate-limit.ts';
 import { RegistryClient } from './registry-client.ts';
 import { repositoryFilter } from './repository-rules.ts';
 import type { Upstream, UpstreamObserver } from './upstream.ts';
+import { Walls } from './walls.ts';
 
 /** An upstream with the connections it owns; disposing ends them, transfers under way too. */
 export interface OwnedUpstream extends Upstream, Disposable {
   /** Another replica was asked for a pause at a URL or its token service. @param place `forMs`: how long it still lasts */
-  pause(place: { readonly url: string; readonly service: string; readonly forMs: number }): void;
+  pause(place: { readonly url: string; readonly service: string; readonly forMs: number; readonly part?: Part }): void;
 }
 
 /**
@@ -43,41 +47,51 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
   const maxManifestBytes = options.maxManifestBytes ?? defaultMaxManifestBytes;
   let rateLimit: RateLimit | undefined;
   const currentRateLimit = () => (rateLimit && isCurrent(rateLimit, now()) ? rateLimit : undefined);
+  const observer = options.observer && gateObserver(name, options.observer);
+  const common = { upstream: name, probeMs: options.probeMs ?? defaultProbeMs, now, observer };
+  const shareOfRepository = Math.ceil(maxConnections / 4);
+  const ping = async (url: URL, { signal }: { readonly signal: AbortSignal }): Promise<Heard> => {
+    const headers = { accept: 'application/json' };
+    const request = { method: 'GET', url, headers, lane: 'metadata', redirects: 'same-origin', signal } as const;
+    const answer = await http.send({ ...request, gate: openGate });
+    await drain(answer.body);
+    return answer;
+  };
+  const within = () => AbortSignal.timeout(timeouts.headersMs);
   const places = urls.map((url) => {
-    const createGate = (service: Service, onAnswer?: GateOptions['onAnswer']) =>
-      new Gate({
-        upstream: name,
-        service,
-        url: url.href,
-        probeMs: options.probeMs ?? defaultProbeMs,
-        now,
-        onAnswer,
-        observer: options.observer && gateObserver(name, options.observer),
-      });
-    const gate = createGate('registry', (headers) => {
-      rateLimit = readRateLimit(headers, now()) ?? rateLimit;
+    const profile = new Profile(options.traits);
+    const place = { ...common, url: url.href, shareOfRepository };
+    const root = resourceUrl(url.href, '');
+    const walls = new Walls({
+      ...place,
+      service: 'registry',
+      ping: () => ping(root, { signal: within() }),
+      onAnswer: (headers) => {
+        rateLimit = readRateLimit(headers, now()) ?? rateLimit;
+      },
     });
-    const tokenGate = createGate('token service');
+    const tokenWalls = new Walls({
+      ...place,
+      service: 'token service',
+      ping: async () => {
+        const address = authenticator.tokenService();
+        return address && (await ping(address, { signal: within() }));
+      },
+    });
+    const asking = { upstream: name, http, timeoutMs: timeouts.headersMs, now };
     const authenticator = new Authenticator({
-      upstream: name,
+      ...asking,
       endpoint: url,
       tokenRealms: options.tokenRealms ?? [],
-      http,
-      gate: tokenGate,
-      timeoutMs: timeouts.headersMs,
+      gate: (repository) => tokenWalls.gate('token', repository),
       credential: () => readCredential(options.credentials, { upstream: name, host: url.host, environment }),
-      now,
+      profile,
+      ping: async ({ signal }) => (await ping(root, { signal })).headers['www-authenticate'],
     });
-    const endpoint = new Endpoint({
-      upstream: name,
-      url: url.href,
-      http,
-      gate,
-      authenticator,
-      maxManifestBytes,
-      now,
-    });
-    return { endpoint, authenticator, gate, tokenGate };
+    const foreignTokens = new ForeignTokens(asking);
+    const asker = new Asker({ upstream: name, url: url.href, http, walls, authenticator, foreignTokens, now });
+    const endpoint = new Endpoint({ upstream: name, url: url.href, asker, profile, maxManifestBytes });
+    return { endpoint, authenticator, walls, tokenWalls, profile };
   });
   return {
     name,
@@ -94,23 +108,28 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     allows: repositoryFilter(options.repositories ?? {}),
     client: new RegistryClient(places.map(({ endpoint }) => endpoint)),
     get isAvailable() {
-      return places.some(({ gate, tokenGate }) => gate.isOpen && tokenGate.isOpen);
+      return places.some(({ walls, tokenWalls }) => walls.isOpen && tokenWalls.isOpen);
     },
+    isAvailableFor: (repository) =>
+      places.some(
+        ({ walls, tokenWalls }) => walls.isOpenFor('blob', repository) && tokenWalls.isOpenFor('token', repository),
+      ),
     get isSparing() {
       const { rateLimitFloor = 0 } = options;
       return rateLimitFloor > 0 && (currentRateLimit()?.remaining ?? Number.POSITIVE_INFINITY) <= rateLimitFloor;
     },
     status: () => ({
-      endpoints: places.map(({ endpoint, gate, tokenGate }) => ({
+      endpoints: places.map(({ endpoint, walls, tokenWalls, profile }) => ({
         url: endpoint.url,
-        ...gate.status(),
-        tokenService: tokenGate.status(),
+        ...walls.status(),
+        tokenService: tokenWalls.status(),
+        traits: profile.describe(),
       })),
       rateLimit: currentRateLimit(),
     }),
-    pause({ url, service, forMs }) {
-      for (const { endpoint, gate, tokenGate } of places) {
-        if (endpoint.url === url) (service === 'registry' ? gate : tokenGate).pause(forMs);
+    pause({ url, service, forMs, part }) {
+      for (const { endpoint, walls, tokenWalls } of places) {
+        if (endpoint.url === url) (service === 'registry' ? walls : tokenWalls).pause({ forMs, part });
       }
     },
     [Symbol.dispose]: () => agents.close(),

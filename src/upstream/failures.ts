@@ -1,5 +1,7 @@
 import { RegistryError, type RegistryErrorOptions } from '../oci/error.ts';
 import type { Reason } from '../oci/reason.ts';
+import { readSmall, type TransferBody } from '../transport/body.ts';
+import { codeOf, isHttp2Answer } from '../transport/error-code.ts';
 
 /** How long a 429 without `Retry-After` is taken to mean, and the longest that is honoured, in milliseconds. */
 const defaultPauseMs = 10_000;
@@ -18,12 +20,18 @@ const unknownCode = {
   referrers: 'MANIFEST_UNKNOWN',
 } as const;
 
-/** A failed answer of an upstream, reduced to what may be told on. */
+/** A failed answer of an upstream, reduced to what may be passed on. */
 export interface FailedAnswer {
   readonly status: number;
   readonly retryAfter: string | undefined;
+  /** The first error code of its body (distribution-spec, "Error Codes"), where it was read. */
+  readonly code: string | undefined;
   /** Whether it came from another origin than the upstream's, after a redirect. */
   readonly foreign: boolean;
+  /** Method and address of the request that it answers, without query: signed addresses carry their key there. */
+  readonly request: string;
+  /** Whether credentials, or a token, were sent with the request. */
+  readonly shown: boolean;
 }
 
 /** The error that an upstream's answer other than success stands for. */
@@ -31,9 +39,11 @@ export function failureOf(
   answer: FailedAnswer,
   context: { readonly upstream: string; readonly subject: Subject; readonly repository: string; readonly now: number },
 ): RegistryError {
-  const { status, foreign } = answer;
+  const { status, foreign, request } = answer;
   const { upstream, subject, repository } = context;
   const detail = { upstream, repository, upstreamStatus: status };
+  const pauseMs = pauseOf(answer, context.now);
+  if (pauseMs !== undefined) return rateLimited(upstream, { status, pauseMs });
   if (status === 404) {
     return new RegistryError('not-found', `upstream ${upstream} has no such ${subject} in ${repository}`, {
       code: unknownCode[subject],
@@ -41,36 +51,53 @@ export function failureOf(
     });
   }
   // A refusal by the storage behind a redirect says nothing about our credentials, which it never saw.
-  if ((status === 401 || status === 403) && !foreign) return credentialsRefused(upstream, { repository, status });
-  const pauseMs = pauseOf(answer, context.now);
-  if (pauseMs !== undefined) return rateLimited(upstream, { status, pauseMs });
+  if ((status === 401 || status === 403) && !foreign) {
+    return denied(upstream, { repository, status, shown: answer.shown, request });
+  }
   const reason = status === 416 ? 'range-refused' : 'bad-status';
-  return new RegistryError(reason, `upstream ${upstream} answered ${status} for ${repository}`, { detail });
+  const sentence = `upstream ${upstream} answered ${status} for ${repository} (${request})`;
+  return new RegistryError(reason, sentence, { detail });
 }
 
 /** The upstream, or its token service, does not let us in. */
-export function credentialsRefused(
+export function denied(
   upstream: string,
-  { repository, status }: { readonly repository: string; readonly status: number },
+  options: {
+    readonly repository: string;
+    readonly status: number;
+    /** Whether credentials, or a token, were sent. */
+    readonly shown: boolean;
+    readonly place?: Service;
+    readonly request?: string;
+  },
 ): RegistryError {
-  return new RegistryError(
-    'denied',
-    `upstream ${upstream} refuses our credentials for ${repository}; configure upstreams.${upstream}.auth`,
-    { detail: { upstream, repository, upstreamStatus: status } },
-  );
+  const { repository, status, shown, place = 'registry', request } = options;
+  const who = place === 'registry' ? `upstream ${upstream}` : `the token service of upstream ${upstream}`;
+  const what = shown
+    ? `refuses our credentials for ${repository}; check upstreams.${upstream}.auth`
+    : `does not give ${repository} to anonymous clients; configure upstreams.${upstream}.auth`;
+  const asked = request === undefined ? '' : ` (${status} to ${request})`;
+  return new RegistryError('denied', `${who} ${what}${asked}`, {
+    detail: { upstream, repository, upstreamStatus: status },
+  });
 }
 
 /**
- * How long an answer asks us to stay away, in milliseconds: 429, and 503 where it says for how long (RFC 6585, 4;
- * RFC 9110, 15.6.4). `undefined` where it asks for nothing of the kind.
+ * How long an answer asks us to stay away, in milliseconds: 429; 503 and 403 where they say for how long; 403 with the
+ * code of a limit (RFC 6585, 4; RFC 9110, 10.2.3). `undefined` where it asks for nothing of the kind.
  */
 export function pauseOf(
-  { status, retryAfter }: { readonly status: number; readonly retryAfter: string | undefined },
+  {
+    status,
+    retryAfter,
+    code,
+  }: { readonly status: number; readonly retryAfter: string | undefined; readonly code?: string | undefined },
   now: number,
 ): number | undefined {
-  if (status !== 429 && status !== 503) return undefined;
+  if (status !== 429 && status !== 503 && status !== 403) return undefined;
   const seconds = retryAfterSeconds(retryAfter, now);
-  if (seconds === undefined) return status === 429 ? defaultPauseMs : undefined;
+  const isLimit = status === 429 || (status === 403 && code === 'TOOMANYREQUESTS');
+  if (seconds === undefined) return isLimit ? defaultPauseMs : undefined;
   return Math.min(Math.max(1000, seconds * 1000), maxPauseMs);
 }
 
@@ -87,7 +114,7 @@ export function rateLimited(
 
 /** What an upstream does that asks for a pause, as a clause. */
 export function pauseReason(status: number): string {
-  return status === 429 ? 'limits our requests' : 'asks for a pause';
+  return status === 503 ? 'asks for a pause' : 'limits our requests';
 }
 
 /** How an upstream, or its token service, is called in a sentence. */
@@ -125,6 +152,40 @@ export function connectionReason(code: string | undefined): Reason {
   if (code?.startsWith('HPE_') === true) return 'bad-answer';
   if (code === 'EMFILE' || code === 'ENFILE') return 'out-of-files';
   return code === 'ERR_FORBIDDEN_ADDRESS' ? 'forbidden-address' : 'unreachable';
+}
+
+/** What a request failed with that got no answer, or none that can be read, as a clause about the upstream. */
+export function connectionClause(error: unknown, url: URL): string {
+  const code = codeOf(error) ?? 'connection failed';
+  const place = `${url.protocol}//${url.host}`;
+  if (code.startsWith('HPE_')) {
+    return isHttp2Answer(error)
+      ? `speaks HTTP/2 only at ${place}, which this mirror does not`
+      : `answered at ${place} in a way that is not HTTP/1.1 (${code})`;
+  }
+  if (code.startsWith('ERR_SSL_') || code === 'EPROTO') return `failed the TLS handshake at ${place} (${code})`;
+  if (isCertificateError(code)) return `shows a certificate at ${place} that is not trusted (${code})`;
+  if (code.startsWith('ERR_PROXY_')) return `cannot be reached at ${place} through the proxy (${code})`;
+  return `cannot be reached at ${place} (${code})`;
+}
+
+/** Codes of OpenSSL and Node for certificates (`X509_V_ERR_…` without its prefix). */
+function isCertificateError(code: string): boolean {
+  return /^(?:CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|ERR_TLS_CERT_|INVALID_CA|PATH_LENGTH_|HOSTNAME_MISMATCH)/.test(
+    code,
+  );
+}
+
+/** The code of an answer's first error (distribution-spec, "Error Codes"), in upper case; reads the body. */
+export async function errorCodeOf(body: TransferBody): Promise<string | undefined> {
+  const bytes = await readSmall(body);
+  try {
+    const { errors } = JSON.parse(bytes?.toString('utf8') ?? '') as { errors?: readonly { code?: unknown }[] };
+    const code = errors?.[0]?.code;
+    return typeof code === 'string' ? code.toUpperCase().slice(0, 50) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Seconds from a `Retry-After` in either of its forms (RFC 9110, 10.2.3). */

@@ -3,6 +3,17 @@ import { RegistryError } from '../oci/error.ts';
 import { reasonFacts } from '../oci/reason.ts';
 import { untilAborted } from '../waiting/until-aborted.ts';
 import { nameOf, pauseOf, pauseReason, type Service, UpstreamError } from './failures.ts';
+import {
+  type ClosedState,
+  type GateObserver,
+  type GateStatus,
+  type Heard,
+  type Part,
+  type Passage,
+  Refusal,
+  type RequestClass,
+  type RequestGate,
+} from './passage.ts';
 
 /** Refused or reset connections and failed look-ups in a row after which nothing is sent for a while. */
 const maxConnectionFailures = 3;
@@ -10,42 +21,8 @@ const maxConnectionFailures = 3;
 /** Answers out of {@link serverFailures} in a row after which nothing is sent for a while. */
 const maxServerFailures = 5;
 
-const serverFailures: ReadonlySet<number> = new Set([500, 502, 503, 504]);
-
-/** Why nothing is sent: the other side asked for a pause, or failed to answer. */
-export type ClosedState = 'limited' | 'broken';
-
-/** Whether a place can be asked, for those who watch. */
-export interface GateStatus {
-  /**
-   * `available`: requests are sent. `limited`: it asked for a pause (429, or 503 with `Retry-After`), nothing is sent
-   * until `untilMs`. `broken`: it failed to answer; from `untilMs` on one request at a time is sent to find out, and it
-   * stays `broken` until one has been answered.
-   */
-  readonly state: 'available' | ClosedState;
-  /** Wall clock in milliseconds; only of a closed gate. */
-  readonly untilMs?: number;
-  /** A clause about the upstream, without secrets, such as `did not answer in time`; only of a closed gate. */
-  readonly reason?: string;
-}
-
-/** Told of what a gate does. */
-export interface GateObserver {
-  /** Nothing is sent from now on. Not told again while attempts to open go on failing in the same way. */
-  closed(event: {
-    service: Service;
-    url: string;
-    state: ClosedState;
-    forMs: number;
-    reason: string;
-    /** Whether another replica was asked for the pause. */
-    isShared: boolean;
-  }): void;
-  /** A request has been answered again. */
-  opened(event: { service: Service; url: string }): void;
-  /** A request was refused instead of being sent. */
-  refused(event: { service: Service; state: ClosedState }): void;
-}
+/** Answers that a place gives when it cannot answer. */
+export const serverFailures: ReadonlySet<number> = new Set([500, 502, 503, 504]);
 
 export interface GateOptions {
   /** Name of the upstream, for error messages. */
@@ -53,6 +30,7 @@ export interface GateOptions {
   readonly service: Service;
   /** The endpoint's, for the observer. */
   readonly url: string;
+  readonly part?: Part;
   /** How long nothing is sent after a failure, in milliseconds. */
   readonly probeMs: number;
   /** Wall clock in milliseconds. */
@@ -62,31 +40,12 @@ export interface GateOptions {
   readonly onAnswer?: ((headers: IncomingHttpHeaders) => void) | undefined;
 }
 
-/** A request that was not sent, because what it was for is known not to answer now. */
-export class Refusal extends RegistryError {
-  readonly state: ClosedState;
-  /** How long until it may be worth asking again, in milliseconds. */
-  readonly retryAfterMs: number;
-
-  constructor(state: ClosedState, sentence: string, options: { readonly upstream: string; retryAfterMs: number }) {
-    const { upstream, retryAfterMs } = options;
-    const seconds = String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
-    super(state === 'limited' ? 'limited' : 'left-alone', sentence, {
-      detail: { upstream },
-      ...(state === 'limited' && { headers: { 'Retry-After': seconds } }),
-    });
-    this.state = state;
-    this.retryAfterMs = retryAfterMs;
-  }
-}
-
-/** The leave to send one request. To dispose it without a word says that nothing was learned. */
-export interface Passage extends Disposable {
-  /** Headers have come. */
-  answered(answer: { readonly status: number; readonly headers: IncomingHttpHeaders }): void;
-  /** No headers have come. @param error what the request failed with: only what the other side is to blame for counts */
-  failed(error: unknown): void;
-}
+const classWords: Readonly<Record<RequestClass, string>> = {
+  manifest: 'manifests',
+  blob: 'blobs',
+  list: 'lists',
+  token: 'tokens',
+};
 
 interface Closure {
   readonly state: ClosedState;
@@ -99,7 +58,7 @@ interface Closure {
  * Decides before each request to one place whether it is sent at all, and learns from every answer. Requests already
  * under way when it closes are left alone. When its time is over, one request goes first, and its answer decides.
  */
-export class Gate {
+export class Gate implements RequestGate {
   readonly #options: GateOptions;
   #closure: Closure | undefined;
   /** Settles when the request that goes first has ended. */
@@ -133,6 +92,34 @@ export class Gate {
     if (closure === undefined) return;
     const mustWait = closure.state === 'broken' && this.#probe !== undefined;
     if (mustWait || this.#leftMs(closure) > 0) throw this.#refusal(closure);
+  }
+
+  /** The passage of a request that was sent before this gate stood there. */
+  late(): Passage {
+    return this.#passage();
+  }
+
+  /** Nothing is sent from now on, as a neutral request has shown. @param found its answer, or what it failed with */
+  shut(found: Heard | RegistryError): void {
+    const { now, probeMs } = this.#options;
+    if (found instanceof RegistryError) {
+      this.#break(clauseOf(found), true);
+      return;
+    }
+    const { status, headers, code } = found;
+    const pauseMs = pauseOf({ status, retryAfter: headers['retry-after'], code }, now());
+    if (pauseMs === undefined) this.#close('broken', { forMs: probeMs, reason: `answered ${status}` });
+    else this.#close('limited', { forMs: pauseMs, reason: pauseReason(status) });
+  }
+
+  /** Whether nothing is sent, or one request to find out whether it may be. */
+  get isClosed(): boolean {
+    return this.#closure !== undefined;
+  }
+
+  /** Whether nothing is known that speaks against sending. */
+  get isClear(): boolean {
+    return this.#closure === undefined && this.#connectionFailures === 0 && this.#serverFailures === 0;
   }
 
   /** Another replica was asked for a pause, which is meant for all. @param forMs how long it still lasts */
@@ -175,10 +162,10 @@ export class Gate {
     return this.#passage(closure, resolve);
   }
 
-  #answered({ status, headers }: Parameters<Passage['answered']>[0], probed: Closure | undefined): void {
+  #answered({ status, headers, code }: Heard, probed: Closure | undefined): void {
     this.#connectionFailures = 0;
     this.#options.onAnswer?.(headers);
-    const pauseMs = pauseOf({ status, retryAfter: headers['retry-after'] }, this.#options.now());
+    const pauseMs = pauseOf({ status, retryAfter: headers['retry-after'], code }, this.#options.now());
     if (pauseMs !== undefined) {
       this.#serverFailures = 0;
       this.#close('limited', { forMs: pauseMs, reason: pauseReason(status) });
@@ -201,8 +188,10 @@ export class Gate {
     if (evidence === 'answer' || evidence === 'none') return;
     const isSilence = evidence === 'silence';
     if (!isSilence) this.#connectionFailures += 1;
-    const clause = error instanceof UpstreamError ? error.clause : error.message;
-    this.#break(clause, isSilence || probed !== undefined || this.#connectionFailures >= maxConnectionFailures);
+    this.#break(
+      clauseOf(error),
+      isSilence || probed !== undefined || this.#connectionFailures >= maxConnectionFailures,
+    );
   }
 
   #heard(probed: Closure | undefined): void {
@@ -212,7 +201,8 @@ export class Gate {
     // An answer to a request from before a pause was asked for does not lift the pause; a failure it does refute.
     if (closure === undefined || (closure.state === 'limited' && closure !== probed)) return;
     this.#closure = undefined;
-    this.#options.observer?.opened({ service: this.#options.service, url: this.#options.url });
+    const { service, url, part, observer } = this.#options;
+    observer?.opened({ service, url, part });
   }
 
   #break(reason: string, enough: boolean): void {
@@ -225,11 +215,11 @@ export class Gate {
     state: ClosedState,
     { forMs, reason, isShared = false }: { forMs: number; reason: string; isShared?: boolean },
   ): void {
-    const { service, url, now, observer } = this.#options;
+    const { service, url, part, now, observer } = this.#options;
     const previous = this.#closure;
     if (previous?.state === state && this.#leftMs(previous) > forMs) return;
     this.#closure = { state, reason, forMs, sinceMs: now() };
-    if (previous?.state !== state) observer?.closed({ service, url, state, forMs, reason, isShared });
+    if (previous?.state !== state) observer?.closed({ service, url, state, forMs, reason, isShared, part });
   }
 
   #leftMs(closure: Closure): number {
@@ -240,12 +230,17 @@ export class Gate {
   }
 
   #refusal(closure: Closure): Refusal {
-    const { upstream, service, observer } = this.#options;
+    const { upstream, service, part, observer } = this.#options;
     const { state, reason } = closure;
     observer?.refused({ service, state });
     const retryAfterMs = this.#leftMs(closure);
     const until = state === 'limited' ? `for ${Math.ceil(retryAfterMs / 1000)} s` : 'before the next probe';
-    const sentence = `${nameOf(upstream, service)} ${reason}; it is not asked again ${until}`;
+    const what = part === undefined ? '' : ` (${classWords[part.requests]} of ${part.repository})`;
+    const sentence = `${nameOf(upstream, service)} ${reason}; it is not asked again ${until}${what}`;
     return new Refusal(state, sentence, { upstream, retryAfterMs });
   }
+}
+
+function clauseOf(error: RegistryError): string {
+  return error instanceof UpstreamError ? error.clause : error.message;
 }

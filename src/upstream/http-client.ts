@@ -1,15 +1,23 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import packageJson from '../../package.json' with { type: 'json' };
 import { RegistryError } from '../oci/error.ts';
-import { drain, IdleTimeoutError, LengthMismatchError, type TransferBody, transferBody } from '../transport/body.ts';
+import {
+  drain,
+  emptyBody,
+  IdleTimeoutError,
+  LengthMismatchError,
+  type TransferBody,
+  transferBody,
+} from '../transport/body.ts';
 import { codeOf, withoutSecrets } from '../transport/error-code.ts';
 import { exchange, type WireAnswer } from '../transport/exchange.ts';
 import { ExchangeTimeoutError, HeadersDeadline } from '../transport/headers-deadline.ts';
 import { type AddressGuard, ForbiddenAddressError } from './address-guard.ts';
 import type { Agents, Lane } from './agents.ts';
-import { connectionReason, unavailable } from './failures.ts';
-import type { Gate, Passage } from './gate.ts';
+import { codingsOf } from './encoding.ts';
+import { connectionClause, connectionReason, errorCodeOf, unavailable } from './failures.ts';
 import type { UpstreamTimeouts } from './options.ts';
+import type { Passage, RequestGate } from './passage.ts';
 
 /** Most redirects followed for one request. */
 const maxRedirects = 5;
@@ -26,19 +34,30 @@ export interface HttpRequest {
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
   readonly lane: Lane;
+  /** Whether it goes to where an earlier answer has redirected: another registry, of which the gate learns nothing. */
+  readonly isForeign?: boolean;
   /** `same-origin` for requests that carry credentials other than in a header. */
   readonly redirects: 'any-origin' | 'same-origin';
   /** Decides whether the request is sent, and learns what its own origin answers; redirect targets do not count. */
-  readonly gate: Gate;
+  readonly gate: RequestGate;
   readonly signal: AbortSignal;
 }
+
+type WholeAnswer = Omit<HttpAnswer, 'foreign' | 'url' | 'code'>;
 
 /** An answer whose headers have arrived. Its body has to be read to the end or destroyed. */
 export interface HttpAnswer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
+  /** What answered in the end. */
+  readonly url: URL;
   /** Whether it came from another origin than the one first asked. */
   readonly foreign: boolean;
+  /** The first error code of the body of a 403, in upper case; that body has been read. */
+  readonly code: string | undefined;
+  /** The codings that `Content-Encoding` names, in lower case; empty where the body is what it is. */
+  readonly codings: readonly string[];
+  /** As announced, of the body as it is sent. */
   readonly contentLength: number | undefined;
   readonly body: TransferBody;
 }
@@ -72,13 +91,14 @@ export class HttpClient {
     using deadline = new HeadersDeadline(this.#options.timeouts);
     let { url } = request;
     let headers = request.headers;
-    let foreign = false;
+    let foreign = request.isForeign === true;
     for (let hop = 0; ; hop += 1) {
       const watching = foreign ? undefined : passage;
       const answer = await this.#exchange({ ...request, url, headers }, { deadline, passage: watching });
       if (!redirectStatuses.has(answer.status)) {
-        watching?.answered(answer);
-        return { ...answer, foreign };
+        const code = answer.status === 403 ? await errorCodeOf(answer.body) : undefined;
+        watching?.answered({ ...answer, code });
+        return { ...answer, url, foreign, code, body: answer.status === 403 ? emptyBody : answer.body };
       }
       await drain(answer.body);
       if (hop === maxRedirects) throw unavailable(upstream, `redirects more than ${maxRedirects} times`);
@@ -112,18 +132,18 @@ export class HttpClient {
     return target;
   }
 
-  async #enter({ gate, signal }: HttpRequest): Promise<Passage> {
+  async #enter(request: HttpRequest): Promise<Passage> {
     try {
-      return await gate.enter(signal);
+      return await request.gate.enter(request.signal);
     } catch (error) {
-      throw this.#translate(error, signal);
+      throw this.#translate(error, request);
     }
   }
 
   async #exchange(
     request: HttpRequest,
     { deadline, passage }: { deadline: HeadersDeadline; passage: Passage | undefined },
-  ): Promise<Omit<HttpAnswer, 'foreign'>> {
+  ): Promise<WholeAnswer> {
     const { agents, guard, fairWaitMs } = this.#options;
     const { method, url, body, lane, signal } = request;
     try {
@@ -142,39 +162,28 @@ export class HttpClient {
       };
       return this.#answer(await exchange({ ...wired, lookup: guard.lookupFor(url) }), request);
     } catch (error) {
-      const failure = this.#translate(error, signal);
+      const failure = this.#translate(error, request);
       // A caller that came with hardly any time left has learned nothing about the upstream.
-      if (!signal.aborted || deadline.waitedMs >= fairWaitMs) passage?.failed(failure);
+      if (!signal.aborted || deadline.waitedMs >= fairWaitMs)
+        passage?.failed(failure, { isConnected: deadline.isConnected });
       throw failure;
     }
   }
 
-  #answer(answer: WireAnswer, request: HttpRequest): Omit<HttpAnswer, 'foreign'> {
-    const { upstream, timeouts } = this.#options;
+  #answer(answer: WireAnswer, request: HttpRequest): WholeAnswer {
+    const { timeouts } = this.#options;
     const { status, headers } = answer;
     const contentLength = readLength(headers['content-length']);
-    const encoding = headers['content-encoding']?.trim().toLowerCase() ?? '';
-    if (request.method !== 'HEAD' && status >= 200 && status < 300 && encoding !== '' && encoding !== 'identity') {
-      answer.stream.destroy();
-      throw unavailable(upstream, 'sends an encoded body although it was asked for the plain one', {
-        detail: { contentEncoding: encoding.slice(0, 50) },
-      });
-    }
     const body = transferBody(answer, {
       idleMs: timeouts.idleMs,
       expectedBytes: request.method === 'HEAD' || status === 204 || status === 304 ? undefined : contentLength,
-      translate: (error) => this.#translate(error, request.signal),
+      translate: (error) => this.#translate(error, request),
     });
-    return {
-      status,
-      headers,
-      contentLength: encoding === '' || encoding === 'identity' ? contentLength : undefined,
-      body,
-    };
+    return { status, headers, codings: codingsOf(headers['content-encoding']), contentLength, body };
   }
 
   /** The one translation of what Node and the guard throw. Nothing of the request is kept: it holds credentials. */
-  #translate(error: unknown, signal: AbortSignal): unknown {
+  #translate(error: unknown, { signal, url }: Pick<HttpRequest, 'signal' | 'url'>): unknown {
     const { upstream } = this.#options;
     if (error instanceof RegistryError) return error;
     if (signal.aborted) {
@@ -197,7 +206,7 @@ export class HttpClient {
       return unavailable(upstream, 'ended a body at another length than it announced', { reason: 'cut', cause });
     }
     const reason = connectionReason(code);
-    return unavailable(upstream, `cannot be reached (${code ?? 'connection failed'})`, { reason, cause });
+    return unavailable(upstream, connectionClause(cause, url), { reason, cause });
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Traits } from './profile.ts';
 import type { Freshness, UpstreamObserver } from './upstream.ts';
 
 /** Where the credentials of an upstream come from; files and variables are read at each use, so that rotation works. */
@@ -55,6 +56,8 @@ export interface UpstreamOptions {
   readonly rateLimitFloor?: number;
   /** How long a URL that fails to answer is left alone before one request tries it, in milliseconds. Default 5,000. */
   readonly probeMs?: number;
+  /** How its URLs behave, where that is not to be found out. */
+  readonly traits?: Partial<Traits>;
   readonly observer?: UpstreamObserver;
   /** Largest manifest accepted. Default 4 MiB. */
   readonly maxManifestBytes?: number;

@@ -3,16 +3,16 @@ import { drain, readBounded } from '../transport/body.ts';
 import { SharedWork } from '../waiting/shared-work.ts';
 import type { RequestOptions } from './client.ts';
 import { basicAuthorization, type Credential } from './credentials.ts';
-import { credentialsRefused, pauseOf, rateLimited, unavailable } from './failures.ts';
-import type { Gate } from './gate.ts';
+import { denied, pauseOf, rateLimited, unavailable } from './failures.ts';
 import type { HttpAnswer, HttpClient, HttpRequest } from './http-client.ts';
+import type { RequestGate } from './passage.ts';
 
 const maxTokens = 2_000;
 const maxTokenCacheBytes = 8 * 1024 * 1024;
 const maxAnswerBytes = 256 * 1024;
 
-/** What the token specification says a token lives for where its answer does not ("Token Response Fields"). */
-const defaultLifetimeSeconds = 60;
+/** A token lives for this long where its answer does not say, or says less ("Token Response Fields"). */
+const leastLifetimeSeconds = 60;
 
 /** A token is renewed when this part of its life is over, so that none expires on the way. */
 const usableShare = 0.8;
@@ -24,16 +24,25 @@ export interface TokenService {
   readonly service: string | undefined;
 }
 
-export interface TokenCacheOptions {
+/** What it takes to ask for tokens. */
+export interface TokenAsker {
   /** Name of the upstream, for error messages. */
   readonly upstream: string;
   readonly http: HttpClient;
-  /** Before the token service. */
-  readonly gate: Gate;
+  /** Before the token service's requests for a repository. */
+  readonly gate: (repository: string) => RequestGate;
   /** Longest time for a token, its body included, in milliseconds. */
   readonly timeoutMs: number;
   readonly credential: () => Promise<Credential | undefined>;
   readonly now: () => number;
+}
+
+/** A token that is asked for. */
+export interface TokenWish extends RequestOptions {
+  readonly service: TokenService;
+  readonly scope: string;
+  /** Longest time for it, in milliseconds. */
+  readonly timeoutMs: number;
 }
 
 interface CachedToken {
@@ -41,9 +50,9 @@ interface CachedToken {
   readonly renewAtMs: number;
 }
 
-/** The Bearer tokens of one endpoint, one for each repository (distribution's "Token Authentication Specification"). */
+/** The Bearer tokens of one endpoint, one for each realm and scope (distribution's "Token Authentication Specification"). */
 export class TokenCache {
-  readonly #options: TokenCacheOptions;
+  readonly #options: TokenAsker;
   readonly #requests = new SharedWork<string>();
   /** What was shown last, and how often that has changed. */
   #shown = '';
@@ -54,20 +63,23 @@ export class TokenCache {
     sizeCalculation: ({ token }, key) => token.length + key.length,
   });
 
-  constructor(options: TokenCacheOptions) {
+  constructor(options: TokenAsker) {
     this.#options = options;
   }
 
   /**
-   * A token that lets pull from a repository: the cached one, or a new one by one request for all who wait.
-   * @throws RegistryError DENIED, TOOMANYREQUESTS, UNAVAILABLE
+   * A token for a scope: the cached one, or a new one by one request for all who wait.
+   * @param repository the one it is needed for: what its request fails with is known of this repository alone
+   * @throws RegistryError denied, limited, unreachable, timeout, bad-answer …; Refusal; the signal's reason
    */
-  async get(repository: string, { service, signal }: RequestOptions & { service: TokenService }): Promise<string> {
-    const cached = this.#tokens.get(repository);
+  async get(repository: string, options: TokenWish): Promise<string> {
+    const { service, scope, signal } = options;
+    const key = `${service.realm.href} ${service.service ?? ''} ${scope}`;
+    const cached = this.#tokens.get(key);
     if (cached !== undefined && cached.renewAtMs > this.#options.now()) return cached.token;
-    return this.#requests.join(`${this.#generation} ${repository}`, {
+    return this.#requests.join(`${this.#generation} ${options.timeoutMs} ${key}`, {
       signal,
-      begin: (shared) => this.#request(repository, { service, signal: shared }),
+      begin: (shared) => this.#request(key, { ...options, repository, signal: shared }),
     });
   }
 
@@ -84,30 +96,41 @@ export class TokenCache {
   }
 
   /** Forgets a token that was refused, unless another has taken its place meanwhile. */
-  drop(repository: string, token: string): void {
-    if (this.#tokens.peek(repository)?.token === token) this.#tokens.delete(repository);
+  drop(token: string): void {
+    for (const [key, entry] of this.#tokens) if (entry.token === token) this.#tokens.delete(key);
   }
 
-  async #request(repository: string, { service, signal }: RequestOptions & { service: TokenService }): Promise<string> {
-    const { http, gate, timeoutMs, now } = this.#options;
-    const request = tokenRequest(repository, { service, credential: await this.credential() });
+  async #request(key: string, { repository, service, scope, signal, timeoutMs }: TokenWish & { repository: string }) {
+    const { http, gate, now } = this.#options;
+    const request = tokenRequest(scope, { service, credential: await this.credential() });
     const generation = this.#generation;
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    const answer = await http.send({ ...request, gate, lane: 'metadata', redirects: 'same-origin', signal: limited });
-    const { token, lifetimeSeconds } = await this.#read(answer, repository);
+    const answer = await http.send({
+      ...request,
+      gate: gate(repository),
+      lane: 'metadata',
+      redirects: 'same-origin',
+      signal: limited,
+    });
+    const { token, lifetimeSeconds } = await this.#read(answer, { repository, isAnonymous: request.isAnonymous });
     const renewAtMs = now() + lifetimeSeconds * 1000 * usableShare;
-    if (generation === this.#generation) this.#tokens.set(repository, { token, renewAtMs });
+    if (generation === this.#generation) this.#tokens.set(key, { token, renewAtMs });
     return token;
   }
 
-  async #read(answer: HttpAnswer, repository: string): Promise<{ token: string; lifetimeSeconds: number }> {
+  async #read(
+    answer: HttpAnswer,
+    { repository, isAnonymous }: { readonly repository: string; readonly isAnonymous: boolean },
+  ): Promise<{ token: string; lifetimeSeconds: number }> {
     const { upstream, now } = this.#options;
     const { status, headers, body } = answer;
     if (status !== 200) {
       await drain(body);
-      if (status === 401 || status === 403) throw credentialsRefused(upstream, { repository, status });
-      const pauseMs = pauseOf({ status, retryAfter: headers['retry-after'] }, now());
+      const pauseMs = pauseOf({ status, retryAfter: headers['retry-after'], code: answer.code }, now());
       if (pauseMs !== undefined) throw rateLimited(upstream, { status, pauseMs, service: 'token service' });
+      if (status === 401 || status === 403) {
+        throw denied(upstream, { repository, status, shown: !isAnonymous, place: 'token service' });
+      }
       throw unavailable(upstream, `has a token service that answered ${status}`, {
         reason: 'bad-status',
         detail: { upstreamStatus: status },
@@ -120,30 +143,31 @@ export class TokenCache {
     if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
       throw unavailable(upstream, 'has a token service that answered without a token');
     }
-    const lifetime = Number(fields.expires_in ?? defaultLifetimeSeconds);
-    return { token, lifetimeSeconds: Number.isFinite(lifetime) ? Math.max(0, lifetime) : defaultLifetimeSeconds };
+    const lifetime = Number(fields.expires_in ?? leastLifetimeSeconds);
+    return {
+      token,
+      lifetimeSeconds: Number.isFinite(lifetime) ? Math.max(leastLifetimeSeconds, lifetime) : leastLifetimeSeconds,
+    };
   }
 }
 
-/** The scope is built from what is asked for: the one in a challenge can be a placeholder (ghcr.io). */
 function tokenRequest(
-  repository: string,
+  scope: string,
   { service, credential }: { service: TokenService; credential: Credential | undefined },
-): Pick<HttpRequest, 'method' | 'url' | 'headers' | 'body'> {
-  const scope = `repository:${repository}:pull`;
+): Pick<HttpRequest, 'method' | 'url' | 'headers' | 'body'> & { readonly isAnonymous: boolean } {
   const url = new URL(service.realm);
   if (credential?.kind === 'refresh-token') {
     const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'millpond', scope });
     if (service.service !== undefined) form.set('service', service.service);
     form.set('refresh_token', credential.token);
     const headers = { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' };
-    return { method: 'POST', url, headers, body: form.toString() };
+    return { method: 'POST', url, headers, body: form.toString(), isAnonymous: false };
   }
   if (service.service !== undefined) url.searchParams.set('service', service.service);
   url.searchParams.set('scope', scope);
   const accept = { accept: 'application/json' };
   const headers = credential === undefined ? accept : { ...accept, authorization: basicAuthorization(credential) };
-  return { method: 'GET', url, headers };
+  return { method: 'GET', url, headers, isAnonymous: credential === undefined };
 }
 
 function parseFields(bytes: Buffer): Readonly<Record<string, unknown>> {

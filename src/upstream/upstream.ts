@@ -1,6 +1,8 @@
 import type { UpstreamClient } from './client.ts';
-import type { GateObserver, GateStatus } from './gate.ts';
+import type { GateObserver, GateStatus } from './passage.ts';
+import type { Profile } from './profile.ts';
 import type { RateLimit } from './rate-limit.ts';
+import type { PartStatus } from './walls.ts';
 
 /** How long what an upstream said of a tag holds, in milliseconds. */
 export interface TagTimes {
@@ -59,6 +61,8 @@ export interface Upstream {
   readonly isSparing: boolean;
   /** Whether one of its URLs can be asked now, as {@link isAvailable} of {@link status}, without a word on why. */
   readonly isAvailable: boolean;
+  /** Whether the blobs of a repository can be asked for now, as far as is known. */
+  isAvailableFor(repository: string): boolean;
   /** Whether it can be asked now, for those who watch. */
   status(): UpstreamStatus;
 }
@@ -75,8 +79,12 @@ export interface UpstreamStatus {
 export interface EndpointStatus extends GateStatus {
   /** Without credentials. */
   readonly url: string;
+  /** Of single repositories: what of them is not asked for now. */
+  readonly parts?: readonly PartStatus[];
   /** Of where its tokens come from; without it, only what needs no token or has one still can be asked for. */
-  readonly tokenService: GateStatus;
+  readonly tokenService: GateStatus & { readonly parts?: readonly PartStatus[] };
+  /** What was learned or configured about how it behaves, where that differs from what registries do. */
+  readonly traits: ReturnType<Profile['describe']>;
 }
 
 /** Told of the gates before an upstream's URLs and token services. */

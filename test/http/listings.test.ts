@@ -103,8 +103,9 @@ test('an empty list of the referrers API does not hide what is under the fallbac
   for (let time = 0; time < 2; time += 1) {
     expectIndex(await site.get(`/v2/library/app/referrers/${bare.digest}`), []);
   }
-  // That there is no such tag is remembered for a while.
-  expect(upstream.requestsFor(new RegExp(fallbackTag(bare.digest)))).toHaveLength(1);
+  // That there is no such tag is remembered for a while; a HEAD alone is not believed.
+  const asked = upstream.requestsFor(new RegExp(fallbackTag(bare.digest)));
+  expect(asked.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
 });
 
 test('offline, what is under the fallback tag is listed as far as it is here, whether it names its subject or not', async () => {

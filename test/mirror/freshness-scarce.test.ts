@@ -80,6 +80,9 @@ describe('an upstream that is known not to answer', () => {
     await settled(site);
     const fault = upstream.fault(undefined, paused);
     await site.get('/v2/library/app/manifests/v3');
+    // A limit on manifests says nothing about blobs.
+    expect((await site.get(tagPath)).status).toBe(200);
+    await site.get(`/v2/library/app/blobs/${image.layers[0]?.digest}`);
     upstream.forgetRequests();
     for (const path of [tagPath, `/v2/library/app/manifests/${image.digest}`]) {
       for (const answer of [await site.get(path), await site.head(path)]) {

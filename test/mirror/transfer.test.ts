@@ -7,7 +7,7 @@ import { type Source, SourceList } from '../../src/mirror/fill/sources.ts';
 import { Transfer } from '../../src/mirror/fill/transfer.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/error.ts';
-import { Refusal } from '../../src/upstream/gate.ts';
+import { Refusal } from '../../src/upstream/passage.ts';
 
 const bytes = Buffer.from('the bytes of a blob that comes in two parts');
 const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;

@@ -164,7 +164,9 @@ test.each<[number, string, Record<string, string>]>([
   [400, 'UNAVAILABLE', {}],
 ])('a token service that answers %i gives %s', async (status, code, headers) => {
   await using site = await startSite({ token: {} });
-  site.registry.tokenServer.place(undefined, { kind: 'status', status, headers: { 'Retry-After': '9' } }, {});
+  // A 403 that says for how long is a limit.
+  const sent: Record<string, string> = status === 403 ? {} : { 'Retry-After': '9' };
+  site.registry.tokenServer.place(undefined, { kind: 'status', status, headers: sent }, {});
   const errors = await Promise.all([failureOf(site.pull()), failureOf(site.pull())]);
   for (const error of errors) expect(error).toMatchObject({ code, headers });
 });

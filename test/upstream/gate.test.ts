@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import type { RegistryError } from '../../src/oci/error.ts';
 import { connectionReason, unavailable } from '../../src/upstream/failures.ts';
-import { Gate, type GateOptions, type Passage, Refusal } from '../../src/upstream/gate.ts';
+import { Gate, type GateOptions } from '../../src/upstream/gate.ts';
+import { type Passage, Refusal } from '../../src/upstream/passage.ts';
 import { never } from './support.ts';
 
 function createGate(options: Partial<GateOptions> = {}) {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { Refusal } from '../../src/upstream/gate.ts';
 import type { UpstreamOptions } from '../../src/upstream/options.ts';
+import { Refusal } from '../../src/upstream/passage.ts';
 import { type RegistryOptions, type ScriptedRegistry, startRegistry } from '../support/registry.ts';
 import { accept, bytesOf, failureOf, never, unknownDigest, upstreamAt } from './support.ts';
 
@@ -38,6 +38,10 @@ async function startUpstream(options: RegistryOptions = {}, own: OwnOptions & { 
   };
 }
 
+function tinyManifests(state: string, reason: string) {
+  return { requests: 'manifest', repository: 'library/tiny', state, reason };
+}
+
 test('an upstream that never answers is asked once, and again by one request after the interval', async () => {
   await using site = await startUpstream({}, { timeouts: { headersMs: 2_000 } });
   const silence = site.registry.fault(undefined, { kind: 'silence' });
@@ -68,7 +72,10 @@ test('a caller who runs out of time breaks the connection if it waited a fair wh
   expect(await site.fail(AbortSignal.timeout(5))).toMatchObject({ status: 504 });
   expect(site.state().state).toBe('available');
   expect(await site.fail(AbortSignal.timeout(3_000))).toMatchObject({ status: 504 });
-  expect(site.state()).toMatchObject({ state: 'broken', reason: 'did not answer in time' });
+  expect(site.state()).toMatchObject({
+    state: 'available',
+    parts: [tinyManifests('broken', 'did not answer in time')],
+  });
 });
 
 test('a client that leaves while its request is the probe lets the next one be it', async () => {
@@ -95,7 +102,9 @@ test('connections refused three times in a row are not tried again until the int
   await site.registry.resume();
   const refused = await site.fail();
   expect(refused).toBeInstanceOf(Refusal);
-  expect(refused.message).toContain('cannot be reached (ECONNREFUSED); it is not asked again before the next probe');
+  expect(refused.message).toContain(
+    `cannot be reached at ${site.registry.origin} (ECONNREFUSED); it is not asked again before the next probe`,
+  );
   expect(site.registry.requests).toHaveLength(0);
   site.pass(5_000);
   await site.ask();
@@ -103,12 +112,13 @@ test('connections refused three times in a row are not tried again until the int
 
 test('five answers of 500 in a row end the asking, one good answer in between does not let it come to that', async () => {
   await using site = await startUpstream();
+  const get = () => site.upstream.client.getManifest('library/tiny', 'v1', { accept, signal: never() });
   for (const expected of [4, 5]) {
     site.registry.fault(undefined, { kind: 'status', status: 500 }, { times: expected });
-    for (let count = 0; count < expected; count += 1) expect(await site.fail()).not.toBeInstanceOf(Refusal);
-    if (expected === 4) await site.ask();
+    for (let count = 0; count < expected; count += 1) expect(await failureOf(get())).not.toBeInstanceOf(Refusal);
+    if (expected === 4) await get();
   }
-  expect(await site.fail()).toMatchObject({ code: 'UNAVAILABLE', status: 502 });
+  expect(await failureOf(get())).toMatchObject({ code: 'UNAVAILABLE', status: 502 });
   expect(site.registry.requests).toHaveLength(10);
 });
 
@@ -168,9 +178,9 @@ test('the other URLs of an upstream are asked while one is left alone', async ()
   first.fault(undefined, { kind: 'status', status: 429 });
   for (let count = 0; count < 3; count += 1) await site.ask();
   expect([first.requests.length, second.requests.length]).toEqual([1, 3]);
-  expect(site.upstream.status().endpoints.map(({ url, state }) => [url, state])).toEqual([
-    [`${first.origin}/`, 'limited'],
-    [`${second.origin}/`, 'available'],
+  expect(site.upstream.status().endpoints.map(({ url, parts }) => [url, parts])).toMatchObject([
+    [`${first.origin}/`, [tinyManifests('limited', 'limits our requests')]],
+    [`${second.origin}/`, undefined],
   ]);
 });
 
@@ -182,13 +192,20 @@ test('a token service that limits us is left alone, and what has a token goes on
   registry.tokenServer.place(undefined, { kind: 'status', status: 429, headers: { 'Retry-After': '60' } });
   const expected = { code: 'TOOMANYREQUESTS', headers: { 'Retry-After': '60' } };
   expect(await site.fail(never(), 'library/other')).toMatchObject(expected);
-  const refused = await site.fail(never(), 'library/third');
+  const refused = await site.fail(never(), 'library/other');
   expect(refused).toMatchObject(expected);
   expect(refused.message).toContain('has a token service that limits our requests; it is not asked again for 60 s');
   await site.ask();
-  expect(registry.requests.map(({ path }) => path)).toEqual(['/v2/library/tiny/manifests/v1']);
+  // Without a token it is asked without one, once.
+  expect(registry.requests.map(({ path, status }) => [path, status])).toEqual([
+    ['/v2/library/other/manifests/v1', 401],
+    ['/v2/library/tiny/manifests/v1', 200],
+  ]);
   expect(registry.tokenServer.requests).toHaveLength(1);
-  expect(site.state()).toMatchObject({ state: 'available', tokenService: { state: 'limited' } });
+  expect(site.state()).toMatchObject({
+    state: 'available',
+    tokenService: { state: 'available', parts: [{ requests: 'token', repository: 'library/other', state: 'limited' }] },
+  });
   pass(60_000);
   registry.clearFaults();
   await site.ask(never(), 'library/other');
@@ -196,12 +213,13 @@ test('a token service that limits us is left alone, and what has a token goes on
 });
 
 test('no token is asked for while the registry itself is left alone', async () => {
-  await using site = await startUpstream({ token: {} });
+  await using site = await startUpstream({ token: { expiresInSeconds: 60 } });
   await site.ask();
   site.registry.forgetRequests();
-  site.registry.fault(undefined, { kind: 'status', status: 429 });
+  site.registry.fault(undefined, { kind: 'status', status: 429, headers: { 'Retry-After': '90' } });
   await site.fail();
-  expect(await site.fail(never(), 'library/other')).toBeInstanceOf(Refusal);
+  site.pass(60_000);
+  expect(await site.fail()).toBeInstanceOf(Refusal);
   expect(site.registry.requests).toHaveLength(1);
   expect(site.registry.tokenServer.requests).toHaveLength(0);
 });
@@ -213,8 +231,8 @@ test.each<[string, number, number]>([
   await using site = await startUpstream({ token: {} }, { timeouts: { headersMs }, answerMs });
   site.registry.tokenServer.place(undefined, { kind: 'silence' });
   await Promise.allSettled([site.ask(AbortSignal.timeout(answerMs)), site.ask(AbortSignal.timeout(answerMs))]);
-  await expect.poll(() => site.state().tokenService.state).toBe('broken');
-  expect(site.state().state).toBe('available');
+  await expect.poll(() => site.state().tokenService.parts?.[0]?.state).toBe('broken');
+  expect(site.state()).toMatchObject({ state: 'available', tokenService: { state: 'available' } });
   const error = await site.fail();
   expect(error).toBeInstanceOf(Refusal);
   expect(error.message).toContain('has a token service that did not answer in time');

@@ -39,7 +39,7 @@ test.each([
   using upstream = upstreamAt(registry.origin);
   await upstream.client.headBlob('a', blob.digest, { signal: never() }).catch(() => undefined);
   const asked = kind === 'own' ? registry.requests.slice(1) : registry.cdn.requests;
-  expect(asked.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+  expect(new Set(asked.map(({ headers }) => headers.authorization))).toEqual(new Set([undefined]));
 });
 
 test('each read goes back to the registry, never to a signed address again', async () => {
@@ -130,7 +130,7 @@ test.each([
   '0x7f.1',
 ])('%s is guarded for an upstream of the internet', (host) => {
   const guard = new AddressGuard([new URL('https://registry.example')]);
-  expect(() => guard.checkLiteral(new URL(`http://${host}/`))).toThrow(/may not redirect to/);
+  expect(() => guard.checkLiteral(new URL(`http://${host}/`))).toThrow(/may not send us/);
 });
 
 test.each([
@@ -170,5 +170,5 @@ test.each<[string, string, boolean]>([
   const guard = new AddressGuard([new URL(`http://${own}:5000`)]);
   const check = () => guard.checkLiteral(new URL(`http://${target}/`));
   if (allowed) check();
-  else expect(check).toThrow(/may not redirect to/);
+  else expect(check).toThrow(/may not send us/);
 });

@@ -57,13 +57,16 @@ test('a digest header that is missing or malformed is no digest', async () => {
   expect((await ask()).digest).toBeUndefined();
 });
 
-test('an upstream that does not know HEAD says nothing about the manifest', async () => {
+test('an upstream that does not know HEAD is asked by GET, and by GET alone from then on', async () => {
   await using registry = await startRegistry();
-  registry.addImage('library/tiny', 'v1');
-  registry.fault(undefined, { kind: 'status', status: 405 });
+  const { digest, mediaType: contentType, size, bytes } = registry.addImage('library/tiny', 'v1');
+  registry.fault(({ method }) => method === 'HEAD', { kind: 'status', status: 405 });
   using upstream = upstreamAt(registry.origin);
-  const head = await upstream.client.headManifest('library/tiny', 'v1', { accept, signal: never() });
-  expect(head).toEqual({ digest: undefined, contentType: '', size: undefined });
+  for (let round = 0; round < 2; round += 1) {
+    const head = await upstream.client.headManifest('library/tiny', 'v1', { accept, signal: never() });
+    expect(head).toEqual({ digest, contentType, size, answer: { bytes, contentType, digest } });
+  }
+  expect(registry.requests.map(({ method }) => method)).toEqual(['HEAD', 'GET', 'GET']);
 });
 
 test.each<[number, string, number]>([
@@ -79,7 +82,9 @@ test.each<[number, string, number]>([
   [304, 'UNAVAILABLE', 502],
 ])('an upstream that answers %i for a blob gives %s', async (status, code, ownStatus) => {
   await using registry = await startRegistry();
-  const headers = { 'Retry-After': '7', 'WWW-Authenticate': 'Digest realm="secret-realm"' };
+  const challenge = { 'WWW-Authenticate': 'Digest realm="secret-realm"' };
+  // A 403 that says for how long is a limit.
+  const headers = status === 403 ? challenge : { ...challenge, 'Retry-After': '7' };
   registry.fault(undefined, { kind: 'status', status, headers, body: 'secret text' });
   using upstream = upstreamAt(registry.origin);
   const error = await failureOf(firstEndpoint(upstream).openBlob('library/tiny', unknownDigest, { signal: never() }));
@@ -182,13 +187,13 @@ test('a chunked body that is cut throws as well', async () => {
   expect(await failureOf(bytesOf(answer))).toMatchObject({ code: 'UNAVAILABLE' });
 });
 
-test('an encoded body is refused before any byte, a page of HTML is left to the digest', async () => {
+test('an encoded body is decoded where that makes it right, a page of HTML is left to the digest', async () => {
   await using registry = await startRegistry();
   const blob = registry.addBlob(content);
   using upstream = upstreamAt(registry.origin);
   const open = () => firstEndpoint(upstream).openBlob('library/tiny', blob.digest, { signal: never() });
   registry.fault(undefined, { kind: 'gzip' }, { times: 1 });
-  expect(await failureOf(open())).toMatchObject({ code: 'UNAVAILABLE' });
+  expect(await bytesOf(await open())).toEqual(content);
   registry.fault(undefined, { kind: 'html' }, { times: 1 });
   const page = await open();
   expect(page.contentType).toContain('text/html');

@@ -26,8 +26,6 @@ export interface FillOptions {
   readonly inParts: boolean;
   /** Called when the blob has become visible in the store. */
   readonly onStored: (blob: BlobRecord) => void;
-  /** Whether what an earlier run has left can only have come from the upstream of this fill. */
-  readonly isLeftoverOurs: () => boolean;
   /** Called when the last reader has left. */
   readonly onUnwanted: () => void;
 }
@@ -57,7 +55,9 @@ export class Fill {
   #isStored = false;
 
   constructor(options: FillOptions) {
-    ({ digest: this.digest, sources: this.sources, observer: this.observer } = options);
+    this.digest = options.digest;
+    this.sources = options.sources;
+    this.observer = options.observer;
     this.#options = options;
     this.#recent = new RecentBytes(options.slabs);
   }
@@ -117,6 +117,12 @@ export class Fill {
     return this.#recent.at(position, (available) => this.#released(available));
   }
 
+  /** Whether the byte at a position is still in memory. */
+  isInMemory(position: number): boolean {
+    using recent = this.unverifiedFrom(position);
+    return recent !== undefined;
+  }
+
   /** The bytes from a position on that are still in memory, verified by nobody: for another replica, which does that. */
   unverifiedFrom(position: number): Loan | undefined {
     return this.#recent.at(position);
@@ -166,39 +172,36 @@ export class Fill {
   /**
    * Brings the blob to the disk. Never throws: what went wrong is in {@link state} and {@link failure}. The file stays
    * open until the fill's owner calls {@link release}.
-   * @param options `isApart`: another fill has the partial file of the digest
    */
-  async run({ isApart }: { isApart: boolean }): Promise<void> {
+  async run(): Promise<void> {
     const { observer, digest, store, onStored, route } = this.#options;
     observer.started(digest);
     let result: FillResult = 'failed';
     try {
-      const partial = await store.ingest(digest, { isApart });
-      this.#partial = partial;
-      if (partial.written > 0 && !this.#options.isLeftoverOurs()) await partial.restart();
-      await this.#receiveVerified(partial);
+      this.#partial = await store.ingest(digest);
+      await this.#receiveVerified(this.#partial);
       result = 'unstored';
       this.#enter('verified');
       if (route.isKept) {
-        const modifiedAtMs = await partial.commit();
+        const modifiedAtMs = await this.#partial.commit();
         const { contentType = octetStream } = this.#heading ?? {};
-        onStored({ size: partial.written, contentType, modifiedAtMs });
+        onStored({ size: this.#partial.written, contentType, modifiedAtMs });
         this.#isStored = true;
         result = 'stored';
       } else {
         // Its readers have the file open: for them it stays until they are done.
-        await partial.discard();
+        await this.#partial.discard();
         result = 'passed';
       }
     } catch (error) {
-      await this.#failed(error, { isApart });
+      await this.#failed(error);
     } finally {
       await route.end(result === 'stored');
       observer.ended(digest, result);
     }
   }
 
-  async #failed(error: unknown, { isApart }: { isApart: boolean }): Promise<void> {
+  async #failed(error: unknown): Promise<void> {
     if (error instanceof DiskFault) {
       this.observer.diskFault(error);
       if (this.#state === 'running') this.#enter('spilled');
@@ -207,7 +210,7 @@ export class Fill {
     }
     if (this.#abort.signal.aborted) this.#fatal = this.#abort.signal.reason as RegistryError;
     this.#enter('failed');
-    if (isApart || this.#partial?.written === 0) await this.#partial?.discard();
+    if (this.#partial?.written === 0) await this.#partial.discard();
   }
 
   /** Receives until the digest is right. @throws RegistryError when no source is left, DiskFault */

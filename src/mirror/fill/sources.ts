@@ -18,7 +18,10 @@ export interface Source {
   /** How many connections it may be given for one blob; more than 1 where each has a share of its own. */
   readonly connections: number;
   /** @throws RegistryError as BlobEndpoint.openBlob of the upstream's client */
-  open(digest: Digest, options: { offset: number; end?: number; signal: AbortSignal }): Promise<BlobAnswer>;
+  open(
+    digest: Digest,
+    options: { offset: number; end?: number; size?: number; signal: AbortSignal },
+  ): Promise<BlobAnswer>;
 }
 
 /** Each URL of an upstream as a source, in the configured order. */

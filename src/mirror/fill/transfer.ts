@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
-import { Refusal } from '../../upstream/gate.ts';
+import { Refusal } from '../../upstream/passage.ts';
 import type { Route } from './route.ts';
 import type { Source, SourceList } from './sources.ts';
 
@@ -156,7 +156,9 @@ export class Transfer {
     const wanted = end === Number.POSITIVE_INFINITY || end === this.#size ? undefined : end;
     const openSignal = guard ? AbortSignal.any([signal, guard]) : signal;
     await using _place = await route.enter(source, openSignal);
-    const answer = await source.open(digest, { offset: this.#position, end: wanted, signal: openSignal });
+    const [expected] = this.#options.expectedSizes;
+    const size = this.#size ?? expected;
+    const answer = await source.open(digest, { offset: this.#position, end: wanted, size, signal: openSignal });
     try {
       if (wanted !== undefined && answer.start === 0 && answer.end !== wanted && answer.end === answer.size) {
         sources.noteIgnoredRange(source);

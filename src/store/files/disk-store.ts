@@ -100,11 +100,10 @@ export class DiskStore implements BlobStore {
     }
   }
 
-  async ingest(digest: Digest, { isApart = false }: { readonly isApart?: boolean } = {}): Promise<PartialBlob> {
+  async ingest(digest: Digest): Promise<PartialBlob> {
     const space = this.#space;
-    const openFile = isApart ? openTemporary : openPartial;
     return await this.#openForWriting(digest, ({ onClosed, ...place }) =>
-      openFile({
+      openPartial({
         ...place,
         space,
         onClosed: () => {

@@ -52,7 +52,7 @@ export async function* fetchImages(
   try {
     yield* run.events;
   } finally {
-    stop.abort(new Error('no longer wanted'));
+    stop.abort(new Error('nobody wants it any more'));
     await ended;
   }
 }

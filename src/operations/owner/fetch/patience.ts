@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { isTransient, RegistryError } from '../../../oci/error.ts';
 import type { Reason } from '../../../oci/reason.ts';
-import { Refusal } from '../../../upstream/gate.ts';
+import { Refusal } from '../../../upstream/passage.ts';
 
 /** Failures in a row after which work that nobody waits for is given up. */
 const maxFailures = 5;

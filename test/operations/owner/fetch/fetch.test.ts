@@ -190,7 +190,7 @@ describe('a fetch', () => {
     upstream.fault(/manifests\/sha256:/, { kind: 'status', status: 403 });
     const refused = endOf(await fetchImages(site, { images }));
     expect(refused).toMatchObject({ fetched: 0, failed: 1 });
-    expect(refused.failures[0]?.error).toContain('refuses our credentials');
+    expect(refused.failures[0]?.error).toContain('does not give app to anonymous clients');
   });
 
   test('leaves out what is listed as a referrer and has been deleted, and says so', async () => {

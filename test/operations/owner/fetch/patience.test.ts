@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { RegistryError } from '../../../../src/oci/error.ts';
 import { withPatience } from '../../../../src/operations/owner/fetch/patience.ts';
-import { Refusal } from '../../../../src/upstream/gate.ts';
+import { Refusal } from '../../../../src/upstream/passage.ts';
 
 const unavailable = new RegistryError('bad-status', 'answered 503');
 const failures = (length: number) => Array.from({ length }, () => unavailable);

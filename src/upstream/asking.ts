@@ -1,0 +1,162 @@
+import { drain } from '../transport/body.ts';
+import type { Authenticator } from './auth.ts';
+import { denied, failureOf, type Subject } from './failures.ts';
+import type { ForeignTokens } from './foreign-tokens.ts';
+import type { HttpAnswer, HttpClient } from './http-client.ts';
+import { Refusal, type RequestClass } from './passage.ts';
+import type { Walls } from './walls.ts';
+
+/** A question to one URL of an upstream. */
+export interface Ask {
+  readonly method: 'GET' | 'HEAD';
+  readonly repository: string;
+  readonly subject: Subject;
+  /** What follows the repository, with its query. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+  /** Statuses handed back beside 200 and 203, where they are no failure; `any`: all but a limit. */
+  readonly accepted?: readonly number[] | 'any';
+}
+
+export interface AskerOptions {
+  /** Name of the upstream, for error messages. */
+  readonly upstream: string;
+  readonly url: string;
+  readonly http: HttpClient;
+  readonly walls: Walls;
+  readonly authenticator: Authenticator;
+  readonly foreignTokens: ForeignTokens;
+  readonly now: () => number;
+}
+
+/** How often a 401 is answered with something else: a new token, then one for the scope that the challenge names. */
+const maxRenewals = 2;
+
+const classOf: Readonly<Record<Subject, RequestClass>> = {
+  blob: 'blob',
+  manifest: 'manifest',
+  repository: 'list',
+  referrers: 'list',
+};
+
+/** Asks one URL of an upstream, with whatever it demands to see. */
+export class Asker {
+  readonly #options: AskerOptions;
+
+  constructor(options: AskerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Sends a request, with credentials where they are asked for.
+   * @throws RegistryError for every status not accepted; Refusal; the signal's reason
+   */
+  async ask(ask: Ask): Promise<HttpAnswer> {
+    const { upstream, now } = this.#options;
+    const { subject, repository } = ask;
+    const { answer, shown } = await this.#converse(ask);
+    const { status, foreign, code } = answer;
+    const failed = {
+      status,
+      retryAfter: answer.headers['retry-after'],
+      foreign,
+      code,
+      shown,
+      request: requestOf(ask, answer),
+    };
+    if (status === 200 || status === 203 || (ask.accepted !== 'any' && ask.accepted?.includes(status) === true))
+      return answer;
+    await drain(answer.body);
+    const failure = failureOf(failed, { upstream, subject, repository, now: now() });
+    if (ask.accepted === 'any' && failure.reason !== 'limited') return answer;
+    throw failure;
+  }
+
+  async #converse(ask: Ask): Promise<{ answer: HttpAnswer; shown: boolean }> {
+    const { walls, authenticator } = this.#options;
+    const { repository, signal } = ask;
+    // No token is fetched for a request that will not be sent.
+    walls.gate(classOf[ask.subject], repository).check();
+    const known = await authenticator.authorization(repository, { signal });
+    let sent = known.header;
+    let answer = await this.#send(ask, sent);
+    for (let round = 0; answer.status === 401 && !answer.foreign && round < maxRenewals; round += 1) {
+      const challenge = answer.headers['www-authenticate'];
+      if (challenge === undefined) break;
+      await drain(answer.body);
+      const options = { challenge, refused: sent, isFresh: round > 0, signal };
+      const renewed = await authenticator.renew(repository, options).catch((error: unknown) => {
+        // It was asked a moment ago, and what it said then says more.
+        throw error instanceof Refusal && known.failure !== undefined ? known.failure : error;
+      });
+      if (renewed === undefined) throw this.#denied(ask, { answer, shown: sent !== undefined });
+      sent = renewed;
+      answer = await this.#send(ask, sent);
+    }
+    if (sent === undefined && (await this.#mayBeUntold(answer))) {
+      const authorization = await authenticator.pinged(repository, { signal });
+      if (authorization !== undefined) {
+        await drain(answer.body);
+        sent = authorization;
+        answer = await this.#send(ask, sent);
+      }
+    }
+    if (sent !== undefined && answer.status !== 401 && answer.status !== 403) authenticator.accepted(repository);
+    if (answer.status === 401 && answer.foreign) answer = await this.#askForeign(ask, answer);
+    return { answer, shown: sent !== undefined };
+  }
+
+  /** Whether a "no" may only mean that credentials were not shown: some registries say so at `/v2/` alone. */
+  async #mayBeUntold({ status, foreign, headers }: HttpAnswer): Promise<boolean> {
+    if (foreign || headers['www-authenticate'] !== undefined) return false;
+    if (status === 401) return true;
+    return (status === 403 || status === 404) && (await this.#options.authenticator.hasCredential());
+  }
+
+  /** Another registry that an upstream redirects to may give tokens to anonymous clients; ours are not for it. */
+  async #askForeign(ask: Ask, answer: HttpAnswer): Promise<HttpAnswer> {
+    const challenge = answer.headers['www-authenticate'];
+    const token = await this.#options.foreignTokens.get({ challenge, target: answer.url, signal: ask.signal });
+    if (token === undefined) return answer;
+    await drain(answer.body);
+    const authorization = `Bearer ${token}`;
+    return await this.#send(ask, authorization, answer.url);
+  }
+
+  async #send(ask: Ask, authorization: string | undefined, target?: URL): Promise<HttpAnswer> {
+    const { http, walls, url } = this.#options;
+    return await http.send({
+      gate: walls.gate(classOf[ask.subject], ask.repository),
+      method: ask.method,
+      url: target ?? resourceUrl(url, `${ask.repository}/${ask.path}`),
+      isForeign: target !== undefined,
+      headers: { ...ask.headers, ...(authorization !== undefined && { authorization }) },
+      lane: ask.subject === 'blob' && ask.method === 'GET' ? 'blob' : 'metadata',
+      redirects: 'any-origin',
+      signal: ask.signal,
+    });
+  }
+
+  #denied(ask: Ask, { answer, shown }: { answer: HttpAnswer; shown: boolean }): Error {
+    const { upstream } = this.#options;
+    const { repository } = ask;
+    return denied(upstream, { repository, status: answer.status, shown, request: requestOf(ask, answer) });
+  }
+}
+
+/** Method and address of a request, without its query. */
+function requestOf({ method }: Ask, { url }: HttpAnswer): string {
+  return `${method} ${url.origin}${url.pathname}`;
+}
+
+/**
+ * The address of something under `/v2/` of an endpoint. A path of the endpoint comes before `/v2/`, except where it
+ * begins with `/v2/`: that is a mirror which tells its upstreams apart by the first part of the repository.
+ */
+export function resourceUrl(endpoint: string, resource: string): URL {
+  const url = new URL(endpoint);
+  const base = url.pathname.replace(/\/+$/, '');
+  const root = base === '/v2' || base.startsWith('/v2/') ? base : `${base}/v2`;
+  return new URL(`${root}/${resource}`, url.origin);
+}

@@ -1,0 +1,179 @@
+import { pipeline, Readable } from 'node:stream';
+import {
+  brotliDecompressSync,
+  constants,
+  createBrotliDecompress,
+  createGunzip,
+  createInflate,
+  createZstdDecompress,
+  gunzipSync,
+  inflateSync,
+  zstdDecompressSync,
+} from 'node:zlib';
+import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
+import type { TransferBody } from '../transport/body.ts';
+
+interface Coding {
+  /** What its data begins with, where it has a mark. */
+  readonly magic: Buffer | undefined;
+  readonly stream: () => NodeJS.ReadWriteStream;
+  readonly decode: (bytes: Buffer, options: { maxOutputLength: number; finishFlush?: number }) => Buffer;
+  /** The value of `finishFlush` with which data may end too early. */
+  readonly partly: number;
+}
+
+const { Z_SYNC_FLUSH, BROTLI_OPERATION_FLUSH, ZSTD_e_flush } = constants;
+const gzip: Coding = {
+  magic: Buffer.from([0x1f, 0x8b]),
+  stream: createGunzip,
+  decode: gunzipSync,
+  partly: Z_SYNC_FLUSH,
+};
+
+/** The codings that can be undone (RFC 9110, 8.4.1; RFC 8878). What else is written there is a label, such as `binary`. */
+const known: Readonly<Record<string, Coding>> = {
+  gzip,
+  'x-gzip': gzip,
+  deflate: { magic: undefined, stream: createInflate, decode: inflateSync, partly: Z_SYNC_FLUSH },
+  br: {
+    magic: undefined,
+    stream: createBrotliDecompress,
+    decode: brotliDecompressSync,
+    partly: BROTLI_OPERATION_FLUSH,
+  },
+  zstd: {
+    magic: Buffer.from([0x28, 0xb5, 0x2f, 0xfd]),
+    stream: createZstdDecompress,
+    decode: zstdDecompressSync,
+    partly: ZSTD_e_flush,
+  },
+};
+
+/** Bodies up to this are hashed both ways before the first byte is passed on. */
+const maxTriedBytes = 256 * 1024;
+/** So much of a large body is looked at. */
+const maxPeekedBytes = 16 * 1024;
+/** What a small body may become. */
+const maxDecodedBytes = 16 * 1024 * 1024;
+
+/** The codings of a `Content-Encoding`, in lower case; empty where the body is what it is. */
+export function codingsOf(header: string | undefined): string[] {
+  const names = (header ?? '').slice(0, 200).split(',');
+  return names.map((name) => name.trim().toLowerCase()).filter((name) => name !== '' && name !== 'identity');
+}
+
+/**
+ * The bytes that are meant by a small body: those that a test takes, as they are or decoded.
+ * @returns as they are where the test takes neither
+ */
+export function plainBytes(bytes: Buffer, codings: readonly string[], isRight: (bytes: Buffer) => boolean): Buffer {
+  const coding = codingIn(codings);
+  if (coding === undefined || isRight(bytes)) return bytes;
+  try {
+    const decoded = coding.decode(bytes, { maxOutputLength: maxDecodedBytes });
+    return isRight(decoded) ? decoded : bytes;
+  } catch {
+    return bytes;
+  }
+}
+
+/** A blob's body without what `Content-Encoding` says of it. */
+export interface PlainBody {
+  readonly body: TransferBody;
+  /** Bytes of it; `undefined` where that is not known before its end. */
+  readonly length: number | undefined;
+}
+
+/**
+ * The bytes of a blob whose answer names a coding. Storage keeps the label of what was uploaded, proxies name what they
+ * do not do: the digest decides where the body is small, the length where it is known, the coding's own mark else.
+ * @param options.size of the blob, where a manifest tells it
+ * @returns `undefined` where it cannot be told; the body is destroyed then
+ * @throws what the body throws
+ */
+export async function plainBody(
+  answer: {
+    readonly body: TransferBody;
+    readonly codings: readonly string[];
+    readonly contentLength: number | undefined;
+  },
+  { digest, size }: { readonly digest: Digest; readonly size: number | undefined },
+): Promise<PlainBody | undefined> {
+  const { body, codings, contentLength } = answer;
+  const coding = codingIn(codings);
+  if (coding === undefined || (size !== undefined && contentLength === size)) return { body, length: contentLength };
+  const source = body[Symbol.asyncIterator]();
+  const head: Buffer[] = [];
+  let headBytes = 0;
+  let isWhole = false;
+  while (headBytes <= maxTriedBytes && !isWhole) {
+    const next = await source.next();
+    isWhole = next.done === true;
+    if (next.done !== true) {
+      head.push(next.value);
+      headBytes += next.value.length;
+    }
+  }
+  const start = Buffer.concat(head, headBytes);
+  if (isWhole) {
+    const plain = plainBytes(start, codings, (bytes) => digestOf(bytes, digestAlgorithm(digest)) === digest);
+    return { body: bodyOf([plain], body), length: plain.length };
+  }
+  const rest = joined(start, source);
+  const isKnown = size !== undefined && contentLength !== undefined;
+  const kind = isKnown ? 'coded' : guess(start, coding);
+  if (kind === 'plain') return { body: bodyOf(rest, body), length: contentLength };
+  if (kind === 'coded') return { body: bodyOf(decoding(rest, coding), body), length: undefined };
+  body.destroy();
+  return undefined;
+}
+
+/** What the beginning of a large body tells of whether its coding was added on the way. */
+function guess(start: Buffer, coding: Coding): 'plain' | 'coded' | 'unknown' {
+  if (coding.magic !== undefined && !start.subarray(0, coding.magic.length).equals(coding.magic)) return 'plain';
+  let inner: Buffer;
+  try {
+    inner = coding.decode(start.subarray(0, maxPeekedBytes), {
+      maxOutputLength: maxDecodedBytes,
+      finishFlush: coding.partly,
+    });
+  } catch {
+    return 'plain';
+  }
+  // What is compressed already, and JSON, is compressed once more by proxies alone; a layer is a compressed tar.
+  const isCompressed = Object.values(known).some(
+    ({ magic }) => magic !== undefined && inner.subarray(0, magic.length).equals(magic),
+  );
+  if (isCompressed || inner[0] === 0x7b) return 'coded';
+  return inner.subarray(257, 262).toString('latin1') === 'ustar' ? 'plain' : 'unknown';
+}
+
+function codingIn(codings: readonly string[]): Coding | undefined {
+  const names = codings.filter((name) => Object.hasOwn(known, name));
+  // Several on top of each other are nothing that registries do.
+  return names.length === 1 ? known[names[0] ?? ''] : undefined;
+}
+
+async function* joined(start: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer, void, undefined> {
+  yield start;
+  for (;;) {
+    const next = await rest.next();
+    if (next.done === true) return;
+    yield next.value;
+  }
+}
+
+function decoding(source: AsyncIterable<Buffer>, coding: Coding): AsyncIterable<Buffer> {
+  const decoder = coding.stream();
+  // The reader of the decoder sees what either of them fails with.
+  return pipeline(Readable.from(source), decoder, () => undefined) as unknown as AsyncIterable<Buffer>;
+}
+
+function bodyOf(chunks: AsyncIterable<Buffer> | Iterable<Buffer>, body: TransferBody): TransferBody {
+  return {
+    async *[Symbol.asyncIterator]() {
+      yield* chunks;
+    },
+    destroy: (error) => body.destroy(error),
+  };
+}

@@ -1,0 +1,101 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { RegistryError } from '../oci/error.ts';
+import type { Service } from './failures.ts';
+
+/** Why nothing is sent: the other side asked for a pause, or failed to answer. */
+export type ClosedState = 'limited' | 'broken';
+
+/** Whether a place can be asked, for those who watch. */
+export interface GateStatus {
+  /**
+   * `available`: requests are sent. `limited`: it asked for a pause (429, or 503 with `Retry-After`), nothing is sent
+   * until `untilMs`. `broken`: it failed to answer; from `untilMs` on one request at a time is sent to find out, and it
+   * stays `broken` until one has been answered.
+   */
+  readonly state: 'available' | ClosedState;
+  /** Wall clock in milliseconds; only of a closed gate. */
+  readonly untilMs?: number;
+  /** A clause about the upstream, without secrets, such as `did not answer in time`; only of a closed gate. */
+  readonly reason?: string;
+}
+
+/** What kind of request is sent: each fails by itself. */
+export type RequestClass = 'manifest' | 'blob' | 'list' | 'token';
+
+/** What a gate stands before, where that is only a part of a place. */
+export interface Part {
+  readonly requests: RequestClass;
+  readonly repository: string;
+}
+
+/** Told of what a gate does. `part`: absent where the gate stands before all of a place. */
+export interface GateObserver {
+  /** Nothing is sent from now on. Not told again while attempts to open go on failing in the same way. */
+  closed(event: {
+    service: Service;
+    url: string;
+    state: ClosedState;
+    forMs: number;
+    reason: string;
+    /** Whether another replica was asked for the pause. */
+    isShared: boolean;
+    part?: Part | undefined;
+  }): void;
+  /** A request has been answered again. */
+  opened(event: { service: Service; url: string; part?: Part | undefined }): void;
+  /** A request was refused instead of being sent. */
+  refused(event: { service: Service; state: ClosedState }): void;
+}
+
+/** A request that was not sent, because what it was for is known not to answer now. */
+export class Refusal extends RegistryError {
+  readonly state: ClosedState;
+  /** How long until it may be worth asking again, in milliseconds. */
+  readonly retryAfterMs: number;
+
+  constructor(state: ClosedState, sentence: string, options: { readonly upstream: string; retryAfterMs: number }) {
+    const { upstream, retryAfterMs } = options;
+    const seconds = String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
+    super(state === 'limited' ? 'limited' : 'left-alone', sentence, {
+      detail: { upstream },
+      ...(state === 'limited' && { headers: { 'Retry-After': seconds } }),
+    });
+    this.state = state;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** An answer, as far as it says something about the place that gave it. */
+export interface Heard {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  /** The first error code of its body, where it was read. */
+  readonly code?: string | undefined;
+}
+
+/** The permission to send one request. Disposing it without a call means that nothing was learned. */
+export interface Passage extends Disposable {
+  /** Headers have come. */
+  answered(answer: Heard): void;
+  /**
+   * No headers have come.
+   * @param error what the request failed with: only what the other side is to blame for counts
+   * @param event `isConnected`: whether the request had a connection to go out on
+   */
+  failed(error: unknown, event?: { readonly isConnected: boolean }): void;
+}
+
+/** Decides before a request whether it is sent, and learns what came of it. */
+export interface RequestGate {
+  /** @throws Refusal; the signal's reason */
+  enter(signal: AbortSignal): Promise<Passage>;
+  /** To be called before others are asked for what a request needs. @throws Refusal where it would not be sent now */
+  check(): void;
+}
+
+/** Lets everything through, and learns nothing: for what is asked beside a pull, and at other places. */
+export const openGate: RequestGate = {
+  enter: () =>
+    Promise.resolve({ answered: () => undefined, failed: () => undefined, [Symbol.dispose]: () => undefined }),
+  check: () => undefined,
+};

@@ -1,0 +1,236 @@
+import { LRUCache } from 'lru-cache';
+import { RegistryError } from '../oci/error.ts';
+import { reasonFacts } from '../oci/reason.ts';
+import { Shares } from '../waiting/shares.ts';
+import { pauseOf } from './failures.ts';
+import { Gate, type GateOptions, serverFailures } from './gate.ts';
+import {
+  type GateStatus,
+  type Heard,
+  type Part,
+  type Passage,
+  type RequestClass,
+  type RequestGate,
+} from './passage.ts';
+
+/** Most parts of a place of which something bad is remembered at a time. */
+const maxParts = 5_000;
+/** So many repositories have to fail alike before the whole place is suspected. */
+const severalRepositories = 2;
+/** Most parts that are listed for those who watch. */
+const maxListedParts = 20;
+
+/** A part of a place that is not asked now. */
+export interface PartStatus extends GateStatus, Part {}
+
+export interface WallsOptions extends Omit<GateOptions, 'part'> {
+  /**
+   * Asks the place for something that is no repository's, such as `/v2/`.
+   * @returns `undefined` where there is nothing to ask it for
+   */
+  readonly ping: () => Promise<Heard | undefined>;
+  /** Requests for small answers that may be under way for one repository; further ones wait for their turn. */
+  readonly shareOfRepository: number;
+}
+
+const noTurn: Disposable = { [Symbol.dispose]: () => undefined };
+
+/**
+ * The gates of one place: one before the whole place, and one before each class of request for each repository that has
+ * given reason. Evidence about a repository closes that part alone. The whole place closes when there is no connection to
+ * be had, or when several repositories fail alike and a neutral request fails too. Lists never count against it.
+ */
+export class Walls {
+  readonly #options: WallsOptions;
+  readonly #whole: Gate;
+  readonly #parts = new LRUCache<string, Gate>({ max: maxParts });
+  /** Requests for small answers under way, for each repository. */
+  readonly #turns: Shares;
+  #probe: Promise<Heard | undefined> | undefined;
+  #provenUntilMs = 0;
+
+  constructor(options: WallsOptions) {
+    this.#options = options;
+    this.#whole = new Gate(options);
+    this.#turns = new Shares(options.shareOfRepository);
+  }
+
+  /** The gate before one class of request for one repository. */
+  gate(requests: RequestClass, repository: string): RequestGate {
+    const part: Part = { requests, repository };
+    const key = keyOf(part);
+    return {
+      check: () => {
+        this.#parts.get(key)?.check();
+        this.#whole.check();
+      },
+      enter: async (signal) => {
+        // First its own: what is refused here must not be the request that finds out about the whole place.
+        const own = await this.#parts.get(key)?.enter(signal);
+        try {
+          const turn = requests === 'blob' ? noTurn : await this.#turns.take(repository, signal);
+          try {
+            return this.#passage(part, { own, turn, whole: await this.#whole.enter(signal) });
+          } catch (error) {
+            turn[Symbol.dispose]();
+            throw error;
+          }
+        } catch (error) {
+          own?.[Symbol.dispose]();
+          throw error;
+        }
+      },
+    };
+  }
+
+  /** Another replica was asked for a pause. @param pause `part`: absent where it is for the whole place */
+  pause({ forMs, part }: { readonly forMs: number; readonly part?: Part | undefined }): void {
+    (part === undefined ? this.#whole : this.#part(part)).pause(forMs);
+  }
+
+  /** Whether the place as a whole can be asked. */
+  get isOpen(): boolean {
+    return this.#whole.isOpen;
+  }
+
+  /** Whether a class of request for a repository can be asked now, and nothing else of that repository is broken. */
+  isOpenFor(requests: RequestClass, repository: string): boolean {
+    if (!this.isOpen) return false;
+    for (const each of ['manifest', 'blob', 'token'] as const) {
+      const state = this.#parts.peek(keyOf({ requests: each, repository }))?.status().state;
+      if (state === 'broken' || (state === 'limited' && each === requests)) return false;
+    }
+    return true;
+  }
+
+  status(): GateStatus & { readonly parts?: readonly PartStatus[] } {
+    const parts: PartStatus[] = [];
+    for (const [key, gate] of this.#parts.entries()) {
+      const status = gate.status();
+      if (status.state !== 'available' && parts.length < maxListedParts) parts.push({ ...partOf(key), ...status });
+    }
+    return { ...this.#whole.status(), ...(parts.length > 0 && { parts }) };
+  }
+
+  #passage(part: Part, { own, whole, turn }: { own: Passage | undefined; whole: Passage; turn: Disposable }): Passage {
+    // One that was let through a closed gate is the request that finds out whether the place is back.
+    const isProbe = this.#whole.isClosed;
+    let isSettling = false;
+    const settle = (): void => {
+      isSettling = true;
+      this.#settle(whole);
+    };
+    return {
+      answered: (answer) => {
+        turn[Symbol.dispose]();
+        const isFailure = this.#isFailure(answer);
+        if (own !== undefined || isFailure) (own ?? this.#part(part).late()).answered(answer);
+        this.#tidy(part);
+        if (!isFailure) whole.answered(answer);
+        else if (isProbe) settle();
+        // It has answered, whatever it said.
+        else if (!this.#whole.isClosed) whole.answered({ ...answer, status: 200 });
+      },
+      failed: (error, event) => {
+        turn[Symbol.dispose]();
+        const evidence = error instanceof RegistryError ? reasonFacts[error.reason].gate : 'none';
+        const isOfPlace = evidence === 'answer' || evidence === 'none' || event?.isConnected === false;
+        if (isOfPlace) {
+          if (evidence === 'answer') own?.failed(error);
+          whole.failed(error);
+          return;
+        }
+        (own ?? this.#part(part).late()).failed(error);
+        if (isProbe) settle();
+      },
+      [Symbol.dispose]: () => {
+        turn[Symbol.dispose]();
+        own?.[Symbol.dispose]();
+        // What a neutral request finds out ends by itself.
+        if (!isSettling) whole[Symbol.dispose]();
+      },
+    };
+  }
+
+  /** The first request after the whole place was closed has failed: a neutral one decides, not that of one repository. */
+  #settle(whole: Passage): void {
+    this.#ping().then(
+      (answer) => (answer === undefined ? whole[Symbol.dispose]() : whole.answered(answer)),
+      (error: unknown) => whole.failed(error),
+    );
+  }
+
+  #isFailure({ status, headers, code }: Heard): boolean {
+    const retryAfter = headers['retry-after'];
+    return serverFailures.has(status) || pauseOf({ status, retryAfter, code }, this.#options.now()) !== undefined;
+  }
+
+  #part(part: Part): Gate {
+    const key = keyOf(part);
+    const known = this.#parts.get(key);
+    if (known) return known;
+    const { observer } = this.#options;
+    const gate = new Gate({
+      ...this.#options,
+      part,
+      onAnswer: undefined,
+      observer: {
+        closed: (event) => {
+          observer?.closed(event);
+          if (!event.isShared) this.#suspect(part, event.state);
+        },
+        opened: (event) => observer?.opened(event),
+        refused: (event) => observer?.refused(event),
+      },
+    });
+    this.#parts.set(key, gate);
+    return gate;
+  }
+
+  /** A part that has given no reason, or none any more, needs no gate. */
+  #tidy(part: Part): void {
+    const key = keyOf(part);
+    if (this.#parts.peek(key)?.isClear === true) this.#parts.delete(key);
+  }
+
+  /** Several repositories that fail alike are a reason to look whether all of the place does. */
+  #suspect({ requests, repository }: Part, state: string): void {
+    if (requests === 'list') return;
+    const now = this.#options.now();
+    const suspects = new Set([repository]);
+    for (const [key, gate] of this.#parts.entries()) {
+      const other = partOf(key);
+      if (other.requests !== 'list' && gate.status().state === state) suspects.add(other.repository);
+    }
+    if (suspects.size < severalRepositories || !this.#whole.isOpen || now < this.#provenUntilMs) return;
+    void this.#ask();
+  }
+
+  async #ask(): Promise<void> {
+    const { now, probeMs } = this.#options;
+    try {
+      const answer = await this.#ping();
+      if (answer === undefined || !this.#isFailure(answer)) this.#provenUntilMs = now() + probeMs;
+      else this.#whole.shut(answer);
+    } catch (error) {
+      if (error instanceof RegistryError && reasonFacts[error.reason].gate !== 'answer') this.#whole.shut(error);
+    }
+  }
+
+  /** One neutral request at a time. */
+  #ping(): Promise<Heard | undefined> {
+    this.#probe ??= this.#options.ping().finally(() => {
+      this.#probe = undefined;
+    });
+    return this.#probe;
+  }
+}
+
+function keyOf({ requests, repository }: Part): string {
+  return `${requests} ${repository}`;
+}
+
+function partOf(key: string): Part {
+  const space = key.indexOf(' ');
+  return { requests: key.slice(0, space) as RequestClass, repository: key.slice(space + 1) };
+}

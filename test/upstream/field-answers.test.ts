@@ -1,0 +1,328 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createServer as createSocketServer } from 'node:net';
+import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import type { Digest } from '../../src/oci/digest.ts';
+import { startRegistry } from '../support/registry.ts';
+import { accept, bytesOf, failureOf, never, unknownDigest, upstreamAt } from './support.ts';
+
+const signal = never();
+const ociManifest = accept[0] ?? '';
+const text = Buffer.from('{"schemaVersion":2,"config":{},"layers":[]}');
+const digestOf = (bytes: Buffer): Digest => `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
+
+/** A server of which each test says what it answers. */
+async function startServer(answer: (request: IncomingMessage, response: ServerResponse) => void) {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    answer(request, response);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    asked,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+describe('a HEAD only saves a GET', () => {
+  test.each([400, 401, 403, 404, 405, 500, 501])(
+    'a HEAD of a tag that fails with %i is decided by GET',
+    async (status) => {
+      await using registry = await startRegistry();
+      const image = registry.addImage('library/tiny', 'v1');
+      registry.fault(({ method }) => method === 'HEAD', { kind: 'status', status });
+      using upstream = upstreamAt(registry.origin);
+      const ask = () => upstream.client.headManifest('library/tiny', 'v1', { accept, signal });
+      for (let round = 0; round < 2; round += 1) {
+        expect(await ask()).toMatchObject({ digest: image.digest, size: image.size, contentType: image.mediaType });
+      }
+      // What has been contradicted once is not asked again.
+      expect(registry.requests.filter(({ method }) => method === 'HEAD')).toHaveLength(1);
+      expect(upstream.status().endpoints[0]?.traits).toEqual({
+        manifestHead: { value: 'unreliable', from: 'learned' },
+      });
+    },
+  );
+
+  test('what a GET says no to is not there', async () => {
+    await using registry = await startRegistry();
+    using upstream = upstreamAt(registry.origin);
+    const error = await failureOf(upstream.client.headManifest('library/tiny', 'v1', { accept, signal }));
+    expect(error).toMatchObject({ code: 'MANIFEST_UNKNOWN', status: 404 });
+    expect(registry.requests.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
+    expect(upstream.status().endpoints[0]?.traits).toEqual({});
+  });
+
+  test('a limit is believed at once', async () => {
+    await using registry = await startRegistry();
+    registry.fault(undefined, { kind: 'status', status: 429 });
+    using upstream = upstreamAt(registry.origin);
+    await failureOf(upstream.client.headManifest('library/tiny', 'v1', { accept, signal }));
+    expect(registry.requests).toHaveLength(1);
+  });
+
+  test('a length of 0 is none, and one that a body contradicts is not believed again', async () => {
+    await using registry = await startRegistry();
+    const image = registry.addImage('library/tiny', 'v1');
+    const other = registry.addImage('library/tiny', 'v2');
+    using upstream = upstreamAt(registry.origin);
+    const head = (tag: string) => upstream.client.headManifest('library/tiny', tag, { accept, signal });
+    const isHead = ({ method }: { readonly method: string }) => method === 'HEAD';
+    const zero = registry.fault(isHead, { kind: 'content-length', difference: -image.size });
+    expect(await head('v1')).toMatchObject({ digest: image.digest, size: undefined });
+    zero.release();
+    registry.clearFaults();
+    registry.fault(isHead, { kind: 'content-length', difference: 7 });
+    expect((await head('v1')).size).toBe(image.size + 7);
+    await upstream.client.getManifest('library/tiny', 'v1', { accept, signal });
+    expect(await head('v2')).toMatchObject({ digest: other.digest, size: undefined });
+    expect(upstream.status().endpoints[0]?.traits).toEqual({ headLength: { value: 'wrong', from: 'learned' } });
+  });
+
+  test.each([404, 405, 403, 500])('a HEAD of a blob that fails with %i is decided by one byte', async (status) => {
+    await using registry = await startRegistry();
+    const blob = registry.addBlob('content');
+    registry.fault(({ method }) => method === 'HEAD', { kind: 'status', status });
+    using upstream = upstreamAt(registry.origin);
+    expect(await upstream.client.headBlob('a', blob.digest, { signal })).toMatchObject({ size: 7 });
+    expect(registry.requests.map(({ method, headers }) => [method, headers.range])).toEqual([
+      ['HEAD', undefined],
+      ['GET', 'bytes=0-0'],
+    ]);
+    expect(await failureOf(upstream.client.headBlob('a', unknownDigest, { signal }))).toMatchObject({
+      code: 'BLOB_UNKNOWN',
+    });
+  });
+
+  test('a blob that a registry gives whole although one byte was asked for is let go at once', async () => {
+    await using registry = await startRegistry();
+    const blob = registry.addBlob(Buffer.alloc(5_000_000, 'x'));
+    registry.fault(({ method }) => method === 'HEAD', { kind: 'status', status: 404 });
+    registry.fault(({ method }) => method === 'GET', { kind: 'ignore-range' });
+    using upstream = upstreamAt(registry.origin);
+    expect(await upstream.client.headBlob('a', blob.digest, { signal })).toMatchObject({ size: 5_000_000 });
+    await expect.poll(() => registry.openConnections).toBeLessThanOrEqual(1);
+  });
+
+  test('the configuration overrides what would be learned', async () => {
+    await using registry = await startRegistry();
+    registry.addImage('library/tiny', 'v1');
+    using upstream = upstreamAt(registry.origin, { traits: { manifestHead: 'unreliable' } });
+    await upstream.client.headManifest('library/tiny', 'v1', { accept, signal });
+    expect(registry.requests.map(({ method }) => method)).toEqual(['GET']);
+    expect(upstream.status().endpoints[0]?.traits).toEqual({
+      manifestHead: { value: 'unreliable', from: 'configured' },
+    });
+  });
+});
+
+describe('the digest decides', () => {
+  const content = Buffer.from('content of a blob '.repeat(50));
+  const layer = gzipSync(content);
+  const tar = Buffer.alloc(1_000_000, 'x');
+  tar.write('ustar', 257);
+  const large = gzipSync(tar, { level: 0 });
+
+  test.each<[string, string, Buffer, Buffer]>([
+    ['x-gzip over what is not', 'x-gzip', content, content],
+    ['gzip over a layer that is', 'gzip', layer, layer],
+    ['gzip over a large layer that is', 'gzip', large, large],
+    ['aws-chunked', 'aws-chunked', content, content],
+    ['binary', 'binary', content, content],
+    ['UTF-8', 'UTF-8', content, content],
+    ['several labels', 'aws-chunked, gzip', layer, layer],
+    ['gzip by a proxy', 'gzip', gzipSync(content), content],
+    ['gzip by a proxy, over a layer', 'gzip', gzipSync(layer), layer],
+    ['deflate by a proxy', 'deflate', deflateSync(content), content],
+    ['br by a proxy', 'br', brotliCompressSync(content), content],
+    ['zstd by a proxy', 'zstd', zstdCompressSync(content), content],
+    ['gzip over nothing', 'gzip', Buffer.alloc(0), Buffer.alloc(0)],
+  ])('a blob labelled %s comes out right', async (_, encoding, sent, right) => {
+    await using server = await startServer((__, response) => {
+      response.writeHead(200, { 'content-encoding': encoding, 'content-length': sent.length }).end(sent);
+    });
+    using upstream = upstreamAt(server.url);
+    const answer = await upstream.client.endpoints[0]!.openBlob('a', digestOf(right), { signal });
+    expect(answer.size).toBe(right.length);
+    expect((await bytesOf(answer)).equals(right)).toBe(true);
+  });
+
+  test('a large body that a proxy has encoded is decoded where the manifest tells another length', async () => {
+    const right = Buffer.alloc(3_000_000, 'abcdefghij');
+    for (const encode of [gzipSync, zstdCompressSync]) {
+      // Stored rather than compressed, so that it stays large.
+      const sent = encode === gzipSync ? gzipSync(right, { level: 0 }) : zstdCompressSync(right);
+      await using server = await startServer((_, response) => {
+        const encoding = encode === gzipSync ? 'gzip' : 'zstd';
+        response.writeHead(200, { 'content-encoding': encoding, 'content-length': sent.length }).end(sent);
+      });
+      using upstream = upstreamAt(server.url);
+      const options = { signal, size: right.length };
+      const answer = await upstream.client.endpoints[0]!.openBlob('a', digestOf(right), options);
+      expect((await bytesOf(answer)).equals(right)).toBe(true);
+    }
+  });
+
+  test('a manifest is served whether its label is true or not, by tag too', async () => {
+    for (const [sent, digest] of [
+      [text, undefined],
+      [gzipSync(text), undefined],
+      [gzipSync(text), digestOf(text)],
+    ] as const) {
+      await using server = await startServer((_, response) => {
+        const headers = { 'content-encoding': 'gzip', 'content-type': ociManifest, 'content-length': sent.length };
+        response.writeHead(200, { ...headers, ...(digest && { 'docker-content-digest': digest }) }).end(sent);
+      });
+      using upstream = upstreamAt(server.url);
+      for (const reference of ['v1', digestOf(text)]) {
+        const manifest = await upstream.client.getManifest('a', reference, { accept, signal });
+        expect(manifest.bytes.equals(text)).toBe(true);
+      }
+    }
+  });
+
+  test('a small body that would become enormous is not decoded', async () => {
+    const bomb = gzipSync(Buffer.alloc(40 * 1024 * 1024));
+    await using server = await startServer((_, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip', 'content-length': bomb.length }).end(bomb);
+    });
+    using upstream = upstreamAt(server.url);
+    const answer = await upstream.client.endpoints[0]!.openBlob('a', unknownDigest, { signal });
+    expect(await bytesOf(answer)).toHaveLength(bomb.length);
+  });
+
+  test.each([
+    [200, {}],
+    [203, {}],
+    [206, { 'content-range': `bytes 0-${content.length - 1}/${content.length}` }],
+  ])('a blob and a manifest with status %i are taken', async (status, headers) => {
+    await using server = await startServer((_, response) => {
+      response.writeHead(status, { ...headers, 'content-length': content.length }).end(content);
+    });
+    using upstream = upstreamAt(server.url);
+    const answer = await upstream.client.endpoints[0]!.openBlob('a', digestOf(content), { signal });
+    expect((await bytesOf(answer)).equals(content)).toBe(true);
+    expect((await upstream.client.getManifest('a', 'v1', { accept, signal })).bytes.equals(content)).toBe(true);
+  });
+
+  test('a 206 with a part only is no answer to a request for all', async () => {
+    await using server = await startServer((_, response) => {
+      response.writeHead(206, { 'content-range': 'bytes 0-9/100', 'content-length': 10 }).end(content.subarray(0, 10));
+    });
+    using upstream = upstreamAt(server.url);
+    const open = upstream.client.endpoints[0]!.openBlob('a', digestOf(content), { signal });
+    expect(await failureOf(open)).toMatchObject({ reason: 'bad-answer' });
+  });
+
+  test.each(['<!doctype html><title>Log in</title>', '[]', '"text"', '{"errors":[]}', ''])(
+    'a list that is none is an answer that cannot be used: %j',
+    async (body) => {
+      await using server = await startServer((_, response) => response.writeHead(200).end(body));
+      using upstream = upstreamAt(server.url);
+      const list = upstream.client.listTags('a', '', { signal });
+      expect(await failureOf(list)).toMatchObject({
+        reason: 'bad-answer',
+        message: expect.stringContaining('tags') as string,
+      });
+      // For referrers that means that there is no such API.
+      expect(await upstream.client.listReferrers('a', unknownDigest, '', { signal })).toBeUndefined();
+    },
+  );
+});
+
+describe('limits', () => {
+  test.each<[string, number, Record<string, string>, string]>([
+    ['403 with Retry-After', 403, { 'Retry-After': '30' }, ''],
+    ['403 with the code of a limit', 403, {}, JSON.stringify({ errors: [{ code: 'TOOMANYREQUESTS' }] })],
+    ['403 with that code in lower case', 403, {}, JSON.stringify({ errors: [{ code: 'toomanyrequests' }] })],
+  ])('%s is one', async (_, status, headers, body) => {
+    await using registry = await startRegistry();
+    registry.fault(undefined, { kind: 'status', status, headers, body });
+    using upstream = upstreamAt(registry.origin);
+    const get = () => failureOf(upstream.client.getManifest('a', 'v1', { accept, signal }));
+    expect(await get()).toMatchObject({ code: 'TOOMANYREQUESTS', status: 429 });
+    expect(await get()).toMatchObject({ code: 'TOOMANYREQUESTS', status: 429 });
+    expect(registry.requests).toHaveLength(1);
+  });
+
+  test('403 without either is a no', async () => {
+    await using registry = await startRegistry();
+    registry.fault(undefined, { kind: 'status', status: 403, body: JSON.stringify({ errors: [{ code: 'DENIED' }] }) });
+    using upstream = upstreamAt(registry.origin);
+    const error = await failureOf(upstream.client.getManifest('a', 'v1', { accept, signal }));
+    expect(error).toMatchObject({ code: 'DENIED', status: 403 });
+    expect(error.message).toContain('does not give a to anonymous clients');
+  });
+});
+
+describe('what an error says', () => {
+  /** A server that sends these bytes to whoever connects. */
+  async function startRaw(bytes: string | Buffer) {
+    const server = createSocketServer((socket) => {
+      socket.on('error', () => socket.destroy());
+      socket.once('data', () => socket.end(bytes));
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    return { url: `127.0.0.1:${(server.address() as AddressInfo).port}`, [Symbol.dispose]: () => server.close() };
+  }
+
+  test.each<[string, string | Buffer, string]>([
+    [
+      'two lengths',
+      'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}',
+      'in a way that is not HTTP/1.1 (HPE_UNEXPECTED_CONTENT_LENGTH)',
+    ],
+    ['another protocol', 'SSH-2.0-OpenSSH_9.2\r\n', 'in a way that is not HTTP/1.1 (HPE_'],
+    [
+      'HTTP/2',
+      Buffer.from('00000c04000000000000030000006400040000ffff', 'hex'),
+      'speaks HTTP/2 only at http://127.0.0.1',
+    ],
+  ])('a server that answers with %s was reached', async (_, bytes, sentence) => {
+    using server = await startRaw(bytes);
+    using upstream = upstreamAt(`http://${server.url}`);
+    const error = await failureOf(upstream.client.getManifest('a', 'v1', { accept, signal }));
+    expect(error.message).toContain(sentence);
+    expect(error.message).not.toContain('cannot be reached');
+  });
+
+  test('a plain server behind an https address failed the handshake', async () => {
+    using server = await startRaw('HTTP/1.1 400 Bad Request\r\n\r\n');
+    using upstream = upstreamAt(`https://${server.url}`);
+    const error = await failureOf(upstream.client.getManifest('a', 'v1', { accept, signal }));
+    expect(error.message).toContain(`failed the TLS handshake at https://${server.url}`);
+  });
+
+  test('it names the method, the address without its query, and the status', async () => {
+    await using registry = await startRegistry();
+    registry.fault(undefined, { kind: 'status', status: 500 });
+    using upstream = upstreamAt(registry.origin);
+    const error = await failureOf(upstream.client.listTags('a/b', 'n=2&last=secret', { signal }));
+    expect(error.message).toBe(`upstream docker.io answered 500 for a/b (GET ${registry.origin}/v2/a/b/tags/list)`);
+  });
+
+  test('only where credentials were sent are they refused', async () => {
+    const password = 'opensesame';
+    const credentials = { kind: 'inline', username: 'robot', password } as const;
+    await using registry = await startRegistry({ basic: { username: 'robot', password: 'other' } });
+    const get = async (own: Parameters<typeof upstreamAt>[1]) => {
+      using upstream = upstreamAt(registry.origin, own);
+      return (await failureOf(upstream.client.getManifest('a', 'v1', { accept, signal }))).message;
+    };
+    expect(await get({})).toContain('does not give a to anonymous clients; configure upstreams.docker.io.auth');
+    const refused = await get({ credentials });
+    expect(refused).toContain('refuses our credentials for a; check upstreams.docker.io.auth');
+    expect(refused).not.toContain(password);
+  });
+});

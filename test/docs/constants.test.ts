@@ -40,10 +40,10 @@ const figures: readonly Figure[] = [
   },
   {
     value: 512 * kib,
-    constant: ['src/http/send.ts', 'pieceBytes'],
+    constant: ['src/http/pieces.ts', 'largeBytes'],
     written: [
       ['docs/how-it-works.md', 'one buffer of 512 KiB'],
-      ['docs/security.md', 'one buffer of 512 KiB'],
+      ['docs/security.md', 'one buffer, of 512 KiB while there is room'],
     ],
   },
   {
@@ -58,7 +58,7 @@ const figures: readonly Figure[] = [
   },
   {
     value: 4 * mib,
-    constant: ['src/mirror/fill/fill.ts', 'recentBytes'],
+    constant: ['src/mirror/fill/recent-bytes.ts', 'mostBytes'],
     written: [['docs/adr/0007-moving-bytes.md', 'the last 4 MiB of a blob']],
   },
   {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { hostedSchema } from './hosted-schema.ts';
 import { limitsSchema } from './limits-schema.ts';
 import { prefetchSchema } from './prefetch-schema.ts';
 import { clusterSchema, redisSchema } from './replicas-schema.ts';
@@ -131,6 +132,7 @@ const configSchema = z.strictObject({
   cluster: atStart(
     clusterSchema.prefault({}).describe('How replicas reach each other, and which of them keep a blob.'),
   ),
+  hosted: hostedSchema.optional().describe('Repositories that live here alone; absent: this mirror takes no pushes.'),
   limits: limitsSchema.prefault({}).describe('How much clients may take of this process, in all and each.'),
   timeouts: timeoutsSchema.prefault({}).describe('Time limits.'),
   log: logSchema.prefault({}).describe('The log.'),

@@ -54,7 +54,7 @@ export interface Load {
 }
 
 /** What a request, its connection and its answer's headers take beside the body, in bytes. */
-export const requestBytes = 16 * 1024;
+const requestBytes = 16 * 1024;
 
 /**
  * Counts what clients take of this process and refuses what goes past the limits, so that neither one client nor all of

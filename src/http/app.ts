@@ -1,8 +1,10 @@
 import Koa, { type Context, type Middleware } from 'koa';
+import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Admission } from './admission.ts';
 import { isClientLeft } from './client-left.ts';
+import { hostedRoutes } from './hosted-routes.ts';
 import {
   admit,
   beginExchange,
@@ -29,6 +31,8 @@ export interface AppOptions {
   readonly answerMs: number;
   /** A client that takes nothing of what waits for it is cut after this, in milliseconds. */
   readonly clientIdleMs: number;
+  /** Repositories that live here alone; absent: no pushes. */
+  readonly hosted: HostedRegistry | undefined;
   readonly operator: OperatorRoutesOptions;
   /** Absent: one process alone, which serves no other replica. */
   readonly peers: PeerRoutesOptions | undefined;
@@ -46,6 +50,7 @@ export function createApp(options: AppOptions): Koa {
     renderErrors({ sender }),
     admit,
     oneHost,
+    ...(options.hosted ? [hostedRoutes(hostedParts(options, options.hosted, sender))] : []),
     onlyPulls,
     peerRoutes({ service: options.mirror.peerService, sender }, options.peers),
     readRequest(options),
@@ -60,6 +65,17 @@ export function createApp(options: AppOptions): Koa {
     if (!isClientLeft(error) && error.expose !== true && !(error instanceof URIError)) options.onError(error);
   });
   return app;
+}
+
+/** The idle time is read for each request. */
+function hostedParts(options: AppOptions, hosted: HostedRegistry, sender: Sender) {
+  return {
+    hosted,
+    sender,
+    get clientIdleMs() {
+      return options.clientIdleMs;
+    },
+  };
 }
 
 /** Refuses what several `Host` headers ask of an operator's path. */

@@ -18,6 +18,8 @@ export class Exchange {
   request: RegistryRequest | undefined;
   /** Whom it was asked of, once that has been chosen. */
   selection: Selection | undefined;
+  /** The repository, where it is one that lives here alone. */
+  hosted: string | undefined;
   /** Whether only a part of a blob is asked for. */
   isRanged = false;
   /** Whether it is one of another replica, or says so. */

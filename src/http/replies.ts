@@ -139,6 +139,30 @@ export function errorReply(error: RegistryError, conditions: Conditions, outcome
   return { status: error.status, headers, content: conditions.head ? none : { kind: 'bytes', bytes } };
 }
 
+/** An answer without a body. */
+export function emptyReply(status: number, headers: readonly string[] = []): Reply {
+  const length = status === 204 ? [] : ['Content-Length', '0'];
+  return { status, headers: ['Docker-Distribution-Api-Version', 'registry/2.0', ...headers, ...length], content: none };
+}
+
+/** A JSON document. @param body ready bytes, or what is to be written as JSON */
+export function jsonReply(
+  body: Buffer | object,
+  {
+    headers = [],
+    contentType = 'application/json',
+    ...conditions
+  }: Conditions & { headers?: readonly string[]; contentType?: string },
+): Reply {
+  const bytes = Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
+  const common = ['Docker-Distribution-Api-Version', 'registry/2.0', ...headers];
+  return {
+    status: 200,
+    headers: [...common, 'Content-Type', contentType, 'Content-Length', String(bytes.length)],
+    content: conditions.head ? none : { kind: 'bytes', bytes },
+  };
+}
+
 const none = { kind: 'none' } as const;
 
 function commonHeaders(status: string, { namespace }: Conditions): string[] {

@@ -10,6 +10,8 @@ export interface ListenOptions {
   readonly admission: Admission;
   /** Called for each request that cannot be read; it is answered with 400, 408 or 431. */
   readonly onMalformed: (kind: MalformedKind) => void;
+  /** Whether requests may have large bodies, which take their time. */
+  readonly takesBodies?: boolean;
   /** `undefined`: every address. */
   readonly host: string | undefined;
   /** 0: one the system chooses. */
@@ -41,7 +43,7 @@ export interface Listener {
 /** @throws Error in one sentence when the address cannot be had */
 export async function listen(handler: RequestListener, options: ListenOptions): Promise<Listener> {
   const connections = new Connections(handler, options.admission);
-  const server = createServer((request, response) => connections.requested(request, response), options.tls);
+  const server = createServer((request, response) => connections.requested(request, response), options);
   server.on('connection', (socket: Socket) => connections.accepted(socket));
   server.on('secureConnection', (socket: Socket) => connections.secured(socket));
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
@@ -75,7 +77,7 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
   };
 }
 
-function createServer(handler: RequestListener, tls: ListenOptions['tls']): Server {
+function createServer(handler: RequestListener, { tls, takesBodies = false }: ListenOptions): Server {
   const settings = {
     // A mirror is asked rarely by each node and often by all: connections may idle, but not for ever.
     keepAliveTimeout: 75_000,
@@ -83,7 +85,8 @@ function createServer(handler: RequestListener, tls: ListenOptions['tls']): Serv
     // Connections that take longer for their headers are looked for this often.
     connectionsCheckingInterval: 5_000,
     // Pulls have no bodies; a large layer on a slow line takes its time to be sent, not to be asked for.
-    requestTimeout: 60_000,
+    // An upload takes as long as it needs; its own idle time ends it.
+    requestTimeout: takesBodies ? 0 : 60_000,
     maxHeaderSize: 32 * 1024,
     noDelay: true,
   };

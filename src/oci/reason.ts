@@ -1,13 +1,18 @@
-/** Error codes of the distribution-spec ("Error Codes"), and the three the spec leaves to registries. */
+/** Error codes of the distribution-spec ("Error Codes"), and those the spec leaves to registries. */
 export type ErrorCode =
   | 'BLOB_UNKNOWN'
+  | 'BLOB_UPLOAD_INVALID'
+  | 'BLOB_UPLOAD_UNKNOWN'
   | 'DENIED'
   | 'DIGEST_INVALID'
+  | 'MANIFEST_BLOB_UNKNOWN'
   | 'MANIFEST_INVALID'
   | 'MANIFEST_UNKNOWN'
   | 'NAME_INVALID'
   | 'NAME_UNKNOWN'
+  | 'QUOTA_EXCEEDED'
   | 'RANGE_INVALID'
+  | 'SIZE_INVALID'
   | 'TOOMANYREQUESTS'
   | 'UNAUTHORIZED'
   | 'UNAVAILABLE'
@@ -69,6 +74,24 @@ export const reasonFacts = {
   'client-idle': transient('client'),
   /** The name is not in the table of upstreams. */
   'unknown-upstream': absent('NAME_UNKNOWN', 'client'),
+
+  // What a client pushes cannot be taken.
+  /** No such upload session: it has ended, has expired, or belongs to another repository. */
+  'unknown-upload': client('BLOB_UPLOAD_UNKNOWN', 404),
+  /** A request of an upload that cannot be read. */
+  'bad-upload': client('BLOB_UPLOAD_INVALID', 400),
+  /** A chunk that does not follow what has arrived; the session goes on. */
+  'out-of-order': client('BLOB_UPLOAD_INVALID', 416),
+  /** The number of bytes differs from what was said. */
+  'wrong-length': client('SIZE_INVALID', 400),
+  /** A manifest names what its repository does not have. */
+  'missing-part': client('MANIFEST_BLOB_UNKNOWN', 404),
+  'manifest-too-large': client('SIZE_INVALID', 413),
+  'blob-too-large': client('SIZE_INVALID', 413),
+  'unsupported-type': client('UNSUPPORTED', 415),
+  /** The repository has no room for more: only deleting helps, so clients are not invited to retry. */
+  'quota-exceeded': client('QUOTA_EXCEEDED', 413),
+  'tag-immutable': client('DENIED', 403),
 
   // The operator's configuration says no.
   /** `upstreams.NAME.repositories` does not allow the repository, or the caller is not a replica. */

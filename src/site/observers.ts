@@ -221,7 +221,7 @@ export function requestObserver({ log, metrics }: { log: RequestLog; metrics: Me
   return ({ exchange, method, status, complete, durationMs, userAgent, client }) => {
     const { request, selection, outcome, failure, sentBytes } = exchange;
     const kind = request?.kind ?? 'other';
-    const upstream = selection?.upstream.name ?? 'none';
+    const upstream = selection?.upstream.name ?? (exchange.hosted === undefined ? 'none' : 'hosted');
     const result = resultOf(exchange, { status, complete });
     // What replicas give one another is counted for itself.
     if (!exchange.isPeer)
@@ -232,7 +232,7 @@ export function requestObserver({ log, metrics }: { log: RequestLog; metrics: Me
       method,
       path: exchange.path,
       upstream,
-      repository: selection?.repository,
+      repository: selection?.repository ?? exchange.hosted,
       namedBy: selection?.namedBy,
       status,
       result,

@@ -13,6 +13,7 @@ import { upstreamFiles } from './configured-files.ts';
 import { openControl } from './control.ts';
 import type { EventLoop } from './event-loop.ts';
 import { Health } from './health.ts';
+import { type Hosted, openHosted } from './hosted.ts';
 import { described, requestObserver } from './observers.ts';
 import type { Parts } from './parts.ts';
 import { Prefetcher } from './prefetcher.ts';
@@ -80,7 +81,9 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
 
   const walls = new Walls({ config: () => cache.config, ...parts });
   cache.mirror.downloads.slabs.countIn(walls.memory);
-  const listener = await openListener(cache, { ...parts, walls, others, tls, requestLog: options.requestLog });
+  const hosted = openHosted(() => cache.config, parts);
+  if (hosted) owned.use(hosted);
+  const listener = await openListener(cache, { ...parts, walls, others, tls, hosted, requestLog: options.requestLog });
   if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
   const scrub = owned.use(startScrub(cache, parts));
@@ -150,10 +153,11 @@ async function openListener(
     readonly walls: Walls;
     readonly others: LiveReplicas | undefined;
     readonly tls: LiveServerTls | undefined;
+    readonly hosted: Hosted | undefined;
     readonly requestLog: RequestLog | undefined;
   },
 ): Promise<Listener> {
-  const { walls, others, tls, requestLog = (level, fields) => log[level](fields, 'request') } = parts;
+  const { walls, others, tls, hosted, requestLog = (level, fields) => log[level](fields, 'request') } = parts;
   const { mirror, upstreams } = cache;
   const app = createApp({
     get upstreams() {
@@ -169,6 +173,7 @@ async function openListener(
       return cache.config.timeouts.clientIdleMs;
     },
     peers: others?.routes,
+    hosted: hosted?.registry,
     operator: { readiness: () => health.readiness(), metrics },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
   });
@@ -178,6 +183,7 @@ async function openListener(
   const listener = await listen(handler, {
     ...cache.config.listen,
     tls: tls?.current,
+    takesBodies: hosted !== undefined,
     admission: walls.admission,
     onMalformed: (kind) => walls.malformed(kind),
   });

@@ -1,0 +1,71 @@
+import { z } from 'zod';
+import { acceptedSizes, parseBytes, sizePattern } from './units.ts';
+import {
+  describeFound,
+  duration,
+  repositoryPattern,
+  tagPattern,
+  text,
+  ValueError,
+  type ValueKind,
+} from './value-kinds.ts';
+import { value } from './value-schema.ts';
+
+/** Bytes of repositories: the first pattern that fits a repository decides. */
+export interface QuotaRule {
+  readonly pattern: string;
+  readonly bytes: number;
+}
+
+/** One size for each repository, or sizes by pattern. */
+const quotaKind: ValueKind<readonly QuotaRule[]> = {
+  jsonSchema: {
+    anyOf: [
+      { type: 'string', pattern: sizePattern },
+      { type: 'object', additionalProperties: { type: 'string', pattern: sizePattern } },
+    ],
+  },
+  parse(found) {
+    if (typeof found !== 'object' || found === null || Array.isArray(found)) {
+      return [{ pattern: '**', bytes: bytesOf(found) }];
+    }
+    return Object.entries(found).map(([pattern, size]) => ({
+      pattern: repositoryPattern.parse(pattern),
+      bytes: bytesOf(size),
+    }));
+  },
+};
+
+function bytesOf(found: unknown): number {
+  const bytes = typeof found === 'string' ? parseBytes(found) : undefined;
+  if (bytes !== undefined) return bytes;
+  throw new ValueError(
+    `found ${describeFound(found)}; accepted: ${acceptedSizes}, or sizes by pattern of repositories`,
+  );
+}
+
+/** Repositories of our own. */
+export const hostedSchema = z.strictObject({
+  repositories: z
+    .array(value(repositoryPattern))
+    .min(1)
+    .describe(
+      'Repositories that live here alone and take pushes, such as `local/**`. A pattern may begin with a registry name of its own, for clients that send it as `ns`.',
+    ),
+  quota: value(quotaKind)
+    .optional()
+    .describe(
+      'Maximum bytes of a repository: one size, or sizes by pattern, of which the first that fits decides. A push past it gets 413 `QUOTA_EXCEEDED`.',
+    ),
+  immutableTags: z
+    .array(value(tagPattern))
+    .prefault([])
+    .describe('Tags that are never moved or deleted once they are pushed, such as `v*`.'),
+  mediaTypes: z
+    .array(value(text('a media type')))
+    .prefault([])
+    .describe('Types of manifests, configs and artifacts that may be pushed; empty: all. Others get 415.'),
+  uploadExpiry: value(duration({ minMs: 1000 }))
+    .prefault('7d')
+    .describe('An upload that receives nothing for this long is removed.'),
+});

@@ -1,0 +1,195 @@
+import { open } from 'node:fs/promises';
+import type { Context, Middleware, Next } from 'koa';
+import type { HostedBlob } from '../hosted/blobs.ts';
+import { referrersIndex } from '../hosted/referrers.ts';
+import type { BlobBody } from '../mirror/body.ts';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import { ociIndex, octetStream } from '../oci/media-types.ts';
+import { parsePushRequest, tagParameters } from '../oci/push-request.ts';
+import { type ManifestReference, parseRequest, type RegistryRequest } from '../oci/request.ts';
+import type { Exchange } from './exchange.ts';
+import { type HostedParts, type HostedRequest, notOffered } from './hosted-request.ts';
+import { conditionsOf } from './registry-routes.ts';
+import { blobReply, emptyReply, jsonReply, manifestReply } from './replies.ts';
+import { leaveBody, readBody } from './request-body.ts';
+import { answerUpload } from './upload-routes.ts';
+
+/** Answers what concerns repositories that live here alone: pulls and pushes. `ns` chooses nothing for a push. */
+export function hostedRoutes(parts: HostedParts): Middleware {
+  return async function serveHosted(ctx, next) {
+    try {
+      return await serve(parts, ctx, next);
+    } catch (error) {
+      leaveBody(ctx);
+      throw error;
+    }
+  };
+}
+
+async function serve(parts: HostedParts, ctx: Context, next: Next): Promise<void> {
+  const exchange = ctx.state['exchange'] as Exchange;
+  const upload = parsePushRequest(exchange.path, exchange.query);
+  const { rules } = parts.hosted;
+  if (upload !== undefined) {
+    if (!rules.isHosted(upload.name)) return next();
+    exchange.hosted = upload.name;
+    return await answerUpload({ ...parts, ctx, exchange, repository: upload.name }, upload);
+  }
+  const repository = hostedName(exchange, ctx.method);
+  if (repository === undefined || !rules.isHosted(repository)) return next();
+  exchange.hosted = repository;
+  const request = parseRequest(exchange.path);
+  exchange.request = request;
+  return await answer({ ...parts, ctx, exchange, repository }, request);
+}
+
+/** The repository that the path names; with `ns`, on a pull, that of the registry it names. */
+function hostedName({ path, query }: Exchange, method: string): string | undefined {
+  const [, name] = /^\/v2\/(.+)\/(?:manifests|blobs|referrers|tags)\/[^/]+$/.exec(path) ?? [];
+  if (name === undefined) return undefined;
+  const ns = method === 'GET' || method === 'HEAD' ? new URLSearchParams(query).get('ns') : null;
+  return ns === null ? name : `${ns}/${name}`;
+}
+
+async function answer(asked: HostedRequest, request: RegistryRequest): Promise<void> {
+  switch (request.kind) {
+    case 'manifest':
+      return await answerManifest(asked, request.reference);
+    case 'blob':
+      return await answerBlob(asked, request.digest);
+    case 'tags':
+      return await answerTags(asked);
+    case 'referrers':
+      return await answerReferrers(asked, request.digest);
+    case 'ping':
+      return;
+    default:
+      request satisfies never;
+  }
+}
+
+async function answerManifest(asked: HostedRequest, reference: ManifestReference): Promise<void> {
+  const { ctx, exchange, hosted, repository, sender } = asked;
+  switch (ctx.method) {
+    case 'GET':
+    case 'HEAD': {
+      const found = await hosted.manifest(repository, reference);
+      if (found === undefined) throw unknownManifest(repository);
+      exchange.outcome = 'hit';
+      const { bytes, ...head } = found;
+      const manifest = { ...head, size: bytes.length, outcome: 'hit' as const };
+      const conditions = { ...conditionsOf(ctx, exchange), byDigest: reference.kind === 'digest' };
+      return await sender.send(ctx.res, manifestReply({ ...manifest, bytes }, conditions), exchange);
+    }
+    case 'PUT':
+      return await putManifest(asked, reference);
+    case 'DELETE':
+      if (reference.kind === 'tag') await hosted.deleteTag(repository, reference.tag);
+      else await hosted.deleteManifest(repository, reference.digest);
+      return await sender.send(ctx.res, emptyReply(202), exchange);
+    default:
+      throw notOffered(ctx.method, 'GET, HEAD, PUT, DELETE');
+  }
+}
+
+async function putManifest(asked: HostedRequest, reference: ManifestReference): Promise<void> {
+  const { ctx, exchange, hosted, repository, sender } = asked;
+  const parameters = tagParameters(exchange.query);
+  const tags = reference.kind === 'tag' ? [reference.tag, ...parameters] : parameters;
+  const bytes = await readBody(asked, { maxBytes: hosted.maxManifestBytes });
+  const { digest, subject } = await hosted.putManifest(repository, {
+    bytes,
+    contentType: ctx.req.headers['content-type'] ?? '',
+    digest: reference.kind === 'digest' ? reference.digest : undefined,
+    tags,
+  });
+  const headers = ['Location', `/v2/${repository}/manifests/${digest}`, 'Docker-Content-Digest', digest];
+  if (subject !== undefined) headers.push('OCI-Subject', subject);
+  for (const tag of parameters) headers.push('OCI-Tag', tag);
+  await sender.send(ctx.res, emptyReply(201, headers), exchange);
+}
+
+async function answerBlob(asked: HostedRequest, digest: Digest): Promise<void> {
+  const { ctx, exchange, hosted, repository, sender } = asked;
+  switch (ctx.method) {
+    case 'GET':
+    case 'HEAD': {
+      const found = await hosted.blobs.get(repository, digest);
+      if (found === undefined) throw unknownBlob(repository);
+      exchange.outcome = 'hit';
+      const head = { digest, size: found.size, contentType: octetStream, outcome: 'hit' as const };
+      const conditions = conditionsOf(ctx, exchange);
+      if (ctx.method === 'HEAD') return await sender.send(ctx.res, blobReply(head, conditions), exchange);
+      await using body = await fileBody(found);
+      return await sender.send(ctx.res, blobReply({ ...head, body }, conditions), exchange);
+    }
+    case 'DELETE':
+      await hosted.deleteBlob(repository, digest);
+      return await sender.send(ctx.res, emptyReply(202), exchange);
+    default:
+      throw notOffered(ctx.method, 'GET, HEAD, DELETE');
+  }
+}
+
+/** The tags, in byte order, a page at a time where `n` is given (distribution-spec, "Listing Tags"). */
+async function answerTags(asked: HostedRequest): Promise<void> {
+  const { ctx, exchange, hosted, repository, sender } = asked;
+  requirePull(ctx.method);
+  const parameters = new URLSearchParams(exchange.query);
+  const all = await hosted.repositories.tags(repository);
+  if (all.length === 0 && (await hosted.repositories.manifests(repository)).length === 0) {
+    throw new RegistryError('not-found', `there is no repository ${repository} here`, { code: 'NAME_UNKNOWN' });
+  }
+  const last = parameters.get('last') ?? '';
+  const after = all.filter((tag) => tag > last);
+  const n = /^\d{1,9}$/.test(parameters.get('n') ?? '') ? Number(parameters.get('n')) : after.length;
+  const tags = after.slice(0, n);
+  const headers: string[] = [];
+  if (n > 0 && tags.length < after.length) {
+    const next = new URLSearchParams(parameters);
+    next.set('last', tags.at(-1) ?? '');
+    headers.push('Link', `<${exchange.path}?${next.toString()}>; rel="next"`);
+  }
+  await sender.send(
+    ctx.res,
+    jsonReply({ name: repository, tags }, { ...conditionsOf(ctx, exchange), headers }),
+    exchange,
+  );
+}
+
+async function answerReferrers(asked: HostedRequest, subject: Digest): Promise<void> {
+  const { ctx, exchange, hosted, repository, sender } = asked;
+  requirePull(ctx.method);
+  const wanted = new URLSearchParams(exchange.query).get('artifactType');
+  const all = await hosted.referrers(repository, subject);
+  const found = wanted === null ? all : all.filter(({ artifactType }) => artifactType === wanted);
+  const headers = wanted === null ? [] : ['OCI-Filters-Applied', 'artifactType'];
+  const conditions = { ...conditionsOf(ctx, exchange), headers, contentType: ociIndex };
+  await sender.send(ctx.res, jsonReply(referrersIndex(found), conditions), exchange);
+}
+
+async function fileBody({ path, size }: HostedBlob): Promise<BlobBody> {
+  const handle = await open(path, 'r');
+  return {
+    bytes: undefined,
+    async read(buffer, position) {
+      if (position >= size) return 0;
+      return (await handle.read(buffer, 0, Math.min(buffer.length, size - position), position)).bytesRead;
+    },
+    peek: () => undefined,
+    [Symbol.asyncDispose]: () => handle.close(),
+  };
+}
+
+function requirePull(method: string): void {
+  if (method !== 'GET' && method !== 'HEAD') throw notOffered(method, 'GET, HEAD');
+}
+
+function unknownManifest(repository: string): RegistryError {
+  return new RegistryError('not-found', `${repository} has no such manifest`);
+}
+
+function unknownBlob(repository: string): RegistryError {
+  return new RegistryError('not-found', `${repository} has no such blob`, { code: 'BLOB_UNKNOWN' });
+}

@@ -1,0 +1,58 @@
+import type { Context } from 'koa';
+import { RegistryError } from '../oci/error.ts';
+import type { Exchange } from './exchange.ts';
+import { overloadError } from './overload-error.ts';
+
+/** A body that is left of a refused request is read away up to here, in bytes; past that the connection is closed. */
+const maxLeftBytes = 256 * 1024;
+
+export interface Sending {
+  readonly ctx: Context;
+  readonly exchange: Exchange;
+  /** A client that sends nothing of its body for so long is cut, in milliseconds. */
+  readonly clientIdleMs: number;
+}
+
+/** The `Content-Length` of a request in bytes; `undefined` where there is none. */
+export function lengthOf({ req }: Context): number | undefined {
+  const text = req.headers['content-length'];
+  return text === undefined || !/^\d{1,15}$/.test(text) ? undefined : Number(text);
+}
+
+/**
+ * The body of a request, piece by piece. @throws what Node does when the client leaves or sends nothing for too long
+ */
+export function bodyOf({ ctx, clientIdleMs }: Sending): AsyncIterable<Buffer> {
+  const { req } = ctx;
+  req.setTimeout(clientIdleMs, () =>
+    req.destroy(new RegistryError('client-idle', `the client has sent nothing for ${clientIdleMs} ms`)),
+  );
+  return req;
+}
+
+/** The whole body of a request. @throws RegistryError 413 where it has more bytes than that; 503 where there is no memory */
+export async function readBody(sending: Sending, { maxBytes }: { readonly maxBytes: number }): Promise<Buffer> {
+  const { ctx, exchange } = sending;
+  const length = lengthOf(ctx);
+  if (length !== undefined && length > maxBytes) throw tooLarge(maxBytes);
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  for await (const piece of bodyOf(sending)) {
+    bytes += piece.length;
+    if (bytes > maxBytes) throw tooLarge(maxBytes);
+    if (!exchange.ticket.take(piece.length)) throw overloadError(exchange.ticket.overload ?? 'memory');
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces);
+}
+
+/** Closes the connection with the answer where much of a body is left that will not be read. */
+export function leaveBody({ req, res }: Context): void {
+  if (req.complete || req.readableEnded) return;
+  const length = Number(req.headers['content-length'] ?? Number.POSITIVE_INFINITY);
+  if (length > maxLeftBytes) res.shouldKeepAlive = false;
+}
+
+function tooLarge(maxBytes: number): RegistryError {
+  return new RegistryError('manifest-too-large', `a manifest may have at most ${maxBytes} bytes here`);
+}

@@ -1,0 +1,138 @@
+import type { Arrived, Chunk } from '../hosted/uploads.ts';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import { type PushRequest, readChunkRange } from '../oci/push-request.ts';
+import { type HostedRequest, notOffered } from './hosted-request.ts';
+import { emptyReply } from './replies.ts';
+import { bodyOf, lengthOf } from './request-body.ts';
+import type { Reply } from './send.ts';
+
+/**
+ * Answers a request about uploads (distribution-spec, "Pushing blobs"). A session ends with 201, with 400 for a wrong
+ * digest, and with DELETE; it goes on after 401, 403, 413, 416 and 429.
+ */
+export async function answerUpload(asked: HostedRequest, request: PushRequest): Promise<void> {
+  const { ctx, exchange, sender } = asked;
+  const reply = request.kind === 'begin' ? await begin(asked, request) : await go(asked, request);
+  await sender.send(ctx.res, reply, exchange);
+}
+
+async function begin(asked: HostedRequest, { digest, mount }: Extract<PushRequest, { kind: 'begin' }>): Promise<Reply> {
+  const { ctx, hosted, repository } = asked;
+  if (ctx.method !== 'POST') throw notOffered(ctx.method, 'POST');
+  if (mount !== undefined && (await canMount(asked, mount))) return created(asked, mount.digest);
+  if (digest !== undefined) {
+    if ((await hosted.blobs.get(repository, digest)) !== undefined) return created(asked, digest);
+    const length = lengthOf(ctx);
+    if (length !== 0 || ctx.req.headers['transfer-encoding'] !== undefined) {
+      if (length !== undefined) await hosted.requireRoom(repository, length);
+      const { id } = await hosted.uploads.begin(repository);
+      try {
+        return await finish(asked, id, digest);
+      } catch (error) {
+        // The client knows of no session.
+        await hosted.uploads.cancel(repository, id).catch(() => undefined);
+        throw error;
+      }
+    }
+  }
+  const { id } = await hosted.uploads.begin(repository);
+  return emptyReply(202, sessionHeaders(repository, { id, received: 0 }, '0-0'));
+}
+
+/** Whether a blob could be given without its bytes. No and not here look the same. */
+async function canMount(
+  { hosted, repository }: HostedRequest,
+  { digest, from }: { digest: Digest; from: string | undefined },
+): Promise<boolean> {
+  if ((await hosted.blobs.get(repository, digest)) !== undefined) return true;
+  if (from !== undefined && !hosted.rules.isHosted(from)) return false;
+  const size = await hosted.blobs.size(digest, from);
+  if (size === undefined) return false;
+  await hosted.requireRoom(repository, size);
+  const isMounted = await hosted.blobs.mount(repository, digest, from);
+  hosted.usage.changed(repository);
+  return isMounted;
+}
+
+async function go(asked: HostedRequest, { id, digest }: Extract<PushRequest, { kind: 'upload' }>): Promise<Reply> {
+  const { ctx, hosted, repository } = asked;
+  switch (ctx.method) {
+    case 'GET':
+    case 'HEAD': {
+      const upload = await hosted.uploads.get(repository, id);
+      return emptyReply(204, sessionHeaders(repository, upload, shownRange(upload.received)));
+    }
+    case 'PATCH': {
+      const upload = await recoverably(asked, id, () => hosted.uploads.append(repository, id, chunkOf(asked)));
+      return emptyReply(202, sessionHeaders(repository, upload, shownRange(upload.received, '0-0')));
+    }
+    case 'PUT': {
+      if (digest === undefined) throw new RegistryError('bad-digest', 'the digest of the blob is missing: ?digest=');
+      return await finish(asked, id, digest);
+    }
+    case 'DELETE':
+      await hosted.uploads.cancel(repository, id);
+      return emptyReply(204);
+    default:
+      throw notOffered(ctx.method, 'GET, HEAD, PATCH, PUT, DELETE');
+  }
+}
+
+async function finish(asked: HostedRequest, id: string, digest: Digest): Promise<Reply> {
+  const { hosted, repository } = asked;
+  const keep = (arrived: Arrived): Promise<void> => hosted.adoptBlob(repository, digest, arrived);
+  await recoverably(asked, id, () => hosted.uploads.finish(repository, id, { digest, chunk: chunkOf(asked), keep }));
+  return created(asked, digest);
+}
+
+/** A chunk out of order is refused with where the session is, so that the client can go on from there. */
+async function recoverably<Result>(
+  { hosted, repository }: HostedRequest,
+  id: string,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof RegistryError) || error.reason !== 'out-of-order') throw error;
+    const upload = await hosted.uploads.get(repository, id);
+    const names = sessionHeaders(repository, upload, shownRange(upload.received));
+    const headers = Object.fromEntries(
+      names.flatMap((name, at) => (at % 2 === 0 ? [[name, names[at + 1] ?? '']] : [])),
+    );
+    throw new RegistryError('out-of-order', error.message, { headers, cause: error });
+  }
+}
+
+function chunkOf(asked: HostedRequest): Chunk {
+  const { ctx, hosted, repository } = asked;
+  const quota = hosted.rules.quota(repository);
+  return {
+    body: bodyOf(asked),
+    range: readChunkRange(headerOf(ctx.req.headers['content-range'])),
+    length: ctx.req.headers['transfer-encoding'] === undefined ? lengthOf(ctx) : undefined,
+    onBytes(total) {
+      if (quota !== undefined && total > quota) {
+        throw new RegistryError('quota-exceeded', `${repository} may have ${quota} bytes`, { detail: { quota } });
+      }
+    },
+  };
+}
+
+function created({ repository }: HostedRequest, digest: Digest): Reply {
+  return emptyReply(201, ['Location', `/v2/${repository}/blobs/${digest}`, 'Docker-Content-Digest', digest]);
+}
+
+function sessionHeaders(repository: string, { id }: { id: string; received: number }, range: string): string[] {
+  return ['Location', `/v2/${repository}/blobs/uploads/${id}`, 'Docker-Upload-UUID', id, 'Range', range];
+}
+
+/** What is here, first and last byte. regctl goes on after the last; docker cannot read the form for nothing. */
+function shownRange(received: number, nothing = '0--1'): string {
+  return received === 0 ? nothing : `0-${received - 1}`;
+}
+
+function headerOf(value: string | readonly string[] | undefined): string | undefined {
+  return typeof value === 'string' ? value : value?.[0];
+}

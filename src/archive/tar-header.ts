@@ -128,9 +128,8 @@ function readNumber(field: Buffer): number | undefined {
     if (field[0] !== 0x80 || head.some((byte) => byte !== 0)) return undefined;
     return field.readUIntBE(field.length - 6, 6);
   }
-  const digits = field
-    .toString('latin1')
-    .replaceAll(/[\0 ]+$/g, '')
-    .trimStart();
-  return /^[0-7]*$/.test(digits) ? Number.parseInt(digits || '0', 8) : undefined;
+  const text = field.toString('latin1').trimStart();
+  const [digits = ''] = /^[0-7]*/.exec(text) ?? [];
+  const isNumber = /^[\0 ]*$/.test(text.slice(digits.length));
+  return isNumber ? Number.parseInt(digits || '0', 8) : undefined;
 }

@@ -11,7 +11,8 @@ export function clientAddress({ remoteAddress }: Pick<Socket, 'remoteAddress'>):
  */
 export function clientKey(address: string): string {
   if (!address.includes(':')) return address;
-  const [head = '', tail] = address.replace(/%.*$/, '').split('::');
+  const [unscoped = ''] = address.split('%', 1);
+  const [head = '', tail] = unscoped.split('::');
   const front = head === '' ? [] : head.split(':');
   const back = tail === undefined || tail === '' ? [] : tail.split(':');
   const zeros = tail === undefined ? 0 : Math.max(0, 8 - front.length - back.length);

@@ -1,8 +1,7 @@
 import { type Digest, isDigest } from './digest.ts';
 import { RegistryError } from './error.ts';
 
-const componentPattern = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
-const repositoryPattern = new RegExp(`^${componentPattern}(?:/${componentPattern})*$`);
+const repositoryPattern = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
 const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 
 /** Longest accepted repository name, in characters; the spec asks clients to keep host and name together under 255. */

@@ -1,5 +1,6 @@
 import { drain } from '../transport/body.ts';
 import type { Authenticator } from './auth.ts';
+import { endpointPath } from './endpoint-path.ts';
 import { denied, failureOf, type Subject } from './failures.ts';
 import type { ForeignTokens } from './foreign-tokens.ts';
 import type { HttpAnswer, HttpClient } from './http-client.ts';
@@ -156,7 +157,7 @@ function requestOf({ method }: Ask, { url }: HttpAnswer): string {
  */
 export function resourceUrl(endpoint: string, resource: string): URL {
   const url = new URL(endpoint);
-  const base = url.pathname.replace(/\/+$/, '');
+  const base = endpointPath(url);
   const root = base === '/v2' || base.startsWith('/v2/') ? base : `${base}/v2`;
   return new URL(`${root}/${resource}`, url.origin);
 }

@@ -3,6 +3,7 @@ import { hasReason, RegistryError } from '../oci/error.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import type { RequestOptions } from './client.ts';
 import { basicAuthorization, type Credential } from './credentials.ts';
+import { endpointPath } from './endpoint-path.ts';
 import { unavailable } from './failures.ts';
 import type { Profile } from './profile.ts';
 import { trustedRealm } from './realm.ts';
@@ -217,7 +218,7 @@ export class Authenticator {
 
   /** The scope of the path that is really asked: an endpoint may be at a path below `/v2/`. */
   #ownScope(repository: string): string {
-    const [, prefix = ''] = /^\/v2\/(.+?)\/*$/.exec(this.#options.endpoint.pathname) ?? [];
+    const [, prefix = ''] = /^\/v2\/(.+)$/.exec(endpointPath(this.#options.endpoint)) ?? [];
     return `repository:${prefix === '' ? '' : `${prefix}/`}${repository}:pull`;
   }
 }

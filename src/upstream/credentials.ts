@@ -110,7 +110,9 @@ function readEntry(entry: Readonly<Record<string, unknown>>): Credential | undef
   if (typeof identitytoken === 'string' && identitytoken !== '') return { kind: 'refresh-token', token: identitytoken };
   let { username, password } = entry;
   if (typeof auth === 'string' && auth !== '') {
-    const decoded = Buffer.from(auth, 'base64').toString('utf8').replace(/\0+$/, '');
+    // Docker ignores zero bytes at the end.
+    const bytes = Buffer.from(auth, 'base64');
+    const decoded = bytes.toString('utf8', 0, bytes.findLastIndex((byte) => byte !== 0) + 1);
     const colon = decoded.indexOf(':');
     if (colon === -1) throw new Error('an entry of auths cannot be decoded');
     [username, password] = [decoded.slice(0, colon), decoded.slice(colon + 1)];

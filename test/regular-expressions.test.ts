@@ -1,0 +1,46 @@
+import { parse } from '@babel/parser';
+import { analyse } from 'scslre';
+import { describe, expect, test } from 'vitest';
+import { sourceTexts } from './docs/pages.ts';
+
+/** What an operator writes, or a person at a terminal: whoever makes that slow keeps nobody waiting but themselves. */
+const ownWords = ['src/config/', 'src/cli/'];
+
+interface Found {
+  readonly file: string;
+  readonly line: number;
+  readonly pattern: RegExp;
+}
+
+/** The regular expressions of a source, and where one is put together while it runs. */
+function expressionsIn(file: string, text: string): { found: Found[]; made: string[] } {
+  const { tokens } = parse(text, { sourceType: 'module', plugins: ['typescript'], tokens: true });
+  const found: Found[] = [];
+  const made: string[] = [];
+  for (const token of tokens as { type: { label: string }; value: unknown; loc: { start: { line: number } } }[]) {
+    const { line } = token.loc.start;
+    if (token.type.label === 'regexp') {
+      const { pattern, flags } = token.value as { pattern: string; flags: string };
+      found.push({ file, line, pattern: new RegExp(pattern, flags) });
+    }
+    if (token.type.label === 'name' && token.value === 'RegExp') made.push(`${file}:${line}`);
+  }
+  return { found, made };
+}
+
+describe('the regular expressions that read what others have written', () => {
+  test('take no longer than the text is long', async () => {
+    const texts = [...(await sourceTexts(['src']))].filter(([file]) => !ownWords.some((own) => file.startsWith(own)));
+    const all = texts.map(([file, text]) => expressionsIn(file, text));
+    const expressions = all.flatMap(({ found }) => found);
+    expect(expressions.length).toBeGreaterThan(40);
+    const slow = expressions.filter(({ pattern }) => analyse(pattern).reports.length > 0);
+    expect(slow.map(({ file, line, pattern }) => `${file}:${line} ${pattern}`)).toEqual([]);
+    // One that is put together cannot be looked at here.
+    expect(all.flatMap(({ made }) => made)).toEqual([]);
+  });
+
+  test.each([/\s+$/, /(a+)+b/, /a*a*b/, /^\s*(\d*)\s*$/])('would be found: %s', (pattern) => {
+    expect(analyse(pattern).reports.length).toBeGreaterThan(0);
+  });
+});

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { Config, UpstreamConfig } from '../config/config.ts';
 import { formatPath } from '../config/problems.ts';
-import { createUpstream, type OwnedUpstream } from '../upstream/create-upstream.ts';
+import type { OwnedUpstream } from '../upstream/create-upstream.ts';
+import { lazyUpstream } from '../upstream/lazy-upstream.ts';
 import type { TlsOptions, UpstreamOptions } from '../upstream/options.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import type { UpstreamObserver } from '../upstream/upstream.ts';
@@ -70,7 +71,7 @@ export class LiveUpstreams implements Disposable {
     const options = withCertificates(upstream, upstreamOptions(context.config, upstream));
     const fingerprint = JSON.stringify(options);
     const same = context.known.get(fingerprint);
-    return same ?? { fingerprint, upstream: context.made.use(createUpstream({ ...options, ...this.#extra })) };
+    return same ?? { fingerprint, upstream: context.made.use(lazyUpstream({ ...options, ...this.#extra })) };
   }
 
   #use(live: readonly LiveUpstream[], { defaultUpstream }: Config): void {

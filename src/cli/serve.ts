@@ -1,4 +1,6 @@
-import { type LoadedConfig, loadConfig } from '../config/load.ts';
+import type { Config } from '../config/config.ts';
+import { type ConfigSources, loadConfig } from '../config/load.ts';
+import { loadConfigApart } from '../config/load-apart.ts';
 import { ConfigError } from '../config/problems.ts';
 import { EventLoop } from '../site/event-loop.ts';
 import { type Site, startSite } from '../site/site.ts';
@@ -18,13 +20,12 @@ export function registerServe(program: Command, io: CommandIo): void {
     .action(async (_options, command: Command) => {
       // From here on a hang-up never ends the process.
       using hangUps = new HangUps();
-      const load = () =>
-        loadConfig({
-          flags: configFlags(command),
-          environment: io.environment,
-          workingDirectory: io.workingDirectory,
-        });
-      const { config, file } = await load();
+      const sources: ConfigSources = {
+        flags: configFlags(command),
+        environment: io.environment,
+        workingDirectory: io.workingDirectory,
+      };
+      const { config, file } = await loadConfig(sources);
       const log = createLogger(config.log);
       try {
         await using eventLoop = new EventLoop({ log });
@@ -33,7 +34,8 @@ export function registerServe(program: Command, io: CommandIo): void {
         const stopping = stopSignal();
         log.info({ address: site.address, cacheDir: config.cache.dir, config: file ?? 'defaults' }, 'listening');
         log.flush();
-        hangUps.answer(() => reload(site, { load, log }));
+        eventLoop.start();
+        hangUps.answer(() => reload(site, { load: () => loadConfigApart(sources), log }));
         const signal = await stopping;
         hangUps.answer(undefined);
         log.info({ signal, drainMs: config.timeouts.drainMs }, 'stopping');
@@ -85,7 +87,7 @@ class HangUps implements Disposable {
 /** Puts the configuration as it is now in force; one that cannot be used changes nothing. Never rejects. */
 async function reload(
   site: Site,
-  { load, log }: { load: () => Promise<LoadedConfig>; log: ProgramLogger },
+  { load, log }: { load: () => Promise<{ readonly config: Config }>; log: ProgramLogger },
 ): Promise<void> {
   try {
     const { config } = await load();

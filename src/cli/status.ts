@@ -101,7 +101,7 @@ function otherText({ id, address, avoided, trouble }: ReplicasStatus['others'][n
 function eventLoopLines({ eventLoop }: SiteStatus): string[] {
   if (eventLoop === null) return [];
   const { p99Ms, maxMs, stalls } = eventLoop;
-  return labelled('lag', `${p99Ms} ms at the 99th percentile, ${maxMs} ms at most; ${stalls} stalls over 200 ms`);
+  return labelled('lag', `99% below ${p99Ms} ms, ${maxMs} ms at most, ${stalls} times over 200 ms`);
 }
 
 function prefetchText({ schedule, isRunning, nextAt, last }: SiteStatus['prefetch'][number]): string {

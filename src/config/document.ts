@@ -9,6 +9,7 @@ import {
   type Pair,
   parseAllDocuments,
   parseDocument,
+  type Scalar,
   visit,
   type YAMLMap,
 } from 'yaml';
@@ -48,11 +49,15 @@ const asWeRead = { merge: true, prettyErrors: false } as const;
 /** Reads YAML 1.2. Problems of the text are in the result; nothing is thrown. */
 export function readYaml(text: string): YamlDocument {
   const lineCounter = new LineCounter();
-  const document = parseDocument(withoutMark(text), { ...asWeRead, lineCounter });
+  // The library compares each key with all of its mapping: that takes seconds for thousands of upstreams.
+  const document = parseDocument(withoutMark(text), { ...asWeRead, lineCounter, uniqueKeys: false });
   const problems = [...document.errors, ...document.warnings].map((error) => ({
     line: lineCounter.linePos(error.pos[0]).line,
     message: syntaxMessages[error.code] ?? 'not valid YAML',
   }));
+  for (const key of repeatedKeys(document)) {
+    problems.push({ line: lineCounter.linePos(startOf(key) ?? 0).line, message: syntaxMessages['DUPLICATE_KEY']! });
+  }
   return {
     data: problems.length > 0 ? undefined : plainData(document, problems, lineCounter),
     problems,
@@ -146,6 +151,22 @@ function plainData(document: Document, problems: SyntaxProblem[], lineCounter: L
     problems.push({ line, message });
     return undefined;
   }
+}
+
+/** Keys that their mapping has had before. */
+function repeatedKeys(document: Document): Scalar[] {
+  const repeated: Scalar[] = [];
+  visit(document, {
+    Map(_, { items }) {
+      const seen = new Set<unknown>();
+      for (const { key } of items) {
+        if (!isScalar(key)) continue;
+        if (seen.has(key.value)) repeated.push(key);
+        seen.add(key.value);
+      }
+    },
+  });
+  return repeated;
 }
 
 /** What a mapping has under a key, its own or what is merged into it. */

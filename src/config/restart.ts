@@ -24,16 +24,19 @@ export function withoutRestart(running: Config, wanted: Config): { config: Confi
   return { config: config as Config, left };
 }
 
-/** The keys in which two configurations differ, such as `cache.tagTtl` and `upstreams."docker.io"`. */
-export function changedKeys(one: Config, other: Config): string[] {
-  return [...differences({ node: jsonSchema(), one, other }, [])];
+/**
+ * The keys in which two configurations differ, such as `cache.tagTtl` and `upstreams."docker.io".auth.password`.
+ * @returns also `undefined` between them, wherever a caller with other work may pause
+ */
+export function changedKeys(one: Config, other: Config): Generator<string | undefined> {
+  return differences({ node: jsonSchema(), one, other }, []);
 }
 
 function* differences(
   { node, one, other }: { node: SchemaNode; one: unknown; other: unknown },
   path: ConfigPath,
-): Generator<string> {
-  if (isSame(one, other)) return;
+): Generator<string | undefined> {
+  if (one === other) return;
   const { properties, additionalProperties: named } = node;
   if (properties && one && other) {
     for (const [key, child] of Object.entries(properties)) {
@@ -47,10 +50,9 @@ function* differences(
     const [before, after] = tables as [Map<string, object>, Map<string, object>];
     for (const name of new Set([...before.keys(), ...after.keys()])) {
       yield* differences({ node: named, one: before.get(name), other: after.get(name) }, [...path, name]);
+      yield undefined;
     }
-  } else {
-    yield formatPath(path);
-  }
+  } else if (!isSame(one, other)) yield formatPath(path);
 }
 
 /** Whether two values of configurations mean the same; secrets are compared by what they hold. */

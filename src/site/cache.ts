@@ -58,7 +58,7 @@ export interface Cache extends AsyncDisposable {
   /** Is told of what operators change. */
   readonly administrationObserver: AdministrationObserver;
   /** Puts another configuration in force. @throws Error where an upstream cannot be made of it; nothing has changed then */
-  replaceConfig(config: Config): void;
+  replaceConfig(config: Config): Promise<void>;
 }
 
 /** Somebody waits until a lost catalog is rebuilt. */
@@ -123,7 +123,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   const sweptFiles = await sweepIngest(layout, { now });
   if (sweptFiles > 0) log.info({ files: sweptFiles }, 'left-over files removed');
   const upstreams = owned.use(
-    new LiveUpstreams(config, {
+    new LiveUpstreams({
       now,
       observer: upstreamObserver({
         log,
@@ -132,6 +132,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       }),
     }),
   );
+  await upstreams.replace(config, (prepared) => prepared.use());
   health.watch(() => upstreamConditions(upstreams.all));
   metrics.watchUpstreams(() => upstreamReadings(upstreams.all));
   const observer = mirrorObserver({ log, metrics, health });
@@ -237,15 +238,12 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     },
     administrationObserver: sharedAdministration(administrationObserver(log), replicas.coordinator),
     repair,
-    replaceConfig(next) {
-      upstreams.replace(next);
-      try {
-        usePins(catalog, next.cache.pins, upstreams.table);
-      } catch (error) {
-        upstreams.replace(config);
-        throw error;
-      }
-      config = next;
+    async replaceConfig(next) {
+      await upstreams.replace(next, (prepared) => {
+        usePins(catalog, next.cache.pins, prepared.table);
+        prepared.use();
+        config = next;
+      });
       upkeep.look();
       evictor.look();
     },

@@ -1,6 +1,7 @@
 import type { Config, UpstreamConfig } from '../config/config.ts';
 import { formatPath } from '../config/problems.ts';
 import { readCredential } from '../upstream/credentials.ts';
+import { Turns } from '../waiting/turns.ts';
 import { upstreamOptions } from './upstream-options.ts';
 import type { FileTexts, FileUse } from './watched-files.ts';
 
@@ -9,12 +10,17 @@ import type { FileTexts, FileUse } from './watched-files.ts';
  * @param options.renew puts what the certificates of an upstream hold now in force. @throws Error in one sentence where
  *   they cannot be used
  */
-export function upstreamFiles(config: Config, options: { readonly renew: (name: string) => void }): FileUse[] {
-  if (config.offline) return [];
-  return config.upstreams.flatMap((upstream) => [
-    ...credentialFiles(config, upstream),
-    ...certificateFiles(upstream, options.renew),
-  ]);
+export async function upstreamFiles(
+  config: Config,
+  { renew }: { readonly renew: (name: string) => Promise<void> },
+): Promise<FileUse[]> {
+  const uses: FileUse[] = [];
+  const turns = new Turns();
+  for (const upstream of config.offline ? [] : config.upstreams) {
+    uses.push(...credentialFiles(config, upstream), ...certificateFiles(upstream, renew));
+    await turns.next();
+  }
+  return uses;
 }
 
 /** Credentials are read each time they are shown: here it is only found out whether they can be. */
@@ -43,7 +49,7 @@ function credentialFiles(config: Config, upstream: UpstreamConfig): FileUse[] {
   ];
 }
 
-function certificateFiles({ name, tls }: UpstreamConfig, renew: (name: string) => void): FileUse[] {
+function certificateFiles({ name, tls }: UpstreamConfig, renew: (name: string) => Promise<void>): FileUse[] {
   const { caFile, certFile, keyFile } = tls;
   const files = named(['upstreams', name, 'tls'], { caFile, certFile, keyFile });
   if (Object.keys(files).length === 0) return [];

@@ -3,8 +3,12 @@ import { Worker } from 'node:worker_threads';
 import type { Logger } from '../telemetry/logger.ts';
 import { type StallWatch, stallMs } from './stall-watch.ts';
 
+/** What is measured takes this long where nothing is late, in milliseconds. */
+const resolutionMs = 20;
 /** How often the main thread says that it goes on, in milliseconds. */
 const beatMs = 50;
+/** What the thread is begun for: a loop that is never late needs none, and a thread takes memory. */
+const lateMs = 50;
 /** How long after a stall what held the loop may still be told, in milliseconds. */
 const patienceMs = 200;
 /** No more stalls than this are logged in a minute. */
@@ -23,38 +27,32 @@ export interface EventLoopReading {
 /** Measures how late the event loop of this process is, and logs what held it for longer than 200 ms. */
 export class EventLoop implements AsyncDisposable {
   readonly #log: Logger;
-  readonly #histogram = monitorEventLoopDelay({ resolution: 20 });
+  readonly #histogram = monitorEventLoopDelay({ resolution: resolutionMs });
   readonly #watch: StallWatch = {
     beats: new Int32Array(new SharedArrayBuffer(4)),
     root: new URL('../..', import.meta.url).href,
   };
-  readonly #worker: Worker;
-  readonly #beating: NodeJS.Timeout;
-  #beatAtMs = performance.now();
+  #worker: Worker | undefined;
+  #beating: NodeJS.Timeout | undefined;
+  #beatAtMs = 0;
   #stalls = 0;
   #frames: readonly string[] | undefined;
   #logged: number[] = [];
 
   constructor({ log }: { readonly log: Logger }) {
     this.#log = log;
+  }
+
+  /** Measures from now on. */
+  start(): void {
     this.#histogram.enable();
-    this.#worker = new Worker(new URL('./stall-worker.ts', import.meta.url), {
-      workerData: this.#watch,
-      // It does next to nothing.
-      resourceLimits: { maxOldGenerationSizeMb: 24, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 },
-    });
-    this.#worker.unref();
-    this.#worker.on('message', (frames: readonly string[]) => {
-      this.#frames = frames;
-    });
-    // Without it stalls are counted and logged all the same.
-    this.#worker.on('error', (error: unknown) => log.debug({ error: String(error) }, 'stalls are not looked into'));
+    this.#beatAtMs = performance.now();
     this.#beating = setInterval(() => this.#beat(), beatMs).unref();
   }
 
   reading(): EventLoopReading {
     const { max } = this.#histogram;
-    const inMs = (nanoseconds: number): number => Math.round(nanoseconds / 1e5) / 10;
+    const inMs = (nanoseconds: number): number => Math.max(0, Math.round(nanoseconds / 1e5 - resolutionMs * 10) / 10);
     return {
       p50Ms: inMs(this.#histogram.percentile(50)),
       p99Ms: inMs(this.#histogram.percentile(99)),
@@ -66,7 +64,7 @@ export class EventLoop implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#beating);
     this.#histogram.disable();
-    await this.#worker.terminate();
+    await this.#worker?.terminate();
   }
 
   #beat(): void {
@@ -74,6 +72,7 @@ export class EventLoop implements AsyncDisposable {
     const heldMs = nowMs - this.#beatAtMs - beatMs;
     this.#beatAtMs = nowMs;
     Atomics.add(this.#watch.beats, 0, 1);
+    if (heldMs >= lateMs) this.#worker ??= this.#startWorker();
     if (heldMs < stallMs) return;
     this.#stalls += 1;
     this.#logged = this.#logged.filter((atMs) => nowMs - atMs < 60_000);
@@ -84,5 +83,20 @@ export class EventLoop implements AsyncDisposable {
       this.#log.warn({ ms: Math.round(heldMs), stack: this.#frames }, 'the event loop was held');
       this.#frames = undefined;
     }, patienceMs).unref();
+  }
+
+  #startWorker(): Worker {
+    const worker = new Worker(new URL('./stall-worker.ts', import.meta.url), {
+      workerData: this.#watch,
+      // It does next to nothing.
+      resourceLimits: { maxOldGenerationSizeMb: 24, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 },
+    });
+    worker.unref();
+    worker.on('message', (frames: readonly string[]) => {
+      this.#frames = frames;
+    });
+    // Without it stalls are counted and logged all the same.
+    worker.on('error', (error: unknown) => this.#log.debug({ error: String(error) }, 'stalls are not looked into'));
+    return worker;
   }
 }

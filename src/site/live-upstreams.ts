@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Config, UpstreamConfig } from '../config/config.ts';
 import { formatPath } from '../config/problems.ts';
@@ -6,12 +7,20 @@ import { lazyUpstream } from '../upstream/lazy-upstream.ts';
 import type { TlsOptions, UpstreamOptions } from '../upstream/options.ts';
 import { UpstreamTable } from '../upstream/table.ts';
 import type { UpstreamObserver } from '../upstream/upstream.ts';
+import { Turns } from '../waiting/turns.ts';
 import { upstreamOptions } from './upstream-options.ts';
 
 interface LiveUpstream {
   readonly upstream: OwnedUpstream;
-  /** Everything that it was made of, the text of its certificates too. In memory only: a password may be in it. */
+  /** Of everything that it was made of, the text of its certificates too. */
   readonly fingerprint: string;
+}
+
+/** Upstreams that are ready to be put in force. */
+export interface PreparedUpstreams {
+  readonly table: UpstreamTable;
+  /** Puts them in force for requests that come from now on. */
+  use(): void;
 }
 
 /** The upstreams in force, which a new configuration may replace while requests are under way. */
@@ -20,11 +29,11 @@ export class LiveUpstreams implements Disposable {
   readonly #replaced: OwnedUpstream[] = [];
   #live: readonly LiveUpstream[] = [];
   #table = new UpstreamTable([]);
+  /** One change after another. */
+  #last: Promise<unknown> = Promise.resolve();
 
-  /** @throws Error where a URL or a certificate cannot be used */
-  constructor(config: Config, extra: { readonly now: () => number; readonly observer: UpstreamObserver }) {
+  constructor(extra: { readonly now: () => number; readonly observer: UpstreamObserver }) {
     this.#extra = extra;
-    this.replace(config);
   }
 
   get all(): readonly OwnedUpstream[] {
@@ -36,32 +45,50 @@ export class LiveUpstreams implements Disposable {
   }
 
   /**
-   * Puts the upstreams of a configuration in force for requests that come from now on. One about which nothing has
+   * Replaces the upstreams by those of a configuration, slice by slice where they are many. One about which nothing has
    * changed, its certificates included, stays, with its connections and tokens; one that was replaced ends what is under
    * way at its own pace, since its idle connections close by themselves.
+   * @param use puts what is ready in force, or throws: then nothing has changed
    * @throws Error in one sentence where a URL or a certificate cannot be used; nothing has changed then
    */
-  replace(config: Config): void {
-    using made = new DisposableStack();
-    const known = new Map(this.#live.map((one) => [one.fingerprint, one]));
-    const live = config.upstreams.map((upstream) => this.#make(upstream, { config, known, made }));
-    this.#use(live, config);
-    made.move();
+  async replace(config: Config, use: (prepared: PreparedUpstreams) => void): Promise<void> {
+    await this.#inTurn(async () => {
+      using made = new DisposableStack();
+      const turns = new Turns();
+      const known = new Map(this.#live.map((one) => [one.fingerprint, one]));
+      const live: LiveUpstream[] = [];
+      for (const upstream of config.upstreams) {
+        live.push(this.#make(upstream, { config, known, made }));
+        await turns.next();
+      }
+      const table = tableOf(live, config);
+      use({
+        table,
+        use: () => {
+          this.#use(live, table);
+          made.move();
+        },
+      });
+    });
   }
 
   /**
    * Puts in force what the certificates of one upstream hold now.
    * @throws Error in one sentence where they cannot be used; nothing has changed then
    */
-  renew(config: Config, name: string): void {
-    using made = new DisposableStack();
-    const upstream = config.upstreams.find((one) => one.name === name);
-    const index = this.#live.findIndex((one) => one.upstream.name === name);
-    const before = this.#live[index];
-    if (!upstream || !before) return;
-    const renewed = this.#make(upstream, { config, known: new Map([[before.fingerprint, before]]), made });
-    if (renewed !== before) this.#use(this.#live.with(index, renewed), config);
-    made.move();
+  async renew(config: Config, name: string): Promise<void> {
+    await this.#inTurn(() => {
+      using made = new DisposableStack();
+      const upstream = config.upstreams.find((one) => one.name === name);
+      const index = this.#live.findIndex((one) => one.upstream.name === name);
+      const before = this.#live[index];
+      if (!upstream || !before) return;
+      const renewed = this.#make(upstream, { config, known: new Map([[before.fingerprint, before]]), made });
+      if (renewed === before) return;
+      const live = this.#live.with(index, renewed);
+      this.#use(live, tableOf(live, config));
+      made.move();
+    });
   }
 
   #make(
@@ -69,25 +96,41 @@ export class LiveUpstreams implements Disposable {
     context: { config: Config; known: ReadonlyMap<string, LiveUpstream>; made: DisposableStack },
   ): LiveUpstream {
     const options = withCertificates(upstream, upstreamOptions(context.config, upstream));
-    const fingerprint = JSON.stringify(options);
+    const fingerprint = createHash('sha256').update(JSON.stringify(options)).digest('base64');
     const same = context.known.get(fingerprint);
     return same ?? { fingerprint, upstream: context.made.use(lazyUpstream({ ...options, ...this.#extra })) };
   }
 
-  #use(live: readonly LiveUpstream[], { defaultUpstream }: Config): void {
-    this.#table = new UpstreamTable(
-      live.map(({ upstream }) => upstream),
-      { defaultName: defaultUpstream },
-    );
+  #use(live: readonly LiveUpstream[], table: UpstreamTable): void {
     const kept = new Set(live);
     this.#replaced.push(...this.#live.filter((one) => !kept.has(one)).map(({ upstream }) => upstream));
+    this.#table = table;
     this.#live = live;
+  }
+
+  async #inTurn(change: () => void | Promise<void>): Promise<void> {
+    const before = this.#last;
+    const mine = Promise.withResolvers<void>();
+    this.#last = mine.promise;
+    try {
+      await before;
+      await change();
+    } finally {
+      mine.resolve();
+    }
   }
 
   /** Ends every connection, transfers under way too. */
   [Symbol.dispose](): void {
     for (const upstream of [...this.all, ...this.#replaced]) upstream[Symbol.dispose]();
   }
+}
+
+function tableOf(live: readonly LiveUpstream[], { defaultUpstream }: Config): UpstreamTable {
+  return new UpstreamTable(
+    live.map(({ upstream }) => upstream),
+    { defaultName: defaultUpstream },
+  );
 }
 
 /** What the files of an upstream's TLS hold now, in place of their paths. */

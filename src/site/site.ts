@@ -8,6 +8,7 @@ import { addressesOf } from '../operations/owner/explain/own-address.ts';
 import { operationsOf } from '../operations/owner/operations.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
+import { Turns } from '../waiting/turns.ts';
 import { type Cache, openCache } from './cache.ts';
 import { upstreamFiles } from './configured-files.ts';
 import { openControl } from './control.ts';
@@ -98,11 +99,11 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   if (control) owned.use(control);
 
   const { files, health, log } = parts;
-  const watchUpstreams = (): void => {
+  const watchUpstreams = async (): Promise<void> => {
     const { config, upstreams } = cache;
-    files.replace('upstreams', upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) }));
+    files.replace('upstreams', await upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) }));
   };
-  watchUpstreams();
+  await watchUpstreams();
   files.start();
   owned.use(files);
   const rest = owned.move();
@@ -115,12 +116,17 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     },
     async reload(wanted) {
       const { config, left } = withoutRestart(cache.config, wanted);
-      const changed = changedKeys(cache.config, config);
-      cache.replaceConfig(config);
+      const changed: string[] = [];
+      const turns = new Turns();
+      for (const key of changedKeys(cache.config, config)) {
+        if (key !== undefined) changed.push(key);
+        await turns.next();
+      }
+      await cache.replaceConfig(config);
       prefetcher.replace(config);
       scrub.look();
       log.level = config.log.level;
-      watchUpstreams();
+      await watchUpstreams();
       return { changed, files: await files.look(), restart: left };
     },
   };

@@ -1,5 +1,6 @@
 import { createUpstream, type OwnedUpstream } from './create-upstream.ts';
 import { defaultAnswerMs, defaultMaxConnections, type UpstreamOptions } from './options.ts';
+import { Profile } from './profile.ts';
 import { repositoryFilter } from './repository-rules.ts';
 import type { UpstreamStatus } from './upstream.ts';
 
@@ -31,22 +32,24 @@ export function lazyUpstream(options: UpstreamOptions): OwnedUpstream {
     get isAvailable() {
       return made?.isAvailable ?? true;
     },
+    isAvailableFor: (repository) => made?.isAvailableFor(repository) ?? true,
     get isSparing() {
       return made?.isSparing ?? false;
     },
-    status: () => made?.status() ?? untouched(urls),
+    status: () => made?.status() ?? untouched(urls, new Profile(options.traits)),
     pause: (place) => make().pause(place),
     [Symbol.dispose]: () => made?.[Symbol.dispose](),
   };
 }
 
 /** The status of an upstream that was never asked for anything. */
-function untouched(urls: readonly string[]): UpstreamStatus {
+function untouched(urls: readonly string[], profile: Profile): UpstreamStatus {
   return {
     endpoints: urls.map((url) => ({
       url: new URL(url).href,
       state: 'available',
       tokenService: { state: 'available' },
+      traits: profile.describe(),
     })),
   };
 }

@@ -6,11 +6,11 @@ export class Turns {
   #endMs = performance.now() + turnMs;
 
   /** Call it between small steps of work; it waits only if the current slice is over. @throws the signal's reason */
-  async next(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
+  async next(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
     if (performance.now() < this.#endMs) return;
     await new Promise(setImmediate);
-    signal.throwIfAborted();
+    signal?.throwIfAborted();
     this.#endMs = performance.now() + turnMs;
   }
 }

@@ -11,7 +11,8 @@ test('what holds the event loop is counted and logged with where it was', async 
   const lines: { ms?: number; stack?: string[]; msg: string }[] = [];
   const log = pino({ level: 'warn' }, { write: (line) => void lines.push(JSON.parse(line) as (typeof lines)[0]) });
   await using loop = new EventLoop({ log });
-  // The thread may take a moment to begin.
+  loop.start();
+  // The thread begins with the first stall.
   await expect
     .poll(
       () => {

@@ -55,6 +55,8 @@ ${defaultUpstreamNames.join(', ')}.
 The upstream \`docker.io\` always has the address https://registry-1.docker.io unless \`urls\` says otherwise, the aliases
 \`index.docker.io\` and \`registry-1.docker.io\`, and the token realm \`auth.docker.io\`.
 
+Proxies and additional certificate authorities come from the environment: [proxies and certificates](networks.md).
+
 Reserved for later versions, and refused: ${laterKeys.map((key) => `\`${key.replace('*', 'NAME')}\``).join(', ')}.
 
 ## Keys

@@ -148,6 +148,8 @@ export const reasonFacts = {
   // This mirror.
   /** The disk did not take it. */
   'disk-fault': transient('mirror', { status: 507 }),
+  /** `cache.maxSize` has no room for it beside what is pinned, in use or on its way. */
+  'no-room': transient('mirror', { status: 507 }),
   /** As many blobs are being fetched as may be. */
   'no-place': transient('mirror', { status: 503 }),
   'out-of-files': transient('mirror', { status: 503 }),

@@ -115,6 +115,8 @@ export async function openCache(started: Config, options: CacheOptions): Promise
         log.error({ error: described(error) }, 'catalog fault');
       },
       onReplaced: () => afterLoss(),
+      onManifest: (manifest) => evictor.room.arrivals.recorded(manifest),
+      onUse: (digest) => evictor.room.arrivals.used(digest),
     });
   const onWait = (owner: Owner | undefined): void => log.info({ owner }, 'waiting for the cache directory');
   const catalog = owned.use(await whenFree(layout, open, { onWait }));
@@ -144,7 +146,13 @@ export async function openCache(started: Config, options: CacheOptions): Promise
       observer.altered(digest);
     },
     onGone: (digest) => replicas.coordinator.drop(digest),
-    space: { claim: (bytes) => evictor.claim(bytes), look: () => evictor.look() },
+    space: {
+      begun: (digest) => evictor.room.begun(digest),
+      mayGrow: (digest, bytes) => evictor.room.mayGrow(digest, bytes),
+      claim: (digest, bytes) => evictor.room.claim(digest, bytes),
+      closed: (digest) => evictor.room.closed(digest),
+      look: () => evictor.look(),
+    },
   });
   const repository = (key: string) => findRepository(upstreams.table, key);
   // What is read again for somebody who waits has no rate, and does not wait for what is read in the background.

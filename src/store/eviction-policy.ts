@@ -17,6 +17,12 @@ export const halfLifeMs = 3 * 24 * 60 * 60 * 1000;
 /** The share of the stored bytes that is spared because it was used last, as long as there is anything else. */
 export const recentShare = 0.1;
 
+/**
+ * What is left of an evicted image goes with it, unless it is warmer by more than this, as if it had been used more than twice
+ * as often: a layer of several images, of which one may soon be pulled again. It goes before any image all the same.
+ */
+export const sharedHeat = 1.1;
+
 /** How many evicted blobs are remembered with their heat. */
 export const rememberedEvictions = 100_000;
 
@@ -49,6 +55,12 @@ export interface Marks {
   readonly high: number;
   readonly low: number;
 }
+
+/**
+ * What may be on disk of blobs whose image has no room, as shares of the budget and where less than that is free: of images
+ * that wait for it, whose sizes their manifests tell, and of anything else. Nothing is evicted for either.
+ */
+export const guestShares = { vouched: 1, unvouched: 0.05 } as const;
 
 /** A budget within which so many bytes are, by {@link marksOf}. */
 export function budgetFor(bytes: number): number {

@@ -10,7 +10,7 @@ const MB = 1_000_000;
 
 // `node bench/eviction-replay.ts` does the same with 2,000 images, 50,000 pulls and 40 GB.
 test('a replayed trace stays within the budget, gives every image whole, and hits more bytes than LRU would', async () => {
-  const trace = makeTrace({ kind: 'steady', seed: 6, images: 40, pulls: 250, bytes: 20 * MB, skew: 1 });
+  const trace = makeTrace({ kind: 'steady', seed: 6, images: 100, pulls: 250, bytes: 20 * MB, skew: 1 });
   const budgetBytes = 4 * MB;
   await using registry = await startRegistry();
   let nowMs = 0;

@@ -118,7 +118,7 @@ export class Downloads implements AsyncDisposable {
    * caller's to check.
    * @param options.onProgress told, as bytes come, how many are here, and of how many where that is known
    * @throws RegistryError when no source could give it, when it has another size than expected, 507 when the disk did not
-   *   take it; the signal's reason
+   *   take it or the cache has no room for it; the signal's reason
    */
   async bring(digest: Digest, joiner: Omit<Joiner, 'isRanged'>, options: BringOptions): Promise<void> {
     const { signal, onProgress } = options;
@@ -133,6 +133,7 @@ export class Downloads implements AsyncDisposable {
     if (fill.state === 'failed') throw fill.failure(joiner.repository);
     await untilAborted(this.#fills.get(digest)?.running ?? Promise.resolve(), signal);
     if (fill.isStored) return;
+    if (fill.isRefused) throw new RegistryError('no-room', 'the cache has no room for this blob');
     if (fill.isKept) {
       throw new RegistryError('disk-fault', 'the disk of this cache could not take a blob');
     }
@@ -187,8 +188,14 @@ export class Downloads implements AsyncDisposable {
     const place = places.take(download);
     this.#makeRoom(places);
     if (await place) {
-      await fill.run();
-      places.giveBack();
+      let hasPlace = true;
+      const giveBack = (): void => {
+        if (hasPlace) places.giveBack();
+        hasPlace = false;
+      };
+      // What waits for its place on the disk keeps none that another could use.
+      await fill.run(giveBack);
+      giveBack();
     }
     this.#forget(download);
     // Only now, when nobody can join any more, may the file be closed.

@@ -1,34 +1,18 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
-import type { BlobRecord } from '../../store/catalog/blob-records.ts';
-import { type BlobStore, DiskFault, type PartialBlob } from '../../store/files/blob-store.ts';
-import type { Loan, Slabs } from '../slabs.ts';
+import { DiskFault, NoRoom, type PartialBlob } from '../../store/files/blob-store.ts';
+import type { Loan } from '../slabs.ts';
 import type { FillObserver, FillResult, FillState } from './fill-events.ts';
+import type { FillOptions } from './fill-options.ts';
 import { Progress } from './progress.ts';
 import { RecentBytes } from './recent-bytes.ts';
-import type { Route } from './route.ts';
 import { Segments } from './segments.ts';
 import type { Source, SourceList } from './sources.ts';
 import type { BlobHeading } from './transfer.ts';
 
 /** The last bytes of a blob, which nobody is given before the digest has been verified. */
 export const heldBackBytes = 64 * 1024;
-
-export interface FillOptions {
-  readonly digest: Digest;
-  readonly store: BlobStore;
-  readonly sources: SourceList;
-  readonly route: Route;
-  readonly slabs: Slabs;
-  readonly observer: FillObserver;
-  /** Whether it is begun for a part of the blob: then it is asked for in parts. */
-  readonly inParts: boolean;
-  /** Called when the blob has become visible in the store. */
-  readonly onStored: (blob: BlobRecord) => void;
-  /** Called when the last reader has left. */
-  readonly onUnwanted: () => void;
-}
 
 /** One blob being brought to this disk: its sources are read into a partial file, which any number of readers follow. */
 export class Fill {
@@ -52,7 +36,7 @@ export class Fill {
   #generation = 0;
   #handed = false;
   #holders = 1;
-  #isStored = false;
+  #kept: 'stored' | 'refused' | undefined;
 
   constructor(options: FillOptions) {
     this.digest = options.digest;
@@ -76,9 +60,13 @@ export class Fill {
     return this.#state;
   }
 
-  /** Whether the blob has become visible in the store. */
+  /** What has become of the blob: visible in the store, or passed through because the cache has no room for it. */
   get isStored(): boolean {
-    return this.#isStored;
+    return this.#kept === 'stored';
+  }
+
+  get isRefused(): boolean {
+    return this.#kept === 'refused';
   }
 
   /** Readers that follow it now. */
@@ -172,8 +160,9 @@ export class Fill {
   /**
    * Brings the blob to the disk. Never throws: what went wrong is in {@link state} and {@link failure}. The file stays
    * open until the fill's owner calls {@link release}.
+   * @param onReceived called when the whole blob is here, and only its place on the disk is left to be found
    */
-  async run(): Promise<void> {
+  async run(onReceived: () => void = () => undefined): Promise<void> {
     const { observer, digest, store, onStored, route } = this.#options;
     observer.started(digest);
     let result: FillResult = 'failed';
@@ -182,13 +171,15 @@ export class Fill {
       await this.#receiveVerified(this.#partial);
       result = 'unstored';
       this.#enter('verified');
-      if (route.isKept) {
-        const modifiedAtMs = await this.#partial.commit();
+      onReceived();
+      const modifiedAtMs = route.isKept ? await this.#partial.commit() : undefined;
+      if (modifiedAtMs !== undefined) {
         const { contentType = octetStream } = this.#heading ?? {};
         onStored({ size: this.#partial.written, contentType, modifiedAtMs });
-        this.#isStored = true;
+        this.#kept = 'stored';
         result = 'stored';
       } else {
+        if (route.isKept) this.#kept = 'refused';
         // Its readers have the file open: for them it stays until they are done.
         await this.#partial.discard();
         result = 'passed';
@@ -203,7 +194,8 @@ export class Fill {
 
   async #failed(error: unknown): Promise<void> {
     if (error instanceof DiskFault) {
-      this.observer.diskFault(error);
+      if (error instanceof NoRoom) this.#kept = 'refused';
+      else this.observer.diskFault(error);
       if (this.#state === 'running') this.#enter('spilled');
       await this.#partial?.discard();
       return;

@@ -1,4 +1,5 @@
 import { dirname, join } from 'node:path';
+import type { Digest } from '../../oci/digest.ts';
 import { nameJournalFile } from '../files/layout.ts';
 import { BlobRecords } from './blob-records.ts';
 import { Database, type DatabaseOptions, inMemory } from './database.ts';
@@ -21,6 +22,10 @@ export interface CatalogOptions extends DatabaseOptions {
   readonly now: () => number;
   /** Called when the catalog was found damaged or gone and has begun again, empty. */
   readonly onReplaced?: () => void;
+  /** Called when a manifest has come to this disk. */
+  readonly onManifest?: (manifest: Digest) => void;
+  /** Called with each use of a blob or manifest. */
+  readonly onUse?: (digest: Digest) => void;
 }
 
 /**
@@ -56,16 +61,25 @@ export class Catalog implements Disposable {
   /** Small things that outlive the process, such as how far a scrub has come. */
   readonly notes: NoteRecords;
 
-  private constructor(database: Database, { now, path, onFault }: CatalogOptions) {
+  private constructor(database: Database, { now, path, onFault, onManifest, onUse }: CatalogOptions) {
     const journalPath = path === inMemory ? undefined : join(dirname(path), nameJournalFile);
     const journal = new NameJournal({ path: journalPath, onFault });
     const graph = new ImageGraph(database);
     const pins = new PinRecords(database, { graph, journal, now });
-    const uses = new UseRecords(database, { graph, now });
+    const uses = new UseRecords(database, { graph, now, onUse });
     const grants = new GrantRecords(database, { journal, pins });
     const tags = new TagRecords(database, { journal, grants, graph, pins, now });
     const blobs = new BlobRecords(database, { journal, pins, uses, now });
-    const manifests = new ManifestRecords(database, { journal, blobs, grants, graph, pins, uses, now });
+    const manifests = new ManifestRecords(database, {
+      journal,
+      blobs,
+      grants,
+      graph,
+      pins,
+      uses,
+      now,
+      onRecorded: onManifest,
+    });
     this.#database = database;
     this.#journal = journal;
     this.tags = tags;
@@ -77,7 +91,7 @@ export class Catalog implements Disposable {
     this.names = new NameRecords(database, { journal, tags, grants, pins, now });
     this.deliveries = new DeliveryRecords(database);
     this.notes = new NoteRecords(database);
-    this.images = new ImageRecords(database, graph);
+    this.images = new ImageRecords(database, { graph, uses, now });
     this.removal = new ImageRemoval(database, { journal, tags, grants, manifests, graph, pins, now });
     this.evictions = new EvictionRecords(database, { journal, tags, grants, blobs, manifests, graph, uses, now });
   }

@@ -1,5 +1,5 @@
 import type { Digest } from '../../oci/digest.ts';
-import { rememberedEvictions } from '../eviction-policy.ts';
+import { rememberedEvictions, sharedHeat } from '../eviction-policy.ts';
 import type { BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
@@ -22,8 +22,6 @@ interface Forgotten {
   readonly tags: readonly TagKey[];
   /** Rights to read: of the blob itself, and of what only it has named. */
   readonly grants: readonly { readonly repository: string; readonly digest: Digest }[];
-  /** Blobs that are left, and of no use any more. */
-  readonly unneeded: readonly Evictable[];
 }
 
 /** More than this goes in one go only where nothing less leaves what is whole. */
@@ -167,6 +165,34 @@ export class EvictionRecords {
     return [...images, ...indexes];
   }
 
+  /**
+   * The blobs that no image needs any more once all of a group has gone, at most some: they go with it, unless they were used
+   * clearly more often.
+   */
+  left(group: readonly Evictable[]): Evictable[] {
+    const going = new Set(group.map(({ digest }) => digest));
+    const left = new Map<Digest, Evictable>();
+    for (const { digest: manifest } of group) {
+      const rows = this.#database.all(
+        `SELECT l.target, b.size FROM blobs m JOIN links l ON l.manifest = m.digest JOIN blobs b ON b.digest = l.target
+         WHERE m.digest = ? AND l.kind <> 'manifest' AND b.pinned = 0 AND b.heat <= m.heat + ${sharedHeat} LIMIT ${mostAtOnce}`,
+        manifest,
+      );
+      for (const row of rows) {
+        const digest = digestIn(row, 'target');
+        if (going.has(digest) || left.has(digest) || left.size >= mostAtOnce) continue;
+        if (this.#options.graph.isNamed(digest, (other) => !going.has(other))) continue;
+        left.set(digest, { digest, size: number(row, 'size') });
+      }
+    }
+    return [...left.values()];
+  }
+
+  /** Whether no manifest that is known needs a stored blob. */
+  isUnneeded(digest: Digest): boolean {
+    return this.#database.get('SELECT 1 FROM blobs WHERE digest = ? AND needed = 0', digest) !== undefined;
+  }
+
   /** Whether a use of a blob has yet to be written. */
   isTouched(digest: Digest): boolean {
     return this.#options.uses.isTouched(digest);
@@ -174,12 +200,11 @@ export class EvictionRecords {
 
   /**
    * Forgets, at once, a blob that was evicted and what was known only for its sake; how warm it was is remembered.
-   * @returns where it was a manifest, the stored blobs that it named and that no image needs now, at most some
    * @throws Error where the catalog cannot be written: nothing is forgotten then
    */
-  forget(digest: Digest): Evictable[] {
+  forget(digest: Digest): void {
     const { blobs, manifests, tags, grants, journal, now } = this.#options;
-    let forgotten: Forgotten = { tags: [], grants: [], unneeded: [] };
+    let forgotten: Forgotten = { tags: [], grants: [] };
     this.#database.writeNow(() => {
       forgotten = this.#remove(digest);
     });
@@ -190,7 +215,6 @@ export class EvictionRecords {
       tags.drop(key);
     }
     for (const grant of forgotten.grants) grants.drop(grant.repository, grant.digest);
-    return [...forgotten.unneeded];
   }
 
   #remove(digest: Digest): Forgotten {
@@ -208,13 +232,7 @@ export class EvictionRecords {
     return {
       tags: standing,
       grants: named.flatMap((one) => (this.#isNeeded(one) ? [] : this.#removeGrants(one))),
-      unneeded: named.slice(1, 1 + mostAtOnce).flatMap((one) => this.#unneeded(one)),
     };
-  }
-
-  #unneeded(digest: Digest): Evictable[] {
-    const row = this.#database.get('SELECT size FROM blobs WHERE digest = ? AND needed = 0 AND pinned = 0', digest);
-    return row === undefined ? [] : [{ digest, size: number(row, 'size') }];
   }
 
   #isNeeded(digest: Digest): boolean {

@@ -2,6 +2,7 @@ import type { Digest } from '../../oci/digest.ts';
 import type { Database } from './database.ts';
 import type { ImageGraph, ImagePart, ManifestSource } from './image-graph.ts';
 import { digestIn, isSet, number, optionalText, text } from './row.ts';
+import type { UseRecords } from './use-records.ts';
 
 /** A repository as the catalog knows it. */
 export interface RepositoryRow {
@@ -31,6 +32,12 @@ export interface ManifestRow {
   readonly source: ManifestSource | undefined;
 }
 
+export interface ImageRecordsOptions {
+  readonly graph: ImageGraph;
+  readonly uses: UseRecords;
+  readonly now: () => number;
+}
+
 /** Deepest nesting of indexes that is followed. */
 const maxDepth = 4;
 
@@ -38,10 +45,12 @@ const maxDepth = 4;
 export class ImageRecords {
   readonly #database: Database;
   readonly #graph: ImageGraph;
+  readonly #options: ImageRecordsOptions;
 
-  constructor(database: Database, graph: ImageGraph) {
+  constructor(database: Database, options: ImageRecordsOptions) {
     this.#database = database;
-    this.#graph = graph;
+    this.#options = options;
+    this.#graph = options.graph;
   }
 
   /** Repositories in the order of their names: those after a name, up to a number. */
@@ -143,6 +152,40 @@ export class ImageRecords {
     if (row?.['lacks'] !== 0) return false;
     const children = this.children(manifest);
     return children.length === 0 || (depth < maxDepth && children.some((child) => this.isWhole(child, depth + 1)));
+  }
+
+  /**
+   * The config and layers that a manifest names, stored or not, at most so many. `bytes` as stored, else as the manifest says
+   * (-1: it does not).
+   */
+  partsToCome(manifest: Digest, limit: number) {
+    const rows = this.#database.all(
+      `SELECT l.target, COALESCE(b.size, l.size) AS bytes, b.digest IS NOT NULL AS is_stored, b.pinned = 1 AS is_pinned
+       FROM links l LEFT JOIN blobs b ON b.digest = l.target WHERE l.manifest = ? AND l.kind = 'blob' LIMIT ?`,
+      manifest,
+      limit,
+    );
+    return rows.map((row) => ({
+      digest: digestIn(row, 'target'),
+      bytes: number(row, 'bytes'),
+      isStored: isSet(row, 'is_stored'),
+      isPinned: isSet(row, 'is_pinned'),
+    }));
+  }
+
+  /** Some of the stored manifests that name a blob and were used within the last minute. */
+  namedLately(blob: Digest): Digest[] {
+    const { uses, now } = this.#options;
+    const rows = this.#database.all(
+      `SELECT n.manifest, b.used_at FROM (SELECT manifest FROM links WHERE target = ? AND kind = 'blob' LIMIT 200) n
+       JOIN blobs b ON b.digest = n.manifest`,
+      blob,
+    );
+    const sinceMs = now() - 60_000;
+    return rows
+      .filter((row) => number(row, 'used_at') > sinceMs || uses.isTouched(digestIn(row, 'manifest')))
+      .map((row) => digestIn(row, 'manifest'))
+      .slice(0, 20);
   }
 
   /** A manifest itself, all that it names and all that goes with it in a repository, stored or not; each once. */

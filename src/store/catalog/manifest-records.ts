@@ -37,6 +37,8 @@ export interface ManifestRecordsOptions {
   readonly pins: PinRecords;
   readonly uses: UseRecords;
   readonly now: () => number;
+  /** Called when a manifest has come. */
+  readonly onRecorded: ((manifest: Digest) => void) | undefined;
 }
 
 /** The manifests on this disk: what they name, and which repositories have them. */
@@ -59,6 +61,7 @@ export class ManifestRecords {
     const { repository, contentType } = manifest;
     this.#options.journal.add({ kind: 'manifest', digest, repository, contentType });
     this.restore(digest, manifest);
+    this.#options.onRecorded?.(digest);
   }
 
   /** As {@link record}, of one that the journal has told of and that has been read again. */

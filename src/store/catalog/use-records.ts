@@ -12,23 +12,33 @@ const mostLooks = 16;
 /** How many rows are set right in one go after the clock was set back. */
 const rowsPerStep = 40;
 
+export interface UseRecordsOptions {
+  readonly graph: ImageGraph;
+  readonly now: () => number;
+  /** Called with each use. */
+  readonly onUse: ((digest: Digest) => void) | undefined;
+}
+
 /** What was used how often and how lately: heat, and what counts as recent. */
 export class UseRecords {
   readonly #database: Database;
   readonly #graph: ImageGraph;
   readonly #now: () => number;
+  readonly #onUse: ((digest: Digest) => void) | undefined;
   /** How often each blob was used since that was last written. */
   readonly #used = new Map<Digest, number>();
 
-  constructor(database: Database, { graph, now }: { readonly graph: ImageGraph; readonly now: () => number }) {
+  constructor(database: Database, { graph, now, onUse }: UseRecordsOptions) {
     this.#database = database;
     this.#graph = graph;
     this.#now = now;
+    this.#onUse = onUse;
   }
 
   /** Notes that a blob was used; written in batches by {@link flush}. */
   touch(digest: Digest): void {
     this.#used.set(digest, (this.#used.get(digest) ?? 0) + 1);
+    this.#onUse?.(digest);
   }
 
   /** Whether a use of a blob has yet to be written. */

@@ -1,10 +1,10 @@
-import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Digest } from '../../oci/digest.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import { lackOfFree, type Marks, marksOf } from '../eviction-policy.ts';
-import type { Space } from '../files/blob-store.ts';
 import type { DiskStore } from '../files/disk-store.ts';
 import type { FileSystem } from '../files/file-system.ts';
+import { Room } from './room.ts';
 import { Victims } from './victims.ts';
 
 /** Why something is evicted: the cache's own budget, the free space of its file system, or that this has run out. */
@@ -48,8 +48,6 @@ interface Freed {
   readonly failures: number;
 }
 
-/** A blob that is to become visible waits no longer than this for its place; nobody waits for it, but it keeps a place of a fill. */
-const maxWaitMs = 30_000;
 /** How long what could not be removed is left alone, and everything where nothing could be. */
 const pauseMs = 30_000;
 /** So many that could not be removed, and none that could: the disk or the catalog is to blame, not one file. */
@@ -64,18 +62,14 @@ const fullBytes = 64 * 1024 * 1024;
  * Keeps the cache within its budget: one pass at a time, in small steps, behind the requests. What is being read or
  * brought here, what is pinned and what was used last is left alone, the last as long as anything else is left.
  */
-export class Evictor implements Space, AsyncDisposable {
+export class Evictor implements AsyncDisposable {
+  /** Gives out the room that there is. */
+  readonly room: Room;
   readonly #options: EvictorOptions;
   readonly #victims: Victims;
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
   #isAskedAgain = false;
-  /** The last of those who wait for room, one after the other. */
-  #claims: Promise<void> = Promise.resolve();
-  /** Of blobs that may become visible and are not counted yet. */
-  #claimedBytes = 0;
-  /** Of the blob whose turn it is to wait. */
-  #wantedBytes = 0;
   #excess: EvictionReason | undefined;
   #owedBytes = 0;
   #pausedUntilMs = 0;
@@ -83,7 +77,16 @@ export class Evictor implements Space, AsyncDisposable {
 
   constructor(options: EvictorOptions) {
     this.#options = options;
-    this.#victims = new Victims({ catalog: options.catalog, store: options.store, pauseMs });
+    const { catalog, store, budget, offline } = options;
+    this.room = new Room({
+      catalog,
+      budget,
+      offline,
+      isInUse: (digest) => store.isInUse(digest),
+      makeRoom: () => this.makeRoom(),
+    });
+    const holds = (digest: Digest): boolean => this.room.arrivals.holds(digest);
+    this.#victims = new Victims({ catalog, store, holds, pauseMs });
   }
 
   /** Why the cache should be smaller than it can be made: all that is left is pinned or in use, or may not be removed. */
@@ -104,39 +107,6 @@ export class Evictor implements Space, AsyncDisposable {
   /** As {@link makeRoom}, for those who do not wait. */
   look(): void {
     void this.makeRoom();
-  }
-
-  async claim(bytes: number): Promise<() => void> {
-    if (!this.#fits(bytes)) {
-      // One after the other: what is granted to the one is not there for the next.
-      const turn = this.#claims.then(() => this.#wait(bytes));
-      this.#claims = turn;
-      await turn;
-    }
-    this.#claimedBytes += bytes;
-    return () => setImmediate(() => (this.#claimedBytes -= bytes));
-  }
-
-  #fits(bytes: number): boolean {
-    const { catalog, budget } = this.#options;
-    return catalog.blobs.usage().bytes + this.#claimedBytes + bytes <= marksOf(budget.maxSizeBytes).high;
-  }
-
-  async #wait(bytes: number): Promise<void> {
-    this.#wantedBytes = bytes;
-    const waited = new AbortController();
-    const { signal } = waited;
-    try {
-      if (!this.#fits(bytes)) {
-        await Promise.race([
-          this.makeRoom(),
-          delay(maxWaitMs, undefined, { signal, ref: false }).catch(() => undefined),
-        ]);
-      }
-    } finally {
-      waited.abort();
-      this.#wantedBytes = 0;
-    }
   }
 
   /** The disk had no room for a blob: makes some, for the next one. */
@@ -169,6 +139,9 @@ export class Evictor implements Space, AsyncDisposable {
     const { observer, offline } = this.#options;
     const startMs = performance.now();
     const found = await this.#fileSystem();
+    const { arrivals } = this.room;
+    arrivals.forgetQuiet();
+    arrivals.settle();
     const awaitsFree = startMs < this.#awaitsFreeUntilMs && this.#lackOfFree(found) > 0;
     if (!awaitsFree) this.#awaitsFreeUntilMs = 0;
     const disk = { found: awaitsFree ? undefined : found, gone: 0 };
@@ -184,8 +157,8 @@ export class Evictor implements Space, AsyncDisposable {
     disk.gone = await this.#dropLeftPartials(lack.bytes);
     if (disk.gone > 0) lack = await this.#lack('low', disk);
     try {
-      while ((lack !== undefined || this.#victims.hasLeftovers) && !this.#stop.signal.aborted) {
-        const freed: Freed = await this.#step(lack ?? { bytes: 0, reason });
+      while (lack !== undefined && !this.#stop.signal.aborted) {
+        const freed: Freed = await this.#step(lack);
         blobs += freed.blobs;
         bytes += freed.bytes;
         disk.gone += freed.bytes;
@@ -197,7 +170,8 @@ export class Evictor implements Space, AsyncDisposable {
         // Where nothing could be done, what counts is whether it has to be.
         lack = await this.#lack(isOver ? 'high' : 'low', disk);
         this.#excess = isOver ? lack?.reason : undefined;
-        if (isOver) break;
+        // What waits for room holds what is stored of it: in vain, where nothing else is left.
+        if (isOver && !(lack !== undefined && freed.failures === 0 && arrivals.refuseLast())) break;
       }
     } finally {
       if (blobs > 0) observer.ended({ reason, blobs, bytes, durationMs: performance.now() - startMs });
@@ -229,10 +203,15 @@ export class Evictor implements Space, AsyncDisposable {
     // What is on its way is looked at only where it can matter.
     const isNear = catalog.blobs.usage().bytes > target / 2;
     const partials = isNear ? await store.partials() : [];
-    const partialBytes = partials.reduce((sum, { bytes }) => sum + bytes, 0);
-    const claimed = this.#claimedBytes + this.#wantedBytes;
-    // What may never come to its end drives out at most half of the rest before it is there.
-    const onItsWay = Math.max(claimed, Math.min(partialBytes, budget.maxSizeBytes / 2));
+    // Nothing is evicted for what has no room reserved: only a manifest vouches for the size of a blob that is on its way.
+    const reserved = partials.filter(
+      // One that has become visible meanwhile is counted already.
+      ({ digest }) => this.room.arrivals.stateOf(digest) === 'admitted' && !catalog.blobs.has(digest),
+    );
+    const onItsWay = Math.max(
+      this.room.claimedBytes,
+      reserved.reduce((sum, { bytes }) => sum + bytes, 0),
+    );
     const size = catalog.blobs.usage().bytes + onItsWay - target;
     const free = lackOfFree(disk.found, budget.minFreeBytes, mark) - disk.gone;
     if (Math.max(size, free, this.#owedBytes) <= 0) return undefined;

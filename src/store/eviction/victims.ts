@@ -8,6 +8,8 @@ import type { DiskStore } from '../files/disk-store.ts';
 export interface Link extends Evictable {
   /** What goes with it has to be gone before it. */
   readonly isLastOfGroup: boolean;
+  /** It goes because what needed it has gone, and stays where something needs it anew. */
+  readonly isLeft: boolean;
 }
 
 /** Most blobs that are looked at and removed between two turns, unless more have to go together. */
@@ -16,6 +18,8 @@ const blobsPerStep = 16;
 interface VictimsOptions {
   readonly catalog: Catalog;
   readonly store: DiskStore;
+  /** Whether a blob is part of an image that is on its way, or worked on. */
+  readonly holds: (digest: Digest) => boolean;
   /** How long what could not be removed is left alone, in milliseconds. */
   readonly pauseMs: number;
 }
@@ -26,8 +30,6 @@ export class Victims {
   /** What could not be removed, and would otherwise be the coldest again. */
   readonly #stuck = new Set<Digest>();
   #stuckUntilMs = 0;
-  /** What is left of images that have gone, and of no use any more. */
-  readonly #leftovers = new Map<Digest, Evictable>();
 
   constructor(options: VictimsOptions) {
     this.#options = options;
@@ -45,15 +47,9 @@ export class Victims {
     return this.#stuck.has(digest);
   }
 
-  /** Whether there is something left of images that have gone: it goes with them. */
-  get hasLeftovers(): boolean {
-    for (const digest of this.#leftovers.keys()) if (this.#stays(digest)) this.#leftovers.delete(digest);
-    return this.#leftovers.size > 0;
-  }
-
   /**
-   * What is left of images that have gone, and after it a few of the coldest: chains that have nothing to do with each other, each in the order of removal.
-   * @param wanted bytes; 0: only what is left
+   * A few of the coldest: chains that have nothing to do with each other, each in the order of removal.
+   * @param wanted bytes
    */
   next(wanted: number): readonly (readonly Link[])[] {
     const { catalog } = this.#options;
@@ -62,10 +58,8 @@ export class Victims {
     const chains = new Set<Link[]>();
     const chainOf = new Map<Digest, Link[]>();
     let bytes = 0;
-    const left = this.hasLeftovers ? [...this.#leftovers.values()].slice(0, blobsPerStep) : [];
-    for (const { digest } of left) this.#leftovers.delete(digest);
-    for (const { digest } of left.length > 0 ? left : this.#coldest()) {
-      if ((left.length === 0 && bytes >= wanted) || chainOf.size >= blobsPerStep) break;
+    for (const { digest } of this.#coldest()) {
+      if (bytes >= wanted || chainOf.size >= blobsPerStep) break;
       if (chainOf.has(digest)) continue;
       const group = catalog.evictions.group(digest);
       if (group.some((member) => this.#stays(member.digest))) continue;
@@ -74,8 +68,9 @@ export class Victims {
       // It comes after several that are still to go: the next step takes it.
       if (before.size > 1) break;
       const last = group.length > 1 ? group.at(-1) : undefined;
-      for (const member of group.filter((one) => !chainOf.has(one.digest))) {
-        chain.push({ ...member, isLastOfGroup: member === last });
+      const left = catalog.evictions.left(group);
+      for (const member of [...group, ...left].filter((one) => !chainOf.has(one.digest))) {
+        chain.push({ ...member, isLastOfGroup: member === last, isLeft: left.includes(member) });
         chainOf.set(member.digest, chain);
         bytes += member.size;
       }
@@ -102,13 +97,17 @@ export class Victims {
   async *remove(chain: readonly Link[], signal: AbortSignal): AsyncGenerator<Evictable> {
     const { catalog } = this.#options;
     const unforgotten = new Map<Digest, Evictable>();
-    for (const { isLastOfGroup, ...blob } of chain) {
+    for (const { isLastOfGroup, isLeft, ...blob } of chain) {
       if (signal.aborted) break;
+      if (isLeft && unforgotten.size === 0 && !catalog.evictions.isUnneeded(blob.digest)) continue;
       // Somebody may have come for it while others were removed: then it stays, and what it needs with it.
       const group = isLastOfGroup ? catalog.evictions.group(blob.digest) : [];
       if (group.some(({ digest }) => digest !== blob.digest && !unforgotten.has(digest))) break;
       try {
-        if (!(await this.#evict(blob.digest))) break;
+        if (!(await this.#evict(blob.digest))) {
+          if (isLeft) continue;
+          break;
+        }
         yield blob;
       } catch (error) {
         if (error instanceof DiskFault) throw error;
@@ -121,13 +120,11 @@ export class Victims {
 
   /** @returns whether it is gone @throws DiskFault; Error where the catalog cannot be written: only the file is gone */
   async #evict(digest: Digest): Promise<boolean> {
-    const { catalog, store } = this.#options;
+    const { catalog, store, holds } = this.#options;
+    if (holds(digest)) return false;
     try {
       // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
-      return await store.evict(digest, () => {
-        for (const blob of catalog.evictions.forget(digest)) this.#leftovers.set(blob.digest, blob);
-        this.#leftovers.delete(digest);
-      });
+      return await store.evict(digest, () => catalog.evictions.forget(digest));
     } catch (error) {
       this.leaveAlone(digest);
       throw error;
@@ -135,7 +132,7 @@ export class Victims {
   }
 
   #stays(digest: Digest): boolean {
-    const { catalog, store } = this.#options;
-    return this.isLeftAlone(digest) || store.isInUse(digest) || catalog.evictions.isTouched(digest);
+    const { catalog, store, holds } = this.#options;
+    return this.isLeftAlone(digest) || store.isInUse(digest) || catalog.evictions.isTouched(digest) || holds(digest);
   }
 }

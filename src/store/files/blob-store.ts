@@ -45,10 +45,10 @@ export interface PartialBlob extends AsyncDisposable {
   restart(): Promise<void>;
   /**
    * Makes the file visible as the blob: fsync, rename, fsync of the directory. The caller has verified it.
-   * @returns when it was last written to, in milliseconds
+   * @returns when it was last written to, in milliseconds; `undefined` where there is no room for it: the file is as it was
    * @throws DiskFault
    */
-  commit(): Promise<number>;
+  commit(): Promise<number | undefined>;
   /** Removes the file. */
   discard(): Promise<void>;
 }
@@ -61,15 +61,26 @@ export interface BlobFile {
   readonly usedAtMs: number;
 }
 
-/** Whoever sees to it that the cache stays within its budget. */
+/** What keeps the cache within its budget. */
 export interface Space {
-  /**
-   * Waits until there is room for a blob, or nothing more can be done for it. Never rejects.
-   * @returns to be called when the blob is counted among what is stored, or is not to be; the rest of the turn is enough
-   */
-  claim(bytes: number): Promise<() => void>;
+  /** A blob is about to be brought here. */
+  begun(digest: Digest): void;
+  /** Whether the file that is to become a blob may grow to so many bytes. */
+  mayGrow(digest: Digest, bytes: number): boolean;
+  /** Waits until there is room for a blob, or it is clear that there will be none. Never rejects. */
+  claim(digest: Digest, bytes: number): Promise<Claim>;
+  /** The file that is to become a blob is closed. */
+  closed(digest: Digest): void;
   /** Something is not in use any more. */
   look(): void;
+}
+
+/** The room of a blob that is complete. */
+export interface Claim {
+  /** Whether it may become visible. */
+  readonly isGranted: boolean;
+  /** To be called when the blob is counted among what is stored, by the end of that turn, or is not to be. */
+  end(isStored: boolean): void;
 }
 
 /** The blobs on this replica's disk. */
@@ -106,5 +117,12 @@ export class DiskFault extends Error {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'EUNKNOWN';
     super(`cannot ${action}: ${code}`, { cause });
     this.code = code;
+  }
+}
+
+/** The budget of the cache has no room for a blob: it passes through, and the disk is not to blame. */
+export class NoRoom extends DiskFault {
+  constructor() {
+    super('keep a blob', Object.assign(new Error('the cache has no room for it'), { code: 'ENOROOM' }));
   }
 }

@@ -17,7 +17,6 @@ import { quarantine } from './quarantine.ts';
 import { readAt } from './read-at.ts';
 import { type LeftPartial, leftPartials } from './sweep.ts';
 
-/** What a {@link DiskStore} needs. */
 export interface DiskStoreOptions {
   readonly layout: Layout;
   /** Upper bound, in bytes, of small blobs kept in memory. */
@@ -38,7 +37,6 @@ export class DiskStore implements BlobStore {
   readonly #users = new Map<Digest, number>();
   /** Files that are being removed: what is to be written in their place waits. */
   readonly #removals = new Map<Digest, Promise<unknown>>();
-
   readonly #space: Space | undefined;
   readonly #onAltered: ((digest: Digest) => void) | undefined;
   readonly #onGone: ((digest: Digest) => void) | undefined;
@@ -62,6 +60,8 @@ export class DiskStore implements BlobStore {
   async open(digest: Digest): Promise<StoredBlob | undefined> {
     const bytes = this.#small.get(digest);
     if (bytes !== undefined) return inMemory(bytes);
+    // A file that is on its way out would come back to memory, and stay there without a file.
+    await this.#removals.get(digest)?.catch(() => undefined);
     const done = this.#use(digest);
     try {
       const blob = await this.#openFile(digest, done);
@@ -102,6 +102,7 @@ export class DiskStore implements BlobStore {
 
   async ingest(digest: Digest): Promise<PartialBlob> {
     const space = this.#space;
+    space?.begun(digest);
     return await this.#openForWriting(digest, ({ onClosed, ...place }) =>
       openPartial({
         ...place,
@@ -109,7 +110,7 @@ export class DiskStore implements BlobStore {
         onClosed: () => {
           onClosed?.();
           // From now on the blob itself is no more in use than others.
-          space?.look();
+          space?.closed(digest);
         },
       }),
     );

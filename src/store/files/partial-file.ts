@@ -2,7 +2,7 @@ import { type Hash, randomUUID } from 'node:crypto';
 import { constants, type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
-import { DiskFault, type PartialBlob, type Space } from './blob-store.ts';
+import { type Claim, DiskFault, NoRoom, type PartialBlob, type Space } from './blob-store.ts';
 import { Extents } from './extents.ts';
 import { type Layout, syncDirectory, withFolders } from './layout.ts';
 import { readAt } from './read-at.ts';
@@ -138,6 +138,7 @@ class PartialFile implements PartialBlob {
     if (position < this.#written || this.availableFrom(position) > position || next < end) {
       throw new Error(`bytes at ${position} are written twice`);
     }
+    if (this.#place.space?.mayGrow(this.#digest, end) === false) throw new NoRoom();
     try {
       if (position === this.#written && !this.#advancing) await this.#grow(chunks);
       else await this.#writeAhead(position, chunks);
@@ -169,23 +170,26 @@ class PartialFile implements PartialBlob {
     this.#written = 0;
   }
 
-  async commit(): Promise<number> {
+  async commit(): Promise<number | undefined> {
     const finalPath = this.#layout.blob(this.#digest);
-    let settled = (): void => undefined;
+    let claim: Claim | undefined;
+    let isStored = false;
     try {
       // A write that failed half-way may have left bytes behind the last whole one.
       await this.#handle.truncate(this.#written);
       await this.#handle.sync();
       const { mtimeMs } = await this.#handle.stat();
-      settled = (await this.#place.space?.claim(this.#written)) ?? settled;
+      claim = await this.#place.space?.claim(this.#digest, this.#written);
+      if (claim?.isGranted === false) return undefined;
       await withFolders(this.#layout, () => rename(this.#path, finalPath));
       await syncDirectory(dirname(finalPath));
       if (this.#notedPrefix !== undefined) await rm(prefixNote(this.#path), { force: true });
+      isStored = true;
       return mtimeMs;
     } catch (error) {
       throw new DiskFault('commit a blob', error);
     } finally {
-      settled();
+      claim?.end(isStored);
     }
   }
 

@@ -1,0 +1,23 @@
+import type { Digest } from '../../oci/digest.ts';
+import type { BlobRecord } from '../../store/catalog/blob-records.ts';
+import type { BlobStore } from '../../store/files/blob-store.ts';
+import type { Slabs } from '../slabs.ts';
+import type { FillObserver } from './fill-events.ts';
+import type { Route } from './route.ts';
+import type { SourceList } from './sources.ts';
+
+/** What a fill is made of. */
+export interface FillOptions {
+  readonly digest: Digest;
+  readonly store: BlobStore;
+  readonly sources: SourceList;
+  readonly route: Route;
+  readonly slabs: Slabs;
+  readonly observer: FillObserver;
+  /** Whether it is begun for a part of the blob: then it is asked for in parts. */
+  readonly inParts: boolean;
+  /** Called when the blob has become visible in the store. */
+  readonly onStored: (blob: BlobRecord) => void;
+  /** Called when the last reader has left. */
+  readonly onUnwanted: () => void;
+}

@@ -18,6 +18,7 @@ const allowed: Record<string, readonly string[]> = {
     'upstream',
     'coordination',
     'archive',
+    'transport',
     'waiting',
     'oci',
     'telemetry',

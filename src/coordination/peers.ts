@@ -231,13 +231,13 @@ export class Peers implements Disposable {
     const { id, address, boot } = replica;
     const header = pass.sign({ method: 'GET', path, range, to: `${id}:${boot}` }, self());
     const headers = { [passHeader]: header, ...(range !== undefined && { range }) };
-    const agents = { http: this.#http, https: this.#https };
     // A replica that waits for bytes itself says so again and again.
     using deadline = new HeadersDeadline({ ...this.#times, isProlonged: true });
     try {
       // Its pass is good for one request.
       const url = new URL(path, address);
-      return await exchange({ method: 'GET', url, headers, agents, deadline, isRepeatable: false, signal });
+      const agent = url.protocol === 'https:' ? this.#https : this.#http;
+      return await exchange({ method: 'GET', url, headers, agent, deadline, isRepeatable: false, signal });
     } catch (error) {
       signal.throwIfAborted();
       const fault = error instanceof ExchangeTimeoutError ? 'silent' : 'unreachable';

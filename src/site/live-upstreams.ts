@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Config, UpstreamConfig } from '../config/config.ts';
 import { formatPath } from '../config/problems.ts';
+import { Authorities } from '../transport/authorities.ts';
+import { Proxies } from '../transport/proxies.ts';
 import type { OwnedUpstream } from '../upstream/create-upstream.ts';
 import { lazyUpstream } from '../upstream/lazy-upstream.ts';
 import type { TlsOptions, UpstreamOptions } from '../upstream/options.ts';
@@ -26,6 +28,8 @@ export interface PreparedUpstreams {
 /** The upstreams in force, which a new configuration may replace while requests are under way. */
 export class LiveUpstreams implements Disposable {
   readonly #extra: { readonly now: () => number; readonly observer: UpstreamObserver };
+  /** Read once for all of them. */
+  readonly #networks = { authorities: new Authorities(process.env), proxies: new Proxies(process.env) };
   readonly #replaced: OwnedUpstream[] = [];
   #live: readonly LiveUpstream[] = [];
   #table = new UpstreamTable([]);
@@ -98,7 +102,12 @@ export class LiveUpstreams implements Disposable {
     const options = withCertificates(upstream, upstreamOptions(context.config, upstream));
     const fingerprint = createHash('sha256').update(JSON.stringify(options)).digest('base64');
     const same = context.known.get(fingerprint);
-    return same ?? { fingerprint, upstream: context.made.use(lazyUpstream({ ...options, ...this.#extra })) };
+    return (
+      same ?? {
+        fingerprint,
+        upstream: context.made.use(lazyUpstream({ ...options, ...this.#extra, ...this.#networks })),
+      }
+    );
   }
 
   #use(live: readonly LiveUpstream[], table: UpstreamTable): void {

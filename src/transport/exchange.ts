@@ -24,9 +24,11 @@ export interface WireRequest {
   /** Lower-case names. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string | undefined;
-  readonly agents: { readonly http: HttpAgent; readonly https: HttpsAgent };
+  readonly agent: HttpAgent | HttpsAgent;
   /** Resolves the host of a new connection. */
   readonly lookup?: LookupFunction;
+  /** Called with the address that the connection goes to, before the answer is used. */
+  readonly onConnected?: (address: string) => void;
   /** Counts while headers are waited for. */
   readonly deadline: HeadersDeadline;
   /** Whether the request may be sent again where the kept connection it went out on had just been closed. */
@@ -56,6 +58,8 @@ export async function exchange(request: WireRequest): Promise<WireAnswer> {
     try {
       const response = await responseOf(sent, request);
       deadline.pause();
+      const { remoteAddress } = response.socket;
+      if (remoteAddress !== undefined) request.onConnected?.(remoteAddress);
       const { statusCode: status = 0, headers } = response;
       return { status, headers, stream: response, isComplete: () => response.complete };
     } catch (error) {
@@ -66,12 +70,12 @@ export async function exchange(request: WireRequest): Promise<WireAnswer> {
   }
 }
 
-function send({ method, url, headers, agents, lookup, signal }: WireRequest): ClientRequest {
+function send({ method, url, headers, agent, lookup, signal }: WireRequest): ClientRequest {
   const isTls = url.protocol === 'https:';
   const settings = {
     method,
     headers,
-    agent: isTls ? agents.https : agents.http,
+    agent,
     signal,
     maxHeaderSize,
     ...(lookup !== undefined && { lookup }),

@@ -9,53 +9,71 @@ export type SystemLookup = (
   callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
 ) => void;
 
-/** A redirect or token realm leads to an address that the upstream may not direct the mirror to. */
+/** A redirect or token realm leads to an address that an upstream must not send us to. */
 export class ForbiddenAddressError extends Error {
   override readonly name = 'ForbiddenAddressError';
   readonly code = 'ERR_FORBIDDEN_ADDRESS';
 }
 
-/** Guarded kinds of addresses; each lists those it may lead to if an upstream is configured there. */
-const reachableFrom: Readonly<Record<string, readonly string[]>> = {
+/** The kind of an address: `site` are private networks, `metadata` what clouds serve to the machines on them. */
+type AddressKind = 'public' | 'loopback' | 'site' | 'metadata' | 'never';
+
+/** Kinds that are guarded, and those that an upstream at an address of a kind may lead to. */
+const reachableFrom: Readonly<Record<AddressKind, readonly AddressKind[]>> = {
+  public: [],
   loopback: ['loopback', 'site'],
   site: ['site'],
-  linkLocal: ['linkLocal'],
+  metadata: ['metadata'],
+  never: [],
 };
 
-/** The kind of an address: `public`, `loopback`, `site` (private networks), `linkLocal`, or `never`. */
-function addressKind(text: string): string {
+/** Addresses outside of the link-local ranges where clouds keep their metadata or agents: Azure, Alibaba, Oracle, AWS. */
+const metadataAddresses: ReadonlySet<string> = new Set([
+  '168.63.129.16',
+  '100.100.100.200',
+  '192.0.0.192',
+  'fd00:ec2::254',
+]);
+
+/** The part of IPv6 that is routed on the internet (RFC 4291, 2.4; IANA "IPv6 Global Unicast Address Assignments"). */
+const globalUnicast = ipaddr.IPv6.parseCIDR('2000::/3');
+
+function addressKind(text: string): AddressKind {
   const address = ipaddr.process(text);
+  if (metadataAddresses.has(address.toString())) return 'metadata';
   const range = address.range();
-  if (range === 'unicast') return 'public';
-  if (range === 'loopback' || range === 'linkLocal') return range;
+  if (range === 'loopback') return 'loopback';
+  if (range === 'linkLocal') return 'metadata';
   if (range === 'private' || range === 'uniqueLocal' || range === 'carrierGradeNat') return 'site';
   // NAT64 carries an IPv4 address in its last four bytes, and leads to it.
   if (range === 'rfc6052') return addressKind(address.toByteArray().slice(-4).join('.'));
-  // Unspecified, multicast, broadcast, reserved, benchmarking, 6to4, Teredo, …: no registry serves blobs there.
-  return 'never';
+  // Unspecified, multicast, reserved, 6to4, Teredo, IPv4 within ::/96, …: no registry serves blobs there.
+  if (range !== 'unicast') return 'never';
+  return address instanceof ipaddr.IPv6 && !address.match(globalUnicast) ? 'never' : 'public';
 }
 
 /**
- * Keeps redirects and token realms of one upstream away from addresses inside the operator's network (server-side request
- * forgery), unless the upstream itself is configured at such an address. Names are checked in the connection's own
- * lookup, so that the checked address is the one that is connected to.
+ * Keeps redirects and token realms of one upstream away from addresses inside our own network (server-side request
+ * forgery), unless the upstream itself is at such an address. Names are checked in the connection's own look-up, so that
+ * the address that was checked is the one that is dialled.
  */
 export class AddressGuard {
   readonly #ownHosts: ReadonlySet<string>;
-  readonly #ownKinds = new Map<string, ReadonlySet<string>>();
+  /** The kind of the address that each own host was last connected to, or is configured as. */
+  readonly #ownKinds = new Map<string, AddressKind>();
 
   readonly #lookup: SystemLookup;
 
   /**
    * @param urls the configured URLs of the upstream
-   * @param systemLookup finds the addresses of names (default: the system's own look-up)
+   * @param systemLookup finds the addresses of names (default: the system's own lookup)
    */
   constructor(urls: readonly URL[], systemLookup: SystemLookup = lookup) {
     this.#lookup = systemLookup;
     this.#ownHosts = new Set(urls.map((url) => url.hostname));
     for (const host of this.#ownHosts) {
       const literal = addressLiteral(host);
-      if (literal !== undefined) this.#ownKinds.set(host, new Set([addressKind(literal)]));
+      if (literal !== undefined) this.#ownKinds.set(host, addressKind(literal));
     }
   }
 
@@ -65,7 +83,7 @@ export class AddressGuard {
   }
 
   /**
-   * Call it before a request is sent: a connection to a literal address does no lookup.
+   * To be called before a request is sent: a connection to a literal address does no look-up.
    * @throws ForbiddenAddressError
    */
   checkLiteral(url: URL): void {
@@ -73,7 +91,7 @@ export class AddressGuard {
     if (literal !== undefined && !this.isOwn(url)) this.#check(literal);
   }
 
-  /** The lookup for a connection to a URL; fails with ForbiddenAddressError if any of the addresses is guarded. */
+  /** The look-up for a connection to a URL; fails with ForbiddenAddressError if any of the addresses is guarded. */
   lookupFor(url: URL): LookupFunction {
     const own = this.isOwn(url);
     return (hostname, options, callback) => {
@@ -83,8 +101,7 @@ export class AddressGuard {
           return;
         }
         try {
-          if (own) this.#learn(url.hostname, addresses);
-          else for (const { address } of addresses) this.#check(address);
+          if (!own) for (const { address } of addresses) this.#check(address);
         } catch (refusal) {
           callback(refusal as Error, '');
           return;
@@ -96,16 +113,20 @@ export class AddressGuard {
     };
   }
 
-  #learn(host: string, addresses: readonly LookupAddress[]): void {
-    this.#ownKinds.set(host, new Set(addresses.map(({ address }) => addressKind(address))));
+  /**
+   * A connection to a URL was made. Only the address that answers tells where an upstream is: its name may have others,
+   * chosen to open this guard. What a cloud keeps for its machines is opened by a configured address alone.
+   */
+  connected(url: URL, address: string): void {
+    if (!this.isOwn(url) || addressLiteral(url.hostname) !== undefined || isIP(address) === 0) return;
+    const kind = addressKind(address);
+    this.#ownKinds.set(url.hostname, kind === 'metadata' ? 'never' : kind);
   }
 
   #check(address: string): void {
     const kind = addressKind(address);
     if (kind === 'public') return;
-    for (const kinds of this.#ownKinds.values()) {
-      for (const own of kinds) if (reachableFrom[own]?.includes(kind) === true) return;
-    }
+    for (const own of this.#ownKinds.values()) if (reachableFrom[own].includes(kind)) return;
     throw new ForbiddenAddressError('the address belongs to a network that upstreams may not send us to');
   }
 }

@@ -1,74 +1,65 @@
 import { readFileSync } from 'node:fs';
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
-import { createSecureContext, getCACertificates } from 'node:tls';
+import { createSecureContext } from 'node:tls';
+import { Agents, type ChosenAgent } from '../transport/agents.ts';
+import type { Authorities } from '../transport/authorities.ts';
+import type { Proxies } from '../transport/proxies.ts';
 import type { TlsOptions } from './options.ts';
-
-/** The pair of agents that a request chooses from by its scheme. */
-export interface AgentPair {
-  readonly http: HttpAgent;
-  readonly https: HttpsAgent;
-}
 
 /** Which connections a request shares: small answers never wait behind blobs. */
 export type Lane = 'metadata' | 'blob';
 
-export interface AgentOptions {
+export interface UpstreamAgentsOptions {
   readonly tls: TlsOptions;
   readonly maxConnections: number;
-  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly proxies: Proxies;
+  readonly authorities: Authorities;
 }
 
 /**
- * The keep-alive connections of one upstream. Its own hosts and the hosts it redirects to are kept apart: the client
- * certificate and `insecureSkipVerify` are for the former only, and a connection that passed no address guard is never
- * reused for a redirect.
+ * The kept connections of one upstream. Its own hosts and the hosts it redirects to are kept apart: the client certificate
+ * and `insecureSkipVerify` are for the former only, and a connection that passed no address guard is never reused for a
+ * redirect.
  */
-export class Agents {
+export class UpstreamAgents implements Disposable {
   /** Presented to the upstream's own hosts: PEM text. */
   readonly certificate: string | undefined;
-  readonly #own: Record<Lane, AgentPair>;
-  readonly #foreign: Record<Lane, AgentPair>;
+  readonly #own: Record<Lane, Agents>;
+  readonly #foreign: Record<Lane, Agents>;
 
   /** @throws Error of the file system or of OpenSSL if a certificate or key cannot be read */
-  constructor(options: AgentOptions) {
-    const { tls } = options;
-    const ca = tls.ca === undefined ? {} : { ca: [...getCACertificates('default'), readPem(tls.ca)] };
+  constructor({ tls, maxConnections, proxies, authorities }: UpstreamAgentsOptions) {
+    const ca = tls.ca === undefined ? undefined : readPem(tls.ca);
     const identity = {
       ...(tls.cert !== undefined && { cert: readPem(tls.cert) }),
       ...(tls.key !== undefined && { key: readPem(tls.key) }),
     };
     this.certificate = identity.cert;
-    const own = {
-      secureContext: createSecureContext({ ...ca, ...identity }),
-      rejectUnauthorized: tls.insecureSkipVerify !== true,
-    };
-    const foreign = { secureContext: createSecureContext(ca), rejectUnauthorized: true };
-    this.#own = { metadata: createPair(options, own), blob: createPair(options, own) };
-    this.#foreign = { metadata: createPair(options, foreign), blob: createPair(options, foreign) };
+    const trusted = () => (ca === undefined ? {} : { ca: [...authorities.certificates, ca] });
+    const isPlain = ca === undefined && identity.cert === undefined && identity.key === undefined;
+    // What is configured is tried at once, so that a mistake shows at the start.
+    const own = isPlain
+      ? undefined
+      : createSecureContext({ ca: [...authorities.certificates], ...trusted(), ...identity });
+    const foreign = ca === undefined ? undefined : createSecureContext(trusted());
+    const common = { proxies, maxConnections };
+    const create = (context: typeof own, rejectUnauthorized: boolean): Agents =>
+      new Agents({ ...common, secureContext: () => context ?? authorities.context, rejectUnauthorized });
+    const isStrict = tls.insecureSkipVerify !== true;
+    this.#own = { metadata: create(own, isStrict), blob: create(own, isStrict) };
+    this.#foreign = { metadata: create(foreign, true), blob: create(foreign, true) };
   }
 
-  pair(lane: Lane, { own }: { own: boolean }): AgentPair {
-    return (own ? this.#own : this.#foreign)[lane];
+  /** @param options `url`: where to; `own`: whether it is a configured host */
+  for(lane: Lane, { url, own }: { readonly url: URL; readonly own: boolean }): ChosenAgent {
+    return (own ? this.#own : this.#foreign)[lane].for(url);
   }
 
   /** Closes all connections, including those in use. */
-  close(): void {
+  [Symbol.dispose](): void {
     for (const lanes of [this.#own, this.#foreign]) {
-      for (const pair of Object.values(lanes)) {
-        pair.http.destroy();
-        pair.https.destroy();
-      }
+      for (const agents of Object.values(lanes)) agents[Symbol.dispose]();
     }
   }
-}
-
-function createPair(
-  { maxConnections, environment }: AgentOptions,
-  secure: { secureContext: ReturnType<typeof createSecureContext>; rejectUnauthorized: boolean },
-): AgentPair {
-  const common = { keepAlive: true, maxSockets: maxConnections, scheduling: 'lifo' as const, proxyEnv: environment };
-  return { http: new HttpAgent(common), https: new HttpsAgent({ ...common, ...secure }) };
 }
 
 function readPem(value: string): string {

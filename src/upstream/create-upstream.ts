@@ -1,6 +1,8 @@
+import { Authorities } from '../transport/authorities.ts';
 import { drain } from '../transport/body.ts';
+import { Proxies, proxyInWords } from '../transport/proxies.ts';
 import { AddressGuard } from './address-guard.ts';
-import { Agents } from './agents.ts';
+import { UpstreamAgents } from './agents.ts';
 import { Asker, resourceUrl } from './asking.ts';
 import { Authenticator } from './auth.ts';
 import { readCredential } from './credentials.ts';
@@ -38,7 +40,9 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
   const urls = options.urls.map((text) => endpointUrl(text, name));
   if (urls.length === 0) throw new Error(`upstream ${name} has no URL`);
   const maxConnections = options.maxConnections ?? defaultMaxConnections;
-  const agents = new Agents({ tls: options.tls ?? {}, maxConnections, environment });
+  const proxies = options.proxies ?? new Proxies(environment);
+  const authorities = options.authorities ?? new Authorities(environment);
+  const agents = new UpstreamAgents({ tls: options.tls ?? {}, maxConnections, proxies, authorities });
   const guard = new AddressGuard(urls);
   const timeouts = { ...defaultTimeouts, ...options.timeouts };
   const answerMs = options.answerMs ?? defaultAnswerMs;
@@ -124,6 +128,7 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
         ...walls.status(),
         tokenService: tokenWalls.status(),
         traits: profile.describe(),
+        proxy: proxyInWords(proxies.for(new URL(endpoint.url))),
       })),
       rateLimit: currentRateLimit(),
     }),
@@ -132,7 +137,7 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
         if (endpoint.url === url) (service === 'registry' ? walls : tokenWalls).pause({ forMs, part });
       }
     },
-    [Symbol.dispose]: () => agents.close(),
+    [Symbol.dispose]: () => agents[Symbol.dispose](),
   };
 }
 

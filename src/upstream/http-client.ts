@@ -13,7 +13,7 @@ import { codeOf, withoutSecrets } from '../transport/error-code.ts';
 import { exchange, type WireAnswer } from '../transport/exchange.ts';
 import { ExchangeTimeoutError, HeadersDeadline } from '../transport/headers-deadline.ts';
 import { type AddressGuard, ForbiddenAddressError } from './address-guard.ts';
-import type { Agents, Lane } from './agents.ts';
+import type { Lane, UpstreamAgents } from './agents.ts';
 import { codingsOf } from './encoding.ts';
 import { connectionClause, connectionReason, errorCodeOf, unavailable } from './failures.ts';
 import type { UpstreamTimeouts } from './options.ts';
@@ -65,7 +65,7 @@ export interface HttpAnswer {
 export interface HttpClientOptions {
   /** Name of the upstream, for error messages. */
   readonly upstream: string;
-  readonly agents: Agents;
+  readonly agents: UpstreamAgents;
   readonly guard: AddressGuard;
   readonly timeouts: UpstreamTimeouts;
   /** A caller who runs out of time is a failure of the upstream only after this wait for it, in milliseconds. */
@@ -149,18 +149,22 @@ export class HttpClient {
     try {
       guard.checkLiteral(url);
       const headers = { 'user-agent': userAgent, 'accept-encoding': 'identity', ...request.headers };
+      const { agent, isDirect } = agents.for(lane, { url, own: guard.isOwn(url) });
       const isRepeatable = method !== 'POST';
       const wired = {
         method,
         url,
         headers,
         body,
-        agents: agents.pair(lane, { own: guard.isOwn(url) }),
+        agent,
         isRepeatable,
         signal,
         deadline,
       };
-      return this.#answer(await exchange({ ...wired, lookup: guard.lookupFor(url) }), request);
+      const onConnected = (address: string): void => {
+        if (isDirect) guard.connected(url, address);
+      };
+      return this.#answer(await exchange({ ...wired, lookup: guard.lookupFor(url), onConnected }), request);
     } catch (error) {
       const failure = this.#translate(error, request);
       // A caller that came with hardly any time left has learned nothing about the upstream.

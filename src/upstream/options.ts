@@ -1,3 +1,5 @@
+import type { Authorities } from '../transport/authorities.ts';
+import type { Environment, Proxies } from '../transport/proxies.ts';
 import type { Traits } from './profile.ts';
 import type { Freshness, UpstreamObserver } from './upstream.ts';
 
@@ -61,8 +63,12 @@ export interface UpstreamOptions {
   readonly observer?: UpstreamObserver;
   /** Largest manifest accepted. Default 4 MiB. */
   readonly maxManifestBytes?: number;
-  /** For proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and for credentials. Default `process.env`. */
-  readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** For proxies, authorities (`SSL_CERT_FILE`) and credentials. Default `process.env`. */
+  readonly environment?: Environment;
+  /** The authorities that are trusted; default: those that the environment names, read for this upstream alone. */
+  readonly authorities?: Authorities;
+  /** The proxies that are used; default: those that the environment names. */
+  readonly proxies?: Proxies;
   /** Wall clock in milliseconds. Default `Date.now`. */
   readonly now?: () => number;
 }

@@ -1,5 +1,6 @@
 import { getDomain } from 'tldts';
 import { unavailable } from './failures.ts';
+import { tenantOf } from './tenants.ts';
 
 export interface RealmOptions {
   /** Name of the upstream, for the error message. */
@@ -27,7 +28,8 @@ export function trustedRealm(realm: string, { upstream, endpoint, tokenRealms }:
   if (endpoint.protocol === 'https:' && url.protocol !== 'https:') {
     throw unavailable(upstream, `names the token realm ${url.host} without https, which is refused`);
   }
-  if (!isSameDomain(url.hostname, endpoint.hostname) && !isListed(url, tokenRealms)) {
+  const isTrusted = isSameDomain(url.hostname, endpoint.hostname) && isSamePort(url, endpoint);
+  if (!isTrusted && !isListed(url, tokenRealms)) {
     throw unavailable(
       upstream,
       `names the token realm ${url.host}, which is not of its domain; if it is to be trusted, add it to upstreams.${upstream}.tokenRealms`,
@@ -37,12 +39,22 @@ export function trustedRealm(realm: string, { upstream, endpoint, tokenRealms }:
   return url;
 }
 
-// Private suffixes count as public ones: two tenants of github.io or of a cloud are different parties.
-// Addresses, localhost and names without a suffix have no registrable domain and must be equal.
+// Private suffixes count as public ones: two tenants of github.io or of a cloud are different parties. Addresses,
+// localhost and names without a suffix have no registrable domain and must be equal.
 function isSameDomain(realmHost: string, endpointHost: string): boolean {
   if (realmHost === endpointHost) return true;
-  const domain = getDomain(realmHost, { allowPrivateDomains: true });
-  return domain !== null && domain === getDomain(endpointHost, { allowPrivateDomains: true });
+  const domain = domainOf(realmHost);
+  return domain !== null && domain === domainOf(endpointHost);
+}
+
+function domainOf(host: string): string | null {
+  return tenantOf(host) ?? getDomain(host, { allowPrivateDomains: true });
+}
+
+// Another port of a host may be anyone's service. The usual port is that of the site that the registry belongs to: a
+// GitLab at gitlab.example with its registry at gitlab.example:5050.
+function isSamePort(realm: URL, endpoint: URL): boolean {
+  return realm.port === '' || realm.port === endpoint.port;
 }
 
 function isListed(url: URL, tokenRealms: readonly string[]): boolean {

@@ -85,6 +85,8 @@ export interface EndpointStatus extends GateStatus {
   readonly tokenService: GateStatus & { readonly parts?: readonly PartStatus[] };
   /** What was learned or configured about how it behaves, where that differs from what registries do. */
   readonly traits: ReturnType<Profile['describe']>;
+  /** The proxy that it is asked through, without user and password. */
+  readonly proxy?: string | undefined;
 }
 
 /** Told of the gates before an upstream's URLs and token services. */

@@ -74,9 +74,9 @@ describe('tokens', () => {
     expect(refused.status).toBe(401);
     const scope = 'repository:library/tiny:pull';
     expect(refused.headers['www-authenticate']).toBe(
-      `Bearer realm="${upstream.tokenServer.origin}/token",service="registry.test",scope="${scope}"`,
+      `Bearer realm="${upstream.origin}/token",service="registry.test",scope="${scope}"`,
     );
-    const tokenUrl = `${upstream.tokenServer.origin}/token?service=registry.test&scope=${scope}`;
+    const tokenUrl = `${upstream.origin}/token?service=registry.test&scope=${scope}`;
     expect((await get(tokenUrl)).status).toBe(401);
     const basic = `Basic ${Buffer.from('u:p').toString('base64')}`;
     const answer = json<Record<string, unknown>>(await get(tokenUrl, { headers: { authorization: basic } }));

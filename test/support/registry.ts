@@ -45,7 +45,7 @@ export class ScriptedRegistry extends RegistryContents implements AsyncDisposabl
   /** The other origin: where redirects lead, with addresses that are good once. */
   readonly cdn: ScriptedServer;
   readonly tokens: TokenIssuer;
-  /** The token service's server; it listens only where the options ask for tokens. */
+  /** The token service; it answers at `/token` of the registry, and at an address of its own. */
   readonly tokenServer: ScriptedServer;
 
   constructor(options: RegistryOptions) {
@@ -62,7 +62,13 @@ export class ScriptedRegistry extends RegistryContents implements AsyncDisposabl
     };
     const host = options.host ?? '127.0.0.1';
     const digestOf = (path: string): string | undefined => digestInPath.exec(path)?.[1];
-    this.#server = new ScriptedServer({ ...common, host, digestOf, answer: (request) => this.#answer(request) });
+    this.#server = new ScriptedServer({
+      ...common,
+      host,
+      digestOf,
+      answer: (request) => this.#answer(request),
+      instead: (path) => (path === '/token' && options.token !== undefined ? this.tokenServer : undefined),
+    });
     this.cdn = new ScriptedServer({
       ...common,
       host: options.cdnHost ?? host,
@@ -180,7 +186,7 @@ export class ScriptedRegistry extends RegistryContents implements AsyncDisposabl
     const { token, basic } = this.#options;
     const { authorization } = request.headers;
     if (token !== undefined && !this.tokens.allows(authorization, repository)) {
-      const challenge = this.tokens.challenge(`${this.tokenServer.origin}/token`, repository);
+      const challenge = this.tokens.challenge(`${this.origin}/token`, repository);
       return errorAnswer(401, 'UNAUTHORIZED', { 'WWW-Authenticate': challenge });
     }
     if (basic !== undefined && authorization !== basicAuthorization(basic)) {

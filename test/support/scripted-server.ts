@@ -23,6 +23,8 @@ export interface ScriptedServerOptions {
   readonly digestOf: (path: string) => string | undefined;
   readonly signedUrl: (path: string, reusable: boolean) => string;
   readonly answer: (request: RecordedRequest) => Answer;
+  /** Another server that answers, and records, what is asked for a path of this one. */
+  readonly instead?: (path: string) => ScriptedServer | undefined;
 }
 
 interface Placement {
@@ -70,7 +72,9 @@ export class ScriptedServer implements AsyncDisposable {
     this.#reserved ??= await reservePort(this.#options.host);
     this.#port = this.#reserved.port;
     const handle = (request: IncomingMessage, response: ServerResponse): void => {
-      this.#handle(request, response).catch((error: unknown) => {
+      const { pathname } = new URL(request.url ?? '/', this.origin);
+      const server = this.#options.instead?.(pathname) ?? this;
+      server.#handle(request, response).catch((error: unknown) => {
         if (!response.destroyed) response.destroy(error instanceof Error ? error : undefined);
       });
     };

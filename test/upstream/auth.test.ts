@@ -107,7 +107,7 @@ test('a cached token that is refused is replaced once, for all who hold it', asy
 
 test('a refusal after a fresh token is 403 DENIED without the challenge', async () => {
   await using site = await startSite({ token: {} });
-  const headers = { 'WWW-Authenticate': `Bearer realm="${site.registry.tokenServer.origin}/token",service="hidden"` };
+  const headers = { 'WWW-Authenticate': `Bearer realm="${site.registry.origin}/token",service="hidden"` };
   site.registry.fault(/manifests/, { kind: 'status', status: 401, headers });
   const error = await failureOf(site.pull());
   expect(error).toMatchObject({ code: 'DENIED', status: 403, headers: {} });

@@ -50,7 +50,6 @@ test.each<[string, string | undefined, object[]]>([
 test.each<[string, string, string, string[]]>([
   ['the same host', 'https://ghcr.io', 'https://ghcr.io/token', []],
   ['the same domain', 'https://registry-1.docker.io', 'https://auth.docker.io/token', []],
-  ['another port of the same address', 'http://127.0.0.1:5000', 'http://127.0.0.1:5001/token', []],
   ['a listed host', 'https://reg.example.com', 'https://login.example.net/token', ['Login.example.net']],
   [
     'a listed host with its port',
@@ -68,6 +67,7 @@ test.each<[string, string, string, string[]]>([
   ['another domain', 'https://registry-1.docker.io', 'https://auth.evil.example/token', []],
   ['another tenant of a shared suffix', 'https://a.github.io', 'https://b.github.io/token', []],
   ['a domain that ends alike', 'https://reg.docker.io', 'https://auth.notdocker.io/token', []],
+  ['another port of the same address', 'http://127.0.0.1:5000', 'http://127.0.0.1:5001/token', []],
   ['another address', 'http://127.0.0.1:5000', 'http://127.0.0.2:5000/token', []],
   ['localhost beside an address', 'http://127.0.0.1', 'http://localhost/token', []],
   ['a name without a domain', 'http://registry', 'http://auth/token', []],

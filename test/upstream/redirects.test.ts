@@ -126,6 +126,17 @@ test.each([
   '[ff02::1]',
   '[::ffff:10.0.0.1]',
   '[64:ff9b::7f00:1]',
+  '[::7f00:1]',
+  '[::10.0.0.1]',
+  '[4000::1]',
+  '[1::1]',
+  '[64:ff9b:1::7f00:1]',
+  '168.63.129.16',
+  '[::ffff:168.63.129.16]',
+  '100.100.100.200',
+  '192.0.0.192',
+  '[fd00:ec2::254]',
+  '[2002:7f00:1::]',
   '2130706433',
   '0x7f.1',
 ])('%s is guarded for an upstream of the internet', (host) => {
@@ -166,9 +177,39 @@ test.each<[string, string, boolean]>([
   ['10.0.0.1', '169.254.169.254', false],
   ['127.0.0.1', '169.254.169.254', false],
   ['8.8.8.8', '10.0.0.1', false],
+  ['10.0.0.1', '168.63.129.16', false],
+  ['10.0.0.1', '[fd00:ec2::254]', false],
+  ['127.0.0.1', '100.100.100.200', false],
+  ['169.254.169.254', '169.254.169.254', true],
 ])('an upstream configured at %s may lead to %s: %s', (own, target, allowed) => {
   const guard = new AddressGuard([new URL(`http://${own}:5000`)]);
   const check = () => guard.checkLiteral(new URL(`http://${target}/`));
   if (allowed) check();
   else expect(check).toThrow(/may not send us/);
+});
+
+test.each<[string, string, boolean]>([
+  ['93.184.216.34', '10.0.0.1', false],
+  ['10.0.0.5', '10.0.0.1', true],
+  ['127.0.0.1', '10.0.0.1', true],
+  ['169.254.169.254', '169.254.169.254', false],
+  ['168.63.129.16', '10.0.0.1', false],
+])('an upstream whose name was connected to at %s may lead to %s: %s', (address, target, allowed) => {
+  const own = new URL('http://registry.example');
+  const found: SystemLookup = (_name, _options, callback) =>
+    callback(null, [
+      { address: '10.0.0.5', family: 4 },
+      { address: '93.184.216.34', family: 4 },
+    ]);
+  const guard = new AddressGuard([own], found);
+  const check = () => guard.checkLiteral(new URL(`http://${target}/`));
+  // That its name has an inner address too opens nothing.
+  guard.lookupFor(own)('registry.example', { all: true }, () => undefined);
+  expect(check).toThrow(/may not send us/);
+  guard.connected(own, address);
+  if (allowed) check();
+  else expect(check).toThrow(/may not send us/);
+  // Where it is now counts, not where it was.
+  guard.connected(own, '93.184.216.34');
+  expect(check).toThrow(/may not send us/);
 });

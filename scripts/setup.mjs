@@ -1,7 +1,9 @@
 // Does the set-up that is missing before `npm start` and `npm test`. Plain JavaScript: it runs on any Node from 20 on.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -9,12 +11,14 @@ const forTests = process.argv.includes('--for-tests');
 const stampFile = `${root}node_modules/.millpond-setup`;
 const pinnedNode = `${root}node_modules/.bin/node`;
 const oldestNode = 24;
+/** How long the registry of packages may take to be found and to answer. */
+const reachWithinMs = 5_000;
 
 const lockText = readFileSync(`${root}package-lock.json`, 'utf8');
 const hash = createHash('sha256').update(lockText).digest('hex');
 
 if (!isStamped()) {
-  if (!installedPackagesFit()) install();
+  if (!installedPackagesFit()) await install();
   checkNode();
   warmUp();
   const kind = forTests || developmentPackagesFit() ? 'all' : 'production';
@@ -62,17 +66,54 @@ function isMadeForThisMachine(entry) {
   return names(entry.os, process.platform) && names(entry.cpu, process.arch) && entry.libc === undefined;
 }
 
-function install() {
+async function install() {
   process.stderr.write('millpond: installing packages (npm ci), once\n');
+  // npm itself would try for minutes before it says that there is no network; what its cache has it can install without one.
+  const away = await unreachable();
   const quiet = ['--loglevel=error', '--no-fund', '--no-audit', '--no-progress'];
   const included = ['--include=optional', forTests ? '--include=dev' : '--omit=dev'];
-  const args = ['ci', '--ignore-scripts', ...included, ...quiet];
+  const args = ['ci', '--ignore-scripts', ...included, ...quiet, ...(away ? ['--offline'] : [])];
   // npm names itself and its Node in the environment; the Node pinned here is about to be replaced.
   const { npm_execpath: npm, npm_node_execpath: node } = process.env;
-  const options = { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] };
+  const options = { cwd: root, stdio: ['ignore', 'ignore', away ? 'ignore' : 'inherit'] };
   const { status, error } =
     npm && node ? spawnSync(node, [npm, ...args], options) : spawnSync('npm', args, { ...options, shell: true });
-  if (status !== 0) fail(`"npm ci" did not succeed${error ? ` (${error.message})` : ''}; run it by hand to see why`);
+  if (status === 0) return;
+  if (away) {
+    fail(
+      `the packages cannot be installed: ${away}.\nWithout a network, bring node_modules from a machine that has one (docs/air-gap.md), or set npm's registry or proxy`,
+    );
+  }
+  fail(`"npm ci" did not succeed${error ? ` (${error.message})` : ''}; run it by hand to see why`);
+}
+
+/** Why the registry of packages cannot be reached, in words; `undefined` where it can, or where a proxy is asked instead. */
+async function unreachable() {
+  const env = process.env;
+  const proxies = [
+    'https_proxy',
+    'HTTPS_PROXY',
+    'http_proxy',
+    'HTTP_PROXY',
+    'npm_config_https_proxy',
+    'npm_config_proxy',
+  ];
+  if (proxies.some((name) => env[name])) return undefined;
+  const registry = env.npm_config_registry || 'https://registry.npmjs.org/';
+  const url = URL.canParse(registry) ? new URL(registry) : undefined;
+  if (url === undefined) return undefined;
+  const port = Number(url.port) || (url.protocol === 'http:' ? 80 : 443);
+  const socket = connect({ host: url.hostname.replace(/^\[|\]$/g, ''), port });
+  const deadline = AbortSignal.timeout(reachWithinMs);
+  try {
+    await once(socket, 'connect', { signal: deadline });
+    return undefined;
+  } catch (error) {
+    const why = deadline.aborted ? `no answer within ${reachWithinMs / 1000} s` : (error.code ?? error.message);
+    return `${url.host} cannot be reached (${why})`;
+  } finally {
+    socket.destroy();
+  }
 }
 
 /** Makes sure that the `node` which npm scripts find first is one that can run the program. */

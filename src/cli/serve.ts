@@ -4,9 +4,11 @@ import { loadConfigApart } from '../config/load-apart.ts';
 import { ConfigError } from '../config/problems.ts';
 import { EventLoop } from '../site/event-loop.ts';
 import { type Site, startSite } from '../site/site.ts';
+import { readVersion } from '../site/version.ts';
 import { createLogger, type ProgramLogger } from '../telemetry/logger.ts';
 import { addMirrorFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { endProcess } from './ending.ts';
+import { welcome } from './welcome.ts';
 
 /**
  * A signal within this time of the first is the same wish: on Ctrl-C the terminal and npm both send one, in milliseconds.
@@ -25,8 +27,11 @@ export function registerServe(program: Command, io: CommandIo): void {
         environment: io.environment,
         workingDirectory: io.workingDirectory,
       };
-      const { config, file } = await loadConfig(sources);
-      const log = createLogger(config.log);
+      const { config, file, origins } = await loadConfig(sources);
+      const isTerminal = io.stdout.isTTY === true;
+      // To a person at a terminal a log of JSON says little; a format that was chosen stays.
+      const isFree = isTerminal && origins.of(['log', 'format']).kind === 'default';
+      const log = createLogger({ ...config.log, ...(isFree && { format: 'text' }) });
       try {
         await using eventLoop = new EventLoop({ log });
         const { requestLog, lostLines } = log;
@@ -35,6 +40,7 @@ export function registerServe(program: Command, io: CommandIo): void {
         log.info({ address: site.address, cacheDir: config.cache.dir, config: file ?? 'defaults' }, 'listening');
         log.flush();
         eventLoop.start();
+        if (isFree) io.stdout.write(welcome(config, { address: site.address, version: await readVersion() }));
         hangUps.answer(() => reload(site, { load: () => loadConfigApart(sources), log }));
         const signal = await stopping;
         hangUps.answer(undefined);

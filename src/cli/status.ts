@@ -112,7 +112,14 @@ function prefetchText({ schedule, isRunning, nextAt, last }: SiteStatus['prefetc
 }
 
 function upstreamLines({ name, available, sparing, status, ...traffic }: SiteStatus['upstreams'][number]): string[] {
-  const state = available ? (sparing ? 'sparing' : 'available') : 'left alone';
+  const places = status.endpoints.flatMap(({ url, tokenService, ...registry }) => [
+    { what: url, ...registry },
+    { what: `${url} (tokens)`, ...tokenService },
+  ]);
+  const parts = places.flatMap(({ what, parts: some = [] }) =>
+    some.map((part) => ({ ...part, what: `${what} ${part.repository} (${part.requests})` })),
+  );
+  const state = available ? (parts.length > 0 ? 'in part' : sparing ? 'sparing' : 'available') : 'left alone';
   const { rateLimit } = status;
   const left = rateLimit ? `${rateLimit.remaining}${rateLimit.limit === undefined ? '' : `/${rateLimit.limit}`}` : '–';
   const columns = [
@@ -123,16 +130,11 @@ function upstreamLines({ name, available, sparing, status, ...traffic }: SiteSta
     shownBytes(traffic.bytesFromUpstream).padStart(9),
     left.padStart(11),
   ];
-  const troubles = status.endpoints.flatMap(({ url, tokenService, ...registry }) =>
-    [
-      { what: url, ...registry },
-      { what: `${url} (tokens)`, ...tokenService },
-    ]
-      .filter((part) => part.state !== 'available')
-      .flatMap((part) => [
-        `  ${part.what}`,
-        `    ${part.state}${part.untilMs === undefined ? '' : ` until ${new Date(part.untilMs).toISOString()}`}: ${part.reason ?? ''}`,
-      ]),
-  );
+  const troubles = [...places, ...parts]
+    .filter((place) => place.state !== 'available')
+    .flatMap((place) => [
+      `  ${place.what}`,
+      `    ${place.state}${place.untilMs === undefined ? '' : ` until ${new Date(place.untilMs).toISOString()}`}: ${place.reason ?? ''}`,
+    ]);
   return [columns.join(' '), ...troubles];
 }

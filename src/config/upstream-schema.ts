@@ -4,6 +4,7 @@ import {
   flag,
   hostName,
   integer,
+  oneOf,
   path,
   registryUrl,
   repositoryPattern,
@@ -67,6 +68,24 @@ const repositoriesSchema = z.strictObject({
     .describe('Repositories that may not be pulled, even if `allow` lists them.'),
 });
 
+const traitsSchema = z.strictObject({
+  manifestHead: value(oneOf(['trusted', 'unreliable']))
+    .optional()
+    .describe('Whether a HEAD of a manifest can save a GET.'),
+  blobHead: value(oneOf(['trusted', 'unreliable']))
+    .optional()
+    .describe('The same for blobs.'),
+  headLength: value(oneOf(['trusted', 'wrong']))
+    .optional()
+    .describe('Whether the length in the answer to a HEAD is that of the body.'),
+  tokenScope: value(oneOf(['own', 'challenge']))
+    .optional()
+    .describe('The scope that tokens are requested for: that of the requested path, or the one in the challenge.'),
+  challenge: value(oneOf(['in place', 'at /v2/']))
+    .optional()
+    .describe('Where the registry demands credentials: at each request that needs them, or only at `/v2/`.'),
+});
+
 /** One entry of the section `upstreams`. */
 export const upstreamSchema = z.strictObject({
   urls: z
@@ -101,6 +120,11 @@ export const upstreamSchema = z.strictObject({
     .prefault(0)
     .describe(
       'Remaining pulls below which only content that is not stored spends pulls, if the upstream reports them. 0: no floor.',
+    ),
+  traits: traitsSchema
+    .prefault({})
+    .describe(
+      'How the registry behaves. Millpond learns each of these by itself; a value here replaces what it would learn.',
     ),
   repositories: repositoriesSchema.prefault({}).describe('Which repositories of this upstream may be pulled.'),
   timeouts: z

@@ -1,8 +1,11 @@
+import { once } from 'node:events';
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { reservePort } from '../support/ports.ts';
 import { type Ended, run } from './spawn.ts';
 
 const setupScript = fileURLToPath(new URL('../../scripts/setup.mjs', import.meta.url));
@@ -23,7 +26,11 @@ writeFileSync('node_modules/.package-lock.json', JSON.stringify({ packages: Obje
 `;
 
 let root: string;
+/** Stands for the registry of packages: it can be reached, and is not asked for anything. */
+let registry: Server;
 beforeEach(async () => {
+  registry = createServer((socket) => socket.end()).listen(0, '127.0.0.1');
+  await once(registry, 'listening');
   root = await mkdtemp(join(tmpdir(), 'millpond-setup-'));
   await mkdir(join(root, 'scripts'));
   await mkdir(join(root, 'path'));
@@ -32,6 +39,7 @@ beforeEach(async () => {
   await writeLock({ integrity: 'one' });
 });
 afterEach(async () => {
+  registry.close();
   await rm(root, { recursive: true });
 });
 
@@ -47,7 +55,12 @@ async function writeLock(options: { readonly integrity: string }): Promise<void>
 
 function setup(args: readonly string[] = [], environment: Readonly<Record<string, string>> = {}): Promise<Ended> {
   const path = `${join(root, 'path')}:${process.env.PATH}`;
-  const npm = { npm_execpath: join(root, 'npm.mjs'), npm_node_execpath: process.execPath };
+  const { port } = registry.address() as AddressInfo;
+  const npm = {
+    npm_execpath: join(root, 'npm.mjs'),
+    npm_node_execpath: process.execPath,
+    npm_config_registry: `http://127.0.0.1:${port}/`,
+  };
   return run(process.execPath, ['scripts/setup.mjs', ...args], {
     cwd: root,
     environment: { PATH: path, ...npm, ...environment },
@@ -94,6 +107,19 @@ test('the tools of the tests are seen to for the tests only', async () => {
   await writeFile(join(root, 'scripts/test-tools.mjs'), tools);
   expect((await setup()).stderr).toBe(announcement);
   expect((await setup(['--for-tests'])).stderr).toBe(`${announcement}tools\n`);
+});
+
+test('without a network the reason is told at once, and what npm has in its cache is enough', async () => {
+  await using port = await reservePort();
+  const away = { npm_config_registry: `http://127.0.0.1:${port.port}/` };
+  const failed = await setup([], { ...away, NPM_FAILS: '1' });
+  expect(failed.code).toBe(1);
+  expect(failed.stderr).toContain(
+    `the packages cannot be installed: 127.0.0.1:${port.port} cannot be reached (ECONNREFUSED).`,
+  );
+  expect(failed.stderr).toContain('docs/air-gap.md');
+  expect((await setup([], away)).code).toBe(0);
+  for (const call of await npmCalls()) expect(call).toContain('--offline');
 });
 
 test('an npm that fails is told in one line, and the next run tries again', async () => {

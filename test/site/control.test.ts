@@ -144,7 +144,7 @@ describe('millpond status', () => {
     expect((await pull).sha256).toBe(blob.digest);
   });
 
-  test('is readable in a terminal of 80 columns, and says which upstream is left alone and why', async () => {
+  test('is readable in a terminal of 80 columns, and says what of an upstream is left alone and why', async () => {
     await using upstream = await startRegistry();
     await using gone = await startRegistry();
     await using mirror = await startMillpond({
@@ -156,12 +156,16 @@ describe('millpond status', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/^mirror {6}Millpond \d+\.\d+\.\d+ at 127\.0\.0\.1:\d+, up \d+ s\n/);
     expect(stdout).toMatch(/^docker\.io +available +0 +0 +0B +–$/m);
-    expect(stdout).toMatch(/^quay\.io +left alone/m);
-    expect(stdout).toMatch(new RegExp(`^ {2}${gone.origin}/\n {4}limited until 20.*: .+$`, 'm'));
+    expect(stdout).toMatch(/^quay\.io +in part/m);
+    expect(stdout).toMatch(
+      new RegExp(`^ {2}${gone.origin}/ team/app \\(manifest\\)\n {4}limited until 20.*: .+$`, 'm'),
+    );
     const long = stdout.split('\n').filter((line) => line.length > 80 && !line.includes(mirror.directory));
     expect(long).toEqual([]);
     const inJson = await millpond(['status', '--json'], mirror.directory);
-    expect(JSON.parse(inJson.stdout)).toMatchObject({ upstreams: [{ name: 'docker.io' }, { available: false }] });
+    expect(JSON.parse(inJson.stdout)).toMatchObject({
+      upstreams: [{ name: 'docker.io' }, { status: { endpoints: [{ parts: [{ repository: 'team/app' }] }] } }],
+    });
   });
 });
 

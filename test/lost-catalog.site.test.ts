@@ -190,7 +190,7 @@ test('a catalog that is deleted under a running mirror, with its journal of name
     const before = [await answers(site, asked), await answers(site, refused)];
     for (const name of ['catalog.sqlite', 'catalog.sqlite-wal', 'names-1.journal']) await rm(join(cache.path, name));
     await expect(startTestSite(options)).rejects.toThrow('one cache directory has one owner');
-    await expect.poll(() => site.logLines.map((line) => line['msg'])).toContain('names written anew');
+    await expect.poll(() => site.logLines.map((line) => line['msg'])).toContain('journal of names rewritten');
     expect([await answers(site, asked), await answers(site, refused)]).toEqual(before);
   }
   await using site = await startTestSite({ ...options, config: { offline: true } });
@@ -251,7 +251,8 @@ test('a catalog that is lost twice is rebuilt twice, also from a journal that wa
       seen.push([await answers(site, asked), await answers(site, refused)]);
       await rebuilt(site);
       // A rebuilt catalog writes its names anew at once: it does not know how much of the old ones was in vain.
-      if (time > 0) await expect.poll(() => site.logLines.map((line) => line['msg'])).toContain('names written anew');
+      if (time > 0)
+        await expect.poll(() => site.logLines.map((line) => line['msg'])).toContain('journal of names rewritten');
     }
     expect((await readFile(join(cache.path, 'names-1.journal'))).length).toBeLessThanOrEqual(length);
     await rm(join(cache.path, 'catalog.sqlite'));

@@ -152,7 +152,7 @@ export class ArchiveOutput implements ArchiveSink, AsyncDisposable {
 async function requireReplaceable(path: string): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
   if (found && !found.isFile()) {
-    throw new ArchiveError(`${path} is no file (${kindOf(found)}): an archive needs a name of its own`);
+    throw new ArchiveError(`${path} is not a file (${kindOf(found)}): choose another name for the archive`);
   }
 }
 

@@ -63,6 +63,6 @@ export async function readChecksumList(path: string): Promise<ChecksumList | und
     throw new ArchiveError(`${path} cannot be read: ${(error as NodeJS.ErrnoException).code}`, { cause: error });
   }
   const list = parseChecksumList(text);
-  if (!list) throw new ArchiveError(`${path} is no list of an archive of Millpond`);
+  if (!list) throw new ArchiveError(`${path} is not the list of an archive of Millpond`);
   return list;
 }

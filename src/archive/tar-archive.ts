@@ -61,7 +61,7 @@ async function readTar(opened: ArchiveFile): Promise<Archive> {
     leftToKeep -= cost;
     kept.set(entry.name, await contentOf(archivedFile(cursor, entry)));
   }
-  if (isEmpty) throw new ArchiveError('it is no tar archive, or an empty one');
+  if (isEmpty) throw new ArchiveError('it is not a tar archive, or it is empty');
   for (const name of links.keys()) {
     if (entries.has(name)) unreadable.set(name, 'is there twice');
   }

@@ -64,7 +64,8 @@ export function registerExport(program: Command, io: CommandIo): void {
       const splitBytes = readSplit(options.split);
       const isStream = output === '-' && !dryRun;
       if (isStream && splitBytes !== undefined) throw new UsageError('--split makes files: give --output a name');
-      if (isStream && io.stdout.isTTY) throw new UsageError('an archive is nothing for a terminal: send it elsewhere');
+      if (isStream && io.stdout.isTTY)
+        throw new UsageError('an archive cannot be written to a terminal: redirect it, or use --output FILE');
       const { config, found } = await withOperations(command, io, async (run) => ({
         config: run.config,
         found: await findImages(wanted, { run, platforms, options, io }),

@@ -98,7 +98,7 @@ async function reload(
   try {
     const { config } = await load();
     const { changed, files, restart } = await site.reload(config);
-    for (const key of restart) log.warn({ key }, 'changed in the configuration, needs a restart');
+    for (const key of restart) log.warn({ key }, 'changed configuration key needs a restart');
     log.info({ changed, files }, 'configuration reloaded');
   } catch (error) {
     const problems =

@@ -123,7 +123,7 @@ export class Prefetcher implements AsyncDisposable {
     const { signal } = this.#stop;
     const { config } = entry;
     const schedule = scheduleText(config);
-    log.info({ schedule }, 'scheduled fetch begun');
+    log.info({ schedule }, 'scheduled fetch started');
     let end: Extract<FetchEvent, { kind: 'end' }> | undefined;
     try {
       for await (const event of fetchImages(await parametersOf(config), fetchDependencies(cache), { signal })) {
@@ -142,7 +142,7 @@ export class Prefetcher implements AsyncDisposable {
     const seconds = Math.round((now() - startedAtMs) / 1000);
     entry.last = { startedAt: new Date(startedAtMs).toISOString(), seconds, result, images, failed, fetchedBytes };
     metrics.prefetches.inc({ result });
-    if (end) log.info({ schedule, images, failed, fetchedBytes, seconds }, 'scheduled fetch ended');
+    if (end) log.info({ schedule, images, failed, fetchedBytes, seconds }, 'scheduled fetch finished');
   }
 }
 

@@ -75,8 +75,10 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
 
   missed({ changes }: { changes: boolean }): void {
     if (changes) {
-      this.#log.warn('Redis has lost what operators may have removed or pinned while this replica was away: see to it');
-    } else this.#log.info('messages of other replicas may have been missed: tags are confirmed anew');
+      this.#log.warn(
+        'Redis has lost commands of operators that this replica may have missed: repeat rm and pin if necessary',
+      );
+    } else this.#log.info('messages of other replicas may have been missed: tags are revalidated');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

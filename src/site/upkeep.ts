@@ -69,7 +69,7 @@ export class Upkeep implements AsyncDisposable {
       // As long as the catalog lacks something, the journal is all there is.
       if (rebuild.stage !== undefined || !catalog.names.isJournalWorn) return;
       await catalog.names.rewriteJournal(() => delay(pauseMs, undefined, { signal }));
-      log.debug({ bytes: catalog.names.journalBytes }, 'names written anew');
+      log.debug({ bytes: catalog.names.journalBytes }, 'journal of names rewritten');
     } catch (error) {
       if (!signal.aborted) log.error({ error: described(error) }, 'upkeep of the catalog failed');
     }

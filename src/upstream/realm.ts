@@ -23,7 +23,7 @@ export function trustedRealm(realm: string, { upstream, endpoint, tokenRealms }:
     url.username !== '' ||
     url.password !== ''
   ) {
-    throw unavailable(upstream, 'names a token realm that is no plain http or https address');
+    throw unavailable(upstream, 'names a token realm that is not a plain http or https address');
   }
   if (endpoint.protocol === 'https:' && url.protocol !== 'https:') {
     throw unavailable(upstream, `names the token realm ${url.host} without https, which is refused`);

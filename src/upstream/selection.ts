@@ -150,7 +150,7 @@ function locate(
   const named = namedRepository(upstream, references);
   if (named === undefined) {
     if (namedBy === 'path' && stripped === undefined) {
-      throw new RegistryError('bad-name', `the path names the upstream ${upstream.name} and no repository of it`);
+      throw new RegistryError('bad-name', `the path names the upstream ${upstream.name} but no repository`);
     }
     return stripped ?? whole;
   }

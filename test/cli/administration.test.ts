@@ -173,11 +173,15 @@ describe('ls', () => {
     [['ls', '--limit', '0'], 2, /^millpond: --limit 0: /],
     [['ls', '--unused-for', 'long'], 2, /^millpond: --unused-for long: accepted: a duration /],
     [['ls', 'evil.example/app'], 1, /^millpond: "evil\.example" is not a configured upstream /],
-    [['ls', '--upstream', 'typo'], 1, /^millpond: "typo" is not a configured upstream, and nothing of it is here\n$/],
+    [
+      ['ls', '--upstream', 'typo'],
+      1,
+      /^millpond: "typo" is not a configured upstream, and nothing from it is stored\n$/,
+    ],
     [['rm', 'ghcr.io/org/*'], 2, /^millpond: "ghcr\.io\/org\/\*" does not say which tags: /],
     [['rm', 'app:v1.*.*', 'Upper'], 2, /^millpond: "Upper" is not a repository name \(see /],
     [['ls', 'app@sha256:12'], 2, /^millpond: "sha256:12" is not a sha256 or sha512 digest /],
-    [['pin', '*/app:v 1'], 2, /^millpond: "v 1" in "\*\/app:v 1" is no tag, pattern or range of versions /],
+    [['pin', '*/app:v 1'], 2, /^millpond: "v 1" in "\*\/app:v 1" is not a tag, pattern or version range /],
     [['verify', 'a//b'], 2, /^millpond: "a\/\/b" is not a repository name /],
     [['explain', 'Upper'], 2, /^millpond: Upper is not the name of an image: "Upper" is not a repository name /],
     [['rm'], 2, /^millpond: missing required argument 'image' /],
@@ -433,7 +437,7 @@ describe.each(['beside a mirror', 'alone'])('pin and unpin %s', (where) => {
       code: 1,
       stdout: '',
       stderr:
-        'millpond: app:w*: matches nothing here\nmillpond: nothing to pin: for what is still to come put a pattern under cache.pins\n',
+        'millpond: app:w*: matches nothing here\nmillpond: nothing to pin: to pin future images, put a pattern under cache.pins\n',
     });
     expect((await here.run('unpin', '**:*')).stdout).toBe(
       ['app:v1', 'app:v2', 'quay:latest'].map((name) => `unpinned docker.io/library/${name}\n`).join(''),

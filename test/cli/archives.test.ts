@@ -918,7 +918,7 @@ describe('export', () => {
     const refused = async (output: string, ...more: string[]) =>
       expect(await here.run('export', '--output', output, 'nginx:1.27', ...more)).toMatchObject({
         code: 1,
-        stderr: expect.stringMatching(/ is no file \((a link|a folder|a device, pipe or socket)\)/),
+        stderr: expect.stringMatching(/ is not a file \((a link|a folder|a device, pipe or socket)\)/),
       });
     const before = (await readdir(here.path('.'))).toSorted();
     await refused('link.tar');

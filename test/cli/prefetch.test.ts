@@ -48,7 +48,7 @@ describe('a scheduled fetch', () => {
     expect(statusText(status)).toMatch(
       /^prefetch +0 0 1 1 \*: next at .*\n +every 6h: next at [^]*: 2 of 2 images here, \d+B fetched$/m,
     );
-    expect(site.logLines.map(({ msg }) => msg)).toContain('scheduled fetch ended');
+    expect(site.logLines.map(({ msg }) => msg)).toContain('scheduled fetch finished');
   });
 
   test('that cannot have an image says which and why, and one whose list is not there fails', async () => {
@@ -96,7 +96,7 @@ describe('a scheduled fetch', () => {
     const cache = { dir: join(mirror.directory, 'data'), minFree: '1B' };
     await writeFile(file, JSON.stringify({ ...config, cache, listen: '127.0.0.1:0', prefetch }));
     mirror.process.kill('SIGHUP');
-    await mirror.process.untilOutput(/"msg":"scheduled fetch ended"/);
+    await mirror.process.untilOutput(/"msg":"scheduled fetch finished"/);
     await mirror.process.stop();
     upstream.forgetRequests();
     await using offline = await startMillpond({ ...config, prefetch, offline: true }, { directory: mirror.directory });

@@ -35,7 +35,7 @@ async function pinned(site: TestSite): Promise<string[]> {
 }
 
 const messages = (site: TestSite): unknown[] => site.logLines.map(({ msg }) => msg);
-const lossLine = expect.stringContaining('Redis has lost what operators may have removed') as unknown;
+const lossLine = expect.stringContaining('Redis has lost commands of operators') as unknown;
 
 describeWith(['redis-server'], 'a replica that was down', () => {
   test('removes and pins when it starts what operators removed and pinned meanwhile, and does it once', async () => {

@@ -28,7 +28,7 @@ test('SIGHUP puts upstreams in force for new requests; a transfer under way ends
     (config) => ({ ...config, listen: '127.0.0.1:1', upstreams: { 'docker.io': { urls: [other.origin] } } }),
     /configuration reloaded/,
   );
-  expect(mirror.process.output).toContain('"key":"listen","msg":"changed in the configuration, needs a restart"');
+  expect(mirror.process.output).toContain('"key":"listen","msg":"changed configuration key needs a restart"');
   expect((await get(`${mirror.origin}/v2/library/app/manifests/v1`)).sha256).toBe(image.digest);
   stalled.release();
   expect(await pull).toMatchObject({ complete: true, sha256: blob.digest });

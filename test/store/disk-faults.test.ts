@@ -200,7 +200,7 @@ describe('a cache directory', () => {
     const before = (await readdir(folder.path, { recursive: true })).toSorted();
     const site = startTestSite({ upstreams: nobody, cacheDir: folder.path });
     await expect(site).rejects.toThrow(
-      `the cache directory ${folder.path} holds blobs, and no cache has put them there: use another cache.dir`,
+      `the cache directory ${folder.path} has blobs that are not from a cache: use another cache.dir`,
     );
     expect((await readdir(folder.path, { recursive: true })).toSorted()).toEqual(before);
     expect(before).toContain(blob);

@@ -72,7 +72,7 @@ export async function prepareLayout(layout: Layout): Promise<void> {
   }
   if (found === undefined && (await isForeign(layout))) {
     throw new Error(
-      `the cache directory ${layout.dir} holds blobs, and no cache has put them there: use another cache.dir, since what is in a cache is evicted`,
+      `the cache directory ${layout.dir} has blobs that are not from a cache: use another cache.dir, because content of a cache is evicted`,
     );
   }
   await makeFolder(join(layout.blobs, 'sha256'));

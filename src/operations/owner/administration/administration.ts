@@ -47,7 +47,10 @@ export class Administration {
     const { catalog, upstreams } = this.#options;
     const name = upstreams.find(text)?.name ?? canonicalName(text);
     if (upstreams.find(name) !== undefined || hasRegistry(catalog, name)) return name;
-    throw new RegistryError('unknown-upstream', `"${text}" is not a configured upstream, and nothing of it is here`);
+    throw new RegistryError(
+      'unknown-upstream',
+      `"${text}" is not a configured upstream, and nothing from it is stored`,
+    );
   }
 
   /**

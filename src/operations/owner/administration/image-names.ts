@@ -174,7 +174,7 @@ function referenceMatcher(text: string, reference: string | undefined): (referen
   }
   const tags = parseTagSelector(reference);
   if (tags === undefined) {
-    throw new RegistryError('bad-reference', `"${reference}" in "${text}" is no tag, pattern or range of versions`);
+    throw new RegistryError('bad-reference', `"${reference}" in "${text}" is not a tag, pattern or version range`);
   }
   return (found) => !isDigest(found) && tags.matches(found);
 }

@@ -35,7 +35,7 @@ export function pushedSource({
     open: () => {
       if (isUsed)
         return Promise.reject(
-          new RegistryError('not-found', 'what was brought of this blob is used up', { code: 'BLOB_UNKNOWN' }),
+          new RegistryError('not-found', 'the bytes sent for this blob are used up', { code: 'BLOB_UNKNOWN' }),
         );
       isUsed = true;
       return Promise.resolve({

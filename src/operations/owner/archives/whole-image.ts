@@ -137,7 +137,7 @@ class Inspection {
     if (!blob) return undefined;
     const { size } = blob;
     if (size > maxManifestBytes) {
-      throw new RegistryError('bad-manifest', `what is to be the manifest ${digest} has ${size} bytes`);
+      throw new RegistryError('bad-manifest', `the content of manifest ${digest} has ${size} bytes`);
     }
     if (blob.bytes) return blob.bytes;
     const bytes = (this.#buffer ??= Buffer.allocUnsafe(maxManifestBytes)).subarray(0, size);

@@ -52,7 +52,7 @@ export async function* fetchImages(
   try {
     yield* run.events;
   } finally {
-    stop.abort(new Error('nobody wants it any more'));
+    stop.abort(new Error('no longer wanted'));
     await ended;
   }
 }

@@ -108,7 +108,7 @@ function tagged(target: Repository, tag: string): WantedImage {
 
 function readSelector(text: string): TagSelector {
   const selector = parseTagSelector(text);
-  if (selector === undefined) throw new RegistryError('bad-name', `"${text}" is no tag, pattern or version range`);
+  if (selector === undefined) throw new RegistryError('bad-name', `"${text}" is not a tag, pattern or version range`);
   return selector;
 }
 
@@ -136,7 +136,7 @@ function readTags({ upstream, key }: Repository, bytes: Buffer): string[] {
     const { tags } = parseJson(bytes, listLimits) as { tags?: unknown };
     return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string') : [];
   } catch (error) {
-    throw new RegistryError('bad-answer', `upstream ${upstream.name} gave something else than the tags of ${key}`, {
+    throw new RegistryError('bad-answer', `upstream ${upstream.name} sent something other than the tags of ${key}`, {
       cause: error,
     });
   }

@@ -108,7 +108,7 @@ function installSystemTools(missing) {
   const ownPolicy = !existsSync(servicePolicy);
   if (ownPolicy) writeFileSync(servicePolicy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
   try {
-    // A source that cannot be reached, often somebody else's, need not keep the packages away.
+    // An unreachable source, often another one, must not prevent the installation.
     attempt('the newest package lists', () => apt(['update']));
     apt(['install', '--yes', '--no-install-recommends', ...packages]);
   } finally {

@@ -9,8 +9,8 @@ if (existsSync(cacheFolder)) enableCompileCache(`${cacheFolder}/compiled`);
 // What is imported before the cache is on does not come from it.
 const [{ runProgram }, { endSoon }] = await Promise.all([import('./cli/program.ts'), import('./cli/ending.ts')]);
 
-// Work goes on when nobody reads what it says any more (`millpond fetch … | head`), as if that went to /dev/null: how it
-// ends is told by its exit code. What is lost otherwise, as on a full disk, makes a failure of a success.
+// Work continues when nothing reads its output any more (`millpond fetch … | head`), as if it went to /dev/null: its
+// exit code states the result. Output lost for another reason, such as a full disk, turns a success into a failure.
 process.stdout.on('error', () => undefined);
 process.stdout.once('error', ({ code = 'unknown' }: NodeJS.ErrnoException) => {
   if (code === 'EPIPE') return;

@@ -13,7 +13,7 @@ interface Part {
   readonly size: number;
 }
 
-/** The bytes of an archive that lies in one file, or in parts that follow one another. */
+/** The bytes of an archive in one file, or in consecutive parts. */
 export class ArchiveFile implements AsyncDisposable {
   readonly #parts: readonly Part[];
   readonly #compression: Compression;
@@ -69,8 +69,8 @@ export class ArchiveFile implements AsyncDisposable {
   }
 
   /**
-   * Goes through it from a position on; a compressed one from its beginning only. What it does throws ArchiveError, and the
-   * signal's reason.
+   * Goes through it from a position on; a compressed one from its beginning only. What it does throws ArchiveError, and
+   * the signal's reason.
    */
   cursor(position = 0): Cursor {
     if (this.#compression === 'none') return new FileCursor(this.#parts, { position, signal: this.#signal });

@@ -15,9 +15,9 @@ export interface Archive extends AsyncDisposable {
   readonly files: ReadonlyMap<string, number>;
   /** What has a name but no content that could be read, with the reason in words that follow the name. */
   readonly unreadable: ReadonlyMap<string, string>;
-  /** The name of the file that a name stands for, links followed; `undefined` where there is none. */
+  /** The name of the file that a name refers to, following links; `undefined` if there is none. */
   resolve(name: string): string | undefined;
-  /** Whether a file can be read by itself, without going through what comes before it. */
+  /** Whether a file can be read directly, without reading what comes before it. */
   isNear(name: string): boolean;
   /** Goes once through the files that are wanted, in the order in which they come. @throws ArchiveError */
   visit(names: ReadonlySet<string>): AsyncGenerator<ArchivedFile>;
@@ -43,8 +43,8 @@ export async function readDocuments(
 }
 
 /**
- * Reads whole files, one at a time; those that are not there are left out. The bytes are the caller's until he asks for the
- * next ones.
+ * Reads whole files, one at a time; those that are not there are left out. The bytes are the caller's until it asks for
+ * the next ones.
  * @param limits the most that one of them, and all together, may have
  * @throws ArchiveError where there is more, before any is read
  */

@@ -34,7 +34,7 @@ export interface ArchivedContent {
   readonly images: readonly ArchivedImage[];
   /** Images of which nothing can be read. */
   readonly unreadable: readonly UnreadableImage[];
-  /** What an archive of ours says about itself. */
+  /** The description in an archive written by Millpond. */
   readonly description: ArchiveDescription | undefined;
   /** Configs and layers that it has. */
   readonly blobs: readonly ArchivedBlob[];
@@ -49,8 +49,8 @@ export interface ArchivedContent {
 }
 
 /**
- * Reads what an archive has: OCI image layouts, archives in the form of `docker save`, or folders with one image each. What
- * is wrong with one image says nothing of the others.
+ * Reads what an archive has: OCI image layouts, archives in the form of `docker save`, or folders with one image each.
+ * What is wrong with one image says nothing of the others.
  * @throws ArchiveError where it can be read in no part
  */
 export async function readContent(archive: Archive): Promise<ArchivedContent> {

@@ -14,18 +14,18 @@ export class UnknownCompression extends ArchiveError {
   }
 }
 
-/** What is compressed may become so many times larger, beside a first part: nothing that anybody archives does. */
+/** Maximum ratio of unpacked to compressed size, above a free amount: real archives stay below it. */
 const maxExpansion = 200;
 const freeExpansionBytes = 1024 * 1024 * 1024;
 
-/** The most that so many compressed bytes may unpack to. */
+/** The maximum size to which compressed bytes may unpack. */
 export function maxUnpackedBytes(size: number): number {
   return freeExpansionBytes + maxExpansion * size;
 }
 
 /**
  * How bytes are compressed.
- * @param start the first six of them at least, where there are so many
+ * @param start at least the first six bytes, if there are that many
  * @throws UnknownCompression
  */
 export function compressionOf(start: Buffer): Compression {
@@ -46,7 +46,7 @@ export function decompressor(compression: 'gzip' | 'zstd'): Transform {
 
 /** Why compressed bytes cannot be unpacked, in words that follow the name of what they are. */
 export function unpackFailure(error: unknown): string {
-  // A decoder holds a window of what it has given: 128 MiB is the most that zstd takes unless it is told otherwise.
+  // A decoder holds a window of its output: 128 MiB is the maximum of zstd by default.
   return (error as NodeJS.ErrnoException).code === 'ZSTD_error_frameParameter_windowTooLarge'
     ? 'has a zstd window that is too large: compress it with --long=27 or less'
     : 'is damaged or cut short';

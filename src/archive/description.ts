@@ -2,7 +2,7 @@ import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { ArchiveError } from './archive-error.ts';
 import { parseObject } from './archived-json.ts';
 
-/** A file of ours at the root of an archive that says which archive it is and what it builds upon. */
+/** A file at the root of an archive that identifies the archive and its base. */
 export const descriptionName = 'millpond.json';
 
 /** A blob by its digest, with its size in bytes. */
@@ -11,7 +11,7 @@ export interface BlobSize {
   readonly size: number;
 }
 
-/** What an archive of ours says about itself. */
+/** The description in an archive written by Millpond. */
 export interface ArchiveDescription {
   /** Names the archive: the digest of all the rest. */
   readonly id: Digest;
@@ -43,7 +43,7 @@ export function writeDescription(parts: {
   return { id, bytes: Buffer.from(JSON.stringify({ archive: id, ...content })) };
 }
 
-/** @throws ArchiveError where it is none of ours or has been altered */
+/** @throws ArchiveError if it was not written by Millpond or has been altered */
 export function readDescription(bytes: Buffer, index: Digest): ArchiveDescription {
   const { archive, ...content } = parseObject(bytes, descriptionName);
   const { base, needs, complete } = content;

@@ -12,8 +12,9 @@ const lists = ['index.json', 'manifest.json'];
 const maxDepth = 16;
 
 /**
- * Opens images that lie in a folder: an image layout (image-spec, "OCI Image Layout"), the folder of one image as skopeo's
- * `dir:` makes it, or a folder of such folders. Links are followed for blobs alone, whose digests say what they have to be.
+ * Opens images that lie in a folder: an image layout (image-spec, "OCI Image Layout"), the folder of one image as
+ * skopeo's `dir:` makes it, or a folder of such folders. Links are followed for blobs alone, whose digests say what they
+ * have to be.
  * @throws ArchiveError
  */
 export async function openDirectory(path: string): Promise<Archive> {

@@ -23,11 +23,11 @@ const layerTypes = {
 } as const;
 
 /**
- * Reads an archive in the form of `docker save` before Docker 25, as podman, crane, ko, jib, kaniko, Bazel and nix write it
- * too. It has no manifests: one is made for each image, with its layers as they are, compressed or not.
+ * Reads an archive in the form of `docker save` before Docker 25, as podman, crane, ko, jib, kaniko, Bazel and nix write
+ * it too. It has no manifests: one is made for each image, with its layers as they are, compressed or not.
  * @param list its `manifest.json`
  * @param prefix of the folder within the archive
- * @throws ArchiveError where nothing in it can be read; what is wrong with one image is told of that image
+ * @throws ArchiveError if nothing in it can be read; an error in one image is reported with that image
  */
 export async function readDockerSave(archive: Archive, prefix: string, list: readonly unknown[]): Promise<FoundImages> {
   if (list.length === 0) throw new ArchiveError('its manifest.json names no images');

@@ -5,8 +5,8 @@ import type { FoundImages } from './found-images.ts';
 import type { ArchivedName } from './image-names.ts';
 
 /**
- * Reads a folder with one image, as skopeo's `dir:` makes it: `manifest.json` is the image's own manifest, blobs are called
- * by the hexadecimal part of their digests, and the manifests that an index names `<hex>.manifest.json`.
+ * Reads a folder with one image, as skopeo's `dir:` makes it: `manifest.json` is the image's own manifest, blobs are
+ * called by the hexadecimal part of their digests, and the manifests that an index names `<hex>.manifest.json`.
  * @param prefix of the folder within the archive
  * @param names of all files in it
  * @param manifest its `manifest.json`
@@ -26,7 +26,7 @@ export function readImageFolder(
   const image = {
     name: nameOf(prefix),
     digest,
-    // One that does not say what it is, is told by its form when it is read.
+    // A manifest without a media type is recognized by its form when it is read.
     mediaType: typeof mediaType === 'string' ? mediaType : '',
     size: manifest.length,
     isAttachment: false,

@@ -5,8 +5,8 @@ export const refNameAnnotation = 'org.opencontainers.image.ref.name';
 /** The same as containerd and Docker write it: always the full name. */
 export const imageNameAnnotation = 'io.containerd.image.name';
 /**
- * What belongs to an image, such as a signature: `registry/repository:tag` or `registry/repository@digest`. A name of ours,
- * so that no other program takes it for an image of its own.
+ * An attachment of an image, such as a signature: `registry/repository:tag` or `registry/repository@digest`. A private
+ * name, so that other programs do not take it for an image.
  */
 export const attachmentAnnotation = 'io.millpond.attachment';
 

@@ -14,8 +14,8 @@ const suffixes: Readonly<Record<string, '.sig' | '.att' | '.sbom'>> = {
 };
 
 /**
- * Reads `index.json` (image-spec, "OCI Image Layout": index.json file). An entry that is none is told apart from the others.
- * @throws ArchiveError where it is no list at all
+ * Reads `index.json` (image-spec, "OCI Image Layout": index.json file). Invalid entries are returned separately.
+ * @throws ArchiveError if it is not a list at all
  */
 export function readIndexFile(bytes: Buffer): { images: ArchivedImage[]; unreadable: UnreadableImage[] } {
   const { manifests } = parseObject(bytes, 'index.json');
@@ -31,7 +31,7 @@ export function readIndexFile(bytes: Buffer): { images: ArchivedImage[]; unreada
   return { images, unreadable };
 }
 
-/** @returns what it lacks, where it is none */
+/** @returns what an invalid entry lacks */
 function readEntry(entry: Record<string, unknown>): ArchivedImage | string {
   const { digest, size, mediaType } = entry;
   if (typeof digest !== 'string' || !isDigest(digest)) return 'digest';

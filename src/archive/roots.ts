@@ -13,7 +13,7 @@ export interface Root {
 /**
  * Finds where an archive lists its images: at its top, else in folders within it. A place with both lists, as ours and
  * Docker's have, is read as an image layout.
- * @throws ArchiveError where there is none, or the one at its top cannot be read
+ * @throws ArchiveError if there is none, or the one at its root cannot be read
  */
 export function rootsOf(archive: Archive): Root[] {
   for (const list of ['index.json', 'manifest.json'] as const) {

@@ -32,8 +32,8 @@ type PackedLayer =
   | { readonly reason: string };
 
 /**
- * Finds out which layers are compressed, and hashes those as they are and unpacked: the config of an image knows a layer by
- * its unpacked bytes alone. Goes once through the files; of one that is not compressed only the beginning is read.
+ * Finds out which layers are compressed, and hashes those as they are and unpacked: the config of an image knows a layer
+ * by its unpacked bytes alone. Goes once through the files; of one that is not compressed only the beginning is read.
  * @throws ArchiveError where the archive cannot be read
  */
 export async function measureLayers(archive: Archive, files: ReadonlySet<string>): Promise<Map<string, SavedLayer>> {
@@ -99,8 +99,8 @@ async function measure(
 }
 
 /**
- * Finds the file of each layer. Where images say that several are the same one, the bytes tell; where none is, the first is
- * taken, and found wrong when it is read.
+ * Finds the file of each layer. Where images say that several are the same one, the bytes tell; where none is, the first
+ * is taken, and found wrong when it is read.
  */
 export async function settleClaims(
   archive: Archive,

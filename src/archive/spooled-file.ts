@@ -10,7 +10,7 @@ export interface SpooledFile {
 
 /**
  * Writes bytes that come once into a file without a name: an archive is gone through several times.
- * @param folder that has room for them; made where there is none
+ * @param folder with enough space; created if it is missing
  * @throws ArchiveError where they cannot be written; what `bytes` throws; the signal's reason
  */
 export async function spool(

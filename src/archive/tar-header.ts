@@ -1,6 +1,6 @@
 import { ArchiveError, shownName } from './archive-error.ts';
 
-/** Everything in a tar archive begins at a multiple of so many bytes. */
+/** Block size of a tar archive: everything begins at a multiple of it. */
 export const blockBytes = 512;
 
 /** The most that fits the eleven octal digits of a header's size. */

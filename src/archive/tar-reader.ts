@@ -15,7 +15,7 @@ export interface TarEntry {
   readonly size: number;
   /** Where its content begins. */
   readonly position: number;
-  /** Of a link: what it leads to, as it is written. */
+  /** For a link: its target, as written. */
   readonly link: { readonly kind: 'hard' | 'symbolic'; readonly target: string } | undefined;
   /** Why its content cannot be read, in words that follow its name; `undefined`: it can. */
   readonly unreadable: string | undefined;

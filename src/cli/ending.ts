@@ -18,7 +18,7 @@ export function endProcess(code: number): void {
   process.exit(code);
 }
 
-/** As {@link endProcess} with the exit code that is set, unless the process ends by itself before. */
+/** As {@link endProcess} with the current exit code, unless the process ends earlier. */
 export function endSoon(): void {
   const { stdout, stderr } = process;
   setInterval(() => {

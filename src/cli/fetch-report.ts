@@ -6,7 +6,7 @@ import { counted, shownDigest } from './terminal.ts';
 interface ImageState {
   missingBytes: number;
   waiting: string | undefined;
-  /** Blobs that have been begun, by digest. */
+  /** Blobs in progress, by digest. */
   readonly blobs: Map<string, { doneBytes: number; totalBytes: number | null; isDone: boolean }>;
 }
 
@@ -111,7 +111,7 @@ export class FetchReport implements Disposable {
           doneBytes: blob.doneBytes,
           totalBytes: blob.totalBytes ?? undefined,
         }));
-      // What is fetched for another image too counts where it was begun.
+      // A blob that several images share counts for the first of them.
       const totalBytes = Math.max(doneBytes, image.missingBytes);
       return [{ label, doneBytes, totalBytes, note: image.waiting }, ...layers];
     });

@@ -64,7 +64,7 @@ async function report(
   }
   if (end === undefined || end.failed === 0) return;
   const [first] = end.failures;
-  // Several have been told one by one.
+  // Several failures have been reported one by one.
   if (end.failed > 1) throw new Error(`${end.failed} of ${counted(end.images, 'image')} could not be fetched`);
   throw new Error(`${first?.image} could not be fetched: ${first?.error}`);
 }

@@ -24,10 +24,10 @@ export class ImportReport implements Disposable {
   readonly #dryRun: boolean;
   readonly #progress: Progress;
   readonly #foreseen: ForeseenEvent[] = [];
-  /** Images that were not taken in, damaged blobs, and the sentences with which they are told. */
+  /** Images that were not imported, damaged blobs, and the messages about them. */
   readonly #refused: { readonly name: string; readonly reason: string }[] = [];
   readonly #damaged: string[] = [];
-  /** What was said of images and what goes with them so far. */
+  /** Reported images and attachments so far. */
   #said = '';
   #plan: Extract<ImportEvent, { kind: 'plan' }> | undefined;
   #receivedBytes = 0;

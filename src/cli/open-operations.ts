@@ -17,11 +17,11 @@ export interface OpenOperations extends AsyncDisposable {
 }
 
 /**
- * The operations of the cache that a configuration names: done by the mirror that runs on it, or, where none runs, by
- * this process on the directory, once other commands have left it.
- * @param command the name of the command that wants them
- * @param options `rebuildFirst`: for what is only looked up in the catalog, which may have been lost
- * @throws Error in one sentence where the directory cannot be had; the signal's reason
+ * The operations of the cache that a configuration names: performed by the mirror that runs on it or, if none runs, by
+ * this process, after other commands have released the directory.
+ * @param command name of the calling command
+ * @param options `rebuildFirst`: for commands that only read the catalog, which may have been lost
+ * @throws Error in one sentence if the directory is not available; the signal's reason
  */
 export async function openOperations(
   config: Config,
@@ -30,7 +30,7 @@ export async function openOperations(
 ): Promise<OpenOperations> {
   const { dir } = config.cache;
   if (await controlListens(dir)) return besideMirror(dir);
-  // Standard output is the command's; what goes wrong on the way is told as its failure.
+  // Standard output belongs to the command; faults are reported as its failure.
   const log = createLogger({ ...config.log, level: 'silent' });
   const health = new Health({ now: Date.now });
   const options = { command, log, metrics: new Metrics(), health, rebuildFirst, now: Date.now };
@@ -38,7 +38,7 @@ export async function openOperations(
   try {
     cache = await openCache(config, options);
   } catch (error) {
-    // A mirror may have begun meanwhile.
+    // A mirror may have started meanwhile.
     if (error instanceof DirectoryTaken && (await controlListens(dir))) return besideMirror(dir);
     throw withoutSocket(error);
   }
@@ -57,7 +57,7 @@ function besideMirror(dir: string): OpenOperations {
   };
 }
 
-/** Of a directory that somebody has who is no command: says why that one cannot be asked. Anything else as it is. */
+/** For a directory owned by a mirror: why that mirror cannot be asked. Other errors are passed through. */
 export function withoutSocket(error: unknown): unknown {
   if (!(error instanceof DirectoryTaken) || (error.owner !== undefined && error.owner.command !== 'serve'))
     return error;

@@ -3,9 +3,9 @@ import { shownSeconds } from './terminal.ts';
 
 /** Shortest time between two pictures on a terminal, in milliseconds. */
 const drawEveryMs = 100;
-/** The rate is that of so many last milliseconds. */
+/** The rate is computed over this many milliseconds. */
 const rateOverMs = 10_000;
-/** What is smaller than this is there before anybody has read how far it is. */
+/** Smaller blobs arrive before their progress could be read. */
 const tenthsFromBytes = 64 * 1024 * 1024;
 /** As wide as figures become: `1023MiB of 1023MiB, 1023MiB/s, 59 min 59 s left`. */
 const figuresWidth = 47;

@@ -26,7 +26,7 @@ export function registerVerify(program: Command, io: CommandIo): void {
     );
 }
 
-/** What of a checkup is seen. */
+/** The terminal output of a checkup. */
 class ShownCheckup implements Disposable {
   readonly #io: CommandIo;
   readonly #isJson: boolean;

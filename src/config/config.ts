@@ -26,8 +26,8 @@ export type CompleteConfig = Omit<ParsedConfig, 'upstreams' | 'defaultUpstream'>
 };
 
 /**
- * What is in force, as plain data. The keys and their meanings are those of the schema (schema.ts); a quantity's key ends
- * in its unit. Names are in lower case, paths absolute.
+ * The configuration in effect, as plain data. The keys and their meanings are those of the schema (schema.ts); a
+ * quantity's key ends in its unit. Names are in lower case, paths absolute.
  */
 export type Config = InForce<CompleteConfig>;
 

@@ -63,7 +63,7 @@ export const imageListSchema = z.array(
 /** One entry of a list of images. */
 export type ImageEntry = InForce<z.output<typeof entrySchema>>;
 
-// A number or nothing where a name should be is told of as such, not as a mapping that is missing.
+// A number or null in place of a name is reported as such, not as a missing mapping.
 function isShort(found: unknown): boolean {
   return typeof found !== 'object' || found === null;
 }

@@ -26,7 +26,7 @@ export function inForce<T>(checked: T, { node, folder }: { readonly node: Schema
   return convert(checked, node, folder) as InForce<T>;
 }
 
-/** The key of a setting in a configuration in force. */
+/** The key of a setting in the configuration in effect. */
 export function nameInForce(key: string, node: SchemaNode | undefined): string {
   return `${key}${node?.['x-unit'] ?? ''}`;
 }

@@ -6,7 +6,7 @@ import { type ConfigPath, fixedKeys, type SchemaNode } from './schema-node.ts';
 import { Secret } from './secret.ts';
 
 /**
- * What of a wanted configuration can be put in force while the program runs.
+ * Determines which parts of a new configuration apply while the program runs.
  * @returns `config`: the wanted one, with what is only read at the start as it is now; `left`: the keys of that in which
  *   the two differ, such as `cache.dir`
  */

@@ -35,7 +35,7 @@ export function scheduleOf({
 
 /**
  * The next time after a moment, both in milliseconds since 1970.
- * @returns infinity where there is none any more
+ * @returns infinity if there are no more
  */
 export function nextTime(schedule: Schedule, afterMs: number): number {
   if (schedule.kind === 'every') return afterMs + schedule.everyMs;

@@ -7,7 +7,7 @@ import { type ConfigPath, type SchemaNode, schemaNode } from './schema-node.ts';
 import { formatBytes, formatDuration } from './units.ts';
 import type { ListenAddress } from './value-kinds.ts';
 
-/** One value in force. */
+/** A value in effect. */
 export interface Setting {
   readonly path: ConfigPath;
   /** As it would be written in a file; secrets are `[hidden]`. */
@@ -15,7 +15,7 @@ export interface Setting {
   readonly origin: string;
 }
 
-/** Every value in force with where it came from. What is absent (no TLS, no credentials) is left out. */
+/** Every value in effect with its origin. Absent sections (no TLS, no credentials) are left out. */
 export function listSettings({ config, origins }: Pick<LoadedConfig, 'config' | 'origins'>): readonly Setting[] {
   const root = jsonSchema();
   return [...settingsOf(root, config, [])].map(({ path, value, writtenAt }) => {
@@ -32,7 +32,7 @@ interface Found {
   readonly writtenAt: readonly ConfigPath[];
 }
 
-/** The values below one place of a configuration in force, in the order of the schema. */
+/** The values below one place of the configuration in effect, in the order of the schema. */
 function* settingsOf(node: SchemaNode, held: object, path: ConfigPath): Generator<Found> {
   for (const [key, child] of Object.entries(node.properties ?? {})) {
     const value: unknown = (held as Readonly<Record<string, unknown>>)[nameInForce(key, child)];
@@ -87,7 +87,7 @@ function shown(value: unknown, { 'x-unit': unit, 'x-form': form }: SchemaNode): 
   }
 }
 
-/** The settings as YAML that can be used as a file again once passwords are in their places, each with its origin behind it. */
+/** The settings as YAML, each followed by its origin. It is a valid file once the passwords are restored. */
 export function showYaml(settings: readonly Setting[]): string {
   const lines: string[] = [];
   let open: ConfigPath = [];

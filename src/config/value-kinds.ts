@@ -187,7 +187,7 @@ export const redisUrl: ValueKind<RedisLocation> = {
   },
 };
 
-/** The base URL of a server of ours: scheme, host and port alone. */
+/** The base URL of a Millpond server: only scheme, host and port. */
 export const originUrl: ValueKind<string> = {
   jsonSchema: { type: 'string', pattern: '^https?://' },
   parse(found) {

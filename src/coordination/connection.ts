@@ -4,7 +4,7 @@ import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis'
 /** Where Redis is. */
 export type RedisLocation = {
   readonly tls: boolean;
-  /** PEM texts of authorities to trust beside those of the system. */
+  /** PEM texts of authorities to trust in addition to the default ones. */
   readonly ca?: string | undefined;
   readonly username: string | undefined;
   readonly password: string | undefined;

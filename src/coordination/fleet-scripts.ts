@@ -24,8 +24,8 @@ local seq = tonumber(redis.call('HGET', KEYS[1], '#seq') or '0')
  * what follows are all replicas (1) or those that have changed since the known version (0), their ids and entries ('':
  * gone), epoch, seq, now, messages, number of changes, time of the last, and the entry that stood there as one's own.
  *
- * `news` has the replicas by the version that changed them last, complete from the score of '#since' on. Whoever knows an
- * older version is told of all: so is everybody when Redis has evicted one of the keys.
+ * `news` has the replicas by the version that changed them last, complete from the score of '#since' on. A replica that
+ * knows an older version gets all: so do all replicas when Redis has evicted one of the keys.
  */
 export const beatScript: Script = {
   name: 'beat',

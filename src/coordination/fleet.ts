@@ -13,19 +13,19 @@ const defaultBeatMs = 1_000;
 const beatsBelieved = 5;
 /** Most messages of one answer; the script's own number. */
 const pageLength = 500;
-/** How many messages before the last one who has just come looks at. */
+/** How many of the last messages a new replica reads. */
 const lookBack = 64;
 
 interface SealedMessage {
   readonly from: string;
   readonly message: Message;
-  /** By Redis's clock: sealed, so that nobody can make it young again. */
+  /** By Redis's clock: sealed, so that an old entry cannot be presented as new. */
   readonly atMs: number;
 }
 
 /** What a replica keeps from one run to the next. */
 export interface Membership {
-  /** Goes with its disk; no two replicas have one. */
+  /** Identifies its disk; no two replicas share one. */
   readonly id: string;
   /** How far its last run had heard the others. */
   readonly position?: string | undefined;
@@ -38,7 +38,7 @@ export interface Membership {
 export interface FleetOptions {
   readonly link: Link;
   readonly seal: Seal;
-  /** Told the time with every answer. */
+  /** Receives the time with every answer. */
   readonly clock: RedisClock;
   readonly wakeChannel: string;
   /** Whether this replica contacts no upstream. */
@@ -54,8 +54,8 @@ export interface FleetOptions {
 const keys = ['{fleet}', '{fleet}:messages', '{fleet}:expiries', changesKey, '{fleet}:news'] as const;
 
 /**
- * Who is there, and what they tell one another: one question a second answers both. Only entries sealed with the common
- * secret are believed.
+ * The live replicas and their messages to each other: one call per second exchanges both. Only entries sealed with the
+ * common secret are believed.
  */
 export class Fleet {
   #self = '';
@@ -165,7 +165,7 @@ export class Fleet {
   async beat(): Promise<void> {
     if (this.#isEnding || this.self === '') return;
     if (this.#beating) {
-      // What has just been told may not be in the answer under way.
+      // What was just announced may not be in the pending answer.
       this.#isWanted = true;
       return await this.#beating;
     }

@@ -6,13 +6,13 @@ const passForm = new RegExp(`^([A-Za-z0-9_-]{1,64}) (\\d{1,15}) ([A-Za-z0-9_-]{2
 /** The header that carries it. */
 export const passHeader = 'millpond-pass';
 
-/** The parts of a request between replicas that nobody may change. */
+/** The signed parts of a request between replicas. */
 export interface PeerRequest {
   readonly method: string;
   /** With its query. */
   readonly path: string;
   readonly range: string | undefined;
-  /** `replica:boot` of the one it is for: of no use at another one, nor after a restart. */
+  /** `replica:boot` of the receiver: useless at another replica, or after a restart. */
   readonly to: string;
 }
 

@@ -4,11 +4,11 @@ import { type ConnectionPair, connectMs, connectPair, endPair, type RedisLocatio
 import { codeOf, describe, describeLogin, isForbidden } from './refusals.ts';
 import { probeKey, probeScript, type Script } from './scripts.ts';
 
-/** Told when Redis goes and comes back, and of each call. */
+/** Receives when Redis is lost and found, and each call. */
 export interface LinkObserver {
   lost(reason: string): void;
   found(): void;
-  /** It can be asked, and does not let its user do this; told once. @param what a command, or a script's name */
+  /** It answers, but does not permit this to its user; called once. @param what a command, or a script's name */
   refused(what: string, reason: string): void;
   called(event: {
     readonly script: string;
@@ -34,7 +34,7 @@ export interface RedisLinkOptions {
   readonly location: RedisLocation;
   readonly keyPrefix: string;
   readonly observer: LinkObserver;
-  /** Longest wait for an answer, in milliseconds; after the first silence nobody waits any more. Default 250. */
+  /** Maximum wait for an answer, in milliseconds; after the first timeout, calls no longer wait. Default 250. */
   readonly deadlineMs?: number;
   /** How often a lost Redis is looked for, in milliseconds. Default 500. */
   readonly probeMs?: number;
@@ -52,14 +52,14 @@ const defaultFirstLookMs = 3_000;
 const slowShare = 1 / 5;
 /** So often in a row one script has to be refused for replicas to be on their own. */
 const refusalsOfScript = 3;
-/** After so many refusals in a row a new connection is tried. */
+/** After this many refusals in a row, a new connection is tried. */
 const refusalsOfOne = 10;
 /** How many probes in a row have to be answered soon. */
 const probesInARow = 3;
 
 /**
- * The connection to Redis. A lost Redis costs one deadline, a slow one a few slow answers; from then on it is looked for
- * behind everybody's back.
+ * The connection to Redis. A lost Redis costs one deadline, a slow one a few slow answers; from then on, probes look for
+ * it in the background.
  */
 export class RedisLink implements Link, AsyncDisposable {
   readonly #options: RedisLinkOptions;
@@ -75,7 +75,7 @@ export class RedisLink implements Link, AsyncDisposable {
   #isProbing = false;
   /** How often in a row Redis has been found to refuse. */
   #refusals = 0;
-  /** What has been told to be refused, and how. */
+  /** The reported refusals. */
   readonly #refused = new Map<string, string>();
   /** How often in a row a script that is needed was refused. */
   readonly #failures = new Map<Script, number>();
@@ -88,7 +88,7 @@ export class RedisLink implements Link, AsyncDisposable {
   constructor(options: RedisLinkOptions) {
     this.#options = options;
     this.#pair = this.#open(options.location);
-    // One that was never there is told of like one that has gone.
+    // A Redis that was never reached is reported like one that was lost.
     this.#firstLook = setTimeout(() => {
       if (!this.#breaker.isClosed) options.observer.lost(this.#breaker.reason!);
     }, options.firstLookMs ?? defaultFirstLookMs);
@@ -114,7 +114,7 @@ export class RedisLink implements Link, AsyncDisposable {
     this.#next = this.#open(location);
   }
 
-  /** Where replicas tell one another that there is news. */
+  /** The channel on which replicas announce news. */
   get wakeChannel(): string {
     return `${this.#options.keyPrefix}wake`;
   }
@@ -289,7 +289,7 @@ export class RedisLink implements Link, AsyncDisposable {
       this.#refusals += 1;
       if (refusal !== 'READONLY' && this.#refusals % refusalsOfOne !== 0) return;
     }
-    // A connection that says nothing may be dead without anybody having told, and one that refuses may lead to where
+    // A silent connection may be dead without notice, and one that refuses may lead to where
     // Redis was before it moved: a new one finds out.
     endPair(this.#pair, { isForGood: false });
   }

@@ -28,9 +28,9 @@ return redis.call('SET', KEYS[1], '', 'PX', 1000)
 
 /**
  * KEYS: fill, holders. ARGV: own id, ms a lease lives, fence that may be taken over or '', how many read from one, ids to
- * avoid with commas, how many holders are named; 0: as if there were none. Those who read from one that fills form a tree
- * with the lease at its root: each has a number, and reads from one with a lower number, so that nobody can wait for
- * himself.
+ * avoid with commas, how many holders are named; 0: as if there were none. The replicas that read from a fill form a tree
+ * with the lease at its root: each has a number and reads from one with a lower number, so that none can wait for
+ * itself.
  */
 export const claimScript: Script = {
   name: 'claim',
@@ -80,7 +80,7 @@ return { 'lease', text }
 `,
 };
 
-/** KEYS: fill. ARGV: own id, fence, ms it lives. Answers 1 while it is ours; one that nobody has taken is ours again. */
+/** KEYS: fill. ARGV: own id, fence, ms it lives. Answers 1 while it is held; a lease that no one has taken is held again. */
 export const renewScript: Script = {
   name: 'renew',
   lua: `

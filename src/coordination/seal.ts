@@ -10,7 +10,7 @@ const sealedForm = new RegExp(`^(${macsForm})(?!\\.)`);
 const acceptFormerMs = 3_600_000;
 
 /**
- * Marks what replicas write for one another, so that nothing else that can write there is believed. It hides nothing:
+ * Signs what replicas write for each other, so that nothing else that can write there is believed. It hides nothing:
  * what is sealed must hold no secret.
  *
  * Replicas that share a secret learn of another one at different times. For a while after the exchange each seals with

@@ -195,7 +195,7 @@ export class SharedCoordinator implements Coordinator {
   }
 }
 
-/** What could not be agreed is done alone; who leaves while waiting is told so. */
+/** What could not be coordinated is done alone; a caller that leaves while waiting gets its signal's reason. */
 async function orElse<Value>(work: Promise<Value>, fallback: Value): Promise<Value> {
   try {
     return await work;

@@ -14,8 +14,8 @@ export interface HostedBlob {
 }
 
 /**
- * The bytes of hosted content. Each blob is one file under `blobs/`, and each repository that has it has a hard link of its
- * own: what a repository may read is what it links, and a file that no repository links any more can go.
+ * The bytes of hosted content. Each blob is one file under `blobs/`, and each repository that has it has a hard link of
+ * its own: what a repository may read is what it links, and a file that no repository links any more can go.
  */
 export class HostedBlobs {
   readonly #layout: HostedLayout;

@@ -9,8 +9,8 @@ const folderMode = 0o700;
 const temporaryPrefix = '.new-';
 
 /**
- * Writes a small file so that it is whole or not there, whatever happens: a new file, fsync, rename, fsync of the folder. It
- * survives a loss of power once this has resolved. @throws Error of the file system
+ * Writes a small file so that it is whole or not there, whatever happens: a new file, fsync, rename, fsync of the folder.
+ * It survives a loss of power once this has resolved. @throws Error of the file system
  */
 export async function putFile(path: string, content: string): Promise<void> {
   const folder = dirname(path);

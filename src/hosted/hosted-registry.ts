@@ -132,7 +132,8 @@ export class HostedRegistry {
 
   /**
    * Takes a manifest and lets its tags stand for it.
-   * @throws RegistryError MANIFEST_INVALID, MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, SIZE_INVALID, UNSUPPORTED (415), DENIED for a
+   * @throws RegistryError MANIFEST_INVALID, MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, SIZE_INVALID, UNSUPPORTED (415),
+   *   DENIED for a
    *   tag that stays where it is, QUOTA_EXCEEDED; Error of the file system
    */
   async putManifest(repository: string, pushed: PushedManifest): Promise<PutManifest> {

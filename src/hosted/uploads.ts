@@ -78,7 +78,8 @@ export class Uploads {
 
   /**
    * Adds a chunk. What arrived before the client left stays, to be continued.
-   * @throws RegistryError BLOB_UPLOAD_UNKNOWN; 416 where the chunk does not follow what is here; SIZE_INVALID; the session
+   * @throws RegistryError BLOB_UPLOAD_UNKNOWN; 416 where the chunk does not follow what is here; SIZE_INVALID; the
+   *   session
    *   goes on after the latter two
    */
   async append(repository: string, id: string, chunk: Chunk): Promise<Upload> {

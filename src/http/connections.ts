@@ -9,9 +9,9 @@ import { overloadError } from './overload-error.ts';
  * sends more than this is cut.
  */
 const maxQueued = 1_000;
-/** From so many waiting requests on nothing more is read from the connection. */
+/** With this many waiting requests, nothing more is read from the connection. */
 const pauseAt = 16;
-/** Connections past the limit that are still told so, or asked for `/healthz`, at a time; further ones are closed at once. */
+/** Connections past the limit that still get an answer (a refusal, or `/healthz`) at a time; others are closed at once. */
 const maxRefusing = 64;
 /** How long such a connection may take for its request, in milliseconds. */
 const refusingMs = 5_000;

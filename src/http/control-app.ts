@@ -14,16 +14,16 @@ export interface ControlOptions {
   readonly explain: (image: string) => Promise<unknown>;
   /** What commands can have done to the cache. */
   readonly operations: OperationTable;
-  /** Told of an operation that did not end well. */
+  /** Receives the error of a failed operation. */
   readonly onOperationError: (operation: string, error: unknown) => void;
-  /** Told of bugs. */
+  /** Receives bugs. */
   readonly onError: (error: unknown) => void;
 }
 
 /**
  * The administrative side; never served over TCP. Questions are answered in JSON, errors as `{ "error": "one sentence"
  * }`. An operation is a POST whose body is its parameters in one line of JSON and then what is sent along; it is answered
- * by a line of JSON for each event, while it runs, and ends when whoever asked leaves.
+ * by a line of JSON for each event, while it runs, and ends when the client disconnects.
  */
 export function createControlApp(options: ControlOptions): Koa {
   const { status, explain, operations, onOperationError, onError } = options;

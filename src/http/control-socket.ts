@@ -32,7 +32,7 @@ export async function openControlSocket(path: string, handler: RequestListener):
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(path, resolve);
-      // The file is there as soon as the call returns: nobody else is let in between.
+      // The file exists as soon as the call returns: no one else can connect in between.
       chmodSync(path, 0o600);
     });
   } catch (error) {

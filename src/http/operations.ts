@@ -36,9 +36,9 @@ async function* continued(first: Buffer, rest: AsyncIterator<Buffer>): AsyncGene
 }
 
 /**
- * The lines of an answer: `{ "event": … }` for each event, and how it ended. It is kept open until all that is sent along
- * has come, or whoever asked has closed the connection: to close it under what is still being sent would lose the answer
- * on its way. Never throws.
+ * The lines of an answer: `{ "event": … }` for each event, and the result. It stays open until all attached data
+ * has arrived or the client has closed the connection: closing it while data is being sent would lose the answer
+ * in transit. Never throws.
  */
 export async function* answerLines(
   events: AsyncIterable<unknown>,

@@ -26,7 +26,7 @@ export interface Condition {
 
 /** What `/readyz` tells. */
 export interface Readiness {
-  /** `draining` answers 503, so that a load balancer sends nobody any more. */
+  /** `draining` answers 503, so that a load balancer sends no more requests. */
   readonly status: 'ok' | 'degraded' | 'draining';
   readonly conditions: readonly Condition[];
 }

@@ -14,7 +14,7 @@ export interface Piece extends Disposable {
   readonly isLarge: boolean;
   /** Whether a socket may still read from it: such a piece is not used again. */
   isLent: boolean;
-  /** The memory for so many bytes, or all of it. */
+  /** A buffer for a number of bytes, or the whole buffer. */
   upTo(bytes: number): Buffer;
 }
 

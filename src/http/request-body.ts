@@ -9,11 +9,11 @@ const maxLeftBytes = 256 * 1024;
 export interface Sending {
   readonly ctx: Context;
   readonly exchange: Exchange;
-  /** A client that sends nothing of its body for so long is cut, in milliseconds. */
+  /** A client that sends nothing of its body for this long is disconnected, in milliseconds. */
   readonly clientIdleMs: number;
 }
 
-/** The `Content-Length` of a request in bytes; `undefined` where there is none. */
+/** The `Content-Length` of a request in bytes; `undefined` if absent. */
 export function lengthOf({ req }: Context): number | undefined {
   const text = req.headers['content-length'];
   return text === undefined || !/^\d{1,15}$/.test(text) ? undefined : Number(text);

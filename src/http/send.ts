@@ -6,7 +6,7 @@ import { ClientGone, type Exchange } from './exchange.ts';
 import { overloadError } from './overload-error.ts';
 import { type Piece, Pieces } from './pieces.ts';
 
-/** Up to here copying a body behind its headers costs less than sending two pieces. */
+/** Up to this size, copying a body behind its headers costs less than two writes. */
 const singleWriteBytes = 16 * 1024;
 
 /** An answer of the registry API. */
@@ -83,7 +83,7 @@ export class Sender {
     let first: FirstBytes | undefined;
     if (content.kind === 'body' && content.early) {
       response.writeHead(status, headers);
-      // Somebody may wait for the headers while the first bytes are still on their way.
+      // The client may wait for the headers while the first bytes have not arrived yet.
       response.flushHeaders();
     } else {
       // As long as no header is out, a body that cannot be read can still become an error, or another body.
@@ -110,7 +110,7 @@ export class Sender {
   /** Cuts the connection once the client has taken nothing for too long; a wait for the upstream is not its fault. */
   #cutIdle(response: ServerResponse, exchange: Exchange): void {
     const { clientIdleMs } = this.#options;
-    // Every write, and every byte that the system takes of one, begins the time anew.
+    // Every write, and every byte of it that the system accepts, restarts the timer.
     response.setTimeout(clientIdleMs, () => {
       if (!response.socket || response.socket.writableLength === 0) return;
       exchange.failure = new RegistryError('client-idle', `the client has taken nothing for ${clientIdleMs} ms`);
@@ -189,7 +189,7 @@ async function stream(
   }
 }
 
-/** What of a stretch of a body is in memory, as far as it goes without a gap. */
+/** The contiguous part of a section of a body that is in memory. */
 function lentBy(
   body: BlobBody,
   { position, end }: { position: number; end: number },

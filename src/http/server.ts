@@ -40,7 +40,7 @@ export interface Listener {
   close(drainMs: number): Promise<void>;
 }
 
-/** @throws Error in one sentence when the address cannot be had */
+/** @throws Error in one sentence if the address is not available */
 export async function listen(handler: RequestListener, options: ListenOptions): Promise<Listener> {
   const connections = new Connections(handler, options.admission);
   const server = createServer((request, response) => connections.requested(request, response), options);

@@ -30,7 +30,7 @@ export class MemoryBudget {
     return this.#limit.memoryBytes;
   }
 
-  /** The share of the limit that is in use: 0 is none; above 1 more is used than may be. */
+  /** The share of the limit that is in use: above 1, the limit is exceeded. */
   get pressure(): number {
     return this.#usedBytes / this.#limit.memoryBytes;
   }

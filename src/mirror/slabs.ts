@@ -5,18 +5,18 @@ export const slabBytes = 512 * 1024;
 /** Slabs kept for the next blob instead of being left to the collector. */
 const maxIdle = 32;
 
-/** Bytes that stay as they are until this is disposed of. Whoever never does so costs memory, nothing else. */
+/** Bytes that do not change until this is disposed of. Forgetting to dispose costs memory, nothing else. */
 export interface Loan extends Disposable {
   readonly bytes: Buffer;
-  /** The same bytes for somebody else, who disposes of them too. */
+  /** A second loan of the same bytes, disposed of separately. */
   again(): Loan;
 }
 
-/** Memory that is filled once from its start to its end, read by many, and used again when nobody has it any more. */
+/** Memory that is filled once from its start to its end, read by many, and reused when no one holds it any more. */
 export class Slab {
   readonly #memory: Buffer;
   readonly #onFree: (memory: Buffer) => void;
-  /** Whoever fills it, and each loan. */
+  /** The writer, and each loan. */
   #holders = 1;
   #length = 0;
 
@@ -60,7 +60,7 @@ export class Slab {
     };
   }
 
-  /** Whoever fills it will fill no more. */
+  /** The writer is finished. */
   release(): void {
     this.#holders -= 1;
     if (this.#holders === 0) this.#onFree(this.#memory);
@@ -76,7 +76,7 @@ export class Slabs {
   readonly #onFree: ((memory: Buffer) => void) | undefined;
   #budget: MemoryBudget | undefined;
 
-  /** @param options `onFree`: called with memory that nobody may read any more */
+  /** @param options `onFree`: called with memory that no one may read any more */
   constructor({ onFree }: { readonly onFree?: (memory: Buffer) => void } = {}) {
     this.#onFree = onFree;
   }
@@ -125,8 +125,8 @@ export function roomFor({ pressure }: Slabs): number {
 const minGivenBack = 4 * 1024;
 
 /**
- * Gives the memory of a chunk that nobody else has back at once. One that is a part of something larger stays: others may
- * have the rest of it.
+ * Releases the memory of an exclusively owned chunk at once. A chunk that is a part of a larger buffer is kept: others
+ * may hold the rest.
  */
 export function giveBack(chunk: Buffer): void {
   const { buffer, byteLength } = chunk;

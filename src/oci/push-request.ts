@@ -64,8 +64,8 @@ export function tagParameters(query: string): string[] {
 }
 
 /**
- * Reads the `Content-Range` of a chunk: `first-last`, both inclusive, without a unit (distribution-spec, "Pushing a blob in
- * chunks"); some clients write `bytes first-last/*`.
+ * Reads the `Content-Range` of a chunk: `first-last`, both inclusive, without a unit (distribution-spec, "Pushing a blob
+ * in chunks"); some clients write `bytes first-last/*`.
  * @returns `end` is exclusive; `undefined` where there is no header
  * @throws RegistryError BLOB_UPLOAD_INVALID
  */

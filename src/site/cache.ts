@@ -71,8 +71,9 @@ export interface RebuildFirst {
 
 export interface CacheOptions {
   /**
-   * What it is opened for: `serve`, or the name of a command that works alone. Such a command may have another configuration
-   * at hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what is pinned.
+   * What it is opened for: `serve`, or the name of a command that works alone. Such a command may have another
+   * configuration at hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what
+   * is pinned.
    */
   readonly command: string;
   readonly log: Logger;
@@ -83,8 +84,8 @@ export interface CacheOptions {
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
   /**
-   * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes to
-   * the upstreams where that has to be.
+   * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes
+   * to the upstreams where that has to be.
    */
   readonly rebuildFirst?: RebuildFirst | undefined;
   /** Wall clock in milliseconds. */

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import type { Condition } from '../http/operator-routes.ts';
 
 const dayMs = 86_400_000;
-/** So long before its end a certificate is told of, unless it lives so shortly that a tenth of its life is less. */
+/** How long before its expiry a certificate is reported, or a tenth of its lifetime if that is shorter. */
 const soonMs = 14 * dayMs;
 const lastShare = 1 / 10;
 

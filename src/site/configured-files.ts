@@ -7,7 +7,7 @@ import type { FileTexts, FileUse } from './watched-files.ts';
 
 /**
  * The files of the upstreams, to be watched.
- * @param options.renew puts what the certificates of an upstream hold now in force. @throws Error in one sentence where
+ * @param options.renew applies the current content of an upstream's certificates. @throws Error in one sentence if
  *   they cannot be used
  */
 export async function upstreamFiles(

@@ -46,7 +46,7 @@ export function openHosted(config: () => Config, { log, now }: Parts): Hosted | 
   };
 }
 
-/** The rules of the configuration in force, made once for each. */
+/** The rules of the configuration in effect, compiled once for each. */
 function rulesOf(config: () => Config): () => HostedRules {
   let from: Config | undefined;
   let rules: HostedRules | undefined;

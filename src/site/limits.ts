@@ -14,7 +14,7 @@ const clientShare = 3 / 4;
 /** What the system lets this process use. */
 export interface ProcessMeans {
   readonly memoryBytes: number;
-  /** Infinite where it cannot be told. */
+  /** Infinite if unknown. */
   readonly files: number;
 }
 
@@ -34,7 +34,7 @@ function maxFiles(): number {
   }
 }
 
-/** The limits in force: as configured, and no more than the process can stand. */
+/** The limits in effect: as configured, but no more than the process can bear. */
 export function limitsInForce(config: Config['limits'], means: ProcessMeans): AdmissionLimits & MemoryLimit {
   const { requests, perClient } = config;
   // Each request may need a file and a connection to an upstream beside its own.

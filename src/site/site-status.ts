@@ -71,7 +71,7 @@ export interface SiteStatus {
     readonly pinnedBytes: number;
     /** Of blobs that no image needs; they are evicted first. */
     readonly unneededBytes: number;
-    /** Free in the file system; `null` where it cannot be told. */
+    /** Free space of the file system; `null` if unknown. */
     readonly freeBytes: number | null;
   };
 }

@@ -27,7 +27,7 @@ export interface WallsStatus extends Load {
   readonly refusals: Readonly<Partial<Record<Overload, number>>>;
 }
 
-/** The walls between clients: the limits in force, and what is counted of them. */
+/** The walls between clients: the limits in effect, and their metrics. */
 export class Walls {
   readonly memory: MemoryBudget;
   readonly admission: Admission;

@@ -20,8 +20,8 @@ export interface FileUse {
   /** Paths by the key that names them, such as `tls.certFile`. None: what `take` looks at is no file. */
   readonly files: FileTexts;
   /**
-   * Puts what they hold in force, or checks it.
-   * @throws Error in one sentence where it cannot be used: what was in force stays
+   * Applies their content, or checks it.
+   * @throws Error in one sentence if it cannot be used: the previous content stays in effect
    */
   readonly take: (texts: FileTexts) => void | Promise<void>;
   /** What it means where they cannot be used. */

@@ -28,8 +28,8 @@ export const rememberedEvictions = 100_000;
 
 /**
  * The heat of a blob after uses. Each use counts 1 when it happens and half as much after each half-life. What is kept is
- * the base-2 logarithm of that sum as seen from 1970: as time passes it need not be rewritten, since everything cools alike
- * and the order stays.
+ * the base-2 logarithm of that sum as seen from 1970: as time passes it need not be rewritten, since everything cools
+ * alike and the order stays.
  * @see Cormode et al., "Forward Decay: A Practical Time Decay Model for Streaming Systems" (2009); the policy it gives is
  *   that of Lee et al., "LRFU" (2001)
  * @param heat before; `undefined` for a blob that was never used
@@ -68,8 +68,8 @@ export function budgetFor(bytes: number): number {
 }
 
 /**
- * The marks of a budget. The high one leaves room for what is stored while blobs are being removed; the low one is so near
- * that little is given up before its place is needed.
+ * The marks of a budget. The high one leaves room for what is stored while blobs are being removed; the low one is so
+ * near that little is given up before its place is needed.
  */
 export function marksOf(budgetBytes: number): Marks {
   const high = Math.floor(budgetBytes - Math.min(budgetBytes / 200, 256 * 1024 * 1024));

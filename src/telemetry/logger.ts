@@ -22,7 +22,7 @@ export type ProgramLogger = Logger & {
 
 /**
  * A logger on standard output. Lines are written in batches, at the latest after a second and when the process ends.
- * Whoever logs a request passes named fields only, never headers or a whole URL: those hold secrets.
+ * Callers pass named fields of a request only, never headers or a whole URL: those contain secrets.
  */
 export function createLogger(options: LoggerOptions): ProgramLogger {
   const tellOfLoss = (lines: number) => logger.warn({ lines }, 'lines of the log could not be written and are lost');

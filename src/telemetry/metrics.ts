@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 /** In seconds. */
 const durationBuckets = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300];
 
-/** What is told of an upstream whenever the metrics are read. */
+/** The state of an upstream, read with the metrics. */
 export interface UpstreamReading {
   readonly name: string;
   /** Whether it can be asked through one of its URLs at least. */

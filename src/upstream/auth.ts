@@ -45,9 +45,9 @@ const needMs = 60_000;
 const guessShare = 0.25;
 
 /**
- * Knows what one endpoint wants to see in `Authorization`, for each repository by itself: nothing, Basic, or a token. What
- * one repository demands is a guess for the others only after it has worked, and none of them waits for a token in vain:
- * without one it is asked without one.
+ * Remembers what one endpoint demands in `Authorization`, per repository: nothing, Basic, or a token. What
+ * one repository demands is a guess for the others only after it has worked, and none of them waits long for a token:
+ * if there is none, the request is sent without one.
  */
 export class Authenticator {
   readonly #options: AuthenticatorOptions;
@@ -76,9 +76,9 @@ export class Authenticator {
   }
 
   /**
-   * The header to send with the first try: none where nothing is known to be demanded, and where what is demanded cannot
-   * be had: the answer will say whether it was needed. `failure`: why it could not be had.
-   * @throws Refusal where it is known to be needed, and cannot be had now; the signal's reason
+   * The header for the first attempt: none if nothing is known to be demanded, or if what is demanded is not
+   * available: the response shows whether it was needed. `failure`: why it is not available.
+   * @throws Refusal if it is known to be needed and is not available now; the signal's reason
    */
   async authorization(
     repository: string,

@@ -180,7 +180,7 @@ export class Gate implements RequestGate {
   }
 
   #failed(error: unknown, probed: Closure | undefined): void {
-    // Anything else is the reason of a signal: somebody has left.
+    // Anything else is the reason of a signal: the caller has left.
     if (!(error instanceof RegistryError)) return;
     const evidence = reasonFacts[error.reason].gate;
     // An answer that cannot be used is an answer.

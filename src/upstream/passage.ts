@@ -19,7 +19,7 @@ export interface GateStatus {
   readonly reason?: string;
 }
 
-/** What kind of request is sent: each fails by itself. */
+/** The class of a request: each class fails separately. */
 export type RequestClass = 'manifest' | 'blob' | 'list' | 'token';
 
 /** What a gate stands before, where that is only a part of a place. */
@@ -28,9 +28,9 @@ export interface Part {
   readonly repository: string;
 }
 
-/** Told of what a gate does. `part`: absent where the gate stands before all of a place. */
+/** Receives what a gate does. `part`: absent for the gate of a whole place. */
 export interface GateObserver {
-  /** Nothing is sent from now on. Not told again while attempts to open go on failing in the same way. */
+  /** Nothing is sent from now on. Not repeated while attempts to open keep failing in the same way. */
   closed(event: {
     service: Service;
     url: string;

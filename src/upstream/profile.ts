@@ -4,7 +4,7 @@ export interface Traits {
   readonly manifestHead: 'trusted' | 'unreliable';
   /** The same for blobs. */
   readonly blobHead: 'trusted' | 'unreliable';
-  /** `wrong`: a HEAD has told another length than the body had; lengths come from bodies alone. */
+  /** `wrong`: a HEAD announced another length than the body had; lengths are taken from bodies only. */
   readonly headLength: 'trusted' | 'wrong';
   /** The scope that tokens are asked for: that of the path, or the one that challenges name. */
   readonly tokenScope: 'own' | 'challenge';

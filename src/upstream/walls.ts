@@ -15,7 +15,7 @@ import {
 
 /** Most parts of a place of which something bad is remembered at a time. */
 const maxParts = 5_000;
-/** So many repositories have to fail alike before the whole place is suspected. */
+/** How many repositories must fail alike before the whole place is suspected. */
 const severalRepositories = 2;
 /** Most parts that are listed for those who watch. */
 const maxListedParts = 20;
@@ -37,8 +37,8 @@ const noTurn: Disposable = { [Symbol.dispose]: () => undefined };
 
 /**
  * The gates of one place: one before the whole place, and one before each class of request for each repository that has
- * given reason. Evidence about a repository closes that part alone. The whole place closes when there is no connection to
- * be had, or when several repositories fail alike and a neutral request fails too. Lists never count against it.
+ * given reason. Evidence about a repository closes that part alone. The whole place closes when it cannot be
+ * connected to, or when several repositories fail alike and a neutral request fails too. Lists never count against it.
  */
 export class Walls {
   readonly #options: WallsOptions;
@@ -146,7 +146,7 @@ export class Walls {
       [Symbol.dispose]: () => {
         turn[Symbol.dispose]();
         own?.[Symbol.dispose]();
-        // What a neutral request finds out ends by itself.
+        // The result of a neutral request expires.
         if (!isSettling) whole[Symbol.dispose]();
       },
     };

@@ -2,7 +2,7 @@ interface Waiter {
   readonly give: () => void;
 }
 
-/** So many places for each key, given in the order in which they were asked for: one key never takes those of another. */
+/** A number of places per key, assigned in order of request: one key never uses the places of another. */
 export class Shares {
   readonly #size: number;
   readonly #taken = new Map<string, { count: number; readonly queue: Waiter[] }>();

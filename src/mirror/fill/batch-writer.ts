@@ -19,7 +19,7 @@ export interface BatchWriterOptions {
   /** Where in the blob the first chunk belongs. */
   readonly position: number;
   readonly slabs: Slabs;
-  /** How many bytes are still to come; infinite where nobody knows. */
+  /** How many bytes are still to come; infinite if unknown. */
   readonly expectedBytes: () => number;
   /** Bytes have come, and are on their way to the disk. */
   readonly onTaken: (position: number, part: SlabPart) => void;
@@ -35,7 +35,7 @@ export class BatchWriter implements AsyncDisposable {
   /** What comes before is on disk, or has failed to be. */
   #settledTo: number;
   #slab: Slab | undefined;
-  /** What of it is not queued yet begins here. */
+  /** The start of the part that is not queued yet. */
   #queuedTo = 0;
   #queue: Loan[] = [];
   #writingBytes = 0;
@@ -129,7 +129,7 @@ export class BatchWriter implements AsyncDisposable {
     this.#writing ??= this.#drain();
   }
 
-  // Never rejects: nobody may be waiting for it.
+  // Never rejects, because no caller may be waiting for it.
   async #drain(): Promise<void> {
     // Leaves the caller's turn, so that #writing is set before it can be cleared.
     await Promise.resolve();

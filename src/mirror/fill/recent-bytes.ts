@@ -49,7 +49,7 @@ export class RecentBytes implements Disposable {
 
   /**
    * What is here from a position on, up to the end of one slab.
-   * @param limit what may be had of what is here up to a position
+   * @param limit the released part of the bytes up to a position
    */
   at(position: number, limit: (end: number) => number = (end) => end): Loan | undefined {
     for (const { slab, origin, start, end } of this.#stretches.values()) {

@@ -27,7 +27,7 @@ type Refused = UnreadableImage & { readonly isAttachment: boolean };
 
 /**
  * The images of an archive by their names in the cache, and those that cannot be taken in.
- * @throws ArchiveError where there is none that can; what the operations throw
+ * @throws ArchiveError if there is none that can; what the operations throw
  */
 export async function chooseImages(
   from: { readonly archive: Archive; readonly content: ArchivedContent; readonly override: string | undefined },

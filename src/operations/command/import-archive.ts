@@ -43,7 +43,7 @@ export interface NameChange {
   readonly before: Digest | null;
 }
 
-/** What of an index is in neither the archive nor the cache, or is damaged. */
+/** Entries of an index that are in neither the archive nor the cache, or are damaged. */
 export interface LeftOutPart {
   /** Its platform as `os/architecture`, or its digest. */
   readonly name: string;
@@ -58,14 +58,14 @@ export interface ImportOptions {
   readonly listed: Digest | undefined;
   /** Only says what would be done. */
   readonly dryRun: boolean;
-  /** Told of bytes on their way. */
+  /** Receives the number of bytes as they are sent. */
   readonly onBytes: (bytes: number) => void;
   readonly signal: AbortSignal;
 }
 
 /**
- * Brings to a cache what an archive has and it has not, and gives its images their names. What is wrong with one image is
- * told of that one, and the others are taken in.
+ * Imports what an archive has and a cache lacks, and assigns names to its images. An error in one image is
+ * reported with that image, and the others are imported.
  * @throws ArchiveError, NoRoom, and what the operations throw
  */
 export async function* importArchive(
@@ -131,7 +131,7 @@ export async function* importArchive(
   const base = content.description?.base;
   if (base) await tell(target, { digests: [...needs.undelivered], base });
   const known = new Map([...content.wrong, ...wrong]);
-  // What goes with an image is there when the image is.
+  // The attachments of an image are imported with it.
   const inOrder = images.toSorted((one, other) => +other.isAttachment - +one.isAttachment);
   for (const { isAttachment, mediaType, ...named } of inOrder) {
     const { name, digest } = named;

@@ -18,10 +18,10 @@ export interface NamedImages {
 }
 
 /**
- * Gives every image of an archive a full name. One without a tag is called by its digest, and what refers to another image
- * goes into the repository of that.
+ * Gives every image of an archive a full name. One without a tag is called by its digest, and what refers to another
+ * image goes into the repository of that.
  * @param override what to call it in place of what the archive says: of one image, or a repository for all of its tags.
- *   What goes with an image goes into that repository, too
+ *   Attachments of an image go into that repository too
  * @throws ArchiveError where none has a name; RegistryError where `override` is no name
  */
 export function nameImages(
@@ -80,12 +80,12 @@ class Naming {
     }
   }
 
-  /** What goes with an image: what the archive says to be it, and what refers to something and has no tag of its own. */
+  /** An attachment: marked as one by the archive, or with a subject and without its own tag. */
   isAttachment({ isAttachment, name, digest }: ArchivedImage): boolean {
     return isAttachment || (name.kind === 'none' && this.#links.get(digest)?.subject !== undefined);
   }
 
-  /** @throws ArchiveError where there is no name for it, RegistryError where its name is none */
+  /** @throws ArchiveError if it has no name, RegistryError if its name is invalid */
   nameOf(image: ArchivedImage): string {
     const { name, digest, suffix } = image;
     if (suffix !== undefined) return `${this.#repositoryFor(image)}:${this.#attachedTag(image, suffix)}`;

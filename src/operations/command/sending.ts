@@ -36,7 +36,7 @@ export interface SentBlob {
   readonly wrong?: string;
 }
 
-/** Sends blobs to the cache. @param options `image`: a name that needs them; `onBytes`: told of bytes on their way */
+/** Sends blobs to the cache. @param options `image`: a name that needs them; `onBytes`: receives the number of bytes as they are sent */
 export async function* send(
   archive: Archive,
   { operations, signal }: Target,

@@ -33,8 +33,8 @@ export interface NewImage {
 }
 
 /**
- * What naming an image changes in the cache: `older` and `newer` move a tag from another image, by when the two were made or
- * came here; `moved` does too, and nothing says which of them is older.
+ * What naming an image changes in the cache: `older` and `newer` move a tag from another image, by when the two were made
+ * or came here; `moved` does too, and nothing says which of them is older.
  */
 export type ImageChange = 'new' | 'same' | 'older' | 'newer' | 'moved';
 
@@ -54,7 +54,7 @@ export interface AdoptedImage {
   /** As the cache names it. */
   readonly name: string;
   readonly digest: Digest;
-  /** What of it is not here. */
+  /** Its missing parts. */
   readonly leftOut: readonly MissingPart[];
 }
 
@@ -75,7 +75,7 @@ export interface MissingPart {
   readonly lacks: Digest;
 }
 
-/** What is said of a blob that somebody brings and whose bytes are not it. */
+/** The message about a received blob whose bytes have another digest. */
 export function otherBytes(digest: Digest): string {
   return `the bytes of ${digest} are other ones than its digest says`;
 }

@@ -31,7 +31,7 @@ export interface Operations {
     context: OperationContext,
   ): AsyncIterable<HeldBlobs>;
 
-  /** Says, in one event, whether the cache has room for so many bytes more. */
+  /** Reports, in one event, whether the cache has space for a number of bytes. */
   importRoom(parameters: { readonly bytes: number }, context: OperationContext): AsyncIterable<ImportRoom>;
 
   /** Stores the blob that is the context's input. @param parameters `name`: an image that needs it */

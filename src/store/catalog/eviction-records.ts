@@ -69,9 +69,9 @@ export class EvictionRecords {
 
   /**
    * What has to go so that a blob can: the stored manifests that name it, what goes with them and with nothing else, and
-   * what these go with; an index only with the last of its images. In the order of removal, a layer last; where that is too
-   * much for one go, one of the manifests with what goes with it, as much as there is room for. Nothing where something
-   * pinned would have to go.
+   * what these go with; an index only with the last of its images. In the order of removal, a layer last; where that is
+   * too much for one go, one of the manifests with what goes with it, as much as there is room for. Nothing where
+   * something pinned would have to go.
    */
   group(digest: Digest): Evictable[] {
     const whole = this.#collect(digest, maxGroup);

@@ -73,8 +73,8 @@ export class UseRecords {
   }
 
   /**
-   * What a blob that comes to the disk begins with: what it had when it was evicted and one use more, and no less than what
-   * needs it. To be called within a write of the database.
+   * What a blob that comes to the disk begins with: what it had when it was evicted and one use more, and no less than
+   * what needs it. To be called within a write of the database.
    */
   firstHeat(digest: Digest, nowMs: number): number {
     const before = this.#database.get('SELECT heat FROM evicted WHERE digest = ?', digest);
@@ -97,8 +97,8 @@ export class UseRecords {
   }
 
   /**
-   * Of what is recent, what was used longest ago is not any more, until only a share of all bytes is; where that would take
-   * long, the next call goes on. To be called within a write of the database.
+   * Of what is recent, what was used longest ago is not any more, until only a share of all bytes is; where that would
+   * take long, the next call goes on. To be called within a write of the database.
    */
   settleRecent(): void {
     const totals = this.#database.get('SELECT bytes, recent_bytes FROM totals');

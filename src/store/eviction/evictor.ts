@@ -191,7 +191,8 @@ export class Evictor implements AsyncDisposable {
 
   /**
    * How many bytes are to go, if any.
-   * @param disk `found`: what the file system has said, `undefined`: it does not count; `gone`: bytes removed since. It may
+   * @param disk `found`: what the file system has said, `undefined`: it does not count; `gone`: bytes removed since. It
+   *   may
    *   show them only later: asked again, it would have other blobs removed for the same bytes
    */
   async #lack(

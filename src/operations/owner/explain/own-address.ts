@@ -3,9 +3,9 @@ import type { Reference } from '../../../oci/reference.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 
 /**
- * Takes this mirror's own address off a name, as in `127.0.0.1:5000/docker.io/library/busybox`, so that a name can be given
- * as it was pulled. An address is this mirror's if an upstream lists it under `hosts`, if what follows names an upstream, or
- * if the mirror listens there.
+ * Takes this mirror's own address off a name, as in `127.0.0.1:5000/docker.io/library/busybox`, so that a name can be
+ * given as it was pulled. An address is this mirror's if an upstream lists it under `hosts`, if what follows names an
+ * upstream, or if the mirror listens there.
  * @param addresses where the mirror listens, as `host:port`
  */
 export function withoutOwnAddress(

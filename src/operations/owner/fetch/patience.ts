@@ -3,7 +3,7 @@ import { isTransient, RegistryError } from '../../../oci/error.ts';
 import type { Reason } from '../../../oci/reason.ts';
 import { Refusal } from '../../../upstream/passage.ts';
 
-/** Failures in a row after which work that nobody waits for is given up. */
+/** Failures in a row after which background work is given up. */
 const maxFailures = 5;
 /** What is nearly always the same when it is asked for again. */
 const sameAgain: readonly Reason[] = ['wrong-bytes', 'too-large'];
@@ -17,7 +17,7 @@ export interface PatienceOptions {
   readonly signal: AbortSignal;
   /** Longest time that is spent on pauses an upstream asks for (429), all together, for one piece of work. */
   readonly longestPauseMs: number;
-  /** Told of each pause, with why. */
+  /** Receives each pause with its reason. */
   readonly onPause?: (pause: { readonly error: RegistryError; readonly forMs: number }) => void;
   /** Default: a timer. @throws the signal's reason */
   readonly wait?: (ms: number, signal: AbortSignal) => Promise<void>;

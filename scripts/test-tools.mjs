@@ -27,6 +27,7 @@ const systemTools = {
   openssl: 'openssl',
   nginx: 'nginx',
   shellcheck: 'shellcheck',
+  strace: 'strace',
 };
 
 /**

@@ -15,7 +15,7 @@ export const folders: Readonly<Record<string, MutatedFolder>> = {
   archive: { near: ['test/archive', 'test/fuzz/archives'], far: ['test/cli/archives'] },
   coordination: {
     near: ['test/coordination', 'test/fuzz/replicas'],
-    far: ['test/cluster/peers', 'test/cluster/freshness'],
+    far: ['test/cluster/peers'],
   },
   store: { near: ['test/store'], far: ['test/lost-catalog', 'test/mirror/scrub'] },
   mirror: {

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { describe, expect, test } from 'vitest';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { type HostileArchive, harmlessArchive, hostileArchives } from './hostile/archives.ts';
+import { outcomes } from './hostile/outcomes.ts';
 import type { HostileEnd, HostileResult } from './hostile/run.ts';
 
 const script = join(import.meta.dirname, 'hostile/run.ts');
@@ -64,6 +65,15 @@ describe('200 hostile archives', () => {
       code === 0 ? stderr === '' : code === 1 && /^millpond: [\x20-\x7e…]+\n$/.test(stderr);
     expect(results.filter((result) => !isRight(result))).toEqual([]);
     expect(results.filter(({ code, images }) => code === 0 && images.length === 0)).toEqual([]);
+    // Each kind has its own ends, all of which are met, and no others.
+    const isMet = ({ stderr }: HostileResult, end: RegExp): boolean => end.test(stderr.trimEnd());
+    for (const [kind, all] of Map.groupBy(results, (result) => result.kind)) {
+      const ends = outcomes[kind] ?? [];
+      const others = all.filter((result) => !ends.some((end) => isMet(result, end)));
+      expect([kind, others.map(({ stderr }) => stderr)]).toEqual([kind, []]);
+      const unmet = ends.filter((end) => !all.some((result) => isMet(result, end)));
+      expect([kind, unmet]).toEqual([kind, []]);
+    }
     const taken = new Set(results.filter(({ code }) => code === 0).map(({ kind }) => kind));
     expect(taken.size).toBeGreaterThan(3);
     expect(results.filter(({ code }) => code === 1).length).toBeGreaterThan(120);

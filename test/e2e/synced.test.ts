@@ -71,7 +71,7 @@ async function callsIn(log: string): Promise<SystemCall[]> {
       const whole = text.startsWith('<... ') ? (begun.get(pid) ?? '') + text : text;
       const [, name = ''] = /^(\w+)\(/.exec(whole) ?? [];
       const paths = [...whole.matchAll(/\d+<([^>]+)>|"([^"]+)"/g)].map(([, open, given]) => (open ?? given)!);
-      if (name !== '' && / = 0$/.test(whole)) calls.push({ name, paths });
+      if (name !== '' && whole.endsWith(' = 0')) calls.push({ name, paths });
     }
   }
   return calls;

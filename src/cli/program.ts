@@ -33,6 +33,11 @@ const commands: readonly LazyCommand[] = [
     load: async () => (await import('./explain.ts')).registerExplain,
   },
   {
+    name: 'probe',
+    summary: 'walk through what a pull does at an upstream',
+    load: async () => (await import('./probe.ts')).registerProbe,
+  },
+  {
     name: 'export',
     summary: 'write stored images into an archive',
     load: async () => (await import('./export.ts')).registerExport,

@@ -34,6 +34,8 @@ export interface WireRequest {
   /** Whether the request may be sent again where the kept connection it went out on had just been closed. */
   readonly isRepeatable: boolean;
   readonly signal: AbortSignal;
+  /** Told of each request that is made, to watch its connection. */
+  readonly onRequest?: ((sent: ClientRequest) => void) | undefined;
 }
 
 /** An answer whose headers have arrived. */
@@ -55,6 +57,7 @@ export async function exchange(request: WireRequest): Promise<WireAnswer> {
   for (let attempt = 0; ; attempt += 1) {
     signal.throwIfAborted();
     const sent = send(request);
+    request.onRequest?.(sent);
     try {
       const response = await responseOf(sent, request);
       deadline.pause();

@@ -5,6 +5,7 @@ import { AddressGuard } from './address-guard.ts';
 import { UpstreamAgents } from './agents.ts';
 import { Asker, resourceUrl } from './asking.ts';
 import { Authenticator } from './auth.ts';
+import type { RequestOptions } from './client.ts';
 import { readCredential } from './credentials.ts';
 import { Endpoint } from './endpoint.ts';
 import { ForeignTokens } from './foreign-tokens.ts';
@@ -27,6 +28,8 @@ import { Walls } from './walls.ts';
 
 /** An upstream with the connections it owns; disposing ends them, transfers under way too. */
 export interface OwnedUpstream extends Upstream, Disposable {
+  /** Asks for `/v2/` of the first URL, without credentials (distribution-spec, "Determining Support"). */
+  ping(options: RequestOptions): Promise<{ readonly status: number; readonly contentType: string | undefined }>;
   /** Another replica was asked for a pause at a URL or its token service. @param place `forMs`: how long it still lasts */
   pause(place: { readonly url: string; readonly service: string; readonly forMs: number; readonly part?: Part }): void;
 }
@@ -47,7 +50,7 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
   const timeouts = { ...defaultTimeouts, ...options.timeouts };
   const answerMs = options.answerMs ?? defaultAnswerMs;
   const fairWaitMs = Math.min(timeouts.headersMs, answerMs) / 2;
-  const http = new HttpClient({ upstream: name, agents, guard, timeouts, fairWaitMs });
+  const http = new HttpClient({ upstream: name, agents, guard, timeouts, fairWaitMs, recorder: options.recorder });
   const maxManifestBytes = options.maxManifestBytes ?? defaultMaxManifestBytes;
   let rateLimit: RateLimit | undefined;
   const currentRateLimit = () => (rateLimit && isCurrent(rateLimit, now()) ? rateLimit : undefined);
@@ -136,6 +139,10 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       for (const { endpoint, walls, tokenWalls } of places) {
         if (endpoint.url === url) (service === 'registry' ? walls : tokenWalls).pause({ forMs, part });
       }
+    },
+    async ping(asked) {
+      const { status, headers } = await ping(resourceUrl(urls[0]!.href, ''), asked);
+      return { status, contentType: headers['content-type'] };
     },
     [Symbol.dispose]: () => agents[Symbol.dispose](),
   };

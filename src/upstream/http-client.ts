@@ -18,6 +18,7 @@ import { codingsOf } from './encoding.ts';
 import { connectionClause, connectionReason, errorCodeOf, unavailable } from './failures.ts';
 import type { UpstreamTimeouts } from './options.ts';
 import type { Passage, RequestGate } from './passage.ts';
+import type { ExchangeRecorder } from './recorder.ts';
 
 /** Most redirects followed for one request. */
 const maxRedirects = 5;
@@ -70,6 +71,8 @@ export interface HttpClientOptions {
   readonly timeouts: UpstreamTimeouts;
   /** A caller who runs out of time is a failure of the upstream only after this wait for it, in milliseconds. */
   readonly fairWaitMs: number;
+  /** Watches every exchange; absent: none is watched. */
+  readonly recorder?: ExchangeRecorder | undefined;
 }
 
 /** The one place that sends requests: redirects, time-outs, guarded addresses, raw bodies. */
@@ -144,8 +147,10 @@ export class HttpClient {
     request: HttpRequest,
     { deadline, passage }: { deadline: HeadersDeadline; passage: Passage | undefined },
   ): Promise<WholeAnswer> {
-    const { agents, guard, fairWaitMs } = this.#options;
+    const { agents, guard, fairWaitMs, recorder } = this.#options;
     const { method, url, body, lane, signal } = request;
+    const isOwn = passage !== undefined || request.redirects === 'same-origin';
+    const record = recorder?.begin({ method, url, headers: request.headers, isOwn });
     try {
       guard.checkLiteral(url);
       const headers = { 'user-agent': userAgent, 'accept-encoding': 'identity', ...request.headers };
@@ -160,12 +165,16 @@ export class HttpClient {
         isRepeatable,
         signal,
         deadline,
+        onRequest: record?.watch,
       };
       const onConnected = (address: string): void => {
         if (isDirect) guard.connected(url, address);
       };
-      return this.#answer(await exchange({ ...wired, lookup: guard.lookupFor(url), onConnected }), request);
+      const answer = await exchange({ ...wired, lookup: guard.lookupFor(url), onConnected });
+      record?.answered(answer);
+      return this.#answer(answer, request);
     } catch (error) {
+      record?.failed(error);
       const failure = this.#translate(error, request);
       // A caller that came with hardly any time left has learned nothing about the upstream.
       if (!signal.aborted || deadline.waitedMs >= fairWaitMs)

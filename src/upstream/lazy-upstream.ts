@@ -38,6 +38,7 @@ export function lazyUpstream(options: UpstreamOptions): OwnedUpstream {
     },
     status: () => made?.status() ?? untouched(urls, new Profile(options.traits)),
     pause: (place) => make().pause(place),
+    ping: (asked) => make().ping(asked),
     [Symbol.dispose]: () => made?.[Symbol.dispose](),
   };
 }

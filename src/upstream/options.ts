@@ -1,6 +1,7 @@
 import type { Authorities } from '../transport/authorities.ts';
 import type { Environment, Proxies } from '../transport/proxies.ts';
 import type { Traits } from './profile.ts';
+import type { ExchangeRecorder } from './recorder.ts';
 import type { Freshness, UpstreamObserver } from './upstream.ts';
 
 /** Where the credentials of an upstream come from; files and variables are read at each use, so that rotation works. */
@@ -61,6 +62,8 @@ export interface UpstreamOptions {
   /** How its URLs behave, where that is not to be found out. */
   readonly traits?: Partial<Traits>;
   readonly observer?: UpstreamObserver;
+  /** Watches every exchange; absent: none is watched. */
+  readonly recorder?: ExchangeRecorder;
   /** Largest manifest accepted. Default 4 MiB. */
   readonly maxManifestBytes?: number;
   /** For proxies, authorities (`SSL_CERT_FILE`) and credentials. Default `process.env`. */

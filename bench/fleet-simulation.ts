@@ -11,6 +11,7 @@ import { Seal } from '../src/coordination/seal.ts';
 import { SharedCoordinator } from '../src/coordination/shared.ts';
 import { Downloads } from '../src/mirror/fill/downloads.ts';
 import type { Source } from '../src/mirror/fill/sources.ts';
+import { repositoryOf } from '../src/mirror/repository.ts';
 import { PeerService } from '../src/mirror/sharing/peer-service.ts';
 import { Replicas } from '../src/mirror/sharing/replicas.ts';
 import { Slabs } from '../src/mirror/slabs.ts';
@@ -19,6 +20,7 @@ import { octetStream } from '../src/oci/media-types.ts';
 import { Catalog } from '../src/store/catalog/catalog.ts';
 import { DiskStore } from '../src/store/files/disk-store.ts';
 import { layoutOf, prepareLayout } from '../src/store/files/layout.ts';
+import type { Upstream } from '../src/upstream/upstream.ts';
 import { startRedis } from '../test/support/redis.ts';
 import { createThrottle, type Throttle } from '../test/support/throttle.ts';
 
@@ -38,6 +40,9 @@ interface Node {
   readonly line: Throttle;
 }
 
+/** Only its names and the way in which it is reached are asked for. */
+const upstream = { name: 'sim', fingerprint: () => Promise.resolve('one way') } as unknown as Upstream;
+const repository = repositoryOf(upstream, 'app');
 /** One for all: each node by itself would keep 16 MiB of them. */
 const slabs = new Slabs();
 let sentByUpstream = 0;
@@ -74,7 +79,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
       await Promise.all(
         blobs.map(async ({ bytes, digest }) => {
           const source = upstreamSource(bytes, upstreamLine, () => (gets += 1));
-          const joiner = { repository: 'sim/app', sources: [source], expectedSize: bytes.length };
+          const joiner = { repository, sources: [source], expectedSize: bytes.length };
           await downloads.bring(digest, joiner, { signal: new AbortController().signal });
         }),
       );
@@ -114,6 +119,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
         slabs,
         route: (digest, sources, options) => replicas.route(digest, sources, options),
         onStored: (digest, blob) => catalog.blobs.record(digest, blob),
+        isLeftoverOf: () => true,
         observer: {
           started: () => undefined,
           ended: () => undefined,
@@ -131,7 +137,8 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
       catalog,
       downloads,
       coordinator,
-      repository: () => undefined,
+      repository: () => repository,
+      requireShown: () => Promise.resolve(false),
       offline: false,
       onDiskFault: () => undefined,
     });
@@ -175,7 +182,13 @@ function peersOf(nodes: ReadonlyMap<string, Node>): PeerAccess {
     askToCopy: () => Promise.resolve(),
     async open(replica, digest: Digest, { want, offset, signal }): Promise<PeerAnswer> {
       const node = nodes.get(replica.id)!;
-      const blob = await node.service.open(digest, { want, offset, through: undefined, signal });
+      const blob = await node.service.open(digest, {
+        want,
+        offset,
+        through: repository.key,
+        access: 'one way',
+        signal,
+      });
       if (!blob) throw new PeerFailure(replica.id, 'absent', { sentence: 'not there' });
       const body = paced(node.line, signal, async function* read() {
         await using _body: AsyncDisposable = blob.body;

@@ -15,6 +15,8 @@ export interface Replica {
 /** The right to fetch one digest from the upstream for all replicas. A hint: it may be lost at any moment. */
 export interface Lease {
   readonly digest: Digest;
+  /** As of {@link ClaimOptions}. */
+  readonly lane?: string | undefined;
   /** Grows from one lease of the digest to the next: tells a lease from the one that replaced it. */
   readonly fence: number;
 }
@@ -34,6 +36,8 @@ export type Claim =
 export interface ClaimOptions {
   /** Replicas that have proved of no use for this digest. */
   readonly avoid?: readonly string[] | undefined;
+  /** Claims of different lanes are apart: what one upstream gives is of no use to those who asked another one. */
+  readonly lane?: string | undefined;
   /** The lease of this fence is held by one that is gone: it may be taken over. */
   readonly takeOver?: number | undefined;
 }

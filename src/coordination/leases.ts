@@ -31,7 +31,7 @@ export interface LeasesOptions {
 /** Who fetches which digest, and who holds it. */
 export class Leases {
   readonly #options: LeasesOptions;
-  readonly #held = new Map<Digest, Lease>();
+  readonly #held = new Map<string, Lease>();
   readonly #dropped = new Set<Digest>();
   #isTelling = false;
 
@@ -44,9 +44,9 @@ export class Leases {
     return [...this.#held.values()];
   }
 
-  async claim(digest: Digest, { avoid = [], takeOver }: ClaimOptions): Promise<Claim> {
+  async claim(digest: Digest, { avoid = [], takeOver, lane }: ClaimOptions): Promise<Claim> {
     const { link, self } = this.#options;
-    const keys = [fillKey(digest), holdersKey(digest)];
+    const keys = [fillKey({ digest, lane }), holdersKey(digest)];
     const values = [self(), leaseMs, takeOver === undefined ? '' : String(takeOver), fanOut, avoid.join(',')];
     let most = someHolders;
     while (true) {
@@ -56,8 +56,8 @@ export class Leases {
         string | undefined,
       ];
       if (kind === 'lease') {
-        const lease: Lease = { digest, fence: Number(found) };
-        this.#held.set(digest, lease);
+        const lease: Lease = { digest, fence: Number(found), ...(lane !== undefined && { lane }) };
+        this.#held.set(fillKey(lease), lease);
         return { kind, lease };
       }
       const replicas = (found as string[]).map((id) => this.#options.replica(id)).filter((one) => one !== undefined);
@@ -70,7 +70,7 @@ export class Leases {
 
   async renew(lease: Lease): Promise<'held' | 'lost'> {
     const { link, self } = this.#options;
-    const answer = await link.run(renewScript, [fillKey(lease.digest)], [self(), String(lease.fence), leaseMs]);
+    const answer = await link.run(renewScript, [fillKey(lease)], [self(), String(lease.fence), leaseMs]);
     if (answer === 1) return 'held';
     this.#forget(lease);
     return 'lost';
@@ -78,7 +78,7 @@ export class Leases {
 
   async release(lease: Lease): Promise<void> {
     this.#forget(lease);
-    await this.#options.link.run(releaseScript, [fillKey(lease.digest)], [this.#options.self(), String(lease.fence)]);
+    await this.#options.link.run(releaseScript, [fillKey(lease)], [this.#options.self(), String(lease.fence)]);
   }
 
   async hold(digest: Digest): Promise<void> {
@@ -117,7 +117,8 @@ export class Leases {
   }
 
   #forget(lease: Lease): void {
-    if (this.#held.get(lease.digest)?.fence === lease.fence) this.#held.delete(lease.digest);
+    const key = fillKey(lease);
+    if (this.#held.get(key)?.fence === lease.fence) this.#held.delete(key);
   }
 }
 
@@ -128,8 +129,8 @@ function fromAnywhere(replicas: readonly Replica[]): Replica[] {
 }
 
 // Braces keep what one script touches on one node of a cluster.
-function fillKey(digest: Digest): string {
-  return `fill:{${digest}}`;
+function fillKey({ digest, lane }: Pick<Lease, 'digest' | 'lane'>): string {
+  return lane === undefined ? `fill:{${digest}}` : `fill:{${digest}}:${lane}`;
 }
 
 function holdersKey(digest: Digest): string {

@@ -126,7 +126,8 @@ export class Peers implements Disposable {
 
   /**
    * Begins to read a blob.
-   * @param options `through`: the repository, as the cache names it, through which a `fill` is to be fetched
+   * @param options `through`: the repository, as the cache names it, through which it is read; `access`: how its upstream
+   *   is reached here
    * @throws PeerFailure; the signal's reason
    */
   async open(
@@ -134,14 +135,15 @@ export class Peers implements Disposable {
     digest: Digest,
     options: {
       readonly want: PeerWant;
-      readonly through?: string;
+      readonly through: string;
+      readonly access: string;
       readonly offset: number;
       readonly end?: number | undefined;
       readonly signal: AbortSignal;
     },
   ): Promise<PeerAnswer> {
-    const { want, through, offset, end, signal } = options;
-    const query = new URLSearchParams({ want, ...(through !== undefined && { through }) });
+    const { want, through, access, offset, end, signal } = options;
+    const query = new URLSearchParams({ want, through, access });
     const path = `/v2/_millpond/blobs/${digest}?${query.toString()}`;
     const range = offset > 0 || end !== undefined ? `bytes=${offset}-${end === undefined ? '' : end - 1}` : undefined;
     const answer = await this.#send(replica, { path, range, signal });

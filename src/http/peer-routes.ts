@@ -107,6 +107,7 @@ function questionOf(ctx: Context, exchange: Exchange): PeerQuestion {
     want: want as PeerQuestion['want'],
     offset: Number(start),
     through: query.get('through') ?? undefined,
+    access: query.get('access') ?? undefined,
     signal: AbortSignal.any([exchange.gone, AbortSignal.timeout(longestWaitMs)]),
   };
 }

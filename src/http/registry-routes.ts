@@ -61,7 +61,7 @@ async function answerManifest(
   const found =
     mirror.manifests.atHand(repository, reference, accept) ??
     (reference.kind === 'digest'
-      ? await mirror.manifests.byDigest(repository, reference.digest, exchange)
+      ? await mirror.manifests.byDigest(repository, reference.digest, new TagOptions(exchange, accept))
       : await byTag(reference.tag, new TagOptions(exchange, accept)));
   exchange.outcome = found.outcome;
   const reply = manifestReply(found, { ...conditions, byDigest: reference.kind === 'digest' });

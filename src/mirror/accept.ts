@@ -1,6 +1,9 @@
 import { LRUCache } from 'lru-cache';
 import { bareMediaType, manifestMediaTypes } from '../oci/media-types.ts';
 
+/** Most types of one client that an upstream is asked for. */
+const maxNamedTypes = 20;
+
 /** Reads what clients say they accept; each client says the same with every request, so that it is read once. */
 export class AcceptReader {
   readonly #read = new LRUCache<string, ReadonlyMap<string, boolean>>({ max: 500 });
@@ -24,6 +27,15 @@ export class AcceptReader {
     return manifestMediaTypes.filter((type) => ranges.get(type) === true).toSorted();
   }
 
+  /** All types that a client's `Accept` names, where upstreams are not asked for every one in any case; else none. */
+  beyond(accept: string, ours: readonly string[]): string[] {
+    const named = [...this.#ranges(accept)]
+      .filter(([type, takes]) => takes && isVendorType(type))
+      .map(([type]) => type);
+    const isMore = named.some((type) => !ours.includes(type));
+    return isMore ? named.toSorted().slice(0, maxNamedTypes) : [];
+  }
+
   #ranges(accept: string): ReadonlyMap<string, boolean> {
     let ranges = this.#read.get(accept);
     if (ranges === undefined) {
@@ -41,4 +53,9 @@ function readAccept(accept: string): Map<string, boolean> {
     if (range !== '') ranges.set(range, !/;\s*q=0(?:\.0*)?\s*(?:;|$)/i.test(part));
   }
   return ranges;
+}
+
+// What has no vendor tree, such as application/json, names no manifest.
+function isVendorType(type: string): boolean {
+  return type.startsWith('application/vnd.') && type.length <= 200;
 }

@@ -5,15 +5,14 @@ import { octetStream } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import { withDeadline } from '../waiting/deadline.ts';
-import { SingleFlight } from '../waiting/single-flight.ts';
+import { BlobInquiry, type UpstreamBlob } from './blob-inquiry.ts';
 import { type BlobBody, storedBody } from './body.ts';
 import type { Custody } from './care/custody.ts';
+import { Content, type Waiting } from './content.ts';
 import type { Downloads } from './fill/downloads.ts';
 import type { Fill } from './fill/fill.ts';
 import type { FillReader } from './fill/fill-reader.ts';
-import { upstreamSources } from './fill/sources.ts';
 import type { BlobHeading } from './fill/transfer.ts';
-import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
 
@@ -21,15 +20,16 @@ export interface BlobsOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
   readonly downloads: Downloads;
-  readonly negative: NegativeAnswers;
   readonly coordinator: Coordinator;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   readonly custody: Custody;
   readonly onDiskFault: (error: DiskFault) => void;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
 }
 
-/** What a client is told about a blob. */
+/** What a client gets to know about a blob. */
 export interface BlobHead {
   readonly digest: Digest;
   /** Bytes; `undefined` where the upstream does not tell before the end. */
@@ -38,32 +38,34 @@ export interface BlobHead {
   readonly outcome: Outcome;
 }
 
-/** A blob on its way to a client; whoever got it disposes the body. */
+/** A blob on its way to a client, which disposes the body. */
 export interface BlobReply extends BlobHead {
   readonly body: BlobBody;
-}
-
-/** What lets a wait end: read only where there is something to wait for. */
-export interface Waiting {
-  readonly signal: AbortSignal;
-  /** Whether only a part of a blob is asked for. */
-  readonly isRanged?: boolean;
 }
 
 /** Blobs through one repository: from this disk, from a fill under way, or from the upstream. */
 export class Blobs {
   readonly #options: BlobsOptions;
-  readonly #confirmations = new SingleFlight<BlobHead>();
+  /** Who may read blobs, and what upstreams are asked about them. */
+  readonly content: Content<UpstreamBlob>;
 
   constructor(options: BlobsOptions) {
     this.#options = options;
+    this.content = new Content({
+      ...options,
+      kind: 'blob',
+      inquiry: new BlobInquiry(options),
+      grant: (repository, digest) => options.catalog.grants.grant(repository, digest),
+    });
   }
 
   /** The answer that needs no waiting: a small blob in memory that may be read. `undefined` where there is none. */
   #atHand(repository: Repository, digest: Digest): BlobReply | undefined {
     const { catalog, store } = this.#options;
     const small = store.small(digest);
-    if (small === undefined || !catalog.grants.mayRead(repository.key, digest)) return undefined;
+    // Without a row it is not known where it came from.
+    if (small === undefined || catalog.blobs.get(digest) === undefined) return undefined;
+    if (!catalog.grants.isReadable(repository.key, digest)) return undefined;
     return this.#stored(digest, { size: small.length, body: memoryBody(small) });
   }
 
@@ -74,18 +76,18 @@ export class Blobs {
   async get(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobReply> {
     const atHand = this.#atHand(repository, digest);
     if (atHand) return atHand;
-    if (!this.#options.downloads.has(digest)) {
-      const stored = await this.#open(repository, digest, waiting);
-      if (stored) {
-        try {
-          await this.requireRight(repository, digest, waiting);
-        } catch (error) {
-          await stored.body[Symbol.asyncDispose]();
-          throw error;
-        }
-        return this.#stored(digest, stored);
-      }
+    const stored = this.#options.downloads.has(digest, repository.upstream.name)
+      ? undefined
+      : await this.#open(repository, digest, waiting);
+    if (!stored) return await this.#download(repository, digest, waiting);
+    try {
+      const isReadable = await this.requireRight(repository, digest, waiting);
+      if (isReadable) return this.#stored(digest, stored);
+    } catch (error) {
+      await stored.body[Symbol.asyncDispose]();
+      throw error;
     }
+    await stored.body[Symbol.asyncDispose]();
     return await this.#download(repository, digest, waiting);
   }
 
@@ -111,19 +113,25 @@ export class Blobs {
    * @throws RegistryError as {@link get}
    */
   async head(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobHead> {
+    const { catalog, downloads } = this.#options;
+    const { name } = repository.upstream;
     const stored = await this.#open(repository, digest, waiting);
-    if (!stored) return await this.#confirm(repository, digest, waiting);
-    await stored.body[Symbol.asyncDispose]();
-    await this.requireRight(repository, digest, waiting);
-    return this.#stored(digest, stored);
+    await stored?.body[Symbol.asyncDispose]();
+    if (stored && catalog.grants.isReadable(repository.key, digest)) return this.#stored(digest, stored);
+    if (!stored && downloads.has(digest, name)) {
+      const { body, ...head } = await this.#download(repository, digest, waiting);
+      await body[Symbol.asyncDispose]();
+      return head;
+    }
+    const { size, contentType } = await this.content.confirm(repository, digest, waiting);
+    // What came from another upstream is not this one's to tell about.
+    if (stored && catalog.blobs.isShown(digest, name)) return this.#stored(digest, stored);
+    return { digest, size, contentType, outcome: 'bypass' };
   }
 
-  /**
-   * Bytes are shared between repositories, the right to read them is not: asks the upstream where it is not known.
-   * @throws RegistryError as {@link get}; the signal's reason
-   */
-  async requireRight(repository: Repository, digest: Digest, waiting: Waiting): Promise<void> {
-    if (!this.#options.catalog.grants.mayRead(repository.key, digest)) await this.#confirm(repository, digest, waiting);
+  /** As {@link Content.requireRight}. */
+  requireRight(repository: Repository, digest: Digest, waiting: Waiting): Promise<boolean> {
+    return this.content.requireRight(repository, digest, waiting);
   }
 
   #stored(digest: Digest, { size, body }: { size: number; body: BlobBody }): BlobReply {
@@ -161,42 +169,38 @@ export class Blobs {
   }
 
   async #download(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobReply> {
-    const { catalog, downloads, negative, coordinator } = this.#options;
-    const { answerMs } = repository.upstream;
-    this.#refuseOffline(repository);
-    const known = await negative.lookUp(repository, digest);
-    if (known) throw known;
-    // Another replica may have the bytes, and they would say nothing about the right to read them here.
-    if (!coordinator.isAlone) await this.requireRight(repository, digest, waiting);
-    const { fill, reader, begun } = downloads.join(digest, {
-      repository: repository.key,
-      sources: upstreamSources(repository),
-      expectedSize: catalog.grants.expectedSize(repository.key, digest),
-      isRanged: waiting.isRanged === true,
-    });
-    try {
-      const heading = await withDeadline((signal) => this.#heading(reader, { digest, signal }), {
-        answerMs,
-        signal: waiting.signal,
+    const { catalog, downloads, coordinator } = this.#options;
+    const { key, upstream } = repository;
+    return await this.content.fetch(repository, digest, async () => {
+      // Another replica may have the bytes, and they would say nothing about the right to read them here.
+      if (!coordinator.isAlone && !catalog.grants.mayRead(key, digest)) {
+        await this.content.confirm(repository, digest, waiting);
+      }
+      const { fill, reader, begun } = downloads.join(digest, {
+        repository,
+        expectedSize: catalog.grants.expectedSize(key, digest),
+        isRanged: waiting.isRanged === true,
       });
-      await this.#checkJoined(repository, { fill, waiting });
-      return { digest, ...heading, outcome: outcomeOf(fill, begun), body: reader };
-    } catch (error) {
-      await reader[Symbol.asyncDispose]();
-      negative.note(repository, digest, error);
-      throw error;
-    }
+      try {
+        const heading = await withDeadline((signal) => this.#heading(reader, { fill, signal }), {
+          answerMs: upstream.answerMs,
+          signal: waiting.signal,
+        });
+        await this.#checkJoined(repository, { fill, waiting });
+        return { digest, ...heading, outcome: outcomeOf(fill, begun), body: reader };
+      } catch (error) {
+        await reader[Symbol.asyncDispose]();
+        throw error;
+      }
+    });
   }
 
   /** @throws RegistryError 503 where all the time was spent waiting for other blobs; else what the reader throws */
-  async #heading(
-    reader: FillReader,
-    { digest, signal }: { digest: Digest; signal: AbortSignal },
-  ): Promise<BlobHeading> {
+  async #heading(reader: FillReader, { fill, signal }: { fill: Fill; signal: AbortSignal }): Promise<BlobHeading> {
     try {
       return await reader.heading(signal);
     } catch (error) {
-      if (!signal.aborted || !this.#options.downloads.isQueued(digest)) throw error;
+      if (!signal.aborted || !this.#options.downloads.isQueued(fill)) throw error;
       throw new RegistryError('no-place', 'this mirror is fetching as many blobs as it may; try again later', {
         headers: { 'Retry-After': '5' },
         cause: error,
@@ -206,39 +210,11 @@ export class Blobs {
 
   /** A fill may have been answered for another repository: that says nothing about the right to read through this one. */
   async #checkJoined(repository: Repository, { fill, waiting }: { fill: Fill; waiting: Waiting }): Promise<void> {
-    const { catalog } = this.#options;
-    if (fill.confirmed.has(repository.key)) catalog.grants.grant(repository.key, fill.digest);
-    else await this.requireRight(repository, fill.digest, waiting);
-  }
-
-  /** Asks the upstream whether it has a blob in this repository, and remembers that it has. */
-  async #confirm(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobHead> {
-    const { catalog, negative } = this.#options;
-    const { answerMs } = repository.upstream;
-    this.#refuseOffline(repository);
-    const known = negative.get(repository, digest);
-    if (known) throw known;
-    const ask = () =>
-      withDeadline((signal) => repository.upstream.client.headBlob(repository.name, digest, { signal }), { answerMs });
-    try {
-      const head = await this.#confirmations.run(
-        `${repository.key} ${digest}`,
-        async () => ({ digest, ...(await ask()), outcome: 'bypass' }),
-        waiting,
-      );
-      catalog.grants.grant(repository.key, digest);
-      return head;
-    } catch (error) {
-      negative.note(repository, digest, error);
-      throw error;
+    const { grants } = this.#options.catalog;
+    if (fill.confirmed.has(repository.key)) grants.grant(repository.key, fill.digest);
+    else if (!grants.mayRead(repository.key, fill.digest)) {
+      await this.content.confirm(repository, fill.digest, waiting);
     }
-  }
-
-  #refuseOffline(repository: Repository): void {
-    if (!this.#options.offline) return;
-    throw new RegistryError('offline', `this mirror is offline and has not stored this blob for ${repository.key}`, {
-      code: 'BLOB_UNKNOWN',
-    });
   }
 }
 

@@ -69,7 +69,7 @@ export class Completeness {
 
   async #isWhole(repository: string, digest: Digest, seen: Seen): Promise<boolean> {
     const { catalog, kept } = this.#options;
-    if (!catalog.grants.mayRead(repository, digest)) return false;
+    if (!catalog.grants.isReadable(repository, digest)) return false;
     const manifest = await kept.peek(digest);
     if (manifest === undefined) return false;
     for await (const _ of this.missing(repository, manifest, seen)) return false;
@@ -80,14 +80,16 @@ export class Completeness {
     if (await this.hasBlob(repository, blob)) return true;
     const { catalog, isWithOthers } = this.#options;
     return (
-      isWithOthers !== undefined && catalog.grants.mayRead(repository, blob.digest) && (await isWithOthers(blob.digest))
+      isWithOthers !== undefined &&
+      catalog.grants.isReadable(repository, blob.digest) &&
+      (await isWithOthers(blob.digest))
     );
   }
 
   /** Whether a blob is on disk in its right size, and may be read through a repository without asking anybody. */
   async hasBlob(repository: string, { digest, size }: Descriptor): Promise<boolean> {
     const { catalog, store } = this.#options;
-    if (!catalog.grants.mayRead(repository, digest)) return false;
+    if (!catalog.grants.isReadable(repository, digest)) return false;
     try {
       await using blob = await store.open(digest);
       return blob !== undefined && (size < 0 || blob.size === size);

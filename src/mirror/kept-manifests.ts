@@ -1,12 +1,22 @@
 import { type ManifestLinks, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
-import { octetStream } from '../oci/media-types.ts';
+import { bareMediaType, octetStream } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { recallManifest } from '../store/catalog/remembered-manifest.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
 import type { Repository } from './repository.ts';
+
+/** Types that registries and proxies give to what they do not know. */
+const genericTypes: readonly string[] = [
+  'application/json',
+  octetStream,
+  'binary/octet-stream',
+  'text/html',
+  'text/json',
+  'text/plain',
+];
 
 /** A manifest as it is kept here. */
 export interface KeptManifest {
@@ -73,6 +83,11 @@ export class KeptManifests {
     }
   }
 
+  /** A manifest has come from an upstream. */
+  received(repository: Repository, bytes: number): void {
+    this.#options.observer.manifestReceived(repository.upstream.name, bytes);
+  }
+
   /**
    * Verifies what the upstream gave and keeps it, as far as it can be read.
    * @param digest what was asked for, or what the upstream says that it is; `undefined` where nobody says so: then it has
@@ -85,10 +100,9 @@ export class KeptManifests {
     digest: Digest | undefined,
     { isShared = false }: { isShared?: boolean } = {},
   ): Promise<ReceivedManifest> {
-    const { observer } = this.#options;
     const { bytes } = answer;
     // What another replica gave has not come from the upstream.
-    if (!isShared) observer.manifestReceived(repository.upstream.name, bytes.length);
+    if (!isShared) this.received(repository, bytes.length);
     const actual = digestOf(bytes, digest && digestAlgorithm(digest));
     if (digest !== undefined && actual !== digest) {
       throw new RegistryError('wrong-bytes', `${repository.upstream.name} sent bytes that are not this manifest`, {
@@ -97,7 +111,7 @@ export class KeptManifests {
     }
     let links: ManifestLinks;
     try {
-      links = readManifest(bytes, answer.contentType);
+      links = readManifest(bytes, toldType(answer));
     } catch (error) {
       if (digest === undefined) {
         throw new RegistryError('bad-answer', `${repository.upstream.name} sent something that is not a manifest`, {
@@ -119,7 +133,7 @@ export class KeptManifests {
     const { catalog, store, observer } = this.#options;
     const { bytes } = answer;
     const size = bytes.length;
-    const contentType = answer.contentType === '' ? links.mediaType : answer.contentType;
+    const contentType = toldType(answer) || links.mediaType || answer.contentType;
     if (contentType === '') {
       throw new RegistryError('bad-answer', `${repository.upstream.name} sent a manifest and not of which type it is`);
     }
@@ -134,4 +148,9 @@ export class KeptManifests {
     catalog.manifests.record(digest, { repository: repository.key, source, size, contentType, links });
     return { digest, size, contentType, bytes };
   }
+}
+
+// A type that says nothing, such as application/json, is no manifest's: clients refuse it.
+function toldType({ contentType }: ManifestAnswer): string {
+  return genericTypes.includes(bareMediaType(contentType)) ? '' : contentType;
 }

@@ -7,7 +7,7 @@ import { bareMediaType, ociIndex } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { ListingAnswer } from '../upstream/client.ts';
 import { withDeadline } from '../waiting/deadline.ts';
-import type { Waiting } from './blobs.ts';
+import type { Waiting } from './content.ts';
 import type { Manifests } from './manifests.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
@@ -128,7 +128,7 @@ export class Listings {
     const tagged = await this.#fallbackTag(repository, digest, { artifactType: undefined, signal });
     const listed = tagged ? readIndex(tagged.bytes) : [];
     const stored = listed.filter(
-      (one) => catalog.blobs.has(one.digest) && catalog.grants.mayRead(repository.key, one.digest),
+      (one) => catalog.blobs.has(one.digest) && catalog.grants.isReadable(repository.key, one.digest),
     );
     const all = [...stored, ...catalog.manifests.referrers(repository.key, digest)];
     return storedReply([...new Map(all.map((one) => [one.digest, one])).values()], artifactType);

@@ -1,5 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
+import { upstreamOf } from '../store/catalog/grant-records.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { Verification } from '../store/files/verification.ts';
 import { Blobs } from './blobs.ts';
@@ -8,7 +9,6 @@ import { Downloads } from './fill/downloads.ts';
 import type { FillObserver } from './fill/fill-events.ts';
 import { Listings } from './listings.ts';
 import { Manifests } from './manifests.ts';
-import { NegativeAnswers } from './negative-answers.ts';
 import type { Repository } from './repository.ts';
 import { PeerService } from './sharing/peer-service.ts';
 import type { Replicas } from './sharing/replicas.ts';
@@ -57,10 +57,7 @@ export class Mirror implements AsyncDisposable {
 
   constructor(options: MirrorOptions) {
     const { store, catalog, observer, now, offline, replicas } = options;
-    // Apart: a digest that is no blob of a repository may well be a manifest of it.
     const { coordinator } = replicas;
-    const noBlobs = new NegativeAnswers({ now, coordinator, kind: 'blob' });
-    const noManifests = new NegativeAnswers({ now, coordinator, kind: 'manifest' });
     const onDiskFault = (error: DiskFault) => observer.diskFault(error);
     this.downloads = new Downloads({
       store,
@@ -69,6 +66,8 @@ export class Mirror implements AsyncDisposable {
       slabs: options.slabs,
       route: (digest, sources, route) => replicas.route(digest, sources, route),
       onStored: (digest, blob) => catalog.blobs.record(digest, blob),
+      isLeftoverOf: (digest, upstream) =>
+        catalog.grants.readers(digest).every((repository) => upstreamOf(repository) === upstream),
     });
     this.custody = new Custody({
       store,
@@ -79,14 +78,14 @@ export class Mirror implements AsyncDisposable {
     this.blobs = new Blobs({
       store,
       catalog,
-      negative: noBlobs,
       offline,
       onDiskFault,
       custody: this.custody,
       downloads: this.downloads,
       coordinator,
+      now,
     });
-    this.manifests = new Manifests({ store, catalog, negative: noManifests, offline, observer, now, replicas });
+    this.manifests = new Manifests({ store, catalog, offline, observer, now, replicas });
     this.peerService = new PeerService({
       store,
       catalog,
@@ -95,6 +94,8 @@ export class Mirror implements AsyncDisposable {
       offline,
       repository: options.repository,
       onDiskFault,
+      requireShown: (repository, digest, waiting) =>
+        (catalog.manifests.has(digest) ? this.manifests : this.blobs).content.requireShown(repository, digest, waiting),
     });
     this.listings = new Listings({ catalog, offline, manifests: this.manifests });
   }

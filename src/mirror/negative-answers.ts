@@ -2,14 +2,21 @@ import { LRUCache } from 'lru-cache';
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { isNotFound, RegistryError } from '../oci/error.ts';
 import type { ErrorCode } from '../oci/reason.ts';
+import { accessTo } from './access.ts';
 import type { Repository } from './repository.ts';
-import { accessTo } from './sharing/access.ts';
 
 /** A 404 that was not asked for again: the upstream gave it a moment ago. */
 export class RememberedAnswer extends RegistryError {
   constructor({ reason, code, message, status, detail, headers }: RegistryError) {
     super(reason, message, { code, status, headers, ...(detail && { detail }) });
   }
+}
+
+export interface NegativeAnswersOptions {
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+  readonly coordinator: Coordinator;
+  readonly kind: string;
 }
 
 /** Remembers for a short while what an upstream has said it does not have. */
@@ -20,7 +27,7 @@ export class NegativeAnswers {
   readonly #kind: string;
 
   /** @param options `kind`: what it is that does not exist, to tell answers of other replicas apart */
-  constructor({ now, coordinator, kind }: { now: () => number; coordinator: Coordinator; kind: string }) {
+  constructor({ now, coordinator, kind }: NegativeAnswersOptions) {
     this.#coordinator = coordinator;
     this.#kind = kind;
     this.#answers = new LRUCache({ max: 20_000, ttl: 1, perf: { now } });

@@ -1,26 +1,28 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
-import { bareMediaType, manifestAccept, manifestMediaTypes } from '../oci/media-types.ts';
+import { manifestAccept } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import { AcceptReader } from './accept.ts';
-import type { Waiting } from './blobs.ts';
 import type { Completeness } from './completeness.ts';
+import type { Waiting } from './content.ts';
 import { type FreshnessVerdict, freshnessOf, type Staleness, stalenessOf } from './freshness.ts';
 import type { KeptManifests } from './kept-manifests.ts';
+import type { ManifestsByDigest } from './manifests-by-digest.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
 import { SharedTags } from './sharing/shared-tags.ts';
+import { pullSpared, TagInquiry } from './tag-inquiry.ts';
 import { decide } from './tag-rules.ts';
 
 export interface TagsOptions {
   readonly catalog: Catalog;
   readonly kept: KeptManifests;
   readonly completeness: Completeness;
-  readonly negative: NegativeAnswers;
+  readonly manifests: ManifestsByDigest;
   readonly coordinator: Coordinator;
   readonly offline: boolean;
   readonly now: () => number;
@@ -28,8 +30,6 @@ export interface TagsOptions {
     staleServed(upstream: string): void;
     revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;
   };
-  /** Brings the manifest of a resolved tag here. */
-  readonly fetch: (repository: Repository, record: TagRecord, waiting: Waiting) => Promise<unknown>;
 }
 
 /** What a tag stands for now, as far as it can be known. */
@@ -57,9 +57,13 @@ export class Tags implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #accepts = new AcceptReader();
   readonly #shared: SharedTags;
+  readonly #inquiry: TagInquiry;
+  readonly #negative: NegativeAnswers;
 
   constructor(options: TagsOptions) {
     this.#options = options;
+    this.#inquiry = new TagInquiry(options);
+    this.#negative = options.manifests.content.negative;
     this.#shared = new SharedTags(options);
   }
 
@@ -77,11 +81,40 @@ export class Tags implements AsyncDisposable {
     const record = catalog.tags.get(standard);
     const variant = this.#accepts.variant(accept);
     if (record === undefined || variant.length === 0 || this.#accepts.takes(record.contentType, accept)) {
-      const resolved = await this.#resolveVariant(repository, standard, manifestAccept, waiting);
-      if (variant.length === 0 || this.#accepts.takes(resolved.record.contentType, accept)) return resolved;
+      try {
+        const resolved = await this.#resolveVariant(repository, standard, manifestAccept, waiting);
+        if (variant.length === 0 || this.#accepts.takes(resolved.record.contentType, accept)) return resolved;
+      } catch (error) {
+        // The upstream may have it in a form that only this client asks for.
+        const own = hasReason(error, 'not-found', 'bad-status') ? this.#accepts.beyond(accept, manifestAccept) : [];
+        if (own.length === 0) throw error;
+        return await this.#resolveVariant(repository, { ...standard, variant: own.join(',') }, own, waiting);
+      }
     }
     // This client cannot take what the tag is for everybody else: the upstream may have something else for it.
     return await this.#resolveVariant(repository, { ...standard, variant: variant.join(',') }, variant, waiting);
+  }
+
+  /**
+   * What a tag stands for now, by a GET of it: the digest that it stood for cannot be had.
+   * @throws RegistryError as {@link resolve}
+   */
+  async resolveAnew(repository: Repository, key: TagKey, waiting: Waiting): Promise<ResolvedTag> {
+    const { catalog } = this.#options;
+    const { answerMs } = repository.upstream;
+    const accept = key.variant === '' ? manifestAccept : key.variant.split(',');
+    const ask = (signal: AbortSignal) => this.#inquiry.get(repository, { tag: key.tag, accept, signal });
+    return await this.#noting(repository, key, () =>
+      this.#flights.run(
+        `${repository.key} ${whatOf(key)} anew`,
+        async () => {
+          const record = await withDeadline(ask, { answerMs, signal: this.#stop.signal });
+          catalog.tags.record(key, record);
+          return { key, record, outcome: 'miss' };
+        },
+        waiting,
+      ),
+    );
   }
 
   /** What a tag stands for, where that is known, fresh, and what this client accepts. */
@@ -121,7 +154,7 @@ export class Tags implements AsyncDisposable {
     accept: readonly string[],
     waiting: Waiting,
   ): Promise<ResolvedTag> {
-    const { catalog, negative, offline, now, observer } = this.#options;
+    const { catalog, offline, now, observer } = this.#options;
     const record = catalog.tags.get(key);
     const { times } = decide(repository.upstream.freshness, { repository: repository.name, tag: key.tag });
     const verdict = record && this.#shared.judge(key, record, freshnessOf(record, { now: now(), times, offline }));
@@ -134,7 +167,7 @@ export class Tags implements AsyncDisposable {
         : `has not stored ${name}`;
       throw new RegistryError('offline', `this mirror is offline and ${state}`);
     }
-    const known = negative.get(repository, whatOf(key));
+    const known = this.#negative.get(repository, whatOf(key));
     if (known) throw known;
     const question: Question = { accept, record, verdict };
     if (record && verdict?.kind === 'revalidating') {
@@ -159,10 +192,9 @@ export class Tags implements AsyncDisposable {
 
   /** Asks the upstream, once for all who want to know. */
   async #ask(repository: Repository, key: TagKey, { waiting, ...question }: Question & { waiting: Waiting }) {
-    const { catalog, negative } = this.#options;
     const { answerMs } = repository.upstream;
-    try {
-      return await this.#flights.run(
+    return await this.#noting(repository, key, () =>
+      this.#flights.run(
         `${repository.key} ${whatOf(key)}`,
         () =>
           withDeadline((signal) => this.#agree(repository, key, { ...question, signal }), {
@@ -170,17 +202,25 @@ export class Tags implements AsyncDisposable {
             signal: this.#stop.signal,
           }),
         waiting,
-      );
+      ),
+    );
+  }
+
+  /** Remembers for a while that there is no such tag, and forgets what it stood for. */
+  async #noting<Value>(repository: Repository, key: TagKey, work: () => Promise<Value>): Promise<Value> {
+    const { catalog } = this.#options;
+    try {
+      return await work();
     } catch (error) {
-      negative.note(repository, whatOf(key), error);
-      if (isNotFound(error) && question.record) catalog.tags.forget(key);
+      this.#negative.note(repository, whatOf(key), error);
+      if (isNotFound(error) && catalog.tags.get(key)) catalog.tags.forget(key);
       throw error;
     }
   }
 
   /** Asks the upstream behind an answer that goes out now, and fetches what it says is new. */
   #askBehind(repository: Repository, key: TagKey, question: Question): void {
-    const { observer, fetch } = this.#options;
+    const { observer, manifests } = this.#options;
     const what = `${repository.key} ${whatOf(key)}`;
     if (this.#behind.has(what)) return;
     const waiting: Waiting = { signal: this.#stop.signal };
@@ -188,7 +228,7 @@ export class Tags implements AsyncDisposable {
       try {
         const resolved = await this.#ask(repository, key, { ...question, waiting });
         if (resolved.record.digest === question.record?.digest || repository.upstream.isSparing) return;
-        await fetch(repository, resolved.record, waiting);
+        await manifests.get(repository, resolved.record.digest, { waiting, isConfirmed: true });
         this.adopt(resolved);
       } catch (error) {
         if (!this.#stop.signal.aborted) observer.revalidationFailed(repository.key, { tag: key.tag, error });
@@ -220,9 +260,13 @@ export class Tags implements AsyncDisposable {
       return { key, record: known, outcome: record?.digest === known.digest ? 'revalidated' : 'miss' };
     }
     try {
-      const resolved = await this.#revalidate(repository, key, { ...question, access: turn.access });
-      turn.tell(resolved.record, { times, previous: record });
-      return resolved;
+      const { accept, verdict, signal } = question;
+      const staleDigest = verdict?.kind === 'stale' ? record?.digest : undefined;
+      const told = await this.#inquiry.ask(repository, { tag: key.tag, accept, staleDigest, signal });
+      const checked: TagRecord = { ...told, access: turn.access };
+      await this.#note(key, { checked, record });
+      turn.tell(checked, { times, previous: record });
+      return { key, record: checked, outcome: record?.digest === checked.digest ? 'revalidated' : 'miss' };
     } catch (error) {
       turn.tellMissing(error, repository.upstream.freshness.negativeTtlMs);
       throw error;
@@ -237,40 +281,6 @@ export class Tags implements AsyncDisposable {
     }
   }
 
-  /** Asks the upstream what a tag is now: by HEAD, which costs no pull, and by GET where that says nothing. */
-  async #revalidate(
-    repository: Repository,
-    key: TagKey,
-    { accept, record, verdict, signal, access }: Question & { signal: AbortSignal; access: string | undefined },
-  ): Promise<ResolvedTag> {
-    const { catalog, kept, now } = this.#options;
-    const { client } = repository.upstream;
-    const head = await client.headManifest(repository.name, key.tag, { accept, signal });
-    // A HEAD without the manifest's own type is worth nothing: clients fail on it (some registries say application/json).
-    const isTyped = manifestMediaTypes.includes(bareMediaType(head.contentType));
-    if (head.answer === undefined && head.digest !== undefined && head.size !== undefined && isTyped) {
-      const checked: TagRecord = {
-        digest: head.digest,
-        contentType: head.contentType,
-        size: head.size,
-        checkedAtMs: now(),
-        access,
-      };
-      await this.#note(key, { checked, record });
-      return { key, record: checked, outcome: record?.digest === head.digest ? 'revalidated' : 'miss' };
-    }
-    const isSpared = head.answer === undefined && verdict?.kind === 'stale' && repository.upstream.isSparing;
-    if (record && isSpared && (await kept.get(record.digest))) {
-      throw pullSpared(repository);
-    }
-    const answer = head.answer ?? (await client.getManifest(repository.name, key.tag, { accept, signal }));
-    const { manifest } = await kept.keep(repository, answer, answer.digest);
-    const { digest, contentType, size } = manifest;
-    const checked: TagRecord = { digest, contentType, size, checkedAtMs: now(), access };
-    catalog.tags.record(key, checked);
-    return { key, record: checked, outcome: record?.digest === digest ? 'revalidated' : 'miss' };
-  }
-
   /** @throws RegistryError `pull-spared` where the new manifest would cost a pull that is better kept, and the one before is here */
   async #spare(repository: Repository, previous: TagRecord, { record }: ResolvedTag): Promise<void> {
     const { kept } = this.#options;
@@ -278,14 +288,6 @@ export class Tags implements AsyncDisposable {
     if ((await kept.get(record.digest)) || !(await kept.get(previous.digest))) return;
     throw pullSpared(repository);
   }
-}
-
-/** The upstream could give a newer manifest, at the price of one of the few pulls that are left. */
-function pullSpared({ upstream }: Repository): RegistryError {
-  return new RegistryError(
-    'pull-spared',
-    `few pulls are left at ${upstream.name}, and they are kept for what is not here`,
-  );
 }
 
 function whatOf(key: TagKey): string {

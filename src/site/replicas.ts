@@ -167,7 +167,7 @@ function replicasStatus(
       avoided: peers.isAvoided(id),
       trouble: peers.trouble(id) ?? null,
     })),
-    leases,
+    leases: leases.map(({ digest, fence }) => ({ digest, fence })),
   };
 }
 

@@ -107,6 +107,7 @@ describe('a tag', () => {
     expect((await site.head(missing)).status).toBe(404);
     expect((await site.get(missing)).status).toBe(404);
     expect((await site.get(missing)).headers['content-type']).toBe('application/json');
+    // What a HEAD says no to is asked for by GET, once.
     expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
   });
 

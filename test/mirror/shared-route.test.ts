@@ -53,7 +53,16 @@ function start() {
   };
   const sources = new SourceList();
   sources.add([upstream]);
-  const route = new SharedRoute({ digest, sources, coordinator, peers, owners: [], copies: [] });
+  const route = new SharedRoute({
+    digest,
+    sources,
+    through: upstream.repository,
+    access: () => Promise.resolve('in one way'),
+    coordinator,
+    peers,
+    owners: [],
+    copies: [],
+  });
   const fails = (source: Source, fault: PeerFault): void => {
     // The replica is left alone for a while, by all fills.
     avoided.set(holder.id, fault);

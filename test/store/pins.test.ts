@@ -301,6 +301,8 @@ describe('a catalog of another version', () => {
     }
     using catalog = await openIn(folder.path);
     expect(catalog.blobs.get(blob('a'))).toEqual({ size: 5, contentType: 'text/plain' });
+    // Only repositories of this upstream may read it: it came from there.
+    expect(catalog.blobs.isShown(blob('a'), 'docker.io')).toBe(true);
     expect(catalog.blobs.usage()).toEqual({ blobs: 1, bytes: 5, pinnedBytes: 0, unneededBytes: 0 });
     expect(catalog.images.attachments(subject, repository)).toEqual([blob('a'), blob('b')].toSorted());
     expect(catalog.images.manifest(blob('a'))?.source).toBeUndefined();
@@ -311,9 +313,9 @@ describe('a catalog of another version', () => {
     const path = join(folder.path, 'catalog.sqlite');
     {
       using newer = new DatabaseSync(path);
-      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 9');
+      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 10');
     }
-    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 9 and this program knows 8`);
+    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 10 and this program knows 9`);
     using newer = new DatabaseSync(path);
     expect(newer.prepare('SELECT * FROM blobs').all()).toEqual([]);
   });

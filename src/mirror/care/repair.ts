@@ -40,12 +40,11 @@ export class Repair {
   async fetch(digest: Digest, signal: AbortSignal): Promise<RepairResult> {
     const { catalog, offline, repository } = this.#options;
     const repositories = catalog.grants.readers(digest).flatMap((key) => repository(key) ?? []);
-    const [first] = repositories;
-    if (first === undefined) return 'unwanted';
+    if (repositories.length === 0) return 'unwanted';
     if (offline) return 'lost';
     try {
       if (catalog.manifests.has(digest)) await this.#manifest(digest, repositories, signal);
-      else await this.#blob(digest, { repository: first.key, repositories, signal });
+      else await this.#blob(digest, repositories, signal);
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof RegistryError)) throw error;
@@ -54,27 +53,29 @@ export class Repair {
   }
 
   async #manifest(digest: Digest, repositories: readonly Repository[], signal: AbortSignal): Promise<void> {
-    for (const [index, repository] of repositories.entries()) {
-      try {
-        await this.#options.manifests.byDigest(repository, digest, { signal });
-        return;
-      } catch (error) {
-        if (!(error instanceof RegistryError) || index === repositories.length - 1) throw error;
-      }
-    }
+    await first(repositories, (repository) => this.#options.manifests.byDigest(repository, digest, { signal }));
   }
 
-  async #blob(
-    digest: Digest,
-    {
-      repository,
-      repositories,
-      signal,
-    }: { repository: string; repositories: readonly Repository[]; signal: AbortSignal },
-  ): Promise<void> {
+  async #blob(digest: Digest, repositories: readonly Repository[], signal: AbortSignal): Promise<void> {
     const { catalog, downloads } = this.#options;
-    const sources = repositories.flatMap((each) => upstreamSources(each));
-    const expectedSize = catalog.grants.expectedSize(repository, digest);
-    await downloads.bring(digest, { repository, sources, expectedSize, isOwned: true }, { signal });
+    const byUpstream = Map.groupBy(repositories, ({ upstream }) => upstream.name);
+    await first([...byUpstream.values()], async (own) => {
+      const [repository] = own as [Repository];
+      const sources = own.flatMap((each) => upstreamSources(each));
+      const expectedSize = catalog.grants.expectedSize(repository.key, digest);
+      await downloads.bring(digest, { repository, sources, expectedSize, isOwned: true }, { signal });
+    });
+  }
+}
+
+/** Does work with one after another until it succeeds. @throws what it throws with the last */
+async function first<Each>(all: readonly Each[], work: (each: Each) => Promise<unknown>): Promise<void> {
+  for (const [index, each] of all.entries()) {
+    try {
+      await work(each);
+      return;
+    } catch (error) {
+      if (!(error instanceof RegistryError) || index === all.length - 1) throw error;
+    }
   }
 }

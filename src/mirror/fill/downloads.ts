@@ -1,27 +1,29 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import type { BlobRecord } from '../../store/catalog/blob-records.ts';
+import type { NewBlob } from '../../store/catalog/blob-records.ts';
 import type { BlobStore } from '../../store/files/blob-store.ts';
 import { Places } from '../../waiting/places.ts';
 import { untilAborted } from '../../waiting/until-aborted.ts';
-import { PeerReader } from '../sharing/peer-reader.ts';
+import type { Repository } from '../repository.ts';
 import { Slabs } from '../slabs.ts';
 import { Fill } from './fill.ts';
 import type { FillObserver } from './fill-events.ts';
 import { FillReader } from './fill-reader.ts';
 import type { Joiner } from './joiner.ts';
 import { DirectRoute, type Route } from './route.ts';
-import { SourceList } from './sources.ts';
+import { SourceList, upstreamSources } from './sources.ts';
 
 export interface DownloadsOptions {
   readonly store: BlobStore;
   readonly observer: FillObserver;
   /** Says where a fill reads from. */
-  readonly route: (digest: Digest, sources: SourceList, options: { isOwned: boolean }) => Route;
+  readonly route: (digest: Digest, sources: SourceList, options: { repository: Repository; isOwned: boolean }) => Route;
   /** `maxFills`: how many blobs may be fetched at a time; read each time, as it may be changed while the mirror runs. */
   readonly limits: { readonly maxFills: number };
   /** Called when a blob has become visible in the store. */
-  readonly onStored: (digest: Digest, blob: BlobRecord) => void;
+  readonly onStored: (digest: Digest, blob: NewBlob) => void;
+  /** Whether what an earlier run has left of a blob can only have come from an upstream. */
+  readonly isLeftoverOf: (digest: Digest, upstream: string) => boolean;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
 }
@@ -44,16 +46,24 @@ export interface FillProgress {
 }
 
 interface Download {
+  readonly key: string;
   readonly fill: Fill;
   running: Promise<void>;
-  /** It was stopped for the sake of others: whoever comes now begins it anew. */
+  /** Whether it has the partial file that outlives the process: one fill of a digest at a time. */
+  hasPartial: boolean;
+  /** It was stopped for the sake of others: the next request begins it again. */
   hasYielded: boolean;
 }
 
-/** The fills under way: one per digest, whoever asks, and no more at a time than there are places. */
+/**
+ * The fills under way: one per digest and upstream, and no more at a time than there are places. What one upstream gives is
+ * not evidence of what another one has, and a slow or wrong one must not hold up the clients of another.
+ */
 export class Downloads implements AsyncDisposable {
   readonly #options: DownloadsOptions;
-  readonly #fills = new Map<Digest, Download>();
+  readonly #fills = new Map<string, Download>();
+  /** Digests whose partial file that outlives the process is in use. */
+  readonly #partials = new Set<Digest>();
   readonly #places: Places;
   /**
    * For what other replicas are to keep. Places of their own: a fill here that waits for one of theirs must not hold up
@@ -86,14 +96,15 @@ export class Downloads implements AsyncDisposable {
     }));
   }
 
-  /** Whether a blob is being filled now. */
-  has(digest: Digest): boolean {
-    return this.#fills.has(digest);
+  /** Whether a blob is being filled now. @param upstream from this one; absent: from any */
+  has(digest: Digest, upstream?: string): boolean {
+    if (upstream !== undefined) return this.#fills.has(keyOf(digest, upstream));
+    return this.#fills.values().some(({ fill }) => fill.digest === digest);
   }
 
-  /** Whether a blob waits for others to be fetched. */
-  isQueued(digest: Digest): boolean {
-    const download = this.#fills.get(digest);
+  /** Whether a fill waits for other blobs to be fetched. */
+  isQueued(fill: Fill): boolean {
+    const download = this.#fills.values().find((each) => each.fill === fill);
     return download !== undefined && this.#placesOf(download).isWaiting(download);
   }
 
@@ -102,14 +113,16 @@ export class Downloads implements AsyncDisposable {
    * @returns the fill and a reader that the caller has to dispose
    */
   join(digest: Digest, joiner: Joiner): { fill: Fill; reader: FillReader; begun: boolean } {
-    const last = this.#fills.get(digest);
+    const { upstream } = joiner.repository;
+    const key = keyOf(digest, upstream.name);
+    const last = this.#fills.get(key);
     // One that has failed and is being cleared away has nothing to say to somebody who comes with sources of their own.
     const running = last?.fill.state === 'failed' || last?.hasYielded ? undefined : last?.fill;
     const fill = running ?? this.#create(digest, joiner);
-    fill.sources.add(joiner.sources);
+    fill.sources.add(joiner.sources ?? upstreamSources(joiner.repository));
     if (joiner.expectedSize !== undefined) fill.expectedSizes.add(joiner.expectedSize);
-    const reader = new FillReader(fill, joiner);
-    if (!running) this.#begin(fill, last?.running);
+    const reader = new FillReader(fill, { ...joiner, repository: joiner.repository.key });
+    if (!running) this.#begin(key, fill, last?.running);
     return { fill, reader, begun: running === undefined };
   }
 
@@ -130,8 +143,9 @@ export class Downloads implements AsyncDisposable {
       onProgress?.(fill.partial?.written ?? 0, fill.heading?.size);
       await fill.progress.wait(signal);
     }
-    if (fill.state === 'failed') throw fill.failure(joiner.repository);
-    await untilAborted(this.#fills.get(digest)?.running ?? Promise.resolve(), signal);
+    if (fill.state === 'failed') throw fill.failure(joiner.repository.key);
+    const key = keyOf(digest, joiner.repository.upstream.name);
+    await untilAborted(this.#fills.get(key)?.running ?? Promise.resolve(), signal);
     if (fill.isStored) return;
     if (fill.isRefused) throw new RegistryError('no-room', 'the cache has no room for this blob');
     if (fill.isKept) {
@@ -141,11 +155,11 @@ export class Downloads implements AsyncDisposable {
     throw new RegistryError('kept-elsewhere', 'the blob has been brought for other replicas, and not for this one');
   }
 
-  /** A reader of a fill under way for another replica, which has to dispose it; `undefined` where there is none. */
-  follow(digest: Digest): PeerReader | undefined {
-    const fill = this.#fills.get(digest)?.fill;
+  /** The fill of a digest from an upstream that other replicas may follow; `undefined` where there is none. */
+  following(digest: Digest, upstream: string): Fill | undefined {
+    const fill = this.#fills.get(keyOf(digest, upstream))?.fill;
     if (fill === undefined || !fill.isServing || fill.state === 'failed' || fill.state === 'spilled') return undefined;
-    return new PeerReader(fill);
+    return fill;
   }
 
   /** Stops all fills, leaving their partial files to be continued. */
@@ -156,27 +170,29 @@ export class Downloads implements AsyncDisposable {
     await Promise.all(this.#fills.values().map(({ running }) => running));
   }
 
-  #create(digest: Digest, { isRanged, isOwned = false, isLocal = false }: Joiner): Fill {
-    const { store, observer, onStored, route } = this.#options;
+  #create(digest: Digest, { repository, isRanged, isOwned = false, isLocal = false }: Joiner): Fill {
+    const { store, observer, onStored, route, isLeftoverOf } = this.#options;
+    const upstream = repository.upstream.name;
     const sources = new SourceList();
     return new Fill({
       digest,
       store,
       sources,
-      route: isLocal ? new DirectRoute(sources) : route(digest, sources, { isOwned }),
+      route: isLocal ? new DirectRoute(sources) : route(digest, sources, { repository, isOwned }),
       observer,
       slabs: this.slabs,
       inParts: isRanged,
-      onStored: (blob) => onStored(digest, { ...blob, isForOthers: isOwned }),
+      onStored: (blob) => onStored(digest, { ...blob, isForOthers: isOwned, shownBy: upstream }),
+      isLeftoverOurs: () => isLeftoverOf(digest, upstream),
       onUnwanted: () => {
         for (const places of [this.#places, this.#passing]) this.#makeRoom(places);
       },
     });
   }
 
-  #begin(fill: Fill, before: Promise<void> | undefined): void {
-    const download: Download = { fill, running: Promise.resolve(), hasYielded: false };
-    this.#fills.set(fill.digest, download);
+  #begin(key: string, fill: Fill, before: Promise<void> | undefined): void {
+    const download: Download = { key, fill, running: Promise.resolve(), hasPartial: false, hasYielded: false };
+    this.#fills.set(key, download);
     download.running = this.#run(download, before);
   }
 
@@ -188,18 +204,21 @@ export class Downloads implements AsyncDisposable {
     const place = places.take(download);
     this.#makeRoom(places);
     if (await place) {
+      download.hasPartial = !this.#partials.has(fill.digest);
+      if (download.hasPartial) this.#partials.add(fill.digest);
       let hasPlace = true;
       const giveBack = (): void => {
         if (hasPlace) places.giveBack();
         hasPlace = false;
       };
       // What waits for its place on the disk keeps none that another could use.
-      await fill.run(giveBack);
+      await fill.run({ isApart: !download.hasPartial, onReceived: giveBack });
       giveBack();
     }
     this.#forget(download);
     // Only now, when nobody can join any more, may the file be closed.
     await fill.release();
+    if (download.hasPartial) this.#partials.delete(fill.digest);
   }
 
   #placesOf({ fill }: Download): Places {
@@ -224,6 +243,10 @@ export class Downloads implements AsyncDisposable {
   }
 
   #forget(download: Download): void {
-    if (this.#fills.get(download.fill.digest) === download) this.#fills.delete(download.fill.digest);
+    if (this.#fills.get(download.key) === download) this.#fills.delete(download.key);
   }
+}
+
+function keyOf(digest: Digest, upstream: string): string {
+  return `${digest} ${upstream}`;
 }

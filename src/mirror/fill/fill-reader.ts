@@ -3,16 +3,24 @@ import { RegistryError } from '../../oci/error.ts';
 import type { BlobBody } from '../body.ts';
 import type { Loan } from '../slabs.ts';
 import type { Fill } from './fill.ts';
-import type { Joiner } from './joiner.ts';
 import { PassThrough } from './pass-through.ts';
 import type { BlobHeading } from './transfer.ts';
 import { UnsettledBytes } from './unsettled-bytes.ts';
+
+export interface FillReaderOptions {
+  /** The repository it is read through, as the cache names it. */
+  readonly repository: string;
+  /** Bytes, as the repository's manifest says. */
+  readonly expectedSize: number | undefined;
+  /** Whether only a part of the blob is wanted. */
+  readonly isRanged: boolean;
+}
 
 /** One client's way through a blob that is being filled, at its own pace. */
 export class FillReader implements BlobBody {
   readonly bytes = undefined;
   readonly #fill: Fill;
-  /** The repository through which this client reads. */
+  /** The repository through which this client reads, as the cache names it. */
   readonly #repository: string;
   readonly #expectedSize: number | undefined;
   #generation: number | undefined;
@@ -23,7 +31,7 @@ export class FillReader implements BlobBody {
   readonly #unsettled: UnsettledBytes;
   #disposed = false;
 
-  constructor(fill: Fill, { repository, expectedSize, isRanged }: Omit<Joiner, 'sources'>) {
+  constructor(fill: Fill, { repository, expectedSize, isRanged }: FillReaderOptions) {
     fill.hold();
     this.#unsettled = new UnsettledBytes({ isPart: isRanged });
     this.#fill = fill;

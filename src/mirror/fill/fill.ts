@@ -39,9 +39,7 @@ export class Fill {
   #kept: 'stored' | 'refused' | undefined;
 
   constructor(options: FillOptions) {
-    this.digest = options.digest;
-    this.sources = options.sources;
-    this.observer = options.observer;
+    ({ digest: this.digest, sources: this.sources, observer: this.observer } = options);
     this.#options = options;
     this.#recent = new RecentBytes(options.slabs);
   }
@@ -105,12 +103,6 @@ export class Fill {
     return this.#recent.at(position, (available) => this.#released(available));
   }
 
-  /** Whether the byte at a position is still in memory. */
-  isInMemory(position: number): boolean {
-    using recent = this.unverifiedFrom(position);
-    return recent !== undefined;
-  }
-
   /** The bytes from a position on that are still in memory, verified by nobody: for another replica, which does that. */
   unverifiedFrom(position: number): Loan | undefined {
     return this.#recent.at(position);
@@ -160,39 +152,42 @@ export class Fill {
   /**
    * Brings the blob to the disk. Never throws: what went wrong is in {@link state} and {@link failure}. The file stays
    * open until the fill's owner calls {@link release}.
-   * @param onReceived called when the whole blob is here, and only its place on the disk is left to be found
+   * @param options `isApart`: another fill has the partial file of the digest; `onReceived`: called when the whole blob is
+   *   here, and only its place on the disk is left to be found
    */
-  async run(onReceived: () => void = () => undefined): Promise<void> {
+  async run({ isApart = false, onReceived }: { isApart?: boolean; onReceived?: () => void } = {}): Promise<void> {
     const { observer, digest, store, onStored, route } = this.#options;
     observer.started(digest);
     let result: FillResult = 'failed';
     try {
-      this.#partial = await store.ingest(digest);
-      await this.#receiveVerified(this.#partial);
+      const partial = await store.ingest(digest, { isApart });
+      this.#partial = partial;
+      if (partial.written > 0 && !this.#options.isLeftoverOurs()) await partial.restart();
+      await this.#receiveVerified(partial);
       result = 'unstored';
       this.#enter('verified');
-      onReceived();
-      const modifiedAtMs = route.isKept ? await this.#partial.commit() : undefined;
+      onReceived?.();
+      const modifiedAtMs = route.isKept ? await partial.commit() : undefined;
       if (modifiedAtMs !== undefined) {
         const { contentType = octetStream } = this.#heading ?? {};
-        onStored({ size: this.#partial.written, contentType, modifiedAtMs });
+        onStored({ size: partial.written, contentType, modifiedAtMs });
         this.#kept = 'stored';
         result = 'stored';
       } else {
         if (route.isKept) this.#kept = 'refused';
         // Its readers have the file open: for them it stays until they are done.
-        await this.#partial.discard();
+        await partial.discard();
         result = 'passed';
       }
     } catch (error) {
-      await this.#failed(error);
+      await this.#failed(error, { isApart });
     } finally {
       await route.end(result === 'stored');
       observer.ended(digest, result);
     }
   }
 
-  async #failed(error: unknown): Promise<void> {
+  async #failed(error: unknown, { isApart }: { isApart: boolean }): Promise<void> {
     if (error instanceof DiskFault) {
       if (error instanceof NoRoom) this.#kept = 'refused';
       else this.observer.diskFault(error);
@@ -202,7 +197,7 @@ export class Fill {
     }
     if (this.#abort.signal.aborted) this.#fatal = this.#abort.signal.reason as RegistryError;
     this.#enter('failed');
-    if (this.#partial?.written === 0) await this.#partial.discard();
+    if (isApart || this.#partial?.written === 0) await this.#partial?.discard();
   }
 
   /** Receives until the digest is right. @throws RegistryError when no source is left, DiskFault */

@@ -1,10 +1,12 @@
+import type { Repository } from '../repository.ts';
 import type { Source } from './sources.ts';
 
-/** What somebody who wants a blob brings along. */
+/** A request for a blob, as a fill sees it. */
 export interface Joiner {
-  /** The repository it is read through, as the cache names it. */
-  readonly repository: string;
-  readonly sources: readonly Source[];
+  /** The repository it is read through. */
+  readonly repository: Repository;
+  /** Where the bytes can come from; default: the upstream of the repository. */
+  readonly sources?: readonly Source[];
   /** Bytes, as the repository's manifest says. */
   readonly expectedSize: number | undefined;
   /** Whether only a part of it is wanted now. */

@@ -26,7 +26,7 @@ export class PeerReader implements BlobBody {
       this.#check();
       const { heading } = fill;
       const isEnd = fill.state === 'verified' || position === heading?.size;
-      if (heading && (isEnd || this.#available(position) > position || fill.isInMemory(position))) return heading;
+      if (heading && (isEnd || this.#available(position) > position || this.#isInMemory(position))) return heading;
       if (heading) fill.want(position);
       await fill.progress.wait(signal);
     }
@@ -65,6 +65,11 @@ export class PeerReader implements BlobBody {
     if (this.#disposed) return;
     this.#disposed = true;
     await this.#fill.release();
+  }
+
+  #isInMemory(position: number): boolean {
+    using recent = this.#fill.unverifiedFrom(position);
+    return recent !== undefined;
   }
 
   #available(position: number): number {

@@ -1,12 +1,14 @@
 import type { Coordinator } from '../../coordination/coordinator.ts';
 import type { PeerWant } from '../../coordination/peers.ts';
 import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
 import type { Catalog } from '../../store/catalog/catalog.ts';
 import { type BlobStore, DiskFault } from '../../store/files/blob-store.ts';
+import { accessTo } from '../access.ts';
 import { type BlobBody, storedBody } from '../body.ts';
+import type { Waiting } from '../content.ts';
 import type { Downloads } from '../fill/downloads.ts';
-import { upstreamSources } from '../fill/sources.ts';
 import type { Repository } from '../repository.ts';
 import { PeerReader } from './peer-reader.ts';
 
@@ -20,6 +22,8 @@ export interface PeerServiceOptions {
   /** A repository by the cache's name of it, where this mirror may pull from it. */
   readonly repository: (key: string) => Repository | undefined;
   readonly onDiskFault: (error: DiskFault) => void;
+  /** Makes sure that an upstream has shown that it has what is stored. @throws RegistryError */
+  readonly requireShown: (repository: Repository, digest: Digest, waiting: Waiting) => Promise<boolean>;
 }
 
 /** A blob for another replica; whoever got it disposes the body. */
@@ -34,8 +38,10 @@ export interface PeerQuestion {
   readonly want: PeerWant;
   /** First byte wanted. */
   readonly offset: number;
-  /** The repository through which it is to be fetched where it is not here, as the cache names it. */
+  /** The repository through which the other replica reads it, as the cache names it. */
   readonly through: string | undefined;
+  /** How the other replica reaches the upstream of that repository. */
+  readonly access: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -54,14 +60,22 @@ export class PeerService {
   async open(digest: Digest, question: PeerQuestion): Promise<PeerBlob | undefined> {
     const { downloads, coordinator } = this.#options;
     const { want } = question;
+    // A replica of an earlier version sees to the right to read by itself.
+    if (question.access === undefined && want === 'stored') return await this.#stored(digest);
+    const repository = await this.#repository(question);
+    // It is not configured as the other one: that is a reason to look elsewhere, not to leave it alone.
+    if (repository === undefined) return undefined;
     const stored = await this.#stored(digest);
-    if (stored) return stored;
-    // A hint that was wrong costs one question, not one each time.
-    if (want === 'stored') {
+    if (stored) {
+      if (await this.#isShown(repository, digest, question)) return stored;
+      await stored.body[Symbol.asyncDispose]();
+    } else if (want === 'stored') {
+      // A hint that was wrong costs one question, not one each time.
       coordinator.drop(digest);
-      return undefined;
     }
-    const under = downloads.follow(digest) ?? (want === 'filling' ? undefined : this.#begin(digest, question));
+    if (want === 'stored') return undefined;
+    const fill = downloads.following(digest, repository.upstream.name);
+    const under = fill ? new PeerReader(fill) : want === 'filling' ? undefined : this.#begin(digest, repository);
     if (under === undefined) return undefined;
     try {
       const heading = await under.ready(question.offset, question.signal);
@@ -77,7 +91,9 @@ export class PeerService {
     const stored = await this.#stored(digest);
     await stored?.body[Symbol.asyncDispose]();
     if (stored || this.#options.downloads.has(digest)) return true;
-    const reader = this.#begin(digest, question);
+    const { repository: find } = this.#options;
+    const repository = question.through === undefined ? undefined : find(question.through);
+    const reader = repository && this.#begin(digest, repository);
     await reader?.[Symbol.asyncDispose]();
     return reader !== undefined;
   }
@@ -97,15 +113,32 @@ export class PeerService {
     }
   }
 
-  #begin(digest: Digest, { through }: PeerQuestion): PeerReader | undefined {
-    const { downloads, catalog, offline, repository } = this.#options;
-    const found = through === undefined || offline ? undefined : repository(through);
-    // It is not configured as the other one: that is a reason to look elsewhere, not to leave it alone.
-    if (found === undefined) return undefined;
+  /** The repository that is meant, where its upstream is reached here as the other replica reaches it. */
+  async #repository({ through, access }: PeerQuestion): Promise<Repository | undefined> {
+    const { repository: find, coordinator } = this.#options;
+    const repository = through === undefined ? undefined : find(through);
+    if (repository === undefined || access === undefined) return undefined;
+    return (await accessTo(repository.upstream, coordinator)) === access ? repository : undefined;
+  }
+
+  /** Whether the upstream of a repository has what is stored: a digest alone gives no right to bytes of another one. */
+  async #isShown(repository: Repository, digest: Digest, { signal }: PeerQuestion): Promise<boolean> {
+    const { catalog, requireShown } = this.#options;
+    if (catalog.blobs.isShown(digest, repository.upstream.name)) return true;
+    try {
+      return await requireShown(repository, digest, { signal });
+    } catch (error) {
+      if (!(error instanceof RegistryError)) throw error;
+      return false;
+    }
+  }
+
+  #begin(digest: Digest, repository: Repository): PeerReader | undefined {
+    const { downloads, catalog, offline } = this.#options;
+    if (offline) return undefined;
     const { fill, reader } = downloads.join(digest, {
-      repository: found.key,
-      sources: upstreamSources(found),
-      expectedSize: catalog.grants.expectedSize(found.key, digest),
+      repository,
+      expectedSize: catalog.grants.expectedSize(repository.key, digest),
       isRanged: false,
       isOwned: true,
     });

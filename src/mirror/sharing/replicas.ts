@@ -3,8 +3,10 @@ import type { PeerAccess } from '../../coordination/peers.ts';
 import { ownersOf } from '../../coordination/placement.ts';
 import { SoloCoordinator } from '../../coordination/solo.ts';
 import type { Digest } from '../../oci/digest.ts';
+import { accessTo } from '../access.ts';
 import { DirectRoute, type Route } from '../fill/route.ts';
 import type { SourceList } from '../fill/sources.ts';
+import type { Repository } from '../repository.ts';
 import { SharedRoute } from './shared-route.ts';
 
 export interface ReplicasOptions {
@@ -33,7 +35,11 @@ export class Replicas {
   }
 
   /** How a fill of a digest comes to its bytes. @param options `isOwned`: another replica wants it to be kept here */
-  route(digest: Digest, sources: SourceList, { isOwned }: { isOwned: boolean }): Route {
+  route(
+    digest: Digest,
+    sources: SourceList,
+    { repository, isOwned }: { repository: Repository; isOwned: boolean },
+  ): Route {
     const { coordinator, peers } = this;
     if (coordinator.isAlone || peers === undefined) return new DirectRoute(sources);
     const owners = this.#owners(digest);
@@ -42,6 +48,8 @@ export class Replicas {
     return new SharedRoute({
       digest,
       sources,
+      through: repository.key,
+      access: () => accessTo(repository.upstream, coordinator),
       coordinator,
       peers,
       owners: isOurs ? [] : others,

@@ -3,6 +3,8 @@ import type { Lease, Replica } from '../../coordination/coordinator.ts';
 import { PeerFailure } from '../../coordination/peer-failure.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
 import type { ManifestAnswer } from '../../upstream/client.ts';
+import { accessTo } from '../access.ts';
+import type { Repository } from '../repository.ts';
 import type { Replicas } from './replicas.ts';
 
 /** Longest wait for a replica that fetches it, in milliseconds; a manifest takes one round trip. */
@@ -32,15 +34,17 @@ export class SharedManifests {
    * caller's to check.
    * @throws the signal's reason
    */
-  async fetch(digest: Digest, signal: AbortSignal): Promise<ManifestTurn | undefined> {
+  async fetch(repository: Repository, digest: Digest, signal: AbortSignal): Promise<ManifestTurn | undefined> {
     const { coordinator, peers } = this.#replicas;
-    if (coordinator.isAlone || peers === undefined) return undefined;
+    if (peers === undefined) return undefined;
+    const access = await accessTo(repository.upstream, coordinator);
+    if (access === undefined) return undefined;
     const deadlineMs = performance.now() + patienceMs;
     const avoid = new Set<string>();
     let takeOver: number | undefined;
     while (performance.now() < deadlineMs) {
       signal.throwIfAborted();
-      const claim = await coordinator.claim(digest, { avoid: [...avoid], takeOver });
+      const claim = await coordinator.claim(digest, { avoid: [...avoid], takeOver, lane: access });
       if (claim.kind === 'alone') return undefined;
       if (claim.kind === 'lease') return this.#turn(digest, { lease: claim.lease });
       const [replica] = claim.replicas;
@@ -53,7 +57,7 @@ export class SharedManifests {
       if (replica === undefined) continue;
       avoid.add(replica.id);
       if (peers.isAvoided(replica.id)) continue;
-      const answer = await this.#read(replica, digest, signal);
+      const answer = await this.#read(replica, digest, { through: repository.key, access, signal });
       if (answer) return this.#turn(digest, { answer });
     }
     return undefined;
@@ -71,11 +75,15 @@ export class SharedManifests {
     };
   }
 
-  async #read(replica: Replica, digest: Digest, signal: AbortSignal): Promise<ManifestAnswer | undefined> {
+  async #read(
+    replica: Replica,
+    digest: Digest,
+    question: { through: string; access: string; signal: AbortSignal },
+  ): Promise<ManifestAnswer | undefined> {
     const { peers } = this.#replicas;
     if (!peers) return undefined;
     try {
-      const answer = await peers.open(replica, digest, { want: 'stored', offset: 0, signal });
+      const answer = await peers.open(replica, digest, { want: 'stored', offset: 0, ...question });
       const chunks: Buffer[] = [];
       let length = 0;
       for await (const chunk of answer.body) {

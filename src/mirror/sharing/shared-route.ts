@@ -20,6 +20,10 @@ const maxQuestions = 6;
 export interface SharedRouteOptions {
   readonly digest: Digest;
   readonly sources: SourceList;
+  /** The repository through which it is fetched, as the cache names it. */
+  readonly through: string;
+  /** How its upstream is reached: only replicas that reach it in the same way can say what it has. */
+  readonly access: () => Promise<string | undefined>;
   readonly coordinator: Coordinator;
   readonly peers: PeerAccess;
   /** The replicas that are to keep the blob, best first, without this one; empty where this one does. */
@@ -68,15 +72,17 @@ export class SharedRoute implements Route {
     const { coordinator, digest } = this.#options;
     this.#isFollowing = false;
     if (this.#lease) return this.#upstream(options);
+    const access = await this.#options.access();
+    if (access === undefined) return this.#alone(options);
     const owner = this.#options.owners.find(({ id }) => this.#isUseful(id));
-    if (owner) return this.#follow(owner, 'fill');
+    if (owner) return this.#follow(owner, { want: 'fill', access });
     let takeOver: number | undefined;
     let isPatient = false;
     for (let question = 0; question < maxQuestions; question += 1) {
       signal.throwIfAborted();
       const isWanted = (id: string): boolean => this.#isUseful(id) || (isPatient && this.#isSlow(id));
       const avoid = coordinator.replicas.map(({ id }) => id).filter((id) => !isWanted(id));
-      const claim = await coordinator.claim(digest, { avoid, takeOver });
+      const claim = await coordinator.claim(digest, { avoid, takeOver, lane: access });
       if (claim.kind === 'alone') break;
       if (claim.kind === 'lease') {
         this.#lead(claim.lease);
@@ -84,7 +90,7 @@ export class SharedRoute implements Route {
       }
       const replica =
         claim.replicas.find(({ id }) => this.#isUseful(id)) ?? claim.replicas.find(({ id }) => isWanted(id));
-      if (replica) return this.#follow(replica, claim.kind === 'held' ? 'stored' : 'filling');
+      if (replica) return this.#follow(replica, { want: claim.kind === 'held' ? 'stored' : 'filling', access });
       if (claim.kind === 'filling') {
         // Whoever has the lease says every second that bytes arrive: slow to answer, he is not gone.
         if (!isPatient) {
@@ -96,6 +102,10 @@ export class SharedRoute implements Route {
         takeOver = claim.fence;
       }
     }
+    return this.#alone(options);
+  }
+
+  #alone(options: NextOptions): Source | undefined {
     this.#isAlone = true;
     return this.#upstream(options);
   }
@@ -151,7 +161,7 @@ export class SharedRoute implements Route {
     this.#lease = undefined;
     if (lease) await coordinator.release(lease);
     if (!isStored) return;
-    for (const replica of copies) void peers.askToCopy(replica, digest, this.#through());
+    for (const replica of copies) void peers.askToCopy(replica, digest, this.#options.through);
   }
 
   #isUseful(id: string): boolean {
@@ -170,12 +180,12 @@ export class SharedRoute implements Route {
     return this.#options.sources.next({ ...options, withoutReplicas: true });
   }
 
-  #follow(replica: Replica, want: PeerWant): Source {
+  #follow(replica: Replica, { want, access }: { want: PeerWant; access: string }): Source {
     this.#isFollowing = true;
     this.#hasProgress = false;
     if (want === 'stored') this.#holders.add(replica.id);
     else this.#holders.delete(replica.id);
-    const through = want === 'fill' ? this.#through() : undefined;
+    const { through } = this.#options;
     const source: Source = {
       id: `replica ${replica.address}`,
       upstream: '',
@@ -183,15 +193,10 @@ export class SharedRoute implements Route {
       replica: replica.id,
       connections: 1,
       open: async (digest, { offset, end, signal }) =>
-        await this.#options.peers.open(replica, digest, { want, offset, end, signal, ...(through && { through }) }),
+        await this.#options.peers.open(replica, digest, { want, through, access, offset, end, signal }),
     };
     this.#options.sources.add([source]);
     return source;
-  }
-
-  /** The repository through which another replica may fetch it. */
-  #through(): string {
-    return this.#options.sources.all.find(({ replica }) => replica === undefined)?.repository ?? '';
   }
 
   #lead(lease: Lease): void {

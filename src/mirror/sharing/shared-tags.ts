@@ -5,8 +5,8 @@ import { isNotFound, RegistryError } from '../../oci/error.ts';
 import type { ErrorCode } from '../../oci/reason.ts';
 import type { TagKey, TagRecord } from '../../store/catalog/tag-records.ts';
 import type { TagTimes, Upstream } from '../../upstream/upstream.ts';
+import { accessTo } from '../access.ts';
 import type { FreshnessVerdict } from '../freshness.ts';
-import { accessTo } from './access.ts';
 
 export interface SharedTagsOptions {
   readonly coordinator: Coordinator;

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
 import { octetStream } from '../../oci/media-types.ts';
+import { soleUpstreamOf } from './catalog-schema.ts';
 import type { Database } from './database.ts';
 import type { NameJournal } from './name-journal.ts';
 import type { PinRecords } from './pin-records.ts';
@@ -16,6 +17,18 @@ export interface BlobRecord {
   readonly modifiedAtMs?: number | undefined;
   /** Another replica has it kept here: its image may be known there alone. */
   readonly isForOthers?: boolean;
+}
+
+/** A blob that has just been stored. */
+export interface NewBlob extends BlobRecord {
+  /** The upstream that has given it; absent: not known, except by the rights that there are. */
+  readonly shownBy?: string | undefined;
+}
+
+interface KnownBlob {
+  readonly record: BlobRecord;
+  /** The upstreams that have shown that they have these bytes. */
+  readonly shownBy: readonly string[];
 }
 
 /** A file under `blobs/` that the catalog did not know. */
@@ -50,7 +63,7 @@ export interface BlobRecordsOptions {
 export class BlobRecords {
   readonly #database: Database;
   readonly #options: BlobRecordsOptions;
-  readonly #blobs = new LRUCache<Digest, BlobRecord>({ max: 50_000 });
+  readonly #blobs = new LRUCache<Digest, KnownBlob>({ max: 50_000 });
 
   constructor(database: Database, options: BlobRecordsOptions) {
     this.#database = database;
@@ -59,17 +72,7 @@ export class BlobRecords {
 
   /** What is known of a blob or manifest that has been stored. */
   get(digest: Digest): BlobRecord | undefined {
-    const cached = this.#blobs.get(digest);
-    if (cached !== undefined) return cached;
-    const row = this.#database.get('SELECT size, content_type, modified_at FROM blobs WHERE digest = ?', digest);
-    if (!row) return undefined;
-    const record: BlobRecord = {
-      size: number(row, 'size'),
-      contentType: text(row, 'content_type'),
-      modifiedAtMs: optionalNumber(row, 'modified_at'),
-    };
-    this.#blobs.set(digest, record);
-    return record;
+    return this.#known(digest)?.record;
   }
 
   /** Whether a blob is known to be stored; unlike {@link get} it leaves the memory to what is in use. */
@@ -99,23 +102,27 @@ export class BlobRecords {
   }
 
   /** Records a blob that has just been stored. */
-  record(digest: Digest, blob: BlobRecord): void {
+  record(digest: Digest, blob: NewBlob): void {
     const { contentType } = blob;
     if (contentType !== octetStream) this.#options.journal.add({ kind: 'type', digest, contentType });
     this.add(digest, blob);
   }
 
   /** As {@link record}, of a blob whose type the journal need not tell. @param blob `usedAtMs`: default now */
-  add(digest: Digest, blob: BlobRecord & { readonly usedAtMs?: number | undefined }): void {
+  add(digest: Digest, blob: NewBlob & { readonly usedAtMs?: number | undefined }): void {
     const { uses, pins, now } = this.#options;
     const { size, contentType, modifiedAtMs, usedAtMs = now() } = blob;
-    this.#blobs.set(digest, { size, contentType, modifiedAtMs });
+    const before = this.#known(digest)?.shownBy;
+    const given = blob.shownBy === undefined ? (before ?? this.#rememberedShown(digest)) : [blob.shownBy];
+    const shownBy = [...new Set([...(before ?? []), ...given])];
+    if (shownBy.length > 1) this.#journalShown(digest, shownBy);
+    this.#blobs.set(digest, { record: { size, contentType, modifiedAtMs }, shownBy });
     this.#database.write(() => {
       this.#database.run(
-        `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat, recent, modified_at, needed)
-         VALUES (?1, ?2, ?3, ?4, ?4, ?6, 1, ?5, ?7 OR ${needed})
+        `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat, recent, modified_at, needed, shown)
+         VALUES (?1, ?2, ?3, ?4, ?4, ?6, 1, ?5, ?7 OR ${needed}, ?8)
          ON CONFLICT DO UPDATE SET size = excluded.size, content_type = excluded.content_type, used_at = excluded.used_at,
-           heat = heat_after(heat, 1, ?4), recent = 1, modified_at = excluded.modified_at`,
+           heat = heat_after(heat, 1, ?4), recent = 1, modified_at = excluded.modified_at, shown = excluded.shown`,
         digest,
         size,
         contentType,
@@ -123,6 +130,7 @@ export class BlobRecords {
         modifiedAtMs ?? null,
         uses.firstHeat(digest, usedAtMs),
         blob.isForOthers === true ? 1 : 0,
+        shownBy.join('\n'),
       );
       uses.settleRecent();
       pins.stored(digest);
@@ -134,23 +142,87 @@ export class BlobRecords {
     const { uses, pins } = this.#options;
     this.#database.write(() => {
       this.#database.run(
-        `INSERT OR IGNORE INTO blobs (digest, size, content_type, stored_at, used_at, heat, modified_at, needed)
-         VALUES (?1, ?2, COALESCE((SELECT content_type FROM remembered WHERE digest = ?1), ?3), ?4, ?4, ?6, ?5, ${needed})`,
+        `INSERT OR IGNORE INTO blobs (digest, size, content_type, stored_at, used_at, heat, modified_at, needed, shown)
+         VALUES (?1, ?2, COALESCE((SELECT content_type FROM remembered WHERE digest = ?1), ?3), ?4, ?4, ?6, ?5, ${needed}, ?7)`,
         digest,
         size,
         octetStream,
         usedAtMs,
         modifiedAtMs ?? null,
         uses.firstHeat(digest, usedAtMs),
+        this.#rememberedShown(digest).join('\n'),
       );
       pins.stored(digest);
     });
   }
 
+  /** Whether an upstream has shown that it has the bytes of a stored blob. */
+  isShown(digest: Digest, upstream: string): boolean {
+    return this.#known(digest)?.shownBy.includes(upstream) ?? false;
+  }
+
+  /** An upstream has shown that it has the bytes of a stored blob. */
+  noteShown(digest: Digest, upstream: string): void {
+    const known = this.#known(digest);
+    if (known === undefined || known.shownBy.includes(upstream)) return;
+    const shownBy = [...known.shownBy, upstream];
+    if (shownBy.length > 1) this.#journalShown(digest, shownBy);
+    this.#blobs.set(digest, { ...known, shownBy });
+    this.#database.write(() =>
+      this.#database.run('UPDATE blobs SET shown = ? WHERE digest = ?', shownBy.join('\n'), digest),
+    );
+  }
+
+  /** An upstream claims a blob: whether others have shown it can no longer be told from the rights alone. */
+  noteClaimed(digest: Digest, upstream: string): void {
+    const shownBy = this.#known(digest)?.shownBy ?? [];
+    if (shownBy.length > 0 && !shownBy.includes(upstream)) this.#journalShown(digest, shownBy);
+  }
+
+  /** Takes back what the journal says. To be called within a write of the database. */
+  restoreShown(digest: Digest, upstream: string): void {
+    if (this.has(digest)) this.noteShown(digest, upstream);
+    else this.#database.run('INSERT OR IGNORE INTO remembered_shown VALUES (?, ?)', digest, upstream);
+  }
+
+  /** Everything has been looked at. */
+  forgetRememberedShown(): void {
+    this.#database.run('DELETE FROM remembered_shown');
+  }
+
+  #known(digest: Digest): KnownBlob | undefined {
+    const cached = this.#blobs.get(digest);
+    if (cached !== undefined) return cached;
+    const row = this.#database.get('SELECT size, content_type, modified_at, shown FROM blobs WHERE digest = ?', digest);
+    if (!row) return undefined;
+    const known: KnownBlob = {
+      record: {
+        size: number(row, 'size'),
+        contentType: text(row, 'content_type'),
+        modifiedAtMs: optionalNumber(row, 'modified_at'),
+      },
+      shownBy: lines(text(row, 'shown')),
+    };
+    this.#blobs.set(digest, known);
+    return known;
+  }
+
+  /** What is known of a blob without a row: what the journal said, else what its rights say. */
+  #rememberedShown(digest: Digest): string[] {
+    const rows = this.#database.all('SELECT upstream FROM remembered_shown WHERE digest = ?', digest);
+    if (rows.length > 0) return rows.map((row) => text(row, 'upstream'));
+    const sole = this.#database.get(`SELECT ${soleUpstreamOf('?1')} AS sole`, digest);
+    return sole ? lines(text(sole, 'sole')) : [];
+  }
+
+  #journalShown(digest: Digest, shownBy: readonly string[]): void {
+    for (const upstream of shownBy) this.#options.journal.add({ kind: 'shown', digest, upstream });
+  }
+
   /** Notes of which time a file is whose content has been found right. */
   noteRight(digest: Digest, { size, modifiedAtMs }: { size: number; modifiedAtMs: number }): void {
     const known = this.#blobs.peek(digest);
-    if (known) this.#blobs.set(digest, { ...known, size, modifiedAtMs });
+    if (known) this.#blobs.set(digest, { ...known, record: { ...known.record, size, modifiedAtMs } });
     this.#database.write(() =>
       this.#database.run(
         'UPDATE blobs SET size = ?1, modified_at = ?2 WHERE digest = ?3 AND (size <> ?1 OR modified_at IS NOT ?2)',
@@ -171,4 +243,8 @@ export class BlobRecords {
   drop(digest: Digest): void {
     this.#blobs.delete(digest);
   }
+}
+
+function lines(joined: string): string[] {
+  return joined === '' ? [] : joined.split('\n');
 }

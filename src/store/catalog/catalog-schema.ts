@@ -1,8 +1,16 @@
+const upstreamOf = `substr(sr.name, 1, instr(sr.name, '/') - 1)`;
+
 /** Version of the tables below. */
-export const catalogVersion = 8;
+export const catalogVersion = 9;
 
 /** The note that a new catalog begins with: there may be blobs on disk that it does not know. */
 export const rebuildNote = 'rebuild';
+
+/** The upstream whose repositories alone may read a digest; '' where there is none, or more than one. */
+export function soleUpstreamOf(digest: string): string {
+  return `COALESCE((SELECT CASE WHEN COUNT(DISTINCT ${upstreamOf}) = 1 THEN MIN(${upstreamOf}) END
+    FROM grants sg JOIN repositories sr ON sr.id = sg.repository WHERE sg.digest = ${digest}), '')`;
+}
 
 /**
  * The tables of the catalog. The blobs on disk are the truth; the catalog says what they are for: which repository may
@@ -17,6 +25,7 @@ CREATE TABLE IF NOT EXISTS repositories (
 -- A blob on disk; kept while its file is. 'heat': see eviction-policy.ts. 'pinned' is 1 for all that a pin holds.
 -- 'needed' is 0 for what is no manifest and what no manifest names: kept by the triggers below, evicted first.
 -- 'recent' is 1 for what was used last, up to a share of all bytes. 'modified_at' is the time of the file when its content was last known to be right; NULL: it never was.
+-- 'shown' has the names of the upstreams that have shown that they have these bytes, one a line.
 CREATE TABLE IF NOT EXISTS blobs (
   digest TEXT PRIMARY KEY,
   size INTEGER NOT NULL,
@@ -27,7 +36,8 @@ CREATE TABLE IF NOT EXISTS blobs (
   pinned INTEGER NOT NULL DEFAULT 0,
   recent INTEGER NOT NULL DEFAULT 0,
   modified_at REAL,
-  needed INTEGER NOT NULL DEFAULT 1
+  needed INTEGER NOT NULL DEFAULT 1,
+  shown TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS blobs_by_heat ON blobs (heat) WHERE pinned = 0 AND recent = 0;
 CREATE INDEX IF NOT EXISTS blobs_recent ON blobs (used_at) WHERE recent = 1;
@@ -169,6 +179,13 @@ CREATE TABLE IF NOT EXISTS remembered (
   PRIMARY KEY (digest, repository)
 ) STRICT, WITHOUT ROWID;
 
+-- While the catalog is being rebuilt: upstreams that have shown a blob, where more than one has claimed it.
+CREATE TABLE IF NOT EXISTS remembered_shown (
+  digest TEXT NOT NULL,
+  upstream TEXT NOT NULL,
+  PRIMARY KEY (digest, upstream)
+) STRICT, WITHOUT ROWID;
+
 -- Small things that outlive the process, such as how far a scrub has come.
 CREATE TABLE IF NOT EXISTS notes (
   name TEXT PRIMARY KEY,
@@ -226,5 +243,11 @@ DROP TRIGGER IF EXISTS blob_counted;
 DROP TRIGGER IF EXISTS blob_uncounted;
 DROP TRIGGER IF EXISTS blob_recounted;
 DROP TABLE IF EXISTS totals;
+`,
+  // Bytes that repositories of one upstream alone may read came from there. Of others it is not known: each upstream
+  // shows again that it has them when they are next asked for.
+  8: `
+ALTER TABLE blobs ADD COLUMN shown TEXT NOT NULL DEFAULT '';
+UPDATE blobs SET shown = ${soleUpstreamOf('blobs.digest')};
 `,
 };

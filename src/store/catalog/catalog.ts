@@ -67,9 +67,9 @@ export class Catalog implements Disposable {
     const graph = new ImageGraph(database);
     const pins = new PinRecords(database, { graph, journal, now });
     const uses = new UseRecords(database, { graph, now, onUse });
-    const grants = new GrantRecords(database, { journal, pins });
-    const tags = new TagRecords(database, { journal, grants, graph, pins, now });
     const blobs = new BlobRecords(database, { journal, pins, uses, now });
+    const grants = new GrantRecords(database, { journal, blobs, pins });
+    const tags = new TagRecords(database, { journal, grants, graph, pins, now });
     const manifests = new ManifestRecords(database, {
       journal,
       blobs,
@@ -88,7 +88,7 @@ export class Catalog implements Disposable {
     this.manifests = manifests;
     this.pins = pins;
     this.uses = uses;
-    this.names = new NameRecords(database, { journal, tags, grants, pins, now });
+    this.names = new NameRecords(database, { journal, tags, grants, blobs, pins, now });
     this.deliveries = new DeliveryRecords(database);
     this.notes = new NoteRecords(database);
     this.images = new ImageRecords(database, { graph, uses, now });

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
+import type { BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
 import type { NamedPart } from './image-graph.ts';
 import type { NameJournal } from './name-journal.ts';
@@ -8,6 +9,7 @@ import { isSet, number, text } from './row.ts';
 
 export interface GrantRecordsOptions {
   readonly journal: NameJournal;
+  readonly blobs: BlobRecords;
   readonly pins: PinRecords;
 }
 
@@ -28,6 +30,17 @@ export class GrantRecords {
   /** Whether a repository may read a digest: a manifest of it names it, or the upstream has confirmed it there. */
   mayRead(repository: string, digest: Digest): boolean {
     return this.#grant(repository, digest) !== undefined;
+  }
+
+  /**
+   * Whether a repository may read a digest as it is stored: it {@link mayRead} it, and its upstream has shown that it has
+   * these bytes. A manifest that names a digest is a claim, and no proof.
+   */
+  isReadable(repository: string, digest: Digest): boolean {
+    if (!this.mayRead(repository, digest)) return false;
+    const { blobs } = this.#options;
+    // What is not stored comes from its own upstream.
+    return blobs.isShown(digest, upstreamOf(repository)) || blobs.get(digest) === undefined;
   }
 
   /** Whether a repository may read a digest and, where that is a manifest that is stored, all that it names. */
@@ -64,6 +77,7 @@ export class GrantRecords {
   add(repository: string, digest: Digest): void {
     if (this.mayRead(repository, digest)) return;
     this.#grants.set(`${repository} ${digest}`, -1);
+    this.#options.blobs.noteClaimed(digest, upstreamOf(repository));
     this.#database.write(() => {
       this.#database.run(
         'INSERT OR IGNORE INTO grants VALUES (?, ?, -1)',
@@ -87,7 +101,10 @@ export class GrantRecords {
    */
   addManifest(repository: string, manifest: Digest, parts: readonly NamedPart[]): void {
     this.add(repository, manifest);
-    for (const { digest, size } of parts) this.#grants.set(`${repository} ${digest}`, size);
+    for (const { digest, size } of parts) {
+      this.#grants.set(`${repository} ${digest}`, size);
+      this.#options.blobs.noteClaimed(digest, upstreamOf(repository));
+    }
     this.#noteEntire(repository, manifest);
     this.#database.write(() => {
       const repositoryId = this.#database.repositoryId(repository);
@@ -147,4 +164,9 @@ export class GrantRecords {
     this.#grants.set(cacheKey, size);
     return size;
   }
+}
+
+/** The upstream of a repository, as the cache names it. */
+export function upstreamOf(repository: string): string {
+  return repository.slice(0, Math.max(0, repository.indexOf('/')));
 }

@@ -2,7 +2,7 @@ import type { ManifestLinks } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { BlobRecord, BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
-import type { GrantRecords } from './grant-records.ts';
+import { type GrantRecords, upstreamOf } from './grant-records.ts';
 import { type ImageGraph, linksOf, type ManifestSource } from './image-graph.ts';
 import type { NameJournal } from './name-journal.ts';
 import type { PinRecords } from './pin-records.ts';
@@ -67,7 +67,8 @@ export class ManifestRecords {
   /** As {@link record}, of one that the journal has told of and that has been read again. */
   restore(digest: Digest, { repository, links, source, usedAtMs, ...blob }: NewManifest): void {
     const { blobs, grants, graph, pins, uses, now } = this.#options;
-    blobs.add(digest, { ...blob, usedAtMs });
+    // A repository has a manifest only after its upstream has shown it.
+    blobs.add(digest, { ...blob, shownBy: upstreamOf(repository), usedAtMs });
     graph.note(digest);
     grants.dropParts(digest);
     grants.addManifest(repository, digest, linksOf(links));

@@ -28,6 +28,8 @@ export type NameEntry =
   | { readonly kind: 'right gone'; readonly repository: string; readonly digest: Digest }
   /** The `Content-Type` of a blob that came with an unusual one. */
   | { readonly kind: 'type'; readonly digest: Digest; readonly contentType: string }
+  /** An upstream has shown that it has a blob's bytes, where others claim to have them too. */
+  | { readonly kind: 'shown'; readonly digest: Digest; readonly upstream: string }
   | { readonly kind: 'pin'; readonly repository: string; readonly reference: string; readonly atMs: number }
   | { readonly kind: 'unpin'; readonly repository: string; readonly reference: string };
 
@@ -44,6 +46,7 @@ const members: Readonly<Record<NameEntry['kind'], Readonly<Record<string, Check>
   grant: { repository: text, digest, size: number },
   'right gone': { repository: text, digest },
   type: { digest, contentType: text },
+  shown: { digest, upstream: text },
   pin: { repository: text, reference: text, atMs: number },
   unpin: { repository: text, reference: text },
 };

@@ -1,5 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import { octetStream } from '../../oci/media-types.ts';
+import type { BlobRecords } from './blob-records.ts';
+import { soleUpstreamOf } from './catalog-schema.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
 import type { NameEntry } from './name-entry.ts';
@@ -19,6 +21,7 @@ export interface NameRecordsOptions {
   readonly journal: NameJournal;
   readonly tags: TagRecords;
   readonly grants: GrantRecords;
+  readonly blobs: BlobRecords;
   readonly pins: PinRecords;
   readonly now: () => number;
 }
@@ -75,7 +78,7 @@ export class NameRecords {
 
   /** Takes back what the journal says; what is known by now stays. To be called within a write of the database. */
   restore(entry: NameEntry): void {
-    const { tags, grants, pins } = this.#options;
+    const { tags, grants, blobs, pins } = this.#options;
     switch (entry.kind) {
       case 'manifest':
         grants.restore(entry.repository, entry.digest, -1);
@@ -84,6 +87,8 @@ export class NameRecords {
         return this.#remember(entry.digest, '', entry.contentType);
       case 'grant':
         return grants.restore(entry.repository, entry.digest, entry.size);
+      case 'shown':
+        return blobs.restoreShown(entry.digest, entry.upstream);
       case 'right gone':
         grants.revoke(entry.repository, entry.digest);
         return this.#database.run(
@@ -146,13 +151,16 @@ export class NameRecords {
 
   /** Everything has been looked at. */
   forgetAllRemembered(): void {
-    this.#database.write(() => this.#database.run('DELETE FROM remembered'));
+    this.#database.write(() => {
+      this.#database.run('DELETE FROM remembered');
+      this.#options.blobs.forgetRememberedShown();
+    });
   }
 
   /** What the journal is to say, each page as true as the moment it is taken. @throws Error where the catalog cannot be read */
   *#pages(): Generator<NameEntry[]> {
     const faults = this.#database.faults;
-    const sources = [this.#pins(), this.#tags(), this.#types(), this.#rights()];
+    const sources = [this.#pins(), this.#tags(), this.#types(), this.#shown(), this.#rights()];
     for (const source of sources) {
       for (const page of source) {
         if (this.#database.faults !== faults) throw new Error('the catalog could not be read to its end');
@@ -208,6 +216,29 @@ export class NameRecords {
         .map((row) => ({ kind: 'type', digest: digestIn(row), contentType: text(row, 'content_type') }));
       const end = rows.at(-1);
       if (end === undefined || rows.length < 10 * pageRows) return;
+      last = digestIn(end);
+    }
+  }
+
+  /** The upstreams that have shown a blob, where its rights do not tell. */
+  *#shown(): Generator<NameEntry[]> {
+    let last = '';
+    while (true) {
+      const rows = this.#database.all(
+        `SELECT b.digest, b.shown, b.shown <> ${soleUpstreamOf('b.digest')} AS differs
+         FROM blobs b WHERE b.digest > ? ORDER BY b.digest LIMIT ?`,
+        last,
+        pageRows,
+      );
+      yield rows
+        .filter((row) => isSet(row, 'differs') && text(row, 'shown') !== '')
+        .flatMap((row) =>
+          text(row, 'shown')
+            .split('\n')
+            .map((upstream): NameEntry => ({ kind: 'shown', digest: digestIn(row), upstream })),
+        );
+      const end = rows.at(-1);
+      if (end === undefined || rows.length < pageRows) return;
       last = digestIn(end);
     }
   }

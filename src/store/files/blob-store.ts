@@ -92,9 +92,10 @@ export interface BlobStore {
   /**
    * The partial file of a digest: a new one, or the one an earlier run left behind, hashed again.
    * At most one is open per digest; the caller sees to it.
+   * @param options `isApart`: a file of its own beside that one, which is of no use after a crash
    * @throws DiskFault
    */
-  ingest(digest: Digest): Promise<PartialBlob>;
+  ingest(digest: Digest, options?: { readonly isApart?: boolean }): Promise<PartialBlob>;
   /** The whole content of a blob that the caller knows to be small enough, such as a manifest. @throws DiskFault */
   read(digest: Digest): Promise<Buffer | undefined>;
   /** Stores content that is in memory and that the caller has verified. @throws DiskFault; {@link small} has it even then */

@@ -100,11 +100,12 @@ export class DiskStore implements BlobStore {
     }
   }
 
-  async ingest(digest: Digest): Promise<PartialBlob> {
+  async ingest(digest: Digest, { isApart = false }: { readonly isApart?: boolean } = {}): Promise<PartialBlob> {
     const space = this.#space;
     space?.begun(digest);
+    const openFile = isApart ? openTemporary : openPartial;
     return await this.#openForWriting(digest, ({ onClosed, ...place }) =>
-      openPartial({
+      openFile({
         ...place,
         space,
         onClosed: () => {

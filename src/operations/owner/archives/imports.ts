@@ -6,6 +6,7 @@ import type { Digest } from '../../../oci/digest.ts';
 import { hasReason, isTransient, RegistryError } from '../../../oci/error.ts';
 import { octetStream } from '../../../oci/media-types.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
+import { upstreamOf } from '../../../store/catalog/grant-records.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { createdAt } from '../../protocol/created-at.ts';
@@ -98,7 +99,7 @@ export class Imports {
     if (await this.#has({ digest, size })) return false;
     const { target } = namedImage(this.#options.upstreams, name);
     const source = pushedSource({ digest, size, body, repository: target.key });
-    const joiner = { repository: target.key, sources: [source], expectedSize: size, isLocal: true };
+    const joiner = { repository: target, sources: [source], expectedSize: size, isLocal: true };
     try {
       await this.#options.downloads.bring(digest, joiner, { signal });
       return source.isRead;
@@ -180,7 +181,7 @@ export class Imports {
   ): Promise<void> {
     const { catalog } = this.#options;
     for (const part of [{ digest, size: -1, mediaType: '' }, ...links.blobs]) {
-      if (catalog.grants.mayRead(repository, part.digest) || catalog.deliveries.has(archive, part.digest)) continue;
+      if (catalog.grants.isReadable(repository, part.digest) || catalog.deliveries.has(archive, part.digest)) continue;
       if (isElsewhere(part) && !(await this.#has(part))) continue;
       throw new RegistryError(
         'not-allowed',
@@ -196,6 +197,9 @@ export class Imports {
       if (catalog.blobs.get(blob.digest) || isElsewhere(blob) || blob.size < 0) continue;
       catalog.blobs.record(blob.digest, { size: blob.size, contentType: octetStream });
     }
+    // The archive has brought them for this repository, or its upstream has shown them already.
+    const upstream = upstreamOf(repository);
+    for (const blob of links.blobs) catalog.blobs.noteShown(blob.digest, upstream);
     catalog.manifests.record(digest, { repository, source: 'archive', size, contentType, links });
   }
 

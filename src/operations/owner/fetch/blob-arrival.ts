@@ -1,7 +1,6 @@
 import type { Blobs } from '../../../mirror/blobs.ts';
 import type { Completeness } from '../../../mirror/completeness.ts';
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
-import { upstreamSources } from '../../../mirror/fill/sources.ts';
 import type { Repository } from '../../../mirror/repository.ts';
 import type { Descriptor } from '../../../oci/descriptor.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
@@ -30,13 +29,14 @@ export async function bringBlob(
 ): Promise<boolean> {
   const { digest, size } = blob;
   const { signal, onProgress } = options;
-  await blobs.requireRight(target, digest, { signal });
-  if (!downloads.has(digest) && (await completeness.hasBlob(target.key, blob))) {
+  // Bytes of another upstream that cannot be compared in parts are fetched as if they were not here.
+  const isReadable = await blobs.requireRight(target, digest, { signal });
+  if (isReadable && !downloads.has(digest) && (await completeness.hasBlob(target.key, blob))) {
     catalog.uses.touch(digest);
     return false;
   }
   const expectedSize = size < 0 ? undefined : size;
-  const joiner = { repository: target.key, sources: upstreamSources(target), expectedSize, isOwned: true };
+  const joiner = { repository: target, expectedSize, isOwned: true };
   await downloads.bring(digest, joiner, {
     signal,
     onProgress: (doneBytes, totalBytes) => onProgress(doneBytes, totalBytes ?? expectedSize),

@@ -1,6 +1,6 @@
-import type { Coordinator } from '../../coordination/coordinator.ts';
-import { RegistryError } from '../../oci/error.ts';
-import type { Upstream } from '../../upstream/upstream.ts';
+import type { Coordinator } from '../coordination/coordinator.ts';
+import { RegistryError } from '../oci/error.ts';
+import type { Upstream } from '../upstream/upstream.ts';
 
 /**
  * Identifies how an upstream is asked, for comparison with other replicas: its answers apply to all that ask it in the

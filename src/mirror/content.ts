@@ -1,0 +1,161 @@
+import type { Coordinator } from '../coordination/coordinator.ts';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import type { ErrorCode } from '../oci/reason.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import { withDeadline } from '../waiting/deadline.ts';
+import { SingleFlight } from '../waiting/single-flight.ts';
+import { NegativeAnswers } from './negative-answers.ts';
+import type { Repository } from './repository.ts';
+
+/** What lets a wait end: read only where there is something to wait for. */
+export interface Waiting {
+  readonly signal: AbortSignal;
+  /** Whether only a part of a blob is asked for. */
+  readonly isRanged?: boolean;
+}
+
+/** How an upstream is asked about one kind of content. */
+export interface Inquiry<Head> {
+  /** Whether a repository has a digest, and what the upstream tells about it. @throws RegistryError; the signal's reason */
+  ask(repository: Repository, digest: Digest, signal: AbortSignal): Promise<Head>;
+  /**
+   * Compares what is stored under a digest with what the upstream gives for it.
+   * @returns whether it is the same; `undefined` where that cannot be told without fetching all of it
+   * @throws RegistryError; the signal's reason
+   */
+  compare(repository: Repository, digest: Digest, signal: AbortSignal): Promise<boolean | undefined>;
+}
+
+export interface ContentOptions<Head> {
+  readonly kind: 'blob' | 'manifest';
+  readonly catalog: Catalog;
+  readonly coordinator: Coordinator;
+  /** No upstream is ever contacted. */
+  readonly offline: boolean;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+  readonly inquiry: Inquiry<Head>;
+  /** Notes that the upstream has confirmed a digest in a repository. @param repository as the cache names it */
+  readonly grant: (repository: string, digest: Digest) => void;
+}
+
+const offlineCodes = { blob: 'BLOB_UNKNOWN', manifest: 'MANIFEST_UNKNOWN' } as const satisfies Record<
+  string,
+  ErrorCode
+>;
+
+/**
+ * The way to content of one kind by its digest: who may read it, what the upstream is asked about it, once for all who want
+ * to know, and what it said a moment ago that it does not have.
+ */
+export class Content<Head> {
+  /** What upstreams have said a moment ago that they do not have. */
+  readonly negative: NegativeAnswers;
+  readonly #options: ContentOptions<Head>;
+  readonly #questions = new SingleFlight<Head>();
+  readonly #comparisons = new SingleFlight<boolean>();
+
+  constructor(options: ContentOptions<Head>) {
+    this.#options = options;
+    this.negative = new NegativeAnswers(options);
+  }
+
+  /**
+   * Makes sure that a repository may read a digest, by asking its upstream where that is not known. Bytes that came from
+   * another upstream are readable only after this one has shown that it has them.
+   * @returns false: it can be shown only by fetching the digest through the repository, as if it were not stored
+   * @throws RegistryError; the signal's reason
+   */
+  async requireRight(repository: Repository, digest: Digest, waiting: Waiting): Promise<boolean> {
+    const { catalog } = this.#options;
+    const { key, upstream } = repository;
+    if (catalog.grants.isReadable(key, digest)) return true;
+    if (catalog.blobs.get(digest) !== undefined && !catalog.blobs.isShown(digest, upstream.name)) {
+      return await this.requireShown(repository, digest, waiting);
+    }
+    await this.confirm(repository, digest, waiting);
+    return true;
+  }
+
+  /** Asks the upstream whether a repository has a digest, and remembers that it has. @throws RegistryError; the signal's reason */
+  async confirm(repository: Repository, digest: Digest, waiting: Waiting): Promise<Head> {
+    const head = await this.ask(repository, digest, waiting);
+    this.#options.grant(repository.key, digest);
+    return head;
+  }
+
+  /** As {@link confirm}, without remembering a yes. */
+  async ask(repository: Repository, digest: Digest, waiting: Waiting): Promise<Head> {
+    return await this.#once(this.#questions, { repository, digest, waiting }, (signal) =>
+      this.#options.inquiry.ask(repository, digest, signal),
+    );
+  }
+
+  /**
+   * Makes sure that the upstream of a repository has shown that it has the bytes that are stored under a digest, through
+   * this very repository.
+   * @returns false where all of it would have to be fetched
+   * @throws RegistryError; the signal's reason
+   */
+  async requireShown(repository: Repository, digest: Digest, waiting: Waiting): Promise<boolean> {
+    const { catalog, inquiry, grant } = this.#options;
+    const isShown = await this.#once(this.#comparisons, { repository, digest, waiting }, async (signal) => {
+      const isSame = await inquiry.compare(repository, digest, signal);
+      if (isSame === undefined) return false;
+      if (!isSame) throw otherBytes(repository, digest);
+      catalog.blobs.noteShown(digest, repository.upstream.name);
+      return true;
+    });
+    if (isShown) grant(repository.key, digest);
+    return isShown;
+  }
+
+  /**
+   * Brings a digest here that is not, unless it is known that the upstream does not have it.
+   * @throws RegistryError; what the work throws
+   */
+  async fetch<Value>(repository: Repository, digest: Digest, work: () => Promise<Value>): Promise<Value> {
+    this.refuseOffline(repository, digest);
+    const known = await this.negative.lookUp(repository, digest);
+    if (known) throw known;
+    return await this.#noting(repository, digest, work);
+  }
+
+  /** @throws RegistryError where no upstream may be asked */
+  refuseOffline(repository: Repository, digest: Digest): void {
+    const { offline, kind } = this.#options;
+    if (!offline) return;
+    const what = kind === 'blob' ? `this blob for ${repository.key}` : `${repository.key}@${digest}`;
+    throw new RegistryError('offline', `this mirror is offline and has not stored ${what}`, {
+      code: offlineCodes[kind],
+    });
+  }
+
+  async #once<Value>(
+    flights: SingleFlight<Value>,
+    { repository, digest, waiting }: { repository: Repository; digest: Digest; waiting: Waiting },
+    work: (signal: AbortSignal) => Promise<Value>,
+  ): Promise<Value> {
+    this.refuseOffline(repository, digest);
+    const known = this.negative.get(repository, digest);
+    if (known) throw known;
+    const { answerMs } = repository.upstream;
+    return await this.#noting(repository, digest, () =>
+      flights.run(`${repository.key} ${digest}`, () => withDeadline(work, { answerMs }), waiting),
+    );
+  }
+
+  async #noting<Value>(repository: Repository, digest: Digest, work: () => Promise<Value>): Promise<Value> {
+    try {
+      return await work();
+    } catch (error) {
+      this.negative.note(repository, digest, error);
+      throw error;
+    }
+  }
+}
+
+function otherBytes({ upstream }: Repository, digest: Digest): RegistryError {
+  return new RegistryError('wrong-bytes', `upstream ${upstream.name} gives other bytes than those of ${digest}`);
+}

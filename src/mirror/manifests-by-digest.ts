@@ -1,0 +1,191 @@
+import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
+import { hasReason, RegistryError } from '../oci/error.ts';
+import { manifestAccept } from '../oci/media-types.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import type { ManifestAnswer } from '../upstream/client.ts';
+import { withDeadline } from '../waiting/deadline.ts';
+import { SingleFlight } from '../waiting/single-flight.ts';
+import type { Completeness } from './completeness.ts';
+import { Content, type Inquiry, type Waiting } from './content.ts';
+import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
+import type { Outcome } from './outcome.ts';
+import type { Repository } from './repository.ts';
+import type { Replicas } from './sharing/replicas.ts';
+import { SharedManifests } from './sharing/shared-manifests.ts';
+
+export interface ManifestsByDigestOptions {
+  readonly catalog: Catalog;
+  readonly kept: KeptManifests;
+  readonly completeness: Completeness;
+  readonly replicas: Replicas;
+  /** No upstream is ever contacted. */
+  readonly offline: boolean;
+  readonly now: () => number;
+}
+
+/** A manifest, and how it came about. */
+export interface FoundManifest extends KeptManifest {
+  readonly outcome: Outcome;
+}
+
+/** How a manifest is asked for. */
+export interface ManifestQuestion {
+  readonly waiting: Waiting;
+  /** Whether the upstream has just said that a tag of this repository stands for it. */
+  readonly isConfirmed: boolean;
+  /** What the client accepts, where that is more than what upstreams are asked with. */
+  readonly accept?: readonly string[] | undefined;
+}
+
+/** Manifests through one repository by digest: stored for ever, once they are stored. */
+export class ManifestsByDigest {
+  readonly content: Content<void>;
+  readonly #options: ManifestsByDigestOptions;
+  readonly #shared: SharedManifests;
+  readonly #fetches = new SingleFlight<FoundManifest>();
+
+  constructor(options: ManifestsByDigestOptions) {
+    const { catalog, kept, replicas } = options;
+    this.#options = options;
+    this.#shared = new SharedManifests(replicas);
+    this.content = new Content({
+      ...options,
+      kind: 'manifest',
+      coordinator: replicas.coordinator,
+      inquiry: new ManifestInquiry(kept),
+      grant: (repository, digest) => catalog.manifests.share(repository, digest),
+    });
+  }
+
+  /** The manifest in memory, where the repository may read all that it names. */
+  atHand(repository: Repository, digest: Digest): FoundManifest | undefined {
+    const { catalog, kept } = this.#options;
+    const { key } = repository;
+    if (!catalog.grants.isReadable(key, digest) || !catalog.grants.mayReadAll(key, digest)) return undefined;
+    const manifest = kept.inMemory(digest);
+    return manifest && { ...manifest, outcome: 'hit' };
+  }
+
+  /** @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason */
+  async get(repository: Repository, digest: Digest, question: ManifestQuestion): Promise<FoundManifest> {
+    const { waiting } = question;
+    const kept = await this.#options.kept.get(digest);
+    if (kept) {
+      await this.#requireRight(repository, digest, question);
+      await this.requireCompletable(repository, digest, { kept, waiting });
+      return { ...kept, outcome: 'hit' };
+    }
+    return await this.content.fetch(repository, digest, () =>
+      this.#fetches.run(`${repository.key} ${digest}`, () => this.#fetch(repository, digest, question), waiting),
+    );
+  }
+
+  /**
+   * Refuses to start a pull that cannot complete: some clients choose between this mirror and another place when they ask for
+   * the manifest, and never again. Costs nothing as long as the upstream is not known to be in trouble.
+   * @throws RegistryError what the upstream says, or MANIFEST_UNKNOWN where no upstream may be asked
+   */
+  async requireCompletable(
+    repository: Repository,
+    digest: Digest,
+    { kept, waiting }: { kept?: KeptManifest; waiting: Waiting },
+  ): Promise<void> {
+    const { offline, completeness } = this.#options;
+    if (!offline && repository.upstream.isAvailableFor(repository.name)) return;
+    const manifest = kept ?? (await this.#options.kept.get(digest));
+    if (manifest) {
+      const { value: missing } = await completeness.missing(repository.key, manifest).next();
+      if (missing === undefined) return;
+      if (offline) {
+        throw new RegistryError(
+          'offline',
+          `this mirror is offline and lacks a part of ${repository.key}@${digest}: ${missing.digest}`,
+          { detail: { missing: missing.digest, size: missing.size } },
+        );
+      }
+    }
+    // Refused at once while nothing is sent to this upstream; otherwise the one request that finds out whether it is back.
+    await this.content.ask(repository, digest, waiting);
+  }
+
+  /** Makes sure that a stored manifest, and all that it names, may be read through a repository. @throws RegistryError */
+  async #requireRight(
+    repository: Repository,
+    digest: Digest,
+    { waiting, isConfirmed }: ManifestQuestion,
+  ): Promise<void> {
+    const { catalog } = this.#options;
+    const { key, upstream } = repository;
+    if (!catalog.blobs.isShown(digest, upstream.name)) {
+      await this.content.requireShown(repository, digest, waiting);
+      return;
+    }
+    if (catalog.grants.mayReadAll(key, digest)) return;
+    try {
+      if (!isConfirmed) await this.content.confirm(repository, digest, waiting);
+    } catch (error) {
+      // One that an index of this repository names may be read; what it names in turn is asked for part by part.
+      if (catalog.grants.mayRead(key, digest)) return;
+      throw error;
+    }
+    catalog.manifests.share(key, digest);
+  }
+
+  async #fetch(
+    repository: Repository,
+    digest: Digest,
+    { isConfirmed, accept }: ManifestQuestion,
+  ): Promise<FoundManifest> {
+    const { catalog, kept } = this.#options;
+    const { answerMs } = repository.upstream;
+    const isOurs = isConfirmed || catalog.grants.mayRead(repository.key, digest);
+    return await withDeadline(
+      async (signal) => {
+        // Only the upstream itself can say that this repository has it.
+        await using turn = isOurs ? await this.#shared.fetch(repository, digest, signal) : undefined;
+        if (turn?.answer) {
+          const { manifest } = await kept.keep(repository, turn.answer, digest, { isShared: true });
+          return { ...manifest, outcome: 'peer' };
+        }
+        const answer = await getAny(repository, digest, { accept, signal });
+        const { manifest, isKept } = await kept.keep(repository, answer, digest);
+        if (isKept) await turn?.stored();
+        return { ...manifest, outcome: 'miss' };
+      },
+      { answerMs },
+    );
+  }
+}
+
+/** Asks upstreams about manifests. */
+class ManifestInquiry implements Inquiry<void> {
+  readonly #kept: KeptManifests;
+
+  constructor(kept: KeptManifests) {
+    this.#kept = kept;
+  }
+
+  async ask({ upstream, name }: Repository, digest: Digest, signal: AbortSignal): Promise<void> {
+    await upstream.client.headManifest(name, digest, { accept: manifestAccept, signal });
+  }
+
+  async compare(repository: Repository, digest: Digest, signal: AbortSignal): Promise<boolean> {
+    const { bytes } = await getAny(repository, digest, { signal });
+    this.#kept.received(repository, bytes.length);
+    return digestOf(bytes, digestAlgorithm(digest)) === digest;
+  }
+}
+
+/** Gets a manifest with our own list of types; where the upstream has none of them, with that of the client. */
+async function getAny(
+  { upstream, name }: Repository,
+  digest: Digest,
+  { accept = [], signal }: { accept?: readonly string[] | undefined; signal: AbortSignal },
+): Promise<ManifestAnswer> {
+  try {
+    return await upstream.client.getManifest(name, digest, { accept: manifestAccept, signal });
+  } catch (error) {
+    if (accept.length === 0 || !hasReason(error, 'not-found', 'bad-status')) throw error;
+    return await upstream.client.getManifest(name, digest, { accept, signal });
+  }
+}

@@ -1,0 +1,77 @@
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import { bareMediaType, manifestMediaTypes } from '../oci/media-types.ts';
+import type { TagRecord } from '../store/catalog/tag-records.ts';
+import type { ManifestAnswer } from '../upstream/client.ts';
+import type { KeptManifests } from './kept-manifests.ts';
+import type { Repository } from './repository.ts';
+
+/** A HEAD that tells fewer bytes than this does not tell the size of a manifest. */
+const minManifestBytes = 20;
+
+export interface TagInquiryOptions {
+  readonly kept: KeptManifests;
+  readonly now: () => number;
+}
+
+/** What is asked about a tag. */
+export interface TagQuestion {
+  readonly tag: string;
+  /** The media types that the answer may have. */
+  readonly accept: readonly string[];
+  /** What the tag stood for before, where that may be served as stale. */
+  readonly staleDigest: Digest | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Asks upstreams what tags stand for. */
+export class TagInquiry {
+  readonly #options: TagInquiryOptions;
+
+  constructor(options: TagInquiryOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * By HEAD, which costs no pull; by GET where that says no, or nothing that can be used. The manifest of a GET is kept.
+   * @throws RegistryError
+   */
+  async ask(repository: Repository, question: TagQuestion): Promise<TagRecord> {
+    const { client, isSparing } = repository.upstream;
+    const { tag, accept, signal, staleDigest } = question;
+    const head = await client.headManifest(repository.name, tag, { accept, signal });
+    // The upstream has been asked by GET in any case.
+    if (head.answer) return await this.#keep(repository, head.answer);
+    // A HEAD without the manifest's own type is worth nothing: clients fail on it (some registries say application/json).
+    const isTyped = manifestMediaTypes.includes(bareMediaType(head.contentType));
+    const { digest, size = 0 } = head;
+    if (digest !== undefined && size >= minManifestBytes && isTyped) {
+      return { digest, contentType: head.contentType, size, checkedAtMs: this.#options.now() };
+    }
+    if (isSparing && staleDigest !== undefined && (await this.#options.kept.get(staleDigest))) {
+      throw pullSpared(repository);
+    }
+    return await this.get(repository, question);
+  }
+
+  /** By GET; the manifest is kept. @throws RegistryError */
+  async get(repository: Repository, { tag, accept, signal }: Omit<TagQuestion, 'staleDigest'>): Promise<TagRecord> {
+    const { client } = repository.upstream;
+    return await this.#keep(repository, await client.getManifest(repository.name, tag, { accept, signal }));
+  }
+
+  async #keep(repository: Repository, answer: ManifestAnswer): Promise<TagRecord> {
+    const { kept, now } = this.#options;
+    const { manifest } = await kept.keep(repository, answer, answer.digest);
+    const { digest, contentType, size } = manifest;
+    return { digest, contentType, size, checkedAtMs: now() };
+  }
+}
+
+/** The upstream could give a newer manifest, at the price of one of the few pulls that are left. */
+export function pullSpared({ upstream }: Repository): RegistryError {
+  return new RegistryError(
+    'pull-spared',
+    `few pulls are left at ${upstream.name}, and they are kept for what is not here`,
+  );
+}

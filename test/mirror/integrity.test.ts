@@ -119,7 +119,7 @@ describe('a second URL that is right', () => {
     wrong.fault(blob.digest, { kind: 'html' });
     const path = `/v2/library/app/blobs/${blob.digest}`;
     const first = await site.get(path);
-    expect(first.complete && first.sha256 !== blob.digest).toBe(false);
+    expect(first.status === 502 || !first.complete || first.sha256 === blob.digest).toBe(true);
     const second = await site.get(path);
     expect(second).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
     expect(second.headers['content-type']).toBe('application/octet-stream');

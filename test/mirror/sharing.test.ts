@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { ociManifest } from '../../src/oci/media-types.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, temporaryFolder } from '../support/site.ts';
 import { settled } from './support.ts';
@@ -34,6 +35,23 @@ describe('a blob that two repositories share', () => {
     upstream.forgetRequests();
     expect(await site.get(`/v2/team/two/blobs/${layer!.digest}`)).toMatchObject({ sha256: layer!.digest });
     expect(upstream.requests).toEqual([]);
+  });
+
+  test('is asked for where a manifest names it as a layer that its registry need not hold', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const secret = upstream.addBlob({ size: MiB, seed: 'foreign' }, { repository: 'team/secret' });
+    await site.get(`/v2/team/secret/blobs/${secret.digest}`);
+    await settled(site);
+    const layerMediaType = 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip';
+    const config = upstream.addBlob('{}', { repository: 'team/other' });
+    const layers = [
+      { mediaType: layerMediaType, digest: secret.digest, size: secret.size, urls: ['https://a.example'] },
+    ];
+    const body = { schemaVersion: 2, mediaType: ociManifest, config: { ...config, source: undefined }, layers };
+    upstream.addManifest('team/other', '1', body, ociManifest);
+    expect((await site.get('/v2/team/other/manifests/1')).status).toBe(200);
+    expect((await site.get(`/v2/team/other/blobs/${secret.digest}`)).status).toBe(404);
   });
 
   test.each([

@@ -1,5 +1,5 @@
 import type { Digest } from '../../oci/digest.ts';
-import { hasReason, isTransient, RegistryError } from '../../oci/error.ts';
+import { hasReason, isNotFound, isTransient, RegistryError } from '../../oci/error.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
 import type { Repository } from '../repository.ts';
 
@@ -48,6 +48,8 @@ interface Entry {
   readonly source: Source;
   /** Failures since this source last gave a byte. */
   failures: number;
+  /** It has given bytes: that it does not have the blob is no longer an answer. */
+  hasGiven: boolean;
   /** It has answered a `Range` with the whole blob: parts of it cannot be had here. */
   ignoresRange: boolean;
   /** The answer after which there is no point in asking again: not here, not allowed, wrong bytes. */
@@ -62,7 +64,14 @@ export class SourceList {
   add(sources: readonly Source[]): void {
     for (const source of sources) {
       if (this.#entries.some((entry) => entry.source.id === source.id)) continue;
-      this.#entries.push({ source, failures: 0, ignoresRange: false, verdict: undefined, lastError: undefined });
+      this.#entries.push({
+        source,
+        failures: 0,
+        hasGiven: false,
+        ignoresRange: false,
+        verdict: undefined,
+        lastError: undefined,
+      });
     }
   }
 
@@ -102,7 +111,9 @@ export class SourceList {
 
   /** The source has given bytes. */
   progressed(source: Source): void {
-    this.#entry(source).failures = 0;
+    const entry = this.#entry(source);
+    entry.failures = 0;
+    entry.hasGiven = true;
   }
 
   /** Nothing was sent to the source: that says nothing about it, except to those who ask why it gave nothing. */
@@ -113,8 +124,8 @@ export class SourceList {
   failed(source: Source, error: unknown): void {
     const entry = this.#entry(source);
     entry.failures += 1;
-    entry.lastError = error;
     if (!isTransient(error)) entry.verdict = error;
+    entry.lastError = entry.hasGiven && isNotFound(error) ? withoutRest(error) : error;
   }
 
   /**
@@ -157,4 +168,10 @@ export class SourceList {
   #entry(source: Source): Entry {
     return this.#entries.find((entry) => entry.source.id === source.id)!;
   }
+}
+
+function withoutRest(cause: unknown): RegistryError {
+  return new RegistryError('cut', 'the upstream gave a part of this blob, and now says that it does not have it', {
+    cause,
+  });
 }

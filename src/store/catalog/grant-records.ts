@@ -49,7 +49,7 @@ export class GrantRecords {
     const known = this.#entire.get(digest);
     if (known?.has(repository)) return true;
     const row = this.#database.get(
-      `SELECT NOT EXISTS (SELECT 1 FROM links l WHERE l.manifest = ?2 AND NOT EXISTS (SELECT 1 FROM grants g
+      `SELECT NOT EXISTS (SELECT 1 FROM links l WHERE l.manifest = ?2 AND l.kind <> 'elsewhere' AND NOT EXISTS (SELECT 1 FROM grants g
          WHERE g.repository = (SELECT id FROM repositories WHERE name = ?1) AND g.digest = l.target)) AS entire`,
       repository,
       digest,
@@ -96,7 +96,8 @@ export class GrantRecords {
   }
 
   /**
-   * Gives a repository a manifest and all that it names.
+   * Gives a repository a manifest and what it names. Layers that registries need not hold are left out: a registry accepts a
+   * manifest that names them without having them.
    * @param parts what it names, with the sizes that it gives (-1: none)
    */
   addManifest(repository: string, manifest: Digest, parts: readonly NamedPart[]): void {

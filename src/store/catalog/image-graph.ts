@@ -101,9 +101,10 @@ export class ImageGraph {
     this.#manifests.delete(manifest);
   }
 
-  /** What a manifest names. */
-  named(manifest: Digest): NamedPart[] {
-    const rows = this.#database.all('SELECT target, size FROM links WHERE manifest = ?', manifest);
+  /** What a manifest names. @param options `isHeld`: only what its registry has to hold */
+  named(manifest: Digest, { isHeld = false }: { isHeld?: boolean } = {}): NamedPart[] {
+    const held = isHeld ? ` AND kind <> 'elsewhere'` : '';
+    const rows = this.#database.all(`SELECT target, size FROM links WHERE manifest = ?${held}`, manifest);
     return rows.map((row) => ({ digest: digestIn(row, 'target'), size: Number(row['size']) }));
   }
 

@@ -71,7 +71,11 @@ export class ManifestRecords {
     blobs.add(digest, { ...blob, shownBy: upstreamOf(repository), usedAtMs });
     graph.note(digest);
     grants.dropParts(digest);
-    grants.addManifest(repository, digest, linksOf(links));
+    grants.addManifest(
+      repository,
+      digest,
+      linksOf(links).filter(({ kind }) => kind !== 'elsewhere'),
+    );
     this.#database.write(() => {
       graph.add(digest, links, source);
       if (links.subject) graph.warm(digest, repository);
@@ -90,7 +94,7 @@ export class ManifestRecords {
     const contentType = this.has(digest) ? blobs.get(digest)?.contentType : undefined;
     if (contentType === undefined) return grants.grant(repository, digest);
     journal.add({ kind: 'manifest', repository, digest, contentType });
-    grants.addManifest(repository, digest, graph.named(digest));
+    grants.addManifest(repository, digest, graph.named(digest, { isHeld: true }));
     this.#database.write(() => {
       if (graph.subject(digest) !== undefined) graph.warm(digest, repository);
       pins.stored(digest);

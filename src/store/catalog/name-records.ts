@@ -254,7 +254,7 @@ export class NameRecords {
         `SELECT g.repository, g.digest, g.size, r.name, b.content_type,
            ${givesItsRights('g.digest', 'g.repository')} AS gives,
            EXISTS (SELECT 1 FROM links l JOIN grants p ON p.digest = l.manifest AND p.repository = g.repository
-             WHERE l.target = g.digest AND ${givesItsRights('l.manifest', 'g.repository')}) AS given
+             WHERE l.target = g.digest AND l.kind <> 'elsewhere' AND ${givesItsRights('l.manifest', 'g.repository')}) AS given
          FROM grants g JOIN repositories r ON r.id = g.repository LEFT JOIN blobs b ON b.digest = g.digest
          WHERE (g.repository, g.digest) > (?, ?) ORDER BY g.repository, g.digest LIMIT ?`,
         ...last,
@@ -275,7 +275,7 @@ export class NameRecords {
 /** Whether a digest is a manifest that is stored, of which a repository may read all that it names. */
 function givesItsRights(digest: string, repository: string): string {
   return `(EXISTS (SELECT 1 FROM manifests m JOIN blobs s ON s.digest = m.digest WHERE m.digest = ${digest})
-    AND NOT EXISTS (SELECT 1 FROM links o WHERE o.manifest = ${digest} AND NOT EXISTS
+    AND NOT EXISTS (SELECT 1 FROM links o WHERE o.manifest = ${digest} AND o.kind <> 'elsewhere' AND NOT EXISTS
       (SELECT 1 FROM grants x WHERE x.repository = ${repository} AND x.digest = o.target)))`;
 }
 

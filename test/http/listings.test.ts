@@ -103,7 +103,7 @@ test('an empty list of the referrers API does not hide what is under the fallbac
   for (let time = 0; time < 2; time += 1) {
     expectIndex(await site.get(`/v2/library/app/referrers/${bare.digest}`), []);
   }
-  // That there is no such tag is remembered for a while; a HEAD alone is not believed.
+  // That there is no such tag is remembered for a while.
   const asked = upstream.requestsFor(new RegExp(fallbackTag(bare.digest)));
   expect(asked.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
 });

@@ -65,16 +65,18 @@ export class PeerService {
     const repository = await this.#repository(question);
     // It is not configured as the other one: that is a reason to look elsewhere, not to leave it alone.
     if (repository === undefined) return undefined;
-    const stored = await this.#stored(digest);
+    const fill = downloads.following(digest, repository.upstream.name);
+    // A fill whose blob is verified has the file before the catalog knows it.
+    const isAhead = fill !== undefined && (want !== 'stored' || fill.state === 'verified');
+    const stored = isAhead ? undefined : await this.#stored(digest);
     if (stored) {
       if (await this.#isShown(repository, digest, question)) return stored;
       await stored.body[Symbol.asyncDispose]();
-    } else if (want === 'stored') {
+    } else if (want === 'stored' && !isAhead) {
       // A hint that was wrong costs one question, not one each time.
       coordinator.drop(digest);
     }
-    if (want === 'stored') return undefined;
-    const fill = downloads.following(digest, repository.upstream.name);
+    if (want === 'stored' && !isAhead) return undefined;
     const under = fill ? new PeerReader(fill) : want === 'filling' ? undefined : this.#begin(digest, repository);
     if (under === undefined) return undefined;
     try {

@@ -45,6 +45,13 @@ const shelves: Record<string, readonly string[]> = {
   'store/eviction': ['store/files', 'store/catalog', 'store/eviction-policy.ts'],
 };
 
+/** What the folders of the mirror may import of its other folders. */
+const mirrorFolders: Record<string, readonly string[]> = {
+  fill: [],
+  sharing: ['fill'],
+  care: ['fill'],
+};
+
 /** Packages that one place only may know. */
 const owners: Record<string, RegExp> = {
   'node:sqlite': /^store\/catalog\/(?:catalog-file|database|directory-lock)\.ts$/,
@@ -115,6 +122,14 @@ describe('the source', () => {
     const wrong = imports.filter(({ file, target }) => {
       if (!file.startsWith(`${shelf}/`) || target?.startsWith('store/') !== true) return false;
       return ![shelf, ...below].some((one) => target === one || target.startsWith(`${one}/`));
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test.each(Object.entries(mirrorFolders))('keeps mirror/%s free of folders that are built on it', (folder, below) => {
+    const wrong = imports.filter(({ file, target }) => {
+      const to = target === undefined ? undefined : /^mirror\/([\w-]+)\//.exec(target)?.[1];
+      return file.startsWith(`mirror/${folder}/`) && to !== undefined && to !== folder && !below.includes(to);
     });
     expect(wrong).toEqual([]);
   });

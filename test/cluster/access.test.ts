@@ -2,7 +2,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
+import { ociManifest } from '../../src/oci/media-types.ts';
+import { settled } from '../mirror/support.ts';
 import { startRegistry } from '../support/registry.ts';
+import type { TestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith } from '../support/tools.ts';
 import { startFleet } from './support.ts';
@@ -69,5 +72,44 @@ describeWith(['redis-server'], 'replicas that reach an upstream with credentials
       expect((await different.get(path)).status).toBe(200);
     }
     expect((await client.keys('*')).join('\n')).not.toMatch(/a password|another|user/);
+  });
+
+  test('give one another no bytes of one upstream for a repository of another that only claims them', async () => {
+    await using owner = await startRegistry();
+    await using stranger = await startRegistry();
+    const upstreams = { 'private.example': owner, 'other.example': stranger };
+    await using fleet = await startFleet({ replicas: 2, upstreams });
+    const [one, other] = fleet.sites as [TestSite, TestSite];
+    const secret = owner.addImage('team/secret', '1', { layers: [{ size: 1024 * 1024, seed: 'private' }] });
+    const layer = secret.layers[0]!;
+    for (const path of ['manifests/1', `blobs/${layer.digest}`]) {
+      expect((await one.get(`/v2/team/secret/${path}?ns=private.example`)).status).toBe(200);
+    }
+    await settled(one);
+    // A manifest of the other upstream names all of it, and each HEAD claims it.
+    const { config, layers } = secret;
+    const body = { schemaVersion: 2, mediaType: ociManifest, config: { ...config, source: undefined }, layers: [] };
+    const claim = [{ mediaType: layer.mediaType, digest: layers[0]!.digest, size: layer.size }];
+    stranger.addManifest('evil/app', '1', { ...body, layers: claim }, ociManifest);
+    stranger.addIndex('evil/app', 'index', [{ manifest: secret, platform: { os: 'linux', architecture: 'amd64' } }]);
+    stranger.fault(({ method, path }) => method === 'HEAD' && path.includes('sha256:'), {
+      kind: 'status',
+      status: 200,
+      headers: { 'Content-Length': String(layer.size), 'Content-Type': ociManifest },
+    });
+    for (const site of [other, one]) {
+      for (const tag of ['1', 'index']) {
+        expect((await site.get(`/v2/evil/app/manifests/${tag}?ns=other.example`)).status).toBe(200);
+      }
+      for (const path of [`blobs/${layer.digest}`, `blobs/${config.digest}`, `manifests/${secret.digest}`]) {
+        expect((await site.get(`/v2/evil/app/${path}?ns=other.example`)).status).toBe(404);
+      }
+    }
+    // The right owner's bytes still cross the line to its upstream once.
+    expect(await other.get(`/v2/team/secret/blobs/${layer.digest}?ns=private.example`)).toMatchObject({
+      status: 200,
+      sha256: layer.digest,
+    });
+    expect(owner.bytesSent(layer.digest)).toBe(layer.size);
   });
 });

@@ -110,7 +110,9 @@ export class ManifestRecords {
       subject,
       repository,
     );
-    return rows.map((row) => {
+    // An index can claim another one's signature, whose annotations are not for its readers.
+    const readable = rows.filter((row) => this.#options.grants.isReadable(repository, digestIn(row)));
+    return readable.map((row) => {
       const annotations = optionalText(row, 'annotations');
       return {
         digest: digestIn(row),

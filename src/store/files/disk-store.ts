@@ -103,9 +103,8 @@ export class DiskStore implements BlobStore {
   async ingest(digest: Digest, { isApart = false }: { readonly isApart?: boolean } = {}): Promise<PartialBlob> {
     const space = this.#space;
     space?.begun(digest);
-    const openFile = isApart ? openTemporary : openPartial;
     return await this.#openForWriting(digest, ({ onClosed, ...place }) =>
-      openFile({
+      (isApart ? openTemporary : openPartial)({
         ...place,
         space,
         onClosed: () => {

@@ -1,0 +1,237 @@
+import type { Config } from '../config/config.ts';
+import { Scrub } from '../mirror/care/scrub.ts';
+import { Mirror, type MirrorObserver } from '../mirror/mirror.ts';
+import type { Repository } from '../mirror/repository.ts';
+import type { Replicas } from '../mirror/sharing/replicas.ts';
+import type { Slabs } from '../mirror/slabs.ts';
+import { Catalog } from '../store/catalog/catalog.ts';
+import { Rebuild, type RebuildCounts } from '../store/catalog/rebuild.ts';
+import { Evictor } from '../store/eviction/evictor.ts';
+import { budgetFor } from '../store/eviction-policy.ts';
+import type { DiskFault } from '../store/files/blob-store.ts';
+import { DiskStore } from '../store/files/disk-store.ts';
+import { FileHasher } from '../store/files/file-hasher.ts';
+import { fileSystemOf } from '../store/files/file-system.ts';
+import type { Layout } from '../store/files/layout.ts';
+import { sweepIngest } from '../store/files/sweep.ts';
+import { Verification } from '../store/files/verification.ts';
+import { cacheConditions, evictionObserver } from './eviction-observer.ts';
+import { LiveUpstreams } from './live-upstreams.ts';
+import { described, rebuildObserver, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
+import { sayOwner, whenFree } from './owner.ts';
+import type { Parts } from './parts.ts';
+
+/** How often the progress of a rebuild that is waited for is told. */
+const tellEveryMs = 5_000;
+
+/** Somebody waits until a lost catalog is rebuilt. */
+export interface RebuildFirst {
+  /** Ends the wait. */
+  readonly signal: AbortSignal;
+  /** Told at the beginning and then once in a while, where there is something to be rebuilt, what has been found. */
+  readonly onProgress: (found: RebuildCounts) => void;
+}
+
+export interface CacheOptions extends Omit<Parts, 'files'> {
+  /**
+   * What it is opened for: `serve`, or the name of a command that works alone. Such a command may have another configuration
+   * at hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what is pinned.
+   */
+  readonly command: string;
+  /** The other replicas; absent: one process alone. */
+  readonly replicas?: Replicas | undefined;
+  /** The memory that blobs pass through; absent: some of its own. */
+  readonly slabs?: Slabs | undefined;
+  /**
+   * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes to
+   * the upstreams where that has to be.
+   */
+  readonly rebuildFirst?: RebuildFirst | undefined;
+}
+
+/** A cache while it is opened, and what of it changes later. */
+export interface Opening extends CacheOptions {
+  /** In force. */
+  config: Config;
+  catalogFaults: number;
+  /** Called when a catalog that was lost has been replaced by an empty one. */
+  onCatalogReplaced: () => void;
+  /** There once the store is open. */
+  evictor?: Evictor;
+  readonly layout: Layout;
+  readonly owned: AsyncDisposableStack;
+  readonly isServing: boolean;
+  readonly replicas: Replicas;
+}
+
+/** Takes the directory, and with it its catalog. */
+export async function openCatalog(opening: Opening): Promise<Catalog> {
+  const { layout, command, owned, log, health, now } = opening;
+  const open = (): Promise<Catalog> =>
+    Catalog.open({
+      path: layout.catalog,
+      now,
+      onFault: (error) => {
+        opening.catalogFaults += 1;
+        health.fault({ code: 'catalog-fault', text: 'the catalog cannot be read or written' });
+        log.error({ error: described(error) }, 'catalog fault');
+      },
+      onReplaced: () => opening.onCatalogReplaced(),
+      onManifest: (manifest) => opening.evictor?.room.arrivals.recorded(manifest),
+      onUse: (digest) => opening.evictor?.room.arrivals.used(digest),
+    });
+  const onWait = (owner: unknown): void => log.info({ owner }, 'waiting for the cache directory');
+  const catalog = owned.use(await whenFree(layout, open, { onWait }));
+  owned.use(sayOwner(layout, command));
+  // With the catalog goes the lock of the directory: nothing else writes there.
+  const sweptFiles = await sweepIngest(layout, { now });
+  if (sweptFiles > 0) log.info({ files: sweptFiles }, 'left-over files removed');
+  return catalog;
+}
+
+export async function openUpstreams({
+  config,
+  owned,
+  replicas,
+  log,
+  metrics,
+  health,
+  now,
+}: Opening): Promise<LiveUpstreams> {
+  const upstreams = owned.use(
+    new LiveUpstreams({
+      now,
+      observer: upstreamObserver({
+        log,
+        metrics,
+        onLimited: (upstream, pause) => void replicas.coordinator.announce({ kind: 'limit', upstream, ...pause }),
+      }),
+    }),
+  );
+  await upstreams.replace(config, (prepared) => prepared.use());
+  health.watch(() => upstreamConditions(upstreams.all));
+  metrics.watchUpstreams(() => upstreamReadings(upstreams.all));
+  return upstreams;
+}
+
+/** The files, and what keeps them within their budget. */
+export async function openStore(
+  opening: Opening,
+  { catalog, observer }: { readonly catalog: Catalog; readonly observer: MirrorObserver },
+): Promise<{ store: DiskStore; evictor: Evictor }> {
+  const { config, layout, owned, replicas, log, metrics, health } = opening;
+  const { offline } = config;
+  const store = new DiskStore({
+    layout,
+    memoryBytes: config.cache.memoryBytes,
+    onAltered: (digest) => {
+      catalog.blobs.forget(digest);
+      observer.altered(digest);
+    },
+    onGone: (digest) => replicas.coordinator.drop(digest),
+    space: {
+      begun: (digest) => evictor.room.begun(digest),
+      mayGrow: (digest, bytes) => evictor.room.mayGrow(digest, bytes),
+      claim: (digest, bytes) => evictor.room.claim(digest, bytes),
+      closed: (digest) => evictor.room.closed(digest),
+      look: () => evictor.look(),
+    },
+  });
+  const budget = await budgetOf(opening, catalog);
+  const evictions = evictionObserver({ log, metrics, observer });
+  const evictor: Evictor = owned.use(
+    new Evictor({ fileSystem: () => fileSystemOf(layout.dir), store, catalog, budget, offline, observer: evictions }),
+  );
+  opening.evictor = evictor;
+  health.watch(() => cacheConditions({ evictor, offline }));
+  metrics.watchCache(() => ({ ...catalog.blobs.usage(), budgetBytes: budget.maxSizeBytes }));
+  return { store, evictor };
+}
+
+/** What the configuration in force allows; for a command that works alone never less than what it has found. */
+async function budgetOf(
+  opening: Opening,
+  catalog: Catalog,
+): Promise<{ readonly maxSizeBytes: number; readonly minFreeBytes: number }> {
+  const { layout, isServing } = opening;
+  const found = isServing ? undefined : { ...catalog.blobs.usage(), ...(await fileSystemOf(layout.dir)) };
+  // What less was free already, others have to mend; a disk that is full makes room all the same.
+  const freeBytesFound = found?.freeBytes ?? Number.POSITIVE_INFINITY;
+  return {
+    get maxSizeBytes() {
+      return Math.max(opening.config.cache.maxSizeBytes, budgetFor(found?.bytes ?? 0));
+    },
+    get minFreeBytes() {
+      const { minFreeBytes } = opening.config.cache;
+      return freeBytesFound < minFreeBytes ? 0 : minFreeBytes;
+    },
+  };
+}
+
+export function openMirror(
+  opening: Opening,
+  parts: {
+    readonly catalog: Catalog;
+    readonly store: DiskStore;
+    readonly evictor: Evictor;
+    readonly observer: MirrorObserver;
+    readonly repository: (key: string) => Repository | undefined;
+  },
+): Mirror {
+  const { layout, owned, replicas, slabs, now } = opening;
+  const { catalog, store, evictor, observer, repository } = parts;
+  // What is read again while a client waits has no rate, and does not wait for what is read in the background.
+  const verification = new Verification({ layout, catalog, hasher: owned.use(new FileHasher()), now });
+  return owned.use(
+    new Mirror({
+      check: (digest, recordedSize, given) => verification.check(digest, recordedSize, given),
+      store,
+      catalog,
+      offline: opening.config.offline,
+      limits: {
+        get maxFills() {
+          return opening.config.cache.maxFills;
+        },
+      },
+      observer: {
+        ...observer,
+        diskFault: (error) => {
+          observer.diskFault(error);
+          if (isFull(error)) evictor.diskWasFull();
+        },
+      },
+      replicas,
+      repository,
+      slabs,
+      now,
+    }),
+  );
+}
+
+/** What rebuilds a catalog that was lost; as far as that is waited for, it has done so. */
+export async function openRebuild(
+  { config, layout, log, metrics, health, rebuildFirst }: Opening,
+  { catalog, store }: { readonly catalog: Catalog; readonly store: DiskStore },
+): Promise<Rebuild> {
+  const observer = rebuildObserver({ log, metrics, health }, () => Scrub.makeDue(catalog));
+  const rebuild = new Rebuild({ layout, catalog, store, observer });
+  await rebuild.skipIfEmpty();
+  if (rebuildFirst) await rebuildNow(rebuild, rebuildFirst);
+  // Where no upstream can be asked, an answer without the names would be a wrong one.
+  if (config.offline) await rebuild.readNames(new AbortController().signal);
+  const text =
+    'the catalog was lost and is being rebuilt from the disk: what is not known again yet is asked of the upstreams';
+  health.watch(() => (rebuild.stage === undefined ? [] : [{ code: 'catalog-lost', text }]));
+  return rebuild;
+}
+
+async function rebuildNow(rebuild: Rebuild, { signal, onProgress }: RebuildFirst): Promise<void> {
+  if (rebuild.stage === undefined) return;
+  onProgress(rebuild.counts);
+  using _telling = setInterval(() => onProgress(rebuild.counts), tellEveryMs);
+  await rebuild.run(signal);
+}
+
+function isFull({ code }: DiskFault): boolean {
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}

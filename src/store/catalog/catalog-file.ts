@@ -1,7 +1,8 @@
-import { renameSync } from 'node:fs';
+import { chmodSync, closeSync, openSync, renameSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { subjectOfTag } from '../../oci/subject-of-tag.ts';
 import { heatAfter } from '../eviction-policy.ts';
+import { privateFile } from '../files/private-folders.ts';
 import {
   catalogCompletion,
   catalogMigrations,
@@ -44,6 +45,11 @@ export function beginCatalogFile(path: string): DatabaseSync {
 }
 
 function openDatabase(path: string): DatabaseSync {
+  if (path !== ':memory:') {
+    // SQLite gives its logs the permissions of the file.
+    closeSync(openSync(path, 'a', privateFile));
+    chmodSync(path, privateFile);
+  }
   const database = new DatabaseSync(path);
   try {
     // Exclusive locking before WAL: no shared-memory file, and a second owner is refused.

@@ -1,6 +1,7 @@
 import { access, constants, mkdir, open, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex } from '../../oci/digest.ts';
+import { causeOf, keepPrivate, privateFolder, requireOneFileSystem } from './private-folders.ts';
 
 /** Version of everything below the cache directory; another version is refused, never misread. */
 const layoutVersion = 1;
@@ -78,6 +79,8 @@ export async function prepareLayout(layout: Layout): Promise<void> {
   await makeFolder(join(layout.blobs, 'sha256'));
   await makeFolder(join(layout.blobs, 'sha512'));
   await makeFolder(layout.ingest);
+  await keepPrivate(layout);
+  await requireOneFileSystem(layout);
   await keepFile(join(layout.dir, 'CACHEDIR.TAG'), cacheDirTag);
   await keepFile(join(layout.dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
   if (found === undefined) await keepFile(versionFile, `${JSON.stringify({ layout: layoutVersion })}\n`);
@@ -94,7 +97,7 @@ export async function withFolders<Result>(layout: Layout, work: () => Promise<Re
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
   for (const folder of [layout.ingest, layout.blobs, join(layout.blobs, 'sha256'), join(layout.blobs, 'sha512')]) {
-    await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+    await mkdir(folder, { mode: privateFolder }).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
     });
   }
@@ -103,9 +106,11 @@ export async function withFolders<Result>(layout: Layout, work: () => Promise<Re
 
 /** Creates a directory and its missing parents. */
 async function makeFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch((error: unknown) => {
-    throw new Error(`cannot make the folder ${path}: ${reasonOf(error)}`, { cause: error });
-  });
+  try {
+    await mkdir(path, { recursive: true, mode: privateFolder });
+  } catch (error) {
+    throw new Error(`cannot make the folder ${path}: ${reasonOf(await causeOf(path, error))}`, { cause: error });
+  }
 }
 
 async function readVersion(file: string): Promise<number | 'unknown' | undefined> {
@@ -173,6 +178,8 @@ function reasonOf(error: unknown): string {
     case 'EEXIST':
     case 'ENOTDIR':
       return `something that is no folder is in its place or on its way (${code})`;
+    case 'EROFS':
+      return `its file system is read-only (${code})`;
     case 'EISDIR':
       return `it is a folder (${code})`;
     case 'ENOENT':

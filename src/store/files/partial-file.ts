@@ -5,6 +5,7 @@ import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci
 import { type Claim, DiskFault, NoRoom, type PartialBlob, type Space } from './blob-store.ts';
 import { Extents } from './extents.ts';
 import { type Layout, syncDirectory, withFolders } from './layout.ts';
+import { privateFile } from './private-folders.ts';
 import { readAt } from './read-at.ts';
 import { writeAt } from './write-at.ts';
 
@@ -35,7 +36,7 @@ async function openPartialAt(path: string, place: PartialPlace): Promise<Partial
   const { layout, digest } = place;
   try {
     // 'a+' would ignore positions on Linux, and 'r+' does not create.
-    const handle = await withFolders(layout, () => open(path, constants.O_RDWR | constants.O_CREAT, 0o644));
+    const handle = await withFolders(layout, () => open(path, constants.O_RDWR | constants.O_CREAT, privateFile));
     try {
       const { size } = await handle.stat();
       if (size > 0) await dropHoles(handle, path);
@@ -262,6 +263,6 @@ class PartialFile implements PartialBlob {
   // Not synced: after a power loss the digest decides, as always.
   async #notePrefix(): Promise<void> {
     this.#notedPrefix = this.#written;
-    await writeFile(prefixNote(this.#path), String(this.#written));
+    await writeFile(prefixNote(this.#path), String(this.#written), { mode: privateFile });
   }
 }

@@ -77,7 +77,7 @@ export const reasonFacts = {
 
   // What a client pushes cannot be taken.
   /** No such upload session: it has ended, has expired, or belongs to another repository. */
-  'unknown-upload': client('BLOB_UPLOAD_UNKNOWN', 404),
+  'unknown-upload': absent('BLOB_UPLOAD_UNKNOWN', 'client'),
   /** A request of an upload that cannot be read. */
   'bad-upload': client('BLOB_UPLOAD_INVALID', 400),
   /** A chunk that does not follow what has arrived; the session goes on. */
@@ -85,7 +85,7 @@ export const reasonFacts = {
   /** The number of bytes differs from what was said. */
   'wrong-length': client('SIZE_INVALID', 400),
   /** A manifest names what its repository does not have. */
-  'missing-part': client('MANIFEST_BLOB_UNKNOWN', 404),
+  'missing-part': absent('MANIFEST_BLOB_UNKNOWN', 'client'),
   'manifest-too-large': client('SIZE_INVALID', 413),
   'blob-too-large': client('SIZE_INVALID', 413),
   'unsupported-type': client('UNSUPPORTED', 415),

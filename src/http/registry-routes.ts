@@ -89,9 +89,13 @@ async function answerBlob(
   try {
     await sendBlob(found);
   } catch (error) {
-    if (found.outcome !== 'hit' || ctx.res.headersSent || exchange.isGone) throw error;
+    // As long as no header is out, another source or another answer can take its place.
+    const isOutdated = found.body.isOutdated === true;
+    if ((found.outcome !== 'hit' && !isOutdated) || ctx.res.headersSent || exchange.isGone) throw error;
     const { signal, isRanged } = exchange;
-    const fetched = await mirror.blobs.getUnreadable(repository, digest, { signal, isRanged, error });
+    const fetched = isOutdated
+      ? await mirror.blobs.get(repository, digest, exchange)
+      : await mirror.blobs.getUnreadable(repository, digest, { signal, isRanged, error });
     exchange.outcome = fetched.outcome;
     await sendBlob(fetched);
   }

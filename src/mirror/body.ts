@@ -11,6 +11,8 @@ export interface BlobBody extends AsyncDisposable {
    * @throws RegistryError, DiskFault; the signal's reason
    */
   read(buffer: Buffer, position: number, signal: AbortSignal | undefined): Promise<number>;
+  /** Whether the headers that were given for it have proved wrong: another one has to be asked for. */
+  readonly isOutdated?: boolean;
   /** Bytes from `position` on that are in memory and may be sent as they are, until they are disposed of. */
   peek(position: number): Loan | undefined;
 }

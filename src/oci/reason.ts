@@ -124,6 +124,8 @@ export const reasonFacts = {
   /** The upstream gives no parts of the blob, or other ones than it was asked for. */
   'range-ignored': transient('upstream', { gate: 'answer' }),
   'too-large': transient('upstream', { gate: 'answer' }),
+  /** A blob comes so slowly that another source goes on instead. */
+  'too-slow': transient('upstream'),
   /** A redirect or realm leads into a private network. */
   'forbidden-address': transient('upstream'),
   /** None of the sources of a blob is left. */

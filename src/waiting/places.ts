@@ -1,8 +1,20 @@
-/** A limited number of places, given in the order in which they were asked for. */
+/** Who wants a place: places of one group are kept apart from those of the others. */
+export interface Claimant {
+  readonly group: string;
+}
+
+/** The part of all places that each group may have in any case, whatever the others have taken. */
+const guaranteedShare = 1 / 4;
+
+/**
+ * A limited number of places, given in the order in which they were asked for. A group that has fewer than a quarter of
+ * them gets one even when all are taken: what one group holds up never holds up another.
+ */
 export class Places {
   readonly #limits: { readonly maxFills: number };
-  readonly #queue: { readonly who: unknown; readonly settle: (isGiven: boolean) => void }[] = [];
-  #taken = 0;
+  readonly #queue: { readonly who: Claimant; readonly settle: (isGiven: boolean) => void }[] = [];
+  readonly #taken = new Map<string, number>();
+  #total = 0;
   #isClosed = false;
 
   /** @param limits read each time: it may be changed while the mirror runs */
@@ -16,14 +28,14 @@ export class Places {
   }
 
   /** Whether `who` waits for a place. */
-  isWaiting(who: unknown): boolean {
+  isWaiting(who: Claimant): boolean {
     return this.#queue.some((entry) => entry.who === who);
   }
 
   /** Takes a place as soon as there is one. @returns false where {@link leave} was called for it first */
-  async take(who: unknown): Promise<boolean> {
-    if (this.#isClosed || (this.#queue.length === 0 && this.#taken < this.#limits.maxFills)) {
-      this.#taken += 1;
+  async take(who: Claimant): Promise<boolean> {
+    if (!this.#queue.some((entry) => entry.who.group === who.group) && this.#hasPlace(who)) {
+      this.#count(who, 1);
       return true;
     }
     const { promise, resolve } = Promise.withResolvers<boolean>();
@@ -31,14 +43,14 @@ export class Places {
     return await promise;
   }
 
-  /** Gives a place back; the caller that has waited longest gets it. */
-  giveBack(): void {
-    this.#taken -= 1;
+  /** Gives a place back; the caller that has waited longest of those that may have it gets it. */
+  giveBack(who: Claimant): void {
+    this.#count(who, -1);
     this.#hand();
   }
 
   /** Stops waiting for a place. */
-  leave(who: unknown): void {
+  leave(who: Claimant): void {
     const index = this.#queue.findIndex((entry) => entry.who === who);
     if (index !== -1) this.#queue.splice(index, 1)[0]?.settle(false);
   }
@@ -49,10 +61,29 @@ export class Places {
     this.#hand();
   }
 
+  #hasPlace({ group }: Claimant): boolean {
+    const { maxFills } = this.#limits;
+    const guaranteed = Math.max(1, Math.floor(maxFills * guaranteedShare));
+    return this.#isClosed || this.#total < maxFills || (this.#taken.get(group) ?? 0) < guaranteed;
+  }
+
+  #count({ group }: Claimant, change: 1 | -1): void {
+    this.#total += change;
+    const taken = (this.#taken.get(group) ?? 0) + change;
+    if (taken === 0) this.#taken.delete(group);
+    else this.#taken.set(group, taken);
+  }
+
   #hand(): void {
-    while (this.#queue.length > 0 && (this.#isClosed || this.#taken < this.#limits.maxFills)) {
-      this.#taken += 1;
-      this.#queue.shift()?.settle(true);
+    for (let index = 0; index < this.#queue.length; ) {
+      const entry = this.#queue[index]!;
+      if (!this.#hasPlace(entry.who)) {
+        index += 1;
+        continue;
+      }
+      this.#queue.splice(index, 1);
+      this.#count(entry.who, 1);
+      entry.settle(true);
     }
   }
 }

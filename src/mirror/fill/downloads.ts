@@ -10,6 +10,7 @@ import { Fill } from './fill.ts';
 import type { FillObserver } from './fill-events.ts';
 import { FillReader } from './fill-reader.ts';
 import type { Joiner } from './joiner.ts';
+import { type Placed, RateWatch } from './rate-watch.ts';
 import { DirectRoute, type Route } from './route.ts';
 import { SourceList, upstreamSources } from './sources.ts';
 
@@ -45,9 +46,9 @@ export interface FillProgress {
   readonly readers: number;
 }
 
-interface Download {
+/** Its group is the upstream. */
+interface Download extends Placed {
   readonly key: string;
-  readonly fill: Fill;
   running: Promise<void>;
   /** Whether it has the partial file that outlives the process: one fill of a digest at a time. */
   hasPartial: boolean;
@@ -70,6 +71,7 @@ export class Downloads implements AsyncDisposable {
    * what they wait for here.
    */
   readonly #passing: Places;
+  readonly #rates = new RateWatch();
   /** The memory that blobs pass through. */
   readonly slabs: Slabs;
 
@@ -114,7 +116,9 @@ export class Downloads implements AsyncDisposable {
    */
   join(digest: Digest, joiner: Joiner): { fill: Fill; reader: FillReader; begun: boolean } {
     const { upstream } = joiner.repository;
-    const key = keyOf(digest, upstream.name);
+    const common = keyOf(digest, upstream.name);
+    // The manifest's size counts for more than what a source says: a joiner that knows another one does not share the fill.
+    const key = contradicts(this.#fills.get(common)?.fill, joiner) ? `${common} ${joiner.expectedSize}` : common;
     const last = this.#fills.get(key);
     // One that has failed and is being cleared away has nothing to say to somebody who comes with sources of their own.
     const running = last?.fill.state === 'failed' || last?.hasYielded ? undefined : last?.fill;
@@ -122,7 +126,7 @@ export class Downloads implements AsyncDisposable {
     fill.sources.add(joiner.sources ?? upstreamSources(joiner.repository));
     if (joiner.expectedSize !== undefined) fill.expectedSizes.add(joiner.expectedSize);
     const reader = new FillReader(fill, { ...joiner, repository: joiner.repository.key });
-    if (!running) this.#begin(key, fill, last?.running);
+    if (!running) this.#begin(fill, { key, group: upstream.name, before: last?.running });
     return { fill, reader, begun: running === undefined };
   }
 
@@ -144,8 +148,8 @@ export class Downloads implements AsyncDisposable {
       await fill.progress.wait(signal);
     }
     if (fill.state === 'failed') throw fill.failure(joiner.repository.key);
-    const key = keyOf(digest, joiner.repository.upstream.name);
-    await untilAborted(this.#fills.get(key)?.running ?? Promise.resolve(), signal);
+    const download = this.#fills.values().find((each) => each.fill === fill);
+    await untilAborted(download?.running ?? Promise.resolve(), signal);
     if (fill.isStored) return;
     if (fill.isRefused) throw new RegistryError('no-room', 'the cache has no room for this blob');
     if (fill.isKept) {
@@ -164,6 +168,7 @@ export class Downloads implements AsyncDisposable {
 
   /** Stops all fills, leaving their partial files to be continued. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#rates[Symbol.dispose]();
     for (const { fill } of this.#fills.values()) fill.stop();
     this.#places.close();
     this.#passing.close();
@@ -190,8 +195,9 @@ export class Downloads implements AsyncDisposable {
     });
   }
 
-  #begin(key: string, fill: Fill, before: Promise<void> | undefined): void {
-    const download: Download = { key, fill, running: Promise.resolve(), hasPartial: false, hasYielded: false };
+  #begin(fill: Fill, { key, group, before }: { key: string; group: string; before: Promise<void> | undefined }): void {
+    const state = { running: Promise.resolve(), place: 'none', hasPartial: false, hasYielded: false } as const;
+    const download: Download = { key, group, fill, ...state };
     this.#fills.set(key, download);
     download.running = this.#run(download, before);
   }
@@ -206,14 +212,15 @@ export class Downloads implements AsyncDisposable {
     if (await place) {
       download.hasPartial = !this.#partials.has(fill.digest);
       if (download.hasPartial) this.#partials.add(fill.digest);
-      let hasPlace = true;
-      const giveBack = (): void => {
-        if (hasPlace) places.giveBack();
-        hasPlace = false;
+      download.place = 'taken';
+      const giveBack = (place: Download['place']): void => {
+        if (download.place === 'taken') places.giveBack(download);
+        download.place = place;
       };
+      using _ = this.#rates.watch(download, () => giveBack('slow'));
       // What waits for its place on the disk keeps none that another could use.
-      await fill.run({ isApart: !download.hasPartial, onReceived: giveBack });
-      giveBack();
+      await fill.run({ isApart: !download.hasPartial, onReceived: () => giveBack('none') });
+      giveBack('none');
     }
     this.#forget(download);
     // Only now, when nobody can join any more, may the file be closed.
@@ -245,6 +252,12 @@ export class Downloads implements AsyncDisposable {
   #forget(download: Download): void {
     if (this.#fills.get(download.key) === download) this.#fills.delete(download.key);
   }
+}
+
+/** Whether the manifest of a joiner gives the blob another size than the source that is being read. */
+function contradicts(fill: Fill | undefined, { expectedSize }: Joiner): boolean {
+  const size = fill?.state === 'running' ? fill.heading?.size : undefined;
+  return size !== undefined && expectedSize !== undefined && size !== expectedSize;
 }
 
 function keyOf(digest: Digest, upstream: string): string {

@@ -123,6 +123,10 @@ export class FillReader implements BlobBody {
     await this.#fill.release();
   }
 
+  get isOutdated(): boolean {
+    return !this.#isAsPromised && this.#fill.state !== 'failed';
+  }
+
   /** Whether the blob still has the size that the client's headers say: the source that gave it may have proved wrong. */
   get #isAsPromised(): boolean {
     const { heading } = this.#fill;

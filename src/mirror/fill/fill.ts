@@ -24,6 +24,8 @@ export class Fill {
   /** The repositories whose upstream has answered with this blob. */
   readonly confirmed = new Set<string>();
   readonly progress = new Progress();
+  /** Bytes that its sources have given so far. */
+  receivedBytes = 0;
   readonly #recent: RecentBytes;
   readonly #options: FillOptions;
   readonly #abort = new AbortController();
@@ -260,6 +262,7 @@ export class Fill {
       },
       slabs: this.#options.slabs,
       onReceived: (position, part) => {
+        this.receivedBytes += part.end - part.start;
         if (this.readers > 0) this.#recent.add(position, part);
         this.progress.received(position, part.end - part.start);
       },

@@ -50,6 +50,8 @@ interface Entry {
   failures: number;
   /** It has given bytes: that it does not have the blob is no longer an answer. */
   hasGiven: boolean;
+  /** It has been left for another one because it was too slow. */
+  isSlow: boolean;
   /** It has answered a `Range` with the whole blob: parts of it cannot be had here. */
   ignoresRange: boolean;
   /** The answer after which there is no point in asking again: not here, not allowed, wrong bytes. */
@@ -64,14 +66,8 @@ export class SourceList {
   add(sources: readonly Source[]): void {
     for (const source of sources) {
       if (this.#entries.some((entry) => entry.source.id === source.id)) continue;
-      this.#entries.push({
-        source,
-        failures: 0,
-        hasGiven: false,
-        ignoresRange: false,
-        verdict: undefined,
-        lastError: undefined,
-      });
+      const fresh = { failures: 0, hasGiven: false, isSlow: false, ignoresRange: false };
+      this.#entries.push({ source, ...fresh, verdict: undefined, lastError: undefined });
     }
   }
 
@@ -87,11 +83,28 @@ export class SourceList {
    * @param options.except sources to leave alone for now
    */
   next({ patience, ranged, except, withoutReplicas }: NextOptions): Source | undefined {
+    // Where each may fail but once or twice, all are asked once before any is asked again.
+    const rounds = ({ failures }: Entry): number => (patience > 2 ? failures >> 1 : failures);
     return this.#entries
       .filter(({ verdict, failures }) => verdict === undefined && failures < patience)
       .filter(({ ignoresRange }) => !ranged || !ignoresRange)
       .filter(({ source }) => except?.has(source) !== true && (!withoutReplicas || source.replica === undefined))
-      .toSorted((a, b) => (a.failures >> 1) - (b.failures >> 1))[0]?.source;
+      .toSorted((a, b) => Number(a.isSlow) - Number(b.isSlow) || rounds(a) - rounds(b))[0]?.source;
+  }
+
+  /** Whether there is another source, as far as is known neither slow nor useless, that could go on from where one is. */
+  hasOther(source: Source): boolean {
+    return this.#entries.some((entry) => {
+      const isUseful = entry.verdict === undefined && !entry.isSlow && !entry.ignoresRange;
+      return isUseful && entry.source.id !== source.id && entry.source.replica === undefined;
+    });
+  }
+
+  /** The source was too slow, and another one goes on: it is asked again only where none of the others is left. */
+  slowed(source: Source, error: unknown): void {
+    const entry = this.#entry(source);
+    entry.isSlow = true;
+    entry.lastError = error;
   }
 
   /** How many connections the sources together find right for one blob. */
@@ -121,10 +134,11 @@ export class SourceList {
     this.#entry(source).lastError = error;
   }
 
-  failed(source: Source, error: unknown): void {
+  /** @param options `isFinal`: there is no point in asking again */
+  failed(source: Source, error: unknown, { isFinal = false } = {}): void {
     const entry = this.#entry(source);
     entry.failures += 1;
-    if (!isTransient(error)) entry.verdict = error;
+    if (isFinal || !isTransient(error)) entry.verdict = error;
     entry.lastError = entry.hasGiven && isNotFound(error) ? withoutRest(error) : error;
   }
 
@@ -136,6 +150,7 @@ export class SourceList {
     const refused = this.#entries.filter(({ lastError }) => hasReason(lastError, 'range-refused'));
     for (const entry of refused) {
       entry.failures = 0;
+      entry.verdict = undefined;
       entry.lastError = undefined;
     }
     return refused.length > 0;

@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
-import { RegistryError } from '../../oci/error.ts';
+import { hasReason, RegistryError } from '../../oci/error.ts';
+import type { Reason } from '../../oci/reason.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
 import { Refusal } from '../../upstream/passage.ts';
+import { atLeastRate } from './least-rate.ts';
 import type { Route } from './route.ts';
 import type { Source, SourceList } from './sources.ts';
 
@@ -10,6 +12,10 @@ import type { Source, SourceList } from './sources.ts';
 const patienceOnceFlowing = 8;
 /** The same where a source has answered, so that clients may have headers, and has given no byte yet. */
 const patienceOnceAnswered = 3;
+/** The same at the opening: a server that is being replaced refuses one request and answers the next. */
+const patienceAtOpening = 2;
+/** What may be otherwise a moment later. A time-out has taken the time for a second try, and a limit asks for none. */
+const worthASecondTry = ['bad-status', 'unreachable', 'cut', 'bad-answer'] as const satisfies Reason[];
 /** How long all sources together may give nothing before a transfer that had begun is given up. */
 const maxDroughtMs = 60_000;
 /** How often one transfer may fail and go on, however little each attempt brings. */
@@ -95,7 +101,7 @@ export class Transfer {
     while (!isBegun || (this.#isWanted && this.#position < this.#end)) {
       isBegun = true;
       const isFlowing = this.contributors.size > 0 || isAwaited();
-      const patience = isFlowing ? patienceOnceFlowing : this.#hasAnswer ? patienceOnceAnswered : 1;
+      const patience = isFlowing ? patienceOnceFlowing : this.#hasAnswer ? patienceOnceAnswered : patienceAtOpening;
       this.#forgetOpened();
       const wanted = { patience, ranged: !mayStartOver, except: this.#refusedUntilMs };
       const source = await route.next(wanted, signal);
@@ -109,7 +115,7 @@ export class Transfer {
       if (!source || failures > maxFailures || performance.now() - droughtSinceMs > maxDroughtMs) {
         throw new RegistryError('no-source', 'no source is left that could give this blob');
       }
-      if (fruitless > 0 && patience > 1) await sleep(backoffMs(fruitless), undefined, { signal });
+      if (fruitless > 0) await sleep(backoffMs(fruitless), undefined, { signal });
       const before = this.#position;
       const guard = route.guard(source);
       try {
@@ -120,7 +126,12 @@ export class Transfer {
         signal.throwIfAborted();
         // It was to be left for another one: that says nothing about it.
         if (guard?.aborted) continue;
-        if (error instanceof Refusal && patience > 1) {
+        if (hasReason(error, 'too-slow')) {
+          sources.slowed(source, error);
+          observer.sourceFailed(digest, { source, error, position: this.#position });
+          continue;
+        }
+        if (error instanceof Refusal && this.#isBelieved) {
           // It was not sent, so it has not failed: it goes on when the source may be asked again.
           this.#refusedUntilMs.set(source, performance.now() + Math.max(error.retryAfterMs, minRefusedMs));
           sources.refused(source, error);
@@ -134,11 +145,16 @@ export class Transfer {
           droughtSinceMs = performance.now();
         }
         isBegun = this.#size !== undefined;
-        sources.failed(source, error);
+        sources.failed(source, error, { isFinal: !this.#isBelieved && !hasReason(error, ...worthASecondTry) });
         route.failed(source, error);
         observer.sourceFailed(digest, { source, error, position: this.#position });
       }
     }
+  }
+
+  /** Whether a source has answered, so that clients wait for the bytes and not for the answer. */
+  get #isBelieved(): boolean {
+    return this.contributors.size > 0 || this.#hasAnswer || this.#options.isAwaited();
   }
 
   #forgetOpened(): void {
@@ -171,7 +187,7 @@ export class Transfer {
       this.#hasAnswer = true;
       if (!this.#isWanted) return;
       let place = answer.start;
-      for await (const chunk of answer.body) {
+      for await (const chunk of atLeastRate(answer.body, { hasOther: () => sources.hasOther(source) })) {
         // A source that ignores Range begins at 0: what is already here is skipped.
         const known = Math.max(0, this.#position - place);
         place += chunk.length;

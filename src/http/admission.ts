@@ -128,6 +128,8 @@ const pieceSizes = [512, 128, 32, 16].map((kibibytes) => kibibytes * 1024);
 export class Ticket implements Disposable {
   readonly #options: AdmissionOptions;
   readonly #parts: { readonly client: Client; readonly all: Usage; readonly ended: () => void };
+  /** Called when it ends. */
+  onEnd: (() => void) | undefined;
   #overload: Overload | undefined;
   #heldBytes = 0;
   #isOver = false;
@@ -152,14 +154,26 @@ export class Ticket implements Disposable {
   /** Takes memory for the answer. @returns whether there was room; if not, {@link overload} says what was used up */
   take(bytes: number): boolean {
     if (this.#isOver) return true;
-    const { client, all } = this.#parts;
+    const { client } = this.#parts;
     const { limits, memory } = this.#options;
     if (client.waitingBytes + bytes > limits.memoryPerClientBytes) return this.#refuse('client_memory');
     if (!memory.tryAdd(bytes)) return this.#refuse('memory');
+    this.#count(bytes);
+    return true;
+  }
+
+  /** Counts memory that the answer has in any case. */
+  charge(bytes: number): void {
+    if (this.#isOver) return;
+    this.#options.memory.add(bytes);
+    this.#count(bytes);
+  }
+
+  #count(bytes: number): void {
+    const { client, all } = this.#parts;
     client.waitingBytes += bytes;
     all.waitingBytes += bytes;
     this.#heldBytes += bytes;
-    return true;
   }
 
   /** How large the pieces should be in which a body is read: smaller while much memory is in use. */
@@ -180,6 +194,7 @@ export class Ticket implements Disposable {
       usage.requests -= 1;
     }
     ended();
+    this.onEnd?.();
   }
 
   #refuse(reason: Overload): false {

@@ -122,6 +122,8 @@ export function listingReply(
 ): Reply {
   const headers = commonHeaders(cacheStatus[listing.outcome], conditions);
   headers.push('Content-Type', listing.contentType, 'Content-Length', String(listing.bytes.length));
+  const { stale } = listing;
+  if (stale) headers.push('Age', String(stale.ageSeconds), 'Warning', `299 - "${stale.warning}"`);
   if (listing.filtersApplied !== undefined) headers.push('OCI-Filters-Applied', listing.filtersApplied);
   if (listing.nextQuery !== undefined) {
     const query = [listing.nextQuery, selecting].filter((part) => part !== '').join('&');

@@ -5,6 +5,7 @@ import { RegistryError } from '../oci/error.ts';
 import { ClientGone, type Exchange } from './exchange.ts';
 import { overloadError } from './overload-error.ts';
 import { type Piece, Pieces } from './pieces.ts';
+import { SharedBytes } from './shared-bytes.ts';
 
 /** Up to this size, copying a body behind its headers costs less than two writes. */
 const singleWriteBytes = 16 * 1024;
@@ -40,6 +41,7 @@ type Streamed = Extract<Content, { readonly body: BlobBody }>;
 /** Sends answers at the pace of clients, within the memory that they may take. */
 export class Sender {
   readonly #pieces = new Pieces();
+  readonly #shared = new SharedBytes();
   readonly #options: { readonly clientIdleMs: number };
 
   /** @param options `clientIdleMs`: a client that takes nothing of what waits for it is cut after this; read each time */
@@ -61,7 +63,7 @@ export class Sender {
     }
     if (content.kind !== 'bytes') return await this.#sendBody(response, { status, headers, content }, exchange);
     const { bytes } = content;
-    if (bytes.length > singleWriteBytes && !exchange.ticket.take(bytes.length)) throw refusal(exchange);
+    if (bytes.length > singleWriteBytes && !this.#shared.take(bytes, exchange.ticket)) throw refusal(exchange);
     response.writeHead(status, headers);
     exchange.sentBytes = bytes.length;
     // A string of single-byte characters leaves together with the headers, as one piece of memory.

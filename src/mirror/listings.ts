@@ -7,12 +7,18 @@ import { bareMediaType, ociIndex } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { ListingAnswer } from '../upstream/client.ts';
 import { withDeadline } from '../waiting/deadline.ts';
+import { SingleFlight } from '../waiting/single-flight.ts';
 import type { Waiting } from './content.ts';
+import { type Staleness, stalenessOf } from './freshness.ts';
 import type { Manifests } from './manifests.ts';
 import type { Outcome } from './outcome.ts';
+import { RememberedLists } from './remembered-lists.ts';
 import type { Repository } from './repository.ts';
+import { pagedHere, pageOf, tagsOf } from './tag-pages.ts';
 
 export interface ListingsOptions {
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
   readonly catalog: Catalog;
   readonly manifests: Manifests;
   readonly offline: boolean;
@@ -21,14 +27,20 @@ export interface ListingsOptions {
 /** A page of tags or referrers. */
 export interface ListingReply extends ListingAnswer {
   readonly outcome: Outcome;
+  /** Of a list that could not be confirmed: when the upstream gave it, and what the client is warned of. */
+  readonly stale?: Staleness | undefined;
 }
 
 /** Tags and referrers of one repository: the upstream's own answer, or what is known here where it cannot answer. */
 export class Listings {
   readonly #options: ListingsOptions;
+  readonly #remembered: RememberedLists;
+  /** Clients that ask for the same list at the same time share one request and one copy of the answer. */
+  readonly #requests = new SingleFlight<ListingAnswer | undefined>();
 
   constructor(options: ListingsOptions) {
     this.#options = options;
+    this.#remembered = new RememberedLists({ notes: options.catalog.notes, now: options.now });
   }
 
   /**
@@ -38,19 +50,54 @@ export class Listings {
    */
   async tags(repository: Repository, query: string, { signal }: Waiting): Promise<ListingReply> {
     const { offline, catalog } = this.#options;
-    const { answerMs } = repository.upstream;
+    const name = nameOf('tags', { repository, query });
     try {
       if (offline) throw offlineError(repository);
-      const answer = await withDeadline(
-        (within) => repository.upstream.client.listTags(repository.name, query, { signal: within }),
-        { answerMs, signal },
-      );
-      return { ...answer, outcome: 'bypass' };
+      const answer = await this.#ask(repository, name, {
+        signal,
+        ask: (within) => repository.upstream.client.listTags(repository.name, query, { signal: within }),
+      });
+      return { ...pagedHere(repository, answer!, query), outcome: 'bypass' };
     } catch (error) {
-      const tags = offline || isTransient(error) ? catalog.tags.names(repository.key) : [];
+      if (!offline && !isTransient(error)) throw error;
+      const remembered = offline ? undefined : this.#recall(repository, name, error);
+      if (remembered) return { ...remembered, ...pagedHere(repository, remembered, query) };
+      const whole = offline ? undefined : this.#recall(repository, nameOf('tags', { repository, query: '' }), error);
+      const listed = whole && whole.nextQuery === undefined ? tagsOf(whole.bytes) : undefined;
+      if (whole && listed) return { ...whole, ...pageOf(repository, listed, query) };
+      // A tag that was only asked about cannot be pulled.
+      const tags = catalog.tags.storedNames(repository.key);
       if (tags.length === 0) throw error;
-      return { ...pageOf(repository, tags, query), outcome: offline ? 'hit' : 'stale' };
+      const stale = offline ? undefined : onlyHere(stalenessOf(repository.upstream.name, 0, error));
+      return { ...pageOf(repository, tags, query), outcome: offline ? 'hit' : 'stale', stale };
     }
+  }
+
+  /** Asks the upstream once for all who want the same list now, and remembers what it says. */
+  async #ask(
+    repository: Repository,
+    name: string,
+    request: { signal: AbortSignal; ask: (signal: AbortSignal) => Promise<ListingAnswer | undefined> },
+  ): Promise<ListingAnswer | undefined> {
+    const { answerMs } = repository.upstream;
+    return await this.#requests.run(
+      name,
+      async () => {
+        const answer = await withDeadline(request.ask, { answerMs });
+        if (answer) this.#remembered.remember(name, answer);
+        return answer;
+      },
+      request,
+    );
+  }
+
+  /** What the upstream said when it could answer, for as long as a tag may be served past its time. */
+  #recall(repository: Repository, name: string, error: unknown): (ListingReply & { stale: Staleness }) | undefined {
+    const remembered = this.#remembered.get(name);
+    const { tagTtlMs, staleIfErrorMs } = repository.upstream.freshness;
+    if (remembered === undefined || remembered.ageMs > tagTtlMs + staleIfErrorMs) return undefined;
+    const stale = stalenessOf(repository.upstream.name, Math.floor(remembered.ageMs / 1000), error);
+    return { ...remembered.answer, outcome: 'stale', stale };
   }
 
   /**
@@ -64,27 +111,35 @@ export class Listings {
     { query, signal }: Waiting & { query: string },
   ): Promise<ListingReply> {
     const { offline } = this.#options;
-    const { answerMs } = repository.upstream;
+    const name = nameOf(`referrers ${digest}`, { repository, query });
     const artifactType = new URLSearchParams(query).get('artifactType') ?? undefined;
     try {
       if (offline) return await this.#offlineReferrers(repository, digest, { artifactType, signal });
-      const answer = await withDeadline(
-        (within) => repository.upstream.client.listReferrers(repository.name, digest, query, { signal: within }),
-        { answerMs, signal },
-      ).catch((error: unknown) => this.#noneIfAbsent(repository, digest, { error, signal }));
+      const answer = await this.#ask(repository, `${name} api`, {
+        signal,
+        ask: (within) => repository.upstream.client.listReferrers(repository.name, digest, query, { signal: within }),
+      }).catch((error: unknown) => this.#noneIfAbsent(repository, digest, { error, signal }));
       // Some registries have a page of their website where the referrers API would be.
       const listed = answer && isIndex(answer.bytes) ? answer : undefined;
-      if (listed && !isAllAndEmpty(listed, query)) return { ...listed, outcome: 'bypass' };
+      if (listed && !isAllAndEmpty(listed, query)) return this.#noted(name, filteredHere(listed, artifactType));
       // Some have the API and do not list what clients have kept under the tag, before it was there or all the same.
       const tagged = await this.#fallbackTag(repository, digest, { artifactType, signal });
-      return tagged ?? { ...(listed ?? emptyListing()), outcome: 'bypass' };
+      return this.#noted(name, tagged ?? { ...(listed ?? emptyListing()), outcome: 'bypass' });
     } catch (error) {
       if (!isTransient(error)) throw error;
+      const whole = nameOf(`referrers ${digest}`, { repository, query: '' });
+      const remembered = this.#recall(repository, name, error) ?? this.#recall(repository, whole, error);
+      if (remembered) return { ...remembered, ...filteredHere(remembered, artifactType) };
       const stored = storedReply(this.#options.catalog.manifests.referrers(repository.key, digest), artifactType);
       // An empty list would say "not signed" where we only do not know.
       if (readIndex(stored.bytes).length === 0) throw error;
-      return { ...stored, outcome: 'stale' };
+      return { ...stored, outcome: 'stale', stale: onlyHere(stalenessOf(repository.upstream.name, 0, error)) };
     }
+  }
+
+  #noted(name: string, reply: ListingReply): ListingReply {
+    if (reply.outcome !== 'stale') this.#remembered.remember(name, listingOf(reply));
+    return reply;
   }
 
   /**
@@ -189,20 +244,27 @@ function filteredReply(bytes: Buffer, options: { artifactType: string; outcome: 
   return { ...indexReply(indexOf(manifests), options), filtersApplied: 'artifactType' };
 }
 
-/** A page of the tags known here, as the distribution-spec pages them: `last` is exclusive, `n` a limit. */
-function pageOf(repository: Repository, tags: readonly string[], query: string): ListingAnswer {
+/** What a list is remembered by. */
+function nameOf(what: string, { repository, query }: { repository: Repository; query: string }): string {
   const parameters = new URLSearchParams(query);
-  const last = parameters.get('last') ?? '';
-  const n = /^\d+$/.test(parameters.get('n') ?? '') ? Number(parameters.get('n')) : tags.length;
-  const rest = tags.filter((tag) => tag > last);
-  const page = rest.slice(0, n);
-  const more = n > 0 && rest.length > page.length;
-  return {
-    bytes: Buffer.from(JSON.stringify({ name: repository.name, tags: page })),
-    contentType: 'application/json',
-    nextQuery: more ? new URLSearchParams({ n: String(n), last: page.at(-1) ?? '' }).toString() : undefined,
-    filtersApplied: undefined,
-  };
+  parameters.sort();
+  return `${repository.key} ${what} ${parameters.toString()}`;
+}
+
+function listingOf({ bytes, contentType, nextQuery, filtersApplied }: ListingReply): ListingAnswer {
+  return { bytes, contentType, nextQuery, filtersApplied };
+}
+
+/** The upstream has never been asked for the list: what is stored is not all of it, and the client has to know. */
+function onlyHere({ ageSeconds, warning }: Staleness): Staleness {
+  return { ageSeconds, warning: `only what is stored here is listed; ${warning}`.slice(0, 250) };
+}
+
+/** What was asked for, where the upstream ignores `artifactType`. */
+function filteredHere(reply: ListingAnswer | ListingReply, artifactType: string | undefined): ListingReply {
+  const given: ListingReply = { outcome: 'bypass', ...reply };
+  if (artifactType === undefined || reply.filtersApplied !== undefined || reply.nextQuery !== undefined) return given;
+  return { ...given, ...filteredReply(reply.bytes, { artifactType, outcome: given.outcome }) };
 }
 
 function offlineError(repository: Repository): RegistryError {

@@ -97,7 +97,7 @@ export class Mirror implements AsyncDisposable {
       requireShown: (repository, digest, waiting) =>
         (catalog.manifests.has(digest) ? this.manifests : this.blobs).content.requireShown(repository, digest, waiting),
     });
-    this.listings = new Listings({ catalog, offline, manifests: this.manifests });
+    this.listings = new Listings({ catalog, offline, now, manifests: this.manifests });
   }
 
   /** Stops what is being fetched; partial files stay to be continued. */

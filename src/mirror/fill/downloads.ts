@@ -213,9 +213,9 @@ export class Downloads implements AsyncDisposable {
       download.hasPartial = !this.#partials.has(fill.digest);
       if (download.hasPartial) this.#partials.add(fill.digest);
       download.place = 'taken';
-      const giveBack = (place: Download['place']): void => {
+      const giveBack = (after: 'none' | 'slow'): void => {
         if (download.place === 'taken') places.giveBack(download);
-        download.place = place;
+        download.place = after;
       };
       using _ = this.#rates.watch(download, () => giveBack('slow'));
       // What waits for its place on the disk keeps none that another could use.

@@ -76,6 +76,16 @@ export class TagRecords {
     return rows.map((row) => text(row, 'tag'));
   }
 
+  /** The tags of a repository whose manifest is stored, in lexical order. */
+  storedNames(repository: string): string[] {
+    const rows = this.#database.all(
+      `SELECT DISTINCT t.tag FROM tags t JOIN repositories r ON r.id = t.repository JOIN blobs b ON b.digest = t.digest
+       WHERE r.name = ? ORDER BY t.tag`,
+      repository,
+    );
+    return rows.map((row) => text(row, 'tag'));
+  }
+
   /** Records what a tag means now, and that its repository may read that. */
   record(key: TagKey, record: TagRecord): void {
     const before = this.get(key);

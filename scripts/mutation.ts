@@ -8,9 +8,10 @@ import { type Mutant, mutantsOf, sampleOf, withMutant } from './mutation/mutants
 import { report, type Verdict } from './mutation/report.ts';
 import { sourcesOf, testsFor } from './mutation/tests.ts';
 
-const usage = `Usage: npm run mutation -- [--folder NAME]… [--file src/PATH]… [--sample N] [--seed N] [--workers N] [--output FILE]
+const usage = `Usage: npm run mutation -- [--folder NAME]… [--file src/PATH]… [--sample N] [--seed N] [--workers N] [--near] [--output FILE]
 
-Changes the code of a folder in one small way at a time, and runs the tests that should see it. See docs/testing.md.`;
+Changes the code of a folder in one small way at a time, and runs the tests that should see it; with --near, only those of
+its own folder. See docs/testing.md.`;
 
 /** What ends a run of tests that hangs: a change that makes one hang has been seen. */
 const stageTimeoutMs = 240_000;
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     workers: { type: 'string', default: '1' },
     output: { type: 'string' },
+    near: { type: 'boolean', default: false },
     help: { type: 'boolean' },
   },
 });
@@ -36,7 +38,7 @@ const named = values.folder ?? (values.file ?? []).map((file) => file.split('/')
 const chosen = [...new Set(named.length === 0 ? Object.keys(folders) : named)];
 const verdicts: Verdict[] = [];
 for (const name of chosen) {
-  const folder = folders[name];
+  const folder = folders[name] && { ...folders[name], ...(values.near && { far: [] }) };
   if (folder === undefined) throw new Error(`${name} is none of ${Object.keys(folders).join(', ')}`);
   verdicts.push(...(await judgeFolder(name, folder)));
   if (values.output) await writeFile(values.output, `${JSON.stringify(verdicts, undefined, 1)}\n`);

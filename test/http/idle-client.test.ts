@@ -34,8 +34,14 @@ describe('a client that takes nothing of what waits for it', () => {
     const stall = upstream.fault(blob.digest, { kind: 'stall', afterBytes: MiB / 2 });
     const running = site.get(`/v2/library/app/blobs/${blob.digest}`);
     await stall.reached;
-    // Longer than a client may be idle; what is waited for is this timer itself.
-    await new Promise((resolve) => setTimeout(resolve, 800));
+    // One that takes nothing comes later, and is cut when it has been idle: so long the first has waited by then.
+    const large = upstream.addBlob({ size: 32 * MiB, seed: 'taken by nobody' });
+    await site.get(`/v2/library/app/blobs/${large.digest}`, { keepBody: false });
+    const { hostname, port } = new URL(site.origin);
+    const socket = connect({ host: hostname, port: Number(port) });
+    socket.write(`GET /v2/library/app/blobs/${large.digest} HTTP/1.1\r\nHost: ${hostname}\r\n\r\n`);
+    await expect.poll(() => site.logLines.filter(({ result }) => result === 'cut')).toHaveLength(1);
+    socket.destroy();
     stall.release();
     expect(await running).toMatchObject({ complete: true, sha256: blob.digest });
   });

@@ -108,9 +108,10 @@ describe('a listener that is told to close', () => {
 
   test('does not wait for a connection on which nothing was ever sent', async () => {
     const opened = await open();
-    const { closed } = await dialed(opened);
+    const { socket, text, closed } = await dialed(opened);
     await opened.close(3_600_000);
     await closed;
+    expect([socket.destroyed, text()]).toEqual([true, '']);
   });
 
   test('does not wait for one that never began its TLS handshake, and cuts one in the middle of it', async () => {
@@ -136,6 +137,7 @@ describe('a listener that is told to close', () => {
     halfway.socket.write(Buffer.from([0x16, 0x03, 0x01]));
     await opened.close(50);
     await Promise.all([mute.closed, halfway.closed]);
+    expect([mute.socket.destroyed, halfway.socket.destroyed]).toEqual([true, true]);
   });
 
   test('says in every answer that begins from then on that it is the last of its connection', async () => {

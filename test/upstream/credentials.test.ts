@@ -28,6 +28,13 @@ test.each<[string, string, object, object | undefined]>([
     { 'https://index.docker.io/v1/': { auth: auth('user:pa:ss') } },
     user,
   ],
+  [
+    'names of one letter',
+    'ghcr.io',
+    { 'ghcr.io': { auth: auth('u:p') } },
+    { kind: 'basic', username: 'u', password: 'p' },
+  ],
+  ['zero bytes at the end', 'ghcr.io', { 'ghcr.io': { auth: auth('user:pa:ss\0\0') } }, user],
   ['a host', 'ghcr.io', { 'ghcr.io': { auth: auth('user:pa:ss') } }, user],
   ['a host with a port', 'reg.example:5000', { 'reg.example:5000': { username: 'user', password: 'pa:ss' } }, user],
   ['a key with scheme and version', 'reg.example', { 'https://Reg.example/v2/': { auth: auth('user:pa:ss') } }, user],
@@ -76,6 +83,14 @@ test('a file that cannot be read or understood is an error without its text', as
   });
   const error = await failureOf(fromDockerConfig('{"auths": secret-password', 'h'));
   expect(`${error.message} ${String(error.cause)}`).not.toContain('secret-password');
+});
+
+test('an entry that has no colon cannot be used, and the error does not quote it', async () => {
+  const error = await failureOf(
+    fromDockerConfig({ auths: { 'reg.example': { auth: auth('secret') } } }, 'reg.example'),
+  );
+  expect(error.message).toContain('credentials that cannot be read');
+  expect(`${error.message} ${String(error.cause)}`).not.toContain('secret');
 });
 
 test('a password comes from the environment', async () => {

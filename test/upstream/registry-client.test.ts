@@ -200,7 +200,7 @@ test('an encoded body is decoded where that makes it right, a page of HTML is le
   expect(digestOf(await bytesOf(page))).not.toBe(blob.digest);
 });
 
-test('silence ends in 504: before the headers, in the middle of a body, never because the reader is slow', async () => {
+test('silence ends in 504: before the headers, in the middle of a body', async () => {
   await using registry = await startRegistry();
   const blob = registry.addBlob(content);
   using upstream = upstreamAt(registry.origin, { timeouts: { headersMs: 1_500, idleMs: 1_500 }, probeMs: 0 });
@@ -209,15 +209,6 @@ test('silence ends in 504: before the headers, in the middle of a body, never be
   expect(await failureOf(open())).toMatchObject({ code: 'UNAVAILABLE', status: 504 });
   registry.fault(undefined, { kind: 'stall', afterBytes: 4000 }, { times: 1 });
   expect(await failureOf(bytesOf(await open()))).toMatchObject({ code: 'UNAVAILABLE', status: 504 });
-
-  const slow = await open();
-  const chunks = slow.body[Symbol.asyncIterator]();
-  await chunks.next();
-  // Longer than the idle time-out; what is waited for is this timer itself.
-  await new Promise((resolve) => setTimeout(resolve, 2_000));
-  let next = await chunks.next();
-  while (next.done !== true) next = await chunks.next();
-  expect(next.done).toBe(true);
 });
 
 test('an abandoned wait fails with its own reason, a deadline with 504', async () => {

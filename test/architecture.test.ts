@@ -23,7 +23,7 @@ const allowed: Record<string, readonly string[]> = {
     'oci',
     'telemetry',
   ],
-  http: ['operations', 'hosted', 'mirror', 'upstream', 'oci'],
+  http: ['operations', 'hosted', 'mirror', 'upstream', 'transport', 'oci'],
   operations: ['mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
   mirror: ['store', 'upstream', 'coordination', 'waiting', 'oci'],
   hosted: ['waiting', 'oci'],

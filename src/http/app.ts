@@ -1,6 +1,7 @@
 import Koa, { type Context, type Middleware } from 'koa';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { Mirror } from '../mirror/mirror.ts';
+import type { Chain } from '../transport/chain.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Admission } from './admission.ts';
 import { isClientLeft } from './client-left.ts';
@@ -8,6 +9,7 @@ import { hostedRoutes } from './hosted-routes.ts';
 import {
   admit,
   beginExchange,
+  followChain,
   hasSeveralHosts,
   oneHost,
   onlyPulls,
@@ -24,6 +26,8 @@ import { Sender } from './send.ts';
 export interface AppOptions {
   readonly upstreams: UpstreamTable;
   readonly mirror: Mirror;
+  /** This mirror's place among others that ask one another. */
+  readonly chain: Chain;
   readonly observer: RequestObserver;
   /** The walls between clients. */
   readonly admission: Admission;
@@ -49,6 +53,7 @@ export function createApp(options: AppOptions): Koa {
     beginExchange(options),
     renderErrors({ sender }),
     admit,
+    followChain(options.chain),
     oneHost,
     ...(options.hosted ? [hostedRoutes(hostedParts(options, options.hosted, sender))] : []),
     onlyPulls,

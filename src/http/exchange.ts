@@ -29,6 +29,8 @@ export class Exchange {
   sentBytes = 0;
   /** Why the answer is an error, or was cut short after its headers. */
   failure: unknown;
+  /** The mirrors that the request has come through, as `CDN-Loop` names them. */
+  through: string | undefined;
   readonly #response: ServerResponse;
   readonly #answerMs: number;
   #id: string | undefined;

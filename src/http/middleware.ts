@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache';
 import { RememberedAnswer } from '../mirror/negative-answers.ts';
 import { RegistryError } from '../oci/error.ts';
 import { parseRequest, pullMethods, type RegistryRequest } from '../oci/request.ts';
+import type { Chain } from '../transport/chain.ts';
 import { type Selection, selectUpstream } from '../upstream/selection.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Admission } from './admission.ts';
@@ -36,7 +37,7 @@ export function beginExchange(options: {
   const { observer, admission } = options;
   return async function begin(ctx, next) {
     // Read for each request: it may be changed while the mirror runs.
-    const { answerMs } = options;
+    const answerMs = Math.min(options.answerMs, waitMsOf(ctx.req.headers['prefer']));
     const ticket = admission.begin(ctx.req.socket);
     const exchange = new Exchange(ctx.req.url ?? '', { response: ctx.res, answerMs, ticket });
     ctx.state['exchange'] = exchange;
@@ -128,6 +129,26 @@ export function hasSeveralHosts({ rawHeaders }: Pick<IncomingMessage, 'rawHeader
     if (rawHeaders[index]?.length === 4 && rawHeaders[index]?.toLowerCase() === 'host') hosts += 1;
   }
   return hosts > 1;
+}
+
+/** How long a mirror that asks this one waits (RFC 7240, 4.3), less the way to it; in milliseconds. */
+function waitMsOf(header: string | string[] | undefined): number {
+  const [, seconds] = /(?:^|[\s,;])wait=(\d{1,4})(?=$|[\s,;])/.exec(String(header ?? '').slice(0, 200)) ?? [];
+  return seconds === undefined ? Number.POSITIVE_INFINITY : Math.max(1, Number(seconds)) * 1000;
+}
+
+/** Follows the chain of mirrors that a request has come through: one that comes back is answered at once. */
+export function followChain(chain: Chain): Middleware {
+  return function follow(ctx, next) {
+    const { 'cdn-loop': header } = ctx.req.headers;
+    if (header === undefined) return next();
+    const before = String(header);
+    (ctx.state['exchange'] as Exchange).through = before.slice(0, 300);
+    if (chain.isLoop(before)) {
+      throw new RegistryError('loop', 'this mirror is asked through itself: an upstream leads back to it');
+    }
+    return chain.run(before, next);
+  };
 }
 
 /** Refuses everything but pulls: this is a mirror. */

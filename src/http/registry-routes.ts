@@ -64,7 +64,8 @@ async function answerManifest(
       ? await mirror.manifests.byDigest(repository, reference.digest, new TagOptions(exchange, accept))
       : await byTag(reference.tag, new TagOptions(exchange, accept)));
   exchange.outcome = found.outcome;
-  const reply = manifestReply(found, { ...conditions, byDigest: reference.kind === 'digest' });
+  const { rateLimit } = repository.upstream;
+  const reply = manifestReply(found, { ...conditions, rateLimit, byDigest: reference.kind === 'digest' });
   await sender.send(ctx.res, reply, exchange);
 
   function byTag(tag: string, options: TagOptions): Promise<ManifestReply | ManifestHead> {

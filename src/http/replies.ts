@@ -7,6 +7,8 @@ import type { Outcome } from '../mirror/outcome.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { RegistryError } from '../oci/error.ts';
 import { type ByteRange, contentRange, readRanges } from '../oci/range.ts';
+import { type Reason, reasonFacts } from '../oci/reason.ts';
+import type { RateLimit } from '../upstream/rate-limit.ts';
 import type { Reply } from './send.ts';
 
 /** What of a request decides the form of its answer. */
@@ -46,15 +48,17 @@ export function pingReply(conditions: Conditions): Reply {
 
 export function manifestReply(
   manifest: ManifestReply | ManifestHead,
-  { byDigest, ...conditions }: Conditions & { byDigest: boolean },
+  { byDigest, rateLimit, ...conditions }: Conditions & { byDigest: boolean; rateLimit?: RateLimit | undefined },
 ): Reply {
-  const { digest, size, contentType, outcome, stale } = manifest;
+  const { digest, size, contentType, outcome, stale, ageSeconds } = manifest;
   // Of a tag that was only asked about nothing is stored but what it stands for.
   const isStored = 'bytes' in manifest;
   const status = outcome === 'miss' && !isStored ? 'millpond; fwd=miss' : cacheStatus[outcome];
   const headers = commonHeaders(status, conditions);
   headers.push('Docker-Content-Digest', digest, 'ETag', `"${digest}"`);
   if (byDigest) headers.push('Cache-Control', immutable);
+  if (rateLimit) headers.push(...rateLimitHeaders(rateLimit));
+  if (stale === undefined && ageSeconds !== undefined) headers.push('Age', String(ageSeconds));
   if (stale) headers.push('Age', String(stale.ageSeconds), 'Warning', `299 - "${stale.warning}"`);
   if (isKnown(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
   headers.push('Content-Type', contentType, 'Content-Length', String(size));
@@ -132,10 +136,37 @@ export function listingReply(
   return { status: 200, headers, content: conditions.head ? none : { kind: 'bytes', bytes: listing.bytes } };
 }
 
+/** Errors that are this mirror's own, and not the registry's, by the names of RFC 9209, 2.3. */
+const proxyErrors: Partial<Record<Reason, string>> = {
+  loop: 'proxy_loop_detected',
+  offline: 'destination_unavailable',
+  'unknown-upstream': 'destination_not_found',
+  'not-allowed': 'http_request_denied',
+  'no-place': 'connection_limit_reached',
+  timeout: 'http_response_timeout',
+};
+
+/**
+ * Whose an error is (RFC 9209): a mirror that is asked through this one must not take what this one lacks for what the
+ * registry lacks. `undefined` for what the client itself did wrong.
+ */
+function proxyStatusOf(error: RegistryError): string | undefined {
+  const own = proxyErrors[error.reason];
+  if (own !== undefined) return `millpond; error=${own}`;
+  const { kind } = reasonFacts[error.reason];
+  if (error.blame === 'upstream' && (kind !== 'transient' || error.reason === 'limited')) {
+    return `millpond; received-status=${error.status}`;
+  }
+  if (error.blame === 'client' && error.reason !== 'incomplete') return undefined;
+  return `millpond; error=${error.blame === 'upstream' ? 'destination_unavailable' : 'proxy_internal_error'}`;
+}
+
 /** The spec's error body; a HEAD is told its length all the same. */
 export function errorReply(error: RegistryError, conditions: Conditions, outcome: Outcome | undefined): Reply {
   const bytes = Buffer.from(JSON.stringify(error.toBody()));
   const headers = commonHeaders(outcome ? cacheStatus[outcome] : 'millpond; detail=error', conditions);
+  const proxyStatus = proxyStatusOf(error);
+  if (proxyStatus !== undefined) headers.push('Proxy-Status', proxyStatus);
   for (const [name, value] of Object.entries(error.headers)) headers.push(name, value);
   headers.push('Content-Type', 'application/json', 'Content-Length', String(bytes.length));
   return { status: error.status, headers, content: conditions.head ? none : { kind: 'bytes', bytes } };
@@ -163,6 +194,14 @@ export function jsonReply(
     headers: [...common, 'Content-Type', contentType, 'Content-Length', String(bytes.length)],
     content: conditions.head ? none : { kind: 'bytes', bytes },
   };
+}
+
+/** What is left of the upstream's pulls, as Docker Hub writes it. */
+function rateLimitHeaders({ remaining, limit, windowSeconds }: RateLimit): string[] {
+  const window = windowSeconds === undefined ? '' : `;w=${windowSeconds}`;
+  const headers = ['RateLimit-Remaining', `${remaining}${window}`];
+  if (limit !== undefined) headers.push('RateLimit-Limit', `${limit}${window}`);
+  return headers;
 }
 
 const none = { kind: 'none' } as const;

@@ -7,6 +7,7 @@ import type { BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import { AnswerBudget } from '../waiting/deadline.ts';
 import { AcceptReader } from './accept.ts';
 import { Completeness } from './completeness.ts';
+import { ageSecondsOf, type ResolvedTag } from './confirmed-tag.ts';
 import type { Content, Waiting } from './content.ts';
 import { type Staleness, stalenessOf } from './freshness.ts';
 import { KeptManifests } from './kept-manifests.ts';
@@ -14,7 +15,7 @@ import { type FoundManifest, ManifestsByDigest } from './manifests-by-digest.ts'
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
 import type { Replicas } from './sharing/replicas.ts';
-import { type ResolvedTag, Tags } from './tags.ts';
+import { Tags } from './tags.ts';
 
 /** Told of what is worth a number or a log line. */
 export interface ManifestObserver {
@@ -44,6 +45,8 @@ export interface ManifestHead {
   readonly outcome: Outcome;
   /** Of a stale tag: when the upstream last confirmed it, and what the client is warned of. */
   readonly stale?: Staleness | undefined;
+  /** Of a tag: how long ago the registry itself confirmed what it stands for. */
+  readonly ageSeconds?: number;
 }
 
 export interface ManifestReply extends ManifestHead {
@@ -84,9 +87,10 @@ export class Manifests implements AsyncDisposable {
    */
   atHand(repository: Repository, reference: ManifestReference, accept: string): ManifestReply | undefined {
     if (this.#options.offline || !repository.upstream.isAvailableFor(repository.name)) return undefined;
-    const digest =
-      reference.kind === 'digest' ? reference.digest : this.#tags.fresh(repository, reference.tag, accept)?.digest;
-    return digest && this.#byDigest.atHand(repository, digest);
+    if (reference.kind === 'digest') return this.#byDigest.atHand(repository, reference.digest);
+    const record = this.#tags.fresh(repository, reference.tag, accept);
+    const found = record && this.#byDigest.atHand(repository, record.digest);
+    return found && { ...found, ...ageSecondsOf(record, this.#options) };
   }
 
   /**
@@ -114,7 +118,8 @@ export class Manifests implements AsyncDisposable {
     try {
       const manifest = await this.#resolved(repository, resolved, waiting);
       this.#tags.adopt(resolved);
-      return { ...manifest, outcome: manifest.outcome === 'hit' ? outcome : manifest.outcome, stale };
+      const own = manifest.outcome === 'hit' ? outcome : manifest.outcome;
+      return { ...manifest, outcome: own, stale, ...ageSecondsOf(resolved.record, this.#options) };
     } catch (error) {
       // It was moved or collected, or is not served by digest: what the tag stands for is another question.
       if (hasReason(error, 'not-found')) {
@@ -141,7 +146,7 @@ export class Manifests implements AsyncDisposable {
     if (catalog.blobs.isShown(digest, repository.upstream.name)) catalog.manifests.share(repository.key, digest);
     else if (catalog.blobs.get(digest) === undefined) catalog.grants.grant(repository.key, digest);
     await this.#byDigest.requireCompletable(repository, digest, { waiting });
-    return { digest, size, contentType, outcome, stale };
+    return { digest, size, contentType, outcome, stale, ...ageSecondsOf(record, this.#options) };
   }
 
   /**

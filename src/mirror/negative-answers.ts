@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { isNotFound, RegistryError } from '../oci/error.ts';
 import type { ErrorCode } from '../oci/reason.ts';
+import { SecondHandAbsence } from '../upstream/failures.ts';
 import { accessTo } from './access.ts';
 import type { Repository } from './repository.ts';
 
@@ -52,7 +53,7 @@ export class NegativeAnswers {
   /** Remembers an error if it says that the thing does not exist. */
   note(repository: Repository, what: string, error: unknown): void {
     // To be told of it again is no news.
-    if (error instanceof RememberedAnswer) return;
+    if (error instanceof RememberedAnswer || error instanceof SecondHandAbsence) return;
     const ttl = repository.upstream.freshness.negativeTtlMs;
     if (ttl === 0 || !isNotFound(error)) return;
     this.#answers.set(`${repository.key} ${what}`, error, { ttl });

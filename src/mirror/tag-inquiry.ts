@@ -2,7 +2,8 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestMediaTypes } from '../oci/media-types.ts';
 import type { TagRecord } from '../store/catalog/tag-records.ts';
-import type { ManifestAnswer } from '../upstream/client.ts';
+import type { ManifestAnswer, ManifestHead } from '../upstream/client.ts';
+import { confirmedAtMs } from './confirmed-tag.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import type { Repository } from './repository.ts';
 
@@ -24,6 +25,12 @@ export interface TagQuestion {
   readonly signal: AbortSignal;
 }
 
+/** What an upstream said about a tag. `age`: of an answer from the cache of another mirror. */
+export interface ToldTag {
+  readonly record: TagRecord;
+  readonly age: ManifestHead['age'];
+}
+
 /** Asks upstreams what tags stand for. */
 export class TagInquiry {
   readonly #options: TagInquiryOptions;
@@ -36,7 +43,7 @@ export class TagInquiry {
    * By HEAD, which costs no pull; by GET where that says no, or nothing that can be used. The manifest of a GET is kept.
    * @throws RegistryError
    */
-  async ask(repository: Repository, question: TagQuestion): Promise<TagRecord> {
+  async ask(repository: Repository, question: TagQuestion): Promise<ToldTag> {
     const { client, isSparing } = repository.upstream;
     const { tag, accept, signal, staleDigest } = question;
     const head = await client.headManifest(repository.name, tag, { accept, signal });
@@ -44,9 +51,10 @@ export class TagInquiry {
     if (head.answer) return await this.#keep(repository, head.answer);
     // A HEAD without the manifest's own type is worth nothing: clients fail on it (some registries say application/json).
     const isTyped = manifestMediaTypes.includes(bareMediaType(head.contentType));
-    const { digest, size = 0 } = head;
+    const { digest, size = 0, age } = head;
     if (digest !== undefined && size >= minManifestBytes && isTyped) {
-      return { digest, contentType: head.contentType, size, checkedAtMs: this.#options.now() };
+      const checkedAtMs = confirmedAtMs(this.#options.now(), age);
+      return { record: { digest, contentType: head.contentType, size, checkedAtMs }, age };
     }
     if (isSparing && staleDigest !== undefined && (await this.#options.kept.get(staleDigest))) {
       throw pullSpared(repository);
@@ -55,16 +63,17 @@ export class TagInquiry {
   }
 
   /** By GET; the manifest is kept. @throws RegistryError */
-  async get(repository: Repository, { tag, accept, signal }: Omit<TagQuestion, 'staleDigest'>): Promise<TagRecord> {
+  async get(repository: Repository, { tag, accept, signal }: Omit<TagQuestion, 'staleDigest'>): Promise<ToldTag> {
     const { client } = repository.upstream;
     return await this.#keep(repository, await client.getManifest(repository.name, tag, { accept, signal }));
   }
 
-  async #keep(repository: Repository, answer: ManifestAnswer): Promise<TagRecord> {
+  async #keep(repository: Repository, answer: ManifestAnswer): Promise<ToldTag> {
     const { kept, now } = this.#options;
     const { manifest } = await kept.keep(repository, answer, answer.digest);
     const { digest, contentType, size } = manifest;
-    return { digest, contentType, size, checkedAtMs: now() };
+    const checkedAtMs = confirmedAtMs(now(), answer.age);
+    return { record: { digest, contentType, size, checkedAtMs }, age: answer.age };
   }
 }
 

@@ -7,12 +7,12 @@ import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import { AcceptReader } from './accept.ts';
 import type { Completeness } from './completeness.ts';
+import { type ResolvedTag, resolvedBy } from './confirmed-tag.ts';
 import type { Waiting } from './content.ts';
-import { type FreshnessVerdict, freshnessOf, type Staleness, stalenessOf } from './freshness.ts';
+import { type FreshnessVerdict, freshnessOf, stalenessOf } from './freshness.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import type { ManifestsByDigest } from './manifests-by-digest.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
-import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
 import { SharedTags } from './sharing/shared-tags.ts';
 import { pullSpared, TagInquiry } from './tag-inquiry.ts';
@@ -30,16 +30,6 @@ export interface TagsOptions {
     staleServed(upstream: string): void;
     revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;
   };
-}
-
-/** What a tag stands for now, as far as it can be known. */
-export interface ResolvedTag {
-  readonly key: TagKey;
-  readonly record: TagRecord;
-  readonly outcome: Outcome;
-  readonly stale?: Staleness | undefined;
-  /** What it stood for before the upstream was asked, where that may still stand in for it. */
-  readonly previous?: { readonly record: TagRecord; readonly ageSeconds: number };
 }
 
 interface Question {
@@ -108,7 +98,7 @@ export class Tags implements AsyncDisposable {
       this.#flights.run(
         `${repository.key} ${whatOf(key)} anew`,
         async () => {
-          const record = await withDeadline(ask, { answerMs, signal: this.#stop.signal });
+          const { record } = await withDeadline(ask, { answerMs, signal: this.#stop.signal });
           catalog.tags.record(key, record);
           return { key, record, outcome: 'miss' };
         },
@@ -179,11 +169,13 @@ export class Tags implements AsyncDisposable {
       if (!record || verdict?.kind !== 'stale') return resolved;
       await this.#spare(repository, record, resolved);
       return { ...resolved, previous: { record, ageSeconds: verdict.ageSeconds } };
-    } catch (error) {
-      if (!isTransient(error) || !record || verdict?.kind !== 'stale') throw error;
+    } catch (thrown) {
+      // The client's own time is over, and what is here is better than nothing.
+      const error = isTimeout(thrown) ? new RegistryError('timeout', 'the upstream did not answer in time') : thrown;
+      if (!isTransient(error) || !record || verdict?.kind !== 'stale') throw thrown;
       // Blobs are not counted as pulls: while only those are spared, what is not whole can still be completed.
       if (!hasReason(error, 'pull-spared') && !(await this.#options.completeness.isWhole(key.repository, record))) {
-        throw error;
+        throw thrown;
       }
       observer.staleServed(repository.upstream.name);
       return { key, record, outcome: 'stale', stale: stalenessOf(repository.upstream.name, verdict.ageSeconds, error) };
@@ -263,10 +255,10 @@ export class Tags implements AsyncDisposable {
       const { accept, verdict, signal } = question;
       const staleDigest = verdict?.kind === 'stale' ? record?.digest : undefined;
       const told = await this.#inquiry.ask(repository, { tag: key.tag, accept, staleDigest, signal });
-      const checked: TagRecord = { ...told, access: turn.access };
+      const checked: TagRecord = { ...told.record, access: turn.access };
       await this.#note(key, { checked, record });
       turn.tell(checked, { times, previous: record });
-      return { key, record: checked, outcome: record?.digest === checked.digest ? 'revalidated' : 'miss' };
+      return resolvedBy({ repository, key, record, checked, age: told.age });
     } catch (error) {
       turn.tellMissing(error, repository.upstream.freshness.negativeTtlMs);
       throw error;
@@ -288,6 +280,10 @@ export class Tags implements AsyncDisposable {
     if ((await kept.get(record.digest)) || !(await kept.get(previous.digest))) return;
     throw pullSpared(repository);
   }
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'TimeoutError';
 }
 
 function whatOf(key: TagKey): string {

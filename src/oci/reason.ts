@@ -128,6 +128,10 @@ export const reasonFacts = {
   'too-slow': transient('upstream'),
   /** A redirect or realm leads into a private network. */
   'forbidden-address': transient('upstream'),
+  /** The upstream is a mirror, and could not pass the question on: it is offline, full, or lacks that upstream. */
+  'other-mirror': transient('upstream', { gate: 'answer' }),
+  /** The request has come through this mirror before. */
+  loop: transient('operator', { status: 508 }),
   /** None of the sources of a blob is left. */
   'no-source': transient('upstream'),
   /** What is stored could not be confirmed. */

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Config, UpstreamConfig } from '../config/config.ts';
 import { formatPath } from '../config/problems.ts';
 import { Authorities } from '../transport/authorities.ts';
+import { Chain } from '../transport/chain.ts';
 import { Proxies } from '../transport/proxies.ts';
 import type { OwnedUpstream } from '../upstream/create-upstream.ts';
 import { lazyUpstream } from '../upstream/lazy-upstream.ts';
@@ -28,6 +29,8 @@ export interface PreparedUpstreams {
 /** The upstreams in force, which a new configuration may replace while requests are under way. */
 export class LiveUpstreams implements Disposable {
   readonly #extra: { readonly now: () => number; readonly observer: UpstreamObserver };
+  /** The mirror's place among others that ask one another. */
+  readonly chain = new Chain();
   /** Read once for all of them. */
   readonly #networks = { authorities: new Authorities(process.env), proxies: new Proxies(process.env) };
   readonly #replaced: OwnedUpstream[] = [];
@@ -105,7 +108,7 @@ export class LiveUpstreams implements Disposable {
     return (
       same ?? {
         fingerprint,
-        upstream: context.made.use(lazyUpstream({ ...options, ...this.#extra, ...this.#networks })),
+        upstream: context.made.use(lazyUpstream({ ...options, ...this.#extra, ...this.#networks, chain: this.chain })),
       }
     );
   }

@@ -240,6 +240,7 @@ export function requestObserver({ log, metrics }: { log: RequestLog; metrics: Me
       ms: Math.round(durationMs * 10) / 10,
       client,
       userAgent,
+      through: exchange.through,
       outcome: outcome === result ? undefined : outcome,
       error: failure === undefined ? undefined : described(failure),
       request: isBug ? exchange.id : undefined,

@@ -170,6 +170,7 @@ async function openListener(
       return upstreams.table;
     },
     mirror,
+    chain: upstreams.chain,
     observer: requestObserver({ log: requestLog, metrics }),
     admission: walls.admission,
     get answerMs() {

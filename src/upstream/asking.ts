@@ -1,9 +1,11 @@
 import { drain } from '../transport/body.ts';
+import type { Chain } from '../transport/chain.ts';
 import type { Authenticator } from './auth.ts';
 import { endpointPath } from './endpoint-path.ts';
 import { denied, failureOf, type Subject } from './failures.ts';
 import type { ForeignTokens } from './foreign-tokens.ts';
 import type { HttpAnswer, HttpClient } from './http-client.ts';
+import { isRemembered, parentError } from './parent.ts';
 import { Refusal, type RequestClass } from './passage.ts';
 import type { Walls } from './walls.ts';
 
@@ -29,6 +31,10 @@ export interface AskerOptions {
   readonly authenticator: Authenticator;
   readonly foreignTokens: ForeignTokens;
   readonly now: () => number;
+  /** This mirror's place among others; absent: nothing is said of it. */
+  readonly chain: Chain | undefined;
+  /** How long an answer is waited for, less the way, in milliseconds. */
+  readonly waitMs: number;
 }
 
 /** How often a 401 is answered with something else: a new token, then one for the scope that the challenge names. */
@@ -58,6 +64,7 @@ export class Asker {
     const { subject, repository } = ask;
     const { answer, shown } = await this.#converse(ask);
     const { status, foreign, code } = answer;
+    const { headers } = answer;
     const failed = {
       status,
       retryAfter: answer.headers['retry-after'],
@@ -65,6 +72,8 @@ export class Asker {
       code,
       shown,
       request: requestOf(ask, answer),
+      parentError: foreign ? undefined : parentError(headers),
+      isRemembered: !foreign && isRemembered(headers),
     };
     if (status === 200 || status === 203 || (ask.accepted !== 'any' && ask.accepted?.includes(status) === true))
       return answer;
@@ -132,11 +141,26 @@ export class Asker {
       method: ask.method,
       url: target ?? resourceUrl(url, `${ask.repository}/${ask.path}`),
       isForeign: target !== undefined,
-      headers: { ...ask.headers, ...(authorization !== undefined && { authorization }) },
+      headers: {
+        ...ask.headers,
+        ...(target === undefined && this.#inChain()),
+        ...(authorization !== undefined && { authorization }),
+      },
       lane: ask.subject === 'blob' && ask.method === 'GET' ? 'blob' : 'metadata',
       redirects: 'any-origin',
       signal: ask.signal,
     });
+  }
+
+  /** What a mirror that is asked as an upstream should know: who asks, and how long there is. */
+  #inChain(): Record<string, string> {
+    const { chain, waitMs } = this.#options;
+    const seconds = Math.floor(waitMs / 1000);
+    return {
+      ...(chain && { 'cdn-loop': chain.header }),
+      // RFC 7240, 4.3: an answer after that comes too late.
+      ...(chain && seconds >= 1 && { prefer: `wait=${seconds}` }),
+    };
   }
 
   #denied(ask: Ask, { answer, shown }: { answer: HttpAnswer; shown: boolean }): Error {

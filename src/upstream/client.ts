@@ -1,4 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
+import type { ParentAge } from './parent.ts';
 
 /** Every request to an upstream can be abandoned. */
 export interface RequestOptions {
@@ -11,6 +12,8 @@ export interface ManifestAnswer {
   readonly bytes: Buffer;
   /** The exact `Content-Type`. */
   readonly contentType: string;
+  /** Of an answer from the cache of a mirror; absent: the registry's own. */
+  readonly age?: ParentAge | undefined;
   /** `Docker-Content-Digest`, where the upstream sent a well-formed one. */
   readonly digest: Digest | undefined;
 }
@@ -21,6 +24,8 @@ export interface ManifestHead {
   readonly digest: Digest | undefined;
   readonly contentType: string;
   readonly size: number | undefined;
+  /** Of an answer from the cache of a mirror; absent: the registry's own. */
+  readonly age?: ParentAge | undefined;
   /** What a GET gave, where one had to be sent because the HEAD could not be trusted. */
   readonly answer?: ManifestAnswer;
 }

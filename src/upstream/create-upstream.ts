@@ -26,6 +26,9 @@ import { repositoryFilter } from './repository-rules.ts';
 import type { Upstream, UpstreamObserver } from './upstream.ts';
 import { Walls } from './walls.ts';
 
+/** What a mirror that is asked as an upstream is given less than is waited for it, in milliseconds. */
+const wayBackMs = 2_000;
+
 /** An upstream with the connections it owns; disposing ends them, transfers under way too. */
 export interface OwnedUpstream extends Upstream, Disposable {
   /** Asks for `/v2/` of the first URL, without credentials (distribution-spec, "Determining Support"). */
@@ -96,7 +99,17 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       ping: async ({ signal }) => (await ping(root, { signal })).headers['www-authenticate'],
     });
     const foreignTokens = new ForeignTokens(asking);
-    const asker = new Asker({ upstream: name, url: url.href, http, walls, authenticator, foreignTokens, now });
+    const asker = new Asker({
+      upstream: name,
+      url: url.href,
+      http,
+      walls,
+      authenticator,
+      foreignTokens,
+      now,
+      chain: options.chain,
+      waitMs: timeouts.headersMs - wayBackMs,
+    });
     const endpoint = new Endpoint({ upstream: name, url: url.href, asker, profile, maxManifestBytes });
     return { endpoint, authenticator, walls, tokenWalls, profile };
   });
@@ -121,6 +134,9 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       places.some(
         ({ walls, tokenWalls }) => walls.isOpenFor('blob', repository) && tokenWalls.isOpenFor('token', repository),
       ),
+    get rateLimit() {
+      return currentRateLimit();
+    },
     get isSparing() {
       const { rateLimitFloor = 0 } = options;
       return rateLimitFloor > 0 && (currentRateLimit()?.remaining ?? Number.POSITIVE_INFINITY) <= rateLimitFloor;

@@ -18,6 +18,7 @@ import { plainBody, plainBytes } from './encoding.ts';
 import { unavailable } from './failures.ts';
 import type { HttpAnswer } from './http-client.ts';
 import { nextQuery, withoutSelection } from './link.ts';
+import { ageOf, type ParentAge } from './parent.ts';
 import type { Profile } from './profile.ts';
 
 /**
@@ -74,7 +75,8 @@ export class Endpoint implements BlobEndpoint {
     const manifest = await this.getManifest(repository, reference, options);
     if (isContradicted) profile.learn('manifestHead', 'unreliable');
     const { bytes, contentType, digest = digestOf(bytes) } = manifest;
-    return { digest, contentType, size: bytes.length, answer: manifest };
+    const { age } = manifest;
+    return { digest, contentType, size: bytes.length, answer: manifest, ...(age && { age }) };
   }
 
   async getManifest(repository: string, reference: string, options: ManifestOptions): Promise<ManifestAnswer> {
@@ -95,7 +97,7 @@ export class Endpoint implements BlobEndpoint {
       wanted === undefined ? isObject(candidate) : digestOf(candidate, digestAlgorithm(wanted)) === wanted,
     );
     this.#compareLength(wanted, bytes.length);
-    return { bytes, contentType: answer.headers['content-type'] ?? '', digest: told };
+    return { bytes, contentType: answer.headers['content-type'] ?? '', digest: told, ...withAge(answer) };
   }
 
   /** As {@link headManifest}: what a HEAD does not confirm, a GET of one byte may. */
@@ -200,12 +202,13 @@ export class Endpoint implements BlobEndpoint {
     };
   }
 
-  #headOf({ headers, contentLength, codings }: HttpAnswer): ManifestHead {
+  #headOf(answer: HttpAnswer): ManifestHead {
+    const { headers, contentLength, codings } = answer;
     const digest = contentDigest(headers);
     const isTold = contentLength !== 0 && codings.length === 0 && this.#options.profile.get('headLength') === 'trusted';
     const size = isTold ? contentLength : undefined;
     if (digest !== undefined && size !== undefined) this.#toldLengths.set(digest, size);
-    return { digest, contentType: headers['content-type'] ?? '', size };
+    return { digest, contentType: headers['content-type'] ?? '', size, ...withAge(answer) };
   }
 
   #compareLength(digest: Digest | undefined, length: number): void {
@@ -252,6 +255,11 @@ function isWindow(
   const lengthFits = wanted.contentLength === undefined || wanted.contentLength === range.end - range.start;
   const wantedEnd = size === undefined ? wanted.end : Math.min(wanted.end ?? size, size);
   return range.start === wanted.offset && lengthFits && (wantedEnd === undefined || range.end === wantedEnd);
+}
+
+function withAge({ headers, foreign }: HttpAnswer): { age?: ParentAge } {
+  const age = foreign ? undefined : ageOf(headers);
+  return age ? { age } : {};
 }
 
 function isGood({ status }: HttpAnswer): boolean {

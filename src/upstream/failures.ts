@@ -32,7 +32,14 @@ export interface FailedAnswer {
   readonly request: string;
   /** Whether credentials, or a token, were sent with the request. */
   readonly shown: boolean;
+  /** Why a mirror in between could not pass the question on. */
+  readonly parentError: string | undefined;
+  /** Whether a mirror in between remembers the answer. */
+  readonly isRemembered: boolean;
 }
+
+/** A "not found" that a mirror in between remembers: remembered here too, it would be older than its time. */
+export class SecondHandAbsence extends RegistryError {}
 
 /** The error that an upstream's answer other than success stands for. */
 export function failureOf(
@@ -42,10 +49,15 @@ export function failureOf(
   const { status, foreign, request } = answer;
   const { upstream, subject, repository } = context;
   const detail = { upstream, repository, upstreamStatus: status };
+  if (answer.parentError !== undefined) {
+    const sentence = `upstream ${upstream} is a mirror that could not ask (${answer.parentError}): ${status} to ${request}`;
+    return new RegistryError('other-mirror', sentence, { detail });
+  }
   const pauseMs = pauseOf(answer, context.now);
   if (pauseMs !== undefined) return rateLimited(upstream, { status, pauseMs });
   if (status === 404) {
-    return new RegistryError('not-found', `upstream ${upstream} has no such ${subject} in ${repository}`, {
+    const Absence = answer.isRemembered ? SecondHandAbsence : RegistryError;
+    return new Absence('not-found', `upstream ${upstream} has no such ${subject} in ${repository}`, {
       code: unknownCode[subject],
       detail,
     });

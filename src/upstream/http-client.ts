@@ -17,6 +17,7 @@ import type { Lane, UpstreamAgents } from './agents.ts';
 import { codingsOf } from './encoding.ts';
 import { connectionClause, connectionReason, errorCodeOf, unavailable } from './failures.ts';
 import type { UpstreamTimeouts } from './options.ts';
+import { isFullParent } from './parent.ts';
 import type { Passage, RequestGate } from './passage.ts';
 import type { ExchangeRecorder } from './recorder.ts';
 
@@ -100,7 +101,8 @@ export class HttpClient {
       const answer = await this.#exchange({ ...request, url, headers }, { deadline, passage: watching });
       if (!redirectStatuses.has(answer.status)) {
         const code = answer.status === 403 ? await errorCodeOf(answer.body) : undefined;
-        watching?.answered({ ...answer, code });
+        // A mirror that is full for one request says nothing about the registry, nor about others.
+        watching?.answered(isFullParent(answer.headers) ? { ...answer, status: 200 } : { ...answer, code });
         return { ...answer, url, foreign, code, body: answer.status === 403 ? emptyBody : answer.body };
       }
       await drain(answer.body);

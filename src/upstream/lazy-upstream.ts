@@ -33,6 +33,9 @@ export function lazyUpstream(options: UpstreamOptions): OwnedUpstream {
       return made?.isAvailable ?? true;
     },
     isAvailableFor: (repository) => made?.isAvailableFor(repository) ?? true,
+    get rateLimit() {
+      return made?.rateLimit;
+    },
     get isSparing() {
       return made?.isSparing ?? false;
     },

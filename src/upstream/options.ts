@@ -1,4 +1,5 @@
 import type { Authorities } from '../transport/authorities.ts';
+import type { Chain } from '../transport/chain.ts';
 import type { Environment, Proxies } from '../transport/proxies.ts';
 import type { Traits } from './profile.ts';
 import type { ExchangeRecorder } from './recorder.ts';
@@ -72,6 +73,8 @@ export interface UpstreamOptions {
   readonly authorities?: Authorities;
   /** The proxies that are used; default: those that the environment names. */
   readonly proxies?: Proxies;
+  /** This mirror's place among others that ask one another; absent: none. */
+  readonly chain?: Chain;
   /** Wall clock in milliseconds. Default `Date.now`. */
   readonly now?: () => number;
 }

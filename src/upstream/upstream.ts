@@ -59,6 +59,8 @@ export interface Upstream {
    * False as long as it has not said how many remain, and once the window for which it said so is over.
    */
   readonly isSparing: boolean;
+  /** The pulls it has left for us; `undefined` where it has not said, or not for as long as its window lasts. */
+  readonly rateLimit: RateLimit | undefined;
   /** Whether one of its URLs can be asked now, as {@link isAvailable} of {@link status}, without a word on why. */
   readonly isAvailable: boolean;
   /** Whether the blobs of a repository can be asked for now, as far as is known. */

@@ -24,6 +24,7 @@ function upstream(name: string, more: Partial<Upstream> = {}): Upstream {
     fingerprint: () => Promise.resolve(''),
     allows: () => true,
     isSparing: false,
+    rateLimit: undefined,
     isAvailableFor: () => true,
     isAvailable: true,
     status: () => ({ endpoints: [] }),

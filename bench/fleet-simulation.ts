@@ -101,7 +101,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
         },
         keyPrefix: 'sim:',
         seal: new Seal(Buffer.from('the secret of a simulation')),
-        observer: { lost: () => undefined, found: () => undefined, refused: () => undefined, called: () => undefined },
+        report: () => undefined,
         // One process is a thousand replicas: it is late for what each of them would not have to wait for.
         deadlineMs: 30_000,
         beatMs: Math.max(1_000, 20 * count),

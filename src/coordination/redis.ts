@@ -4,18 +4,18 @@ import { type ConnectionPair, connectMs, connectPair, endPair, type RedisLocatio
 import { codeOf, describe, describeLogin, isForbidden } from './refusals.ts';
 import { probeKey, probeScript, type Script } from './scripts.ts';
 
-/** Receives when Redis is lost and found, and each call. */
-export interface LinkObserver {
-  lost(reason: string): void;
-  found(): void;
-  /** It answers, but does not permit this to its user; called once. @param what a command, or a script's name */
-  refused(what: string, reason: string): void;
-  called(event: {
-    readonly script: string;
-    readonly result: 'ok' | 'failed' | 'skipped';
-    readonly seconds: number;
-  }): void;
-}
+/** What happens between this replica and Redis, for the log and the metrics. */
+export type LinkEvent =
+  | { readonly kind: 'redis-lost'; readonly reason: string }
+  | { readonly kind: 'redis-found' }
+  /** It answers, but does not permit this to its user; reported once. `what`: a command, or a script's name. */
+  | { readonly kind: 'redis-refused'; readonly what: string; readonly reason: string }
+  | {
+      readonly kind: 'redis-called';
+      readonly script: string;
+      readonly result: 'ok' | 'failed' | 'skipped';
+      readonly seconds: number;
+    };
 
 /** What the parts of the coordination need of Redis. */
 export interface Link {
@@ -33,7 +33,7 @@ export class LinkError extends Error {
 export interface RedisLinkOptions {
   readonly location: RedisLocation;
   readonly keyPrefix: string;
-  readonly observer: LinkObserver;
+  readonly report: (event: LinkEvent) => void;
   /** Maximum wait for an answer, in milliseconds; after the first timeout, calls no longer wait. Default 250. */
   readonly deadlineMs?: number;
   /** How often a lost Redis is looked for, in milliseconds. Default 500. */
@@ -90,7 +90,7 @@ export class RedisLink implements Link, AsyncDisposable {
     this.#pair = this.#open(options.location);
     // A Redis that was never reached is reported like one that was lost.
     this.#firstLook = setTimeout(() => {
-      if (!this.#breaker.isClosed) options.observer.lost(this.#breaker.reason!);
+      if (!this.#breaker.isClosed) options.report({ kind: 'redis-lost', reason: this.#breaker.reason! });
     }, options.firstLookMs ?? defaultFirstLookMs);
     this.#schedule();
   }
@@ -120,10 +120,10 @@ export class RedisLink implements Link, AsyncDisposable {
   }
 
   async run(script: Script, keys: readonly string[], values: readonly (string | number)[]): Promise<unknown> {
-    const { keyPrefix, observer } = this.#options;
+    const { keyPrefix, report } = this.#options;
     const { name } = script;
     if (!this.#breaker.isClosed) {
-      observer.called({ script: name, result: 'skipped', seconds: 0 });
+      report({ kind: 'redis-called', script: name, result: 'skipped', seconds: 0 });
       throw new LinkError(`Redis ${this.#breaker.reason}`);
     }
     const question = this.#pace.ask();
@@ -136,11 +136,11 @@ export class RedisLink implements Link, AsyncDisposable {
         slowMs: this.#deadlineMs * slowShare,
         isTooSlow: () => question.late(),
       });
-      observer.called({ script: name, result: 'ok', seconds: seconds() });
+      report({ kind: 'redis-called', script: name, result: 'ok', seconds: seconds() });
       if (this.#failures.delete(script)) this.#refused.delete(name);
       return answer;
     } catch (error) {
-      observer.called({ script: name, result: 'failed', seconds: seconds() });
+      report({ kind: 'redis-called', script: name, result: 'failed', seconds: seconds() });
       if (error instanceof SilenceError) this.#lose(error.message);
       else if (this.#pair.client.status !== 'ready') this.#lose(this.#away ?? describe(error));
       // It may be this question alone that is refused: one that asks for nothing of its own finds out.
@@ -222,7 +222,7 @@ export class RedisLink implements Link, AsyncDisposable {
 
   #lose(reason: string): void {
     if (this.#isEnding) return;
-    if (this.#breaker.open(reason)) this.#options.observer.lost(reason);
+    if (this.#breaker.open(reason)) this.#options.report({ kind: 'redis-lost', reason });
     this.#schedule();
   }
 
@@ -236,7 +236,7 @@ export class RedisLink implements Link, AsyncDisposable {
   #refuse(what: string, error: unknown): void {
     if (codeOf(error) === undefined || this.#refused.has(what)) return;
     this.#refused.set(what, describe(error));
-    this.#options.observer.refused(what, describe(error));
+    this.#options.report({ kind: 'redis-refused', what, reason: describe(error) });
   }
 
   #schedule(): void {
@@ -258,7 +258,7 @@ export class RedisLink implements Link, AsyncDisposable {
       if (soon < probesInARow) {
         if (!this.#breaker.isClosed) this.#breaker.open('answers too slowly');
       } else if (this.#breaker.close()) {
-        this.#options.observer.found();
+        this.#options.report({ kind: 'redis-found' });
         this.#options.onFound();
       }
     } catch (error) {

@@ -19,14 +19,14 @@ import type {
 } from './coordinator.ts';
 import { Fleet, type Membership } from './fleet.ts';
 import { Leases } from './leases.ts';
-import { LinkError, type LinkObserver, RedisLink } from './redis.ts';
+import { LinkError, type LinkEvent, RedisLink } from './redis.ts';
 import type { Seal } from './seal.ts';
 
 export interface SharedCoordinatorOptions {
   readonly location: RedisLocation;
   readonly keyPrefix: string;
   readonly seal: Seal;
-  readonly observer: LinkObserver;
+  readonly report: (event: LinkEvent) => void;
   /** Whether this replica contacts no upstream; default: it does. */
   readonly isOffline?: boolean | undefined;
   /** Longest wait for an answer of Redis, in milliseconds; default: that of {@link RedisLink}. */
@@ -55,12 +55,12 @@ export class SharedCoordinator implements Coordinator {
   #isEnding = false;
 
   constructor(options: SharedCoordinatorOptions) {
-    const { location, keyPrefix, seal, observer, isOffline = false, deadlineMs, beatMs, onChange, onUnread } = options;
+    const { location, keyPrefix, seal, report, isOffline = false, deadlineMs, beatMs, onChange, onUnread } = options;
     this.#seal = seal;
     this.#link = new RedisLink({
       location,
       keyPrefix,
-      observer,
+      report,
       ...(deadlineMs !== undefined && { deadlineMs }),
       onFound: () => void this.#fleet.beat(),
       onWake: () => void this.#fleet.beat(),

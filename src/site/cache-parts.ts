@@ -17,9 +17,10 @@ import { sweepIngest } from '../store/files/sweep.ts';
 import { Verification } from '../store/files/verification.ts';
 import { cacheConditions, evictionObserver } from './eviction-observer.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
-import { described, rebuildObserver, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
+import { described, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
 import { sayOwner, whenFree } from './owner.ts';
 import type { Parts } from './parts.ts';
+import { reporter } from './report.ts';
 
 /** How often the progress of a rebuild that is waited for is told. */
 const tellEveryMs = 5_000;
@@ -210,11 +211,20 @@ export function openMirror(
 
 /** What rebuilds a catalog that was lost; as far as that is waited for, it has done so. */
 export async function openRebuild(
-  { config, layout, log, metrics, health, rebuildFirst }: Opening,
+  { config, layout, health, rebuildFirst, ...opening }: Opening,
   { catalog, store }: { readonly catalog: Catalog; readonly store: DiskStore },
 ): Promise<Rebuild> {
-  const observer = rebuildObserver({ log, metrics, health }, () => Scrub.makeDue(catalog));
-  const rebuild = new Rebuild({ layout, catalog, store, observer });
+  const report = reporter({ ...opening, health });
+  const rebuild = new Rebuild({
+    layout,
+    catalog,
+    store,
+    report(event) {
+      report(event);
+      // Nothing of what was found on the disk has been hashed by this catalog.
+      if (event.kind === 'rebuilt') Scrub.makeDue(catalog);
+    },
+  });
   await rebuild.skipIfEmpty();
   if (rebuildFirst) await rebuildNow(rebuild, rebuildFirst);
   // Where no upstream can be asked, an answer without the names would be a wrong one.

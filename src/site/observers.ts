@@ -1,6 +1,5 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { PeerFailure } from '../coordination/peer-failure.ts';
-import type { LinkObserver } from '../coordination/redis.ts';
 import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
 import type { Condition } from '../http/operator-routes.ts';
@@ -8,8 +7,6 @@ import type { MirrorObserver } from '../mirror/mirror.ts';
 import { RegistryError } from '../oci/error.ts';
 import { importOrigin } from '../operations/owner/archives/pushed-source.ts';
 import type { AdministrationObserver } from '../operations/owner/cache/owned-cache.ts';
-import type { RebuildCounts, RebuildStage } from '../store/catalog/rebuild.ts';
-import type { DiskFault } from '../store/files/blob-store.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamReading } from '../telemetry/metrics.ts';
 import { type Part, Refusal } from '../upstream/passage.ts';
@@ -79,29 +76,6 @@ export function mirrorObserver({
         { repository, tag, error: described(error) },
         'tag not confirmed, served as it is',
       );
-    },
-  };
-}
-
-/** Turns what happens to a catalog that was lost into log lines and numbers. */
-export function rebuildObserver(
-  { log, metrics, health }: { log: Logger; metrics: Metrics; health: Health },
-  onRebuilt: () => void,
-) {
-  return {
-    rebuilding(stage: RebuildStage) {
-      metrics.rebuilding.set(1);
-      log[stage === 'names' ? 'warn' : 'info']({ from: stage }, 'catalog is being rebuilt from the disk');
-    },
-    rebuilt(counts: RebuildCounts) {
-      metrics.rebuilding.set(0);
-      log.info({ ...counts }, 'catalog rebuilt');
-      onRebuilt();
-    },
-    diskFault(error: DiskFault) {
-      const text = `the catalog cannot be rebuilt now (${error.code}): the next start tries again`;
-      health.fault({ code: 'catalog-lost', text });
-      log.error({ code: error.code, error: described(error) }, 'disk fault');
     },
   };
 }
@@ -176,19 +150,6 @@ export function upstreamReadings(upstreams: readonly Upstream[]): UpstreamReadin
     const status = upstream.status();
     return { name: upstream.name, available: isAvailable(status), remainingPulls: status.rateLimit?.remaining };
   });
-}
-
-/** One log line when Redis goes and one when it is back, one for what it refuses; a count of every call. */
-export function linkObserver({ log, metrics }: { log: Logger; metrics: Metrics }): LinkObserver {
-  return {
-    lost: (reason) => log.warn({ reason }, 'Redis lost: replicas go on alone'),
-    found: () => log.info('Redis found'),
-    refused: (what, reason) => log.warn({ what, reason }, 'Redis refuses its user what replicas need'),
-    called({ script, result, seconds }) {
-      metrics.redisCalls.inc({ script, result });
-      if (result !== 'skipped') metrics.redisSeconds.observe({ script }, seconds);
-    },
-  };
 }
 
 /** A sentence for each upstream that cannot be asked through any of its URLs, or not for some of its repositories. */

@@ -13,8 +13,8 @@ import { Replicas } from '../mirror/sharing/replicas.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { named } from './configured-files.ts';
-import { linkObserver } from './observers.ts';
 import type { Parts } from './parts.ts';
+import { reporter } from './report.ts';
 import type { FileTexts } from './watched-files.ts';
 
 /** What a replica needs of the others, and what it gives them. */
@@ -106,7 +106,7 @@ async function openCoordinator(
   { redis, cluster, offline }: Config & { readonly redis: RedisConfig },
   parts: Parts & { readonly redisDeadlineMs?: number | undefined; readonly ownAddress: () => string },
 ): Promise<{ coordinator: SharedCoordinator; seal: Seal }> {
-  const { log, metrics, files, redisDeadlineMs, ownAddress } = parts;
+  const { log, files, redisDeadlineMs, ownAddress } = parts;
   let coordinator: SharedCoordinator | undefined;
   let location: RedisLocation | undefined;
   let seal: Seal | undefined;
@@ -134,7 +134,7 @@ async function openCoordinator(
     location: location!,
     keyPrefix: redis.keyPrefix,
     seal: seal!,
-    observer: linkObserver({ log, metrics }),
+    report: reporter(parts),
     isOffline: offline,
     deadlineMs: redisDeadlineMs,
     onChange: changeLog(log, ownAddress),

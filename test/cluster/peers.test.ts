@@ -37,7 +37,7 @@ async function startRogue(redis: RedisServer, answer: (path: string) => Buffer) 
       },
       keyPrefix: 'millpond:',
       seal: new Seal(Buffer.from(clusterSecret)),
-      observer: { lost: () => undefined, found: () => undefined, refused: () => undefined, called: () => undefined },
+      report: () => undefined,
       deadlineMs: redisDeadlineMs,
     }),
   );

@@ -63,14 +63,24 @@ export function startCoordinator(
     keyPrefix: 'test:',
     deadlineMs: options.deadlineMs ?? 5_000,
     seal: new Seal(options.secret ?? secret),
-    observer: {
-      lost: (reason) => events.push(`lost: ${reason}`),
-      found: () => events.push('found'),
-      refused: (what, reason) => events.push(`refused: ${what}: ${reason}`),
-      called: ({ script, result }) => {
-        calls.push(script);
-        if (result === 'failed') failures.push(script);
-      },
+    report(event) {
+      switch (event.kind) {
+        case 'redis-lost':
+          events.push(`lost: ${event.reason}`);
+          return;
+        case 'redis-found':
+          events.push('found');
+          return;
+        case 'redis-refused':
+          events.push(`refused: ${event.what}: ${event.reason}`);
+          return;
+        case 'redis-called':
+          calls.push(event.script);
+          if (event.result === 'failed') failures.push(event.script);
+          return;
+        default:
+          event satisfies never;
+      }
     },
     onUnread: (count) => events.push(`unread: ${count}`),
   });

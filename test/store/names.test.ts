@@ -8,8 +8,7 @@ import { ociManifest } from '../../src/oci/media-types.ts';
 import { Catalog } from '../../src/store/catalog/catalog.ts';
 import { entryOf, lineOf, type NameEntry } from '../../src/store/catalog/name-entry.ts';
 import { NameJournal } from '../../src/store/catalog/name-journal.ts';
-import { Rebuild, type RebuildCounts } from '../../src/store/catalog/rebuild.ts';
-import type { DiskFault } from '../../src/store/files/blob-store.ts';
+import { Rebuild, type RebuildCounts, type RebuildEvent } from '../../src/store/catalog/rebuild.ts';
 import { DiskStore } from '../../src/store/files/disk-store.ts';
 import { layoutOf, prepareLayout } from '../../src/store/files/layout.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
@@ -132,8 +131,11 @@ async function cacheIn(path: string) {
   const manifest = digestOf(body);
   const open = () => Catalog.open({ path: layout.catalog, now: () => 5, onFault: fail });
   const rebuild = (catalog: Catalog, rebuilt: (counts: RebuildCounts) => void = () => undefined) => {
-    const diskFault = (error: DiskFault) => fail(error);
-    return new Rebuild({ layout, catalog, store, observer: { rebuilding: () => undefined, rebuilt, diskFault } });
+    const report = (event: RebuildEvent): void => {
+      if (event.kind === 'rebuilt') rebuilt(event.counts);
+      else if (event.kind === 'rebuild-fault') fail(event.fault);
+    };
+    return new Rebuild({ layout, catalog, store, report });
   };
   return { layout, store, layer: digestOf(layer), layerBytes: layer, manifest, body, open, rebuild };
 }

@@ -20,20 +20,19 @@ export interface ScrubRound {
   readonly fetched: number;
 }
 
-/** Receives events for the log and the metrics. */
-export interface ScrubObserver {
-  started(round: { readonly startedAtMs: number; readonly after: string }): void;
-  read(bytes: number): void;
-  found(verdict: Verdict): void;
-  repaired(digest: Digest, result: RepairResult): void;
+/** What a scrub does, for the log and the metrics. */
+export type ScrubEvent =
+  | { readonly kind: 'scrub-started'; readonly startedAtMs: number; readonly after: string }
+  | { readonly kind: 'scrub-read'; readonly bytes: number }
+  | { readonly kind: 'scrub-found'; readonly verdict: Verdict }
+  | { readonly kind: 'scrub-repaired'; readonly digest: Digest; readonly result: RepairResult }
   /** The disk did not allow a repair: the finding stays until the next round. */
-  left(digest: Digest, fault: DiskFault): void;
-  finished(round: ScrubRound): void;
+  | { readonly kind: 'scrub-left'; readonly digest: Digest; readonly fault: DiskFault }
+  | ({ readonly kind: 'scrub-finished' } & ScrubRound)
   /** The configuration has disabled it; when it is enabled again, it continues. */
-  stopped(): void;
+  | { readonly kind: 'scrub-stopped' }
   /** It could not continue, and retries later. */
-  failed(error: unknown): void;
-}
+  | { readonly kind: 'scrub-failed'; readonly error: unknown };
 
 export interface ScrubOptions {
   readonly catalog: Catalog;
@@ -43,7 +42,7 @@ export interface ScrubOptions {
   readonly repair: Repair;
   /** Read each time the scrub checks whether a round is due. */
   readonly settings: () => ScrubSettings;
-  readonly observer: ScrubObserver;
+  readonly report: (event: ScrubEvent) => void;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -111,10 +110,10 @@ export class Scrub implements AsyncDisposable {
       } catch (error) {
         if (signal.aborted) return;
         if (unwanted.signal.aborted) {
-          this.#options.observer.stopped();
+          this.#options.report({ kind: 'scrub-stopped' });
           continue;
         }
-        this.#options.observer.failed(error);
+        this.#options.report({ kind: 'scrub-failed', error });
         await delay(lookEveryMs, undefined, { signal, ref: false }).catch(() => undefined);
       }
     }
@@ -138,22 +137,22 @@ export class Scrub implements AsyncDisposable {
 
   /** Runs a round, or the rest of one. @throws the signal's reason, DiskFault, Error; the position stays noted */
   async #round(signal: AbortSignal): Promise<void> {
-    const { verification, observer, now } = this.#options;
+    const { verification, report, now } = this.#options;
     const { startedAtMs = now(), after = '', finishedAtMs, ...before } = this.#note();
-    observer.started({ startedAtMs, after });
+    report({ kind: 'scrub-started', startedAtMs, after });
     // Before the first digest, nothing is noted that would not be found again.
     const found: Partial<Record<Verdict['kind'], number>> = after === '' ? {} : { ...before.found };
     let fetched = after === '' ? 0 : (before.fetched ?? 0);
     const settle = async (verdict: Verdict) => {
       found[verdict.kind] = (found[verdict.kind] ?? 0) + 1;
-      observer.found(verdict);
+      report({ kind: 'scrub-found', verdict });
       if (await this.#settle(verdict, signal)) fetched += 1;
     };
     let last = after;
     const note = () =>
       this.#setNote({ startedAtMs, after: last, found, fetched, ...(finishedAtMs !== undefined && { finishedAtMs }) });
     note();
-    const options = { signal, onRead: (bytes: number) => observer.read(bytes) };
+    const options = { signal, onRead: (bytes: number) => report({ kind: 'scrub-read', bytes }) };
     // Unrecorded blobs come first, so that they are recorded and later changes to them are found.
     if (after === '') for await (const verdict of verification.unrecorded(options)) await settle(verdict);
     try {
@@ -167,23 +166,23 @@ export class Scrub implements AsyncDisposable {
       note();
     }
     this.#setNote({ finishedAtMs: now() });
-    observer.finished({ startedAtMs, found, fetched });
+    report({ kind: 'scrub-finished', startedAtMs, found, fetched });
   }
 
   /** @returns whether something was fetched again */
   async #settle(verdict: Verdict, signal: AbortSignal): Promise<boolean> {
-    const { custody, repair, observer } = this.#options;
+    const { custody, repair, report } = this.#options;
     // One file that cannot be read or repaired says nothing about the others.
     if (verdict.kind === 'unreadable' || verdict.kind === 'stray') return false;
     try {
       await custody.settle(verdict);
       if (verdict.kind !== 'altered' && verdict.kind !== 'truncated' && verdict.kind !== 'missing') return false;
       const result = await repair.fetch(verdict.digest, signal);
-      observer.repaired(verdict.digest, result);
+      report({ kind: 'scrub-repaired', digest: verdict.digest, result });
       return result === 'fetched';
     } catch (error) {
       if (!(error instanceof DiskFault)) throw error;
-      observer.left(verdict.digest, error);
+      report({ kind: 'scrub-left', digest: verdict.digest, fault: error });
       return false;
     }
   }

@@ -19,15 +19,18 @@ export interface RebuildCounts {
   readonly files: number;
 }
 
+/** What a rebuild does, for the log, the metrics and the health of the replica. */
+export type RebuildEvent =
+  | { readonly kind: 'rebuilding'; readonly stage: RebuildStage }
+  | { readonly kind: 'rebuilt'; readonly counts: RebuildCounts }
+  /** The disk did not allow it to continue: the next start tries again. */
+  | { readonly kind: 'rebuild-fault'; readonly fault: DiskFault };
+
 export interface RebuildOptions {
   readonly layout: Layout;
   readonly catalog: Catalog;
   readonly store: BlobStore;
-  readonly observer: {
-    rebuilding(stage: RebuildStage): void;
-    rebuilt(counts: RebuildCounts): void;
-    diskFault(error: DiskFault): void;
-  };
+  readonly report: (event: RebuildEvent) => void;
 }
 
 /** Files or manifests examined at a time, and the pause after them, in which others have the disk. */
@@ -71,9 +74,9 @@ export class Rebuild {
 
   /** Reads the names: after that, an offline mirror can answer as before. @throws the signal's reason */
   async readNames(signal: AbortSignal): Promise<void> {
-    const { catalog, observer } = this.#options;
+    const { catalog, report } = this.#options;
     if (this.stage !== 'names') return;
-    observer.rebuilding('names');
+    report({ kind: 'rebuilding', stage: 'names' });
     const note = catalog.notes.get(rebuildNote);
     for await (const batch of catalog.names.journal(Number(note?.split(' ')[1] ?? 0))) {
       signal.throwIfAborted();
@@ -85,7 +88,7 @@ export class Rebuild {
 
   /** Does the remaining phases. A failing disk ends it until the next start. @throws the signal's reason */
   async run(signal: AbortSignal): Promise<void> {
-    const { catalog, observer } = this.#options;
+    const { catalog, report } = this.#options;
     if (this.stage === undefined) return;
     try {
       await this.readNames(signal);
@@ -93,14 +96,14 @@ export class Rebuild {
       await this.#findFiles(signal);
     } catch (error) {
       if (!(error instanceof DiskFault)) throw error;
-      observer.diskFault(error);
+      report({ kind: 'rebuild-fault', fault: error });
       return;
     }
     catalog.together(() => {
       catalog.names.forgetAllRemembered();
       catalog.notes.remove(rebuildNote);
     });
-    observer.rebuilt(this.#counts);
+    report({ kind: 'rebuilt', counts: this.#counts });
     this.#counts = { names: 0, manifests: 0, files: 0 };
   }
 
@@ -114,8 +117,8 @@ export class Rebuild {
   }
 
   async #readManifests(signal: AbortSignal): Promise<void> {
-    const { catalog, observer } = this.#options;
-    observer.rebuilding('manifests');
+    const { catalog, report } = this.#options;
+    report({ kind: 'rebuilding', stage: 'manifests' });
     let last = '';
     while (true) {
       const some = catalog.names.rememberedPage({ after: last, limit: stepSize });
@@ -128,8 +131,8 @@ export class Rebuild {
   }
 
   async #findFiles(signal: AbortSignal): Promise<void> {
-    const { layout, observer } = this.#options;
-    observer.rebuilding('files');
+    const { layout, report } = this.#options;
+    report({ kind: 'rebuilding', stage: 'files' });
     for (const algorithm of ['sha256', 'sha512']) {
       let step: Digest[] = [];
       for await (const name of namesIn(join(layout.blobs, algorithm))) {

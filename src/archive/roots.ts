@@ -31,7 +31,7 @@ export function rootsOf(archive: Archive): Root[] {
     }
   }
   if (roots.size === 0) {
-    throw new ArchiveError('it is no archive of images: it has neither an index.json nor a manifest.json');
+    throw new ArchiveError('it is not an archive of images: it has neither an index.json nor a manifest.json');
   }
   if (roots.size > maxImages) throw new ArchiveError(`it has more than ${maxImages} images`);
   return [...roots.values()];

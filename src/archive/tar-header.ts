@@ -35,13 +35,13 @@ export function decodeHeader(block: Buffer): TarHeader | undefined {
   const said = readNumber(block.subarray(148, 156));
   // Some old programs add the bytes up as signed ones.
   if (said !== sum && said !== sum - high * 0x100) {
-    throw new ArchiveError('it is no tar archive, or a header in it is damaged');
+    throw new ArchiveError('it is not a tar archive, or a header in it is damaged');
   }
   const name = readText(block.subarray(0, 100));
   const isUstar = block.toString('latin1', 257, 263) === 'ustar\0';
   const prefix = isUstar ? readText(block.subarray(345, 500)) : '';
   const size = readNumber(block.subarray(124, 136));
-  if (size === undefined) throw new ArchiveError(`the size of ${shownName(name)} in it is no number`);
+  if (size === undefined) throw new ArchiveError(`the size of ${shownName(name)} in it is not a number`);
   const flag = block[156] === 0 ? '0' : String.fromCharCode(block[156]!);
   return {
     name: prefix === '' ? name : `${prefix}/${name}`,

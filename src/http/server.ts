@@ -97,7 +97,7 @@ function createServer(handler: RequestListener, { tls, takesBodies = false }: Li
   return createTlsServer({ ...settings, ...tlsSettings }, handler);
 }
 
-/** Why a request cannot be read: no HTTP, headers that are too large, or that did not come in time. A label of metrics. */
+/** Why a request is malformed: no HTTP, headers that are too large, or that did not come in time. A label of metrics. */
 export type MalformedKind = 'malformed' | 'too_large' | 'too_slow';
 
 const malformedAnswers: Readonly<Record<MalformedKind, string>> = {

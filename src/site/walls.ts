@@ -90,7 +90,7 @@ export class Walls {
   malformed(kind: MalformedKind): void {
     const { metrics, log } = this.#parts;
     metrics.refusals.inc({ reason: kind });
-    log.debug({ kind }, 'a request cannot be read');
+    log.debug({ kind }, 'a request is malformed');
   }
 
   #refused(reason: Overload, client: string): void {

@@ -4,7 +4,7 @@ const linkOut = /is a link that leads out of it$/;
 const lacksManifest = /library\/\w+:\d lacks its manifest sha256:\w+$/;
 const notWhole = /is not whole: it lacks sha256:\w+$/;
 const wrongSize = /a manifest in it gives sha256:\w+ \d+ bytes, and it has \d+$/;
-const noNumber = /the size of "[^"]+" (?:in it )?is no number$/;
+const noNumber = /the size of "[^"]+" (?:in it )?is (?:no|not a) number$/;
 const noTar = /it is not a tar archive, or a header in it is damaged$/;
 const cutShort = /it is cut short (?:within \S+|in the middle of a header)$/;
 const twice = /"[^"]+" in it is there twice$/;
@@ -45,7 +45,7 @@ export const outcomes: Readonly<Record<string, readonly RegExp[]>> = {
   'cut short and compressed': [/what is compressed in it is damaged or cut short$/],
   'bits turned over': [noTar],
   noise: [noTar, cutShort],
-  'zeros without end, compressed': [/it is no tar archive, or an empty one$/],
+  'zeros without end, compressed': [/it is not a tar archive, or it is empty$/],
   'a blob of zeros without end, compressed': [wrongSize],
   'two archives in one': [taken],
   'docker save with evil layers': [/an image without a name \(sha256:\w+\) is: say it with --name/, /names no config$/],

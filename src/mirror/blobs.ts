@@ -1,6 +1,7 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
 import type { Digest } from '../oci/digest.ts';
-import { RegistryError } from '../oci/error.ts';
+import { emptyBlob, emptyBlobDigest } from '../oci/empty-blob.ts';
+import { hasReason, isTransient, RegistryError } from '../oci/error.ts';
 import { octetStream } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
@@ -79,7 +80,9 @@ export class Blobs {
     const stored = this.#options.downloads.has(digest, repository.upstream.name)
       ? undefined
       : await this.#open(repository, digest, waiting);
-    if (!stored) return await this.#download(repository, digest, waiting);
+    if (!stored) {
+      return await this.#download(repository, digest, waiting).catch((error: unknown) => this.#emptyOr(digest, error));
+    }
     try {
       const isReadable = await this.requireRight(repository, digest, waiting);
       if (isReadable) return this.#stored(digest, stored);
@@ -132,6 +135,13 @@ export class Blobs {
   /** As {@link Content.requireRight}. */
   requireRight(repository: Repository, digest: Digest, waiting: Waiting): Promise<boolean> {
     return this.content.requireRight(repository, digest, waiting);
+  }
+
+  /** The empty blob is the same everywhere: it needs no upstream. @throws the error, for any other one */
+  #emptyOr(digest: Digest, error: unknown): BlobReply {
+    if (digest !== emptyBlobDigest || !(isTransient(error) || hasReason(error, 'offline'))) throw error;
+    const body = memoryBody(emptyBlob);
+    return { digest, size: emptyBlob.length, contentType: octetStream, outcome: 'hit', body };
   }
 
   #stored(digest: Digest, { size, body }: { size: number; body: BlobBody }): BlobReply {

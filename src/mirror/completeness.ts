@@ -1,5 +1,6 @@
-import { type Descriptor, isElsewhere, readManifest } from '../oci/descriptor.ts';
+import { type Descriptor, isElsewhere, type ManifestLinks, readManifest } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
+import { emptyBlobDigest } from '../oci/empty-blob.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
@@ -27,6 +28,23 @@ export function nothingSeen(): Seen {
   return { whole: new Map(), depth: 0 };
 }
 
+/** Layers of signatures and attestations: whoever verifies them reads these, and never the config. */
+const attachedLayer =
+  /^application\/vnd\.(?:dev\.cosign|dsse|in-toto|cncf\.notary)|^application\/jose\+json|^application\/cose/;
+
+/** What a client reads of what a manifest names. The empty blob is always at hand. */
+function neededOf({ blobs, subject }: ManifestLinks): readonly Descriptor[] {
+  const needed = blobs.filter(({ digest }) => digest !== emptyBlobDigest);
+  const [, ...layers] = blobs;
+  const types = layers.map(({ mediaType }) => mediaType ?? '');
+  const isAttached = types.every((type) => attachedLayer.test(type) || (subject !== undefined && !isImageLayer(type)));
+  return layers.length > 0 && isAttached ? layers.filter((layer) => needed.includes(layer)) : needed;
+}
+
+function isImageLayer(mediaType: string): boolean {
+  return /image\.(?:layer|rootfs)/.test(mediaType);
+}
+
 /** Whether what a manifest names can be had, so that a client that begins with it can end without any upstream. */
 export class Completeness {
   readonly #options: CompletenessOptions;
@@ -42,7 +60,7 @@ export class Completeness {
    */
   async *missing(repository: string, manifest: KeptManifest, seen: Seen = nothingSeen()): AsyncGenerator<Descriptor> {
     const links = readManifest(manifest.bytes, manifest.contentType);
-    for (const blob of links.blobs) {
+    for (const blob of neededOf(links)) {
       if (!isElsewhere(blob) && !(await this.#canHave(repository, blob))) yield blob;
     }
     const within = { ...seen, depth: seen.depth + 1 };

@@ -97,3 +97,35 @@ test('sixty clients that want one long list at once cost the upstream one reques
   for (const reply of replies) expect(reply).toMatchObject({ status: 200, complete: true, sha256: first!.sha256 });
   expect(upstream.asked).toBe(1);
 });
+
+describe('a signature that was verified through the mirror', () => {
+  test.each([
+    ['with a subject', { artifactType: 'application/vnd.dev.cosign.artifact.sig.v1+json' }],
+    ['by tag', undefined],
+  ] as const)(
+    '%s can be verified again while the upstream is away, though nobody has read its config',
+    async (_, type) => {
+      await using upstream = await startRegistry();
+      await using folder = await temporaryFolder();
+      const image = upstream.addImage('library/app', '1');
+      const layers = ['a signature'];
+      const layerMediaType = 'application/vnd.dev.cosign.simplesigning.v1+json';
+      const tag = `sha256-${image.digest.slice(7)}.sig`;
+      const signature = type
+        ? upstream.addReferrer('library/app', image, { ...type, layers, layerMediaType })
+        : upstream.addImage('library/app', tag, { layers, layerMediaType, config: '{"rootfs":{}}' });
+      const paths = [
+        `manifests/${type ? signature.digest : tag}`,
+        `manifests/${signature.digest}`,
+        `blobs/${signature.layers[0]!.digest}`,
+      ];
+      const options = { upstreams: { 'docker.io': upstream }, cacheDir: folder.path };
+      {
+        await using site = await startTestSite(options);
+        for (const path of paths) expect((await site.get(`/v2/library/app/${path}`)).status).toBe(200);
+      }
+      await using site = await startTestSite({ ...options, config: { offline: true } });
+      for (const path of paths) expect((await site.get(`/v2/library/app/${path}`)).status).toBe(200);
+    },
+  );
+});

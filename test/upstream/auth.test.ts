@@ -219,6 +219,32 @@ test('a token that was asked for with a password which has changed meanwhile is 
   ]);
 });
 
+test('another registry that an upstream redirects to is asked with a token for anonymous clients, and never with ours', async () => {
+  await using other = await startRegistry({ token: {} });
+  const image = other.addImage('mirrored/tiny', 'v1');
+  await using site = await startSite({ basic: credentials }, { credentials: inline });
+  await site.pull();
+  const location = `${other.origin}/v2/mirrored/tiny/manifests/v1`;
+  site.registry.fault(/manifests/, { kind: 'redirect-to', location });
+  expect((await site.pull()).digest).toBe(image.digest);
+  expect(tokenRequests(other).map(({ query, headers }) => [query.get('scope'), headers.authorization])).toEqual([
+    ['repository:mirrored/tiny:pull', undefined],
+  ]);
+  const shown = other.requests.map(({ headers }) => headers.authorization ?? '');
+  expect(shown.filter((authorization) => authorization.startsWith('Basic'))).toEqual([]);
+});
+
+test('what /v2/ demands is asked once, however often something is not there', async () => {
+  let now = 1_000_000;
+  await using site = await startSite({}, { credentials: inline, now: () => now });
+  const pings = (): number => site.registry.requests.filter(({ path }) => path === '/v2/').length;
+  for (let round = 0; round < 3; round += 1) await failureOf(site.pull(`library/none${round}`));
+  expect(pings()).toBe(1);
+  now += 24 * 3_600_000;
+  await failureOf(site.pull('library/later'));
+  expect(pings()).toBe(2);
+});
+
 test('Basic is remembered after the first challenge', async () => {
   await using site = await startSite({ basic: credentials }, { credentials: inline });
   await site.pull();

@@ -84,6 +84,8 @@ test.each<[string, string, string, string[]]>([
     ['login.example.net:8443'],
   ],
   ['something else than http', 'https://reg.example.com', 'file:///etc/passwd', []],
+  ['something else than http for one without TLS', 'http://reg.example.com', 'ftp://reg.example.com/t', []],
+  ['no address at all', 'http://reg.example.com', 'reg.example.com/t', []],
   ['credentials in the address', 'https://reg.example.com', 'https://u:p@reg.example.com/t', []],
 ])('a realm is refused: %s', (_, endpoint, realm, tokenRealms) => {
   const decide = () => trustedRealm(realm, { upstream: 'x', endpoint: new URL(endpoint), tokenRealms });

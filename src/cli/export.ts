@@ -8,13 +8,13 @@ import { StreamOutput } from '../archive/stream-output.ts';
 import { readImageList } from '../config/image-list.ts';
 import { parseBytes, shownBytes } from '../config/units.ts';
 import type { Platform } from '../oci/platform.ts';
+import { holdAll } from '../operations/command/asking.ts';
 import type { ExportEvent } from '../operations/protocol/export.ts';
 import { wantedImages } from '../site/prefetcher.ts';
 import { layoutOf } from '../store/files/layout.ts';
 import { readVerified } from '../store/files/verified-read.ts';
 import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
 import { readInput, readPlatforms, requireImage } from './input.ts';
-import { interruption } from './interruption.ts';
 import { type OperationRun, withOperations } from './operation-command.ts';
 import { Progress, type ProgressOutput } from './progress.ts';
 import { counted, shownDigest } from './terminal.ts';
@@ -66,34 +66,49 @@ export function registerExport(program: Command, io: CommandIo): void {
       if (isStream && splitBytes !== undefined) throw new UsageError('--split makes files: give --output a name');
       if (isStream && io.stdout.isTTY)
         throw new UsageError('an archive cannot be written to a terminal: redirect it, or use --output FILE');
-      const { config, found } = await withOperations(command, io, async (run) => ({
-        config: run.config,
-        found: await findImages(wanted, { run, platforms, options, io }),
-      }));
-      using interrupted = interruption();
-      const { signal } = interrupted;
-      const plan = planArchive(found.images, options.since === undefined ? undefined : await readBase(options.since));
-      using shown = new ShownExport(plan, {
-        isJson: options.json === true,
-        output: isStream ? io.stderr : io.stdout,
-        progress: io.stderr,
+      // Until all is written nothing of it is evicted, whatever process reads it and however slowly.
+      await withOperations(command, io, async (run) => {
+        const found = await findImages(wanted, { run, platforms, options, io });
+        const plan = planArchive(found.images, options.since === undefined ? undefined : await readBase(options.since));
+        await using held = new AsyncDisposableStack();
+        if (!dryRun) await hold(plan, found, { run, held });
+        using shown = new ShownExport(plan, {
+          isJson: options.json === true,
+          output: isStream ? io.stderr : io.stdout,
+          progress: io.stderr,
+        });
+        shown.begin(found, { isDryRun: dryRun });
+        if (output === undefined || dryRun) return;
+        const layout = layoutOf(run.config.cache.dir);
+        const writing = {
+          signal: run.context.signal,
+          read: (blob: BlobSize) => readVerified(layout, blob),
+          onWritten: (bytes: number) => shown.written(bytes),
+        };
+        if (isStream) {
+          shown.end(await writeArchive(plan, new StreamOutput(io.stdout), writing), undefined);
+          return;
+        }
+        const path = resolve(io.workingDirectory, output);
+        await using archive = await ArchiveOutput.open(path, { bytes: plan.size, splitBytes });
+        shown.end(await writeArchive(plan, archive, writing), checksumListPath(output));
       });
-      shown.begin(found, { isDryRun: dryRun });
-      if (output === undefined || dryRun) return;
-      const layout = layoutOf(config.cache.dir);
-      const writing = {
-        signal,
-        read: (blob: BlobSize) => readVerified(layout, blob),
-        onWritten: (bytes: number) => shown.written(bytes),
-      };
-      if (isStream) {
-        shown.end(await writeArchive(plan, new StreamOutput(io.stdout), writing), undefined);
-        return;
-      }
-      const path = resolve(io.workingDirectory, output);
-      await using archive = await ArchiveOutput.open(path, { bytes: plan.size, splitBytes });
-      shown.end(await writeArchive(plan, archive, writing), checksumListPath(output));
     });
+}
+
+/** Has the cache keep what is to be written. @throws Error with the name of the image, where something of it has gone */
+async function hold(
+  plan: ArchivePlan,
+  { images }: FoundImages,
+  { run: { operations, context }, held }: { run: OperationRun; held: AsyncDisposableStack },
+): Promise<void> {
+  const blobs = plan.files.flatMap((file) => ('digest' in file ? [file] : []));
+  for await (const { lacking } of holdAll((some) => operations.exportHold({ blobs: some }, context), blobs, held)) {
+    const [gone] = lacking;
+    if (gone === undefined) continue;
+    const of = images.find((image) => [...image.manifests, ...image.blobs].some(({ digest }) => digest === gone));
+    throw new Error(`${of?.name ?? 'an image'} has lost ${gone} since it was looked at: fetch it again`);
+  }
 }
 
 /** The images to write, and attachments that are incomplete here. */

@@ -6,6 +6,7 @@ import { Replicas } from '../mirror/sharing/replicas.ts';
 import { recallPins, usePins } from '../operations/owner/administration/configured-pins.ts';
 import type { AdministrationObserver } from '../operations/owner/cache/owned-cache.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
+import type { Room } from '../store/eviction/room.ts';
 import type { DiskStore } from '../store/files/disk-store.ts';
 import { type Layout, layoutOf, prepareLayout } from '../store/files/layout.ts';
 import {
@@ -33,6 +34,8 @@ export interface Cache extends AsyncDisposable {
   readonly mirror: Mirror;
   /** Fetches again what was here and is not any more. */
   readonly repair: Repair;
+  /** Room on the disk. */
+  readonly room: Room;
   /** The configuration in force. */
   readonly config: Config;
   readonly now: () => number;
@@ -102,6 +105,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     },
     administrationObserver: sharedAdministration(administrationObserver(log), replicas.coordinator),
     repair,
+    room: evictor.room,
     async replaceConfig(next) {
       await upstreams.replace(next, (prepared) => {
         usePins(catalog, next.cache.pins, prepared.table);

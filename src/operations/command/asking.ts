@@ -1,4 +1,8 @@
+import type { BlobSize } from '../../archive/description.ts';
 import type { ImportRoom } from '../protocol/import.ts';
+
+/** Most blobs that are spoken of at once. */
+export const batchSize = 20_000;
 
 /** The cache has no room for what an archive brings. */
 export class NoRoom extends Error {
@@ -26,4 +30,22 @@ export async function nextOf<Event>(answers: AsyncIterator<Event>): Promise<Even
   const { value, done } = await answers.next();
   if (done === true) throw new Error('the mirror has not answered');
   return value;
+}
+
+/**
+ * Has the owner of the cache hold blobs until `held` is disposed: it does for as long as its events are read.
+ * @param ask the operation, for some of the blobs
+ * @returns what it says of each part
+ */
+export async function* holdAll<Found>(
+  ask: (batch: readonly BlobSize[]) => AsyncIterable<Found>,
+  blobs: readonly BlobSize[],
+  held: AsyncDisposableStack,
+): AsyncGenerator<Found> {
+  for (let start = 0; start < blobs.length; start += batchSize) {
+    const batch = blobs.slice(start, start + batchSize).map(({ digest, size }) => ({ digest, size }));
+    const answers = ask(batch)[Symbol.asyncIterator]();
+    held.defer(async () => void (await answers.return?.()));
+    yield await nextOf(answers);
+  }
 }

@@ -6,12 +6,9 @@ import type { Digest } from '../../oci/digest.ts';
 import { type AdoptedImage, type ImageChange, otherBytes, type RefusedImage } from '../protocol/import.ts';
 import { noInput } from '../protocol/operation.ts';
 import type { Operations } from '../protocol/operations.ts';
-import { firstOf, NoRoom, nextOf } from './asking.ts';
+import { batchSize, firstOf, holdAll, NoRoom } from './asking.ts';
 import { type ChosenImage, chooseImages } from './chosen-images.ts';
 import { hashed, send, type Target } from './sending.ts';
-
-/** Most blobs that are spoken of at once. */
-const batchSize = 20_000;
 
 /** What an import reports while it runs. */
 export type ImportEvent =
@@ -90,11 +87,11 @@ export async function* importArchive(
   const needs = await hold(target, content.description?.needs ?? [], held);
   requireBase(content, needs.lacking.size);
   const contained = partsOf(content, images);
-  const { lacking, undelivered } = await hold(target, contained, held);
+  const { lacking, undelivered, isReserved } = await hold(target, contained, held);
   const wanted = contained.filter(({ digest }) => lacking.has(digest));
   const wantedBytes = wanted.reduce((sum, { size }) => sum + size, 0);
   const room = await firstOf(operations.importRoom({ bytes: wantedBytes }, context));
-  if (!room.isEnough) throw new NoRoom(wantedBytes, room);
+  if (!room.isEnough || !isReserved) throw new NoRoom(wantedBytes, room);
   yield {
     kind: 'plan',
     images: images.filter(({ isAttachment }) => !isAttachment).length,
@@ -188,19 +185,17 @@ async function hold(
   { operations, archive, signal }: Target,
   blobs: readonly BlobSize[],
   held: AsyncDisposableStack,
-): Promise<{ lacking: Set<Digest>; undelivered: Set<Digest> }> {
+): Promise<{ lacking: Set<Digest>; undelivered: Set<Digest>; isReserved: boolean }> {
   const [lacking, undelivered] = [new Set<Digest>(), new Set<Digest>()];
-  for (let start = 0; start < blobs.length; start += batchSize) {
-    const batch = blobs.slice(start, start + batchSize).map(({ digest, size }) => ({ digest, size }));
-    const events = operations.importHold({ blobs: batch, archive }, { signal, input: noInput() });
-    // The owner holds them for as long as its events are read.
-    const answers = events[Symbol.asyncIterator]();
-    held.defer(async () => void (await answers.return?.()));
-    const found = await nextOf(answers);
+  let isReserved = true;
+  const ask = (batch: readonly BlobSize[]) =>
+    operations.importHold({ blobs: batch, archive }, { signal, input: noInput() });
+  for await (const found of holdAll(ask, blobs, held)) {
     for (const digest of found.lacking) lacking.add(digest);
     for (const digest of found.undelivered) undelivered.add(digest);
+    isReserved &&= found.isReserved;
   }
-  return { lacking, undelivered };
+  return { lacking, undelivered, isReserved };
 }
 
 /** Notes which blobs an archive has, or may count as its own where its base has brought them. */

@@ -6,6 +6,8 @@ export interface HeldBlobs {
   readonly lacking: readonly Digest[];
   /** Those that the archive is not known to have brought. */
   readonly undelivered: readonly Digest[];
+  /** Whether there is room for those that are missing, which is theirs until the command leaves. */
+  readonly isReserved: boolean;
 }
 
 /** Whether the cache has room for what an archive brings. */

@@ -19,6 +19,12 @@ export interface Operations {
   /** Says what the images to export consist of; the command reads their blobs from the disk itself. */
   exportImages(parameters: ExportParameters, context: OperationContext): AsyncIterable<ExportEvent>;
 
+  /** Says, in one event, which blobs are missing here. None of the others is evicted until the command leaves. */
+  exportHold(
+    parameters: { readonly blobs: readonly BlobSize[] },
+    context: OperationContext,
+  ): AsyncIterable<Pick<HeldBlobs, 'lacking'>>;
+
   /** Says, in one event, what the cache has under the names of images, in their order. */
   importNames(
     parameters: { readonly images: readonly NewImage[] },

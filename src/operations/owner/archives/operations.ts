@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { BlobSize } from '../../../archive/description.ts';
 import { RegistryError } from '../../../oci/error.ts';
 import { marksOf } from '../../../store/eviction-policy.ts';
 import type { ImportRoom } from '../../protocol/import.ts';
@@ -9,7 +10,14 @@ import { Imports } from './imports.ts';
 
 type ArchiveOperations = Pick<
   Operations,
-  'exportImages' | 'importNames' | 'importHold' | 'importRoom' | 'importBlob' | 'importDelivered' | 'importImages'
+  | 'exportImages'
+  | 'exportHold'
+  | 'importNames'
+  | 'importHold'
+  | 'importRoom'
+  | 'importBlob'
+  | 'importDelivered'
+  | 'importImages'
 >;
 
 /** What `export` and `import` ask of a cache that this process owns. */
@@ -22,12 +30,21 @@ export function archiveOperations(cache: OwnedCache): ArchiveOperations {
       const planner = new ExportPlanner({ upstreams: cache.upstreams.table, store, catalog });
       return planner.images({ image, tags, limit }, choice);
     },
+    async *exportHold({ blobs }, { signal }) {
+      using _ = await store.hold(blobs.map(({ digest }) => digest));
+      yield { lacking: await imports().lacking(blobs) };
+      if (!signal.aborted) await once(signal, 'abort');
+    },
     async *importNames({ images }) {
       yield await Array.fromAsync(imports().known(images));
     },
     async *importHold({ blobs, archive }, { signal }) {
       using _ = await store.hold(blobs.map(({ digest }) => digest));
-      yield { lacking: await imports().lacking(blobs), undelivered: imports().undelivered(blobs, archive) };
+      const lacking = new Set(await imports().lacking(blobs));
+      const coming = blobs.filter(({ digest }) => lacking.has(digest));
+      using room = await reserve(coming, cache, signal);
+      const undelivered = imports().undelivered(blobs, archive);
+      yield { lacking: [...lacking], undelivered, isReserved: coming.length === 0 || room !== undefined };
       if (!signal.aborted) await once(signal, 'abort');
     },
     async *importRoom({ bytes }) {
@@ -55,6 +72,19 @@ export function archiveOperations(cache: OwnedCache): ArchiveOperations {
       }
     },
   };
+}
+
+/** Reserves room for blobs that are to come. @returns `undefined` where there is none, or nothing comes */
+async function reserve(
+  blobs: readonly BlobSize[],
+  { room }: OwnedCache,
+  signal: AbortSignal,
+): Promise<Disposable | undefined> {
+  if (blobs.length === 0) return undefined;
+  return await room.reserve(
+    blobs.map(({ digest, size }) => ({ digest, bytes: size, isStored: false })),
+    signal,
+  );
 }
 
 function roomFor(bytes: number, { catalog, config }: OwnedCache): ImportRoom {

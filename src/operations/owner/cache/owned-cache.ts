@@ -1,6 +1,7 @@
 import type { Repair } from '../../../mirror/care/repair.ts';
 import type { Mirror } from '../../../mirror/mirror.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { Room } from '../../../store/eviction/room.ts';
 import type { DiskStore } from '../../../store/files/disk-store.ts';
 import type { Layout } from '../../../store/files/layout.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
@@ -21,6 +22,8 @@ export interface OwnedCache {
   readonly mirror: Mirror;
   readonly upstreams: { readonly table: UpstreamTable };
   readonly repair: Repair;
+  /** Room on the disk. */
+  readonly room: Pick<Room, 'reserve'>;
   readonly config: {
     readonly offline: boolean;
     readonly cache: { readonly maxSizeBytes: number; readonly maxFills: number };

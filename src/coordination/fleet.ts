@@ -43,7 +43,7 @@ export interface FleetOptions {
   readonly wakeChannel: string;
   /** Whether this replica contacts no upstream. */
   readonly isOffline: boolean;
-  /** How often a replica says that it lives, in milliseconds. Default 1 s. */
+  /** Heartbeat interval, in milliseconds. Default 1 s. */
   readonly beatMs?: number | undefined;
   /** Called when other replicas have come or gone. */
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
@@ -110,7 +110,7 @@ export class Fleet {
     return this.#hasLooked ? this.#epoch : '';
   }
 
-  /** Is one of the replicas from now on. @param address base URL at which others reach this one */
+  /** Joins the replicas. @param address base URL at which others reach this one */
   join(address: string, { id, position, untold, keepUntold }: Membership): void {
     const last = position === undefined ? undefined : readPosition(position);
     if (last !== undefined) {
@@ -161,7 +161,7 @@ export class Fleet {
     await link.run(announceScript, keys.slice(0, 2), [randomUUID(), sealed, wakeChannel]);
   }
 
-  /** Says that this replica lives and looks what is new; again and again from now on. Never rejects. */
+  /** Sends a heartbeat and reads news, periodically from now on. Never rejects. */
   async beat(): Promise<void> {
     if (this.#isEnding || this.self === '') return;
     if (this.#beating) {
@@ -179,7 +179,7 @@ export class Fleet {
     this.#timer = setTimeout(() => void this.beat(), again ? 0 : this.#beatMs * (0.8 + Math.random() * 0.4));
   }
 
-  /** Tells the others that this replica is gone. */
+  /** Announces to the others that this replica leaves. */
   async leave(): Promise<void> {
     this.#isEnding = true;
     clearTimeout(this.#timer);
@@ -226,12 +226,12 @@ export class Fleet {
     this.#readMessages({ epoch, seq, now, messages });
     await this.#changes.catchUp({ count, last: Number(last), now });
     this.#atMs = now;
-    // One that was there all the time has heard of them, or the others tell it again.
+    // A replica that was present all the time has processed them, or the others announce them again.
     if (isFirst && (wasEmptied || wasLongAway || this.#changes.isCut)) this.#miss({ changes: true });
     await this.#changes.tell();
   }
 
-  /** Says who this replica is under the secret of now. */
+  /** Announces this replica, sealed with the current secret. */
   reseal(): void {
     if (this.#self !== '') this.#call(this.#self);
   }
@@ -251,7 +251,7 @@ export class Fleet {
   #isShared(before: string): boolean {
     if (!this.#hasLooked || before === this.#entry) return false;
     const other = this.#options.seal.open('replica', before) as Replica | undefined;
-    // One of the two has to, and both see it.
+    // One of the two must change, and both see it.
     return other !== undefined && other.boot < this.boot;
   }
 

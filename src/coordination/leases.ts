@@ -4,22 +4,22 @@ import type { Claim, ClaimOptions, Lease, Replica } from './coordinator.ts';
 import type { Link } from './redis.ts';
 import { claimScript, holdScript, releaseScript, renewScript, type Script } from './scripts.ts';
 
-/** How long a lease is believed in without a word from who has it, in milliseconds: so long a dead one may hold up all. */
+/** Lifetime of a lease without a renewal, in milliseconds: a dead holder delays all for this long. */
 const leaseMs = 3_000;
-/** How long a replica is believed to hold a blob. */
+/** How long an announcement of a stored blob is valid. */
 const holdMs = 7 * 86_400_000;
-/** How many of those who hold a blob are named at first; all of them only where none of these is there. */
+/** How many holders of a blob are returned at first; all of them only if none of these is live. */
 const someHolders = 16;
 const allHolders = 100_000;
-/** How many read from one that fills: enough to reach a thousand in five steps, few enough for one network card. */
+/** How many replicas read from one that fetches: enough to reach a thousand in five steps, few enough for one network card. */
 const fanOut = 4;
 
-/** Most digests that wait to be told gone; what is not told costs one question to a replica that lacks it. */
+/** Maximum digests that wait to be announced as gone; each missing announcement costs one request to a replica. */
 const maxDropped = 20_000;
-/** How many of them Redis is told at a time. */
+/** How many of them are announced at a time. */
 const dropsAtOnce = 32;
 
-/** KEYS: holders. Answers those who have said so last. */
+/** KEYS: holders. Answers the most recent ones. */
 const holdersScript: Script = { name: 'holders', lua: `return redis.call('ZREVRANGE', KEYS[1], 0, 31)` };
 
 export interface LeasesOptions {
@@ -63,7 +63,7 @@ export class Leases {
       const replicas = (found as string[]).map((id) => this.#options.replica(id)).filter((one) => one !== undefined);
       if (kind === 'filling') return { kind, fence: Number(third), replicas };
       if (replicas.length > 0) return { kind: 'held', replicas: fromAnywhere(replicas) };
-      // Holders that are not there are as good as none, once all of them have been named.
+      // Once all holders have been returned, holders that are not live count as none.
       most = found.length < most ? 0 : allHolders;
     }
   }
@@ -82,18 +82,18 @@ export class Leases {
   }
 
   async hold(digest: Digest): Promise<void> {
-    // It has come back before anybody was told that it had gone.
+    // It has come back before its loss was announced.
     this.#dropped.delete(digest);
     await this.#options.link.run(holdScript, [holdersKey(digest)], [this.#options.self(), holdMs]);
   }
 
-  /** Some of the others that are there and have said that they hold a blob. */
+  /** Some of the other live replicas that have announced that they hold a blob. */
   async holders(digest: Digest): Promise<Replica[]> {
     const ids = (await this.#options.link.run(holdersScript, [holdersKey(digest)], [])) as string[];
     return ids.map((id) => this.#options.replica(id)).filter((one) => one !== undefined);
   }
 
-  /** Told behind the caller's back, a few at a time: a whole eviction never waits for Redis, nor floods it. */
+  /** Announced in the background, a few at a time: an eviction never waits for Redis, nor floods it. */
   drop(digest: Digest): void {
     if (this.#dropped.size < maxDropped) this.#dropped.add(digest);
     if (!this.#isTelling) void this.#tellDropped();
@@ -103,7 +103,7 @@ export class Leases {
   async #tellDropped(): Promise<void> {
     const { link, self } = this.#options;
     this.#isTelling = true;
-    // Whoever drops one drops more.
+    // A replica that drops one blob drops more.
     await setImmediate();
     while (this.#dropped.size > 0) {
       const some = [...this.#dropped.keys().take(dropsAtOnce)];
@@ -122,7 +122,7 @@ export class Leases {
   }
 }
 
-/** The same ones in a ring, from any of them on: Redis names few always in the same order. */
+/** The same holders rotated by a random offset: Redis returns few in a fixed order. */
 function fromAnywhere(replicas: readonly Replica[]): Replica[] {
   const first = Math.floor(Math.random() * replicas.length);
   return [...replicas.slice(first), ...replicas.slice(0, first)];

@@ -11,30 +11,30 @@ import type { Replica } from './coordinator.ts';
 import { PeerFailure, type PeerFault } from './peer-failure.ts';
 import { type PeerPass, passHeader } from './peer-pass.ts';
 
-/** What another replica is asked for: what it has on its disk, also what it is fetching, or to fetch it. */
+/** What another replica is asked for: a stored blob, also one that it is fetching, or to fetch one. */
 export type PeerWant = 'stored' | 'filling' | 'fill' | 'copy';
 
-/** A blob on its way from another replica; `body` is ended with `destroy()` unless it was read to its end. */
+/** A blob from another replica; end `body` with `destroy()` unless it was read to its end. */
 export interface PeerAnswer {
-  /** Size of the whole blob in bytes; `undefined` where the replica does not know it yet. */
+  /** Size of the whole blob in bytes; `undefined` if the replica does not know it yet. */
   readonly size: number | undefined;
   readonly start: number;
   readonly end: number | undefined;
   readonly contentType: string;
-  /** Not verified by anybody. */
+  /** Unverified bytes. */
   readonly body: TransferBody;
 }
 
 export interface PeerTimes {
   /** For each of: resolving the name, connecting, the TLS handshake. */
   readonly connectMs: number;
-  /** For headers, or a sign that they are waited for. */
+  /** For headers, or an interim response. */
   readonly headersMs: number;
   /** For the next bytes of a body. */
   readonly idleMs: number;
 }
 
-/** PEM texts: the certificate shown to other replicas, and authorities that theirs may be signed by. */
+/** PEM texts: the certificate presented to other replicas, and the authorities of theirs. */
 export interface PeerTls {
   readonly cert?: string | undefined;
   readonly key?: string | undefined;
@@ -47,7 +47,7 @@ export interface PeersOptions {
   readonly self: () => string;
   readonly tls?: PeerTls | undefined;
   readonly times?: PeerTimes;
-  /** Told of each answer that was not had; `isNew`: another fault than the last, or the first since it gave something. */
+  /** Receives each failure; `isNew`: another fault than the last, or the first since a success. */
   readonly onFailure?: (replica: Replica, failure: PeerFailure, event: { readonly isNew: boolean }) => void;
 }
 
@@ -62,7 +62,7 @@ export interface PeerTrouble {
 
 const defaultTimes: PeerTimes = { connectMs: 1_000, headersMs: 3_000, idleMs: 4_000 };
 
-/** How long a replica is left alone after each fault, in milliseconds. */
+/** How long a replica is avoided after each fault, in milliseconds. */
 const avoidMs: Record<PeerFault | 'wrong', number> = {
   absent: 0,
   unreachable: 2_000,
@@ -72,18 +72,18 @@ const avoidMs: Record<PeerFault | 'wrong', number> = {
   wrong: 60_000,
 };
 
-/** The other replicas, as far as fills have to do with them. */
+/** The other replicas, as fills use them. */
 export type PeerAccess = Pick<Peers, 'open' | 'askToCopy' | 'avoid' | 'isAvoided' | 'isSlow'>;
 
-/** The other replicas as places to read blobs from. Only those that the fleet knows are dialled; no redirect is followed. */
+/** The other replicas as sources of blobs. Connects only to members of the fleet and follows no redirect. */
 export class Peers implements Disposable {
   readonly #options: PeersOptions;
   readonly #times: PeerTimes;
   readonly #http = new HttpAgent({ keepAlive: true, maxFreeSockets: 8 });
   #https: HttpsAgent;
-  /** With certificates of before: what is under way goes on. */
+  /** Agents with former certificates: transfers in progress continue. */
   readonly #former: HttpsAgent[] = [];
-  /** Until when by the monotonic clock, and why. */
+  /** Until when, by the monotonic clock, and why. */
   readonly #avoided = new Map<string, { readonly untilMs: number; readonly fault: PeerFault | 'wrong' }>();
   readonly #troubles = new LRUCache<string, PeerTrouble>({ max: 2_000 });
 
@@ -93,13 +93,13 @@ export class Peers implements Disposable {
     this.#https = createAgent(options.tls ?? {});
   }
 
-  /** Takes other certificates, for connections that are made from now on. */
+  /** Uses other certificates for new connections. */
   renewTls(tls: PeerTls): void {
     this.#former.push(this.#https);
     this.#https = createAgent(tls);
   }
 
-  /** Whether a replica is left alone for now, because it has failed. */
+  /** Whether a replica is avoided for now, because it has failed. */
   isAvoided(replica: string): boolean {
     const avoided = this.#avoided.get(replica);
     if (avoided === undefined) return false;
@@ -108,12 +108,12 @@ export class Peers implements Disposable {
     return false;
   }
 
-  /** Whether it is left alone only because it has not answered in time. */
+  /** Whether it is avoided only because it has not answered in time. */
   isSlow(replica: string): boolean {
     return this.isAvoided(replica) && this.#avoided.get(replica)?.fault === 'silent';
   }
 
-  /** What a replica has failed with, as long as it has given nothing since. */
+  /** The last failure of a replica since its last success. */
   trouble(replica: string): PeerTrouble | undefined {
     return this.#troubles.get(replica);
   }
@@ -166,7 +166,7 @@ export class Peers implements Disposable {
     try {
       (await this.#send(replica, { path, range: undefined, signal: AbortSignal.timeout(5_000) })).stream.destroy();
     } catch {
-      // The next one who wants the blob comes upon it there or elsewhere.
+      // The next request for the blob finds it there or elsewhere.
     }
   }
 
@@ -179,7 +179,7 @@ export class Peers implements Disposable {
     const fail = (fault: PeerFault, what: string): never => {
       throw this.#failed(replica, fault, { sentence: `another replica ${what}` });
     };
-    // 416: what is called the same there has another size.
+    // 416: the blob there has another size.
     if (status === 404 || status === 416) return fail('absent', 'does not have this blob');
     if (status === 401 || status === 403) return fail('refused', 'does not let this one in');
     if (status === 503 || status === 504) return fail('silent', 'cannot give this blob now');
@@ -208,13 +208,13 @@ export class Peers implements Disposable {
   #note(replica: Replica, failure: PeerFailure): void {
     const { fault, words: reason } = failure;
     const isNew = fault !== 'absent' && this.#troubles.get(replica.id)?.fault !== fault;
-    // One that lacks something has answered.
+    // A replica that lacks something has answered.
     if (fault === 'absent') this.#troubles.delete(replica.id);
     else this.#troubles.set(replica.id, { fault, reason, at: new Date().toISOString() });
     this.#options.onFailure?.(replica, failure, { isNew });
   }
 
-  /** What a body that ended too early is for its reader. */
+  /** The error for the reader of a body that ended too early. */
   #cut(replica: Replica, error: unknown, signal: AbortSignal): unknown {
     if (signal.aborted) return signal.reason;
     const fault = error instanceof IdleTimeoutError ? 'silent' : 'unreachable';
@@ -233,7 +233,7 @@ export class Peers implements Disposable {
     const { id, address, boot } = replica;
     const header = pass.sign({ method: 'GET', path, range, to: `${id}:${boot}` }, self());
     const headers = { [passHeader]: header, ...(range !== undefined && { range }) };
-    // A replica that waits for bytes itself says so again and again.
+    // A replica that waits for bytes itself sends interim responses.
     using deadline = new HeadersDeadline({ ...this.#times, isProlonged: true });
     try {
       // Its pass is good for one request.

@@ -29,9 +29,9 @@ export interface SharedCoordinatorOptions {
   readonly report: (event: LinkEvent) => void;
   /** Whether this replica contacts no upstream; default: it does. */
   readonly isOffline?: boolean | undefined;
-  /** Longest wait for an answer of Redis, in milliseconds; default: that of {@link RedisLink}. */
+  /** Maximum wait for an answer of Redis, in milliseconds; default: that of {@link RedisLink}. */
   readonly deadlineMs?: number | undefined;
-  /** How often it says that it lives, in milliseconds; default: that of {@link Fleet}. */
+  /** Heartbeat interval, in milliseconds; default: that of {@link Fleet}. */
   readonly beatMs?: number | undefined;
   /** Called when other replicas have come or gone. */
   readonly onChange?: ((replicas: readonly Replica[]) => void) | undefined;
@@ -44,7 +44,7 @@ const markCharacters = 22;
 
 const noPlace: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
 
-/** Replicas that agree through Redis. Until it has joined them this one is alone. */
+/** Replicas that coordinate through Redis. Before joining, this replica works alone. */
 export class SharedCoordinator implements Coordinator {
   readonly #seal: Seal;
   readonly #link: RedisLink;
@@ -79,7 +79,7 @@ export class SharedCoordinator implements Coordinator {
     return this.#isEnding || this.#fleet.self === '';
   }
 
-  /** Is one of the replicas from now on. @param address base URL at which others reach this one */
+  /** Joins the replicas. @param address base URL at which others reach this one */
   join(address: string, membership: Membership): void {
     this.#fleet.join(address, membership);
   }
@@ -164,12 +164,12 @@ export class SharedCoordinator implements Coordinator {
     return this.#fleet.subscribe(listener);
   }
 
-  /** Takes another login to Redis, or other authorities for it. */
+  /** Uses another login to Redis, or other authorities for it. */
   renewLogin(location: RedisLocation): void {
     this.#link.renew(location);
   }
 
-  /** Takes another secret; the former one is accepted for a while. @throws Error where it is too short */
+  /** Uses another secret; the former one is accepted for a while. @throws Error if it is too short */
   renewSecret(secret: Buffer): void {
     this.#seal.renew(secret);
     this.#fleet.reseal();

@@ -31,8 +31,8 @@ export function ageSecondsOf(
 }
 
 /**
- * What an upstream's answer means for a tag. One that is a mirror may not have been able to confirm what it has: that is no
- * confirmation for this one either, and the time for which stale tags are served does not begin again.
+ * What an upstream's answer means for a tag. One that is a mirror may not have been able to confirm what it has: that is
+ * no confirmation for this one either, and the time for which stale tags are served does not begin again.
  * @throws RegistryError `unconfirmed` where that time is over
  */
 export function resolvedBy(answer: {

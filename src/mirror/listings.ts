@@ -143,8 +143,8 @@ export class Listings {
   }
 
   /**
-   * What clients keep where a registry has no referrers API (distribution-spec, "Referrers Tag Schema"); `undefined` where
-   * there is nothing of the kind.
+   * What clients keep where a registry has no referrers API (distribution-spec, "Referrers Tag Schema"); `undefined`
+   * where there is nothing of the kind.
    */
   async #fallbackTag(
     repository: Repository,

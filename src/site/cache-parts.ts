@@ -35,8 +35,9 @@ export interface RebuildFirst {
 
 export interface CacheOptions extends Omit<Parts, 'files'> {
   /**
-   * What it is opened for: `serve`, or the name of a command that works alone. Such a command may have another configuration
-   * at hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what is pinned.
+   * What it is opened for: `serve`, or the name of a command that works alone. Such a command may have another
+   * configuration at hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what
+   * is pinned.
    */
   readonly command: string;
   /** The other replicas; absent: one process alone. */
@@ -44,8 +45,8 @@ export interface CacheOptions extends Omit<Parts, 'files'> {
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
   /**
-   * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes to
-   * the upstreams where that has to be.
+   * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes
+   * to the upstreams where that has to be.
    */
   readonly rebuildFirst?: RebuildFirst | undefined;
 }

@@ -1,5 +1,5 @@
 /**
- * What is evicted first: the one place to change it. The store keeps these numbers in its catalog, and
+ * The eviction policy: the only place to change it. The store keeps these numbers in its catalog, and
  * `bench/eviction-simulation.ts` compares them with other policies on replayed traces.
  *
  * A blob has a *heat*, recency and frequency in one number, which grows with each use of an image that needs it. The
@@ -18,8 +18,9 @@ export const halfLifeMs = 3 * 24 * 60 * 60 * 1000;
 export const recentShare = 0.1;
 
 /**
- * What is left of an evicted image goes with it, unless it is warmer by more than this, as if it had been used more than twice
- * as often: a layer of several images, of which one may soon be pulled again. It goes before any image all the same.
+ * What is left of an evicted image goes with it, unless it is warmer by more than this, as if it had been used more than
+ * twice as often: a layer of several images, of which one may soon be pulled again. It goes before any image all the
+ * same.
  */
 export const sharedHeat = 1.1;
 
@@ -42,23 +43,23 @@ export function heatAfter(heat: number | undefined, uses: number, nowMs: number,
   return more + Math.log2(1 + 2 ** (less - more));
 }
 
-/** What a blob has at most that was used now: no image is used more often. A heat above that is of a clock that was ahead. */
+/** The maximum heat of a blob that is used now. A greater heat comes from a clock that was ahead. */
 export function greatestHeat(nowMs: number): number {
   return heatAfter(undefined, 2 ** 16, nowMs);
 }
 
-/** A clock that says less is itself wrong, as after a start without a battery: nothing is judged by it. */
+/** An earlier time shows that the clock is wrong, as after a start without a battery: it is not used. */
 export const earliestMs = Date.UTC(2023, 0);
 
-/** From where on something is evicted, and until where, in bytes. */
+/** Eviction starts above the high mark and ends at the low mark, in bytes. */
 export interface Marks {
   readonly high: number;
   readonly low: number;
 }
 
 /**
- * What may be on disk of blobs whose image has no room, as shares of the budget and where less than that is free: of images
- * that wait for it, whose sizes their manifests tell, and of anything else. Nothing is evicted for either.
+ * What may be on disk of blobs whose image has no room, as shares of the budget and where less than that is free: of
+ * images that wait for it, whose sizes their manifests tell, and of anything else. Nothing is evicted for either.
  */
 export const guestShares = { vouched: 1, unvouched: 0.05 } as const;
 

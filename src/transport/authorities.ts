@@ -17,8 +17,8 @@ const certificate = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE----
 
 /**
  * The authorities whose certificates are trusted: those that Node brings along, `NODE_EXTRA_CA_CERTS`, and those of the
- * system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR` where these are set. Read when they are first needed, and kept: a mirror
- * has one of these for all its upstreams.
+ * system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR` where these are set. Read when they are first needed, and kept: a
+ * mirror has one of these for all its upstreams.
  */
 export class Authorities {
   readonly #environment: Environment;

@@ -7,8 +7,8 @@ const maxMirrors = 8;
 const maxHeaderLength = 2_000;
 
 /**
- * This mirror's place in a chain of mirrors. Each adds its name to `CDN-Loop` (RFC 8586) of what it asks for a request, so
- * that one which is asked through itself can say so at once.
+ * This mirror's place in a chain of mirrors. Each adds its name to `CDN-Loop` (RFC 8586) of what it asks for a request,
+ * so that one which is asked through itself can say so at once.
  */
 export class Chain {
   /** This mirror in `CDN-Loop`. */

@@ -25,9 +25,9 @@ const schemes: Readonly<Record<string, 'http' | 'socks'>> = {
 };
 
 /**
- * The proxies that the environment names, read as curl and Go do: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`,
- * in lower or upper case, lower case first. A proxy may lack its scheme. `no_proxy` takes names (with what is below them),
- * addresses, ranges (CIDR), each with or without a port, and `*`.
+ * The proxies that the environment names, read as curl and Go do: `http_proxy`, `https_proxy`, `all_proxy` and
+ * `no_proxy`, in lower or upper case, lower case first. A proxy may lack its scheme. `no_proxy` takes names (with what is
+ * below them), addresses, ranges (CIDR), each with or without a port, and `*`.
  */
 export class Proxies {
   readonly #http: Way;

@@ -16,9 +16,9 @@ export interface UpstreamAgentsOptions {
 }
 
 /**
- * The kept connections of one upstream. Its own hosts and the hosts it redirects to are kept apart: the client certificate
- * and `insecureSkipVerify` are for the former only, and a connection that passed no address guard is never reused for a
- * redirect.
+ * The kept connections of one upstream. Its own hosts and the hosts it redirects to are kept apart: the client
+ * certificate and `insecureSkipVerify` are for the former only, and a connection that passed no address guard is never
+ * reused for a redirect.
  */
 export class UpstreamAgents implements Disposable {
   /** Presented to the upstream's own hosts: PEM text. */

@@ -22,8 +22,8 @@ import { ageOf, type ParentAge } from './parent.ts';
 import type { Profile } from './profile.ts';
 
 /**
- * What registries without a referrers API answer for its path: that there is no such thing, or that they do not understand
- * the question. A proxy in front of one may know neither the method nor the type that is asked for.
+ * What registries without a referrers API answer for its path: that there is no such thing, or that they do not
+ * understand the question. A proxy in front of one may know neither the method nor the type that is asked for.
  */
 const withoutReferrers = [400, 404, 405, 406, 501];
 /** Largest page of tags or referrers that is taken into memory: docker-registry sends all tags in one. */

@@ -5,8 +5,8 @@ import { repositoryFilter } from './repository-rules.ts';
 import type { UpstreamStatus } from './upstream.ts';
 
 /**
- * An upstream as {@link createUpstream} makes it, made when it is asked for something: of thousands that are configured most
- * are never pulled from. One with certificates is made at once, so that those that cannot be used are refused.
+ * An upstream as {@link createUpstream} makes it, made when it is asked for something: of thousands that are configured
+ * most are never pulled from. One with certificates is made at once, so that those that cannot be used are refused.
  * @throws Error as {@link createUpstream}
  */
 export function lazyUpstream(options: UpstreamOptions): OwnedUpstream {

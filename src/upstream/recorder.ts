@@ -14,8 +14,8 @@ export interface RecordedTls {
 }
 
 /**
- * One request and what came of it. Holds no credential, token or signature: queries are left out, and of addresses that an
- * answer redirects to elsewhere the path too.
+ * One request and what came of it. Holds no credential, token or signature: queries are left out, and of addresses that
+ * an answer redirects to elsewhere the path too.
  */
 export interface RecordedExchange {
   readonly method: string;

@@ -57,8 +57,8 @@ interface Download extends Placed {
 }
 
 /**
- * The fills under way: one per digest and upstream, and no more at a time than there are places. What one upstream gives is
- * not evidence of what another one has, and a slow or wrong one must not hold up the clients of another.
+ * The fills under way: one per digest and upstream, and no more at a time than there are places. What one upstream gives
+ * is not evidence of what another one has, and a slow or wrong one must not hold up the clients of another.
  */
 export class Downloads implements AsyncDisposable {
   readonly #options: DownloadsOptions;
@@ -117,7 +117,8 @@ export class Downloads implements AsyncDisposable {
   join(digest: Digest, joiner: Joiner): { fill: Fill; reader: FillReader; begun: boolean } {
     const { upstream } = joiner.repository;
     const common = keyOf(digest, upstream.name);
-    // The manifest's size counts for more than what a source says: a joiner that knows another one does not share the fill.
+    // The manifest's size counts for more than what a source says: a joiner that knows another one does not share the
+    // fill.
     const key = contradicts(this.#fills.get(common)?.fill, joiner) ? `${common} ${joiner.expectedSize}` : common;
     const last = this.#fills.get(key);
     // One that has failed and is being cleared away has nothing to say to somebody who comes with sources of their own.

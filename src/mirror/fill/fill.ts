@@ -154,7 +154,8 @@ export class Fill {
   /**
    * Brings the blob to the disk. Never throws: what went wrong is in {@link state} and {@link failure}. The file stays
    * open until the fill's owner calls {@link release}.
-   * @param options `isApart`: another fill has the partial file of the digest; `onReceived`: called when the whole blob is
+   * @param options `isApart`: another fill has the partial file of the digest; `onReceived`: called when the whole blob
+   *   is
    *   here, and only its place on the disk is left to be found
    */
   async run({ isApart = false, onReceived }: { isApart?: boolean; onReceived?: () => void } = {}): Promise<void> {

@@ -64,8 +64,8 @@ export interface TransferOptions {
 }
 
 /**
- * The bytes of a blob from an offset on, whole and in order, whatever its sources do: after a cut it goes on from the byte
- * reached, at the same source or the next. The digest is the caller's to verify.
+ * The bytes of a blob from an offset on, whole and in order, whatever its sources do: after a cut it goes on from the
+ * byte reached, at the same source or the next. The digest is the caller's to verify.
  */
 export class Transfer {
   /** The sources that have given bytes. */

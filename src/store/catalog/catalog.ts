@@ -29,9 +29,9 @@ export interface CatalogOptions extends DatabaseOptions {
 }
 
 /**
- * What the blobs on this disk are for, noun by noun. Reads come from bounded memory first; a write that fails is kept there,
- * so that a full disk never fails a pull. A rule that concerns several nouns is kept by the one that it begins with: a tag
- * that is recorded gives its repository a right, and moves what is pinned.
+ * What the blobs on this disk are for, noun by noun. Reads come from bounded memory first; a write that fails is kept
+ * there, so that a full disk never fails a pull. A rule that concerns several nouns is kept by the one that it begins
+ * with: a tag that is recorded gives its repository a right, and moves what is pinned.
  */
 export class Catalog implements Disposable {
   readonly #database: Database;

@@ -166,8 +166,8 @@ export class EvictionRecords {
   }
 
   /**
-   * The blobs that no image needs any more once all of a group has gone, at most some: they go with it, unless they were used
-   * clearly more often.
+   * The blobs that no image needs any more once all of a group has gone, at most some: they go with it, unless they were
+   * used clearly more often.
    */
   left(group: readonly Evictable[]): Evictable[] {
     const going = new Set(group.map(({ digest }) => digest));

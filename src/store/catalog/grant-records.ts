@@ -96,8 +96,8 @@ export class GrantRecords {
   }
 
   /**
-   * Gives a repository a manifest and what it names. Layers that registries need not hold are left out: a registry accepts a
-   * manifest that names them without having them.
+   * Gives a repository a manifest and what it names. Layers that registries need not hold are left out: a registry
+   * accepts a manifest that names them without having them.
    * @param parts what it names, with the sizes that it gives (-1: none)
    */
   addManifest(repository: string, manifest: Digest, parts: readonly NamedPart[]): void {

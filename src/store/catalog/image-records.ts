@@ -155,8 +155,8 @@ export class ImageRecords {
   }
 
   /**
-   * The config and layers that a manifest names, stored or not, at most so many. `bytes` as stored, else as the manifest says
-   * (-1: it does not).
+   * The config and layers that a manifest names, stored or not, at most so many. `bytes` as stored, else as the manifest
+   * says (-1: it does not).
    */
   partsToCome(manifest: Digest, limit: number) {
     const rows = this.#database.all(

@@ -244,8 +244,8 @@ export class NameRecords {
   }
 
   /**
-   * The rights: a manifest stands for those that it gives. It does not, where its repository may read the manifest and not
-   * all that it names; and what is not named by a manifest that is here needs an entry of its own.
+   * The rights: a manifest stands for those that it gives. It does not, where its repository may read the manifest and
+   * not all that it names; and what is not named by a manifest that is here needs an entry of its own.
    */
   *#rights(): Generator<NameEntry[]> {
     let last: [number, string] = [-1, ''];

@@ -4,12 +4,12 @@ import type { Database } from './database.ts';
 import type { ImageGraph } from './image-graph.ts';
 import { digestIn, number, optionalNumber } from './row.ts';
 
-/** For how long uses are written in one go, in milliseconds: others have their turn then. */
+/** Duration of one batch of writes, in milliseconds, before other work has its turn. */
 const flushMs = 2;
-/** How many rows are looked at in one go when some are not recent any more, and how often at most. */
+/** Rows examined at a time when some are no longer recent, and the maximum number of repetitions. */
 const rowsPerLook = 8;
 const mostLooks = 16;
-/** How many rows are set right in one go after the clock was set back. */
+/** Rows corrected at a time after the clock was set back. */
 const rowsPerStep = 40;
 
 export interface UseRecordsOptions {
@@ -19,7 +19,7 @@ export interface UseRecordsOptions {
   readonly onUse: ((digest: Digest) => void) | undefined;
 }
 
-/** What was used how often and how lately: heat, and what counts as recent. */
+/** The frequency and recency of use: heat, and what counts as recent. */
 export class UseRecords {
   readonly #database: Database;
   readonly #graph: ImageGraph;
@@ -35,7 +35,7 @@ export class UseRecords {
     this.#onUse = onUse;
   }
 
-  /** Notes that a blob was used; written in batches by {@link flush}. */
+  /** Records a use of a blob; written in batches by {@link flush}. */
   touch(digest: Digest): void {
     this.#used.set(digest, (this.#used.get(digest) ?? 0) + 1);
     this.#onUse?.(digest);
@@ -104,7 +104,7 @@ export class UseRecords {
     const totals = this.#database.get('SELECT bytes, recent_bytes FROM totals');
     let excess = number(totals, 'recent_bytes') - number(totals, 'bytes') * recentShare;
     for (let look = 0; excess > 0 && look < mostLooks; look += 1) {
-      // What was used in the very last moment is recent, whatever its size.
+      // A blob used just now is recent, whatever its size.
       const oldest = this.#database.all(
         `SELECT digest, size FROM blobs WHERE recent = 1 AND used_at < (SELECT MAX(used_at) FROM blobs WHERE recent = 1)
          ORDER BY used_at LIMIT ${rowsPerLook}`,

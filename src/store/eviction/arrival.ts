@@ -9,8 +9,8 @@ export interface ArrivingPart {
 }
 
 /**
- * `expected`: its manifest is here, and nothing of it has been asked for; `waiting`: it is being fetched, and there is no room
- * for all of it yet; `admitted`: its room is reserved; `refused`: it passes through.
+ * `expected`: its manifest is here, and nothing of it has been asked for; `waiting`: it is being fetched, and there is no
+ * room for all of it yet; `admitted`: its room is reserved; `refused`: it passes through.
  */
 export type ArrivalState = 'expected' | 'waiting' | 'admitted' | 'refused';
 

@@ -18,8 +18,9 @@ const maxArrivals = 1000;
 const quietMs = 60_000;
 
 /**
- * The images that are on their way to this disk, each with all that it consists of. Room for them is reserved whole, so that
- * an image that has been begun can be completed; what is reserved is never evicted. Keeps numbers only: see `room.ts`.
+ * The images that are on their way to this disk, each with all that it consists of. Room for them is reserved whole, so
+ * that an image that has been begun can be completed; what is reserved is never evicted. Keeps numbers only: see
+ * `room.ts`.
  */
 export class Arrivals {
   readonly #options: ArrivalsOptions;
@@ -107,8 +108,8 @@ export class Arrivals {
   }
 
   /**
-   * Something that is to be here at once, as far as there is room for it: an image for an operation, or a blob that no manifest
-   * names. It stays until {@link end}.
+   * Something that is to be here at once, as far as there is room for it: an image for an operation, or a blob that no
+   * manifest names. It stays until {@link end}.
    */
   reserve(parts: Iterable<ArrivingPart>, { isLasting = false } = {}): Arrival {
     const arrival = new Arrival(undefined, isLasting);

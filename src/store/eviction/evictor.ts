@@ -18,11 +18,11 @@ export interface Eviction {
   readonly durationMs: number;
 }
 
-/** Told of what is evicted. */
+/** Receives evictions. */
 export interface EvictionObserver {
-  /** A blob is not here any more. */
+  /** A blob is no longer stored. */
   evicted(digest: Digest, event: { readonly reason: EvictionReason; readonly bytes: number }): void;
-  /** As much is gone as had to go, or could. */
+  /** As much has been evicted as necessary, or as possible. */
   ended(eviction: Eviction): void;
   /** Something could not be removed: a DiskFault, a catalog that cannot be written, or a bug. */
   failed(error: unknown): void;
@@ -40,7 +40,7 @@ export interface EvictorOptions {
   readonly observer: EvictionObserver;
 }
 
-/** What a step has come to. */
+/** The result of a step. */
 interface Freed {
   readonly blobs: number;
   readonly bytes: number;
@@ -48,7 +48,7 @@ interface Freed {
   readonly failures: number;
 }
 
-/** How long what could not be removed is left alone, and everything where nothing could be. */
+/** How long a file that could not be removed is skipped, and eviction pauses if nothing could be. */
 const pauseMs = 30_000;
 /** So many that could not be removed, and none that could: the disk or the catalog is to blame, not one file. */
 const mostInVain = 16;
@@ -116,7 +116,7 @@ export class Evictor implements AsyncDisposable {
     this.look();
   }
 
-  /** Ends what is under way after the step it is at. */
+  /** Ends the current pass after its current step. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#running;
@@ -204,7 +204,8 @@ export class Evictor implements AsyncDisposable {
     // What is on its way is looked at only where it can matter.
     const isNear = catalog.blobs.usage().bytes > target / 2;
     const partials = isNear ? await store.partials() : [];
-    // Nothing is evicted for what has no room reserved: only a manifest vouches for the size of a blob that is on its way.
+    // Nothing is evicted for what has no room reserved: only a manifest vouches for the size of a blob that is on its
+    // way.
     const reserved = partials.filter(
       // One that has become visible meanwhile is counted already.
       ({ digest }) => this.room.arrivals.stateOf(digest) === 'admitted' && !catalog.blobs.has(digest),

@@ -6,7 +6,7 @@ import type { DiskStore } from '../files/disk-store.ts';
 
 /** A blob in the order of removal. */
 export interface Link extends Evictable {
-  /** What goes with it has to be gone before it. */
+  /** Its attachments must be removed before it. */
   readonly isLastOfGroup: boolean;
   /** It goes because what needed it has gone, and stays where something needs it anew. */
   readonly isLeft: boolean;
@@ -27,7 +27,7 @@ interface VictimsOptions {
 /** What is to be evicted next: nothing that is in use or was just now, and for a while nothing that could not be removed. */
 export class Victims {
   readonly #options: VictimsOptions;
-  /** What could not be removed, and would otherwise be the coldest again. */
+  /** Blobs that could not be removed and would otherwise be the coldest again. */
   readonly #stuck = new Set<Digest>();
   #stuckUntilMs = 0;
 
@@ -100,7 +100,7 @@ export class Victims {
     for (const { isLastOfGroup, isLeft, ...blob } of chain) {
       if (signal.aborted) break;
       if (isLeft && unforgotten.size === 0 && !catalog.evictions.isUnneeded(blob.digest)) continue;
-      // Somebody may have come for it while others were removed: then it stays, and what it needs with it.
+      // A client may have requested it while others were removed: then it stays, with everything it needs.
       const group = isLastOfGroup ? catalog.evictions.group(blob.digest) : [];
       if (group.some(({ digest }) => digest !== blob.digest && !unforgotten.has(digest))) break;
       try {
@@ -123,7 +123,7 @@ export class Victims {
     const { catalog, store, holds } = this.#options;
     if (holds(digest)) return false;
     try {
-      // The file goes first: a row without a file is a miss, a file without a row would be counted by nobody.
+      // The file is removed first: a row without a file is a miss, but a file without a row would not be counted.
       return await store.evict(digest, () => catalog.evictions.forget(digest));
     } catch (error) {
       this.leaveAlone(digest);

@@ -20,9 +20,9 @@ export interface StoredBlob extends AsyncDisposable {
 }
 
 /**
- * A blob on its way to the disk: a file under `ingest/` that nobody takes for the blob before {@link commit}. It grows from
- * its beginning, and bytes may be written ahead of that; the hash follows the unbroken prefix. Disposing it without commit
- * or discard keeps the file, so that its prefix can be continued.
+ * A blob on its way to the disk: a file under `ingest/` that nobody takes for the blob before {@link commit}. It grows
+ * from its beginning, and bytes may be written ahead of that; the hash follows the unbroken prefix. Disposing it without
+ * commit or discard keeps the file, so that its prefix can be continued.
  */
 export interface PartialBlob extends AsyncDisposable {
   /** Bytes on disk, contiguous from 0. */
@@ -45,7 +45,8 @@ export interface PartialBlob extends AsyncDisposable {
   restart(): Promise<void>;
   /**
    * Makes the file visible as the blob: fsync, rename, fsync of the directory. The caller has verified it.
-   * @returns when it was last written to, in milliseconds; `undefined` where there is no room for it: the file is as it was
+   * @returns when it was last written to, in milliseconds; `undefined` where there is no room for it: the file is as it
+   *   was
    * @throws DiskFault
    */
   commit(): Promise<number | undefined>;

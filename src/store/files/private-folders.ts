@@ -15,8 +15,8 @@ export const privateFolder = 0o700;
 export const privateFile = 0o600;
 
 /**
- * Stored content may be private: only its owner may read it. Permissions that an earlier version has given are corrected. A
- * directory of another user, such as a volume that is shared by group, stays as it is.
+ * Stored content may be private: only its owner may read it. Permissions that an earlier version has given are corrected.
+ * A directory of another user, such as a volume that is shared by group, stays as it is.
  */
 export async function keepPrivate(layout: Folders): Promise<void> {
   for (const folder of [layout.dir, layout.blobs, layout.ingest, layout.quarantine]) {

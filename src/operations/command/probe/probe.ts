@@ -37,8 +37,8 @@ export interface ProbeTarget {
 }
 
 /**
- * Walks through all that a pull does at one URL of an upstream, with the client that the mirror uses, and says of each step
- * what came of it. Keeps nothing.
+ * Walks through all that a pull does at one URL of an upstream, with the client that the mirror uses, and says of each
+ * step what came of it. Keeps nothing.
  * @throws the signal's reason
  */
 export async function* probeUpstream(target: ProbeTarget): AsyncGenerator<ProbeStep> {

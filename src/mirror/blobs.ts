@@ -181,7 +181,7 @@ export class Blobs {
   async #download(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobReply> {
     const { catalog, downloads, coordinator } = this.#options;
     const { key, upstream } = repository;
-    return await this.content.fetch(repository, digest, async () => {
+    const work = async (): Promise<BlobReply> => {
       // Another replica may have the bytes, and they would say nothing about the right to read them here.
       if (!coordinator.isAlone && !catalog.grants.mayRead(key, digest)) {
         await this.content.confirm(repository, digest, waiting);
@@ -202,7 +202,8 @@ export class Blobs {
         await reader[Symbol.asyncDispose]();
         throw error;
       }
-    });
+    };
+    return await this.content.fetch(repository, digest, { work });
   }
 
   /** @throws RegistryError 503 where all the time was spent waiting for other blobs; else what the reader throws */

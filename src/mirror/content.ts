@@ -113,13 +113,19 @@ export class Content<Head> {
 
   /**
    * Brings a digest here that is not, unless it is known that the upstream does not have it.
+   * @param how what the upstream is asked with, where that differs from one client to another: a no counts only for it
    * @throws RegistryError; what the work throws
    */
-  async fetch<Value>(repository: Repository, digest: Digest, work: () => Promise<Value>): Promise<Value> {
+  async fetch<Value>(
+    repository: Repository,
+    digest: Digest,
+    { how = '', work }: { how?: string; work: () => Promise<Value> },
+  ): Promise<Value> {
     this.refuseOffline(repository, digest);
-    const known = await this.negative.lookUp(repository, digest);
+    const what = how === '' ? digest : `${digest} ${how}`;
+    const known = await this.negative.lookUp(repository, what);
     if (known) throw known;
-    return await this.#noting(repository, digest, work);
+    return await this.#noting(repository, what, work);
   }
 
   /** @throws RegistryError where no upstream may be asked */
@@ -146,11 +152,11 @@ export class Content<Head> {
     );
   }
 
-  async #noting<Value>(repository: Repository, digest: Digest, work: () => Promise<Value>): Promise<Value> {
+  async #noting<Value>(repository: Repository, what: string, work: () => Promise<Value>): Promise<Value> {
     try {
       return await work();
     } catch (error) {
-      this.negative.note(repository, digest, error);
+      this.negative.note(repository, what, error);
       throw error;
     }
   }

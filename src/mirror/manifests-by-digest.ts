@@ -75,9 +75,10 @@ export class ManifestsByDigest {
       await this.requireCompletable(repository, digest, { kept, waiting });
       return { ...kept, outcome: 'hit' };
     }
-    return await this.content.fetch(repository, digest, () =>
-      this.#fetches.run(`${repository.key} ${digest}`, () => this.#fetch(repository, digest, question), waiting),
-    );
+    const how = question.accept?.join(',') ?? '';
+    const fetch = (): Promise<FoundManifest> => this.#fetch(repository, digest, question);
+    const work = () => this.#fetches.run(`${repository.key} ${digest} ${how}`, fetch, waiting);
+    return await this.content.fetch(repository, digest, { how, work });
   }
 
   /**

@@ -58,6 +58,11 @@ export class Exchange {
     return onlySelection(this.query);
   }
 
+  /** Whether the client resolved the name itself and named the registry by `ns`: it asks there for what it does not get. */
+  get canFallBack(): boolean {
+    return this.selection?.namedBy === 'ns';
+  }
+
   get isGone(): boolean {
     return this.#gone?.signal.aborted ?? this.#response.destroyed;
   }

@@ -133,6 +133,10 @@ class TagOptions {
   get signal(): AbortSignal {
     return this.#exchange.signal;
   }
+
+  get canFallBack(): boolean {
+    return this.#exchange.canFallBack;
+  }
 }
 
 /** What of a request decides the form of its answer. */

@@ -13,6 +13,8 @@ export interface Waiting {
   readonly signal: AbortSignal;
   /** Whether only a part of a blob is asked for. */
   readonly isRanged?: boolean;
+  /** Whether the client asks the registry itself for each part that it does not get here. */
+  readonly canFallBack?: boolean;
 }
 
 /** How an upstream is asked about one kind of content. */

@@ -95,6 +95,8 @@ export class ManifestsByDigest {
     if (!offline && repository.upstream.isAvailableFor(repository.name)) return;
     const manifest = kept ?? (await this.#options.kept.get(digest));
     if (manifest) {
+      // It may need the manifest alone, and asks elsewhere for what is not here.
+      if (waiting.canFallBack === true && !offline) return;
       const { value: missing } = await completeness.missing(repository.key, manifest).next();
       if (missing === undefined) return;
       if (offline) {

@@ -128,7 +128,8 @@ export class Manifests implements AsyncDisposable {
       }
       // The upstream said what the tag is and then could not give it: what it was before is better than nothing.
       if (!isTransient(error) || !previous) throw error;
-      if (!(await this.#completeness.isWhole(repository.key, previous.record))) throw error;
+      const mayLack = waiting.canFallBack;
+      if (!mayLack && !(await this.#completeness.isWhole(repository.key, previous.record))) throw error;
       const kept = await this.#kept.get(previous.record.digest);
       if (!kept) throw error;
       this.#options.observer.staleServed(repository.upstream.name);

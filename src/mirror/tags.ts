@@ -174,7 +174,8 @@ export class Tags implements AsyncDisposable {
       const error = isTimeout(thrown) ? new RegistryError('timeout', 'the upstream did not answer in time') : thrown;
       if (!isTransient(error) || !record || verdict?.kind !== 'stale') throw thrown;
       // Blobs are not counted as pulls: while only those are spared, what is not whole can still be completed.
-      if (!hasReason(error, 'pull-spared') && !(await this.#options.completeness.isWhole(key.repository, record))) {
+      const mayLack = hasReason(error, 'pull-spared') || waiting.canFallBack === true;
+      if (!mayLack && !(await this.#options.completeness.isWhole(key.repository, record))) {
         throw thrown;
       }
       observer.staleServed(repository.upstream.name);

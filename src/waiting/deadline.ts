@@ -17,18 +17,29 @@ export async function withDeadline<Value>(
   }
 }
 
+interface AnswerBudgetOptions {
+  readonly answerMs: number;
+  /** `canFallBack`: the client has another place to ask for what it does not get here. */
+  readonly waiting: { readonly signal: AbortSignal; readonly canFallBack?: boolean };
+}
+
 /**
  * The time that may be spent on an upstream for one client, however often the upstream is asked: the rest of the client's
  * time is for the answer that can still be given.
  */
 export class AnswerBudget implements Disposable {
   readonly #startedAtMs = performance.now();
-  readonly #options: { readonly answerMs: number; readonly waiting: { readonly signal: AbortSignal } };
+  readonly #options: AnswerBudgetOptions;
   #timer: NodeJS.Timeout | undefined;
   #signal: AbortSignal | undefined;
 
-  constructor(options: { readonly answerMs: number; readonly waiting: { readonly signal: AbortSignal } }) {
+  constructor(options: AnswerBudgetOptions) {
     this.#options = options;
+  }
+
+  /** As of the client that waits. */
+  get canFallBack(): boolean {
+    return this.#options.waiting.canFallBack === true;
   }
 
   /** Aborted when the client leaves, and with RegistryError UNAVAILABLE 504 when the time is over. Made when first read. */

@@ -98,6 +98,25 @@ test('sixty clients that want one long list at once cost the upstream one reques
   expect(upstream.asked).toBe(1);
 });
 
+test('a client that names the registry by ns may have a manifest of which parts are missing, in an outage; others may not', async () => {
+  await using upstream = await startRegistry();
+  await using folder = await temporaryFolder();
+  const time = clock();
+  const image = upstream.addImage('library/app', '1', { layers: ['never pulled'] });
+  const options = { upstreams: { 'docker.io': upstream }, cacheDir: folder.path, now: time.now };
+  await using site = await startTestSite(options);
+  for (const path of ['manifests/1', `blobs/${image.config.digest}`]) await site.get(`/v2/library/app/${path}`);
+  await upstream.suspend();
+  time.advance(120_000);
+  const ours = await site.get('/v2/library/app/manifests/1?ns=docker.io');
+  expect(ours).toMatchObject({ status: 200, sha256: image.digest });
+  expect(ours.headers['warning']).toMatch(/^299 - "/);
+  expect((await site.get(`/v2/library/app/manifests/${image.digest}?ns=docker.io`)).status).toBe(200);
+  expect((await site.get(`/v2/library/app/blobs/${image.config.digest}?ns=docker.io`)).status).toBe(200);
+  expect((await site.get('/v2/library/app/manifests/1')).status).toBe(502);
+  await upstream.resume();
+});
+
 describe('a signature that was verified through the mirror', () => {
   test.each([
     ['with a subject', { artifactType: 'application/vnd.dev.cosign.artifact.sig.v1+json' }],

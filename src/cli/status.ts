@@ -136,5 +136,8 @@ function upstreamLines({ name, available, sparing, status, ...traffic }: SiteSta
       `  ${place.what}`,
       `    ${place.state}${place.untilMs === undefined ? '' : ` until ${new Date(place.untilMs).toISOString()}`}: ${place.reason ?? ''}`,
     ]);
-  return [columns.join(' '), ...troubles];
+  const traits = status.endpoints.flatMap(({ url, traits: known }) =>
+    Object.entries(known).map(([trait, { value, from }]) => `  ${url} ${trait}: ${value} (${from})`),
+  );
+  return [columns.join(' '), ...troubles, ...traits];
 }

@@ -16,7 +16,8 @@ export function operationsOf(cache: OwnedCache): Operations {
 }
 
 /** The dependencies of a fetch, with the configuration in effect now. */
-export function fetchDependencies({ mirror, store, catalog, upstreams, config, now }: OwnedCache): FetchDependencies {
+export function fetchDependencies(owned: OwnedCache): FetchDependencies {
+  const { mirror, store, catalog, room, upstreams, config, now } = owned;
   const { offline, cache } = config;
-  return { mirror, store, catalog, upstreams: upstreams.table, offline, maxFills: cache.maxFills, now };
+  return { mirror, store, catalog, room, upstreams: upstreams.table, offline, maxFills: cache.maxFills, now };
 }

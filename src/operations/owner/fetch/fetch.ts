@@ -5,6 +5,7 @@ import type { Repository } from '../../../mirror/repository.ts';
 import type { Descriptor } from '../../../oci/descriptor.ts';
 import { isNotFound } from '../../../oci/error.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { Room } from '../../../store/eviction/room.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { allOf, Slots } from '../../../waiting/slots.ts';
@@ -14,6 +15,7 @@ import { bringBlob } from './blob-arrival.ts';
 import { EventQueue } from './event-queue.ts';
 import { type WalkedBlob, walkImage } from './image-walk.ts';
 import { withPatience } from './patience.ts';
+import { ReservedRoom } from './reserved-room.ts';
 import { expandImages, type WantedImage } from './wanted-images.ts';
 import { byRepository, ChosenImages, type ImageChoice, readChoice } from './wanted-list.ts';
 
@@ -26,6 +28,7 @@ export interface FetchDependencies {
   readonly mirror: Mirror;
   readonly store: BlobStore;
   readonly catalog: Catalog;
+  readonly room: Pick<Room, 'reserve'>;
   readonly upstreams: UpstreamTable;
   readonly offline: boolean;
   /** The mirror's own setting. */
@@ -59,6 +62,7 @@ export async function* fetchImages(
 
 class Fetch {
   readonly events = new EventQueue<FetchEvent>();
+  readonly #reserved: ReservedRoom;
   readonly #parameters: FetchParameters;
   readonly #dependencies: FetchDependencies;
   readonly #signal: AbortSignal;
@@ -79,6 +83,7 @@ class Fetch {
     const { store, catalog, maxFills } = dependencies;
     this.#parameters = parameters;
     this.#dependencies = dependencies;
+    this.#reserved = new ReservedRoom(dependencies);
     this.#signal = signal;
     // Clients come first: at least half of the slots are theirs.
     this.#fills = new Slots(Math.max(1, Math.min(parameters.concurrency ?? 6, Math.floor(maxFills / 2))));
@@ -100,6 +105,8 @@ class Fetch {
       this.events.end();
     } catch (error) {
       this.events.end({ error });
+    } finally {
+      this.#reserved[Symbol.dispose]();
     }
   }
 
@@ -127,7 +134,7 @@ class Fetch {
     const { name, target, reference } = image;
     this.#images += 1;
     this.#sayTotal();
-    const { digest, manifests, referrers, blobs, lacks, leftOut } = await walkImage(target, reference, {
+    const walked = await walkImage(target, reference, {
       manifests: mirror.manifests,
       listings: mirror.listings,
       ask: this.#asking(name),
@@ -136,6 +143,7 @@ class Fetch {
       nondistributable: this.#parameters.nondistributable ?? false,
       ...choice,
     });
+    const { digest, manifests, referrers, blobs, lacks, leftOut } = walked;
     for (const { digest: absent, reason } of leftOut) {
       this.events.push({ kind: 'left-out', image: name, name: `${target.key}@${absent}`, reason });
     }
@@ -152,6 +160,7 @@ class Fetch {
       missingBlobs: missing.length,
       missingBytes: bytesOf(missing),
     });
+    await this.#reserved.take(walked, this.#signal);
     const arrived = await allOf(missing.map((blob) => this.#blobUnlessGone(image, blob)));
     const fetched = missing.filter((_, index) => arrived[index]);
     const fetchedBytes = fetched.reduce((sum, blob) => sum + this.#amounts.of(blob).totalBytes, 0);

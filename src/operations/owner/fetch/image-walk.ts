@@ -42,6 +42,8 @@ export interface WalkOptions {
 export interface WalkedImage {
   readonly digest: Digest;
   readonly manifests: number;
+  /** Their digests. */
+  readonly manifestDigests: readonly Digest[];
   /** How many of these refer to the image or to its referrers. */
   readonly referrers: number;
   /** Each once. */
@@ -118,6 +120,7 @@ class Walk {
   get found(): Omit<WalkedImage, 'digest'> {
     return {
       manifests: this.#visited.size,
+      manifestDigests: [...this.#visited.keys()],
       referrers: this.#referrers,
       blobs: [...this.#blobs.values()],
       lacks: this.#lacks,

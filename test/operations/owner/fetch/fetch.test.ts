@@ -38,6 +38,31 @@ const sizeOf = (blobs: readonly { readonly size: number }[]) => blobs.reduce((su
 const of = <Kind extends FetchEvent['kind']>(events: readonly FetchEvent[], kind: Kind) =>
   events.filter((event): event is Extract<FetchEvent, { kind: Kind }> => event.kind === kind);
 
+describe('a fetch into a cache that is too small for it', () => {
+  test('keeps whole images, as many as there is room for, and names the others', async () => {
+    await using upstream = await startRegistry();
+    const KB = 1000;
+    const names = Array.from({ length: 12 }, (_, index) => `v${index}`);
+    for (const name of names) {
+      upstream.addImage('app', name, { layers: [0, 1].map((index) => ({ size: 200 * KB, seed: `${name} ${index}` })) });
+    }
+    upstream.addImage('large', '1', { layers: [{ size: 4000 * KB, seed: 'large' }] });
+    const upstreams = { 'reg.example': { urls: [upstream.origin] } };
+    await using site = await startTestSite({ upstreams, config: { cache: { maxSize: `${3000 * KB}B` } } });
+    const images = names.map((name) => ({ image: `reg.example/app:${name}` }));
+    const events = await fetchImages(site, { images: [...images, { image: 'reg.example/large:1' }] });
+    const { fetched, failed, failures } = endOf(events);
+    expect({ fetched, failed }).toEqual({ fetched: 7, failed: 6 });
+    expect(failures.map(({ error }) => error)).toEqual(
+      failures.map(() => 'cache.maxSize has no room for it beside what is pinned and what else is being fetched'),
+    );
+    // What is reported to be here is here.
+    upstream.forgetRequests();
+    const here = of(events, 'fetched').map(({ image }) => ({ image }));
+    expect(endOf(await fetchImages(site, { images: here }))).toMatchObject({ fetched: 7, failed: 0, fetchedBytes: 0 });
+  });
+});
+
 describe('a fetch', () => {
   test('brings everything of an image here: index, platforms, blobs, signatures, referrers and theirs', async () => {
     await using upstream = await startRegistry();

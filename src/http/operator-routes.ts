@@ -15,6 +15,7 @@ export type ConditionCode =
   | 'redis-lost'
   | 'shutting-down'
   | 'upstream-away'
+  | 'upstream-failing'
   | 'repository-away';
 
 /** Something that is not as it should be. */

@@ -15,6 +15,7 @@ import { openControl } from './control.ts';
 import type { EventLoop } from './event-loop.ts';
 import { Health } from './health.ts';
 import { type Hosted, openHosted } from './hosted.ts';
+import { LastFailures } from './last-failures.ts';
 import { described, requestObserver } from './observers.ts';
 import type { Parts } from './parts.ts';
 import { Prefetcher } from './prefetcher.ts';
@@ -163,15 +164,21 @@ async function openListener(
     readonly requestLog: RequestLog | undefined;
   },
 ): Promise<Listener> {
-  const { walls, others, tls, hosted, requestLog = (level, fields) => log[level](fields, 'request') } = parts;
+  const { walls, others, tls, hosted, now, requestLog = (level, fields) => log[level](fields, 'request') } = parts;
   const { mirror, upstreams } = cache;
+  const failures = new LastFailures({ now });
+  health.watch(() => failures.conditions(upstreams.all));
+  const observe = requestObserver({ log: requestLog, metrics });
   const app = createApp({
     get upstreams() {
       return upstreams.table;
     },
     mirror,
     chain: upstreams.chain,
-    observer: requestObserver({ log: requestLog, metrics }),
+    observer(ended) {
+      failures.note(ended.exchange);
+      observe(ended);
+    },
     admission: walls.admission,
     get answerMs() {
       return cache.config.timeouts.answerMs;

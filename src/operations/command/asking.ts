@@ -26,7 +26,7 @@ export async function firstOf<Event>(events: AsyncIterable<Event>): Promise<Even
 }
 
 /** The next event of an operation that continues. @throws Error if there is none, and what the operation throws */
-export async function nextOf<Event>(answers: AsyncIterator<Event>): Promise<Event> {
+async function nextOf<Event>(answers: AsyncIterator<Event>): Promise<Event> {
   const { value, done } = await answers.next();
   if (done === true) throw new Error('the mirror has not answered');
   return value;

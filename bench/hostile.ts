@@ -81,10 +81,12 @@ async function measure(behaviour: Behaviour): Promise<void> {
     const blobs = Array.from({ length: blobsPerRound }, (_, index) =>
       healthy.addBlob({ size: MiB, seed: `round ${round} ${index}` }),
     );
-    for (const [name, mirror] of [
+    // The second one pulls what the upstream has made already: they take turns.
+    const turn = [
       ['alone', alone],
       ['beside', beside],
-    ] as const) {
+    ] as const;
+    for (const [name, mirror] of round % 2 === 0 ? turn : turn.toReversed()) {
       const tookMs = await pullAll(mirror.origin, blobs);
       if (round >= 0) times[name].push(tookMs);
     }

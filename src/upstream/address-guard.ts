@@ -127,7 +127,7 @@ export class AddressGuard {
     const kind = addressKind(address);
     if (kind === 'public') return;
     for (const own of this.#ownKinds.values()) if (reachableFrom[own].includes(kind)) return;
-    throw new ForbiddenAddressError('the address belongs to a network that upstreams may not send us to');
+    throw new ForbiddenAddressError('the address belongs to a network that upstreams may not redirect to');
   }
 }
 

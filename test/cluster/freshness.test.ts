@@ -81,7 +81,7 @@ describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
     upstream.clearFaults();
     upstream.forgetRequests();
     await expect.poll(async () => (await other!.get('/readyz')).body.toString()).toContain('limits our requests');
-    expect((await other!.get('/v2/library/third/manifests/1')).status).toBe(429);
+    expect((await other!.get('/v2/library/other/manifests/2')).status).toBe(429);
     expect(upstream.requests).toEqual([]);
   });
 });

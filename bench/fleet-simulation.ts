@@ -115,7 +115,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
     const downloads = stack.use(
       new Downloads({
         store,
-        limits: { maxFills: 64 },
+        limits: { maxBlobBytes: Number.POSITIVE_INFINITY, maxFills: 64 },
         slabs,
         route: (digest, sources, options) => replicas.route(digest, sources, options),
         onStored: (digest, blob) => catalog.blobs.record(digest, blob),

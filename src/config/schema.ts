@@ -40,6 +40,9 @@ const cacheSchema = z.strictObject({
   maxManifestSize: value(size({ minBytes: 1, maxBytes: 2 ** 30 }))
     .prefault('4MiB')
     .describe('Maximum size of a manifest from an upstream.'),
+  maxBlobSize: value(size({ minBytes: 1 }))
+    .prefault('50GiB')
+    .describe('Maximum size of a blob from an upstream: nothing larger is fetched or kept.'),
   memory: atStart(value(size()).prefault('64MiB').describe('Memory for manifests and other small objects.')),
   scrub: z
     .strictObject({

@@ -33,7 +33,7 @@ export interface MirrorOptions {
   readonly offline: boolean;
   readonly observer: MirrorObserver;
   /** `maxFills`: how many blobs may be fetched at a time; may be changed while the mirror runs. */
-  readonly limits: { readonly maxFills: number };
+  readonly limits: { readonly maxFills: number; readonly maxBlobBytes: number };
   readonly replicas: Replicas;
   /** Reads a stored blob again, for somebody who waits. */
   readonly check: Verification['check'];

@@ -191,6 +191,9 @@ export function openMirror(
       catalog,
       offline: opening.config.offline,
       limits: {
+        get maxBlobBytes() {
+          return opening.config.cache.maxBlobSizeBytes;
+        },
         get maxFills() {
           return opening.config.cache.maxFills;
         },

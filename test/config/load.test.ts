@@ -28,6 +28,7 @@ describe('with no file', () => {
       maxSizeBytes: 100 * 2 ** 30,
       minFreeBytes: 5 * 2 ** 30,
       maxManifestSizeBytes: 4 * 2 ** 20,
+      maxBlobSizeBytes: 50 * 2 ** 30,
       memoryBytes: 64 * 2 ** 20,
       maxFills: 64,
       scrub: { everyMs: 30 * 24 * 60 * 60 * 1000, rateBytesPerSecond: 20 * 1024 * 1024 },

@@ -20,7 +20,7 @@ export interface DownloadsOptions {
   /** Says where a fill reads from. */
   readonly route: (digest: Digest, sources: SourceList, options: { repository: Repository; isOwned: boolean }) => Route;
   /** `maxFills`: how many blobs may be fetched at a time; read each time, as it may be changed while the mirror runs. */
-  readonly limits: { readonly maxFills: number };
+  readonly limits: { readonly maxFills: number; readonly maxBlobBytes: number };
   /** Called when a blob has become visible in the store. */
   readonly onStored: (digest: Digest, blob: NewBlob) => void;
   /** Whether what an earlier run has left of a blob can only have come from an upstream. */
@@ -179,7 +179,7 @@ export class Downloads implements AsyncDisposable {
   #create(digest: Digest, { repository, isRanged, isOwned = false, isLocal = false }: Joiner): Fill {
     const { store, observer, onStored, route, isLeftoverOf } = this.#options;
     const upstream = repository.upstream.name;
-    const sources = new SourceList();
+    const sources = new SourceList(this.#options.limits.maxBlobBytes);
     return new Fill({
       digest,
       store,

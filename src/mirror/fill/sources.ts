@@ -62,6 +62,12 @@ interface Entry {
 /** The sources that those who wait for one blob have brought along, and what became of each. */
 export class SourceList {
   readonly #entries: Entry[] = [];
+  /** Size beyond which no source may give a blob, in bytes. */
+  readonly maxBytes: number;
+
+  constructor(maxBytes = Number.POSITIVE_INFINITY) {
+    this.maxBytes = maxBytes;
+  }
 
   add(sources: readonly Source[]): void {
     for (const source of sources) {

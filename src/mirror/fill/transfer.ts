@@ -194,6 +194,7 @@ export class Transfer {
         observer.received(source, chunk.length);
         route.received();
         if (this.#size !== undefined && place > this.#size) throw wrongSize(place, this.#size);
+        if (place > sources.maxBytes) throw tooLarge(sources.maxBytes);
         if (known >= chunk.length) continue;
         this.contributors.add(source);
         sources.progressed(source);
@@ -228,12 +229,18 @@ export class Transfer {
       throw wrongSize(answer.size, expected);
     }
     this.#size = expected ?? answer.size;
+    const { maxBytes } = this.#options.sources;
+    if (this.#size !== undefined && this.#size > maxBytes) throw tooLarge(maxBytes);
     // Nothing of an empty answer could be held back until its digest is known.
     if (this.#size === 0 && finishDigest(digestAlgorithm(digest), hasherFor(digest)) !== digest) {
       throw new RegistryError('wrong-size', 'the upstream gives this blob no bytes, and its digest says it has some');
     }
     return { size: this.#size, contentType: answer.contentType };
   }
+}
+
+function tooLarge(maxBytes: number): RegistryError {
+  return new RegistryError('too-large', `this blob has more than cache.maxBlobSize (${maxBytes} bytes)`);
 }
 
 function wrongSize(found: number, expected: number): RegistryError {

@@ -49,7 +49,9 @@ export class NameRecords {
   get isJournalWorn(): boolean {
     if (!this.#journal.isComplete) return true;
     const length = this.#database.get('SELECT value FROM notes WHERE name = ?', lengthNote)?.['value'];
-    return length === undefined || this.#journal.bytes > 2 * Number(length) + slackBytes;
+    // It only grows: one that is shorter than it was has been cut or removed.
+    const known = Number(length ?? 0);
+    return length === undefined || this.#journal.bytes < known || this.#journal.bytes > 2 * known + slackBytes;
   }
 
   /**

@@ -1,9 +1,11 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { editorSchema } from '../src/config/schema.ts';
 
 const contributing = new URL('../CONTRIBUTING.md', import.meta.url);
 const rules = new URL('../test/architecture.test.ts', import.meta.url);
 const decisions = new URL('../docs/adr/', import.meta.url);
 const index = new URL('README.md', decisions);
+const chartValues = new URL('../deploy/helm/millpond/values.schema.json', import.meta.url);
 
 /** CONTRIBUTING.md with the layers and the line limit that test/architecture.test.ts enforces. */
 export function renderContributing(): string {
@@ -17,6 +19,24 @@ export function renderContributing(): string {
 export function renderDecisions(): string {
   const rows = recordNames().map((name) => recordRow(name, readFileSync(new URL(name, decisions), 'utf8')));
   return replaceSection(readFileSync(index, 'utf8'), { name: 'records', text: `\n${rows.join('\n')}\n` });
+}
+
+/** The schema of the chart's values, in which `config` is Millpond's own: helm refuses a misspelt key before any pod does. */
+export function renderChartValues(): string {
+  const schema = JSON.parse(readFileSync(chartValues, 'utf8')) as { properties: Record<string, unknown> };
+  const { $schema: _, title: __, ...config } = structuredClone(editorSchema()) as unknown as ConfigSchema;
+  const { properties } = config;
+  // The chart writes these.
+  for (const key of ['listen', 'redis']) properties[key] = false;
+  (properties['cache'] as ConfigSchema).properties['dir'] = false;
+  schema.properties['config'] = config;
+  return `${JSON.stringify(schema, undefined, 2)}\n`;
+}
+
+interface ConfigSchema {
+  readonly $schema?: string;
+  readonly title?: string;
+  readonly properties: Record<string, unknown>;
 }
 
 /** File names of all decision records, in the order of their numbers. */
@@ -73,4 +93,5 @@ function writeWhereChanged(file: URL, text: string): void {
 if (import.meta.main) {
   writeWhereChanged(contributing, renderContributing());
   writeWhereChanged(index, renderDecisions());
+  writeWhereChanged(chartValues, renderChartValues());
 }

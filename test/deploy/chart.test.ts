@@ -139,6 +139,17 @@ describeWith(['helm'], 'the chart, as helm renders it', () => {
     );
   });
 
+  test('a configuration that the mirror would refuse is refused before any pod starts', async () => {
+    for (const wrong of [
+      'config.upstreams={"docker.io":{"tagTTL":"5m"}}',
+      'config.cache={"maxSize":"many"}',
+      'config.listen=":80"',
+      'config.cache={"dir":"/elsewhere"}',
+    ]) {
+      await expect(template(wrong), wrong).rejects.toThrow(/config/);
+    }
+  });
+
   test('a Redis of your own takes the place of the chart’s', async () => {
     const manifests = await template('redis.enabled=false', 'redis.url="rediss://redis.example:6380"');
     expect(ofKind(manifests, 'Deployment')).toEqual([]);

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 
 const usage = `Usage: npm run fuzz [-- --seconds N] [--seed N] [PART OF A FILE NAME…]
 
-Tries the parsers of what others write with inputs that nobody has thought of: each property for so many seconds
+Tries the parsers of what others write with generated inputs: each property for so many seconds
 (default: 60). What fails is printed with its seed.`;
 
 const { values, positionals } = parseArgs({

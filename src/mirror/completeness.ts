@@ -28,7 +28,7 @@ export function nothingSeen(): Seen {
   return { whole: new Map(), depth: 0 };
 }
 
-/** Layers of signatures and attestations: whoever verifies them reads these, and never the config. */
+/** Layers of signatures and attestations: a verifier reads these, and never the config. */
 const attachedLayer =
   /^application\/vnd\.(?:dev\.cosign|dsse|in-toto|cncf\.notary)|^application\/jose\+json|^application\/cose/;
 

@@ -90,7 +90,7 @@ export class KeptManifests {
 
   /**
    * Verifies what the upstream gave and keeps it, as far as it can be read.
-   * @param digest what was asked for, or what the upstream says that it is; `undefined` where nobody says so: then it has
+   * @param digest what was asked for, or what the upstream says that it is; `undefined` where neither is known: then it has
    *   to look like a manifest
    * @throws RegistryError UNAVAILABLE for anything that is not the manifest
    */

@@ -72,7 +72,7 @@ export class Walls {
       'Memory of answers and of blobs on their way.',
       () => this.memory.usedBytes,
     );
-    metrics.watch('memory_budget_bytes', 'What of it there may be: limits.memory.', () => this.memory.limitBytes);
+    metrics.watch('memory_budget_bytes', 'Limit of that memory: limits.memory.', () => this.memory.limitBytes);
   }
 
   status(): WallsStatus {

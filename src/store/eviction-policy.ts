@@ -18,7 +18,7 @@ export const halfLifeMs = 3 * 24 * 60 * 60 * 1000;
 export const recentShare = 0.1;
 
 /**
- * What is left of an evicted image goes with it, unless it is warmer by more than this, as if it had been used more than
+ * The rest of an evicted image is evicted too, unless it is warmer by more than this, as if it had been used more than
  * twice as often: a layer of several images, of which one may soon be pulled again. It goes before any image all the
  * same.
  */

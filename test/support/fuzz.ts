@@ -5,7 +5,7 @@ const seconds = Number(process.env['MILLPOND_FUZZ_SECONDS'] ?? '') || undefined;
 const seed = Number(process.env['MILLPOND_FUZZ_SEED'] ?? '') || undefined;
 
 /**
- * Tries a property with inputs that nobody has thought of: the same few in each run of `npm test`, others for as long as
+ * Tries a property with generated inputs: the same few in each run of `npm test`, others for as long as
  * is wanted under `npm run fuzz`.
  * @param options `runs`: how many in `npm test`
  */

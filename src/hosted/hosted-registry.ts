@@ -209,7 +209,11 @@ export class HostedRegistry {
    * fallback tag (distribution-spec, "Enabling the Referrers API").
    */
   async referrers(repository: string, subject: Digest): Promise<HostedReferrer[]> {
-    const own = await this.repositories.referrers(repository, subject);
+    const own: HostedReferrer[] = [];
+    for (const referrer of await this.repositories.referrers(repository, subject)) {
+      // Its manifest is written after it and removed before it: a kill in between leaves it alone.
+      if ((await this.repositories.manifest(repository, referrer.digest)) !== undefined) own.push(referrer);
+    }
     const fallback = await this.manifest(repository, { tag: fallbackTag(subject) });
     const listed = fallback === undefined ? [] : descriptorsOf(fallback.bytes);
     const known = new Set(own.map(({ digest }) => digest));

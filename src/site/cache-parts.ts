@@ -234,7 +234,8 @@ export async function openRebuild(
   // Where no upstream can be asked, an answer without the names would be a wrong one.
   if (config.offline) await rebuild.readNames(new AbortController().signal);
   const text =
-    'the catalog was lost and is being rebuilt from the disk: what is not known again yet is asked of the upstreams';
+    'the catalog was lost or is older than names-1.journal and is being rebuilt from the disk: ' +
+    'what is not known again yet is asked of the upstreams';
   health.watch(() => (rebuild.stage === undefined ? [] : [{ code: 'catalog-lost', text }]));
   return rebuild;
 }

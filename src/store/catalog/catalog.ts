@@ -2,6 +2,7 @@ import { dirname, join } from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
 import { nameJournalFile } from '../files/layout.ts';
 import { BlobRecords } from './blob-records.ts';
+import { rebuildNote } from './catalog-schema.ts';
 import { Database, type DatabaseOptions, inMemory } from './database.ts';
 import { DeliveryRecords } from './delivery-records.ts';
 import { EvictionRecords } from './eviction-records.ts';
@@ -11,7 +12,7 @@ import { ImageRecords } from './image-records.ts';
 import { ImageRemoval } from './image-removal.ts';
 import { ManifestRecords } from './manifest-records.ts';
 import { NameJournal } from './name-journal.ts';
-import { NameRecords } from './name-records.ts';
+import { lengthNote, NameRecords } from './name-records.ts';
 import { NoteRecords } from './note-records.ts';
 import { PinRecords } from './pin-records.ts';
 import { TagRecords } from './tag-records.ts';
@@ -63,7 +64,7 @@ export class Catalog implements Disposable {
 
   private constructor(database: Database, { now, path, onFault, onManifest, onUse }: CatalogOptions) {
     const journalPath = path === inMemory ? undefined : join(dirname(path), nameJournalFile);
-    const journal = new NameJournal({ path: journalPath, onFault });
+    const journal = new NameJournal({ path: journalPath, onFault, now });
     const graph = new ImageGraph(database);
     const pins = new PinRecords(database, { graph, journal, now });
     const uses = new UseRecords(database, { graph, now, onUse });
@@ -100,11 +101,23 @@ export class Catalog implements Disposable {
   static async open(options: CatalogOptions): Promise<Catalog> {
     const database = await Database.open(options);
     const catalog = new Catalog(database, options);
+    catalog.#completeFromJournal();
     database.onReplaced = () => {
       catalog.tags.dropAll();
       options.onReplaced?.();
     };
     return catalog;
+  }
+
+  /** An older catalog than its journal is completed by a rebuild: until then, the journal is not rewritten. */
+  #completeFromJournal(): void {
+    const from = this.names.mark.compare();
+    if (from === undefined) return;
+    // Read as a whole, it may lack what this catalog has: it is rewritten afterwards.
+    if (from === 0) this.notes.remove(lengthNote);
+    const [stage = '', position = 0] = this.notes.get(rebuildNote)?.split(' ') ?? ['names', from];
+    const isReading = stage === '' || stage === 'names';
+    this.notes.set(rebuildNote, `names ${isReading ? Math.min(from, Number(position)) : from}`);
   }
 
   /**

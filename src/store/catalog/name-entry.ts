@@ -74,6 +74,24 @@ export function entryOf(line: string): NameEntry | undefined {
   }
 }
 
+/** The first line of a journal, which no entry is: when it begins, in milliseconds since 1970. */
+export function beginningOf(begunAtMs: number): string {
+  const json = JSON.stringify({ begunAtMs });
+  return `${checksum(json)} ${json}\n`;
+}
+
+/** Reads the first line of a journal without its end; 0: it does not say when the journal begins. */
+export function begunAtMsOf(line: string): number {
+  const json = line.slice(9);
+  if (line[8] !== ' ' || line.slice(0, 8) !== checksum(json)) return 0;
+  try {
+    const { begunAtMs } = JSON.parse(json) as Record<string, unknown>;
+    return typeof begunAtMs === 'number' ? begunAtMs : 0;
+  } catch {
+    return 0;
+  }
+}
+
 function checksum(json: string): string {
   return crc32(json).toString(16).padStart(8, '0');
 }

@@ -1,6 +1,7 @@
+import { hash } from 'node:crypto';
 import { closeSync, fstatSync, fsync, openSync, read, readSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { entryOf, lineOf, type NameEntry } from './name-entry.ts';
+import { beginningOf, begunAtMsOf, entryOf, lineOf, type NameEntry } from './name-entry.ts';
 
 /** The entries read, and where they end. */
 export interface NameBatch {
@@ -13,12 +14,16 @@ export interface NameBatch {
 const readBytes = 16 * 1024;
 /** Only a damaged file has longer lines. */
 const maxLineBytes = 64 * 1024;
+/** More than the first line, and more than most lines. */
+const tailBytes = 256;
 
 export interface NameJournalOptions {
   /** Absent: nothing is kept, and there is nothing to read. */
   readonly path: string | undefined;
   /** Receives every failure of the file: the cache continues without it. */
   readonly onFault: (error: unknown) => void;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
 }
 
 /**
@@ -26,18 +31,23 @@ export interface NameJournalOptions {
  * written at the end of each turn, without waiting; lines truncated by a crash are ignored.
  */
 export class NameJournal implements Disposable {
+  /** Called when lines have been written. */
+  onFlushed: () => void = () => undefined;
   readonly #path: string | undefined;
   readonly #onFault: (error: unknown) => void;
+  readonly #now: () => number;
   #file: number | undefined;
   #rewritten: number | undefined;
   #bytes = 0;
+  #begunAtMs = 0;
   #lines: string[] = [];
   #flushing: NodeJS.Immediate | undefined;
   #isComplete = true;
 
   /** Opens or creates the file. Never throws. */
-  constructor({ path, onFault }: NameJournalOptions) {
+  constructor({ path, onFault, now = Date.now }: NameJournalOptions) {
     this.#path = path;
+    this.#now = now;
     this.#onFault = onFault;
     this.#open();
   }
@@ -45,6 +55,22 @@ export class NameJournal implements Disposable {
   /** Length of the file. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** When the file was begun or rewritten, in milliseconds since 1970; 0: unknown, or it is empty. */
+  get begunAtMs(): number {
+    return this.#begunAtMs;
+  }
+
+  /** Hash of the bytes before a position; `undefined` if they cannot be read, which is reported. */
+  tail(end: number): string | undefined {
+    if (this.#file === undefined) return undefined;
+    try {
+      return hash('sha256', bytesBefore(this.#file, { end, length: tailBytes }));
+    } catch (error) {
+      this.#onFault(error);
+      return undefined;
+    }
   }
 
   /** False after a failed write: only a {@link rewrite} makes the file complete again. */
@@ -68,7 +94,12 @@ export class NameJournal implements Disposable {
     const lines = Buffer.from((this.#isComplete ? '' : '\n') + this.#lines.join(''));
     this.#lines = [];
     if (this.#rewritten !== undefined) this.#append(this.#rewritten, lines);
-    if (this.#append(this.#file, lines)) this.#bytes += lines.length;
+    const begunAtMs = this.#bytes === 0 ? this.#now() : this.#begunAtMs;
+    const written = this.#bytes === 0 ? Buffer.concat([Buffer.from(beginningOf(begunAtMs)), lines]) : lines;
+    if (!this.#append(this.#file, written)) return;
+    this.#bytes += written.length;
+    this.#begunAtMs = begunAtMs;
+    this.onFlushed();
   }
 
   /**
@@ -105,9 +136,15 @@ export class NameJournal implements Disposable {
    * Rewrites the file from entries with the same meaning in fewer lines, while others are being added. If it fails, the
    * fault is reported and the file is unchanged.
    * @param pages the entries, each true at the moment it is taken
-   * @param between waits after each page @throws what it throws; the file is unchanged then
+   * @param between waits after each page
+   * @param options.after the file begins later than this, in milliseconds since 1970, even if the clock is behind it
+   * @throws what `between` throws; the file is unchanged then
    */
-  async rewrite(pages: Iterable<readonly NameEntry[]>, between: () => Promise<void>): Promise<boolean> {
+  async rewrite(
+    pages: Iterable<readonly NameEntry[]>,
+    between: () => Promise<void>,
+    { after = this.#begunAtMs }: { readonly after?: number } = {},
+  ): Promise<boolean> {
     if (this.#path === undefined) return true;
     this.flush();
     const wasComplete = this.#isComplete;
@@ -115,6 +152,8 @@ export class NameJournal implements Disposable {
     try {
       const file = openSync(`${this.#path}.new`, 'w+', 0o600);
       this.#rewritten = file;
+      const begunAtMs = Math.max(this.#now(), after + 1);
+      this.#append(file, Buffer.from(beginningOf(begunAtMs)));
       for (const page of pages) {
         // Later entries about the same thing come later in the file.
         this.flush();
@@ -130,6 +169,7 @@ export class NameJournal implements Disposable {
       this.#file = file;
       this.#rewritten = undefined;
       this.#bytes = fstatSync(file).size;
+      this.#begunAtMs = begunAtMs;
       return true;
     } catch (error) {
       this.#isComplete &&= wasComplete;
@@ -156,10 +196,11 @@ export class NameJournal implements Disposable {
     try {
       this.#file = openSync(this.#path, 'a+', 0o600);
       this.#bytes = fstatSync(this.#file).size;
-      const last = Buffer.alloc(1);
-      // A truncated line is ended as a line of its own, which is ignored.
       if (this.#bytes === 0) return;
-      readSync(this.#file, last, 0, 1, this.#bytes - 1);
+      const head = bytesBefore(this.#file, { end: Math.min(this.#bytes, tailBytes), length: tailBytes });
+      this.#begunAtMs = begunAtMsOf(head.toString('utf8').split('\n', 1)[0] ?? '');
+      // A truncated line is ended as a line of its own, which is ignored.
+      const last = bytesBefore(this.#file, { end: this.#bytes, length: 1 });
       if (last[0] !== 0x0a) this.#bytes += writeSync(this.#file, '\n');
     } catch (error) {
       this.#fault(error);
@@ -181,6 +222,13 @@ export class NameJournal implements Disposable {
     this.#isComplete = false;
     this.#onFault(error);
   }
+}
+
+/** The bytes of a file before a position; fewer where the file is shorter. @throws the system's error */
+function bytesBefore(file: number, { end, length }: { readonly end: number; readonly length: number }): Buffer {
+  const start = Math.max(0, end - length);
+  const bytes = Buffer.alloc(end - start);
+  return bytes.subarray(0, readSync(file, bytes, 0, bytes.length, start));
 }
 
 function isSystemError(error: unknown): boolean {

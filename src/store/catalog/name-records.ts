@@ -4,6 +4,7 @@ import type { BlobRecords } from './blob-records.ts';
 import { soleUpstreamOf } from './catalog-schema.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
+import { JournalMark } from './journal-mark.ts';
 import type { NameEntry } from './name-entry.ts';
 import type { NameJournal } from './name-journal.ts';
 import type { PinRecords } from './pin-records.ts';
@@ -31,10 +32,12 @@ const pageRows = 40;
 /** Lines that may come for nothing before the journal is written anew, however little it holds. */
 const slackBytes = 1024 * 1024;
 /** Under which the length of the journal is noted when it holds nothing that is out of date. */
-const lengthNote = 'names bytes';
+export const lengthNote = 'names bytes';
 
 /** What of the catalog the blobs do not say: kept in the journal of names too, and found there when the catalog is lost. */
 export class NameRecords {
+  /** How much of the journal the catalog contains. */
+  readonly mark: JournalMark;
   readonly #database: Database;
   readonly #journal: NameJournal;
   readonly #options: NameRecordsOptions;
@@ -42,12 +45,13 @@ export class NameRecords {
   constructor(database: Database, options: NameRecordsOptions) {
     this.#database = database;
     this.#journal = options.journal;
+    this.mark = new JournalMark(database, options.journal);
     this.#options = options;
   }
 
   /** Whether the journal holds more that is out of date than not, or lacks something. */
   get isJournalWorn(): boolean {
-    if (!this.#journal.isComplete) return true;
+    if (!this.#journal.isComplete || this.mark.isJournalOlder) return true;
     const length = this.#database.get('SELECT value FROM notes WHERE name = ?', lengthNote)?.['value'];
     // It only grows: one that is shorter than it was has been cut or removed.
     const known = Number(length ?? 0);
@@ -59,13 +63,15 @@ export class NameRecords {
    * @param between waits after each part @throws what it throws; the journal is as it was then
    */
   async rewriteJournal(between: () => Promise<void>): Promise<void> {
-    if (await this.#journal.rewrite(this.#pages(), between)) this.noteWhole();
+    const after = this.mark.begunAtMs;
+    if (await this.#journal.rewrite(this.#pages(), between, { after })) this.noteWhole();
   }
 
   /** The journal holds what the catalog knows and nothing that is out of date. */
   noteWhole(): void {
     const length = String(this.#journal.bytes);
     this.#database.write(() => this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', lengthNote, length));
+    this.mark.note();
   }
 
   /** Length of the journal. */

@@ -38,8 +38,8 @@ const stepSize = 20;
 const pauseMs = 5;
 
 /**
- * Restores a lost catalog from disk: the journal of names, the manifests in it, and the files under `blobs/`. It starts
- * with each new catalog, continues after a restart, and can be repeated: newer knowledge is kept.
+ * Restores a catalog that was lost, or is older than the journal of names, from disk: the journal of names, the manifests in it, and the files under `blobs/`. It starts
+ * with each such catalog, continues after a restart, and can be repeated: newer knowledge is kept.
  */
 export class Rebuild {
   readonly #options: RebuildOptions;
@@ -83,7 +83,10 @@ export class Rebuild {
       this.#take(batch);
       await new Promise(setImmediate);
     }
-    catalog.notes.set(rebuildNote, 'manifests');
+    catalog.together(() => {
+      catalog.notes.set(rebuildNote, 'manifests');
+      catalog.names.mark.note();
+    });
   }
 
   /** Does the remaining phases. A failing disk ends it until the next start. @throws the signal's reason */

@@ -65,6 +65,11 @@ export const hostedSchema = z.strictObject({
     .array(value(text('a media type')))
     .prefault([])
     .describe('Types of manifests, configs and artifacts that may be pushed; empty: all. Others get 415.'),
+  unusedBlobGrace: value(duration({ minMs: 60_000 }))
+    .prefault('24h')
+    .describe(
+      'A blob that no manifest of its repository names is removed this long after it was last pushed, mounted or asked for with HEAD.',
+    ),
   uploadExpiry: value(duration({ minMs: 1000 }))
     .prefault('7d')
     .describe('An upload that receives nothing for this long is removed.'),

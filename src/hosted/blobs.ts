@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { constants, copyFile, open, rm, stat } from 'node:fs/promises';
+import { constants, copyFile, open, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../oci/digest.ts';
 import { Locks } from '../waiting/locks.ts';
@@ -21,8 +21,12 @@ export class HostedBlobs {
   readonly #layout: HostedLayout;
   readonly #locks = new Locks();
 
-  constructor(layout: HostedLayout) {
+  readonly #now: () => number;
+
+  /** @param now wall clock in milliseconds */
+  constructor(layout: HostedLayout, now: () => number) {
     this.#layout = layout;
+    this.#now = now;
   }
 
   /** @returns `undefined` where the repository does not have the blob. @throws Error of the file system */
@@ -32,12 +36,42 @@ export class HostedBlobs {
     return size === undefined ? undefined : { path, size };
   }
 
+  /**
+   * Says that a blob is in use, so that it is not collected while a client relies on what it was answered.
+   * @returns whether the repository has it. @throws Error of the file system
+   */
+  async renew(repository: string, digest: Digest): Promise<boolean> {
+    using _ = await this.#locks.take(digest);
+    return await this.#use(this.#layout.blobLink(repository, digest));
+  }
+
+  /** When a blob was last pushed, mounted or asked for, in any repository, in milliseconds since 1970. */
+  async usedAtMs(repository: string, digest: Digest): Promise<number | undefined> {
+    try {
+      return (await stat(this.#layout.blobLink(repository, digest))).mtimeMs;
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Takes a blob from a repository, unless it has been used since. @returns whether it is gone now */
+  async removeUnused(repository: string, digest: Digest, usedBeforeMs: number): Promise<boolean> {
+    using _ = await this.#locks.take(digest);
+    const usedAtMs = await this.usedAtMs(repository, digest);
+    if (usedAtMs === undefined || usedAtMs >= usedBeforeMs) return false;
+    await removeFile(this.#layout.blobLink(repository, digest));
+    await this.#collect(digest);
+    return true;
+  }
+
   /** Takes a file whose digest is right and that is synced. When this has resolved it survives a loss of power. */
   async adopt(repository: string, digest: Digest, path: string): Promise<void> {
     using _ = await this.#locks.take(digest);
     const blob = this.#layout.blob(digest);
     // The same bytes are here already: these are the second copy.
     if ((await sizeOf(blob)) === undefined) await moveFile(path, blob);
+    await this.#use(blob);
     await linkFile(blob, this.#layout.blobLink(repository, digest));
   }
 
@@ -62,8 +96,9 @@ export class HostedBlobs {
   /** Gives a repository a blob of another one, or of any. @returns whether there is one. @throws Error of the file system */
   async mount(repository: string, digest: Digest, from: string | undefined): Promise<boolean> {
     using _ = await this.#locks.take(digest);
-    if ((await this.size(digest, from)) === undefined) return false;
-    await linkFile(this.#layout.blob(digest), this.#layout.blobLink(repository, digest));
+    const source = from === undefined ? this.#layout.blob(digest) : this.#layout.blobLink(from, digest);
+    if (!(await this.#use(source))) return false;
+    await linkFile(source, this.#layout.blobLink(repository, digest));
     return true;
   }
 
@@ -89,9 +124,10 @@ export class HostedBlobs {
   }
 
   /** Removes files that no repository links, such as those of a process that was killed. @returns their bytes */
-  async sweep(digests: AsyncIterable<Digest>): Promise<number> {
+  async sweep(digests: AsyncIterable<Digest>, signal: AbortSignal): Promise<number> {
     let bytes = 0;
     for await (const digest of digests) {
+      signal.throwIfAborted();
       using _ = await this.#locks.take(digest);
       bytes += await this.#collect(digest);
     }
@@ -103,6 +139,18 @@ export class HostedBlobs {
     for (const algorithm of ['sha256', 'sha512']) {
       const folder = join(this.#layout.root, 'blobs', algorithm);
       for (const hex of await namesIn(folder)) yield `${algorithm}:${hex}` as Digest;
+    }
+  }
+
+  /** To be called with the lock. @returns whether there is such a file */
+  async #use(path: string): Promise<boolean> {
+    const nowSeconds = this.#now() / 1000;
+    try {
+      await utimes(path, nowSeconds, nowSeconds);
+      return true;
+    } catch (error) {
+      if (isMissing(error)) return false;
+      throw error;
     }
   }
 

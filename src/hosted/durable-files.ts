@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 const fileMode = 0o600;
 const folderMode = 0o700;
 /** Begins the names of files that are not finished; a start removes them. */
-const temporaryPrefix = '.new-';
+export const temporaryPrefix = '.new-';
 
 /**
  * Writes a small file so that it is whole or not there, whatever happens: a new file, fsync, rename, fsync of the folder.

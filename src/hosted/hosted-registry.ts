@@ -5,6 +5,7 @@ import { RegistryError } from '../oci/error.ts';
 import { bareMediaType } from '../oci/media-types.ts';
 import { Locks } from '../waiting/locks.ts';
 import { HostedBlobs } from './blobs.ts';
+import { Collector } from './collector.ts';
 import { isMissing } from './durable-files.ts';
 import { type HostedLayout, hostedLayout } from './layout.ts';
 import { descriptorsOf, fallbackTag, referrerOf } from './referrers.ts';
@@ -22,6 +23,8 @@ export interface HostedRegistryOptions {
   readonly maxManifestBytes: number;
   /** An upload session that nothing was sent to for so long is removed, in milliseconds. */
   readonly uploadExpiryMs: number;
+  /** A blob that no manifest names stays for so long after its last use, in milliseconds; read each time. */
+  readonly graceMs: () => number;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -59,6 +62,7 @@ export class HostedRegistry {
   readonly blobs: HostedBlobs;
   readonly repositories: HostedRepositories;
   readonly usage: Usage;
+  readonly collector: Collector;
   readonly #options: HostedRegistryOptions;
   readonly #locks = new Locks();
   readonly layout: HostedLayout;
@@ -67,9 +71,11 @@ export class HostedRegistry {
     const { folder, maxBlobBytes, uploadExpiryMs, now } = options;
     this.#options = options;
     this.layout = hostedLayout(folder);
-    this.blobs = new HostedBlobs(this.layout);
+    this.blobs = new HostedBlobs(this.layout, now);
     this.repositories = new HostedRepositories(this.layout);
     this.usage = new Usage({ blobs: this.blobs, repositories: this.repositories });
+    const { layout, blobs, repositories, usage } = this;
+    this.collector = new Collector({ ...options, layout, blobs, repositories, usage, locks: this.#locks });
     this.uploads = new Uploads({ layout: this.layout, maxBlobBytes, expiryMs: uploadExpiryMs, now });
   }
 

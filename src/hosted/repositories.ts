@@ -41,7 +41,15 @@ export class HostedRepositories {
 
   /** The repositories that have a manifest or a tag, in byte order. */
   async *all(): AsyncGenerator<string> {
-    yield* this.#below('');
+    for await (const repository of this.#below('', ['_manifests', '_tags'])) {
+      const has = (await this.tags(repository)).length > 0 || (await this.manifests(repository)).length > 0;
+      if (has) yield repository;
+    }
+  }
+
+  /** The repositories that have had a blob, in byte order. */
+  withBlobs(): AsyncGenerator<string> {
+    return this.#below('', ['_blobs']);
   }
 
   async tag(repository: string, tag: string): Promise<HostedTag | undefined> {
@@ -102,16 +110,14 @@ export class HostedRepositories {
     await removeFile(this.#layout.referrer(repository, subject, manifest));
   }
 
-  async *#below(repository: string): AsyncGenerator<string> {
+  /** The repositories below one, itself too, that have one of the folders. */
+  async *#below(repository: string, folders: readonly string[]): AsyncGenerator<string> {
     const names = await namesIn(
       join(this.#layout.repositories, ...repository.split('/').filter((part) => part !== '')),
     );
-    if (repository !== '' && (names.includes('_manifests') || names.includes('_tags'))) {
-      const has = (await this.tags(repository)).length > 0 || (await this.manifests(repository)).length > 0;
-      if (has) yield repository;
-    }
+    if (repository !== '' && folders.some((folder) => names.includes(folder))) yield repository;
     for (const name of names) {
-      if (!name.startsWith('_')) yield* this.#below(repository === '' ? name : `${repository}/${name}`);
+      if (!name.startsWith('_')) yield* this.#below(repository === '' ? name : `${repository}/${name}`, folders);
     }
   }
 }

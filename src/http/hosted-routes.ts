@@ -116,11 +116,15 @@ async function answerBlob(asked: HostedRequest, digest: Digest): Promise<void> {
     case 'GET':
     case 'HEAD': {
       const found = await hosted.blobs.get(repository, digest);
-      if (found === undefined) throw unknownBlob(repository);
+      const isHead = ctx.method === 'HEAD';
+      // A client that is told that it is here does not push it: it stays for the manifest that follows.
+      if (found === undefined || (isHead && !(await hosted.blobs.renew(repository, digest)))) {
+        throw unknownBlob(repository);
+      }
       exchange.outcome = 'hit';
       const head = { digest, size: found.size, contentType: octetStream, outcome: 'hit' as const };
       const conditions = conditionsOf(ctx, exchange);
-      if (ctx.method === 'HEAD') return await sender.send(ctx.res, blobReply(head, conditions), exchange);
+      if (isHead) return await sender.send(ctx.res, blobReply(head, conditions), exchange);
       await using body = await fileBody(found);
       return await sender.send(ctx.res, blobReply({ ...head, body }, conditions), exchange);
     }

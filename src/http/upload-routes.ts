@@ -22,7 +22,7 @@ async function begin(asked: HostedRequest, { digest, mount }: Extract<PushReques
   if (ctx.method !== 'POST') throw notOffered(ctx.method, 'POST');
   if (mount !== undefined && (await canMount(asked, mount))) return created(asked, mount.digest);
   if (digest !== undefined) {
-    if ((await hosted.blobs.get(repository, digest)) !== undefined) return created(asked, digest);
+    if (await hosted.blobs.renew(repository, digest)) return created(asked, digest);
     const length = lengthOf(ctx);
     if (length !== 0 || ctx.req.headers['transfer-encoding'] !== undefined) {
       if (length !== undefined) await hosted.requireRoom(repository, length);
@@ -45,7 +45,7 @@ async function canMount(
   { hosted, repository }: HostedRequest,
   { digest, from }: { digest: Digest; from: string | undefined },
 ): Promise<boolean> {
-  if ((await hosted.blobs.get(repository, digest)) !== undefined) return true;
+  if (await hosted.blobs.renew(repository, digest)) return true;
   if (from !== undefined && !hosted.rules.isHosted(from)) return false;
   const size = await hosted.blobs.size(digest, from);
   if (size === undefined) return false;

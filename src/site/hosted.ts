@@ -6,6 +6,8 @@ import type { Parts } from './parts.ts';
 
 /** How often sessions that nothing was sent to are looked for, in milliseconds. */
 const sweepEveryMs = 10 * 60_000;
+/** How often blobs that nothing names are looked for, in milliseconds. */
+const collectEveryMs = 24 * 3_600_000;
 /** Largest blob where nothing else is configured, in bytes. */
 const maxBlobBytes = 50 * 2 ** 30;
 
@@ -24,6 +26,7 @@ export function openHosted(config: () => Config, { log, now }: Parts): Hosted | 
     maxBlobBytes,
     maxManifestBytes: config().cache.maxManifestSizeBytes,
     uploadExpiryMs: started.uploadExpiryMs,
+    graceMs: () => (config().hosted ?? started).unusedBlobGraceMs,
     now,
   });
   let sweeping: Promise<void> = Promise.resolve();
@@ -37,13 +40,38 @@ export function openHosted(config: () => Config, { log, now }: Parts): Hosted | 
   };
   sweep();
   const timer = setInterval(sweep, sweepEveryMs).unref();
+  const stopping = new AbortController();
+  let collecting: Promise<void> = Promise.resolve();
+  const collect = (): void => {
+    // One that takes longer than a day goes first.
+    collecting = collecting.then(() => collectOnce(registry, { log, signal: stopping.signal }));
+  };
+  collect();
+  const collectTimer = setInterval(collect, collectEveryMs).unref();
   return {
     registry,
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
-      await sweeping;
+      clearInterval(collectTimer);
+      stopping.abort();
+      await Promise.all([sweeping, collecting]);
     },
   };
+}
+
+async function collectOnce(
+  registry: HostedRegistry,
+  { log, signal }: Pick<Parts, 'log'> & { readonly signal: AbortSignal },
+): Promise<void> {
+  try {
+    const { blobs, unlinkedBytes, leftovers, skipped } = await registry.collector.collect(signal);
+    for (const fields of skipped) log.error(fields, 'hosted blobs cannot be collected');
+    if (blobs + unlinkedBytes + leftovers > 0) {
+      log.info({ blobs, bytes: unlinkedBytes, leftovers }, 'hosted blobs collected');
+    }
+  } catch (error) {
+    if (!signal.aborted) log.error({ error: String(error) }, 'hosted blobs cannot be collected');
+  }
 }
 
 /** The rules of the configuration in effect, compiled once for each. */

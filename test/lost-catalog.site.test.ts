@@ -1,4 +1,4 @@
-import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
@@ -262,3 +262,45 @@ test('a catalog that is lost twice is rebuilt twice, also from a journal that wa
   expect(seen[1]).toEqual(seen[0]);
   expect(seen[2]).toEqual(seen[0]);
 });
+
+test.each([{ offline: true }, { offline: false }])(
+  'a catalog from a backup beside all that came later answers as the newer one did ($offline)',
+  async ({ offline }) => {
+    await using upstream = await startRegistry();
+    await using cache = await temporaryDirectory();
+    const now = Date.now();
+    const options = { upstreams: { 'docker.io': upstream }, cacheDir: cache.path, now: () => now };
+    const path = join(cache.path, 'catalog.sqlite');
+    const { asked, refused } = fill(upstream);
+    const pull = async (questions: readonly Question[]) => {
+      await using site = await startTestSite(options);
+      for (const { path: asking, headers = {} } of questions) {
+        expect((await site.get(asking, { headers })).status).toBe(200);
+      }
+      await settled(site);
+    };
+    await pull(asked.slice(0, 3));
+    await copyFile(path, `${path}.backup`);
+    await pull(asked);
+    if (offline) await upstream.suspend();
+    const started = { ...options, config: { offline } };
+    const before = await (async () => {
+      await using site = await startTestSite(started);
+      return { asked: await answers(site, asked), refused: await answers(site, refused) };
+    })();
+    await rm(`${path}-wal`, { force: true });
+    await copyFile(`${path}.backup`, path);
+    {
+      await using site = await startTestSite(started);
+      expect(await answers(site, asked)).toEqual(before.asked);
+      expect(await answers(site, refused)).toEqual(before.refused);
+      await rebuilt(site);
+      expect(await answers(site, asked)).toEqual(before.asked);
+      expect(site.logLines.map((line) => line['msg'])).toContain('catalog rebuilt');
+    }
+    await using site = await startTestSite({ ...options, config: { offline: true } });
+    expect(json(await site.get('/readyz'))).toEqual({ status: 'ok', reasons: [] });
+    expect(statuses(await answers(site, asked))).toEqual(asked.map(() => 200));
+    expect(statuses(await answers(site, refused))).toEqual([404, 404, 404, 404]);
+  },
+);

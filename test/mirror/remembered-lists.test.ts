@@ -87,11 +87,16 @@ test('n and last are applied here where the upstream ignores them', async () => 
 
 test('sixty clients that want one long list at once cost the upstream one request', async () => {
   await using contents = await startRegistry();
-  await using upstream = await startHostileRegistry(contents, 'long-list');
+  const all = Promise.withResolvers<void>();
+  await using upstream = await startHostileRegistry(contents, 'long-list', { until: all.promise });
   await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
-  const replies = await Promise.all(
+  const asked = Promise.all(
     Array.from({ length: 60 }, () => site.get('/v2/library/app/tags/list', { keepBody: false })),
   );
+  const running = async (): Promise<string> => (await site.get('/metrics')).body.toString();
+  await expect.poll(running).toContain('millpond_requests_running 60\n');
+  all.resolve();
+  const replies = await asked;
   const [first] = replies;
   expect(first!.receivedBytes).toBeGreaterThan(5_000_000);
   for (const reply of replies) expect(reply).toMatchObject({ status: 200, complete: true, sha256: first!.sha256 });

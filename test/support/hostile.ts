@@ -37,8 +37,15 @@ export interface HostileRegistry extends AsyncDisposable {
 
 const requestPath = /^\/v2\/(.+)\/(manifests|blobs|tags|referrers)\/([^/?]+)/;
 
-/** Starts a registry with the contents of another one that behaves badly. Ending it cuts what is under way. */
-export async function startHostileRegistry(contents: RegistryContents, behaviour: Behaviour): Promise<HostileRegistry> {
+/**
+ * Starts a registry with the contents of another one that behaves badly. Ending it cuts what is under way.
+ * @param options.until no request is answered before
+ */
+export async function startHostileRegistry(
+  contents: RegistryContents,
+  behaviour: Behaviour,
+  { until }: { readonly until?: Promise<unknown> } = {},
+): Promise<HostileRegistry> {
   const ended = new AbortController();
   const sockets = new Set<Socket>();
   const first = Promise.withResolvers<void>();
@@ -46,7 +53,9 @@ export async function startHostileRegistry(contents: RegistryContents, behaviour
   const server = createServer((request, response) => {
     asked += 1;
     first.resolve();
-    answer(request, response, { contents, behaviour, signal: ended.signal }).catch(() => response.destroy());
+    Promise.resolve(until)
+      .then(() => answer(request, response, { contents, behaviour, signal: ended.signal }))
+      .catch(() => response.destroy());
   });
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);

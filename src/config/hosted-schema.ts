@@ -3,6 +3,7 @@ import { acceptedSizes, parseBytes, sizePattern } from './units.ts';
 import {
   describeFound,
   duration,
+  flag,
   repositoryPattern,
   tagPattern,
   text,
@@ -65,6 +66,11 @@ export const hostedSchema = z.strictObject({
     .array(value(text('a media type')))
     .prefault([])
     .describe('Types of manifests, configs and artifacts that may be pushed; empty: all. Others get 415.'),
+  sparseIndexes: value(flag)
+    .prefault(false)
+    .describe(
+      'Accept an index although the repository does not have all the manifests that it lists, such as one platform of many. Otherwise it gets 404 `MANIFEST_BLOB_UNKNOWN`.',
+    ),
   unusedBlobGrace: value(duration({ minMs: 60_000 }))
     .prefault('24h')
     .describe(

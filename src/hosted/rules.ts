@@ -10,6 +10,8 @@ export interface HostedRulesOptions {
   readonly immutableTags: readonly string[];
   /** Types of manifests, configs and artifacts that may be pushed; empty: all. */
   readonly mediaTypes: readonly string[];
+  /** Whether an index may list manifests that its repository does not have. */
+  readonly sparseIndexes: boolean;
   /** Bytes that a repository may have, by the first pattern that fits it; none fits: any number. */
   readonly quotas: readonly { readonly pattern: string; readonly bytes: number }[];
 }
@@ -36,6 +38,11 @@ export class HostedRules {
     return (
       !/^sha(?:256|512)-[0-9a-f]{32,}/.test(tag) && this.#options.immutableTags.some((glob) => matchesGlob(glob, tag))
     );
+  }
+
+  /** Whether an index may list manifests that its repository does not have. */
+  get sparseIndexes(): boolean {
+    return this.#options.sparseIndexes;
   }
 
   /** Bytes that a repository may have; `undefined`: any number. */

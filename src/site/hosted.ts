@@ -81,8 +81,14 @@ function rulesOf(config: () => Config): () => HostedRules {
   return () => {
     const current = config();
     if (rules === undefined || from !== current) {
-      const { repositories = [], immutableTags = [], mediaTypes = [], quota = [] } = current.hosted ?? {};
-      rules = new HostedRules({ repositories, immutableTags, mediaTypes, quotas: quota });
+      const {
+        repositories = [],
+        immutableTags = [],
+        mediaTypes = [],
+        quota = [],
+        sparseIndexes = false,
+      } = current.hosted ?? {};
+      rules = new HostedRules({ repositories, immutableTags, mediaTypes, sparseIndexes, quotas: quota });
       from = current;
     }
     return rules;

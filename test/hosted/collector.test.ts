@@ -16,7 +16,13 @@ interface Clock {
 }
 
 function openRegistry(folder: string, clock: Clock, graceMs = 24 * hourMs): HostedRegistry {
-  const rules = new HostedRules({ repositories: ['local/**'], immutableTags: [], mediaTypes: [], quotas: [] });
+  const rules = new HostedRules({
+    repositories: ['local/**'],
+    immutableTags: [],
+    mediaTypes: [],
+    sparseIndexes: false,
+    quotas: [],
+  });
   return new HostedRegistry({
     folder,
     rules: () => rules,

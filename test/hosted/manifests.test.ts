@@ -44,6 +44,24 @@ describe('a manifest is pushed', () => {
     expect(headers['content-type']).toBe(ociIndex);
   });
 
+  test('as an index without all its children, where sparse indexes are accepted', async () => {
+    await using site = await startHostedSite({ hosted: { sparseIndexes: true } });
+    const index = localIndex('sparse', ['amd64', 'arm64']);
+    const [child, left] = index.manifests;
+    if (!child || !left) throw new Error('two children');
+    await pushImage(site, repository, child);
+    expect((await putManifest(site, repository, { reference: 'sparse', manifest: index })).status).toBe(201);
+    const got = await send(site, ['GET', `/v2/${repository}/manifests/sparse`]);
+    expect(got.body.equals(index.bytes)).toBe(true);
+    expect((await send(site, ['GET', `/v2/${repository}/manifests/${child.digest}`])).status).toBe(200);
+    const absent = await send(site, ['GET', `/v2/${repository}/manifests/${left.digest}`]);
+    expect({ status: absent.status, code: codeOf(absent) }).toEqual({ status: 404, code: 'MANIFEST_UNKNOWN' });
+    // A child that comes later needs what it names, as ever.
+    const early = await putManifest(site, repository, { reference: left.digest, manifest: left });
+    expect({ status: early.status, code: codeOf(early) }).toEqual({ status: 404, code: 'MANIFEST_BLOB_UNKNOWN' });
+    expect((await pushImage(site, repository, left)).status).toBe(201);
+  });
+
   test('for a subject, which lists it from then on', async () => {
     await using site = await startHostedSite();
     await pushImage(site, repository, image, '1');

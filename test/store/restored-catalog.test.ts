@@ -1,5 +1,6 @@
 import { copyFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { Catalog } from '../../src/store/catalog/catalog.ts';
@@ -18,12 +19,11 @@ async function cacheIn(path: string) {
   const layout = layoutOf(path);
   await prepareLayout(layout);
   const store = new DiskStore({ layout, memoryBytes: 0 });
-  const fail = (error: unknown): never => {
-    throw error;
-  };
+  const faults: unknown[] = [];
+  const onFault = (error: unknown) => faults.push(error);
   let nowMs = 1000;
   const now = () => (nowMs += 1);
-  const open = () => Catalog.open({ path: layout.catalog, now, onFault: fail });
+  const open = () => Catalog.open({ path: layout.catalog, now, onFault });
   const tag = (catalog: Catalog, name: string) =>
     catalog.tags.record(
       { repository, tag: name, variant: '' },
@@ -38,7 +38,7 @@ async function cacheIn(path: string) {
     if (catalog.names.isJournalWorn) await catalog.names.rewriteJournal(between);
     return stage;
   };
-  return { layout, journal: join(path, nameJournalFile), open, tag, start };
+  return { faults, layout, journal: join(path, nameJournalFile), open, tag, start };
 }
 
 /** Every tag and pin that the journal alone gives back. */
@@ -92,6 +92,7 @@ test.each([
     expect(await cache.start(catalog)).toBeUndefined();
   }
   expect(await namesAfterLoss(cache)).toEqual({ tags: expected, pins });
+  expect(cache.faults).toEqual([]);
 });
 
 test('an older journal beside a catalog undoes nothing, and is rewritten', async () => {
@@ -135,4 +136,33 @@ test('a catalog that ended without warning after its last write starts without a
   using again = await other.open();
   expect(await other.start(again)).toBeUndefined();
   expect(again.tags.names(repository)).toEqual(['one']);
+});
+
+test('what a fault kept out of the catalog is read from the journal at the next start', async () => {
+  await using folder = await temporaryDirectory();
+  const cache = await cacheIn(folder.path);
+  {
+    using catalog = await cache.open();
+    await cache.start(catalog);
+    cache.tag(catalog, 'first');
+    await catalog.names.rewriteJournal(between);
+  }
+  const change = (sql: string) => {
+    using database = new DatabaseSync(cache.layout.catalog);
+    database.exec(sql);
+  };
+  change("CREATE TRIGGER full BEFORE INSERT ON tags BEGIN SELECT RAISE(ABORT, 'full'); END");
+  {
+    using catalog = await cache.open();
+    expect(await cache.start(catalog)).toBeUndefined();
+    for (let number = 0; number < 6000; number += 1) cache.tag(catalog, `new-${number}`);
+    expect(catalog.tags.names(repository)).toEqual(['first']);
+    expect(catalog.names.isJournalWorn).toBe(false);
+  }
+  expect(cache.faults.length).toBeGreaterThan(0);
+  expect((await stat(cache.journal)).size).toBeGreaterThan(1024 * 1024);
+  change('DROP TRIGGER full');
+  using catalog = await cache.open();
+  expect(await cache.start(catalog)).toBe('names');
+  expect(catalog.tags.names(repository)).toHaveLength(6001);
 });

@@ -35,6 +35,11 @@ export class JournalMark {
     return this.#isJournalOlder;
   }
 
+  /** Whether a fault may have kept something out of the catalog that the journal contains. */
+  get isCatalogBehind(): boolean {
+    return this.#database.faults !== this.#faults;
+  }
+
   /** Time in milliseconds since 1970 after which the next journal must begin, for it to count as newer. */
   get begunAtMs(): number {
     return Math.max(this.#journal.begunAtMs, this.#known()?.begunAtMs ?? 0);
@@ -79,7 +84,7 @@ export class JournalMark {
     if (tail === undefined || !this.#journal.isComplete) return;
     this.#database.write(() => {
       // What a fault has kept out of the catalog is read from the journal at the next start.
-      if (this.#isJournalOlder || this.#database.faults !== this.#faults) return;
+      if (this.#isJournalOlder || this.isCatalogBehind) return;
       const mark: Mark = { begunAtMs, bytes, tail };
       this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', markNote, JSON.stringify(mark));
     });

@@ -52,6 +52,8 @@ export class NameRecords {
   /** Whether the journal holds more that is out of date than not, or lacks something. */
   get isJournalWorn(): boolean {
     if (!this.#journal.isComplete || this.mark.isJournalOlder) return true;
+    // The next start reads from it what the catalog lacks.
+    if (this.mark.isCatalogBehind) return false;
     const length = this.#database.get('SELECT value FROM notes WHERE name = ?', lengthNote)?.['value'];
     // It only grows: one that is shorter than it was has been cut or removed.
     const known = Number(length ?? 0);

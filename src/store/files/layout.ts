@@ -134,8 +134,11 @@ export async function isCache({ dir, catalog }: Layout): Promise<boolean> {
 async function isForeign(layout: Layout): Promise<boolean> {
   const names = await namesIn(layout.dir);
   if (names.includes(basename(layout.catalog)) || names.includes(nameJournalFile)) return false;
-  const folders = ['sha256', 'sha512'].map((algorithm) => namesIn(join(layout.blobs, algorithm)));
-  return (await Promise.all(folders)).flat().length > 0;
+  // One after the other: a folder that cannot be listed is always named by the same sentence.
+  for (const algorithm of ['sha256', 'sha512']) {
+    if ((await namesIn(join(layout.blobs, algorithm))).length > 0) return true;
+  }
+  return false;
 }
 
 async function namesIn(folder: string): Promise<string[]> {

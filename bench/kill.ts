@@ -1,19 +1,22 @@
 // Kills millpond serve with SIGKILL at random moments under load and looks at what is left: node bench/kill.ts [COUNT] [SEED]
-// With --fetch first, it is millpond fetch that is killed.
+// With --fetch first, it is millpond fetch that is killed; with --hosted, clients push and delete.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { killFetches } from '../test/e2e/kill/fetch.ts';
+import { killPushes } from '../test/e2e/kill/hosted.ts';
 import { killAgainAndAgain } from '../test/e2e/kill/run.ts';
 
-const isFetch = process.argv[2] === '--fetch';
-const [count = 200, seed = Date.now() % 1_000_000] = process.argv.slice(isFetch ? 3 : 2).map(Number);
-if (!(count >= 1) || !Number.isSafeInteger(seed)) throw new Error('usage: node bench/kill.ts [--fetch] [COUNT] [SEED]');
+const [, , mode = ''] = process.argv;
+const run = mode === '--fetch' ? killFetches : mode === '--hosted' ? killPushes : killAgainAndAgain;
+const [count = 200, seed = Date.now() % 1_000_000] = process.argv.slice(run === killAgainAndAgain ? 2 : 3).map(Number);
+if (!(count >= 1) || !Number.isSafeInteger(seed))
+  throw new Error('usage: node bench/kill.ts [--fetch | --hosted] [COUNT] [SEED]');
 const directory = await mkdtemp(join(tmpdir(), 'millpond-kill-'));
 const startMs = performance.now();
 console.log(`${count} kills, seed ${seed}`);
 const options = { count, seed, directory, onKill: (line: string) => console.log(line) };
-const report = await (isFetch ? killFetches(options) : killAgainAndAgain(options));
+const report = await run(options);
 const { violations, ...figures } = report;
 console.log({ ...figures, seconds: Math.round((performance.now() - startMs) / 1000) });
 if (violations.length === 0) {

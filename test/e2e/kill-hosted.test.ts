@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { killPushes } from './kill/hosted.ts';
 
+// `node bench/kill.ts --hosted 200` does the same ten times as often.
 test('what was answered to pushes and deletes is there after each of twenty kills, and nothing is half there', async () => {
   await using directory = await temporaryDirectory('kill-hosted');
   const seed = 16;

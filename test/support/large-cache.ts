@@ -26,6 +26,8 @@ export interface LargeCache {
 }
 
 const blobsPerImage = 9;
+/** Has shown that it has all of it. */
+const upstream = 'docker.io';
 /** Images that go into the catalog in one go. */
 const imagesAtOnce = 500;
 const hotRepository = 'library/hot';
@@ -82,7 +84,7 @@ function storeManyImages(layout: Layout, images: number, onProgress: (blobs: num
     const values = columns.map(() => '?').join(', ');
     return database.prepare(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${values})`);
   };
-  const blob = insert('blobs', 'digest', 'size', 'content_type', 'stored_at', 'used_at', 'heat');
+  const blob = insert('blobs', 'digest', 'size', 'content_type', 'stored_at', 'used_at', 'heat', 'shown');
   const manifestRow = insert('manifests', 'digest', 'media_type');
   const link = insert('links', 'manifest', 'target', 'kind', 'size');
   const grant = insert('grants', 'repository', 'digest', 'size');
@@ -94,12 +96,12 @@ function storeManyImages(layout: Layout, images: number, onProgress: (blobs: num
       const content = coldContent(image * blobsPerImage + layer);
       const digest = digestOf(content);
       writeFileSync(layout.blob(digest), content);
-      blob.run(digest, content.length, octetStream, now, now, heatAfter(undefined, 1, now) - Math.random());
+      blob.run(digest, content.length, octetStream, now, now, heatAfter(undefined, 1, now) - Math.random(), upstream);
       return { digest, size: content.length };
     });
     const { body, manifest } = manifestOf(layers);
     writeFileSync(layout.blob(manifest), body);
-    blob.run(manifest, body.length, ociManifest, now, now, heatAfter(undefined, 1, now) - Math.random());
+    blob.run(manifest, body.length, ociManifest, now, now, heatAfter(undefined, 1, now) - Math.random(), upstream);
     manifestRow.run(manifest, ociManifest);
     grant.run(repositoryId, manifest, -1);
     tag.run(repositoryId, `v${image}`, '', manifest, ociManifest, body.length, now);
@@ -129,6 +131,7 @@ function storeImage(
   const [size, contentType] = [body.length, ociManifest];
   const key = `docker.io/${repository}`;
   catalog.manifests.record(manifest, { repository: key, size, contentType, links: readManifest(body, contentType) });
+  for (const digest of [manifest, ...layers]) catalog.blobs.noteShown(digest, upstream);
   catalog.tags.record(
     { repository: key, tag, variant: '' },
     { digest: manifest, contentType, size, checkedAtMs: Date.now() },

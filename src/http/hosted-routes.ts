@@ -117,7 +117,7 @@ async function answerBlob(asked: HostedRequest, digest: Digest): Promise<void> {
     case 'HEAD': {
       const found = await hosted.blobs.get(repository, digest);
       const isHead = ctx.method === 'HEAD';
-      // A client that is told that it is here does not push it: it stays for the manifest that follows.
+      // A client that gets 200 does not push the blob: keep it for the manifest that follows.
       if (found === undefined || (isHead && !(await hosted.blobs.renew(repository, digest)))) {
         throw unknownBlob(repository);
       }

@@ -133,7 +133,8 @@ export function hasSeveralHosts({ rawHeaders }: Pick<IncomingMessage, 'rawHeader
 
 /** How long a mirror that asks this one waits (RFC 7240, 4.3), less the way to it; in milliseconds. */
 function waitMsOf(header: string | string[] | undefined): number {
-  const [, seconds] = /(?:^|[\s,;])wait=(\d{1,4})(?=$|[\s,;])/.exec(String(header ?? '').slice(0, 200)) ?? [];
+  if (header === undefined) return Number.POSITIVE_INFINITY;
+  const [, seconds] = /(?:^|[\s,;])wait=(\d{1,4})(?=$|[\s,;])/.exec(String(header).slice(0, 200)) ?? [];
   return seconds === undefined ? Number.POSITIVE_INFINITY : Math.max(1, Number(seconds)) * 1000;
 }
 

@@ -96,6 +96,8 @@ export class Walls {
   /** Whether a class of request for a repository can be asked now, and nothing else of that repository is broken. */
   isOpenFor(requests: RequestClass, repository: string): boolean {
     if (!this.isOpen) return false;
+    // Nearly always: this is asked for every manifest that is stored.
+    if (this.#parts.size === 0) return true;
     for (const each of ['manifest', 'blob', 'token'] as const) {
       const state = this.#parts.peek(keyOf({ requests: each, repository }))?.status().state;
       if (state === 'broken' || (state === 'limited' && each === requests)) return false;

@@ -30,7 +30,7 @@ const maxReadBytes = 4 * 1024 * 1024;
 export interface ProbeTarget {
   /** The upstream with the one URL that is tried. */
   readonly options: UpstreamOptions;
-  /** Its own name of a repository, and what of that; `undefined`: only the registry itself is tried. */
+  /** The upstream's name of the repository, and the tag or digest; `undefined`: only the registry itself is tried. */
   readonly image: { readonly repository: string; readonly reference: ManifestReference } | undefined;
   readonly hasCredential: boolean;
   readonly signal: AbortSignal;

@@ -25,7 +25,7 @@ export interface WholeImage {
   readonly manifest: WholeManifest;
   /** All of its manifests, each once, and each after those that it names. */
   readonly manifests: readonly WholeManifest[];
-  /** What of it is missing. */
+  /** Its missing parts. */
   readonly leftOut: readonly MissingPart[];
 }
 

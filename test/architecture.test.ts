@@ -20,14 +20,15 @@ const allowed: Record<string, readonly string[]> = {
     'archive',
     'transport',
     'waiting',
+    'memory',
     'oci',
     'telemetry',
   ],
-  http: ['operations', 'hosted', 'mirror', 'upstream', 'transport', 'oci'],
+  http: ['operations', 'hosted', 'mirror', 'upstream', 'transport', 'memory', 'oci'],
   operations: ['mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
-  mirror: ['store', 'upstream', 'coordination', 'waiting', 'oci'],
+  mirror: ['store', 'upstream', 'coordination', 'waiting', 'memory', 'oci'],
   hosted: ['waiting', 'oci'],
-  store: ['waiting', 'oci'],
+  store: ['waiting', 'memory', 'oci'],
   upstream: ['transport', 'waiting', 'oci'],
   coordination: ['transport', 'waiting', 'oci'],
   archive: ['oci'],
@@ -35,6 +36,7 @@ const allowed: Record<string, readonly string[]> = {
   telemetry: [],
   transport: ['waiting', 'oci'],
   waiting: ['oci'],
+  memory: [],
   oci: [],
 };
 
@@ -42,6 +44,7 @@ const allowed: Record<string, readonly string[]> = {
 const shelves: Record<string, readonly string[]> = {
   'store/files': [],
   'store/catalog': ['store/files', 'store/eviction-policy.ts'],
+  'store/care': ['store/files', 'store/catalog'],
   'store/eviction': ['store/files', 'store/catalog', 'store/eviction-policy.ts'],
 };
 
@@ -49,7 +52,6 @@ const shelves: Record<string, readonly string[]> = {
 const mirrorFolders: Record<string, readonly string[]> = {
   fill: [],
   sharing: ['fill'],
-  care: ['fill'],
 };
 
 /** Packages that one place only may know. */

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { MemoryBudget } from '../mirror/memory-budget.ts';
+import type { MemoryBudget } from '../memory/memory-budget.ts';
 import { clientAddress, clientKey } from './client-address.ts';
 
 /** What was used up when something was refused: a closed set, a label of metrics. */

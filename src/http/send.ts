@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
+import type { Loan } from '../memory/slabs.ts';
 import type { BlobBody } from '../mirror/body.ts';
-import type { Loan } from '../mirror/slabs.ts';
 import { RegistryError } from '../oci/error.ts';
 import { ClientGone, type Exchange } from './exchange.ts';
 import { overloadError } from './overload-error.ts';

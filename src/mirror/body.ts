@@ -1,5 +1,5 @@
+import type { Loan } from '../memory/slabs.ts';
 import type { StoredBlob } from '../store/files/blob-store.ts';
-import type { Loan } from './slabs.ts';
 
 /** The content of an answer: read at the client's pace, released when the client has it or has disconnected. */
 export interface BlobBody extends AsyncDisposable {

@@ -3,18 +3,18 @@ import { manifestLimits, readDescriptor, readManifest } from '../oci/descriptor.
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import { JsonLimitError, parseJson } from '../oci/json.ts';
+import type { ListingAnswer } from '../oci/listing.ts';
 import { bareMediaType, ociIndex } from '../oci/media-types.ts';
+import { pagedHere, pageOf, tagsOf } from '../oci/tag-pages.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
-import type { ListingAnswer } from '../upstream/client.ts';
+import { RememberedLists } from '../store/catalog/remembered-lists.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import type { Waiting } from './content.ts';
 import { type Staleness, stalenessOf } from './freshness.ts';
 import type { Manifests } from './manifests.ts';
 import type { Outcome } from './outcome.ts';
-import { RememberedLists } from './remembered-lists.ts';
 import type { Repository } from './repository.ts';
-import { pagedHere, pageOf, tagsOf } from './tag-pages.ts';
 
 export interface ListingsOptions {
   /** Wall clock in milliseconds. */
@@ -57,19 +57,19 @@ export class Listings {
         signal,
         ask: (within) => repository.upstream.client.listTags(repository.name, query, { signal: within }),
       });
-      return { ...pagedHere(repository, answer!, query), outcome: 'bypass' };
+      return { ...pagedHere(answer!, { name: repository.name, query }), outcome: 'bypass' };
     } catch (error) {
       if (!offline && !isTransient(error)) throw error;
       const remembered = offline ? undefined : this.#recall(repository, name, error);
-      if (remembered) return { ...remembered, ...pagedHere(repository, remembered, query) };
+      if (remembered) return { ...remembered, ...pagedHere(remembered, { name: repository.name, query }) };
       const whole = offline ? undefined : this.#recall(repository, nameOf('tags', { repository, query: '' }), error);
       const listed = whole && whole.nextQuery === undefined ? tagsOf(whole.bytes) : undefined;
-      if (whole && listed) return { ...whole, ...pageOf(repository, listed, query) };
+      if (whole && listed) return { ...whole, ...pageOf(listed, { name: repository.name, query }) };
       // A tag that was only asked about cannot be pulled.
       const tags = catalog.tags.storedNames(repository.key);
       if (tags.length === 0) throw error;
       const stale = offline ? undefined : onlyHere(stalenessOf(repository.upstream.name, 0, error));
-      return { ...pageOf(repository, tags, query), outcome: offline ? 'hit' : 'stale', stale };
+      return { ...pageOf(tags, { name: repository.name, query }), outcome: offline ? 'hit' : 'stale', stale };
     }
   }
 

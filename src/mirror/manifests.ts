@@ -1,3 +1,4 @@
+import { AcceptReader } from '../oci/accept.ts';
 import type { Digest } from '../oci/digest.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
@@ -5,7 +6,6 @@ import type { ManifestReference } from '../oci/request.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import { AnswerBudget } from '../waiting/deadline.ts';
-import { AcceptReader } from './accept.ts';
 import { Completeness } from './completeness.ts';
 import { ageSecondsOf, type ResolvedTag } from './confirmed-tag.ts';
 import type { Content, Waiting } from './content.ts';

@@ -1,10 +1,11 @@
+import type { Slabs } from '../memory/slabs.ts';
 import type { Digest } from '../oci/digest.ts';
+import { Custody } from '../store/care/custody.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { upstreamOf } from '../store/catalog/grant-records.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { Verification } from '../store/files/verification.ts';
 import { Blobs } from './blobs.ts';
-import { Custody } from './care/custody.ts';
 import { Downloads } from './fill/downloads.ts';
 import type { FillObserver } from './fill/fill-events.ts';
 import { Listings } from './listings.ts';
@@ -12,7 +13,6 @@ import { Manifests } from './manifests.ts';
 import type { Repository } from './repository.ts';
 import { PeerService } from './sharing/peer-service.ts';
 import type { Replicas } from './sharing/replicas.ts';
-import type { Slabs } from './slabs.ts';
 
 /** Told of everything that is worth a log line or a number. */
 export interface MirrorObserver extends FillObserver {

@@ -1,11 +1,12 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
+import { AcceptReader } from '../oci/accept.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
+import { decide } from '../upstream/tag-rules.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
-import { AcceptReader } from './accept.ts';
 import type { Completeness } from './completeness.ts';
 import { type ResolvedTag, resolvedBy } from './confirmed-tag.ts';
 import type { Waiting } from './content.ts';
@@ -16,7 +17,6 @@ import type { NegativeAnswers } from './negative-answers.ts';
 import type { Repository } from './repository.ts';
 import { SharedTags } from './sharing/shared-tags.ts';
 import { pullSpared, TagInquiry } from './tag-inquiry.ts';
-import { decide } from './tag-rules.ts';
 
 export interface TagsOptions {
   readonly catalog: Catalog;

@@ -1,9 +1,9 @@
 import type { Config } from '../config/config.ts';
-import { Scrub } from '../mirror/care/scrub.ts';
+import type { Slabs } from '../memory/slabs.ts';
 import { Mirror, type MirrorObserver } from '../mirror/mirror.ts';
 import type { Repository } from '../mirror/repository.ts';
 import type { Replicas } from '../mirror/sharing/replicas.ts';
-import type { Slabs } from '../mirror/slabs.ts';
+import { Scrub } from '../store/care/scrub.ts';
 import { Catalog } from '../store/catalog/catalog.ts';
 import { Rebuild, type RebuildCounts } from '../store/catalog/rebuild.ts';
 import { Evictor } from '../store/eviction/evictor.ts';

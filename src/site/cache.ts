@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
-import { Repair } from '../mirror/care/repair.ts';
 import type { Mirror } from '../mirror/mirror.ts';
+import { Repair } from '../mirror/repair.ts';
 import { findRepository } from '../mirror/repository.ts';
 import { Replicas } from '../mirror/sharing/replicas.ts';
 import { recallPins, usePins } from '../operations/owner/administration/configured-pins.ts';

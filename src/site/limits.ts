@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import type { Config } from '../config/config.ts';
 import type { AdmissionLimits } from '../http/admission.ts';
-import type { MemoryLimit } from '../mirror/memory-budget.ts';
+import type { MemoryLimit } from '../memory/memory-budget.ts';
 
 /** Memory for answers and blobs on their way where nothing is configured, in bytes. */
 const defaultMemoryBytes = 384 * 1024 * 1024;

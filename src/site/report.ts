@@ -1,5 +1,5 @@
 import type { LinkEvent } from '../coordination/redis.ts';
-import type { ScrubEvent } from '../mirror/care/scrub.ts';
+import type { ScrubEvent } from '../store/care/scrub.ts';
 import type { RebuildEvent } from '../store/catalog/rebuild.ts';
 import { described } from './observers.ts';
 import type { Parts } from './parts.ts';

@@ -1,4 +1,4 @@
-import { Scrub } from '../mirror/care/scrub.ts';
+import { Scrub } from '../store/care/scrub.ts';
 import { FileHasher } from '../store/files/file-hasher.ts';
 import { Verification } from '../store/files/verification.ts';
 import type { Cache } from './cache.ts';

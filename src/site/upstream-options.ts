@@ -1,6 +1,6 @@
 import type { Config, UpstreamAuth, UpstreamConfig } from '../config/config.ts';
-import { tagRule } from '../mirror/tag-rules.ts';
 import type { CredentialOptions, UpstreamOptions } from '../upstream/options.ts';
+import { tagRule } from '../upstream/tag-rules.ts';
 
 /** What an upstream is built from, as the configuration says. */
 export function upstreamOptions(config: Config, upstream: UpstreamConfig): UpstreamOptions {

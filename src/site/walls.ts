@@ -1,7 +1,7 @@
 import type { Config } from '../config/config.ts';
 import { Admission, type Load, type Overload } from '../http/admission.ts';
 import type { MalformedKind } from '../http/server.ts';
-import { MemoryBudget } from '../mirror/memory-budget.ts';
+import { MemoryBudget } from '../memory/memory-budget.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Health } from './health.ts';

@@ -1,4 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
+import type { ListingAnswer } from '../oci/listing.ts';
 import type { ParentAge } from './parent.ts';
 
 /** Every request to an upstream can be abandoned. */
@@ -47,16 +48,6 @@ export interface BlobAnswer {
 export interface BlobHead {
   readonly size: number | undefined;
   readonly contentType: string;
-}
-
-/** A page of a listing (tags or referrers), passed on as it came. */
-export interface ListingAnswer {
-  readonly bytes: Buffer;
-  readonly contentType: string;
-  /** The query string (without `?`) of the `Link` header's `rel="next"` target, where there is one. */
-  readonly nextQuery: string | undefined;
-  /** `OCI-Filters-Applied`, where the upstream sent it. */
-  readonly filtersApplied: string | undefined;
 }
 
 /** One URL of an upstream from which blobs can be read. */

@@ -1,19 +1,12 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { LRUCache } from 'lru-cache';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../oci/digest.ts';
+import type { ListingAnswer } from '../oci/listing.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { type ByteRange, readContentRange } from '../oci/range.ts';
 import { drain, readBounded } from '../transport/body.ts';
 import type { Asker } from './asking.ts';
-import type {
-  BlobAnswer,
-  BlobEndpoint,
-  BlobHead,
-  ListingAnswer,
-  ManifestAnswer,
-  ManifestHead,
-  RequestOptions,
-} from './client.ts';
+import type { BlobAnswer, BlobEndpoint, BlobHead, ManifestAnswer, ManifestHead, RequestOptions } from './client.ts';
 import { plainBody, plainBytes } from './encoding.ts';
 import { unavailable } from './failures.ts';
 import type { HttpAnswer } from './http-client.ts';

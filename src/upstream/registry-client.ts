@@ -1,13 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
-import type {
-  BlobHead,
-  ListingAnswer,
-  ManifestAnswer,
-  ManifestHead,
-  RequestOptions,
-  UpstreamClient,
-} from './client.ts';
+import type { ListingAnswer } from '../oci/listing.ts';
+import type { BlobHead, ManifestAnswer, ManifestHead, RequestOptions, UpstreamClient } from './client.ts';
 import type { Endpoint } from './endpoint.ts';
 
 type ManifestOptions = RequestOptions & { readonly accept: readonly string[] };

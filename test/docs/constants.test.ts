@@ -48,17 +48,17 @@ const figures: readonly Figure[] = [
   },
   {
     value: 512 * kib,
-    constant: ['src/mirror/slabs.ts', 'slabBytes'],
+    constant: ['src/memory/slabs.ts', 'slabBytes'],
     written: [['docs/adr/0007-moving-bytes.md', 'a *slab* of 512 KiB']],
   },
   {
     value: 1 * mib,
-    constant: ['src/mirror/fill/batch-writer.ts', 'batchBytes'],
+    constant: ['src/store/files/batch-writer.ts', 'batchBytes'],
     written: [['docs/how-it-works.md', 'in batches of about 1 MiB']],
   },
   {
     value: 4 * mib,
-    constant: ['src/mirror/fill/recent-bytes.ts', 'mostBytes'],
+    constant: ['src/memory/recent-bytes.ts', 'mostBytes'],
     written: [['docs/adr/0007-moving-bytes.md', 'the last 4 MiB of a blob']],
   },
   {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { decodeAttributes } from '../../src/archive/tar-header.ts';
 import { plainName } from '../../src/archive/tar-reader.ts';
-import { AcceptReader } from '../../src/mirror/accept.ts';
+import { AcceptReader } from '../../src/oci/accept.ts';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import { matchesGlob, repositoryGlob } from '../../src/oci/glob.ts';
 import { ociManifest } from '../../src/oci/media-types.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { AcceptReader } from '../../src/mirror/accept.ts';
+import { AcceptReader } from '../../src/oci/accept.ts';
 import { digestAlgorithm, isDigest } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/error.ts';
 import { manifestMediaTypes } from '../../src/oci/media-types.ts';

@@ -3,9 +3,9 @@ import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import type { Fill } from '../../src/mirror/fill/fill.ts';
 import { FillReader } from '../../src/mirror/fill/fill-reader.ts';
-import { Progress } from '../../src/mirror/fill/progress.ts';
 import { type Source, SourceList } from '../../src/mirror/fill/sources.ts';
 import { digestOf } from '../../src/oci/digest.ts';
+import { Progress } from '../../src/waiting/progress.ts';
 
 const KiB = 1024;
 const blob = randomBytes(300 * KiB);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { freshnessOf } from '../../src/mirror/freshness.ts';
-import { decide, tagRule } from '../../src/mirror/tag-rules.ts';
 import type { Digest } from '../../src/oci/digest.ts';
+import { decide, tagRule } from '../../src/upstream/tag-rules.ts';
 import type { Freshness } from '../../src/upstream/upstream.ts';
 
 const record = { digest: 'sha256:0' as Digest, contentType: 'text/x', size: 1, checkedAtMs: 1_000_000 };

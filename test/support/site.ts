@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import pino from 'pino';
 import { stringify } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
-import { Slabs } from '../../src/mirror/slabs.ts';
+import { Slabs } from '../../src/memory/slabs.ts';
 import { startSite } from '../../src/site/site.ts';
 import { type GetOptions, get, type Reply } from './client.ts';
 

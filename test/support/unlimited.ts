@@ -1,6 +1,6 @@
 import { Admission } from '../../src/http/admission.ts';
 import type { ListenOptions } from '../../src/http/server.ts';
-import { MemoryBudget } from '../../src/mirror/memory-budget.ts';
+import { MemoryBudget } from '../../src/memory/memory-budget.ts';
 
 /** What a listener needs that refuses nobody. */
 export function unlimited(): Pick<ListenOptions, 'admission' | 'onMalformed'> {

@@ -1,3 +1,4 @@
+import { Slabs } from '../../memory/slabs.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { NewBlob } from '../../store/catalog/blob-records.ts';
@@ -5,7 +6,6 @@ import type { BlobStore } from '../../store/files/blob-store.ts';
 import { Places } from '../../waiting/places.ts';
 import { untilAborted } from '../../waiting/until-aborted.ts';
 import type { Repository } from '../repository.ts';
-import { Slabs } from '../slabs.ts';
 import { Fill } from './fill.ts';
 import type { FillObserver } from './fill-events.ts';
 import { FillReader } from './fill-reader.ts';

@@ -1,7 +1,7 @@
+import type { Slabs } from '../../memory/slabs.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { BlobRecord } from '../../store/catalog/blob-records.ts';
 import type { BlobStore } from '../../store/files/blob-store.ts';
-import type { Slabs } from '../slabs.ts';
 import type { FillObserver } from './fill-events.ts';
 import type { Route } from './route.ts';
 import type { SourceList } from './sources.ts';

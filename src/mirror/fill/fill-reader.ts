@@ -1,7 +1,7 @@
+import type { Loan } from '../../memory/slabs.ts';
 import { hasherFor } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { BlobBody } from '../body.ts';
-import type { Loan } from '../slabs.ts';
 import type { Fill } from './fill.ts';
 import { PassThrough } from './pass-through.ts';
 import type { BlobHeading } from './transfer.ts';

@@ -1,12 +1,12 @@
+import { RecentBytes } from '../../memory/recent-bytes.ts';
+import type { Loan } from '../../memory/slabs.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
 import { DiskFault, NoRoom, type PartialBlob } from '../../store/files/blob-store.ts';
-import type { Loan } from '../slabs.ts';
+import { Progress } from '../../waiting/progress.ts';
 import type { FillObserver, FillResult, FillState } from './fill-events.ts';
 import type { FillOptions } from './fill-options.ts';
-import { Progress } from './progress.ts';
-import { RecentBytes } from './recent-bytes.ts';
 import { Segments } from './segments.ts';
 import type { Source, SourceList } from './sources.ts';
 import type { BlobHeading } from './transfer.ts';

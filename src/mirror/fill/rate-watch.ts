@@ -1,6 +1,6 @@
+import { leastBytesPerSecond, leastRateWindowMs } from '../../waiting/least-rate.ts';
 import type { Claimant } from '../../waiting/places.ts';
 import type { Fill } from './fill.ts';
-import { leastBytesPerSecond, leastRateWindowMs } from './least-rate.ts';
 
 /** Most fills of one upstream that go on without a place. */
 const maxSlow = 256;

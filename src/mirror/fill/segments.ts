@@ -1,8 +1,8 @@
+import type { Slabs } from '../../memory/slabs.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
+import { BatchWriter, type SlabPart } from '../../store/files/batch-writer.ts';
 import { DiskFault, type PartialBlob } from '../../store/files/blob-store.ts';
-import type { Slabs } from '../slabs.ts';
-import { BatchWriter, type SlabPart } from './batch-writer.ts';
 import type { Route } from './route.ts';
 import type { Source, SourceList } from './sources.ts';
 import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';

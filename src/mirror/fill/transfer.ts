@@ -4,7 +4,7 @@ import { hasReason, RegistryError } from '../../oci/error.ts';
 import type { Reason } from '../../oci/reason.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
 import { Refusal } from '../../upstream/passage.ts';
-import { atLeastRate } from './least-rate.ts';
+import { atLeastRate } from '../../waiting/least-rate.ts';
 import type { Route } from './route.ts';
 import type { Source, SourceList } from './sources.ts';
 

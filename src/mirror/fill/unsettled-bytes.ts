@@ -1,4 +1,4 @@
-import type { Loan } from '../slabs.ts';
+import type { Loan } from '../../memory/slabs.ts';
 
 /** Maximum bytes kept; beyond, what the client has can no longer be compared. */
 const maxBytes = 8 * 1024 * 1024;

@@ -1,8 +1,8 @@
+import type { Loan } from '../../memory/slabs.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { BlobBody } from '../body.ts';
 import type { Fill } from '../fill/fill.ts';
 import type { BlobHeading } from '../fill/transfer.ts';
-import type { Loan } from '../slabs.ts';
 
 /**
  * Another replica's way through a blob that is being filled here. It is given everything at once, the last part too:

@@ -1,5 +1,5 @@
-import type { Repair } from '../../../mirror/care/repair.ts';
 import type { Mirror } from '../../../mirror/mirror.ts';
+import type { Repair } from '../../../mirror/repair.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { Room } from '../../../store/eviction/room.ts';
 import type { DiskStore } from '../../../store/files/disk-store.ts';

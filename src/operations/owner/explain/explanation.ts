@@ -1,11 +1,11 @@
 import { Completeness } from '../../../mirror/completeness.ts';
 import { type FreshnessVerdict, freshnessOf } from '../../../mirror/freshness.ts';
 import { KeptManifests } from '../../../mirror/kept-manifests.ts';
-import { type Decision, decide } from '../../../mirror/tag-rules.ts';
 import { parseReference } from '../../../oci/reference.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
+import { type Decision, decide } from '../../../upstream/tag-rules.ts';
 import { isAvailable } from '../../../upstream/upstream.ts';
 import type { Explanation, StoredImage } from '../../protocol/explain.ts';
 import { selectRepository } from '../administration/image-names.ts';

@@ -1,5 +1,5 @@
-import type { Custody } from '../../../mirror/care/custody.ts';
-import type { Repair } from '../../../mirror/care/repair.ts';
+import type { Repair } from '../../../mirror/repair.ts';
+import type { Custody } from '../../../store/care/custody.ts';
 import type { Finding, Mending } from '../../protocol/verify.ts';
 
 export interface MenderOptions {

@@ -1,4 +1,4 @@
-import { type Loan, roomFor, type Slab, type Slabs } from '../slabs.ts';
+import { type Loan, roomFor, type Slab, type Slabs } from './slabs.ts';
 
 /** What readers at the head of a fill share in memory. */
 const mostBytes = 4 * 1024 * 1024;

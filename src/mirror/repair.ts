@@ -1,19 +1,12 @@
-import type { Digest } from '../../oci/digest.ts';
-import { RegistryError } from '../../oci/error.ts';
-import type { Catalog } from '../../store/catalog/catalog.ts';
-import type { BlobStore } from '../../store/files/blob-store.ts';
-import type { Downloads } from '../fill/downloads.ts';
-import { upstreamSources } from '../fill/sources.ts';
-import type { Manifests } from '../manifests.ts';
-import type { Repository } from '../repository.ts';
-
-/** What has become of a blob that was lost. */
-export type RepairResult =
-  | 'fetched'
-  /** No repository that is configured has it. */
-  | 'unwanted'
-  /** Nobody may be asked, or nobody could give it: it is fetched when somebody asks for it. */
-  | 'lost';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import type { RepairResult } from '../store/care/scrub.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import type { BlobStore } from '../store/files/blob-store.ts';
+import type { Downloads } from './fill/downloads.ts';
+import { upstreamSources } from './fill/sources.ts';
+import type { Manifests } from './manifests.ts';
+import type { Repository } from './repository.ts';
 
 export interface RepairOptions {
   readonly store: BlobStore;

@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import { bareMediaType, manifestMediaTypes } from '../oci/media-types.ts';
+import { bareMediaType, manifestMediaTypes } from './media-types.ts';
 
 /** Most types of one client that an upstream is asked for. */
 const maxNamedTypes = 20;

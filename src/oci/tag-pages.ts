@@ -1,14 +1,21 @@
-import { parseJson } from '../oci/json.ts';
-import type { ListingAnswer } from '../upstream/client.ts';
-import type { Repository } from './repository.ts';
+import { parseJson } from './json.ts';
+import type { ListingAnswer } from './listing.ts';
 
-/** A list of tags that has more values is passed on as it came. */
+/** A tag list with more values is passed on unchanged. */
 const maxTags = 1_000_000;
 
+/** A request for the tags of a repository. */
+export interface ListRequest {
+  /** The repository's name. */
+  readonly name: string;
+  /** The query string without `?`. */
+  readonly query: string;
+}
+
 interface PageQuery {
-  /** The page begins behind this tag. */
+  /** The page begins after this tag. */
   readonly last: string;
-  /** Most tags on it. */
+  /** Maximum number of tags on the page. */
   readonly n: number;
 }
 
@@ -21,15 +28,15 @@ function readQuery(query: string): PageQuery | undefined {
 }
 
 /** A page of tags, as the distribution-spec pages them: `last` is exclusive, `n` a limit. */
-export function pageOf(repository: Repository, tags: readonly string[], query: string): ListingAnswer {
+export function pageOf(tags: readonly string[], { name, query }: ListRequest): ListingAnswer {
   const { last, n } = readQuery(query) ?? { last: '', n: Number.POSITIVE_INFINITY };
-  // Registries sort in ways of their own: behind `last` is what comes after it in their own list.
+  // Registries sort in ways of their own: after `last` comes what follows it in their own list.
   const place = tags.indexOf(last);
   const rest = place === -1 ? tags.filter((tag) => tag > last) : tags.slice(place + 1);
   const page = rest.slice(0, n);
   const more = n > 0 && rest.length > page.length;
   return {
-    bytes: Buffer.from(JSON.stringify({ name: repository.name, tags: page })),
+    bytes: Buffer.from(JSON.stringify({ name, tags: page })),
     contentType: 'application/json',
     nextQuery: more ? new URLSearchParams({ n: String(n), last: page.at(-1) ?? '' }).toString() : undefined,
     filtersApplied: undefined,
@@ -37,12 +44,12 @@ export function pageOf(repository: Repository, tags: readonly string[], query: s
 }
 
 /** The page that was asked for, where the upstream ignores `n` or `last` and answers with other tags as well. */
-export function pagedHere(repository: Repository, answer: ListingAnswer, query: string): ListingAnswer {
-  const wanted = readQuery(query);
+export function pagedHere(answer: ListingAnswer, request: ListRequest): ListingAnswer {
+  const wanted = readQuery(request.query);
   if (wanted === undefined || answer.nextQuery !== undefined) return answer;
   const tags = tagsOf(answer.bytes);
   const isIgnored = tags !== undefined && (tags.length > wanted.n || tags.includes(wanted.last));
-  return isIgnored ? pageOf(repository, tags, query) : answer;
+  return isIgnored ? pageOf(tags, request) : answer;
 }
 
 /** @returns `undefined` where it is too long, or is no list of tags */

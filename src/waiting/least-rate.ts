@@ -1,4 +1,4 @@
-import { RegistryError } from '../../oci/error.ts';
+import { RegistryError } from '../oci/error.ts';
 
 /** Below so many bytes in a second a source is left for another one, and a fill does not count as one under way. */
 export const leastBytesPerSecond = 16 * 1024;

@@ -1,6 +1,6 @@
 import { matchesGlob } from '../oci/glob.ts';
-import { repositoryFilter } from '../upstream/repository-rules.ts';
-import type { Freshness, TagRule, TagTimes } from '../upstream/upstream.ts';
+import { repositoryFilter } from './repository-rules.ts';
+import type { Freshness, TagRule, TagTimes } from './upstream.ts';
 
 /** A rule as configured: plain data. */
 export interface TagRuleOptions extends TagTimes {

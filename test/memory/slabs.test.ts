@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { giveBack, type Loan, Slabs, slabBytes } from '../../src/mirror/slabs.ts';
+import { giveBack, type Loan, Slabs, slabBytes } from '../../src/memory/slabs.ts';
 
 // The same cases each time.
 fc.configureGlobal({ seed: 1 });

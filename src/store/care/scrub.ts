@@ -1,10 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Digest } from '../../oci/digest.ts';
-import type { Catalog } from '../../store/catalog/catalog.ts';
-import { DiskFault } from '../../store/files/blob-store.ts';
-import type { Verdict, Verification } from '../../store/files/verification.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import { DiskFault } from '../files/blob-store.ts';
+import type { Verdict, Verification } from '../files/verification.ts';
 import type { Custody } from './custody.ts';
-import type { Repair, RepairResult } from './repair.ts';
 
 /** How often everything that is stored is read again. */
 export interface ScrubSettings {
@@ -19,6 +18,14 @@ export interface ScrubRound {
   readonly found: Readonly<Partial<Record<Verdict['kind'], number>>>;
   readonly fetched: number;
 }
+
+/** What has become of a blob that was lost. */
+export type RepairResult =
+  | 'fetched'
+  /** No configured repository has it. */
+  | 'unwanted'
+  /** No upstream may be asked, or none could give it: it is fetched on the next request for it. */
+  | 'lost';
 
 /** What a scrub does, for the log and the metrics. */
 export type ScrubEvent =
@@ -39,7 +46,8 @@ export interface ScrubOptions {
   /** Reads files at the configured rate. */
   readonly verification: Verification;
   readonly custody: Custody;
-  readonly repair: Repair;
+  /** Fetches a lost blob again. It throws only the signal's reason. */
+  readonly repair: { fetch(digest: Digest, signal: AbortSignal): Promise<RepairResult> };
   /** Read each time the scrub checks whether a round is due. */
   readonly settings: () => ScrubSettings;
   readonly report: (event: ScrubEvent) => void;

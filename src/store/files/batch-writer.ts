@@ -1,5 +1,5 @@
-import type { PartialBlob } from '../../store/files/blob-store.ts';
-import { giveBack, type Loan, roomFor, type Slab, type Slabs } from '../slabs.ts';
+import { giveBack, type Loan, roomFor, type Slab, type Slabs } from '../../memory/slabs.ts';
+import type { PartialBlob } from './blob-store.ts';
 
 /** A batch of this size is written at once. */
 const batchBytes = 1024 * 1024;

@@ -1,9 +1,9 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import type { Catalog } from '../../store/catalog/catalog.ts';
-import { type BlobStore, DiskFault, type StoredBlob } from '../../store/files/blob-store.ts';
-import type { Verdict, Verification } from '../../store/files/verification.ts';
 import { SingleFlight } from '../../waiting/single-flight.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import { type BlobStore, DiskFault, type StoredBlob } from '../files/blob-store.ts';
+import type { Verdict, Verification } from '../files/verification.ts';
 
 /** Why a stored file is not served without a check. */
 export type Doubt =

@@ -1,5 +1,5 @@
-import type { NoteRecords } from '../store/catalog/note-records.ts';
-import type { ListingAnswer } from '../upstream/client.ts';
+import type { ListingAnswer } from '../../oci/listing.ts';
+import type { NoteRecords } from './note-records.ts';
 
 /** A longer list is not remembered, in bytes. */
 const maxListBytes = 1024 * 1024;

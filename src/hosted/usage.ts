@@ -1,3 +1,4 @@
+import { RegistryError } from '../oci/error.ts';
 import type { HostedBlobs } from './blobs.ts';
 import type { HostedRepositories } from './repositories.ts';
 
@@ -21,7 +22,25 @@ export class Usage {
     return bytes;
   }
 
-  /** What the repository has is counted again when it is asked for. */
+  /**
+   * Makes sure that so many bytes more fit into a repository. @param wanted `quota`: `undefined`: any number of bytes
+   * @throws RegistryError QUOTA_EXCEEDED (413); Error of the file system
+   */
+  async requireRoom(
+    repository: string,
+    { bytes, quota }: { readonly bytes: number; readonly quota: number | undefined },
+  ): Promise<void> {
+    if (quota === undefined) return;
+    const used = await this.bytes(repository);
+    if (used + bytes <= quota) return;
+    throw new RegistryError(
+      'quota-exceeded',
+      `${repository} may have ${quota} bytes and has ${used}; these are ${bytes} more`,
+      { detail: { quota, used, wanted: bytes } },
+    );
+  }
+
+  /** The bytes of the repository are counted again the next time. */
   changed(repository: string): void {
     this.#known.delete(repository);
   }

@@ -10,6 +10,7 @@ import { parsePushRequest, tagParameters } from '../oci/push-request.ts';
 import { type ManifestReference, parseRequest, type RegistryRequest } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';
 import { type HostedParts, type HostedRequest, notOffered } from './hosted-request.ts';
+import { answerTagging, taggedRepository } from './hosted-tagging.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { blobReply, emptyReply, jsonReply, manifestReply } from './replies.ts';
 import { leaveBody, readBody } from './request-body.ts';
@@ -35,6 +36,12 @@ async function serve(parts: HostedParts, ctx: Context, next: Next): Promise<void
     if (!rules.isHosted(upload.name)) return next();
     exchange.hosted = upload.name;
     return await answerUpload({ ...parts, ctx, exchange, repository: upload.name }, upload);
+  }
+  const tagged = taggedRepository(exchange.path);
+  if (tagged !== undefined) {
+    if (!rules.isHosted(tagged)) return next();
+    exchange.hosted = tagged;
+    return await answerTagging({ ...parts, ctx, exchange, repository: tagged });
   }
   const repository = hostedName(exchange, ctx.method);
   if (repository === undefined || !rules.isHosted(repository)) return next();
@@ -74,7 +81,7 @@ async function answerManifest(asked: HostedRequest, reference: ManifestReference
   switch (ctx.method) {
     case 'GET':
     case 'HEAD': {
-      const found = await hosted.manifest(repository, reference);
+      const found = await hosted.manifests.get(repository, reference);
       if (found === undefined) throw unknownManifest(repository);
       exchange.outcome = 'hit';
       const { bytes, ...head } = found;
@@ -85,8 +92,8 @@ async function answerManifest(asked: HostedRequest, reference: ManifestReference
     case 'PUT':
       return await putManifest(asked, reference);
     case 'DELETE':
-      if (reference.kind === 'tag') await hosted.deleteTag(repository, reference.tag);
-      else await hosted.deleteManifest(repository, reference.digest);
+      if (reference.kind === 'tag') await hosted.manifests.deleteTag(repository, reference.tag);
+      else await hosted.manifests.delete(repository, reference.digest);
       return await sender.send(ctx.res, emptyReply(202), exchange);
     default:
       throw notOffered(ctx.method, 'GET, HEAD, PUT, DELETE');
@@ -98,7 +105,7 @@ async function putManifest(asked: HostedRequest, reference: ManifestReference): 
   const parameters = tagParameters(exchange.query);
   const tags = reference.kind === 'tag' ? [reference.tag, ...parameters] : parameters;
   const bytes = await readBody(asked, { maxBytes: hosted.maxManifestBytes });
-  const { digest, subject } = await hosted.putManifest(repository, {
+  const { digest, subject } = await hosted.manifests.put(repository, {
     bytes,
     contentType: ctx.req.headers['content-type'] ?? '',
     digest: reference.kind === 'digest' ? reference.digest : undefined,
@@ -166,7 +173,7 @@ async function answerReferrers(asked: HostedRequest, subject: Digest): Promise<v
   const { ctx, exchange, hosted, repository, sender } = asked;
   requirePull(ctx.method);
   const wanted = new URLSearchParams(exchange.query).get('artifactType');
-  const all = await hosted.referrers(repository, subject);
+  const all = await hosted.manifests.referrers(repository, subject);
   const found = wanted === null ? all : all.filter(({ artifactType }) => artifactType === wanted);
   const headers = wanted === null ? [] : ['OCI-Filters-Applied', 'artifactType'];
   const conditions = { ...conditionsOf(ctx, exchange), headers, contentType: ociIndex };

@@ -20,9 +20,11 @@ export async function answerUpload(asked: HostedRequest, request: PushRequest): 
 async function begin(asked: HostedRequest, { digest, mount }: Extract<PushRequest, { kind: 'begin' }>): Promise<Reply> {
   const { ctx, hosted, repository } = asked;
   if (ctx.method !== 'POST') throw notOffered(ctx.method, 'POST');
-  if (mount !== undefined && (await canMount(asked, mount))) return created(asked, mount.digest);
+  if (mount !== undefined && (await hosted.mountBlob(repository, mount.digest, mount))) {
+    return created(asked, mount.digest);
+  }
   if (digest !== undefined) {
-    if (await hosted.blobs.renew(repository, digest)) return created(asked, digest);
+    if (await hosted.mountBlob(repository, digest, { from: undefined })) return created(asked, digest);
     const length = lengthOf(ctx);
     if (length !== 0 || ctx.req.headers['transfer-encoding'] !== undefined) {
       if (length !== undefined) await hosted.requireRoom(repository, length);
@@ -38,21 +40,6 @@ async function begin(asked: HostedRequest, { digest, mount }: Extract<PushReques
   }
   const { id } = await hosted.uploads.begin(repository);
   return emptyReply(202, sessionHeaders(repository, { id, received: 0 }, '0-0'));
-}
-
-/** Whether a blob could be given without its bytes. No and not here look the same. */
-async function canMount(
-  { hosted, repository }: HostedRequest,
-  { digest, from }: { digest: Digest; from: string | undefined },
-): Promise<boolean> {
-  if (await hosted.blobs.renew(repository, digest)) return true;
-  if (from !== undefined && !hosted.rules.isHosted(from)) return false;
-  const size = await hosted.blobs.size(digest, from);
-  if (size === undefined) return false;
-  await hosted.requireRoom(repository, size);
-  const isMounted = await hosted.blobs.mount(repository, digest, from);
-  hosted.usage.changed(repository);
-  return isMounted;
 }
 
 async function go(asked: HostedRequest, { id, digest }: Extract<PushRequest, { kind: 'upload' }>): Promise<Reply> {

@@ -37,7 +37,7 @@ function openRegistry(folder: string, clock: Clock, graceMs = 24 * hourMs): Host
 async function push(registry: HostedRegistry, name: string, manifest: LocalManifest, tags: readonly string[] = []) {
   for (const { digest, bytes } of manifest.blobs) await registry.blobs.put(name, digest, bytes);
   for (const child of manifest.manifests) await push(registry, name, child);
-  return await registry.putManifest(name, { bytes: manifest.bytes, contentType: manifest.mediaType, tags });
+  return await registry.manifests.put(name, { bytes: manifest.bytes, contentType: manifest.mediaType, tags });
 }
 
 async function lacking(registry: HostedRegistry, name: string, manifest: LocalManifest): Promise<string[]> {
@@ -62,7 +62,7 @@ describe('a collection', () => {
     await push(registry, 'local/other', deleted, ['1']);
     await registry.blobs.put(repository, loose.digest, loose.bytes);
     await registry.blobs.put('local/only-blobs', loose.digest, loose.bytes);
-    await registry.deleteManifest(repository, deleted.digest);
+    await registry.manifests.delete(repository, deleted.digest);
 
     clock.nowMs += 23 * hourMs;
     expect(await registry.collector.collect(signal)).toMatchObject({ blobs: 0, unlinkedBytes: 0 });

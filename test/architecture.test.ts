@@ -9,6 +9,7 @@ const allowed: Record<string, readonly string[]> = {
   'main.ts': ['cli'],
   cli: ['site', 'config', 'http', 'operations', 'mirror', 'store', 'upstream', 'archive', 'oci', 'telemetry'],
   site: [
+    'access',
     'config',
     'http',
     'hosted',
@@ -24,9 +25,10 @@ const allowed: Record<string, readonly string[]> = {
     'oci',
     'telemetry',
   ],
-  http: ['operations', 'hosted', 'mirror', 'upstream', 'transport', 'memory', 'oci'],
+  http: ['access', 'operations', 'hosted', 'mirror', 'upstream', 'transport', 'memory', 'oci'],
   operations: ['mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
   mirror: ['store', 'upstream', 'coordination', 'waiting', 'memory', 'oci'],
+  access: ['waiting', 'oci'],
   hosted: ['waiting', 'oci'],
   store: ['waiting', 'memory', 'oci'],
   upstream: ['transport', 'waiting', 'oci'],
@@ -64,6 +66,7 @@ const owners: Record<string, RegExp> = {
   zod: /^config\/(?:[\w-]+-)?schema\.ts$/,
   croner: /^config\/schedule\.ts$/,
   semver: /^oci\/tag-selector\.ts$/,
+  bcryptjs: /^access\/bcrypt-worker\.ts$/,
   ioredis: /^coordination\/connection\.ts$/,
 };
 

@@ -38,6 +38,7 @@ export function resolveConfig(
   };
   checkPrefetch(parsed, problems);
   checkCluster(parsed, problems);
+  checkAuth(parsed, problems);
   return { config: { ...inForce(complete, { node: root, folder }), upstreams }, problems };
 }
 
@@ -62,6 +63,14 @@ function checkCluster({ redis, cluster, listen }: ParsedConfig, problems: Schema
   const isEveryAddress = listen.host === undefined || listen.host === '0.0.0.0' || listen.host === '::';
   if (cluster.advertise === undefined && isEveryAddress) {
     refuse('advertise', 'is missing: with redis and a listener on every address, the other replicas need an address');
+  }
+}
+
+function checkAuth({ auth }: ParsedConfig, problems: SchemaProblem[]): void {
+  for (const [index, { anonymous }] of (auth?.policies ?? []).entries()) {
+    if (!anonymous || auth?.anonymous) continue;
+    const message = 'matches no one as long as auth.anonymous is false';
+    problems.push({ kind: 'refused', path: ['auth', 'policies', index, 'anonymous'], message });
   }
 }
 

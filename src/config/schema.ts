@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { authSchema } from './auth-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
 import { limitsSchema } from './limits-schema.ts';
 import { prefetchSchema } from './prefetch-schema.ts';
@@ -136,6 +137,11 @@ const configSchema = z.strictObject({
     clusterSchema.prefault({}).describe('How replicas reach each other, and which of them keep a blob.'),
   ),
   hosted: hostedSchema.optional().describe('Repositories that live here alone; absent: this mirror takes no pushes.'),
+  auth: authSchema
+    .optional()
+    .describe(
+      'Who may do what; absent: anyone who can reach the port may pull what is configured, and push to `hosted`.',
+    ),
   limits: limitsSchema.prefault({}).describe('How much clients may take of this process, in all and each.'),
   timeouts: timeoutsSchema.prefault({}).describe('Time limits.'),
   log: logSchema.prefault({}).describe('The log.'),

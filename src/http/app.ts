@@ -1,10 +1,13 @@
 import Koa, { type Context, type Middleware } from 'koa';
+import type { AccessControl } from '../access/access-control.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { Chain } from '../transport/chain.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Admission } from './admission.ts';
+import { authorizePull, hideUpstreams, identifyCaller, Rights } from './callers.ts';
 import { isClientLeft } from './client-left.ts';
+import type { HostedParts } from './hosted-request.ts';
 import { hostedRoutes } from './hosted-routes.ts';
 import {
   admit,
@@ -29,6 +32,8 @@ export interface AppOptions {
   /** This mirror's place among others that ask one another. */
   readonly chain: Chain;
   readonly observer: RequestObserver;
+  /** Who may do what. */
+  readonly access: AccessControl;
   /** The walls between clients. */
   readonly admission: Admission;
   /** Within this a client has headers or an error, in milliseconds. */
@@ -48,6 +53,7 @@ export interface AppOptions {
 export function createApp(options: AppOptions): Koa {
   const app = new Koa();
   const sender = new Sender(options);
+  const rights = new Rights(options.access);
   app.use(readTarget);
   for (const step of [
     beginExchange(options),
@@ -55,10 +61,13 @@ export function createApp(options: AppOptions): Koa {
     admit,
     followChain(options.chain),
     oneHost,
-    ...(options.hosted ? [hostedRoutes(hostedParts(options, options.hosted, sender))] : []),
+    identifyCaller(options.access),
+    ...(options.hosted ? [hostedRoutes(hostedParts(options, { hosted: options.hosted, sender, rights }))] : []),
     onlyPulls,
     peerRoutes({ service: options.mirror.peerService, sender }, options.peers),
+    hideUpstreams(rights),
     readRequest(options),
+    authorizePull(rights),
     registryRoutes({ mirror: options.mirror, sender }),
   ]) {
     app.use(onRegistryPath(step));
@@ -73,10 +82,9 @@ export function createApp(options: AppOptions): Koa {
 }
 
 /** The idle time is read for each request. */
-function hostedParts(options: AppOptions, hosted: HostedRegistry, sender: Sender) {
+function hostedParts(options: AppOptions, parts: Omit<HostedParts, 'clientIdleMs'>): HostedParts {
   return {
-    hosted,
-    sender,
+    ...parts,
     get clientIdleMs() {
       return options.clientIdleMs;
     },

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
+import type { Caller } from '../access/caller.ts';
 import type { Outcome } from '../mirror/outcome.ts';
 import type { RegistryRequest } from '../oci/request.ts';
 import { onlySelection } from '../upstream/link.ts';
@@ -24,6 +25,8 @@ export class Exchange {
   isRanged = false;
   /** Whether it is one of another replica, or says so. */
   isPeer = false;
+  /** Who asks; `undefined` where callers are not distinguished. */
+  caller: Caller | undefined;
   outcome: Outcome | undefined;
   /** Bytes of the body handed to the socket. */
   sentBytes = 0;

@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import type { Context, Middleware, Next } from 'koa';
+import type { Action } from '../access/caller.ts';
 import type { HostedBlob } from '../hosted/blobs.ts';
 import { referrersIndex } from '../hosted/referrers.ts';
 import type { BlobBody } from '../mirror/body.ts';
@@ -35,20 +36,29 @@ async function serve(parts: HostedParts, ctx: Context, next: Next): Promise<void
   if (upload !== undefined) {
     if (!rules.isHosted(upload.name)) return next();
     exchange.hosted = upload.name;
+    parts.rights.require(exchange, 'push', upload.name);
     return await answerUpload({ ...parts, ctx, exchange, repository: upload.name }, upload);
   }
   const tagged = taggedRepository(exchange.path);
   if (tagged !== undefined) {
     if (!rules.isHosted(tagged)) return next();
     exchange.hosted = tagged;
+    parts.rights.require(exchange, 'push', tagged);
     return await answerTagging({ ...parts, ctx, exchange, repository: tagged });
   }
   const repository = hostedName(exchange, ctx.method);
   if (repository === undefined || !rules.isHosted(repository)) return next();
   exchange.hosted = repository;
+  parts.rights.require(exchange, actionOf(ctx.method), repository);
   const request = parseRequest(exchange.path);
   exchange.request = request;
   return await answer({ ...parts, ctx, exchange, repository }, request);
+}
+
+/** What a request about a manifest, a blob or a list does. */
+function actionOf(method: string): Action {
+  if (method === 'GET' || method === 'HEAD') return 'pull';
+  return method === 'DELETE' ? 'delete' : 'push';
 }
 
 /** The repository that the path names; with `ns`, on a pull, that of the registry it names. */

@@ -20,11 +20,12 @@ export async function answerUpload(asked: HostedRequest, request: PushRequest): 
 async function begin(asked: HostedRequest, { digest, mount }: Extract<PushRequest, { kind: 'begin' }>): Promise<Reply> {
   const { ctx, hosted, repository } = asked;
   if (ctx.method !== 'POST') throw notOffered(ctx.method, 'POST');
-  if (mount !== undefined && (await hosted.mountBlob(repository, mount.digest, mount))) {
+  const mayPull = readableBy(asked);
+  if (mount !== undefined && (await hosted.mountBlob(repository, mount.digest, { ...mount, mayPull }))) {
     return created(asked, mount.digest);
   }
   if (digest !== undefined) {
-    if (await hosted.mountBlob(repository, digest, { from: undefined })) return created(asked, digest);
+    if (await hosted.mountBlob(repository, digest, { from: undefined, mayPull })) return created(asked, digest);
     const length = lengthOf(ctx);
     if (length !== 0 || ctx.req.headers['transfer-encoding'] !== undefined) {
       if (length !== undefined) await hosted.requireRoom(repository, length);
@@ -40,6 +41,11 @@ async function begin(asked: HostedRequest, { digest, mount }: Extract<PushReques
   }
   const { id } = await hosted.uploads.begin(repository);
   return emptyReply(202, sessionHeaders(repository, { id, received: 0 }, '0-0'));
+}
+
+/** What the caller may read; `undefined`: everything. */
+function readableBy({ exchange, rights }: HostedRequest): ((name: string) => boolean) | undefined {
+  return exchange.caller && ((name) => rights.may(exchange, 'pull', name));
 }
 
 async function go(asked: HostedRequest, { id, digest }: Extract<PushRequest, { kind: 'upload' }>): Promise<Reply> {

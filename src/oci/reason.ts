@@ -92,6 +92,12 @@ export const reasonFacts = {
   /** The repository has no room for more: only deleting helps, so clients are not invited to retry. */
   'quota-exceeded': client('QUOTA_EXCEEDED', 413),
   'tag-immutable': client('DENIED', 403),
+  /** The caller has to show who it is, or has shown something wrong. */
+  unauthenticated: client('UNAUTHORIZED', 401),
+  /** No policy allows it to this caller. */
+  forbidden: client('DENIED', 403),
+  /** Too many wrong passwords have come from there. */
+  'login-limited': transient('client', { code: 'TOOMANYREQUESTS', status: 429 }),
 
   // The operator's configuration says no.
   /** `upstreams.NAME.repositories` does not allow the repository, or the caller is not a replica. */

@@ -9,6 +9,7 @@ import { operationsOf } from '../operations/owner/operations.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { Turns } from '../waiting/turns.ts';
+import { type LiveAccess, openAccess } from './access.ts';
 import { type Cache, openCache } from './cache.ts';
 import { upstreamFiles } from './configured-files.ts';
 import { openControl } from './control.ts';
@@ -85,7 +86,16 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   cache.mirror.downloads.slabs.countIn(walls.memory);
   const hosted = openHosted(() => cache.config, parts);
   if (hosted) owned.use(hosted);
-  const listener = await openListener(cache, { ...parts, walls, others, tls, hosted, requestLog: options.requestLog });
+  const access = owned.use(await openAccess(() => cache.config, parts));
+  const listener = await openListener(cache, {
+    ...parts,
+    walls,
+    others,
+    tls,
+    hosted,
+    access,
+    requestLog: options.requestLog,
+  });
   if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
   const scrub = owned.use(startScrub(cache, parts));
@@ -102,6 +112,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const { files, health, log } = parts;
   const watchUpstreams = async (): Promise<void> => {
     const { config, upstreams } = cache;
+    files.replace('auth', access.files(config));
     files.replace('upstreams', await upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) }));
   };
   await watchUpstreams();
@@ -161,10 +172,19 @@ async function openListener(
     readonly others: LiveReplicas | undefined;
     readonly tls: LiveServerTls | undefined;
     readonly hosted: Hosted | undefined;
+    readonly access: LiveAccess;
     readonly requestLog: RequestLog | undefined;
   },
 ): Promise<Listener> {
-  const { walls, others, tls, hosted, now, requestLog = (level, fields) => log[level](fields, 'request') } = parts;
+  const {
+    walls,
+    others,
+    tls,
+    hosted,
+    access,
+    now,
+    requestLog = (level, fields) => log[level](fields, 'request'),
+  } = parts;
   const { mirror, upstreams } = cache;
   const failures = new LastFailures({ now });
   health.watch(() => failures.conditions(upstreams.all));
@@ -179,6 +199,7 @@ async function openListener(
       failures.note(ended.exchange);
       observe(ended);
     },
+    access: access.control,
     admission: walls.admission,
     get answerMs() {
       return cache.config.timeouts.answerMs;

@@ -16,7 +16,6 @@ test.each([
 });
 
 test.each([
-  ['auth: {}', 'auth'],
   ['serve: { sendfile: off }', 'serve'],
   ['upstreams: { a.example: { auth: { helper: ecr-login } } }', 'upstreams."a.example".auth.helper'],
 ])('a key of a later version is refused, not ignored: %s', async (text, path) => {

@@ -1,0 +1,28 @@
+/** What an `Authorization` header holds. */
+export type Authorization =
+  | { readonly scheme: 'basic'; readonly user: string; readonly password: string }
+  | { readonly scheme: 'bearer'; readonly token: string }
+  /** Something that cannot be read. */
+  | { readonly scheme: 'unknown' };
+
+/** @returns `undefined` where there is no header, or an empty one, which some clients send for nobody */
+export function parseAuthorization(header: string | undefined): Authorization | undefined {
+  if (header === undefined || header.trim() === '') return undefined;
+  const [, scheme = '', rest = ''] = /^\s*(\w+)\s+([A-Za-z0-9._~+/=-]+)\s*$/.exec(header) ?? [];
+  switch (scheme.toLowerCase()) {
+    case 'bearer':
+      return { scheme: 'bearer', token: rest };
+    case 'basic':
+      return basic(rest);
+    default:
+      return { scheme: 'unknown' };
+  }
+}
+
+function basic(encoded: string): Authorization {
+  const text = Buffer.from(encoded, 'base64').toString('utf8');
+  const colon = text.indexOf(':');
+  if (colon === -1) return { scheme: 'unknown' };
+  // Some clients pad what they send with NULs.
+  return { scheme: 'basic', user: text.slice(0, colon), password: text.slice(colon + 1).replace(/\0+$/, '') };
+}

@@ -1,0 +1,61 @@
+import { z } from 'zod';
+import { addressRange, claimCondition, nameGlob, policyPattern } from './policy-kinds.ts';
+import { flag, oneOf, path, text } from './value-kinds.ts';
+import { value } from './value-schema.ts';
+
+const actions = ['pull', 'push', 'delete', 'search', 'administer'] as const;
+
+const policySchema = z.strictObject({
+  name: value(text('a name')).optional().describe('A name for `explain` and the audit log.'),
+  effect: value(oneOf(['allow', 'deny']))
+    .prefault('allow')
+    .describe('What the rule says to what it matches.'),
+  users: z
+    .array(value(nameGlob))
+    .prefault([])
+    .describe('Names of callers, such as `ci-*`. With `groups`: callers that either names.'),
+  groups: z
+    .array(value(nameGlob))
+    .prefault([])
+    .describe('Groups of callers, as their issuer or certificate names them.'),
+  claims: z
+    .array(value(claimCondition))
+    .prefault([])
+    .describe(
+      'What the token of a caller has to say, all of it, such as `ref=refs/heads/main` or `kubernetes.io.namespace=ci-*`.',
+    ),
+  kinds: z
+    .array(value(oneOf(['user', 'certificate', 'key'])))
+    .prefault([])
+    .describe('How a caller has shown who it is: by a password or token, a client certificate, or a key; empty: any.'),
+  anonymous: value(flag).prefault(false).describe('Also match callers without credentials. Requires `auth.anonymous`.'),
+  addresses: z
+    .array(value(addressRange))
+    .prefault([])
+    .describe('Addresses of callers, such as `10.0.0.0/8`; empty: any.'),
+  repositories: z
+    .array(value(policyPattern))
+    .prefault(['**'])
+    .describe(
+      'Repositories by their full name, such as `docker.io/**` or `local/{user}/**`. `{user}`, `{group}` and `{claim.NAME}` stand for what is known of the caller.',
+    ),
+  actions: z
+    .array(value(oneOf(actions)))
+    .min(1)
+    .prefault(['pull'])
+    .describe('`pull`, `push`, `delete`, `search` (see the name in catalogs and searches), `administer`.'),
+});
+
+/** The section `auth`. */
+export const authSchema = z.strictObject({
+  htpasswdFile: value(path('file'))
+    .optional()
+    .describe('Users with bcrypt hashes of their passwords, as `htpasswd -B` makes them.'),
+  anonymous: value(flag).prefault(false).describe('Whether requests without credentials are answered at all.'),
+  policies: z
+    .array(policySchema)
+    .prefault([])
+    .describe(
+      'Who may do what: the first rule that matches caller, action and repository decides; none: denied. Without any rule, callers with credentials may do everything but administer, and others may read.',
+    ),
+});

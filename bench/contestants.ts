@@ -22,6 +22,9 @@ export interface MillpondOptions extends ContestantOptions {
   readonly profileDirectory: string | undefined;
 }
 
+/** As its users start it. */
+export const millpondProgram = fileURLToPath(new URL('../bin/millpond', import.meta.url));
+
 /** Files that nginx serves lie here, under the same path as at a registry. */
 export function documentRoot(directory: string): string {
   return join(directory, 'files');
@@ -41,7 +44,7 @@ export async function startMillpond(options: MillpondOptions): Promise<Contestan
   await writeFile(configFile, JSON.stringify(config));
   const profiling = profileDirectory && { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profileDirectory}` };
   return await start('millpond', {
-    command: fileURLToPath(new URL('../bin/millpond', import.meta.url)),
+    command: millpondProgram,
     args: ['serve', '--config', configFile],
     directory,
     listen,

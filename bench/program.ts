@@ -47,9 +47,14 @@ export class Program implements AsyncDisposable {
     return this.#processes().reduce((sum, pid) => sum + cpuTicks(pid), 0) / ticksPerSecond;
   }
 
+  /** What is resident of the program and its children now. */
+  memoryBytes(): number {
+    return this.#processes().reduce((sum, pid) => sum + kibibytes(pid, 'VmRSS') * 1024, 0);
+  }
+
   /** The most memory that was resident at a time, summed over the program and its children. */
   peakMemoryBytes(): number {
-    return this.#processes().reduce((sum, pid) => sum + peakKibibytes(pid) * 1024, 0);
+    return this.#processes().reduce((sum, pid) => sum + kibibytes(pid, 'VmHWM') * 1024, 0);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -116,6 +121,7 @@ function cpuTicks(pid: number): number {
   return Number(fields[11]) + Number(fields[12]);
 }
 
-function peakKibibytes(pid: number): number {
-  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+function kibibytes(pid: number, name: 'VmRSS' | 'VmHWM'): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  return Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1] ?? 0);
 }

@@ -10,9 +10,10 @@ import { ensurePrerequisites } from './prerequisites.ts';
 import { clientCore } from './program.ts';
 import { asMarkdown, asText, describeMachine, withFigures } from './report.ts';
 import type { ContestantName, Row, RowOptions, RowResult } from './row.ts';
+import { startRow } from './start.ts';
 import { warmRows } from './warm.ts';
 
-const rows: readonly Row[] = [...warmRows, ...coldRows, memoryRow];
+const rows: readonly Row[] = [...warmRows, ...coldRows, memoryRow, startRow];
 const names: readonly ContestantName[] = ['millpond', 'nginx', 'docker-registry', 'direct'];
 
 const usage = `usage: npm run bench -- [ROW…] [options]

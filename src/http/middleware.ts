@@ -3,6 +3,7 @@ import type { Middleware } from 'koa';
 import { LRUCache } from 'lru-cache';
 import { RememberedAnswer } from '../mirror/negative-answers.ts';
 import { RegistryError } from '../oci/error.ts';
+import { upTo } from '../oci/lru-bound.ts';
 import { parseRequest, pullMethods, type RegistryRequest } from '../oci/request.ts';
 import type { Chain } from '../transport/chain.ts';
 import { type Selection, selectUpstream } from '../upstream/selection.ts';
@@ -164,7 +165,7 @@ export const onlyPulls: Middleware = function refuseWrites(ctx, next) {
 
 /** Reads what is asked for and chooses the upstream it is asked of. */
 export function readRequest(options: { readonly upstreams: UpstreamTable }): Middleware {
-  const readings = new LRUCache<string, Reading>({ max: 5_000 });
+  const readings = new LRUCache<string, Reading>(upTo(5_000));
   let table: UpstreamTable | undefined;
   return function read(ctx, next) {
     const exchange = ctx.state['exchange'] as Exchange;

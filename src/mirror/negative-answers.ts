@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { isNotFound, RegistryError } from '../oci/error.ts';
+import { upTo } from '../oci/lru-bound.ts';
 import type { ErrorCode } from '../oci/reason.ts';
 import { SecondHandAbsence } from '../upstream/failures.ts';
 import { accessTo } from './access.ts';
@@ -31,7 +32,7 @@ export class NegativeAnswers {
   constructor({ now, coordinator, kind }: NegativeAnswersOptions) {
     this.#coordinator = coordinator;
     this.#kind = kind;
-    this.#answers = new LRUCache({ max: 20_000, ttl: 1, perf: { now } });
+    this.#answers = new LRUCache({ ...upTo(20_000), ttl: 1, perf: { now } });
   }
 
   /** The 404 given for this a moment ago. */

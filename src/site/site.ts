@@ -20,7 +20,7 @@ import { LastFailures } from './last-failures.ts';
 import { described, requestObserver } from './observers.ts';
 import type { Parts } from './parts.ts';
 import { Prefetcher } from './prefetcher.ts';
-import { type LiveReplicas, openReplicas } from './replicas.ts';
+import type { LiveReplicas } from './replicas.ts';
 import { startScrub } from './scrub.ts';
 import { type LiveServerTls, openServerTls } from './server-tls.ts';
 import { SharedChanges } from './shared-changes.ts';
@@ -78,7 +78,9 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   await using owned = new AsyncDisposableStack();
   const parts = createParts(options);
   const tls = await openServerTls(started, parts);
-  const others = await openReplicas(started, { ...parts, redisDeadlineMs, tls: tls?.current });
+  // A mirror by itself does not load the client of Redis, nor what replicas say to each other.
+  const joining = started.redis && (await import('./replicas.ts'));
+  const others = await joining?.openReplicas(started, { ...parts, redisDeadlineMs, tls: tls?.current });
   if (others) owned.use(others);
   const cache = owned.use(await openCache(started, { ...parts, command: 'serve', slabs, replicas: others?.replicas }));
 

@@ -1,4 +1,16 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { createRequire } from 'node:module';
+import type * as client from 'prom-client';
+
+type Counter = client.Counter;
+type Gauge = client.Gauge;
+type Histogram = client.Histogram;
+
+// File by file: the index, and the default metrics, load the API of OpenTelemetry, which is larger than all of these.
+const require = createRequire(import.meta.url);
+const Counter = require('prom-client/lib/counter') as typeof client.Counter;
+const Gauge = require('prom-client/lib/gauge') as typeof client.Gauge;
+const Histogram = require('prom-client/lib/histogram') as typeof client.Histogram;
+const Registry = require('prom-client/lib/registry') as typeof client.Registry;
 
 /** In seconds. */
 const durationBuckets = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300];
@@ -34,6 +46,7 @@ interface Tally {
 export class Metrics {
   readonly #registry = new Registry();
   readonly #tallies = new Map<string, Tally>();
+  #isRead = false;
   readonly requests = this.#counter(
     'requests_total',
     'Requests of the registry API, by what they asked for and how they were answered.',
@@ -116,10 +129,6 @@ export class Metrics {
     ['kind', 'result'],
   );
 
-  constructor() {
-    collectDefaultMetrics({ register: this.#registry, prefix: 'millpond_' });
-  }
-
   /** Reads the state of the upstreams at each rendering. To be called once. */
   watchUpstreams(read: () => readonly UpstreamReading[]): void {
     this.#watchEach('upstream_available', 'upstream', {
@@ -200,8 +209,13 @@ export class Metrics {
     return this.#registry.contentType;
   }
 
-  /** The exposition text of Prometheus. */
+  /** The exposition text of Prometheus. What is told of the process and its event loop is counted from the first time on. */
   render(): Promise<string> {
+    if (!this.#isRead) {
+      this.#isRead = true;
+      const collect = require('prom-client/lib/defaultMetrics') as typeof client.collectDefaultMetrics;
+      collect({ register: this.#registry, prefix: 'millpond_' });
+    }
     return this.#registry.metrics();
   }
 

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/error.ts';
+import { upTo } from '../oci/lru-bound.ts';
 import { reasonFacts } from '../oci/reason.ts';
 import { Shares } from '../waiting/shares.ts';
 import { pauseOf } from './failures.ts';
@@ -43,7 +44,7 @@ const noTurn: Disposable = { [Symbol.dispose]: () => undefined };
 export class Walls {
   readonly #options: WallsOptions;
   readonly #whole: Gate;
-  readonly #parts = new LRUCache<string, Gate>({ max: maxParts });
+  readonly #parts = new LRUCache<string, Gate>(upTo(maxParts));
   /** Requests for small answers under way, for each repository. */
   readonly #turns: Shares;
   #probe: Promise<Heard | undefined> | undefined;

@@ -1,4 +1,4 @@
-import { chmod, copyFile, mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, copyFile, mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -47,6 +47,27 @@ test('without a Node beside the program, one on the PATH that is new enough is t
     stdout: `node 24: --max-semi-space-size=4 --heap-growing-percent=100 ${join(root, 'app/src/main.ts')} x\n`,
     stderr: '',
   });
+});
+
+test('compiled code is kept where there is a folder for it, unless the caller says where', async () => {
+  const node = join(root, 'app/node_modules/.bin/node');
+  await writeFile(node, '#!/bin/sh\necho "${NODE_COMPILE_CACHE-none}"\n');
+  await chmod(node, 0o755);
+  expect((await launch(['serve'])).stdout).toMatch(/none\n$/);
+  const folder = join(root, 'app/node_modules/.cache');
+  await mkdir(folder);
+  expect((await launch(['serve'])).stdout).toMatch(new RegExp(`${folder}/compiled\n$`));
+  const environment = { PATH: '/usr/bin:/bin', NODE_COMPILE_CACHE: '' };
+  expect((await run(join(root, 'app/bin/millpond'), [], { cwd: root, environment })).stdout).toBe('\n');
+});
+
+test.runIf(process.getuid?.() === 0)('compiled code in a folder of another user is not believed', async () => {
+  const node = join(root, 'app/node_modules/.bin/node');
+  await writeFile(node, '#!/bin/sh\necho "${NODE_COMPILE_CACHE-none}"\n');
+  await chmod(node, 0o755);
+  await mkdir(join(root, 'app/node_modules/.cache'));
+  await chown(join(root, 'app/node_modules/.cache'), 65534, 65534);
+  expect((await launch(['serve'])).stdout).toMatch(/none\n$/);
 });
 
 test('a Node on the PATH that is too old is refused in one line', async () => {

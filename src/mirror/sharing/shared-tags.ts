@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Coordinator, SharedTag, SharedTagKey } from '../../coordination/coordinator.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { isNotFound, RegistryError } from '../../oci/error.ts';
+import { upTo } from '../../oci/lru-bound.ts';
 import type { ErrorCode } from '../../oci/reason.ts';
 import type { TagKey, TagRecord } from '../../store/catalog/tag-records.ts';
 import type { TagTimes, Upstream } from '../../upstream/upstream.ts';
@@ -33,9 +34,9 @@ export class SharedTags implements Disposable {
   readonly #options: SharedTagsOptions;
   readonly #subscription: Disposable;
   /** Tags that mean something else now, by what another replica has said, and when it did. */
-  readonly #moved = new LRUCache<string, { readonly digest: Digest; readonly atMs: number }>({ max: 20_000 });
+  readonly #moved = new LRUCache<string, { readonly digest: Digest; readonly atMs: number }>(upTo(20_000));
   /** When what is recorded here was last compared with what the others know. */
-  readonly #comparedAtMs = new LRUCache<string, number>({ max: 20_000 });
+  readonly #comparedAtMs = new LRUCache<string, number>(upTo(20_000));
   /** Whatever was known before this may have changed without our being told. */
   #missedAtMs = Number.NEGATIVE_INFINITY;
 

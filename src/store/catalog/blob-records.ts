@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
+import { upTo } from '../../oci/lru-bound.ts';
 import { octetStream } from '../../oci/media-types.ts';
 import { soleUpstreamOf } from './catalog-schema.ts';
 import type { Database } from './database.ts';
@@ -63,7 +64,7 @@ export interface BlobRecordsOptions {
 export class BlobRecords {
   readonly #database: Database;
   readonly #options: BlobRecordsOptions;
-  readonly #blobs = new LRUCache<Digest, KnownBlob>({ max: 50_000 });
+  readonly #blobs = new LRUCache<Digest, KnownBlob>(upTo(50_000));
 
   constructor(database: Database, options: BlobRecordsOptions) {
     this.#database = database;

@@ -1,5 +1,6 @@
 import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from 'node:sqlite';
 import { LRUCache } from 'lru-cache';
+import { upTo } from '../../oci/lru-bound.ts';
 import { inodeOf } from '../files/file-system.ts';
 import { beginCatalogFile, openCatalogFile } from './catalog-file.ts';
 import { DirectoryLock } from './directory-lock.ts';
@@ -26,7 +27,7 @@ export class Database implements Disposable {
   #inode: number | undefined;
   #lock: DirectoryLock | undefined;
   readonly #statements = new Map<string, StatementSync>();
-  readonly #repositoryIds = new LRUCache<string, number>({ max: 10_000 });
+  readonly #repositoryIds = new LRUCache<string, number>(upTo(10_000));
   readonly #options: DatabaseOptions;
   #faults = 0;
   #replacing: NodeJS.Immediate | undefined;

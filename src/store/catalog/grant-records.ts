@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
+import { upTo } from '../../oci/lru-bound.ts';
 import type { BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
 import type { NamedPart } from './image-graph.ts';
@@ -16,9 +17,9 @@ export interface GrantRecordsOptions {
 /** Which repositories may read which digests. Reads come from bounded memory first. */
 export class GrantRecords {
   readonly #database: Database;
-  readonly #grants = new LRUCache<string, number>({ max: 100_000 });
+  readonly #grants = new LRUCache<string, number>(upTo(100_000));
   /** By manifest: the repositories that may read all that it names. */
-  readonly #entire = new LRUCache<Digest, Set<string>>({ max: 50_000 });
+  readonly #entire = new LRUCache<Digest, Set<string>>(upTo(50_000));
 
   readonly #options: GrantRecordsOptions;
 

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { isElsewhere, type ManifestLinks } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
+import { upTo } from '../../oci/lru-bound.ts';
 import type { Database } from './database.ts';
 import { digestIn, isSet, optionalNumber, text } from './row.ts';
 
@@ -53,7 +54,7 @@ export interface NamedPart {
 /** What manifests name and what is attached to them: the images, their parts, and shared parts. */
 export class ImageGraph {
   readonly #database: Database;
-  readonly #manifests = new LRUCache<Digest, true>({ max: 50_000 });
+  readonly #manifests = new LRUCache<Digest, true>(upTo(50_000));
 
   constructor(database: Database) {
     this.#database = database;

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
+import { upTo } from '../../oci/lru-bound.ts';
 import { subjectOfTag } from '../../oci/subject-of-tag.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
@@ -42,7 +43,7 @@ export interface TagRecordsOptions {
 export class TagRecords {
   readonly #database: Database;
   readonly #options: TagRecordsOptions;
-  readonly #tags = new LRUCache<string, TagRecord>({ max: 20_000 });
+  readonly #tags = new LRUCache<string, TagRecord>(upTo(20_000));
 
   constructor(database: Database, options: TagRecordsOptions) {
     this.#database = database;

@@ -36,7 +36,7 @@ export interface SchemaNode {
 }
 
 /** Keys of later versions, refused with this instead of being called unknown. */
-export const laterKeys: readonly string[] = ['serve', 'upstreams.*.auth.helper'];
+export const laterKeys: readonly string[] = ['serve'];
 
 /** The schema's node at a path; a name of the upstreams' table leads to the one node of all upstreams. */
 export function schemaNode(root: SchemaNode, place: ConfigPath): SchemaNode | undefined {

@@ -1,17 +1,7 @@
 import { z } from 'zod';
 import { freshness, overridesOf, tagTimes, upstreamTimeouts } from './times-schema.ts';
-import {
-  flag,
-  hostName,
-  integer,
-  oneOf,
-  path,
-  registryUrl,
-  repositoryPattern,
-  secret,
-  tagPattern,
-  text,
-} from './value-kinds.ts';
+import { authSchema } from './upstream-auth-schema.ts';
+import { flag, hostName, integer, oneOf, path, registryUrl, repositoryPattern, tagPattern } from './value-kinds.ts';
 import { value } from './value-schema.ts';
 
 const file = path('file');
@@ -27,18 +17,6 @@ const tagRuleSchema = z.strictObject({
     inherits: 'upstreams.*',
     describe: (key) => `The upstream's \`${key}\`, for these tags.`,
   }),
-});
-
-const authSchema = z.strictObject({
-  username: value(text('a user name')).optional().describe('User name; requires one of the three passwords.'),
-  password: value(secret).optional().describe('The password or access token itself.'),
-  passwordFile: value(file).optional().describe('A file with the password; a trailing line end is ignored.'),
-  passwordEnv: value(text('the name of an environment variable'))
-    .optional()
-    .describe('The environment variable with the password.'),
-  dockerConfig: value(file)
-    .optional()
-    .describe("A Docker `config.json` whose `auths` have this upstream's credentials; excludes the other keys."),
 });
 
 const tlsSchema = z.strictObject({
@@ -101,6 +79,13 @@ export const upstreamSchema = z.strictObject({
     .prefault([])
     .describe('Values of the request header `Host` that select this upstream.'),
   auth: authSchema.optional().describe('Credentials for this upstream; absent: anonymous.'),
+  additionalAuth: z
+    .array(authSchema)
+    .max(16)
+    .prefault([])
+    .describe(
+      'Further credentials with the same rights. The one that was used least is sent; one that the registry limits or refuses rests while there are others.',
+    ),
   tokenRealms: z
     .array(value(hostName))
     .prefault([])

@@ -3,6 +3,7 @@ import { inForce } from './in-force.ts';
 import type { ParsedConfig } from './schema.ts';
 import { type ConfigPath, type SchemaNode, type SchemaProblem, schemaNode } from './schema-node.ts';
 import { freshness, inherit, tagTimes, upstreamTimeouts } from './times-schema.ts';
+import { checkAuths } from './upstream-auth.ts';
 import type { ParsedUpstream } from './upstream-schema.ts';
 import { hostName, ValueError } from './value-kinds.ts';
 
@@ -59,11 +60,11 @@ function completeUpstream(
   const path: ConfigPath = ['upstreams', written];
   const name = resolveName(written, path, context);
   const isHub = name === dockerHub.name;
-  const { tls, auth } = upstream;
+  const { tls } = upstream;
   if ((tls.certFile === undefined) !== (tls.keyFile === undefined)) {
     refuse(context, [...path, 'tls'], 'certFile and keyFile go together');
   }
-  if (auth) checkAuth(auth, [...path, 'auth'], context);
+  checkAuths(upstream, path, (at, message) => refuse(context, at, message));
   const times = inherit(freshness, { own: upstream, wide: parsed.cache });
   return {
     ...upstream,
@@ -85,18 +86,6 @@ function resolveName(written: string, path: ConfigPath, context: ResolveContext)
     if (!(error instanceof ValueError)) throw error;
     refuse(context, path, `the name of an upstream: ${error.message}`);
     return written;
-  }
-}
-
-function checkAuth(auth: NonNullable<ParsedUpstream['auth']>, path: ConfigPath, context: ResolveContext): void {
-  const { username, password, passwordFile, passwordEnv, dockerConfig } = auth;
-  const sources = [password, passwordFile, passwordEnv, dockerConfig].filter((source) => source !== undefined);
-  if (sources.length !== 1) {
-    refuse(context, path, 'accepted: exactly one of password, passwordFile, passwordEnv, dockerConfig');
-  } else if (dockerConfig !== undefined && username !== undefined) {
-    refuse(context, [...path, 'username'], 'does not go with dockerConfig, which has its own');
-  } else if (dockerConfig === undefined && username === undefined) {
-    refuse(context, [...path, 'username'], 'is missing');
   }
 }
 

@@ -1,8 +1,9 @@
 import type { Config, UpstreamConfig } from '../config/config.ts';
 import { formatPath } from '../config/problems.ts';
-import { readCredential } from '../upstream/credentials.ts';
+import { isStatic } from '../upstream/credentials/options.ts';
+import { readCredential } from '../upstream/credentials/read.ts';
 import { Turns } from '../waiting/turns.ts';
-import { upstreamOptions } from './upstream-options.ts';
+import { credentialOptions } from './upstream-options.ts';
 import type { FileTexts, FileUse } from './watched-files.ts';
 
 /**
@@ -17,36 +18,39 @@ export async function upstreamFiles(
   const uses: FileUse[] = [];
   const turns = new Turns();
   for (const upstream of config.offline ? [] : config.upstreams) {
-    uses.push(...credentialFiles(config, upstream), ...certificateFiles(upstream, renew));
+    uses.push(...credentialFiles(upstream), ...certificateFiles(upstream, renew));
     await turns.next();
   }
   return uses;
 }
 
-/** Credentials are read each time they are shown: here it is only found out whether they can be. */
-function credentialFiles(config: Config, upstream: UpstreamConfig): FileUse[] {
-  const { name, auth, urls } = upstream;
-  if (!auth || auth.password) return [];
-  const { credentials } = upstreamOptions(config, upstream);
-  const { passwordFile, dockerConfig } = auth;
-  const files = named(['upstreams', name, 'auth'], { passwordFile, dockerConfig });
-  return [
-    {
-      // The variable is part of it, since no file tells one from another.
-      name: `credentials of ${name} ${auth.passwordEnv ?? ''}`,
-      files,
-      code: 'credentials-missing',
-      async take(texts) {
-        for (const [key, text] of Object.entries(texts)) {
-          if (text.trim() === '') throw new Error(`${key}: ${files[key]} is empty`);
-        }
-        const { env: environment } = process;
-        for (const url of urls) {
-          await readCredential(credentials, { upstream: name, host: new URL(url).host, environment });
-        }
+/** Credentials are read each time they are sent: this only finds out whether they can be read. */
+function credentialFiles({ name, auth, additionalAuth, urls }: UpstreamConfig): FileUse[] {
+  const all = auth === undefined ? [] : [auth, ...additionalAuth];
+  return all.flatMap((one, index): FileUse[] => {
+    const options = credentialOptions(one);
+    if (!isStatic(options) || options.kind === 'inline') return [];
+    const { passwordFile, dockerConfig, passwordEnv = '' } = one;
+    const place = index === 0 ? ['auth'] : ['additionalAuth', String(index - 1)];
+    const files = named(['upstreams', name, ...place], { passwordFile, dockerConfig });
+    return [
+      {
+        // The variable is part of it, since no file tells one from another.
+        name: `credentials of ${name} ${index === 0 ? '' : `${index} `}${passwordEnv}`,
+        files,
+        code: 'credentials-missing',
+        async take(texts) {
+          for (const [key, text] of Object.entries(texts)) {
+            if (text.trim() === '') throw new Error(`${key}: ${files[key]} is empty`);
+          }
+          const { env: environment } = process;
+          for (const url of urls) {
+            await readCredential(options, { upstream: name, host: new URL(url).host, environment });
+          }
+        },
       },
-    },
-  ];
+    ];
+  });
 }
 
 function certificateFiles({ name, tls }: UpstreamConfig, renew: (name: string) => Promise<void>): FileUse[] {

@@ -1,5 +1,7 @@
 import type { Config, UpstreamAuth, UpstreamConfig } from '../config/config.ts';
-import type { CredentialOptions, UpstreamOptions } from '../upstream/options.ts';
+import type { CredentialOptions } from '../upstream/credentials/options.ts';
+import { credentialInWords } from '../upstream/credentials/words.ts';
+import type { UpstreamOptions } from '../upstream/options.ts';
 import { tagRule } from '../upstream/tag-rules.ts';
 
 /** What an upstream is built from, as the configuration says. */
@@ -11,6 +13,7 @@ export function upstreamOptions(config: Config, upstream: UpstreamConfig): Upstr
     ...upstream,
     freshness: { tagTtlMs, staleWhileRevalidateMs, staleIfErrorMs, negativeTtlMs, tags },
     credentials: upstream.auth && credentialOptions(upstream.auth),
+    moreCredentials: upstream.additionalAuth.map(credentialOptions),
     tls: { ca: caFile, cert: certFile, key: keyFile, insecureSkipVerify },
     // An upstream that uses up its time leaves enough of the client's time for another answer.
     answerMs: Math.ceil(Math.min(upstream.timeouts.answerMs, config.timeouts.answerMs) * 0.9),
@@ -18,34 +21,23 @@ export function upstreamOptions(config: Config, upstream: UpstreamConfig): Upstr
   };
 }
 
-function credentialOptions({ username = '', ...from }: UpstreamAuth): CredentialOptions | undefined {
-  const { password, passwordFile, passwordEnv, dockerConfig } = from;
+/** One credential; the configuration has checked that exactly one source is named. */
+export function credentialOptions({ username = '', ...from }: UpstreamAuth): CredentialOptions {
+  const { password, passwordFile, passwordEnv, dockerConfig, helper = '' } = from;
   if (password !== undefined) return { kind: 'inline', username, password: password.reveal() };
   if (passwordFile !== undefined) return { kind: 'password-file', username, passwordFile };
   if (passwordEnv !== undefined) return { kind: 'environment', username, passwordVariable: passwordEnv };
-  return dockerConfig === undefined ? undefined : { kind: 'docker-config', path: dockerConfig };
+  if (dockerConfig !== undefined) return { kind: 'docker-config', path: dockerConfig };
+  return { kind: 'helper', helper };
 }
 
-/** The kind of credential that an upstream receives, in words without any secret. */
-function credentialInWords(auth: UpstreamAuth | undefined): string {
-  const credentials = auth && credentialOptions(auth);
-  switch (credentials?.kind) {
-    case undefined:
-      return 'anonymous';
-    case 'inline':
-      return `user ${credentials.username}, password from the configuration`;
-    case 'password-file':
-      return `user ${credentials.username}, password from ${credentials.passwordFile}`;
-    case 'environment':
-      return `user ${credentials.username}, password from the environment variable ${credentials.passwordVariable}`;
-    case 'docker-config':
-      return `what ${credentials.path} holds for it`;
-    default:
-      return credentials satisfies never;
-  }
-}
-
-/** As {@link credentialInWords}, by the name of the upstream. */
+/** The credentials that an upstream receives, by its name, in words without any secret. */
 export function credentialsOf(config: Config): (upstream: string) => string {
-  return (name) => credentialInWords(config.upstreams.find((upstream) => upstream.name === name)?.auth);
+  return (name) => {
+    const { auth, additionalAuth = [] } = config.upstreams.find((upstream) => upstream.name === name) ?? {};
+    const all = auth === undefined ? [] : [auth, ...additionalAuth];
+    return all.length === 0
+      ? credentialInWords(undefined)
+      : all.map(credentialOptions).map(credentialInWords).join('; ');
+  };
 }

@@ -1,12 +1,14 @@
+import { hasReason } from '../oci/error.ts';
 import { drain } from '../transport/body.ts';
 import type { Chain } from '../transport/chain.ts';
-import type { Authenticator } from './auth.ts';
+import { type Authenticator, isBasic, type SlotOptions } from './auth.ts';
+import type { Slot, Wallet } from './credentials/wallet.ts';
 import { endpointPath } from './endpoint-path.ts';
-import { denied, failureOf, type Subject } from './failures.ts';
+import { denied, failureOf, pauseOf, type Subject } from './failures.ts';
 import type { ForeignTokens } from './foreign-tokens.ts';
 import type { HttpAnswer, HttpClient } from './http-client.ts';
 import { isRemembered, parentError } from './parent.ts';
-import { Refusal, type RequestClass } from './passage.ts';
+import { Refusal, type RequestClass, type RequestGate } from './passage.ts';
 import type { Walls } from './walls.ts';
 
 /** A question to one URL of an upstream. */
@@ -29,6 +31,7 @@ export interface AskerOptions {
   readonly http: HttpClient;
   readonly walls: Walls;
   readonly authenticator: Authenticator;
+  readonly wallet: Wallet;
   readonly foreignTokens: ForeignTokens;
   readonly now: () => number;
   /** This mirror's place among others; absent: nothing is said of it. */
@@ -83,34 +86,72 @@ export class Asker {
     throw failure;
   }
 
+  /** With one credential after another, where the first is limited or refused. */
   async #converse(ask: Ask): Promise<{ answer: HttpAnswer; shown: boolean }> {
-    const { walls, authenticator } = this.#options;
-    const { repository, signal } = ask;
+    const { walls, wallet } = this.#options;
+    const { repository } = ask;
     // No token is fetched for a request that will not be sent.
     walls.gate(classOf[ask.subject], repository).check();
-    const known = await authenticator.authorization(repository, { signal });
+    const tried = new Set<Slot>();
+    for (;;) {
+      const slot = wallet.pick(repository, tried)!;
+      tried.add(slot);
+      const isLast = tried.size === wallet.slots.length;
+      try {
+        const result = await this.#converseWith(slot, ask);
+        if (isLast || !this.#needsOther(slot, { ...result, ask })) return result;
+        await drain(result.answer.body);
+      } catch (error) {
+        if (isLast || !hasReason(error, 'denied', 'no-credentials')) throw error;
+        wallet.denied(slot, repository);
+      }
+    }
+  }
+
+  /** Whether an answer is due to the credential. */
+  #needsOther(slot: Slot, { answer, shown, ask }: { answer: HttpAnswer; shown: boolean; ask: Ask }): boolean {
+    const { wallet, now } = this.#options;
+    const { status, code, headers, foreign } = answer;
+    if (!shown || foreign) return false;
+    if (pauseOf({ status, code, retryAfter: headers['retry-after'] }, now()) !== undefined)
+      return wallet.hasOther(slot);
+    if (status !== 401 && status !== 403) return false;
+    wallet.denied(slot, ask.repository);
+    return true;
+  }
+
+  async #converseWith(slot: Slot, ask: Ask): Promise<{ answer: HttpAnswer; shown: boolean }> {
+    const { authenticator } = this.#options;
+    const { repository, signal } = ask;
+    const known = await authenticator.authorization(repository, { slot, signal });
     let sent = known.header;
-    let answer = await this.#send(ask, sent);
+    let answer = await this.#send(ask, { slot, authorization: sent });
     for (let round = 0; answer.status === 401 && !answer.foreign && round < maxRenewals; round += 1) {
       const challenge = answer.headers['www-authenticate'];
       if (challenge === undefined) break;
       await drain(answer.body);
-      const options = { challenge, refused: sent, isFresh: round > 0, signal };
+      const options = { challenge, refused: sent, isFresh: round > 0, slot, signal };
       const renewed = await authenticator.renew(repository, options).catch((error: unknown) => {
         // It was asked a moment ago, and what it said then says more.
         throw error instanceof Refusal && known.failure !== undefined ? known.failure : error;
       });
       if (renewed === undefined) throw this.#denied(ask, { answer, shown: sent !== undefined });
       sent = renewed;
-      answer = await this.#send(ask, sent);
+      answer = await this.#send(ask, { slot, authorization: sent });
     }
-    if (sent === undefined && (await this.#mayBeUntold(answer))) {
-      const authorization = await authenticator.pinged(repository, { signal });
+    if (sent === undefined && (await this.#mayBeUntold(answer, { slot, signal }))) {
+      const authorization = await authenticator.pinged(repository, { slot, signal });
       if (authorization !== undefined) {
         await drain(answer.body);
         sent = authorization;
-        answer = await this.#send(ask, sent);
+        answer = await this.#send(ask, { slot, authorization: sent });
       }
+    }
+    // Amazon ECR answers an expired credential with 403 or 400.
+    if (isBasic(sent) && isRefusal(answer) && (await authenticator.hasRenewed({ slot, signal, sent }))) {
+      await drain(answer.body);
+      sent = (await authenticator.authorization(repository, { slot, signal })).header ?? sent;
+      answer = await this.#send(ask, { slot, authorization: sent });
     }
     if (sent !== undefined && answer.status !== 401 && answer.status !== 403) authenticator.accepted(repository);
     if (answer.status === 401 && answer.foreign) answer = await this.#askForeign(ask, answer);
@@ -118,10 +159,10 @@ export class Asker {
   }
 
   /** Whether a "no" may only mean that credentials were not shown: some registries say so at `/v2/` alone. */
-  async #mayBeUntold({ status, foreign, headers }: HttpAnswer): Promise<boolean> {
+  async #mayBeUntold({ status, foreign, headers }: HttpAnswer, options: SlotOptions): Promise<boolean> {
     if (foreign || headers['www-authenticate'] !== undefined) return false;
     if (status === 401) return true;
-    return (status === 403 || status === 404) && (await this.#options.authenticator.hasCredential());
+    return (status === 403 || status === 404) && (await this.#options.authenticator.hasCredential(options));
   }
 
   /** Another registry that an upstream redirects to may give tokens to anonymous clients; ours are not for it. */
@@ -131,13 +172,18 @@ export class Asker {
     if (token === undefined) return answer;
     await drain(answer.body);
     const authorization = `Bearer ${token}`;
-    return await this.#send(ask, authorization, answer.url);
+    return await this.#send(ask, { authorization, target: answer.url });
   }
 
-  async #send(ask: Ask, authorization: string | undefined, target?: URL): Promise<HttpAnswer> {
-    const { http, walls, url } = this.#options;
+  async #send(
+    ask: Ask,
+    { slot, authorization, target }: { readonly slot?: Slot; authorization: string | undefined; target?: URL },
+  ): Promise<HttpAnswer> {
+    const { http, url } = this.#options;
+    const used = authorization === undefined ? undefined : slot;
+    if (used !== undefined) used.requests += 1;
     return await http.send({
-      gate: walls.gate(classOf[ask.subject], ask.repository),
+      gate: this.#gate(ask, used),
       method: ask.method,
       url: target ?? resourceUrl(url, `${ask.repository}/${ask.path}`),
       isForeign: target !== undefined,
@@ -150,6 +196,13 @@ export class Asker {
       redirects: 'any-origin',
       signal: ask.signal,
     });
+  }
+
+  #gate(ask: Ask, slot: Slot | undefined): RequestGate {
+    const { walls, wallet } = this.#options;
+    const gate = walls.gate(classOf[ask.subject], ask.repository);
+    if (slot === undefined) return gate;
+    return { check: () => gate.check(), enter: async (signal) => wallet.watch(await gate.enter(signal), slot) };
   }
 
   /** What a mirror that is asked as an upstream should know: who asks, and how long there is. */
@@ -168,6 +221,11 @@ export class Asker {
     const { repository } = ask;
     return denied(upstream, { repository, status: answer.status, shown, request: requestOf(ask, answer) });
   }
+}
+
+/** Whether an answer may say that a credential has expired. */
+function isRefusal({ status, foreign }: HttpAnswer): boolean {
+  return !foreign && (status === 400 || status === 403);
 }
 
 /** Method and address of a request, without its query. */

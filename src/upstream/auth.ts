@@ -2,14 +2,16 @@ import { LRUCache } from 'lru-cache';
 import { hasReason, RegistryError } from '../oci/error.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import type { RequestOptions } from './client.ts';
-import { basicAuthorization, type Credential } from './credentials.ts';
+import { basicAuthorization } from './credentials/credential.ts';
+import type { Identity } from './credentials/source.ts';
+import type { Slot } from './credentials/wallet.ts';
 import { endpointPath } from './endpoint-path.ts';
 import { unavailable } from './failures.ts';
 import type { Profile } from './profile.ts';
 import { trustedRealm } from './realm.ts';
 import { type TokenAsker, TokenCache, type TokenService } from './tokens.ts';
 
-export interface AuthenticatorOptions extends TokenAsker {
+export interface AuthenticatorOptions extends Omit<TokenAsker, 'credential'> {
   readonly endpoint: URL;
   readonly tokenRealms: readonly string[];
   /** What has been learned about the endpoint. */
@@ -27,8 +29,14 @@ type Demand =
       readonly scope: string;
     };
 
+/** A request that is about to be sent. */
+export interface SlotOptions extends RequestOptions {
+  /** The credential that it is sent with. */
+  readonly slot: Slot;
+}
+
 /** What a 401 came with. */
-export interface Renewal extends RequestOptions {
+export interface Renewal extends SlotOptions {
   readonly challenge: string | undefined;
   readonly refused: string | undefined;
   readonly isFresh: boolean;
@@ -51,7 +59,8 @@ const guessShare = 0.25;
  */
 export class Authenticator {
   readonly #options: AuthenticatorOptions;
-  readonly #tokens: TokenCache;
+  /** The tokens that each credential was given. */
+  readonly #tokens = new Map<Slot, TokenCache>();
   readonly #demands = new LRUCache<string, Demand>({ max: maxDemands, ttl: demandTtlMs });
   /** What worked last: a new repository brings it along at once. */
   #guess: Demand | undefined;
@@ -62,17 +71,31 @@ export class Authenticator {
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
-    this.#tokens = new TokenCache(options);
   }
 
-  /** What is shown now; tokens obtained with something else are dropped. @throws RegistryError no-credentials */
-  credential(): Promise<Credential | undefined> {
-    return this.#tokens.credential();
+  /** What tells a credential from others; tokens obtained with what it was before are forgotten. @throws RegistryError no-credentials */
+  async identityOf(slot: Slot): Promise<Identity | undefined> {
+    const identity = await slot.source?.identity();
+    if (identity !== undefined && 'credential' in identity) this.#tokens.get(slot)?.hold(identity.credential);
+    return identity;
   }
 
-  /** Whether there are credentials to show. */
-  async hasCredential(): Promise<boolean> {
-    return (await this.credential()) !== undefined;
+  /** Whether there is a credential to send. @throws RegistryError no-credentials; the signal's reason */
+  async hasCredential({ slot, signal }: SlotOptions): Promise<boolean> {
+    return (await this.#tokensOf(slot).credential({ signal })) !== undefined;
+  }
+
+  /**
+   * A credential, not a token, was refused: if it is one that expires, it is renewed.
+   * @param options.sent the header that was refused; absent: a token service refused the current credential
+   * @returns whether there is another one now
+   */
+  async hasRenewed({ slot, signal, sent }: SlotOptions & { readonly sent?: string }): Promise<boolean> {
+    const { source } = slot;
+    const credential = await source?.get({ signal });
+    if (source === undefined || credential === undefined) return false;
+    if (sent !== undefined && credential.kind === 'basic' && basicAuthorization(credential) !== sent) return true;
+    return await source.refused(credential, { signal });
   }
 
   /**
@@ -82,7 +105,7 @@ export class Authenticator {
    */
   async authorization(
     repository: string,
-    { signal }: RequestOptions,
+    { slot, signal }: SlotOptions,
   ): Promise<{ readonly header?: string | undefined; readonly failure?: RegistryError }> {
     const known = this.#demands.get(repository);
     const demand = known ?? (this.#guess && this.#guessFor(repository, this.#guess));
@@ -90,7 +113,7 @@ export class Authenticator {
     if (demand === undefined) return {};
     const isGuess = known === undefined;
     try {
-      return { header: await this.#answer(demand, { repository, signal, isGuess }) };
+      return { header: await this.#answer(demand, { repository, slot, signal, isGuess }) };
     } catch (error) {
       if (signal.aborted || !(error instanceof RegistryError)) throw error;
       this.#forget(repository);
@@ -107,14 +130,15 @@ export class Authenticator {
    * @throws RegistryError denied, limited, unreachable … where there is no token to be had
    */
   async renew(repository: string, options: Renewal): Promise<string | undefined> {
-    const { challenge, refused, isFresh, signal } = options;
+    const { challenge, refused, isFresh, slot, signal } = options;
     const known = this.#demands.get(repository);
     if (refused === undefined) this.#needy.set(repository, this.#options.now() + needMs);
-    if (refused?.startsWith('Bearer ') === true) this.#tokens.drop(refused.slice('Bearer '.length));
+    if (refused?.startsWith('Bearer ') === true) this.#tokensOf(slot).drop(refused.slice('Bearer '.length));
+    const isRenewed = isBasic(refused) && (await this.hasRenewed({ slot, signal, sent: refused }));
     for (const demand of this.#readDemands(challenge, repository)) {
-      if (isFresh && isSame(known, demand)) continue;
+      if (isFresh && !isRenewed && isSame(known, demand)) continue;
       this.#demands.set(repository, demand);
-      const authorization = await this.#answer(demand, { repository, signal, isGuess: false });
+      const authorization = await this.#answer(demand, { repository, slot, signal, isGuess: false });
       if (authorization !== undefined && authorization !== refused) return authorization;
     }
     return undefined;
@@ -124,7 +148,7 @@ export class Authenticator {
    * The header to send after a "no" without any challenge, where `/v2/` demands something.
    * @returns `undefined` where it demands nothing, or what it demands cannot be had
    */
-  async pinged(repository: string, { signal }: RequestOptions): Promise<string | undefined> {
+  async pinged(repository: string, { slot, signal }: SlotOptions): Promise<string | undefined> {
     const { ping, now } = this.#options;
     if (this.#pinged === undefined || this.#pinged.untilMs <= now()) {
       this.#pinged = { challenge: ping({ signal }).catch(() => undefined), untilMs: now() + pingTtlMs };
@@ -134,7 +158,7 @@ export class Authenticator {
     if (challenge === undefined && signal.aborted) this.#pinged = undefined;
     const [demand] = challenge === undefined ? [] : this.#readDemands(challenge, repository);
     if (demand === undefined) return undefined;
-    const authorization = await this.#answer(demand, { repository, signal, isGuess: false });
+    const authorization = await this.#answer(demand, { repository, slot, signal, isGuess: false });
     if (authorization === undefined) return undefined;
     this.#demands.set(repository, demand);
     this.#options.profile.learn('challenge', 'at /v2/');
@@ -174,16 +198,33 @@ export class Authenticator {
 
   async #answer(
     demand: Demand,
-    { repository, signal, isGuess }: RequestOptions & { readonly repository: string; readonly isGuess: boolean },
+    options: SlotOptions & { readonly repository: string; readonly isGuess: boolean },
   ): Promise<string | undefined> {
+    const { repository, slot, signal, isGuess } = options;
     if (demand.kind === 'bearer') {
       const { service, scope } = demand;
       this.#service = service;
       const timeoutMs = this.#options.timeoutMs * (isGuess ? guessShare : 1);
-      return `Bearer ${await this.#tokens.get(repository, { service, scope, signal, timeoutMs })}`;
+      const tokens = this.#tokensOf(slot);
+      const get = () => tokens.get(repository, { service, scope, signal, timeoutMs });
+      const token = await get().catch(async (error: unknown) => {
+        if (!mayBeExpiry(error) || !(await this.hasRenewed({ slot, signal }))) throw error;
+        return await get();
+      });
+      return `Bearer ${token}`;
     }
-    const credential = await this.credential();
+    const credential = await this.#tokensOf(slot).credential({ signal });
     return credential?.kind === 'basic' ? basicAuthorization(credential) : undefined;
+  }
+
+  #tokensOf(slot: Slot): TokenCache {
+    const known = this.#tokens.get(slot);
+    if (known !== undefined) return known;
+    const { source } = slot;
+    const credential = async (asked: RequestOptions) => await source?.get(asked);
+    const tokens = new TokenCache({ ...this.#options, credential });
+    this.#tokens.set(slot, tokens);
+    return tokens;
   }
 
   /** What a challenge can be met with, best first. @throws RegistryError bad-answer where only a token would do, of no realm that may be asked */
@@ -221,6 +262,17 @@ export class Authenticator {
     const [, prefix = ''] = /^\/v2\/(.+)$/.exec(endpointPath(this.#options.endpoint)) ?? [];
     return `repository:${prefix === '' ? '' : `${prefix}/`}${repository}:pull`;
   }
+}
+
+/** Whether a header of a request has a credential itself, and no token. */
+export function isBasic(header: string | undefined): header is string {
+  return header?.startsWith('Basic ') === true;
+}
+
+/** Whether a token service may have refused a credential because it has expired. */
+function mayBeExpiry(error: unknown): boolean {
+  if (hasReason(error, 'denied')) return true;
+  return error instanceof RegistryError && error.detail?.['upstreamStatus'] === 400;
 }
 
 function isSame(known: Demand | undefined, demand: Demand): boolean {

@@ -6,7 +6,9 @@ import { UpstreamAgents } from './agents.ts';
 import { Asker, resourceUrl } from './asking.ts';
 import { Authenticator } from './auth.ts';
 import type { RequestOptions } from './client.ts';
-import { readCredential } from './credentials.ts';
+import { credentialSource, type SourceContext } from './credentials/source.ts';
+import { Slot, Wallet } from './credentials/wallet.ts';
+import { credentialInWords } from './credentials/words.ts';
 import { Endpoint } from './endpoint.ts';
 import { ForeignTokens } from './foreign-tokens.ts';
 import { HttpClient } from './http-client.ts';
@@ -56,7 +58,11 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
   const http = new HttpClient({ upstream: name, agents, guard, timeouts, fairWaitMs, recorder: options.recorder });
   const maxManifestBytes = options.maxManifestBytes ?? defaultMaxManifestBytes;
   let rateLimit: RateLimit | undefined;
-  const currentRateLimit = () => (rateLimit && isCurrent(rateLimit, now()) ? rateLimit : undefined);
+  const currentRateLimit = () => {
+    const [first] = places;
+    if (first !== undefined && first.wallet.slots.length > 1) return first.wallet.rateLimit;
+    return rateLimit && isCurrent(rateLimit, now()) ? rateLimit : undefined;
+  };
   const observer = options.observer && gateObserver(name, options.observer);
   const common = { upstream: name, probeMs: options.probeMs ?? defaultProbeMs, now, observer };
   const shareOfRepository = Math.ceil(maxConnections / 4);
@@ -94,10 +100,10 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       endpoint: url,
       tokenRealms: options.tokenRealms ?? [],
       gate: (repository) => tokenWalls.gate('token', repository),
-      credential: () => readCredential(options.credentials, { upstream: name, host: url.host, environment }),
       profile,
       ping: async ({ signal }) => (await ping(root, { signal })).headers['www-authenticate'],
     });
+    const wallet = walletOf(options, { upstream: name, host: url.host, environment, now });
     const foreignTokens = new ForeignTokens(asking);
     const asker = new Asker({
       upstream: name,
@@ -105,13 +111,14 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       http,
       walls,
       authenticator,
+      wallet,
       foreignTokens,
       now,
       chain: options.chain,
       waitMs: timeouts.headersMs - wayBackMs,
     });
     const endpoint = new Endpoint({ upstream: name, url: url.href, asker, profile, maxManifestBytes });
-    return { endpoint, authenticator, walls, tokenWalls, profile };
+    return { endpoint, authenticator, wallet, walls, tokenWalls, profile };
   });
   return {
     name,
@@ -122,7 +129,10 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     connectionsPerBlob: Math.min(options.connectionsPerBlob ?? 1, maxConnections),
     answerMs,
     async fingerprint(mark) {
-      const shown = places.map(async ({ endpoint, authenticator }) => [endpoint.url, await authenticator.credential()]);
+      const shown = places.map(async ({ endpoint, authenticator, wallet }) => [
+        endpoint.url,
+        ...(await Promise.all(wallet.slots.map((slot) => authenticator.identityOf(slot)))),
+      ]);
       return mark(JSON.stringify([agents.certificate, ...(await Promise.all(shown))]));
     },
     allows: repositoryFilter(options.repositories ?? {}),
@@ -142,11 +152,12 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       return rateLimitFloor > 0 && (currentRateLimit()?.remaining ?? Number.POSITIVE_INFINITY) <= rateLimitFloor;
     },
     status: () => ({
-      endpoints: places.map(({ endpoint, walls, tokenWalls, profile }) => ({
+      endpoints: places.map(({ endpoint, wallet, walls, tokenWalls, profile }) => ({
         url: endpoint.url,
         ...walls.status(),
         tokenService: tokenWalls.status(),
         traits: profile.describe(),
+        ...(options.credentials !== undefined && { credentials: wallet.status() }),
         proxy: proxyInWords(proxies.for(new URL(endpoint.url))),
       })),
       rateLimit: currentRateLimit(),
@@ -162,6 +173,12 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     },
     [Symbol.dispose]: () => agents[Symbol.dispose](),
   };
+}
+
+function walletOf({ credentials, moreCredentials = [] }: UpstreamOptions, context: SourceContext): Wallet {
+  const all = credentials === undefined ? [] : [credentials, ...moreCredentials];
+  const slots = all.map((one) => new Slot(credentialInWords(one), credentialSource(one, context)));
+  return new Wallet(slots.length === 0 ? [new Slot(credentialInWords(undefined), undefined)] : slots, context);
 }
 
 function gateObserver(upstream: string, observer: UpstreamObserver): GateObserver {

@@ -1,18 +1,10 @@
 import type { Authorities } from '../transport/authorities.ts';
 import type { Chain } from '../transport/chain.ts';
 import type { Environment, Proxies } from '../transport/proxies.ts';
+import type { CredentialOptions } from './credentials/options.ts';
 import type { Traits } from './profile.ts';
 import type { ExchangeRecorder } from './recorder.ts';
 import type { Freshness, UpstreamObserver } from './upstream.ts';
-
-/** Where the credentials of an upstream come from; files and variables are read at each use, so that rotation works. */
-export type CredentialOptions =
-  | { readonly kind: 'inline'; readonly username: string; readonly password: string }
-  /** One trailing newline of the file is not part of the password. */
-  | { readonly kind: 'password-file'; readonly username: string; readonly passwordFile: string }
-  | { readonly kind: 'environment'; readonly username: string; readonly passwordVariable: string }
-  /** A `config.json` as `docker login` writes it. */
-  | { readonly kind: 'docker-config'; readonly path: string };
 
 /** TLS of an upstream; each value is PEM text or the path of a PEM file. */
 export interface TlsOptions {
@@ -43,6 +35,8 @@ export interface UpstreamOptions {
   readonly aliases?: readonly string[];
   readonly hosts?: readonly string[];
   readonly credentials?: CredentialOptions;
+  /** Further ones, used in turn with it where one is limited. */
+  readonly moreCredentials?: readonly CredentialOptions[];
   /** Hosts (with or without port) of other domains that may be given this upstream's credentials. */
   readonly tokenRealms?: readonly string[];
   readonly tls?: TlsOptions;

@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache';
 import { drain, readBounded } from '../transport/body.ts';
 import { SharedWork } from '../waiting/shared-work.ts';
 import type { RequestOptions } from './client.ts';
-import { basicAuthorization, type Credential } from './credentials.ts';
+import { basicAuthorization, type Credential } from './credentials/credential.ts';
 import { denied, pauseOf, rateLimited, unavailable } from './failures.ts';
 import type { HttpAnswer, HttpClient, HttpRequest } from './http-client.ts';
 import type { RequestGate } from './passage.ts';
@@ -33,7 +33,7 @@ export interface TokenAsker {
   readonly gate: (repository: string) => RequestGate;
   /** Longest time for a token, its body included, in milliseconds. */
   readonly timeoutMs: number;
-  readonly credential: () => Promise<Credential | undefined>;
+  readonly credential: (options: RequestOptions) => Promise<Credential | undefined>;
   readonly now: () => number;
 }
 
@@ -83,16 +83,21 @@ export class TokenCache {
     });
   }
 
-  /** What the token service is shown now; tokens that were had for something else are forgotten. @throws RegistryError */
-  async credential(): Promise<Credential | undefined> {
-    const credential = await this.#options.credential();
+  /** What the token service is sent now; tokens that were obtained with something else are forgotten. @throws RegistryError */
+  async credential(options: RequestOptions): Promise<Credential | undefined> {
+    const credential = await this.#options.credential(options);
+    this.hold(credential);
+    return credential;
+  }
+
+  /** Tokens that were obtained with another credential than the current one are forgotten. */
+  hold(credential: Credential | undefined): void {
     const shown = JSON.stringify(credential ?? null);
     if (this.#shown !== '' && this.#shown !== shown) {
       this.#generation += 1;
       this.#tokens.clear();
     }
     this.#shown = shown;
-    return credential;
   }
 
   /** Forgets a token that was refused, unless another has taken its place meanwhile. */
@@ -102,7 +107,7 @@ export class TokenCache {
 
   async #request(key: string, { repository, service, scope, signal, timeoutMs }: TokenWish & { repository: string }) {
     const { http, gate, now } = this.#options;
-    const request = tokenRequest(scope, { service, credential: await this.credential() });
+    const request = tokenRequest(scope, { service, credential: await this.credential({ signal }) });
     const generation = this.#generation;
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const answer = await http.send({

@@ -1,4 +1,5 @@
 import type { UpstreamClient } from './client.ts';
+import type { CredentialStatus } from './credentials/wallet.ts';
 import type { GateObserver, GateStatus } from './passage.ts';
 import type { Profile } from './profile.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -87,6 +88,8 @@ export interface EndpointStatus extends GateStatus {
   readonly tokenService: GateStatus & { readonly parts?: readonly PartStatus[] };
   /** What was learned or configured about how it behaves, where that differs from what registries do. */
   readonly traits: ReturnType<Profile['describe']>;
+  /** The credentials that it is sent; absent or empty: none are configured. */
+  readonly credentials?: readonly CredentialStatus[];
   /** The proxy that it is asked through, without user and password. */
   readonly proxy?: string | undefined;
 }

@@ -138,8 +138,9 @@ export function localReferrers(
 }
 
 /**
- * Pushes a manifest and all that it names to a registry that lets anybody push.
+ * Pushes a manifest and all that it names to a registry.
  * @param registry its origin
+ * @param headers on every request, such as `authorization`
  * @throws Error with the registry's answer, when it refuses something
  */
 export async function pushImage(
@@ -147,27 +148,28 @@ export async function pushImage(
   repository: string,
   tag: string,
   manifest: LocalManifest,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  for (const child of manifest.manifests) await pushImage(registry, repository, child.digest, child);
-  for (const blob of manifest.blobs) await pushBlob(registry, repository, blob);
+  for (const child of manifest.manifests) await pushImage(registry, repository, child.digest, child, headers);
+  for (const blob of manifest.blobs) await pushBlob(`${registry}/v2/${repository}`, blob, headers);
   await expectCreated(
     await fetch(`${registry}/v2/${repository}/manifests/${tag}`, {
       method: 'PUT',
-      headers: { 'content-type': manifest.mediaType },
+      headers: { ...headers, 'content-type': manifest.mediaType },
       body: manifest.bytes as Uint8Array<ArrayBuffer>,
     }),
   );
 }
 
-async function pushBlob(registry: string, repository: string, blob: LocalBlob): Promise<void> {
-  const started = await fetch(`${registry}/v2/${repository}/blobs/uploads/`, { method: 'POST' });
+async function pushBlob(repository: string, blob: LocalBlob, headers: Readonly<Record<string, string>>): Promise<void> {
+  const started = await fetch(`${repository}/blobs/uploads/`, { method: 'POST', headers });
   await started.arrayBuffer();
-  const location = new URL(started.headers.get('location') ?? '', registry);
+  const location = new URL(started.headers.get('location') ?? '', repository);
   location.searchParams.set('digest', blob.digest);
   await expectCreated(
     await fetch(location, {
       method: 'PUT',
-      headers: { 'content-type': 'application/octet-stream' },
+      headers: { ...headers, 'content-type': 'application/octet-stream' },
       body: blob.bytes as Uint8Array<ArrayBuffer>,
     }),
   );

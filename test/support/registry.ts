@@ -18,6 +18,8 @@ export interface RegistryOptions {
   readonly token?: TokenServiceOptions;
   /** Asks for Basic credentials. */
   readonly basic?: Credentials;
+  /** Answers in place of the registry where it returns something: other ways to demand credentials. */
+  readonly instead?: (request: RecordedRequest) => Answer | undefined;
   readonly tls?: ServerOptions;
   /** False: no referrers API; referrers are then kept under the fallback tag (default true). */
   readonly referrers?: boolean;
@@ -54,8 +56,9 @@ export class ScriptedRegistry extends RegistryContents implements AsyncDisposabl
     this.keepFallbackTags = options.referrers === false;
     this.tokens = new TokenIssuer(options.token ?? {});
     const { total, perConnection } = options.bytesPerSecond ?? {};
+    const { instead: _, ...shared } = options;
     const common = {
-      ...options,
+      ...shared,
       throttle: total ? createThrottle(total) : undefined,
       bytesPerSecondPerConnection: perConnection,
       signedUrl: (path: string, reusable: boolean) => this.#sign(path, reusable),
@@ -185,6 +188,8 @@ export class ScriptedRegistry extends RegistryContents implements AsyncDisposabl
   #refusal(request: RecordedRequest, repository: string | undefined): Answer | undefined {
     const { token, basic } = this.#options;
     const { authorization } = request.headers;
+    const instead = this.#options.instead?.(request);
+    if (instead !== undefined) return instead;
     if (token !== undefined && !this.tokens.allows(authorization, repository)) {
       const challenge = this.tokens.challenge(`${this.origin}/token`, repository);
       return errorAnswer(401, 'UNAUTHORIZED', { 'WWW-Authenticate': challenge });

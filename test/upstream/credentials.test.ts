@@ -2,9 +2,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { type Credential, readCredential } from '../../src/upstream/credentials.ts';
+import type { Credential } from '../../src/upstream/credentials/credential.ts';
 import { startRegistry } from '../support/registry.ts';
-import { accept, failureOf, never, upstreamAt } from './support.ts';
+import { accept, failureOf, never, readCredential, upstreamAt } from './support.ts';
 
 async function temporaryFolder() {
   const path = await mkdtemp(join(tmpdir(), 'millpond-credentials-'));
@@ -55,16 +55,6 @@ test.each<[string, string, object, object | undefined]>([
   ['an empty entry', 'ghcr.io', { 'ghcr.io': {} }, undefined],
 ])("Docker's config.json: %s", async (_, host, auths, expected) => {
   expect(await fromDockerConfig({ auths }, host)).toEqual(expected);
-});
-
-test.each<[string, object]>([
-  ['a helper of the host', { credHelpers: { 'reg.example': 'ecr-login' } }],
-  ['a store for all', { auths: { 'reg.example': {} }, credsStore: 'desktop' }],
-])("Docker's config.json that names %s says that it is not supported yet", async (_, config) => {
-  expect(await failureOf(fromDockerConfig(config, 'reg.example'))).toMatchObject({
-    code: 'UNAVAILABLE',
-    message: expect.stringMatching(/credential helper.*not supported yet/) as string,
-  });
 });
 
 test('an entry in the file is used although there is a helper for other hosts', async () => {

@@ -2,6 +2,9 @@ import { parseDigest } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/error.ts';
 import type { BlobAnswer } from '../../src/upstream/client.ts';
 import { createUpstream, type OwnedUpstream } from '../../src/upstream/create-upstream.ts';
+import type { Credential, CredentialContext } from '../../src/upstream/credentials/credential.ts';
+import type { CredentialOptions } from '../../src/upstream/credentials/options.ts';
+import { credentialSource } from '../../src/upstream/credentials/source.ts';
 import type { UpstreamOptions } from '../../src/upstream/options.ts';
 
 export const accept = ['application/vnd.oci.image.manifest.v1+json', 'application/vnd.oci.image.index.v1+json'];
@@ -19,6 +22,14 @@ export function upstreamAt(
     environment: {},
     ...options,
   });
+}
+
+/** The credential that a source gives at its first use. */
+export async function readCredential(
+  options: CredentialOptions,
+  context: CredentialContext,
+): Promise<Credential | undefined> {
+  return await credentialSource(options, { ...context, now: Date.now }).get({ signal: never() });
 }
 
 /** A signal that nobody aborts. */

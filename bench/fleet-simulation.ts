@@ -180,6 +180,7 @@ function peersOf(nodes: ReadonlyMap<string, Node>): PeerAccess {
     isAvoided: () => false,
     isSlow: () => false,
     askToCopy: () => Promise.resolve(),
+    ask: () => Promise.resolve(undefined),
     async open(replica, digest: Digest, { want, offset, signal }): Promise<PeerAnswer> {
       const node = nodes.get(replica.id)!;
       const blob = await node.service.open(digest, {

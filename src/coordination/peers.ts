@@ -2,9 +2,10 @@ import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
+import { type JsonLimits, parseJson } from '../oci/json.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { readContentRange } from '../oci/range.ts';
-import { IdleTimeoutError, type TransferBody, transferBody } from '../transport/body.ts';
+import { IdleTimeoutError, readBounded, type TransferBody, transferBody } from '../transport/body.ts';
 import { exchange, type WireAnswer } from '../transport/exchange.ts';
 import { ExchangeTimeoutError, HeadersDeadline } from '../transport/headers-deadline.ts';
 import type { Replica } from './coordinator.ts';
@@ -72,8 +73,12 @@ const avoidMs: Record<PeerFault | 'wrong', number> = {
   wrong: 60_000,
 };
 
+/** Limits of the answer to a question: one list of up to a mebibyte, as text within JSON. */
+const maxAnswerBytes = 4 * 1024 * 1024;
+const answerLimits: JsonLimits = { maxValues: 100, maxDepth: 4 };
+
 /** The other replicas, as fills use them. */
-export type PeerAccess = Pick<Peers, 'open' | 'askToCopy' | 'avoid' | 'isAvoided' | 'isSlow'>;
+export type PeerAccess = Pick<Peers, 'open' | 'ask' | 'askToCopy' | 'avoid' | 'isAvoided' | 'isSlow'>;
 
 /** The other replicas as sources of blobs. Connects only to members of the fleet and follows no redirect. */
 export class Peers implements Disposable {
@@ -157,6 +162,22 @@ export class Peers implements Disposable {
     } catch (error) {
       body.destroy();
       throw error;
+    }
+  }
+
+  /**
+   * Asks a replica what an upstream has told it.
+   * @returns its answer, as JSON gives it; `undefined` if it has none or cannot be asked. Never rejects
+   */
+  async ask(replica: Replica, question: Readonly<Record<string, string>>, signal: AbortSignal): Promise<unknown> {
+    const path = `/v2/_millpond/answers?${new URLSearchParams(question).toString()}`;
+    try {
+      const answer = await this.#send(replica, { path, range: undefined, signal });
+      const options = { idleMs: this.#times.idleMs, expectedBytes: undefined, translate: (error: unknown) => error };
+      const bytes = await readBounded(transferBody(answer, options), maxAnswerBytes);
+      return answer.status === 200 && bytes !== undefined ? parseJson(bytes, answerLimits) : undefined;
+    } catch {
+      return undefined;
     }
   }
 

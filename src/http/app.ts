@@ -64,7 +64,7 @@ export function createApp(options: AppOptions): Koa {
     identifyCaller(options.access),
     ...(options.hosted ? [hostedRoutes(hostedParts(options, { hosted: options.hosted, sender, rights }))] : []),
     onlyPulls,
-    peerRoutes({ service: options.mirror.peerService, sender }, options.peers),
+    peerRoutes({ service: options.mirror.peerService, answers: options.mirror.replicaAnswers, sender }, options.peers),
     hideUpstreams(rights),
     readRequest(options),
     authorizePull(rights),

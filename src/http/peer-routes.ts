@@ -1,6 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Context, Middleware } from 'koa';
 import type { PeerBlob, PeerQuestion, PeerService } from '../mirror/sharing/peer-service.ts';
+import type { ReplicaAnswers } from '../mirror/sharing/replica-answers.ts';
+import { readQuestion } from '../mirror/sharing/replica-question.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { contentRange } from '../oci/range.ts';
@@ -12,6 +14,7 @@ const patienceMs = 1_000;
 /** Longest wait for bytes before a replica is sent elsewhere, in milliseconds. */
 const longestWaitMs = 30_000;
 
+const answersPath = '/v2/_millpond/answers';
 const pathForm = /^\/v2\/_millpond\/blobs\/([^/]+)$/;
 const wants: readonly string[] = ['stored', 'filling', 'fill', 'copy'] satisfies PeerQuestion['want'][];
 
@@ -27,16 +30,20 @@ export interface PeerRoutesOptions {
   readonly observer: (event: { readonly result: string; readonly bytes: number }) => void;
 }
 
-/** Millpond's own extension between replicas: blobs by digest, for those who have the common secret. */
+/**
+ * Millpond's own extension between replicas: blobs by digest, and what upstreams have said, for those that have the common
+ * secret.
+ */
 export function peerRoutes(
-  { service, sender }: { service: PeerService; sender: Sender },
+  { service, answers, sender }: { service: PeerService; answers: ReplicaAnswers; sender: Sender },
   options: PeerRoutesOptions | undefined,
 ): Middleware {
   return function serveReplica(ctx, next) {
     const exchange = ctx.state['exchange'] as Exchange;
     if (!exchange.path.startsWith('/v2/_millpond/')) return next();
     const [, text = ''] = pathForm.exec(exchange.path) ?? [];
-    if (options === undefined || !isDigest(text)) {
+    const isQuestion = exchange.path === answersPath;
+    if (options === undefined || !(isQuestion || isDigest(text))) {
       throw new RegistryError('no-endpoint', 'this mirror has nothing at that path', { code: 'UNSUPPORTED' });
     }
     exchange.isPeer = true;
@@ -46,10 +53,36 @@ export function peerRoutes(
       range: ctx.req.headers.range,
       pass: headerOf(ctx.req, 'millpond-pass'),
     });
-    if ('from' in admission) return answer(ctx, { service, sender, exchange, digest: text, options });
-    options.observer({ result: admission.refused, bytes: 0 });
-    throw new RegistryError('not-allowed', 'only replicas of this mirror are served here');
+    if ('refused' in admission) {
+      options.observer({ result: admission.refused, bytes: 0 });
+      throw new RegistryError('not-allowed', 'only replicas of this mirror are served here');
+    }
+    if (isQuestion) return tell(ctx, { answers, sender, exchange, options });
+    return answer(ctx, { service, sender, exchange, digest: text as Digest, options });
   };
+}
+
+/** Answers a question about what an upstream has said, as JSON. */
+async function tell(
+  ctx: Context,
+  parts: { answers: ReplicaAnswers; sender: Sender; exchange: Exchange; options: PeerRoutesOptions },
+): Promise<void> {
+  const { answers, sender, exchange, options } = parts;
+  const question = readQuestion(exchange.query);
+  if (question === undefined) throw new RegistryError('bad-name', 'another replica asks something unknown');
+  const found = await answers.answer(question);
+  options.observer({ result: found ? 'ok' : 'absent', bytes: 0 });
+  if (!found) return await sender.send(ctx.res, plain(404), exchange);
+  const bytes = Buffer.from(JSON.stringify(found));
+  const headers = [
+    'Content-Type',
+    'application/json',
+    'Cache-Control',
+    'no-store',
+    'Content-Length',
+    String(bytes.length),
+  ];
+  await sender.send(ctx.res, { status: 200, headers, content: { kind: 'bytes', bytes } }, exchange);
 }
 
 async function answer(

@@ -16,12 +16,14 @@ import type { FillReader } from './fill/fill-reader.ts';
 import type { BlobHeading } from './fill/transfer.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
+import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 
 export interface BlobsOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
   readonly downloads: Downloads;
   readonly coordinator: Coordinator;
+  readonly questions: ReplicaQuestions;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   readonly custody: Custody;

@@ -1,12 +1,15 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
 import type { Digest } from '../oci/digest.ts';
-import { RegistryError } from '../oci/error.ts';
+import { isTransient, RegistryError } from '../oci/error.ts';
 import type { ErrorCode } from '../oci/reason.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
+import { accessTo } from './access.ts';
 import { NegativeAnswers } from './negative-answers.ts';
 import type { Repository } from './repository.ts';
+import type { LentRight } from './sharing/replica-question.ts';
+import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 
 /** What lets a wait end: read only where there is something to wait for. */
 export interface Waiting {
@@ -27,12 +30,16 @@ export interface Inquiry<Head> {
    * @throws RegistryError; the signal's reason
    */
   compare(repository: Repository, digest: Digest, signal: AbortSignal): Promise<boolean | undefined>;
+  /** What {@link ask} would give, by the word of another replica. */
+  vouched(right: LentRight): Head;
 }
 
 export interface ContentOptions<Head> {
   readonly kind: 'blob' | 'manifest';
   readonly catalog: Catalog;
   readonly coordinator: Coordinator;
+  /** Asks other replicas what the upstream has told them. */
+  readonly questions: ReplicaQuestions;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   /** Wall clock in milliseconds. */
@@ -80,11 +87,52 @@ export class Content<Head> {
     return true;
   }
 
-  /** Asks the upstream whether a repository has a digest, and remembers that it has. @throws RegistryError; the signal's reason */
+  /**
+   * Makes sure that the upstream has a digest in a repository, and remembers it: by the word of a replica that has the
+   * content and asks the upstream in the same way, else by asking the upstream, else, if it cannot answer, by the word of
+   * any such replica.
+   * @throws RegistryError; the signal's reason
+   */
   async confirm(repository: Repository, digest: Digest, waiting: Waiting): Promise<Head> {
-    const head = await this.ask(repository, digest, waiting);
-    this.#options.grant(repository.key, digest);
-    return head;
+    this.refuseOffline(repository, digest);
+    const { inquiry, grant } = this.#options;
+    const { signal } = waiting;
+    const right = await this.#vouch(repository, digest, { signal, amongHolders: true });
+    if (right) return inquiry.vouched(right);
+    try {
+      const access = await this.#access(repository);
+      const head = await this.ask(repository, digest, waiting);
+      grant(repository.key, digest);
+      await this.noteConfirmed(repository, digest, access);
+      return head;
+    } catch (error) {
+      const lent = isTransient(error) && (await this.#vouch(repository, digest, { signal, amongHolders: false }));
+      if (!lent) throw error;
+      return inquiry.vouched(lent);
+    }
+  }
+
+  /**
+   * Whether another replica that asks the upstream in the same way says that it has confirmed a digest in a repository;
+   * remembers it then.
+   * @param options `amongHolders`: only those that have the content are asked
+   */
+  async isVouched(
+    repository: Repository,
+    digest: Digest,
+    options: { readonly amongHolders: boolean; readonly signal: AbortSignal },
+  ): Promise<boolean> {
+    return (await this.#vouch(repository, digest, options)) !== undefined;
+  }
+
+  /**
+   * Remembers how the upstream was asked when it confirmed a digest in a repository, for other replicas.
+   * @param before how it was asked as the question began; it counts only if it is still asked so
+   */
+  async noteConfirmed(repository: Repository, digest: Digest, before?: string): Promise<void> {
+    const access = await this.#access(repository);
+    if (access === undefined || (before !== undefined && before !== access)) return;
+    this.#options.catalog.confirmations.note(repository.key, digest, access);
   }
 
   /** As {@link confirm}, without remembering a yes. */
@@ -102,15 +150,22 @@ export class Content<Head> {
    */
   async requireShown(repository: Repository, digest: Digest, waiting: Waiting): Promise<boolean> {
     const { catalog, inquiry, grant } = this.#options;
-    const isShown = await this.#once(this.#comparisons, { repository, digest, waiting }, async (signal) => {
-      const isSame = await inquiry.compare(repository, digest, signal);
-      if (isSame === undefined) return false;
-      if (!isSame) throw otherBytes(repository, digest);
-      catalog.blobs.noteShown(digest, repository.upstream.name);
+    try {
+      const isShown = await this.#once(this.#comparisons, { repository, digest, waiting }, async (signal) => {
+        const isSame = await inquiry.compare(repository, digest, signal);
+        if (isSame === undefined) return false;
+        if (!isSame) throw otherBytes(repository, digest);
+        catalog.blobs.noteShown(digest, repository.upstream.name);
+        return true;
+      });
+      if (isShown) grant(repository.key, digest);
+      return isShown;
+    } catch (error) {
+      if (!isTransient(error)) throw error;
+      const lent = await this.#vouch(repository, digest, { signal: waiting.signal, amongHolders: false });
+      if (lent?.isShown !== true) throw error;
       return true;
-    });
-    if (isShown) grant(repository.key, digest);
-    return isShown;
+    }
   }
 
   /**
@@ -138,6 +193,26 @@ export class Content<Head> {
     throw new RegistryError('offline', `this mirror is offline and has not stored ${what}`, {
       code: offlineCodes[kind],
     });
+  }
+
+  async #vouch(
+    repository: Repository,
+    digest: Digest,
+    options: { readonly amongHolders: boolean; readonly signal: AbortSignal },
+  ): Promise<LentRight | undefined> {
+    const { catalog, coordinator, offline, questions, grant } = this.#options;
+    // What the upstream has just said to this replica counts for more.
+    if (offline || coordinator.isAlone || this.negative.get(repository, digest)) return undefined;
+    const right = await questions.right(repository, digest, options);
+    if (right === undefined) return undefined;
+    if (right.isShown) catalog.blobs.noteShown(digest, repository.upstream.name);
+    grant(repository.key, digest);
+    catalog.confirmations.note(repository.key, digest, right.access);
+    return right;
+  }
+
+  async #access({ upstream }: Repository): Promise<string | undefined> {
+    return await accessTo(upstream, this.#options.coordinator);
   }
 
   async #once<Value>(

@@ -1,3 +1,4 @@
+import type { Coordinator } from '../coordination/coordinator.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { manifestLimits, readDescriptor, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
@@ -7,20 +8,23 @@ import type { ListingAnswer } from '../oci/listing.ts';
 import { bareMediaType, ociIndex } from '../oci/media-types.ts';
 import { pagedHere, pageOf, tagsOf } from '../oci/tag-pages.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
-import { RememberedLists } from '../store/catalog/remembered-lists.ts';
+import type { RememberedLists } from '../store/catalog/remembered-lists.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
+import { accessTo } from './access.ts';
 import type { Waiting } from './content.ts';
 import { type Staleness, stalenessOf } from './freshness.ts';
 import type { Manifests } from './manifests.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
+import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 
 export interface ListingsOptions {
-  /** Wall clock in milliseconds. */
-  readonly now: () => number;
   readonly catalog: Catalog;
   readonly manifests: Manifests;
+  readonly lists: RememberedLists;
+  readonly questions: ReplicaQuestions;
+  readonly coordinator: Coordinator;
   readonly offline: boolean;
 }
 
@@ -34,13 +38,11 @@ export interface ListingReply extends ListingAnswer {
 /** Tags and referrers of one repository: the upstream's own answer, or what is known here where it cannot answer. */
 export class Listings {
   readonly #options: ListingsOptions;
-  readonly #remembered: RememberedLists;
   /** Clients that ask for the same list at the same time share one request and one copy of the answer. */
   readonly #requests = new SingleFlight<ListingAnswer | undefined>();
 
   constructor(options: ListingsOptions) {
     this.#options = options;
-    this.#remembered = new RememberedLists({ notes: options.catalog.notes, now: options.now });
   }
 
   /**
@@ -60,9 +62,11 @@ export class Listings {
       return { ...pagedHere(answer!, { name: repository.name, query }), outcome: 'bypass' };
     } catch (error) {
       if (!offline && !isTransient(error)) throw error;
-      const remembered = offline ? undefined : this.#recall(repository, name, error);
+      const recall = async (one: string) =>
+        offline ? undefined : await this.#recall(repository, one, { error, signal });
+      const remembered = await recall(name);
       if (remembered) return { ...remembered, ...pagedHere(remembered, { name: repository.name, query }) };
-      const whole = offline ? undefined : this.#recall(repository, nameOf('tags', { repository, query: '' }), error);
+      const whole = await recall(nameOf('tags', { repository, query: '' }));
       const listed = whole && whole.nextQuery === undefined ? tagsOf(whole.bytes) : undefined;
       if (whole && listed) return { ...whole, ...pageOf(listed, { name: repository.name, query }) };
       // A tag that was only asked about cannot be pulled.
@@ -84,20 +88,35 @@ export class Listings {
       name,
       async () => {
         const answer = await withDeadline(request.ask, { answerMs });
-        if (answer) this.#remembered.remember(name, answer);
+        if (answer) await this.#remember(repository, name, answer);
         return answer;
       },
       request,
     );
   }
 
-  /** What the upstream said when it could answer, for as long as a tag may be served past its time. */
-  #recall(repository: Repository, name: string, error: unknown): (ListingReply & { stale: Staleness }) | undefined {
-    const remembered = this.#remembered.get(name);
+  /**
+   * What the upstream said when it could answer, to this replica or another one, for as long as a tag may be served past
+   * its time.
+   */
+  async #recall(
+    repository: Repository,
+    name: string,
+    { error, signal }: Waiting & { error: unknown },
+  ): Promise<(ListingReply & { stale: Staleness }) | undefined> {
+    const { lists, questions } = this.#options;
     const { tagTtlMs, staleIfErrorMs } = repository.upstream.freshness;
-    if (remembered === undefined || remembered.ageMs > tagTtlMs + staleIfErrorMs) return undefined;
-    const stale = stalenessOf(repository.upstream.name, Math.floor(remembered.ageMs / 1000), error);
-    return { ...remembered.answer, outcome: 'stale', stale };
+    const mostMs = tagTtlMs + staleIfErrorMs;
+    const own = lists.get(name);
+    const found = own && own.ageMs <= mostMs ? own : await questions.list(repository, name, { signal });
+    if (found === undefined || found.ageMs > mostMs) return undefined;
+    const stale = stalenessOf(repository.upstream.name, Math.floor(found.ageMs / 1000), error);
+    return { ...found.answer, outcome: 'stale', stale };
+  }
+
+  async #remember(repository: Repository, name: string, answer: ListingAnswer): Promise<void> {
+    const { lists, coordinator } = this.#options;
+    lists.remember(name, { ...answer, access: await accessTo(repository.upstream, coordinator) });
   }
 
   /**
@@ -121,14 +140,17 @@ export class Listings {
       }).catch((error: unknown) => this.#noneIfAbsent(repository, digest, { error, signal }));
       // Some registries have a page of their website where the referrers API would be.
       const listed = answer && isIndex(answer.bytes) ? answer : undefined;
-      if (listed && !isAllAndEmpty(listed, query)) return this.#noted(name, filteredHere(listed, artifactType));
+      if (listed && !isAllAndEmpty(listed, query))
+        return await this.#noted(repository, name, filteredHere(listed, artifactType));
       // Some have the API and do not list what clients have kept under the tag, before it was there or all the same.
       const tagged = await this.#fallbackTag(repository, digest, { artifactType, signal });
-      return this.#noted(name, tagged ?? { ...(listed ?? emptyListing()), outcome: 'bypass' });
+      return await this.#noted(repository, name, tagged ?? { ...(listed ?? emptyListing()), outcome: 'bypass' });
     } catch (error) {
       if (!isTransient(error)) throw error;
       const whole = nameOf(`referrers ${digest}`, { repository, query: '' });
-      const remembered = this.#recall(repository, name, error) ?? this.#recall(repository, whole, error);
+      const failed = { error, signal };
+      const remembered =
+        (await this.#recall(repository, name, failed)) ?? (await this.#recall(repository, whole, failed));
       if (remembered) return { ...remembered, ...filteredHere(remembered, artifactType) };
       const stored = storedReply(this.#options.catalog.manifests.referrers(repository.key, digest), artifactType);
       // An empty list would say "not signed" where we only do not know.
@@ -137,8 +159,8 @@ export class Listings {
     }
   }
 
-  #noted(name: string, reply: ListingReply): ListingReply {
-    if (reply.outcome !== 'stale') this.#remembered.remember(name, listingOf(reply));
+  async #noted(repository: Repository, name: string, reply: ListingReply): Promise<ListingReply> {
+    if (reply.outcome !== 'stale') await this.#remember(repository, name, listingOf(reply));
     return reply;
   }
 

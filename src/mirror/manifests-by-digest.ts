@@ -1,5 +1,5 @@
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
-import { hasReason, RegistryError } from '../oci/error.ts';
+import { hasReason, isTransient, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
@@ -10,6 +10,7 @@ import { Content, type Inquiry, type Waiting } from './content.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
+import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 import type { Replicas } from './sharing/replicas.ts';
 import { SharedManifests } from './sharing/shared-manifests.ts';
 
@@ -18,6 +19,7 @@ export interface ManifestsByDigestOptions {
   readonly kept: KeptManifests;
   readonly completeness: Completeness;
   readonly replicas: Replicas;
+  readonly questions: ReplicaQuestions;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   readonly now: () => number;
@@ -141,27 +143,43 @@ export class ManifestsByDigest {
   ): Promise<FoundManifest> {
     const { catalog, kept } = this.#options;
     const { answerMs } = repository.upstream;
-    const isOurs = isConfirmed || catalog.grants.mayRead(repository.key, digest);
     return await withDeadline(
       async (signal) => {
-        // Only the upstream itself can say that this repository has it.
+        // Only the upstream can say that this repository has it: to this replica, or to one that asks it in the same way.
+        const isOurs =
+          isConfirmed ||
+          catalog.grants.mayRead(repository.key, digest) ||
+          (await this.content.isVouched(repository, digest, { signal, amongHolders: true }));
         await using turn = isOurs ? await this.#shared.fetch(repository, digest, signal) : undefined;
-        if (turn?.answer) {
-          const { manifest } = await kept.keep(repository, turn.answer, digest, { isShared: true });
-          return { ...manifest, outcome: 'peer' };
+        if (turn?.answer) return await this.#keepShared(repository, digest, turn.answer);
+        try {
+          const answer = await getAny(repository, digest, { accept, signal });
+          const { manifest, isKept } = await kept.keep(repository, answer, digest);
+          await this.content.noteConfirmed(repository, digest);
+          if (isKept) await this.#shared.announce(digest);
+          return { ...manifest, outcome: 'miss' };
+        } catch (error) {
+          if (isOurs || !isTransient(error)) throw error;
+          if (!(await this.content.isVouched(repository, digest, { signal, amongHolders: false }))) throw error;
+          await using lent = await this.#shared.fetch(repository, digest, signal);
+          if (!lent?.answer) throw error;
+          return await this.#keepShared(repository, digest, lent.answer);
         }
-        const answer = await getAny(repository, digest, { accept, signal });
-        const { manifest, isKept } = await kept.keep(repository, answer, digest);
-        if (isKept) await turn?.stored();
-        return { ...manifest, outcome: 'miss' };
       },
       { answerMs },
     );
+  }
+
+  async #keepShared(repository: Repository, digest: Digest, answer: ManifestAnswer): Promise<FoundManifest> {
+    const { manifest } = await this.#options.kept.keep(repository, answer, digest, { isShared: true });
+    return { ...manifest, outcome: 'peer' };
   }
 }
 
 /** Asks upstreams about manifests. */
 class ManifestInquiry implements Inquiry<void> {
+  vouched(): void {}
+
   readonly #kept: KeptManifests;
 
   constructor(kept: KeptManifests) {

@@ -14,6 +14,7 @@ import { KeptManifests } from './kept-manifests.ts';
 import { type FoundManifest, ManifestsByDigest } from './manifests-by-digest.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
+import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 import type { Replicas } from './sharing/replicas.ts';
 import { Tags } from './tags.ts';
 
@@ -30,6 +31,7 @@ export interface ManifestsOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
   readonly replicas: Replicas;
+  readonly questions: ReplicaQuestions;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   readonly now: () => number;
@@ -169,6 +171,11 @@ export class Manifests implements AsyncDisposable {
       if (isTransient(failure) || !(failure instanceof RegistryError)) throw failure;
       return false;
     }
+  }
+
+  /** Whether a manifest and all that it needs can be served through a repository without its upstream. */
+  isWhole(repository: string, digest: Digest): Promise<boolean> {
+    return this.#completeness.isWhole(repository, { digest });
   }
 
   /** Ends what is asked in the background. */

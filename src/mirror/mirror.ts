@@ -3,6 +3,7 @@ import type { Digest } from '../oci/digest.ts';
 import { Custody } from '../store/care/custody.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { upstreamOf } from '../store/catalog/grant-records.ts';
+import { RememberedLists } from '../store/catalog/remembered-lists.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { Verification } from '../store/files/verification.ts';
 import { Blobs } from './blobs.ts';
@@ -12,6 +13,8 @@ import { Listings } from './listings.ts';
 import { Manifests } from './manifests.ts';
 import type { Repository } from './repository.ts';
 import { PeerService } from './sharing/peer-service.ts';
+import { ReplicaAnswers } from './sharing/replica-answers.ts';
+import { ReplicaQuestions } from './sharing/replica-questions.ts';
 import type { Replicas } from './sharing/replicas.ts';
 
 /** Told of everything that is worth a log line or a number. */
@@ -54,10 +57,14 @@ export class Mirror implements AsyncDisposable {
   readonly custody: Custody;
   /** What other replicas are served. */
   readonly peerService: PeerService;
+  /** What other replicas are told of what upstreams have said. */
+  readonly replicaAnswers: ReplicaAnswers;
 
   constructor(options: MirrorOptions) {
     const { store, catalog, observer, now, offline, replicas } = options;
     const { coordinator } = replicas;
+    const questions = new ReplicaQuestions(replicas);
+    const lists = new RememberedLists({ notes: catalog.notes, now });
     const onDiskFault = (error: DiskFault) => observer.diskFault(error);
     this.downloads = new Downloads({
       store,
@@ -83,9 +90,10 @@ export class Mirror implements AsyncDisposable {
       custody: this.custody,
       downloads: this.downloads,
       coordinator,
+      questions,
       now,
     });
-    this.manifests = new Manifests({ store, catalog, offline, observer, now, replicas });
+    this.manifests = new Manifests({ store, catalog, offline, observer, now, replicas, questions });
     this.peerService = new PeerService({
       store,
       catalog,
@@ -97,7 +105,15 @@ export class Mirror implements AsyncDisposable {
       requireShown: (repository, digest, waiting) =>
         (catalog.manifests.has(digest) ? this.manifests : this.blobs).content.requireShown(repository, digest, waiting),
     });
-    this.listings = new Listings({ catalog, offline, now, manifests: this.manifests });
+    this.replicaAnswers = new ReplicaAnswers({
+      catalog,
+      coordinator,
+      lists,
+      now,
+      repository: options.repository,
+      isWhole: (repository, digest) => this.manifests.isWhole(repository, digest),
+    });
+    this.listings = new Listings({ catalog, offline, lists, questions, coordinator, manifests: this.manifests });
   }
 
   /** Stops what is being fetched; partial files stay to be continued. */

@@ -68,6 +68,17 @@ export class TagInquiry {
     return await this.#keep(repository, await client.getManifest(repository.name, tag, { accept, signal }));
   }
 
+  /**
+   * Prefers the manifest that a tag stood for to a new one that would cost one of the last pulls.
+   * @throws RegistryError `pull-spared` if the previous manifest is stored and the new one is not
+   */
+  async spare(repository: Repository, previous: TagRecord, digest: Digest): Promise<void> {
+    const { kept } = this.#options;
+    if (!repository.upstream.isSparing || digest === previous.digest) return;
+    if ((await kept.get(digest)) || !(await kept.get(previous.digest))) return;
+    throw pullSpared(repository);
+  }
+
   async #keep(repository: Repository, answer: ManifestAnswer): Promise<ToldTag> {
     const { kept, now } = this.#options;
     const { manifest } = await kept.keep(repository, answer, answer.digest);
@@ -78,7 +89,7 @@ export class TagInquiry {
 }
 
 /** The upstream could give a newer manifest, at the price of one of the few pulls that are left. */
-export function pullSpared({ upstream }: Repository): RegistryError {
+function pullSpared({ upstream }: Repository): RegistryError {
   return new RegistryError(
     'pull-spared',
     `few pulls are left at ${upstream.name}, and they are kept for what is not here`,

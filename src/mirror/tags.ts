@@ -12,11 +12,13 @@ import { type ResolvedTag, resolvedBy } from './confirmed-tag.ts';
 import type { Waiting } from './content.ts';
 import { type FreshnessVerdict, freshnessOf, stalenessOf } from './freshness.ts';
 import type { KeptManifests } from './kept-manifests.ts';
+import { LentTags } from './lent-tags.ts';
 import type { ManifestsByDigest } from './manifests-by-digest.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Repository } from './repository.ts';
+import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 import { SharedTags } from './sharing/shared-tags.ts';
-import { pullSpared, TagInquiry } from './tag-inquiry.ts';
+import { TagInquiry } from './tag-inquiry.ts';
 
 export interface TagsOptions {
   readonly catalog: Catalog;
@@ -24,6 +26,7 @@ export interface TagsOptions {
   readonly completeness: Completeness;
   readonly manifests: ManifestsByDigest;
   readonly coordinator: Coordinator;
+  readonly questions: ReplicaQuestions;
   readonly offline: boolean;
   readonly now: () => number;
   readonly observer: {
@@ -48,11 +51,13 @@ export class Tags implements AsyncDisposable {
   readonly #accepts = new AcceptReader();
   readonly #shared: SharedTags;
   readonly #inquiry: TagInquiry;
+  readonly #lent: LentTags;
   readonly #negative: NegativeAnswers;
 
   constructor(options: TagsOptions) {
     this.#options = options;
     this.#inquiry = new TagInquiry(options);
+    this.#lent = new LentTags(options);
     this.#negative = options.manifests.content.negative;
     this.#shared = new SharedTags(options);
   }
@@ -167,12 +172,17 @@ export class Tags implements AsyncDisposable {
     try {
       const resolved = await this.#ask(repository, key, { ...question, waiting });
       if (!record || verdict?.kind !== 'stale') return resolved;
-      await this.#spare(repository, record, resolved);
+      await this.#inquiry.spare(repository, record, resolved.record.digest);
       return { ...resolved, previous: { record, ageSeconds: verdict.ageSeconds } };
     } catch (thrown) {
       // The client's own time is over, and what is here is better than nothing.
       const error = isTimeout(thrown) ? new RegistryError('timeout', 'the upstream did not answer in time') : thrown;
-      if (!isTransient(error) || !record || verdict?.kind !== 'stale') throw thrown;
+      if (!isTransient(error)) throw thrown;
+      if (!record || verdict?.kind !== 'stale') {
+        const lent = await this.#lent.resolve(repository, key, { waiting, error });
+        if (lent === undefined) throw thrown;
+        return lent;
+      }
       // Blobs are not counted as pulls: while only those are spared, what is not whole can still be completed.
       const mayLack = hasReason(error, 'pull-spared') || waiting.canFallBack === true;
       if (!mayLack && !(await this.#options.completeness.isWhole(key.repository, record))) {
@@ -272,14 +282,6 @@ export class Tags implements AsyncDisposable {
     if (record === undefined || record.digest === checked.digest || (await kept.get(checked.digest))) {
       catalog.tags.record(key, checked);
     }
-  }
-
-  /** @throws RegistryError `pull-spared` where the new manifest would cost a pull that is better kept, and the one before is here */
-  async #spare(repository: Repository, previous: TagRecord, { record }: ResolvedTag): Promise<void> {
-    const { kept } = this.#options;
-    if (!repository.upstream.isSparing || record.digest === previous.digest) return;
-    if ((await kept.get(record.digest)) || !(await kept.get(previous.digest))) return;
-    throw pullSpared(repository);
   }
 }
 

@@ -313,9 +313,9 @@ describe('a catalog of another version', () => {
     const path = join(folder.path, 'catalog.sqlite');
     {
       using newer = new DatabaseSync(path);
-      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 10');
+      newer.exec('CREATE TABLE blobs (digest TEXT); PRAGMA user_version = 11');
     }
-    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 10 and this program knows 9`);
+    await expect(openIn(folder.path)).rejects.toThrow(`${path} has version 11 and this program knows 10`);
     using newer = new DatabaseSync(path);
     expect(newer.prepare('SELECT * FROM blobs').all()).toEqual([]);
   });

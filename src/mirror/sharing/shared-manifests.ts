@@ -17,8 +17,6 @@ const maxBytes = 64 * 1024 * 1024;
 export interface ManifestTurn extends AsyncDisposable {
   /** What another replica gave; `undefined`: it is ours to fetch. */
   readonly answer: ManifestAnswer | undefined;
-  /** To be called when it is here. */
-  stored(): Promise<void>;
 }
 
 /** Manifests by digest, which cross the line to the upstream once for all replicas. */
@@ -63,11 +61,15 @@ export class SharedManifests {
     return undefined;
   }
 
+  /** The manifest is stored here: others can read it from this replica. */
+  async announce(digest: Digest): Promise<void> {
+    await this.#replicas.coordinator.hold(digest);
+  }
+
   #turn(digest: Digest, { lease, answer }: { lease?: Lease; answer?: ManifestAnswer }): ManifestTurn {
     const { coordinator } = this.#replicas;
     return {
       answer,
-      stored: () => coordinator.hold(digest),
       async [Symbol.asyncDispose]() {
         if (answer) await coordinator.hold(digest);
         if (lease) await coordinator.release(lease);

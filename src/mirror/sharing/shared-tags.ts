@@ -68,9 +68,9 @@ export class SharedTags implements Disposable {
   }
 
   /**
-   * Asks those who reach the upstream in the same way, or for the right to ask it. What they know counts only where this
-   * replica's own upstream, asked in that way, has confirmed the tag before: that others may read it says nothing about
-   * this one, and nothing about what it may read with other credentials than before.
+   * Takes what replicas that reach the upstream in the same way know, or the right to ask it. With the same URLs and
+   * credentials the upstream would say the same to this one; what others may read with other credentials, or this one
+   * with those that it had before, does not count.
    * @throws RegistryError the 404 that another replica was given; the signal's reason
    */
   async claim(
@@ -81,9 +81,9 @@ export class SharedTags implements Disposable {
     const { coordinator, now } = this.#options;
     const access = await accessTo(upstream, coordinator);
     if (access === undefined || times.tagTtlMs === 0) return this.#turn(key, { upstream, access, isOurs: false });
-    if (record?.access !== access) return this.#turn(key, { upstream, access, isOurs: true });
-    // Older than what is known here is no news.
-    const maxAgeMs = Math.max(1, Math.min(times.tagTtlMs, now() - record.checkedAtMs));
+    // An answer older than the one known here is no news, if that was given to the same question.
+    const knownForMs = record?.access === access ? now() - record.checkedAtMs : times.tagTtlMs;
+    const maxAgeMs = Math.max(1, Math.min(times.tagTtlMs, knownForMs));
     const claim = await coordinator.claimTag({ ...key, access }, { maxAgeMs, signal });
     if (claim.kind !== 'known') return this.#turn(key, { upstream, access, isOurs: true });
     const { tag } = claim;

@@ -1,7 +1,7 @@
 const upstreamOf = `substr(sr.name, 1, instr(sr.name, '/') - 1)`;
 
 /** Version of the tables below. */
-export const catalogVersion = 9;
+export const catalogVersion = 10;
 
 /** The note that a new catalog begins with: there may be blobs on disk that it does not know. */
 export const rebuildNote = 'rebuild';
@@ -123,6 +123,17 @@ CREATE TABLE IF NOT EXISTS grants (
   PRIMARY KEY (repository, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS grants_by_digest ON grants (digest);
+
+-- How an upstream was asked when it last confirmed that a repository has a digest; kept as long as the right to read it.
+CREATE TABLE IF NOT EXISTS confirmations (
+  repository INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  access TEXT NOT NULL,
+  PRIMARY KEY (repository, digest)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS grant_gone AFTER DELETE ON grants BEGIN
+  DELETE FROM confirmations WHERE repository = OLD.repository AND digest = OLD.digest;
+END;
 
 -- What a tag meant when the upstream was last asked; variant '' is the answer to our own Accept list. 'subject' is what the
 -- tag attaches its manifest to by its name (signatures of cosign, referrers tags), 'access' how that upstream was asked.
@@ -250,4 +261,6 @@ DROP TABLE IF EXISTS totals;
 ALTER TABLE blobs ADD COLUMN shown TEXT NOT NULL DEFAULT '';
 UPDATE blobs SET shown = ${soleUpstreamOf('blobs.digest')};
 `,
+  // One more table, empty: what was confirmed before is not known to have been confirmed in any certain way.
+  9: '',
 };

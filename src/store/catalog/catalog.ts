@@ -3,6 +3,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { nameJournalFile } from '../files/layout.ts';
 import { BlobRecords } from './blob-records.ts';
 import { rebuildNote } from './catalog-schema.ts';
+import { ConfirmationRecords } from './confirmation-records.ts';
 import { Database, type DatabaseOptions, inMemory } from './database.ts';
 import { DeliveryRecords } from './delivery-records.ts';
 import { EvictionRecords } from './eviction-records.ts';
@@ -41,6 +42,8 @@ export class Catalog implements Disposable {
   readonly tags: TagRecords;
   /** Which repositories may read what. */
   readonly grants: GrantRecords;
+  /** How upstreams were asked when they confirmed rights. */
+  readonly confirmations: ConfirmationRecords;
   /** What is on this disk. */
   readonly blobs: BlobRecords;
   /** Which of it are manifests, and what they name. */
@@ -86,6 +89,7 @@ export class Catalog implements Disposable {
     this.tags = tags;
     this.grants = grants;
     this.blobs = blobs;
+    this.confirmations = new ConfirmationRecords(database, { blobs });
     this.manifests = manifests;
     this.pins = pins;
     this.uses = uses;

@@ -15,11 +15,14 @@ const prefix = 'list ';
 export interface RememberedList {
   readonly answer: ListingAnswer;
   readonly ageMs: number;
+  /** How the upstream was asked for it, by a keyed mark; `undefined`: not known, or there are no other replicas. */
+  readonly access: string | undefined;
 }
 
 interface Note extends Omit<ListingAnswer, 'bytes'> {
   readonly atMs: number;
   readonly body: string;
+  readonly access?: string | undefined;
 }
 
 /** What upstreams have answered when they were last asked for a list, for the time when they cannot answer. */
@@ -34,13 +37,18 @@ export class RememberedLists {
     this.#now = now;
   }
 
-  /** @param name what was asked for, without secrets */
-  remember(name: string, { bytes, ...answer }: ListingAnswer): void {
+  /**
+   * @param name what was asked for, without secrets
+   * @param answer `access`: as of {@link RememberedList}
+   */
+  remember(name: string, answer: ListingAnswer & { readonly access: string | undefined }): void {
+    const { bytes, ...rest } = answer;
     if (bytes.length > maxListBytes) return;
     const body = bytes.toString('utf8');
     const former = this.#read(name);
-    if (former?.body === body && this.#now() - former.atMs < rewriteMs) return;
-    const note: Note = { ...answer, atMs: this.#now(), body };
+    const isSame = former?.body === body && former.access === answer.access;
+    if (isSame && this.#now() - former.atMs < rewriteMs) return;
+    const note: Note = { ...rest, atMs: this.#now(), body };
     this.#notes.set(`${prefix}${name}`, JSON.stringify(note));
     this.#make(name, bytes.length);
   }
@@ -48,11 +56,12 @@ export class RememberedLists {
   get(name: string): RememberedList | undefined {
     const note = this.#read(name);
     if (note === undefined) return undefined;
-    const { atMs, body, ...answer } = note;
+    const { atMs, body, access, ...answer } = note;
     const undefinedMembers = { nextQuery: undefined, filtersApplied: undefined };
     return {
       answer: { ...undefinedMembers, ...answer, bytes: Buffer.from(body) },
       ageMs: Math.max(0, this.#now() - atMs),
+      access,
     };
   }
 

@@ -1,0 +1,62 @@
+import { RegistryError } from '../oci/error.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
+import { decide } from '../upstream/tag-rules.ts';
+import type { ResolvedTag } from './confirmed-tag.ts';
+import type { Waiting } from './content.ts';
+import { freshnessOf, stalenessOf } from './freshness.ts';
+import type { ManifestsByDigest } from './manifests-by-digest.ts';
+import type { Repository } from './repository.ts';
+import type { ReplicaQuestions } from './sharing/replica-questions.ts';
+
+export interface LentTagsOptions {
+  readonly catalog: Catalog;
+  readonly questions: ReplicaQuestions;
+  readonly manifests: ManifestsByDigest;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+  readonly observer: { staleServed(upstream: string): void };
+}
+
+/** Tags of which nothing usable is known here, by the word of other replicas while the upstream cannot answer. */
+export class LentTags {
+  readonly #options: LentTagsOptions;
+
+  constructor(options: LentTagsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * What a tag stands for, as the upstream last confirmed it to a replica that asks it in the same way. The manifest is
+   * here afterwards, and the tag recorded.
+   * @param options `error`: why the upstream could not answer
+   * @returns `undefined` if no replica can tell, or what it tells is too old
+   * @throws the signal's reason
+   */
+  async resolve(
+    repository: Repository,
+    key: TagKey,
+    { waiting, error }: { readonly waiting: Waiting; readonly error: unknown },
+  ): Promise<ResolvedTag | undefined> {
+    const { catalog, now, observer, questions, manifests } = this.#options;
+    const { tag, variant } = key;
+    const lent = await questions.tag(repository, { tag, variant, signal: waiting.signal });
+    if (lent === undefined) return undefined;
+    const { ageMs, ...told } = lent;
+    const record: TagRecord = { ...told, checkedAtMs: now() - ageMs };
+    const { times } = decide(repository.upstream.freshness, { repository: repository.name, tag });
+    const verdict = freshnessOf(record, { now: now(), times, offline: false });
+    if (verdict.kind === 'expired') return undefined;
+    try {
+      await manifests.get(repository, record.digest, { waiting, isConfirmed: true });
+    } catch (failure) {
+      if (failure instanceof RegistryError) return undefined;
+      throw failure;
+    }
+    catalog.tags.record(key, record);
+    if (verdict.kind !== 'stale') return { key, record, outcome: 'peer' };
+    const { name } = repository.upstream;
+    observer.staleServed(name);
+    return { key, record, outcome: 'stale', stale: stalenessOf(name, verdict.ageSeconds, error) };
+  }
+}

@@ -66,6 +66,7 @@ const owners: Record<string, RegExp> = {
   zod: /^config\/(?:[\w-]+-)?schema\.ts$/,
   croner: /^config\/schedule\.ts$/,
   semver: /^oci\/tag-selector\.ts$/,
+  jose: /^access\/(?:tokens|issuers?)\.ts$/,
   bcryptjs: /^access\/bcrypt-worker\.ts$/,
   ioredis: /^coordination\/connection\.ts$/,
 };

@@ -1,29 +1,50 @@
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/error.ts';
 import { parseAuthorization } from './authorization.ts';
-import { type Access, type Action, anonymousCaller, type Caller, userCaller } from './caller.ts';
-import type { Passwords } from './passwords.ts';
+import type { Access, Action, Caller } from './caller.ts';
+import type { Grant } from './grants.ts';
+import type { Identities, Origin } from './identities.ts';
+import type { Identity } from './identity.ts';
 import { type Decision, Policies, type PolicyRule } from './policies.ts';
+import type { Tokens } from './tokens.ts';
 
 /** What is configured about callers. */
 export interface AccessSettings {
+  /** Where clients reach this mirror; `undefined`: where the request says. */
+  readonly url?: string | undefined;
   readonly anonymous: boolean;
+  readonly tokenExpiryMs: number;
+  /** `undefined`: no refresh tokens. */
+  readonly refreshTokenExpiryMs?: number | undefined;
   readonly policies: readonly PolicyRule[];
 }
 
 /** What a request shows of its caller. */
-export interface Presented {
+export interface Presented extends Origin {
   /** The `Authorization` header. */
   readonly authorization: string | undefined;
-  readonly address: string;
-  /** What counts as one client, for the back-off. */
-  readonly client: string;
+}
+
+/** A caller, and what its token was asked for. */
+export interface Identified {
+  readonly caller: Caller;
+  /** `undefined`: it has shown no token, which limits nothing. */
+  readonly grants: readonly Grant[] | undefined;
+}
+
+/** An answer of the token service (distribution, "Token Authentication Specification"). */
+export interface TokenAnswer {
+  readonly token: string;
+  readonly access_token: string;
+  readonly expires_in: number;
+  readonly refresh_token?: string;
 }
 
 export interface AccessControlOptions {
   /** Read each time; `undefined`: callers are not distinguished. */
   readonly settings: () => AccessSettings | undefined;
-  readonly passwords: Passwords;
+  readonly identities: Identities;
+  readonly tokens: Tokens;
 }
 
 /** Finds out who asks, and what the policies say to it. */
@@ -31,32 +52,60 @@ export class AccessControl implements Access {
   readonly #options: AccessControlOptions;
   /** Rules of the settings in effect, compiled once. */
   #compiled: { readonly from: AccessSettings; readonly policies: Policies } | undefined;
-  readonly #callers = new LRUCache<string, Caller>({ max: 10_000 });
+  readonly #callers = new LRUCache<string, Caller>({ max: 20_000 });
 
   constructor(options: AccessControlOptions) {
     this.#options = options;
   }
 
-  /** Whether callers are distinguished at all. */
-  get isOn(): boolean {
-    return this.#options.settings() !== undefined;
+  /** What is configured; `undefined`: callers are not distinguished at all. */
+  get settings(): AccessSettings | undefined {
+    return this.#options.settings();
   }
 
   /**
    * Who asks. Credentials that are wrong are never taken for none.
    * @throws RegistryError 401 where what was shown is wrong, 429 where the client has to wait before it may try again
    */
-  async identify(presented: Presented): Promise<Caller> {
+  async identify(presented: Presented): Promise<Identified> {
+    const { identities, tokens } = this.#options;
     const shown = parseAuthorization(presented.authorization);
-    if (shown === undefined)
-      return this.#caller(`anonymous ${presented.address}`, () => anonymousCaller(presented.address));
-    if (shown.scheme === 'basic') {
-      const { user, password } = shown;
-      if (await this.#options.passwords.isRight(user, password, presented.client)) {
-        return this.#caller(`user ${presented.address} ${user}`, () => userCaller(user, presented.address));
+    if (shown?.scheme === 'bearer') {
+      const content = await tokens.read(shown.token, { use: 'access', address: presented.address });
+      if (content) {
+        const { identity, grants } = content;
+        if (!identities.isStill(identity.caller.name, identity.proof)) throw wrong();
+        return { caller: this.#known(identity), grants };
       }
     }
-    throw new RegistryError('unauthenticated', 'the credentials are wrong or have expired');
+    const identity = await identities.find(shown, presented);
+    if (identity === undefined) throw wrong();
+    return { caller: this.#known(identity), grants: undefined };
+  }
+
+  /**
+   * A token for who shows something.
+   * @param options.isOffline whether a refresh token is wanted
+   * @throws RegistryError 401, 429
+   */
+  async tokenFor(
+    presented: Presented & { readonly refreshToken?: string | undefined },
+    { grants, isOffline }: { readonly grants: readonly Grant[]; readonly isOffline: boolean },
+  ): Promise<TokenAnswer> {
+    const { settings } = this;
+    if (!settings) throw new Error('callers are not distinguished');
+    const identity = await this.#identityFor(presented);
+    if (identity === undefined) throw wrong();
+    const { caller, proof } = identity;
+    if (proof.by === 'nothing' && !settings.anonymous) throw wrong('authentication is required');
+    const { tokens } = this.#options;
+    const content = { identity, grants };
+    const { token, lifeSeconds } = await tokens.issue(content, { use: 'access', lifeMs: settings.tokenExpiryMs });
+    const answer = { token, access_token: token, expires_in: lifeSeconds };
+    const { refreshTokenExpiryMs: lifeMs } = settings;
+    if (!isOffline || lifeMs === undefined || caller.kind !== 'user' || proof.by !== 'password') return answer;
+    const refresh = await tokens.issue({ identity, grants: [] }, { use: 'refresh', lifeMs });
+    return { ...answer, refresh_token: presented.refreshToken ?? refresh.token };
   }
 
   may(caller: Caller | undefined, action: Action, repository: string | undefined): boolean {
@@ -68,17 +117,33 @@ export class AccessControl implements Access {
     return this.#policies()?.decide(caller, action, repository) ?? { isAllowed: true, rule: 'auth is not configured' };
   }
 
+  async #identityFor(presented: Presented & { readonly refreshToken?: string | undefined }) {
+    const { identities, tokens } = this.#options;
+    const { refreshToken, authorization, address } = presented;
+    if (refreshToken === undefined) return await identities.find(parseAuthorization(authorization), presented);
+    const content = await tokens.read(refreshToken, { use: 'refresh', address });
+    const identity = content?.identity;
+    if (identity && !identities.isStill(identity.caller.name, identity.proof)) return undefined;
+    return identity && { ...identity, untilMs: undefined };
+  }
+
   #policies(): Policies | undefined {
-    const settings = this.#options.settings();
+    const { settings } = this;
     if (settings === undefined) return undefined;
     if (this.#compiled?.from !== settings) this.#compiled = { from: settings, policies: new Policies(settings) };
     return this.#compiled.policies;
   }
 
   /** One object for one identity: what was decided for it is remembered with it. */
-  #caller(key: string, make: () => Caller): Caller {
-    let caller = this.#callers.get(key);
-    if (caller === undefined) this.#callers.set(key, (caller = make()));
-    return caller;
+  #known({ caller }: Identity): Caller {
+    const { kind, name, address, groups, claims } = caller;
+    const key = JSON.stringify([kind, name, address, groups, claims]);
+    let known = this.#callers.get(key);
+    if (known === undefined) this.#callers.set(key, (known = caller));
+    return known;
   }
+}
+
+function wrong(sentence = 'the credentials are wrong or have expired'): RegistryError {
+  return new RegistryError('unauthenticated', sentence);
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { addressRange, claimCondition, nameGlob, policyPattern } from './policy-kinds.ts';
-import { flag, oneOf, path, text } from './value-kinds.ts';
+import { duration, flag, oneOf, originUrl, path, text } from './value-kinds.ts';
 import { value } from './value-schema.ts';
 
 const actions = ['pull', 'push', 'delete', 'search', 'administer'] as const;
@@ -51,6 +51,19 @@ export const authSchema = z.strictObject({
   htpasswdFile: value(path('file'))
     .optional()
     .describe('Users with bcrypt hashes of their passwords, as `htpasswd -B` makes them.'),
+  url: value(originUrl)
+    .optional()
+    .describe(
+      'Where clients reach this mirror, such as `https://mirror.example`: where they get tokens. Default: the scheme and host of each request, as `X-Forwarded-Proto` and `X-Forwarded-Host` of a proxy in front give them.',
+    ),
+  tokenExpiry: value(duration({ minMs: 60_000, maxMs: 3_600_000 }))
+    .prefault('5m')
+    .describe('How long a token of this mirror is valid, at most 1h.'),
+  refreshTokenExpiry: value(duration({ minMs: 3_600_000 }))
+    .optional()
+    .describe(
+      'Give users refresh tokens that are valid for this long, until their password changes. `docker login` then stores one in place of the password, and kubelet cannot use it. Default: none are given.',
+    ),
   anonymous: value(flag).prefault(false).describe('Whether requests without credentials are answered at all.'),
   policies: z
     .array(policySchema)

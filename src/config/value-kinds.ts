@@ -64,14 +64,17 @@ export function size<U extends 'Bytes' | 'BytesPerSecond' = 'Bytes'>(
 }
 
 /** A duration; the value is in milliseconds. */
-export function duration(options: { readonly minMs?: number; readonly timer?: true } = {}): ValueKind<Quantity<'Ms'>> {
-  const { minMs = 0, timer } = options;
+export function duration(
+  options: { readonly minMs?: number; readonly maxMs?: number; readonly timer?: true } = {},
+): ValueKind<Quantity<'Ms'>> {
+  const { minMs = 0, maxMs = Number.POSITIVE_INFINITY, timer } = options;
   return {
     jsonSchema: quantitySchema(durationPattern, { unit: 'Ms', takesZero: minMs === 0 }),
     parse(found) {
       const durationMs = quantityText(found, parseDurationMs);
       if (durationMs === undefined) throw refusal(found, acceptedDurations);
       if (durationMs < minMs) throw refusal(found, `a duration of at least ${minMs}ms`);
+      if (durationMs > maxMs) throw refusal(found, `a duration of at most ${maxMs}ms`);
       if (timer && durationMs > longestTimerMs) throw refusal(found, 'a duration of at most 24d');
       return durationMs;
     },

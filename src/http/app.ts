@@ -24,6 +24,7 @@ import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts
 import { type PeerRoutesOptions, peerRoutes } from './peer-routes.ts';
 import { registryRoutes } from './registry-routes.ts';
 import { Sender } from './send.ts';
+import { tokenPath, tokenRoute } from './token-route.ts';
 
 /** `upstreams` and the times are read for each request: they may be changed while the mirror runs. */
 export interface AppOptions {
@@ -61,6 +62,7 @@ export function createApp(options: AppOptions): Koa {
     admit,
     followChain(options.chain),
     oneHost,
+    tokenRoute({ access: options.access, sender }),
     identifyCaller(options.access),
     ...(options.hosted ? [hostedRoutes(hostedParts(options, { hosted: options.hosted, sender, rights }))] : []),
     onlyPulls,
@@ -118,5 +120,10 @@ function refuse(ctx: Context, sentence: string): Promise<void> {
 }
 
 function onRegistryPath(step: Middleware): Middleware {
-  return (ctx, next) => ((ctx.req.url ?? '').startsWith('/v2') ? step(ctx, next) : next());
+  return (ctx, next) => (isRegistryPath(ctx.req.url ?? '') ? step(ctx, next) : next());
+}
+
+/** The token service is a part of the registry API: its requests are counted, limited and answered alike. */
+function isRegistryPath(url: string): boolean {
+  return url.startsWith('/v2') || url === tokenPath || url.startsWith(`${tokenPath}?`);
 }

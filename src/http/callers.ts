@@ -1,37 +1,40 @@
-import type { IncomingMessage } from 'node:http';
 import type { Context, Middleware } from 'koa';
-import type { AccessControl } from '../access/access-control.ts';
-import type { Action, Caller } from '../access/caller.ts';
+import type { AccessControl, Presented } from '../access/access-control.ts';
+import type { Action } from '../access/caller.ts';
+import { isGranted } from '../access/grants.ts';
 import { hasReason, RegistryError } from '../oci/error.ts';
 import { clientAddress, clientKey } from './client-address.ts';
 import type { Exchange } from './exchange.ts';
+import { realmOf } from './realm.ts';
 
 /** Requests that replicas sign: their routes check that, and answer nothing else. */
 const peerPath = '/v2/_millpond/blobs/';
 
+/** What a request shows of its caller. */
+export function presentedBy({ req }: Context): Presented {
+  const address = clientAddress(req.socket);
+  return { authorization: req.headers.authorization, address, client: clientKey(address) };
+}
+
 /** Finds out who asks. */
 export function identifyCaller(access: AccessControl): Middleware {
   return async function identify(ctx, next) {
-    if (!access.isOn) return await next();
+    const { settings } = access;
     const exchange = ctx.state['exchange'] as Exchange;
-    if (exchange.path.startsWith(peerPath)) return await next();
-    exchange.caller = await identified(access, ctx);
+    if (!settings || exchange.path.startsWith(peerPath)) return await next();
+    exchange.realm = realmOf(ctx.req, settings.url);
+    try {
+      const { caller, grants } = await access.identify(presentedBy(ctx));
+      exchange.caller = caller;
+      exchange.grants = grants;
+    } catch (error) {
+      if (!hasReason(error, 'unauthenticated')) throw error;
+      // With this, clients drop the token that they have and ask for another one.
+      const isToken = /^\s*bearer\s/i.test(ctx.req.headers.authorization ?? '');
+      throw challenged(exchange, (error as Error).message, isToken ? { error: 'invalid_token' } : {});
+    }
     return await next();
   };
-}
-
-async function identified(access: AccessControl, ctx: Context): Promise<Caller> {
-  const address = clientAddress(ctx.req.socket);
-  try {
-    return await access.identify({
-      authorization: ctx.req.headers.authorization,
-      address,
-      client: clientKey(address),
-    });
-  } catch (error) {
-    if (error instanceof RegistryError && error.reason === 'unauthenticated') throw challenged(error.message);
-    throw error;
-  }
 }
 
 /** Refuses, in the same way whether it is here or not, what the caller may not have. */
@@ -51,16 +54,29 @@ export class Rights {
    * @param repository by its full name
    * @throws RegistryError 401 for a caller that could show more, 403 for others
    */
-  require({ caller }: Exchange, action: Action, repository: string): void {
-    if (this.#access.may(caller, action, repository)) return;
-    throw refusal(caller);
+  require(exchange: Exchange, action: Action, repository: string): void {
+    const { caller, grants, request } = exchange;
+    if (caller === undefined) return;
+    const scope = `repository:${repository}:${action === 'push' ? 'pull,push' : action}`;
+    if (!this.#access.may(caller, action, repository)) {
+      // One who has shown a token has been told once.
+      if (caller.kind === 'anonymous') {
+        const error = grants === undefined ? {} : { error: 'insufficient_scope' };
+        throw challenged(exchange, 'authentication is required', { scope, ...error });
+      }
+      throw new RegistryError('forbidden', 'no policy of this mirror allows this to you');
+    }
+    // Clients ask for tokens by the name that they use themselves.
+    const asked = request && 'name' in request ? request.name : repository;
+    if (grants !== undefined && !isGranted(grants, action, [repository, asked])) {
+      throw challenged(exchange, 'the token is not for this', { scope, error: 'insufficient_scope' });
+    }
   }
 
-  /** Answers `/v2/`: clients learn from it that they have to show something. @throws RegistryError 401 */
-  requireCaller(exchange: Exchange, { headers }: IncomingMessage): void {
-    const { caller } = exchange;
-    if (caller?.kind !== 'anonymous' || headers.authorization !== undefined) return;
-    if (!this.#access.may(caller, 'pull', undefined)) throw challenged('authentication is required');
+  /** Answers `/v2/`: clients learn from it that they have to ask for a token. @throws RegistryError 401 */
+  requireToken(exchange: Exchange): void {
+    if (exchange.caller?.kind !== 'anonymous' || exchange.grants !== undefined) return;
+    throw challenged(exchange, 'authentication is required');
   }
 }
 
@@ -91,21 +107,23 @@ function askedName({ request, selection, query }: Exchange): string {
 export function authorizePull(rights: Rights): Middleware {
   return function authorize(ctx, next) {
     const exchange = ctx.state['exchange'] as Exchange;
-    const { selection, caller } = exchange;
-    if (caller === undefined) return next();
-    if (selection === undefined) rights.requireCaller(exchange, ctx.req);
+    const { selection } = exchange;
+    if (selection === undefined) rights.requireToken(exchange);
     else rights.require(exchange, 'pull', `${selection.upstream.name}/${selection.repository}`);
     return next();
   };
 }
 
-function refusal(caller: Caller | undefined): RegistryError {
-  if (caller?.kind === 'anonymous') return challenged('authentication is required');
-  return new RegistryError('forbidden', 'no policy of this mirror allows this to you');
-}
-
-function challenged(sentence: string): RegistryError {
+/** One scheme only, and always the same realm and service: clients choose by the first that they see. */
+function challenged(
+  { realm }: Exchange,
+  sentence: string,
+  { scope, error }: { readonly scope?: string; readonly error?: string } = {},
+): RegistryError {
+  const parts = [`Bearer realm="${realm}"`, 'service="millpond"'];
+  if (scope !== undefined) parts.push(`scope="${scope}"`);
+  if (error !== undefined) parts.push(`error="${error}"`);
   return new RegistryError('unauthenticated', sentence, {
-    headers: { 'WWW-Authenticate': 'Basic realm="Millpond", charset="UTF-8"', 'Cache-Control': 'no-store' },
+    headers: { 'WWW-Authenticate': parts.join(','), 'Cache-Control': 'no-store' },
   });
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import type { Caller } from '../access/caller.ts';
+import type { Grant } from '../access/grants.ts';
 import type { Outcome } from '../mirror/outcome.ts';
 import type { RegistryRequest } from '../oci/request.ts';
 import { onlySelection } from '../upstream/link.ts';
@@ -27,6 +28,10 @@ export class Exchange {
   isPeer = false;
   /** Who asks; `undefined` where callers are not distinguished. */
   caller: Caller | undefined;
+  /** What its token was asked for; `undefined`: it has shown none. */
+  grants: readonly Grant[] | undefined;
+  /** Where clients of this mirror get tokens. */
+  realm = '';
   outcome: Outcome | undefined;
   /** Bytes of the body handed to the socket. */
   sentBytes = 0;

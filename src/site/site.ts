@@ -114,7 +114,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const { files, health, log } = parts;
   const watchUpstreams = async (): Promise<void> => {
     const { config, upstreams } = cache;
-    files.replace('auth', access.files(config));
+    await access.watch();
     files.replace('upstreams', await upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) }));
   };
   await watchUpstreams();

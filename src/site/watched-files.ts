@@ -56,10 +56,19 @@ export class WatchedFiles implements AsyncDisposable {
    * @throws Error in one sentence where they cannot be read or used
    */
   async take(group: string, use: FileUse): Promise<void> {
-    const watched: Watched = { use, signature: undefined, problem: undefined, certificates: [] };
-    await look(watched);
-    if (watched.problem !== undefined) throw new Error(watched.problem);
-    this.#groups.set(group, new Map([[nameOf(use), watched]]));
+    await this.takeAll(group, [use]);
+  }
+
+  /** As {@link take}, for all files of a group. */
+  async takeAll(group: string, uses: readonly FileUse[]): Promise<void> {
+    const all = new Map<string, Watched>();
+    for (const use of uses) {
+      const watched: Watched = { use, signature: undefined, problem: undefined, certificates: [] };
+      await look(watched);
+      if (watched.problem !== undefined) throw new Error(watched.problem);
+      all.set(nameOf(use), watched);
+    }
+    this.#groups.set(group, all);
   }
 
   /** Watches these files instead of those that the group had; what was already known of one stays. */

@@ -1,0 +1,19 @@
+import type { Caller } from './caller.ts';
+
+/** By what a caller has shown who it is, as far as it is to be found out later whether that still holds. */
+export type Proof =
+  | { readonly by: 'nothing' }
+  /** `mark` changes with the password. */
+  | { readonly by: 'password'; readonly mark: string }
+  | { readonly by: 'key'; readonly id: string }
+  | { readonly by: 'certificate' }
+  /** A token of an issuer, whose caller was looked at with the policies that had this mark. */
+  | { readonly by: 'issuer'; readonly mark: string };
+
+/** A caller and how it is known. */
+export interface Identity {
+  readonly caller: Caller;
+  readonly proof: Proof;
+  /** Wall clock in milliseconds; absent: without end. */
+  readonly untilMs?: number | undefined;
+}

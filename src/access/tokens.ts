@@ -1,0 +1,112 @@
+import { createHash, hkdfSync } from 'node:crypto';
+import { jwtVerify, SignJWT } from 'jose';
+import { LRUCache } from 'lru-cache';
+import type { Caller } from './caller.ts';
+import type { Grant } from './grants.ts';
+import type { Identity, Proof } from './identity.ts';
+
+/** Clocks of replicas may differ by so much, in seconds. */
+const skewSeconds = 60;
+const algorithm = 'HS256';
+const audience = 'millpond';
+/** Tells our tokens from those of issuers. */
+const tokenType = 'millpond+jwt';
+/** How long tokens by the key before are still accepted, in milliseconds. */
+const formerMs = 3_600_000;
+
+/** What a token is for: to be shown with requests, or to be exchanged for such a one. */
+export type TokenUse = 'access' | 'refresh';
+
+/** What a token says. */
+export interface TokenContent {
+  readonly identity: Identity;
+  /** What it was asked for; a request has to be covered by it, and by the policies. */
+  readonly grants: readonly Grant[];
+}
+
+interface Payload {
+  readonly sub?: string;
+  readonly kind?: Caller['kind'];
+  readonly groups?: readonly string[];
+  readonly claims?: Readonly<Record<string, unknown>>;
+  readonly proof?: Proof;
+  readonly access?: readonly Grant[];
+  readonly use?: TokenUse;
+  readonly exp?: number;
+}
+
+/**
+ * Our own tokens: signed with a key that is made of a secret, so that whoever has the secret, and no other, can make and
+ * accept them.
+ */
+export class Tokens {
+  readonly #now: () => number;
+  readonly #verified = new LRUCache<string, Payload>({ max: 20_000 });
+  #key: Uint8Array | undefined;
+  #former: { readonly key: Uint8Array; readonly untilMs: number } | undefined;
+
+  constructor({ now }: { readonly now: () => number }) {
+    this.#now = now;
+  }
+
+  /** Takes the secret, or another one; tokens by the one before are accepted for another hour. */
+  renew(secret: Uint8Array): void {
+    const key = new Uint8Array(hkdfSync('sha256', secret, '', 'millpond tokens of callers', 32));
+    if (this.#key) {
+      if (Buffer.from(key).equals(this.#key)) return;
+      this.#former = { key: this.#key, untilMs: this.#now() + formerMs };
+    }
+    this.#key = key;
+  }
+
+  /** @param options.lifeMs how long it is good for, if what the caller has shown is */
+  async issue(
+    { identity, grants }: TokenContent,
+    { use, lifeMs }: { readonly use: TokenUse; readonly lifeMs: number },
+  ): Promise<{ readonly token: string; readonly lifeSeconds: number }> {
+    if (!this.#key) throw new Error('there is no key for tokens');
+    const { caller, proof, untilMs = Number.POSITIVE_INFINITY } = identity;
+    const nowMs = this.#now();
+    const lifeSeconds = Math.max(1, Math.floor(Math.min(lifeMs, untilMs - nowMs) / 1000));
+    const issuedAt = Math.floor(nowMs / 1000);
+    const { kind, groups, claims } = caller;
+    const token = await new SignJWT({ kind, groups, claims, proof, access: grants, use })
+      .setProtectedHeader({ alg: algorithm, typ: tokenType })
+      .setSubject(caller.name)
+      .setAudience(audience)
+      .setIssuedAt(issuedAt)
+      .setExpirationTime(issuedAt + lifeSeconds)
+      .sign(this.#key);
+    return { token, lifeSeconds };
+  }
+
+  /** @returns what a token of ours says; `undefined` for one that is not ours, is of another use, or has expired */
+  async read(token: string, { use, address }: { use: TokenUse; address: string }): Promise<TokenContent | undefined> {
+    const id = createHash('sha256').update(token).digest('base64');
+    let payload = this.#verified.get(id);
+    if (payload === undefined) {
+      payload = await this.#verify(token);
+      if (payload) this.#verified.set(id, payload);
+    }
+    const { sub, kind, groups = [], claims = {}, proof, access = [], exp = 0 } = payload ?? {};
+    if (payload?.use !== use || sub === undefined || kind === undefined || proof === undefined) return undefined;
+    const untilMs = (exp + skewSeconds) * 1000;
+    if (this.#now() >= untilMs) return undefined;
+    return { identity: { caller: { kind, name: sub, groups, claims, address }, proof, untilMs }, grants: access };
+  }
+
+  async #verify(token: string): Promise<Payload | undefined> {
+    const isFormerGood = this.#former !== undefined && this.#now() < this.#former.untilMs;
+    for (const key of [this.#key, isFormerGood ? this.#former?.key : undefined]) {
+      if (!key) continue;
+      try {
+        const settings = { algorithms: [algorithm], typ: tokenType, audience, clockTolerance: skewSeconds };
+        const { payload } = await jwtVerify(token, key, { ...settings, currentDate: new Date(this.#now()) });
+        return payload;
+      } catch {
+        // Not by this key, or no longer good.
+      }
+    }
+    return undefined;
+  }
+}

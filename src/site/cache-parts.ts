@@ -12,9 +12,11 @@ import type { DiskFault } from '../store/files/blob-store.ts';
 import { DiskStore } from '../store/files/disk-store.ts';
 import { FileHasher } from '../store/files/file-hasher.ts';
 import { fileSystemOf } from '../store/files/file-system.ts';
-import type { Layout } from '../store/files/layout.ts';
+import { type Layout, layoutOf, prepareLayout } from '../store/files/layout.ts';
+import { isOnReadOnlyDisk, openReadOnlyLayout } from '../store/files/read-only-layout.ts';
 import { sweepIngest } from '../store/files/sweep.ts';
 import { Verification } from '../store/files/verification.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import { cacheConditions, evictionObserver } from './eviction-observer.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
 import { described, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
@@ -64,6 +66,33 @@ export interface Opening extends CacheOptions {
   readonly owned: AsyncDisposableStack;
   readonly isServing: boolean;
   readonly replicas: Replicas;
+}
+
+/** Commands that need nothing but what is stored. */
+const readingCommands: readonly string[] = ['ls', 'export'];
+
+/**
+ * Prepares the cache directory. One on a read-only file system can be listed, exported and, offline, served.
+ * @throws Error in one sentence
+ */
+export async function openLayout(
+  config: Config,
+  { command, owned, log }: { readonly command: string; readonly owned: AsyncDisposableStack; readonly log: Logger },
+): Promise<Layout> {
+  const layout = layoutOf(config.cache.dir);
+  const isReading = readingCommands.includes(command) || (command === 'serve' && config.offline);
+  if (!(await isOnReadOnlyDisk(layout))) await prepareLayout(layout);
+  else if (isReading) {
+    log.info({ cacheDir: layout.dir }, 'the file system of the cache is read-only: nothing new will be stored');
+    return owned.use(await openReadOnlyLayout(layout)).layout;
+  } else {
+    const way =
+      command === 'serve'
+        ? 'set "offline: true" to serve what it has'
+        : 'only ls, export and an offline mirror can use it';
+    throw new Error(`the file system of the cache directory ${layout.dir} is read-only (EROFS): ${way}`);
+  }
+  return layout;
 }
 
 /** Takes the directory, and with it its catalog. */
@@ -156,9 +185,10 @@ async function budgetOf(
   catalog: Catalog,
 ): Promise<{ readonly maxSizeBytes: number; readonly minFreeBytes: number }> {
   const { layout, isServing } = opening;
-  const found = isServing ? undefined : { ...catalog.blobs.usage(), ...(await fileSystemOf(layout.dir)) };
+  const isKeptAsFound = !isServing || layout.isReadOnly;
+  const found = isKeptAsFound ? { ...catalog.blobs.usage(), ...(await fileSystemOf(layout.dir)) } : undefined;
   // What less was free already, others have to mend; a disk that is full makes room all the same.
-  const freeBytesFound = found?.freeBytes ?? Number.POSITIVE_INFINITY;
+  const freeBytesFound = layout.isReadOnly ? 0 : (found?.freeBytes ?? Number.POSITIVE_INFINITY);
   return {
     get maxSizeBytes() {
       return Math.max(opening.config.cache.maxSizeBytes, budgetFor(found?.bytes ?? 0));

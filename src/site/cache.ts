@@ -8,11 +8,12 @@ import type { AdministrationObserver } from '../operations/owner/cache/owned-cac
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { Room } from '../store/eviction/room.ts';
 import type { DiskStore } from '../store/files/disk-store.ts';
-import { type Layout, layoutOf, prepareLayout } from '../store/files/layout.ts';
+import type { Layout } from '../store/files/layout.ts';
 import {
   type CacheOptions,
   type Opening,
   openCatalog,
+  openLayout,
   openMirror,
   openRebuild,
   openStore,
@@ -55,8 +56,7 @@ export interface Cache extends AsyncDisposable {
 export async function openCache(started: Config, options: CacheOptions): Promise<Cache> {
   const { command, log, metrics, now, replicas = Replicas.none() } = options;
   await using owned = new AsyncDisposableStack();
-  const layout = layoutOf(started.cache.dir);
-  await prepareLayout(layout);
+  const layout = await openLayout(started, { command, owned, log });
   const isServing = command === 'serve';
   const opening: Opening = {
     ...options,

@@ -19,6 +19,8 @@ export interface Layout {
   /** Blobs that were found altered. */
   readonly quarantine: string;
   readonly catalog: string;
+  /** Whether blobs can only be read: what changes is elsewhere, and lasts as long as this process. */
+  readonly isReadOnly: boolean;
   blob(digest: Digest): string;
   partial(digest: Digest): string;
 }
@@ -33,6 +35,7 @@ export function layoutOf(dir: string): Layout {
     ingest,
     quarantine: join(dir, 'quarantine'),
     catalog: join(dir, 'catalog.sqlite'),
+    isReadOnly: false,
     blob: (digest) => join(blobs, digestAlgorithm(digest), digestHex(digest)),
     partial: (digest) => join(ingest, `${digestAlgorithm(digest)}-${digestHex(digest)}`),
   };
@@ -59,6 +62,25 @@ export async function prepareLayout(layout: Layout): Promise<void> {
     if (error.code !== 'ENOENT')
       throw new Error(`cannot read and write ${layout.catalog}: ${reasonOf(error)}`, { cause: error });
   });
+  const found = await requireOurs(layout);
+  await makeFolder(join(layout.blobs, 'sha256'));
+  await makeFolder(join(layout.blobs, 'sha512'));
+  await makeFolder(layout.ingest);
+  await keepPrivate(layout);
+  await requireOneFileSystem(layout);
+  await keepFile(join(layout.dir, 'CACHEDIR.TAG'), cacheDirTag);
+  await keepFile(join(layout.dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
+  if (found === undefined) {
+    await keepFile(join(layout.dir, versionFileName), `${JSON.stringify({ layout: layoutVersion })}\n`);
+  }
+}
+
+/**
+ * Checks that a cache directory has this version's layout, and belongs to no other program.
+ * @returns its version; `undefined` if it does not say
+ * @throws Error in one sentence
+ */
+export async function requireOurs(layout: Layout): Promise<number | undefined> {
   const versionFile = join(layout.dir, versionFileName);
   const found = await readVersion(versionFile);
   if (found === 'unknown') {
@@ -76,14 +98,7 @@ export async function prepareLayout(layout: Layout): Promise<void> {
       `the cache directory ${layout.dir} has blobs that are not from a cache: use another cache.dir, because content of a cache is evicted`,
     );
   }
-  await makeFolder(join(layout.blobs, 'sha256'));
-  await makeFolder(join(layout.blobs, 'sha512'));
-  await makeFolder(layout.ingest);
-  await keepPrivate(layout);
-  await requireOneFileSystem(layout);
-  await keepFile(join(layout.dir, 'CACHEDIR.TAG'), cacheDirTag);
-  await keepFile(join(layout.dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
-  if (found === undefined) await keepFile(versionFile, `${JSON.stringify({ layout: layoutVersion })}\n`);
+  return found;
 }
 
 /**
@@ -172,7 +187,7 @@ async function keepFile(path: string, content: string): Promise<void> {
 }
 
 /** Why the system has refused something with a path, for people. */
-function reasonOf(error: unknown): string {
+export function reasonOf(error: unknown): string {
   const { code = 'unknown' } = error as NodeJS.ErrnoException;
   switch (code) {
     case 'EACCES':

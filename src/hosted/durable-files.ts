@@ -110,6 +110,6 @@ export function isMissing(error: unknown): boolean {
 }
 
 /** The order of the distribution-spec for tags ("lexical"), which the public suite reads as that of bytes. */
-function byBytes(one: string, other: string): number {
+export function byBytes(one: string, other: string): number {
   return one < other ? -1 : one > other ? 1 : 0;
 }

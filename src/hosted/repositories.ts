@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { type Digest, isDigest } from '../oci/digest.ts';
-import { namesIn, putFile, readText, removeFile } from './durable-files.ts';
+import { byBytes, namesIn, putFile, readText, removeFile } from './durable-files.ts';
 import type { HostedLayout } from './layout.ts';
 
 /** What a tag stands for. */
@@ -39,9 +39,9 @@ export class HostedRepositories {
     this.#layout = layout;
   }
 
-  /** The repositories that have a manifest or a tag, in byte order. */
-  async *all(): AsyncGenerator<string> {
-    for await (const repository of this.#below('', ['_manifests', '_tags'])) {
+  /** The repositories that have a manifest or a tag, in byte order. @param after only those behind this name */
+  async *all(after = ''): AsyncGenerator<string> {
+    for await (const repository of this.#below('', { folders: ['_manifests', '_tags'], after })) {
       const has = (await this.tags(repository)).length > 0 || (await this.manifests(repository)).length > 0;
       if (has) yield repository;
     }
@@ -49,7 +49,7 @@ export class HostedRepositories {
 
   /** The repositories that have had a blob, in byte order. */
   withBlobs(): AsyncGenerator<string> {
-    return this.#below('', ['_blobs']);
+    return this.#below('', { folders: ['_blobs'], after: '' });
   }
 
   async tag(repository: string, tag: string): Promise<HostedTag | undefined> {
@@ -110,15 +110,22 @@ export class HostedRepositories {
     await removeFile(this.#layout.referrer(repository, subject, manifest));
   }
 
-  /** The repositories below one, itself too, that have one of the folders. */
-  async *#below(repository: string, folders: readonly string[]): AsyncGenerator<string> {
-    const names = await namesIn(
-      join(this.#layout.repositories, ...repository.split('/').filter((part) => part !== '')),
-    );
-    if (repository !== '' && folders.some((folder) => names.includes(folder))) yield repository;
-    for (const name of names) {
-      if (!name.startsWith('_')) yield* this.#below(repository === '' ? name : `${repository}/${name}`, folders);
+  /** The repositories below a prefix, '' or one that ends with a slash, that have one of the folders; in byte order. */
+  async *#below(prefix: string, wanted: { folders: readonly string[]; after: string }): AsyncGenerator<string> {
+    const names = await namesIn(join(this.#layout.repositories, ...prefix.split('/').slice(0, -1)));
+    const places = names.filter((name) => !name.startsWith('_')).flatMap((name) => [name, `${name}/`]);
+    // A name comes before "-", "." and digits behind it, and these before what is below it: "a", "a-b", "a/b".
+    for (const place of places.toSorted(byBytes)) {
+      const path = `${prefix}${place}`;
+      if (path <= wanted.after && !wanted.after.startsWith(path)) continue;
+      if (place.endsWith('/')) yield* this.#below(path, wanted);
+      else if (path > wanted.after && (await this.#hasOneOf(path, wanted.folders))) yield path;
     }
+  }
+
+  async #hasOneOf(repository: string, folders: readonly string[]): Promise<boolean> {
+    const names = await namesIn(join(this.#layout.repositories, ...repository.split('/')));
+    return folders.some((folder) => names.includes(folder));
   }
 }
 

@@ -33,6 +33,11 @@ export class HostedRules {
     return this.#isHosted.some((fits) => fits(repository));
   }
 
+  /** Whether a pattern names repositories below a prefix, such as `registry.ours/`. */
+  hasBelow(prefix: string): boolean {
+    return this.#options.repositories.some((pattern) => pattern.startsWith(prefix));
+  }
+
   /** Whether a tag stays where it is once it is there. What belongs to another manifest, such as a signature, is not fixed. */
   isImmutable(tag: string): boolean {
     return (

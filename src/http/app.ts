@@ -1,14 +1,19 @@
 import Koa, { type Context, type Middleware } from 'koa';
 import type { AccessControl } from '../access/access-control.ts';
+import type { RepositoryList } from '../discovery/repository-list.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { Chain } from '../transport/chain.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Admission } from './admission.ts';
 import { authorizePull, hideUpstreams, identifyCaller, Rights } from './callers.ts';
+import { catalogRoute } from './catalog-route.ts';
 import { isClientLeft } from './client-left.ts';
+import { documentation } from './documentation.ts';
+import { extensionRoutes } from './extension-routes.ts';
 import type { HostedParts } from './hosted-request.ts';
 import { hostedRoutes } from './hosted-routes.ts';
+import { hostedTagging } from './hosted-tagging.ts';
 import {
   admit,
   beginExchange,
@@ -43,6 +48,7 @@ export interface AppOptions {
   readonly clientIdleMs: number;
   /** Repositories that live here alone; absent: no pushes. */
   readonly hosted: HostedRegistry | undefined;
+  readonly repositories: RepositoryList;
   readonly operator: OperatorRoutesOptions;
   /** Absent: one process alone, which serves no other replica. */
   readonly peers: PeerRoutesOptions | undefined;
@@ -55,6 +61,8 @@ export function createApp(options: AppOptions): Koa {
   const app = new Koa();
   const sender = new Sender(options);
   const rights = new Rights(options.access);
+  const extensions = [documentation(), ...(options.hosted ? [hostedTagging(options.hosted)] : [])];
+  const discovery = discoveryParts(options, { sender, rights });
   app.use(readTarget);
   for (const step of [
     beginExchange(options),
@@ -64,10 +72,12 @@ export function createApp(options: AppOptions): Koa {
     oneHost,
     tokenRoute({ access: options.access, sender }),
     identifyCaller(options.access),
+    hideUpstreams(rights),
+    extensionRoutes(discovery, () => extensions),
+    catalogRoute(discovery),
     ...(options.hosted ? [hostedRoutes(hostedParts(options, { hosted: options.hosted, sender, rights }))] : []),
     onlyPulls,
     peerRoutes({ service: options.mirror.peerService, answers: options.mirror.replicaAnswers, sender }, options.peers),
-    hideUpstreams(rights),
     readRequest(options),
     authorizePull(rights),
     registryRoutes({ mirror: options.mirror, sender }),
@@ -81,6 +91,19 @@ export function createApp(options: AppOptions): Koa {
     if (!isClientLeft(error) && error.expose !== true && !(error instanceof URIError)) options.onError(error);
   });
   return app;
+}
+
+/** The table of upstreams is read for each request. */
+function discoveryParts(options: AppOptions, parts: { readonly sender: Sender; readonly rights: Rights }) {
+  const { hosted, repositories } = options;
+  return {
+    ...parts,
+    hosted,
+    repositories,
+    get upstreams() {
+      return options.upstreams;
+    },
+  };
 }
 
 /** The idle time is read for each request. */

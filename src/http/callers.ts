@@ -6,9 +6,7 @@ import { hasReason, RegistryError } from '../oci/error.ts';
 import { clientAddress, clientKey } from './client-address.ts';
 import type { Exchange } from './exchange.ts';
 import { realmOf } from './realm.ts';
-
-/** Requests that replicas sign: their routes check that, and answer nothing else. */
-const peerPath = '/v2/_millpond/blobs/';
+import { isReplicaPath } from './replica-paths.ts';
 
 /** What a request shows of its caller. */
 export function presentedBy({ req }: Context): Presented {
@@ -21,7 +19,8 @@ export function identifyCaller(access: AccessControl): Middleware {
   return async function identify(ctx, next) {
     const { settings } = access;
     const exchange = ctx.state['exchange'] as Exchange;
-    if (!settings || exchange.path.startsWith(peerPath)) return await next();
+    // Replicas sign their requests: their routes check that, and answer nothing else.
+    if (!settings || isReplicaPath(exchange.path)) return await next();
     exchange.realm = realmOf(ctx.req, settings.url);
     try {
       const { caller, grants } = await access.identify(presentedBy(ctx));

@@ -11,7 +11,6 @@ import { parsePushRequest, tagParameters } from '../oci/push-request.ts';
 import { type ManifestReference, parseRequest, type RegistryRequest } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';
 import { type HostedParts, type HostedRequest, notOffered } from './hosted-request.ts';
-import { answerTagging, taggedRepository } from './hosted-tagging.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { blobReply, emptyReply, jsonReply, manifestReply } from './replies.ts';
 import { leaveBody, readBody } from './request-body.ts';
@@ -38,13 +37,6 @@ async function serve(parts: HostedParts, ctx: Context, next: Next): Promise<void
     exchange.hosted = upload.name;
     parts.rights.require(exchange, 'push', upload.name);
     return await answerUpload({ ...parts, ctx, exchange, repository: upload.name }, upload);
-  }
-  const tagged = taggedRepository(exchange.path);
-  if (tagged !== undefined) {
-    if (!rules.isHosted(tagged)) return next();
-    exchange.hosted = tagged;
-    parts.rights.require(exchange, 'push', tagged);
-    return await answerTagging({ ...parts, ctx, exchange, repository: tagged });
   }
   const repository = hostedName(exchange, ctx.method);
   if (repository === undefined || !rules.isHosted(repository)) return next();

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Middleware } from 'koa';
 import { LRUCache } from 'lru-cache';
 import { RememberedAnswer } from '../mirror/negative-answers.ts';
@@ -14,6 +14,7 @@ import { ClientGone, Exchange } from './exchange.ts';
 import { overloadError } from './overload-error.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { errorReply } from './replies.ts';
+import { selectionInput } from './selecting.ts';
 import type { Sender } from './send.ts';
 
 /** Told of each request of the registry API when it has ended. */
@@ -177,7 +178,7 @@ export function readRequest(options: { readonly upstreams: UpstreamTable }): Mid
     const key = JSON.stringify([host, refName, exchange.path, exchange.query]);
     let reading = readings.get(key);
     if (reading === undefined) {
-      reading = readFor(upstreams, { exchange, host, refNames: headerValues(refName) });
+      reading = readFor(upstreams, { exchange, headers: ctx.req.headers });
       if (key.length <= maxKeyLength) readings.set(key, reading);
     }
     exchange.request = reading.request;
@@ -197,23 +198,10 @@ interface Reading {
 
 function readFor(
   upstreams: UpstreamTable,
-  { exchange, host, refNames }: { exchange: Exchange; host: string | undefined; refNames: string[] },
+  { exchange, headers }: { exchange: Exchange; headers: IncomingHttpHeaders },
 ): Reading {
   const request = parseRequest(exchange.path);
   exchange.request = request;
   if (request.kind === 'ping') return { request, selection: undefined };
-  const parameters = exchange.query === '' ? undefined : new URLSearchParams(exchange.query);
-  const selection = selectUpstream(upstreams, {
-    name: request.name,
-    nsValues: parameters?.getAll('ns') ?? [],
-    refNameValues: [...refNames, ...(parameters?.getAll('oci-ref-name') ?? [])],
-    host,
-  });
-  return { request, selection };
-}
-
-// Node joins a header that was sent several times with commas, which no image name has.
-function headerValues(header: string | string[] | undefined): string[] {
-  if (header === undefined) return [];
-  return (Array.isArray(header) ? header.join(',') : header).split(',').map((value) => value.trim());
+  return { request, selection: selectUpstream(upstreams, selectionInput(exchange, { headers, name: request.name })) };
 }

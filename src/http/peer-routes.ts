@@ -7,6 +7,7 @@ import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { contentRange } from '../oci/range.ts';
 import type { Exchange } from './exchange.ts';
+import { answersPath, isReplicaPath } from './replica-paths.ts';
 import type { Reply, Sender } from './send.ts';
 
 /** How often one who waits for bytes is told that this replica is still there, in milliseconds. */
@@ -14,7 +15,6 @@ const patienceMs = 1_000;
 /** Longest wait for bytes before a replica is sent elsewhere, in milliseconds. */
 const longestWaitMs = 30_000;
 
-const answersPath = '/v2/_millpond/answers';
 const pathForm = /^\/v2\/_millpond\/blobs\/([^/]+)$/;
 const wants: readonly string[] = ['stored', 'filling', 'fill', 'copy'] satisfies PeerQuestion['want'][];
 
@@ -40,7 +40,7 @@ export function peerRoutes(
 ): Middleware {
   return function serveReplica(ctx, next) {
     const exchange = ctx.state['exchange'] as Exchange;
-    if (!exchange.path.startsWith('/v2/_millpond/')) return next();
+    if (!isReplicaPath(exchange.path)) return next();
     const [, text = ''] = pathForm.exec(exchange.path) ?? [];
     const isQuestion = exchange.path === answersPath;
     if (options === undefined || !(isQuestion || isDigest(text))) {

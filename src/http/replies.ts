@@ -188,7 +188,7 @@ export function jsonReply(
   }: Conditions & { headers?: readonly string[]; contentType?: string },
 ): Reply {
   const bytes = Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
-  const common = ['Docker-Distribution-Api-Version', 'registry/2.0', ...headers];
+  const common = [...commonHeaders('millpond; hit', conditions), ...headers];
   return {
     status: 200,
     headers: [...common, 'Content-Type', contentType, 'Content-Length', String(bytes.length)],

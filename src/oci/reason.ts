@@ -5,6 +5,7 @@ export type ErrorCode =
   | 'BLOB_UPLOAD_UNKNOWN'
   | 'DENIED'
   | 'DIGEST_INVALID'
+  | 'EXTENSION_UNKNOWN'
   | 'MANIFEST_BLOB_UNKNOWN'
   | 'MANIFEST_INVALID'
   | 'MANIFEST_UNKNOWN'
@@ -71,6 +72,8 @@ export const reasonFacts = {
   'bad-range': client('RANGE_INVALID', 416),
   'read-only': client('UNSUPPORTED', 405),
   'no-endpoint': { ...absent('NAME_UNKNOWN', 'client') },
+  /** No such extension, or none of its components. */
+  'unknown-extension': absent('EXTENSION_UNKNOWN', 'client'),
   'client-idle': transient('client'),
   /** The name is not in the table of upstreams. */
   'unknown-upstream': absent('NAME_UNKNOWN', 'client'),

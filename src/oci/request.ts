@@ -32,11 +32,7 @@ export function parseRequest(path: string): RegistryRequest {
   const match = endpointPattern.exec(path);
   if (!match) throw new RegistryError('no-endpoint', 'this path is not part of the pull API of a registry');
   const [, name = '', endpoint = '', last = ''] = match;
-  if (!isName(name)) {
-    throw new RegistryError('bad-name', 'not a repository name by the grammar of the distribution-spec', {
-      detail: { name: name.slice(0, 300) },
-    });
-  }
+  requireName(name);
   switch (endpoint) {
     case 'manifests':
       return { kind: 'manifest', name, reference: parseManifestReference(last) };
@@ -49,6 +45,14 @@ export function parseRequest(path: string): RegistryRequest {
         throw new RegistryError('no-endpoint', 'this path is not part of the pull API of a registry');
       return { kind: 'tags', name };
   }
+}
+
+/** Makes sure that a path names a repository, with or without an upstream in front. @throws RegistryError NAME_INVALID */
+export function requireName(name: string): void {
+  if (isName(name)) return;
+  throw new RegistryError('bad-name', 'not a repository name by the grammar of the distribution-spec', {
+    detail: { name: name.slice(0, 300) },
+  });
 }
 
 // A first part may be a host with a port (`localhost:5000/team/app`), which the grammar of names does not allow.

@@ -1,7 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { changedKeys, withoutRestart } from '../config/restart.ts';
-import { createApp } from '../http/app.ts';
-import { type Listener, listen } from '../http/server.ts';
+import type { Listener } from '../http/server.ts';
 import type { Slabs } from '../memory/slabs.ts';
 import { Holdings } from '../mirror/sharing/holdings.ts';
 import { addressesOf } from '../operations/owner/explain/own-address.ts';
@@ -9,20 +8,19 @@ import { operationsOf } from '../operations/owner/operations.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { Turns } from '../waiting/turns.ts';
-import { type LiveAccess, openAccess } from './access.ts';
+import { openAccess } from './access.ts';
 import { type Cache, openCache } from './cache.ts';
 import { upstreamFiles } from './configured-files.ts';
 import { openControl } from './control.ts';
 import type { EventLoop } from './event-loop.ts';
 import { Health } from './health.ts';
-import { type Hosted, openHosted } from './hosted.ts';
-import { LastFailures } from './last-failures.ts';
-import { described, requestObserver } from './observers.ts';
+import { openHosted } from './hosted.ts';
+import { openListener } from './open-listener.ts';
 import type { Parts } from './parts.ts';
 import { Prefetcher } from './prefetcher.ts';
 import type { LiveReplicas } from './replicas.ts';
 import { startScrub } from './scrub.ts';
-import { type LiveServerTls, openServerTls } from './server-tls.ts';
+import { openServerTls } from './server-tls.ts';
 import { SharedChanges } from './shared-changes.ts';
 import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
@@ -159,76 +157,6 @@ function createParts({ log, lostLines = () => 0, eventLoop, now = Date.now }: Si
   health.watch(() => files.conditions(now()));
   metrics.watchCertificates(() => files.certificates());
   return { log, metrics, health, files, now };
-}
-
-/** Answers clients from now on. */
-async function openListener(
-  cache: Cache,
-  {
-    log,
-    metrics,
-    health,
-    ...parts
-  }: Parts & {
-    readonly walls: Walls;
-    readonly others: LiveReplicas | undefined;
-    readonly tls: LiveServerTls | undefined;
-    readonly hosted: Hosted | undefined;
-    readonly access: LiveAccess;
-    readonly requestLog: RequestLog | undefined;
-  },
-): Promise<Listener> {
-  const {
-    walls,
-    others,
-    tls,
-    hosted,
-    access,
-    now,
-    requestLog = (level, fields) => log[level](fields, 'request'),
-  } = parts;
-  const { mirror, upstreams } = cache;
-  const failures = new LastFailures({ now });
-  health.watch(() => failures.conditions(upstreams.all));
-  const observe = requestObserver({ log: requestLog, metrics });
-  const app = createApp({
-    get upstreams() {
-      return upstreams.table;
-    },
-    mirror,
-    chain: upstreams.chain,
-    observer(ended) {
-      failures.note(ended.exchange);
-      observe(ended);
-    },
-    access: access.control,
-    admission: walls.admission,
-    get answerMs() {
-      return cache.config.timeouts.answerMs;
-    },
-    get clientIdleMs() {
-      return cache.config.timeouts.clientIdleMs;
-    },
-    peers: others?.routes,
-    hosted: hosted?.registry,
-    operator: { readiness: () => health.readiness(), metrics },
-    onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
-  });
-  const answer = app.callback();
-  // Koa answers its own failures: this promise never rejects.
-  const handler: Parameters<typeof listen>[0] = (request, response) => void answer(request, response);
-  const listener = await listen(handler, {
-    ...cache.config.listen,
-    tls: tls?.current,
-    takesBodies: hosted !== undefined,
-    admission: walls.admission,
-    onMalformed: (kind) => walls.malformed(kind),
-  });
-  tls?.onRenewed((renewed) => {
-    listener.renewTls(renewed);
-    others?.renewTls(renewed);
-  });
-  return listener;
 }
 
 /** Lets other replicas know of this one, now that they can reach it. */

@@ -70,7 +70,7 @@ describeWith(['nginx'], 'the nginx in front of two replicas', () => {
 
   test('only the registry and its health are reached', async () => {
     for (const path of ['/v2/', '/healthz', '/readyz']) expect((await nginx.get(path)).status).toBe(200);
-    for (const path of ['/metrics', '/', '/v1/', '/v2/_millpond/blobs/sha256:0'])
+    for (const path of ['/metrics', '/', '/v1/', '/v2/_millpond/blobs/sha256:0', '/v2/_millpond/answers'])
       expect((await nginx.get(path)).status).toBe(404);
   });
 

@@ -52,7 +52,7 @@ describe('what is no pull', () => {
   });
 
   test.each([
-    ['/v2/_catalog', 404, 'NAME_UNKNOWN'],
+    ['/v2/_catalog/more', 404, 'NAME_UNKNOWN'],
     ['/v2/library/app', 404, 'NAME_UNKNOWN'],
     ['/v2/library/app/tags/other', 404, 'NAME_UNKNOWN'],
     ['/v2x', 404, 'NAME_UNKNOWN'],

@@ -63,6 +63,30 @@ export class ImageRecords {
     return rows.map((row) => ({ id: number(row, 'id'), name: text(row, 'name') }));
   }
 
+  /**
+   * Repositories of which an image can be pulled from this disk, in byte order.
+   * @param page `prefix`: only names that begin with it; `limit`: rows that are looked at, listed or not
+   * @returns what there is among them, and where to go on; `undefined` at the end
+   */
+  listed({ prefix, after, limit }: { readonly prefix: string; readonly after: string; readonly limit: number }): {
+    names: string[];
+    next: string | undefined;
+  } {
+    const rows = this.#database.all(
+      `SELECT r.name, EXISTS (SELECT 1 FROM tags t JOIN blobs b ON b.digest = t.digest WHERE t.repository = r.id)
+         OR EXISTS (SELECT 1 FROM grants g JOIN manifests m ON m.digest = g.digest JOIN blobs b ON b.digest = g.digest
+           WHERE g.repository = r.id) AS is_listed
+       FROM repositories r WHERE r.name > ? ORDER BY r.name LIMIT ?`,
+      after > prefix ? after : prefix,
+      limit,
+    );
+    const found = rows.filter((row) => text(row, 'name').startsWith(prefix));
+    const names = found.filter((row) => isSet(row, 'is_listed')).map((row) => text(row, 'name'));
+    const last = rows.at(-1);
+    const isEnd = last === undefined || rows.length < limit || found.length < rows.length;
+    return { names, next: isEnd ? undefined : text(last, 'name') };
+  }
+
   /** Tags of a repository in order: those after a row, up to a number. */
   tags(
     repository: number,

@@ -1,0 +1,89 @@
+import { RepositoryList } from '../discovery/repository-list.ts';
+import { createApp } from '../http/app.ts';
+import { type Listener, listen } from '../http/server.ts';
+import { findRepository } from '../mirror/repository.ts';
+import type { RequestLog } from '../telemetry/logger.ts';
+import { type LiveAccess } from './access.ts';
+import { type Cache } from './cache.ts';
+import { type Hosted } from './hosted.ts';
+import { LastFailures } from './last-failures.ts';
+import { described, requestObserver } from './observers.ts';
+import type { Parts } from './parts.ts';
+import type { LiveReplicas } from './replicas.ts';
+import { type LiveServerTls } from './server-tls.ts';
+import { Walls } from './walls.ts';
+
+/** Answers clients from now on. */
+export async function openListener(
+  cache: Cache,
+  {
+    log,
+    metrics,
+    health,
+    ...parts
+  }: Parts & {
+    readonly walls: Walls;
+    readonly others: LiveReplicas | undefined;
+    readonly tls: LiveServerTls | undefined;
+    readonly hosted: Hosted | undefined;
+    readonly access: LiveAccess;
+    readonly requestLog: RequestLog | undefined;
+  },
+): Promise<Listener> {
+  const {
+    walls,
+    others,
+    tls,
+    hosted,
+    access,
+    now,
+    requestLog = (level, fields) => log[level](fields, 'request'),
+  } = parts;
+  const { mirror, upstreams } = cache;
+  const failures = new LastFailures({ now });
+  health.watch(() => failures.conditions(upstreams.all));
+  const observe = requestObserver({ log: requestLog, metrics });
+  const app = createApp({
+    get upstreams() {
+      return upstreams.table;
+    },
+    mirror,
+    chain: upstreams.chain,
+    observer(ended) {
+      failures.note(ended.exchange);
+      observe(ended);
+    },
+    access: access.control,
+    admission: walls.admission,
+    get answerMs() {
+      return cache.config.timeouts.answerMs;
+    },
+    get clientIdleMs() {
+      return cache.config.timeouts.clientIdleMs;
+    },
+    peers: others?.routes,
+    hosted: hosted?.registry,
+    repositories: new RepositoryList({
+      catalog: cache.catalog,
+      hosted: hosted?.registry,
+      isReachable: (key) => findRepository(upstreams.table, key) !== undefined,
+    }),
+    operator: { readiness: () => health.readiness(), metrics },
+    onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
+  });
+  const answer = app.callback();
+  // Koa answers its own failures: this promise never rejects.
+  const handler: Parameters<typeof listen>[0] = (request, response) => void answer(request, response);
+  const listener = await listen(handler, {
+    ...cache.config.listen,
+    tls: tls?.current,
+    takesBodies: hosted !== undefined,
+    admission: walls.admission,
+    onMalformed: (kind) => walls.malformed(kind),
+  });
+  tls?.onRenewed((renewed) => {
+    listener.renewTls(renewed);
+    others?.renewTls(renewed);
+  });
+  return listener;
+}

@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest';
+import { basic, htpasswdFile } from '../access/support.ts';
+import { json, type Reply } from '../support/client.ts';
+import { startRegistry } from '../support/registry.ts';
+import { startTestSite, temporaryFolder } from '../support/site.ts';
+
+const [ann, bob] = [basic('ann', 'a-secret'), basic('bob', 'b-secret')];
+const namesOf = (reply: Reply): string[] => json<{ repositories: string[] }>(reply).repositories;
+
+/** A mirror with images of several repositories, of which each user may see its own. */
+async function startSharedSite(stack: AsyncDisposableStack) {
+  const folder = stack.use(await temporaryFolder());
+  const registry = stack.use(await startRegistry());
+  const file = await htpasswdFile(folder.path, { ann: 'a-secret', bob: 'b-secret' });
+  const cacheDir = `${folder.path}/cache`;
+  const upstreams = { 'registry.test': registry };
+  const names = ['ann/a', 'ann/b', 'bob/a', 'shared/a', 'shared/b'];
+  for (const name of names) registry.addImage(name, '1', { layers: [name] });
+  {
+    await using open = await startTestSite({ upstreams, cacheDir });
+    for (const name of names) await open.get(`/v2/registry.test/${name}/manifests/1`);
+  }
+  const policies = [
+    { users: ['*'], repositories: ['registry.test/{user}/**', 'registry.test/shared/**'], actions: ['pull', 'search'] },
+  ];
+  return stack.use(
+    await startTestSite({ upstreams, cacheDir, config: { auth: { htpasswdFile: file, anonymous: false, policies } } }),
+  );
+}
+
+test('the catalog lists to each caller only what it may search, in full pages', async () => {
+  await using stack = new AsyncDisposableStack();
+  const site = await startSharedSite(stack);
+  const own = ['registry.test/ann/a', 'registry.test/ann/b', 'registry.test/shared/a', 'registry.test/shared/b'];
+  expect(namesOf(await site.get('/v2/_catalog', { headers: ann }))).toEqual(own);
+  const page = await site.get('/v2/_catalog?n=2&last=registry.test/ann/b', { headers: ann });
+  expect(namesOf(page)).toEqual(own.slice(2));
+  expect(page.headers.link).toBeUndefined();
+  expect(namesOf(await site.get('/v2/_catalog?ns=registry.test', { headers: bob }))).toEqual([
+    'bob/a',
+    'shared/a',
+    'shared/b',
+  ]);
+});
+
+test('a caller that shows nothing gets a challenge, and one without rights is not told what there is', async () => {
+  await using stack = new AsyncDisposableStack();
+  const site = await startSharedSite(stack);
+  for (const path of ['/v2/_catalog', '/v2/_oci/ext/discover', '/v2/registry.test/ann/a/_oci/ext/discover']) {
+    const reply = await site.get(path);
+    expect(reply.status, path).toBe(401);
+    expect(reply.headers['www-authenticate']).toMatch(/^Bearer /);
+  }
+  const refused = await site.get('/v2/registry.test/ann/a/_oci/ext/discover', { headers: bob });
+  const nothing = await site.get('/v2/registry.test/ann/nothing/_oci/ext/discover', { headers: bob });
+  const nowhere = await site.get('/v2/app/_oci/ext/discover?ns=elsewhere.test', { headers: bob });
+  for (const reply of [refused, nothing, nowhere]) {
+    expect(reply.status).toBe(403);
+    expect(json(reply)).toEqual(json(refused));
+  }
+  expect((await site.get('/v2/registry.test/ann/a/_oci/ext/discover', { headers: ann })).status).toBe(200);
+});

@@ -4,6 +4,7 @@ import {
   describeFound,
   duration,
   flag,
+  originUrl,
   repositoryPattern,
   tagPattern,
   text,
@@ -52,6 +53,17 @@ export const hostedSchema = z.strictObject({
     .min(1)
     .describe(
       'Repositories that live here alone and take pushes, such as `local/**`. A pattern may begin with a registry name of its own, for clients that send it as `ns`.',
+    ),
+  owner: value(originUrl)
+    .optional()
+    .describe(
+      'With `redis`: the replica whose disk keeps the hosted repositories, by its `cluster.advertise`. The other replicas pass pushes on to it.',
+    )
+    .meta({ 'x-restart': true }),
+  uploadUrl: value(originUrl)
+    .optional()
+    .describe(
+      'Where clients send the bytes of a blob: the origin in the `Location` of uploads, such as another listener or the owner itself. Default: where they have begun.',
     ),
   quota: value(quotaKind)
     .optional()

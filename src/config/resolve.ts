@@ -39,6 +39,7 @@ export function resolveConfig(
   checkPrefetch(parsed, problems);
   checkCluster(parsed, problems);
   checkAuth(parsed, problems);
+  checkHosted(parsed, problems);
   return { config: { ...inForce(complete, { node: root, folder }), upstreams }, problems };
 }
 
@@ -72,6 +73,14 @@ function checkAuth({ auth }: ParsedConfig, problems: SchemaProblem[]): void {
     const message = 'matches no one as long as auth.anonymous is false';
     problems.push({ kind: 'refused', path: ['auth', 'policies', index, 'anonymous'], message });
   }
+}
+
+function checkHosted({ redis, hosted }: ParsedConfig, problems: SchemaProblem[]): void {
+  if (!hosted || (hosted.owner === undefined) === (redis === undefined)) return;
+  const message = redis
+    ? 'is missing: with redis, the hosted repositories are kept by one of the replicas, which the others have to know'
+    : 'has no meaning without redis: one process alone keeps its hosted repositories itself';
+  problems.push({ kind: 'refused', path: ['hosted', 'owner'], message });
 }
 
 function resolveDefaultUpstream(

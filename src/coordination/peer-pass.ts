@@ -14,6 +14,8 @@ export interface PeerRequest {
   readonly range: string | undefined;
   /** `replica:boot` of the receiver: useless at another replica, or after a restart. */
   readonly to: string;
+  /** On whose behalf it is passed on; absent: the replica's own. */
+  readonly caller?: string | undefined;
 }
 
 /** Whether a request is let in. */
@@ -73,6 +75,6 @@ export class PeerPass {
   }
 }
 
-function textOf({ method, path, range = '', to }: PeerRequest, stamped: string): string {
-  return [method, path, range, to, stamped].join('\n');
+function textOf({ method, path, range = '', to, caller }: PeerRequest, stamped: string): string {
+  return [method, path, range, to, stamped, ...(caller === undefined ? [] : [caller])].join('\n');
 }

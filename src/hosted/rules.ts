@@ -12,6 +12,8 @@ export interface HostedRulesOptions {
   readonly mediaTypes: readonly string[];
   /** Whether an index may list manifests that its repository does not have. */
   readonly sparseIndexes: boolean;
+  /** The origin that uploads go to; absent: where they were begun. */
+  readonly uploadUrl?: string | undefined;
   /** Bytes that a repository may have, by the first pattern that fits it; none fits: any number. */
   readonly quotas: readonly { readonly pattern: string; readonly bytes: number }[];
 }
@@ -48,6 +50,11 @@ export class HostedRules {
   /** Whether an index may list manifests that its repository does not have. */
   get sparseIndexes(): boolean {
     return this.#options.sparseIndexes;
+  }
+
+  /** What the `Location` of an upload begins with: an origin, or nothing. */
+  get uploadOrigin(): string {
+    return this.#options.uploadUrl ?? '';
   }
 
   /** Bytes that a repository may have; `undefined`: any number. */

@@ -26,6 +26,8 @@ import {
   renderErrors,
 } from './middleware.ts';
 import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts';
+import { type HostedOwner, type OwnerParts, ownerRoutes } from './owner-routes.ts';
+import { passedOn } from './passed-on.ts';
 import { type PeerRoutesOptions, peerRoutes } from './peer-routes.ts';
 import { registryRoutes } from './registry-routes.ts';
 import { Sender } from './send.ts';
@@ -48,6 +50,8 @@ export interface AppOptions {
   readonly clientIdleMs: number;
   /** Repositories that live here alone; absent: no pushes. */
   readonly hosted: HostedRegistry | undefined;
+  /** The replica that keeps them, where that is another one. */
+  readonly owner: HostedOwner | undefined;
   readonly repositories: RepositoryList;
   readonly operator: OperatorRoutesOptions;
   /** Absent: one process alone, which serves no other replica. */
@@ -70,9 +74,11 @@ export function createApp(options: AppOptions): Koa {
     admit,
     followChain(options.chain),
     oneHost,
+    passedOn(sender, options.peers),
     tokenRoute({ access: options.access, sender }),
     identifyCaller(options.access),
     hideUpstreams(rights),
+    ...(options.owner ? [ownerRoutes(ownerParts(options, { owner: options.owner, sender, rights }))] : []),
     extensionRoutes(discovery, () => extensions),
     catalogRoute(discovery),
     ...(options.hosted ? [hostedRoutes(hostedParts(options, { hosted: options.hosted, sender, rights }))] : []),
@@ -110,6 +116,17 @@ function discoveryParts(options: AppOptions, parts: { readonly sender: Sender; r
 function hostedParts(options: AppOptions, parts: Omit<HostedParts, 'clientIdleMs'>): HostedParts {
   return {
     ...parts,
+    get clientIdleMs() {
+      return options.clientIdleMs;
+    },
+  };
+}
+
+function ownerParts(options: AppOptions, parts: Pick<OwnerParts, 'owner' | 'sender' | 'rights'>): OwnerParts {
+  const { mirror } = options;
+  return {
+    ...parts,
+    mirror,
     get clientIdleMs() {
       return options.clientIdleMs;
     },

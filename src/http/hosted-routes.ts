@@ -1,16 +1,16 @@
 import { open } from 'node:fs/promises';
 import type { Context, Middleware, Next } from 'koa';
-import type { Action } from '../access/caller.ts';
 import type { HostedBlob } from '../hosted/blobs.ts';
 import { referrersIndex } from '../hosted/referrers.ts';
 import type { BlobBody } from '../mirror/body.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { ociIndex, octetStream } from '../oci/media-types.ts';
-import { parsePushRequest, tagParameters } from '../oci/push-request.ts';
+import { tagParameters } from '../oci/push-request.ts';
 import { type ManifestReference, parseRequest, type RegistryRequest } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';
 import { type HostedParts, type HostedRequest, notOffered } from './hosted-request.ts';
+import { hostedTarget } from './hosted-target.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { blobReply, emptyReply, jsonReply, manifestReply } from './replies.ts';
 import { leaveBody, readBody } from './request-body.ts';
@@ -30,35 +30,16 @@ export function hostedRoutes(parts: HostedParts): Middleware {
 
 async function serve(parts: HostedParts, ctx: Context, next: Next): Promise<void> {
   const exchange = ctx.state['exchange'] as Exchange;
-  const upload = parsePushRequest(exchange.path, exchange.query);
-  const { rules } = parts.hosted;
-  if (upload !== undefined) {
-    if (!rules.isHosted(upload.name)) return next();
-    exchange.hosted = upload.name;
-    parts.rights.require(exchange, 'push', upload.name);
-    return await answerUpload({ ...parts, ctx, exchange, repository: upload.name }, upload);
-  }
-  const repository = hostedName(exchange, ctx.method);
-  if (repository === undefined || !rules.isHosted(repository)) return next();
+  const target = hostedTarget(exchange, ctx.method);
+  if (target === undefined || !parts.hosted.rules.isHosted(target.repository)) return next();
+  const { repository } = target;
   exchange.hosted = repository;
-  parts.rights.require(exchange, actionOf(ctx.method), repository);
+  parts.rights.require(exchange, target.action, repository);
+  const asked = { ...parts, ctx, exchange, repository };
+  if (target.kind === 'upload') return await answerUpload(asked, target.upload);
   const request = parseRequest(exchange.path);
   exchange.request = request;
-  return await answer({ ...parts, ctx, exchange, repository }, request);
-}
-
-/** What a request about a manifest, a blob or a list does. */
-function actionOf(method: string): Action {
-  if (method === 'GET' || method === 'HEAD') return 'pull';
-  return method === 'DELETE' ? 'delete' : 'push';
-}
-
-/** The repository that the path names; with `ns`, on a pull, that of the registry it names. */
-function hostedName({ path, query }: Exchange, method: string): string | undefined {
-  const [, name] = /^\/v2\/(.+)\/(?:manifests|blobs|referrers|tags)\/[^/]+$/.exec(path) ?? [];
-  if (name === undefined) return undefined;
-  const ns = method === 'GET' || method === 'HEAD' ? new URLSearchParams(query).get('ns') : null;
-  return ns === null ? name : `${ns}/${name}`;
+  return await answer(asked, request);
 }
 
 async function answer(asked: HostedRequest, request: RegistryRequest): Promise<void> {

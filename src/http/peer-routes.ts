@@ -25,7 +25,11 @@ export interface PeerRoutesOptions {
     readonly url: string;
     readonly range: string | undefined;
     readonly pass: string | undefined;
+    /** On whose behalf the request is passed on. */
+    readonly caller?: string | undefined;
   }) => { readonly from: string } | { readonly refused: string };
+  /** Says which replica this is, sealed, to one that asks with a nonce. */
+  readonly identify: (nonce: string) => string;
   /** Told of each request that was let in or refused, and of the bytes sent for it. */
   readonly observer: (event: { readonly result: string; readonly bytes: number }) => void;
 }

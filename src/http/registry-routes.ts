@@ -19,20 +19,33 @@ export function registryRoutes({ mirror, sender }: { mirror: Mirror; sender: Sen
     const asked: Asked = { ctx, exchange, conditions: conditionsOf(ctx, exchange) };
     if (request.kind === 'ping') return sender.send(ctx.res, pingReply(asked.conditions), exchange);
     if (!selection) throw new Error('no upstream has been chosen');
-    const repository = repositoryOf(selection.upstream, selection.repository);
-    switch (request.kind) {
-      case 'manifest':
-        return answerManifest({ mirror, sender }, { ...asked, repository, reference: request.reference });
-      case 'blob':
-        return answerBlob({ mirror, sender }, { ...asked, repository, digest: request.digest });
-      case 'tags':
-      case 'referrers':
-        return answerListing({ mirror, sender }, { ...asked, repository, request });
-      default:
-        return request satisfies never;
-    }
+    return answerFrom(
+      { mirror, sender },
+      { ...asked, repository: repositoryOf(selection.upstream, selection.repository), request },
+    );
   };
 }
+
+/** Gets what was asked of a repository from the mirror and sends it. */
+export function answerFrom(
+  answering: Answering,
+  { request, ...asked }: Asked & { readonly repository: Repository; readonly request: RepositoryRequest },
+): Promise<void> {
+  switch (request.kind) {
+    case 'manifest':
+      return answerManifest(answering, { ...asked, reference: request.reference });
+    case 'blob':
+      return answerBlob(answering, { ...asked, digest: request.digest });
+    case 'tags':
+    case 'referrers':
+      return answerListing(answering, { ...asked, request });
+    default:
+      return request satisfies never;
+  }
+}
+
+/** A request that names a repository. */
+export type RepositoryRequest = Exclude<RegistryRequest, { kind: 'ping' }>;
 
 type ListingRequest = Extract<RegistryRequest, { kind: 'tags' | 'referrers' }>;
 

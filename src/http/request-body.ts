@@ -3,8 +3,8 @@ import { RegistryError } from '../oci/error.ts';
 import type { Exchange } from './exchange.ts';
 import { overloadError } from './overload-error.ts';
 
-/** A body that is left of a refused request is read away up to here, in bytes; past that the connection is closed. */
-const maxLeftBytes = 256 * 1024;
+/** How long a body that is left of a refused request is read away before its connection is closed, in milliseconds. */
+const maxLeaveMs = 5_000;
 
 export interface Sending {
   readonly ctx: Context;
@@ -27,7 +27,8 @@ export function bodyOf({ ctx, clientIdleMs }: Sending): AsyncIterable<Buffer> {
   req.setTimeout(clientIdleMs, () =>
     req.destroy(new RegistryError('client-idle', `the client has sent nothing for ${clientIdleMs} ms`)),
   );
-  return req;
+  // Whoever stops reading still has an answer to give on the connection.
+  return req.iterator({ destroyOnReturn: false });
 }
 
 /** The whole body of a request. @throws RegistryError 413 where it has more bytes than that; 503 where there is no memory */
@@ -46,11 +47,15 @@ export async function readBody(sending: Sending, { maxBytes }: { readonly maxByt
   return Buffer.concat(pieces);
 }
 
-/** Closes the connection with the answer where much of a body is left that will not be read. */
-export function leaveBody({ req, res }: Context): void {
+/**
+ * Lets a client read the answer to what it has not finished sending: closed at once, its connection would be reset, and
+ * the answer lost. A client that goes on sending for long is cut.
+ */
+export function leaveBody({ req }: Context): void {
   if (req.complete || req.readableEnded) return;
-  const length = Number(req.headers['content-length'] ?? Number.POSITIVE_INFINITY);
-  if (length > maxLeftBytes) res.shouldKeepAlive = false;
+  const timer = setTimeout(() => req.socket.destroy(), maxLeaveMs);
+  req.once('close', () => clearTimeout(timer));
+  req.resume();
 }
 
 function tooLarge(maxBytes: number): RegistryError {

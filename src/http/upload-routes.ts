@@ -40,7 +40,7 @@ async function begin(asked: HostedRequest, { digest, mount }: Extract<PushReques
     }
   }
   const { id } = await hosted.uploads.begin(repository);
-  return emptyReply(202, sessionHeaders(repository, { id, received: 0 }, '0-0'));
+  return emptyReply(202, sessionHeaders(asked, { id, received: 0 }, '0-0'));
 }
 
 /** What the caller may read; `undefined`: everything. */
@@ -54,11 +54,11 @@ async function go(asked: HostedRequest, { id, digest }: Extract<PushRequest, { k
     case 'GET':
     case 'HEAD': {
       const upload = await hosted.uploads.get(repository, id);
-      return emptyReply(204, sessionHeaders(repository, upload, shownRange(upload.received)));
+      return emptyReply(204, sessionHeaders(asked, upload, shownRange(upload.received)));
     }
     case 'PATCH': {
       const upload = await recoverably(asked, id, () => hosted.uploads.append(repository, id, chunkOf(asked)));
-      return emptyReply(202, sessionHeaders(repository, upload, shownRange(upload.received, '0-0')));
+      return emptyReply(202, sessionHeaders(asked, upload, shownRange(upload.received, '0-0')));
     }
     case 'PUT': {
       if (digest === undefined) throw new RegistryError('bad-digest', 'the digest of the blob is missing: ?digest=');
@@ -80,17 +80,13 @@ async function finish(asked: HostedRequest, id: string, digest: Digest): Promise
 }
 
 /** A chunk out of order is refused with where the session is, so that the client can go on from there. */
-async function recoverably<Result>(
-  { hosted, repository }: HostedRequest,
-  id: string,
-  work: () => Promise<Result>,
-): Promise<Result> {
+async function recoverably<Result>(asked: HostedRequest, id: string, work: () => Promise<Result>): Promise<Result> {
   try {
     return await work();
   } catch (error) {
     if (!(error instanceof RegistryError) || error.reason !== 'out-of-order') throw error;
-    const upload = await hosted.uploads.get(repository, id);
-    const names = sessionHeaders(repository, upload, shownRange(upload.received));
+    const upload = await asked.hosted.uploads.get(asked.repository, id);
+    const names = sessionHeaders(asked, upload, shownRange(upload.received));
     const headers = Object.fromEntries(
       names.flatMap((name, at) => (at % 2 === 0 ? [[name, names[at + 1] ?? '']] : [])),
     );
@@ -117,8 +113,19 @@ function created({ repository }: HostedRequest, digest: Digest): Reply {
   return emptyReply(201, ['Location', `/v2/${repository}/blobs/${digest}`, 'Docker-Content-Digest', digest]);
 }
 
-function sessionHeaders(repository: string, { id }: { id: string; received: number }, range: string): string[] {
-  return ['Location', `/v2/${repository}/blobs/uploads/${id}`, 'Docker-Upload-UUID', id, 'Range', range];
+function sessionHeaders(
+  { hosted, repository }: HostedRequest,
+  { id }: { id: string; received: number },
+  range: string,
+): string[] {
+  return [
+    'Location',
+    `${hosted.rules.uploadOrigin}/v2/${repository}/blobs/uploads/${id}`,
+    'Docker-Upload-UUID',
+    id,
+    'Range',
+    range,
+  ];
 }
 
 /** What is here, first and last byte. regctl goes on after the last; docker cannot read the form for nothing. */

@@ -155,6 +155,8 @@ export const reasonFacts = {
 
   // Another replica.
   'replica-failed': transient('replica', { gate: 'connection' }),
+  /** The replica that keeps the hosted repositories cannot be reached. */
+  'owner-away': transient('replica', { status: 503 }),
   /** Another replica fetches the blob instead. */
   superseded: transient('replica'),
   /** The blob was fetched for other replicas to keep. */

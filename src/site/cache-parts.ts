@@ -17,6 +17,7 @@ import { isOnReadOnlyDisk, openReadOnlyLayout } from '../store/files/read-only-l
 import { sweepIngest } from '../store/files/sweep.ts';
 import { Verification } from '../store/files/verification.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import type { Upstream } from '../upstream/upstream.ts';
 import { cacheConditions, evictionObserver } from './eviction-observer.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
 import { described, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
@@ -44,6 +45,8 @@ export interface CacheOptions extends Omit<Parts, 'files'> {
   readonly command: string;
   /** The other replicas; absent: one process alone. */
   readonly replicas?: Replicas | undefined;
+  /** The replica that keeps the hosted repositories; absent: this one, or there are none. */
+  readonly hostedOwner?: Upstream | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
   /**

@@ -1,7 +1,7 @@
 import type { Config } from '../config/config.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import { Repair } from '../mirror/repair.ts';
-import { findRepository } from '../mirror/repository.ts';
+import { findRepository, repositoryOf } from '../mirror/repository.ts';
 import { Replicas } from '../mirror/sharing/replicas.ts';
 import { recallPins, usePins } from '../operations/owner/administration/configured-pins.ts';
 import type { AdministrationObserver } from '../operations/owner/cache/owned-cache.ts';
@@ -73,7 +73,11 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   const upstreams = await openUpstreams(opening);
   const observer = mirrorObserver(options);
   const { store, evictor } = await openStore(opening, { catalog, observer });
-  const repository = (key: string) => findRepository(upstreams.table, key);
+  const { hostedOwner } = options;
+  const repository = (key: string) =>
+    hostedOwner !== undefined && key.startsWith(`${hostedOwner.name}/`)
+      ? repositoryOf(hostedOwner, key.slice(hostedOwner.name.length + 1))
+      : findRepository(upstreams.table, key);
   const mirror = openMirror(opening, { catalog, store, evictor, observer, repository });
 
   if (isServing) usePins(catalog, started.cache.pins, upstreams.table);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Config } from '../config/config.ts';
 import { HostedRegistry } from '../hosted/hosted-registry.ts';
-import { HostedRules } from '../hosted/rules.ts';
+import { hostedRules } from './hosted-rules.ts';
 import type { Parts } from './parts.ts';
 
 /** How often sessions that nothing was sent to are looked for, in milliseconds. */
@@ -22,7 +22,7 @@ export function openHosted(config: () => Config, { log, now }: Parts): Hosted | 
   if (started === undefined) return undefined;
   const registry = new HostedRegistry({
     folder: join(config().cache.dir, 'hosted'),
-    rules: rulesOf(config),
+    rules: hostedRules(config),
     maxBlobBytes,
     maxManifestBytes: config().cache.maxManifestSizeBytes,
     uploadExpiryMs: started.uploadExpiryMs,
@@ -72,25 +72,4 @@ async function collectOnce(
   } catch (error) {
     if (!signal.aborted) log.error({ error: String(error) }, 'hosted blobs cannot be collected');
   }
-}
-
-/** The rules of the configuration in effect, compiled once for each. */
-function rulesOf(config: () => Config): () => HostedRules {
-  let from: Config | undefined;
-  let rules: HostedRules | undefined;
-  return () => {
-    const current = config();
-    if (rules === undefined || from !== current) {
-      const {
-        repositories = [],
-        immutableTags = [],
-        mediaTypes = [],
-        quota = [],
-        sparseIndexes = false,
-      } = current.hosted ?? {};
-      rules = new HostedRules({ repositories, immutableTags, mediaTypes, sparseIndexes, quotas: quota });
-      from = current;
-    }
-    return rules;
-  };
 }

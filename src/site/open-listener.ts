@@ -1,5 +1,6 @@
 import { RepositoryList } from '../discovery/repository-list.ts';
 import { createApp } from '../http/app.ts';
+import type { HostedOwner } from '../http/owner-routes.ts';
 import { type Listener, listen } from '../http/server.ts';
 import { findRepository } from '../mirror/repository.ts';
 import type { RequestLog } from '../telemetry/logger.ts';
@@ -26,6 +27,7 @@ export async function openListener(
     readonly others: LiveReplicas | undefined;
     readonly tls: LiveServerTls | undefined;
     readonly hosted: Hosted | undefined;
+    readonly owner: HostedOwner | undefined;
     readonly access: LiveAccess;
     readonly requestLog: RequestLog | undefined;
   },
@@ -35,6 +37,7 @@ export async function openListener(
     others,
     tls,
     hosted,
+    owner,
     access,
     now,
     requestLog = (level, fields) => log[level](fields, 'request'),
@@ -63,6 +66,7 @@ export async function openListener(
     },
     peers: others?.routes,
     hosted: hosted?.registry,
+    owner,
     repositories: new RepositoryList({
       catalog: cache.catalog,
       hosted: hosted?.registry,
@@ -77,7 +81,7 @@ export async function openListener(
   const listener = await listen(handler, {
     ...cache.config.listen,
     tls: tls?.current,
-    takesBodies: hosted !== undefined,
+    takesBodies: (hosted ?? owner) !== undefined,
     admission: walls.admission,
     onMalformed: (kind) => walls.malformed(kind),
   });

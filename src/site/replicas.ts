@@ -2,6 +2,7 @@ import type { Config, RedisConfig } from '../config/config.ts';
 import type { RedisLocation } from '../coordination/connection.ts';
 import type { Replica } from '../coordination/coordinator.ts';
 import type { Membership } from '../coordination/fleet.ts';
+import { identityContext, OwnerLink } from '../coordination/owner-link.ts';
 import { PeerPass } from '../coordination/peer-pass.ts';
 import { Peers, type PeerTrouble } from '../coordination/peers.ts';
 import { Seal } from '../coordination/seal.ts';
@@ -21,6 +22,8 @@ import type { FileTexts } from './watched-files.ts';
 export interface LiveReplicas extends AsyncDisposable {
   readonly replicas: Replicas;
   readonly routes: PeerRoutesOptions;
+  /** How this replica reaches the one that keeps the hosted repositories. @param address its origin */
+  linkTo(address: string): OwnerLink;
   /** Shows other replicas this certificate from now on. */
   renewTls(tls: ServerTls): void;
   status(): ReplicasStatus;
@@ -77,18 +80,38 @@ export async function openReplicas(
     return { connected: state === 'connected', replicas: replicas.length + 1, leases: leases.length };
   });
   health.watch(() => redisConditions(coordinator));
+  const links: OwnerLink[] = [];
   const copies = cluster.placement === 'sharded' ? cluster.copies : undefined;
   return {
     replicas: new Replicas({ coordinator, peers, copies }),
     routes: {
-      admit: ({ method, url, range, pass: header }) =>
-        pass.check({ method, path: url, range, to: `${coordinator.self}:${coordinator.boot}` }, header),
+      admit: ({ method, url, range, pass: header, caller }) =>
+        pass.check({ method, path: url, range, to: `${coordinator.self}:${coordinator.boot}`, caller }, header),
+      identify: (nonce) => seal.close(identityContext, { id: coordinator.self, boot: coordinator.boot, nonce }),
       observer: ({ result, bytes }) => {
         metrics.peerRequests.inc({ result });
         metrics.peerSentBytes.inc(bytes);
       },
     },
-    renewTls: (tls) => peers.renewTls(tls),
+    linkTo(address) {
+      const link = new OwnerLink({
+        address,
+        pass,
+        seal,
+        self: () => coordinator.self,
+        tls: parts.tls,
+        onChange(reason) {
+          if (reason === undefined) log.info({ address }, 'the owner of the hosted repositories is reached again');
+          else log.error({ address, reason }, 'the owner of the hosted repositories cannot be reached: no pushes');
+        },
+      });
+      links.push(link);
+      return link;
+    },
+    renewTls(tls) {
+      peers.renewTls(tls);
+      for (const link of links) link.renewTls(tls);
+    },
     status: () => replicasStatus(coordinator, { peers, address: ownAddress, placement: cluster.placement }),
     join(address, membership) {
       ownAddress = cluster.advertise ?? `${parts.tls ? 'https' : 'http'}://${address}`;
@@ -97,6 +120,7 @@ export async function openReplicas(
     async [Symbol.asyncDispose]() {
       await coordinator[Symbol.asyncDispose]();
       peers[Symbol.dispose]();
+      for (const link of links) link[Symbol.dispose]();
     },
   };
 }

@@ -80,11 +80,15 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const joining = started.redis && (await import('./replicas.ts'));
   const others = await joining?.openReplicas(started, { ...parts, redisDeadlineMs, tls: tls?.current });
   if (others) owned.use(others);
-  const cache = owned.use(await openCache(started, { ...parts, command: 'serve', slabs, replicas: others?.replicas }));
+  const linking = started.hosted?.owner !== undefined && (await import('./hosted-owner.ts'));
+  const owner = linking ? linking.openHostedOwner(started, { others, config: () => cache.config }) : undefined;
+  const { replicas } = others ?? {};
+  const opening = { ...parts, command: 'serve', slabs, replicas, hostedOwner: owner?.upstream };
+  const cache: Cache = owned.use(await openCache(started, opening));
 
   const walls = new Walls({ config: () => cache.config, ...parts });
   cache.mirror.downloads.slabs.countIn(walls.memory);
-  const hosted = openHosted(() => cache.config, parts);
+  const hosted = owner ? undefined : openHosted(() => cache.config, parts);
   if (hosted) owned.use(hosted);
   const access = owned.use(await openAccess(() => cache.config, parts));
   const listener = await openListener(cache, {
@@ -93,6 +97,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     others,
     tls,
     hosted,
+    owner,
     access,
     requestLog: options.requestLog,
   });

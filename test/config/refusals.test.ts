@@ -41,6 +41,14 @@ test.each([
   ]),
   ['cluster: { placement: here }', 'cluster.placement: found "here"; accepted: everywhere, sharded'],
   ['cluster: { copies: 0 }', 'cluster.copies: found 0; accepted: a whole number from 1 to 16'],
+  [
+    'redis: { url: "redis://a" }\ncluster: { secretFile: s }\nhosted: { repositories: ["local/**"] }',
+    'hosted.owner is missing: with redis',
+  ],
+  [
+    'hosted: { repositories: ["local/**"], owner: "http://10.0.0.7:5000" }',
+    'hosted.owner: has no meaning without redis',
+  ],
 ])('replicas that could not find or trust one another are refused: %s', async (text, problem) => {
   expect((await problemsOf(text)).join('\n')).toContain(problem);
 });

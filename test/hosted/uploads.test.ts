@@ -211,3 +211,18 @@ describe('a blob is mounted', () => {
     expect(await readdir(join(site.cacheDir, 'hosted', 'blobs', 'sha256'))).toEqual([]);
   });
 });
+
+describe('a client that is refused in the middle of a large body', () => {
+  const large = readAll(seededSource(30_000_000, 9));
+  const pieces = Array.from({ length: 30 }, (_, at) => large.subarray(at * 1_000_000, (at + 1) * 1_000_000));
+
+  test.each([
+    ['of a length that it has announced', large],
+    ['of unknown length', pieces],
+  ])('%s reads why', async (_name, body) => {
+    await using site = await startHostedSite({ hosted: { quota: '2MB' } });
+    const location = await begin(site, repository);
+    const answer = await send(site, ['PATCH', location], { body });
+    expect({ status: answer.status, code: codeOf(answer) }).toEqual({ status: 413, code: 'QUOTA_EXCEEDED' });
+  });
+});

@@ -1,0 +1,37 @@
+import type { Config } from '../config/config.ts';
+import type { HostedOwner } from '../http/owner-routes.ts';
+import { ownerUpstream } from '../mirror/sharing/owner-upstream.ts';
+import { hostedRules } from './hosted-rules.ts';
+import type { LiveReplicas } from './replicas.ts';
+
+/**
+ * The replica that keeps the hosted repositories, where that is another one.
+ * @param options `config`: the one in force, read each time a request is answered
+ * @returns `undefined` where this replica keeps them itself, or there are none
+ */
+export function openHostedOwner(
+  started: Config,
+  { others, config }: { readonly others: LiveReplicas | undefined; readonly config: () => Config },
+): HostedOwner | undefined {
+  const address = started.hosted?.owner;
+  if (address === undefined || others === undefined || address === addressOf(started)) return undefined;
+  const link = others.linkTo(address);
+  const rules = hostedRules(config);
+  return {
+    upstream: ownerUpstream(link, {
+      staleIfErrorMs: () => config().cache.staleIfErrorMs,
+      answerMs: started.timeouts.answerMs * 0.9,
+      maxManifestBytes: started.cache.maxManifestSizeBytes,
+    }),
+    get rules() {
+      return rules();
+    },
+    send: (request) => link.send(request),
+  };
+}
+
+/** Where other replicas reach this one. */
+function addressOf({ cluster, listen, tls }: Config): string {
+  const { host = '127.0.0.1', port } = listen;
+  return cluster.advertise ?? `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}

@@ -89,7 +89,8 @@ describe('a chain of three mirrors with fifty clients at each end', () => {
     expect(await herd(ends, image)).toEqual([]);
     const gets = origin.requests.filter(({ method }) => method === 'GET').map(({ path }) => path.split('/').at(-1));
     const parts = [image.digest, image.config.digest, ...image.layers.map(({ digest }) => digest)];
-    expect(gets.toSorted()).toEqual(parts.toSorted());
+    expect(gets).toHaveLength(parts.length);
+    expect(new Set(gets)).toEqual(new Set(parts));
   });
 
   test.each(

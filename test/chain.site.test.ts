@@ -51,6 +51,8 @@ async function startFront() {
   const front = {
     origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     to: undefined as TestSite | undefined,
+    /** What it answers by itself. */
+    answer: (_url: string): { status: number; headers: Record<string, string> } | undefined => undefined,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
       server.close();
@@ -60,6 +62,11 @@ async function startFront() {
   server.on('request', (request, response) => {
     const headers = { ...request.headers } as Record<string, string>;
     const method = request.method === 'HEAD' ? 'HEAD' : 'GET';
+    const own = front.answer(request.url ?? '');
+    if (own) {
+      response.writeHead(own.status, own.headers).end();
+      return;
+    }
     void front.to?.get(request.url ?? '', { headers, method }).then((reply) => {
       response.writeHead(reply.status, reply.headers as Record<string, string>).end(reply.body);
     });
@@ -201,6 +208,53 @@ describe('a mirror behind a mirror', () => {
     expect([502, 504]).toContain(silent.status);
     expect(json<Failure>(silent).errors[0]?.message).not.toContain('did not answer in time; it is not asked');
     expect((await child.get(tag)).status).toBe(200);
+  });
+});
+
+describe('a parent without a place for one more blob', () => {
+  test('holds up that blob and nothing else: its 503 is neither a limit of the registry nor a failure', async () => {
+    await using chain = await startChain();
+    const { origin, parent, child } = chain;
+    const image = origin.addImage('library/app', 'v1', { layers: [{ size: 100_000, seed: 'quick' }] });
+    const full = origin.addBlob({ size: 100_000, seed: 'full' });
+    // What the parent answers where it has no place, in its own words.
+    const said = { 'proxy-status': 'millpond; error=connection_limit_reached', 'retry-after': '60' };
+    await using front = await startFront();
+    front.to = parent;
+    front.answer = (url) => (url.includes(full.digest) ? { status: 503, headers: said } : undefined);
+    await using below = await startTestSite({
+      upstreams: { 'docker.io': { urls: [`${front.origin}/v2/docker.io`] } },
+    });
+    const refused = await below.get(`/v2/library/app/blobs/${full.digest}`);
+    expect([502, 503]).toContain(refused.status);
+    await pull(below, image);
+    for (const path of [tag, `/v2/library/app/blobs/${image.layers[0]!.digest}`, '/v2/library/app/tags/list']) {
+      expect((await below.get(path)).status).toBe(200);
+    }
+    expect(below.logLines.filter(({ msg }) => msg === 'upstream limits us' || msg === 'upstream left alone')).toEqual(
+      [],
+    );
+    front.answer = () => undefined;
+    expect(await below.get(`/v2/library/app/blobs/${full.digest}`)).toMatchObject({ status: 200, sha256: full.digest });
+    expect(child.logLines.filter(({ msg }) => msg === 'upstream left alone')).toEqual([]);
+  });
+
+  test('fetches two slow blobs at once for a client that waits, although it may fetch one', async () => {
+    await using chain = await startChain({
+      parent: { cache: { maxFills: 1 }, timeouts: { answer: '2s', headers: '1s' } },
+    });
+    const { origin, child } = chain;
+    const image = origin.addImage('library/app', 'v1', { layers: [{ size: 100_000, seed: 'beside' }] });
+    const slow = ['one', 'two'].map((seed) => origin.addBlob({ size: 300_000, seed }));
+    const stalls = slow.map(({ digest }) => origin.fault(digest, { kind: 'stall', afterBytes: 100_000 }));
+    const running = slow.map(({ digest }) => child.get(`/v2/library/app/blobs/${digest}`));
+    await Promise.all(stalls.map(({ reached }) => reached));
+    expect((await child.get(tag)).status).toBe(200);
+    const [layer] = image.layers;
+    expect(await child.get(`/v2/library/app/blobs/${layer!.digest}`)).toMatchObject({ status: 200 });
+    for (const stall of stalls) stall.release();
+    const replies = await Promise.all(running);
+    expect(replies.map(({ sha256 }) => sha256)).toEqual(slow.map(({ digest }) => digest));
   });
 });
 

@@ -18,6 +18,9 @@ import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
 import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 
+/** Share of the time for an answer after which a blob is fetched although as many are being fetched as may be. */
+const waitForPlaceShare = 1 / 2;
+
 export interface BlobsOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
@@ -193,6 +196,8 @@ export class Blobs {
         expectedSize: catalog.grants.expectedSize(key, digest),
         isRanged: waiting.isRanged === true,
       });
+      // A client that waited any longer would get no answer in time.
+      const late = setTimeout(() => downloads.startAnyway(fill), upstream.answerMs * waitForPlaceShare);
       try {
         const heading = await withDeadline((signal) => this.#heading(reader, { fill, signal }), {
           answerMs: upstream.answerMs,
@@ -203,6 +208,8 @@ export class Blobs {
       } catch (error) {
         await reader[Symbol.asyncDispose]();
         throw error;
+      } finally {
+        clearTimeout(late);
       }
     };
     return await this.content.fetch(repository, digest, { work });

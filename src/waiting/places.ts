@@ -6,6 +6,9 @@ export interface Claimant {
 /** The part of all places that each group may have in any case, whatever the others have taken. */
 const guaranteedShare = 1 / 4;
 
+/** Places that may be given beyond the limit in any case; with a higher limit, as many again as it allows. */
+const minBeyond = 64;
+
 /**
  * A limited number of places, given in the order in which they were asked for. A group that has fewer than a quarter of
  * them gets one even when all are taken: what one group holds up never holds up another.
@@ -41,6 +44,19 @@ export class Places {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     this.#queue.push({ who, settle: resolve });
     return await promise;
+  }
+
+  /**
+   * Gives `who` a place although none is free, because it has waited as long as it may. A bounded number is given so.
+   * @returns false if it does not wait, or too many have been given
+   */
+  giveAnyway(who: Claimant): boolean {
+    const { maxFills } = this.#limits;
+    const index = this.#queue.findIndex((entry) => entry.who === who);
+    if (index === -1 || this.#total >= maxFills + Math.max(maxFills, minBeyond)) return false;
+    this.#count(who, 1);
+    this.#queue.splice(index, 1)[0]?.settle(true);
+    return true;
   }
 
   /** Gives a place back; the caller that has waited longest of those that may have it gets it. */

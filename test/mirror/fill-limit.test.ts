@@ -33,7 +33,7 @@ describe('a mirror that may fetch one blob at a time', () => {
     expect(upstream.requestsFor(({ path }) => path.includes('/blobs/'))).toHaveLength(3);
   });
 
-  test('refuses with Retry-After who has waited as long as a client may', async () => {
+  test('fetches one more for a client that has waited long enough, instead of refusing it', async () => {
     await using upstream = await startRegistry();
     const config = { cache: { maxFills: 1 } };
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
@@ -42,17 +42,37 @@ describe('a mirror that may fetch one blob at a time', () => {
     const running = site.get(pathOf(one!.digest));
     await stall.reached;
     // Only for who has to wait: the others may take as long as the machine does.
-    await site.reconfigure({ ...config, timeouts: { answer: '400ms' } });
-    const refused = await site.get(pathOf(two!.digest));
+    await site.reconfigure({ ...config, timeouts: { answer: '2s' } });
+    const clients = Array.from({ length: 5 }, () => site.get(pathOf(two!.digest)));
+    for (const reply of await Promise.all(clients)) expect(reply).toMatchObject({ status: 200, sha256: two?.digest });
+    expect(upstream.requestsFor(two!.digest)).toHaveLength(1);
+    stall.release();
+    expect(await running).toMatchObject({ complete: true, sha256: one?.digest });
+  });
+
+  test('refuses with Retry-After who has waited as long as a client may, where too many have been fetched so', async () => {
+    await using upstream = await startRegistry();
+    const config = { cache: { maxFills: 1 } };
+    const upstreams = { 'docker.io': { urls: [upstream.origin], maxConnections: 100 } };
+    await using site = await startTestSite({ upstreams, config });
+    // One has the place, and 64 more are as many as are begun without one.
+    const blobs = Array.from({ length: 66 }, (_, part) => upstream.addBlob({ size: 200_000, seed: `part ${part}` }));
+    const stall = upstream.fault(/blobs/, { kind: 'stall', afterBytes: 100_000 });
+    await site.reconfigure({ ...config, timeouts: { answer: '2s' } });
+    const running: ReturnType<typeof site.get>[] = [];
+    for (const { digest } of blobs.slice(0, 65)) running.push(site.get(pathOf(digest)));
+    await expect.poll(() => upstream.requestsFor(/blobs/).length).toBe(65);
+    const last = blobs.at(-1)!.digest;
+    const refused = await site.get(pathOf(last));
     await site.reconfigure(config);
     expect(refused).toMatchObject({ status: 503, headers: { 'retry-after': '5' } });
     expect(JSON.parse(refused.body.toString())).toMatchObject({ errors: [{ code: 'UNAVAILABLE' }] });
-    expect(upstream.requestsFor(two!.digest)).toEqual([]);
+    expect(upstream.requestsFor(last)).toEqual([]);
     stall.release();
-    expect(await running).toMatchObject({ complete: true, sha256: one?.digest });
-    // Nobody waits for it any more, so it was not fetched afterwards either.
-    expect(upstream.requestsFor(two!.digest)).toEqual([]);
-    expect(await site.get(pathOf(two!.digest))).toMatchObject({ complete: true, sha256: two?.digest });
+    for (const reply of await Promise.all(running)) expect(reply).toMatchObject({ status: 200, complete: true });
+    // No client waits for it any more, so it was not fetched afterwards either.
+    expect(upstream.requestsFor(last)).toEqual([]);
+    expect(await site.get(pathOf(last))).toMatchObject({ complete: true, sha256: last });
   });
 
   test('takes the place of a blob for which nobody waits any more, and goes on with that one later', async () => {

@@ -110,6 +110,12 @@ export class Downloads implements AsyncDisposable {
     return download !== undefined && this.#placesOf(download).isWaiting(download);
   }
 
+  /** Starts a fill that waits for other blobs, since its client can wait no longer; does nothing if too many have been. */
+  startAnyway(fill: Fill): void {
+    const download = this.#fills.values().find((each) => each.fill === fill);
+    if (download) this.#placesOf(download).giveAnyway(download);
+  }
+
   /**
    * A reader of the fill of a digest, begun now unless it is under way. The right to read is the caller's to check.
    * @returns the fill and a reader that the caller has to dispose

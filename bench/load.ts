@@ -58,6 +58,19 @@ export async function pull(work: Work, { seconds }: { readonly seconds?: number 
   return JSON.parse(stdout) as Pull;
 }
 
+/**
+ * Each of several paths once, over all connections, with a client that reads the bytes and compares them with the digest
+ * in the path.
+ * @param work.pathsFile one path a line
+ */
+export async function pullEach(work: Omit<Work, 'path'> & { readonly pathsFile: string }): Promise<Load> {
+  const program = fileURLToPath(new URL('pull.py', import.meta.url));
+  const { pathsFile, connections } = work;
+  const options = { port: Number(new URL(work.origin).port), pathsFile, connections, headers: {} };
+  const { stdout } = await onClientCore('python3', [program, JSON.stringify(options)]);
+  return JSON.parse(stdout) as Load;
+}
+
 async function runWrk(
   scriptName: string,
   work: {

@@ -1,10 +1,13 @@
 """Pulls one path over many connections and tells how long it took, as JSON.
 
 The bytes are thrown away in the kernel (recv with MSG_TRUNC), so that the client costs next to nothing and the server
-is what is measured. Argument, as JSON: port, path, connections, headers, and `seconds` (pull again and again) or
-nothing (pull once, all connections at the same moment, each after one GET of /v2/ on the same connection).
+is what is measured. Argument, as JSON: port, path, connections, headers, and `seconds` (pull again and again),
+`pathsFile` (instead of path: pull each line of it once, over all connections, and compare what comes with the digest in
+the line, as clients do) or nothing (pull once, all connections at
+the same moment, each after one GET of /v2/ on the same connection).
 """
 
+import hashlib
 import json
 import select
 import socket
@@ -25,8 +28,14 @@ class Pull:
     def __init__(self):
         self.socket = socket.create_connection(("127.0.0.1", options["port"]))
         self.socket.setblocking(False)
+        self.hash = None
         self.first_byte = None
         self.begin(request_of("/v2/"))
+
+    def begin_checked(self, path):
+        self.digest = path.rsplit("sha256:", 1)[1][:64]
+        self.hash = hashlib.sha256()
+        self.begin(request_of(path))
 
     def begin(self, request):
         self.head = b""
@@ -51,8 +60,13 @@ class Pull:
             fields = dict(line.lower().split(": ", 1) for line in lines[1:])
             self.remaining = int(fields["content-length"])
             count = len(self.head) - end - 4
+            if self.hash:
+                self.hash.update(self.head[end + 4 :])
         else:
-            count = self.socket.recv_into(scratch, min(self.remaining, len(scratch)), socket.MSG_TRUNC)
+            flags = 0 if self.hash else socket.MSG_TRUNC
+            count = self.socket.recv_into(scratch, min(self.remaining, len(scratch)), flags)
+            if self.hash:
+                self.hash.update(view[:count])
             if count == 0:
                 raise EOFError("closed before the end")
         if count > 0 and self.first_byte is None:
@@ -89,15 +103,35 @@ def percentile(values, share):
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None
 
 
-request = request_of(options["path"])
+paths_file = options.get("pathsFile")
+paths = iter(open(paths_file).read().split()) if paths_file else None
+request = None if paths_file else request_of(options["path"])
 pulls = [Pull() for _ in range(options["connections"])]
 warm_up(pulls)
 done = []
 cpu = time.process_time()
 start = time.perf_counter()
 for pull in pulls:
-    pull.begin(request)
-if options.get("seconds"):
+    if paths:
+        pull.begin_checked(next(paths))
+    else:
+        pull.begin(request)
+if paths:
+    left = set(pulls)
+
+    def another(pull):
+        done.append(time.perf_counter() - pull.sent)
+        if pull.hash.hexdigest() != pull.digest:
+            raise ValueError(f"other bytes than those of {pull.digest}")
+        following = next(paths, None)
+        if following:
+            pull.begin_checked(following)
+        else:
+            left.discard(pull)
+
+    total = drive(pulls, another, lambda: not left)
+    first = []
+elif options.get("seconds"):
     deadline = start + options["seconds"]
 
     def again(pull):

@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { coldRows } from './cold.ts';
+import { coldManyRows } from './cold-many.ts';
 import { memoryRow } from './memory.ts';
 import { ensurePrerequisites } from './prerequisites.ts';
 import { clientCore } from './program.ts';
@@ -13,7 +14,7 @@ import type { ContestantName, Row, RowOptions, RowResult } from './row.ts';
 import { startRow } from './start.ts';
 import { warmRows } from './warm.ts';
 
-const rows: readonly Row[] = [...warmRows, ...coldRows, memoryRow, startRow];
+const rows: readonly Row[] = [...warmRows, ...coldRows, ...coldManyRows, memoryRow, startRow];
 const names: readonly ContestantName[] = ['millpond', 'nginx', 'docker-registry', 'direct'];
 
 const usage = `usage: npm run bench -- [ROW…] [options]

@@ -29,7 +29,13 @@ export class Upstream implements AsyncDisposable {
 
   /** Adds a blob that no mirror can have; gives its digest. */
   async addBlob(bytes: number): Promise<string> {
-    return (await this.#control<{ digest: string }>(`blob?bytes=${bytes}`)).digest;
+    const [digest = ''] = await this.addBlobs(1, bytes);
+    return digest;
+  }
+
+  /** As {@link addBlob}, several of the same size. */
+  async addBlobs(count: number, bytes: number): Promise<string[]> {
+    return (await this.#control<{ digests: string[] }>(`blobs?count=${count}&bytes=${bytes}`)).digests;
   }
 
   /** Adds an image with the tag `latest`; gives the digest of its manifest. */

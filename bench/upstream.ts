@@ -61,10 +61,12 @@ async function send(response: ServerResponse, blob: Content, pace: Pace | undefi
 }
 
 function control(url: URL, response: ServerResponse): void {
-  if (url.pathname === '/-/blob') {
-    const blob = maker.make(Number(url.searchParams.get('bytes')));
-    blobs.set(blob.digest, blob);
-    return json(response, { digest: blob.digest });
+  if (url.pathname === '/-/blobs') {
+    const made = Array.from({ length: Number(url.searchParams.get('count')) }, () =>
+      maker.make(Number(url.searchParams.get('bytes'))),
+    );
+    for (const blob of made) blobs.set(blob.digest, blob);
+    return json(response, { digests: made.map(({ digest }) => digest) });
   }
   if (url.pathname === '/-/image') {
     const manifest = imageManifest();

@@ -37,6 +37,41 @@ test('a write that fails takes no other of the same turn with it, and is told on
   expect(faults).toHaveLength(1);
 });
 
+test('what is written within a moment is one transaction, which reads neither wait for nor end', async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, 'catalog.sqlite');
+  using database = await Database.open({ path, onFault: () => undefined });
+  let commits = 0;
+  database.beforeCommit = () => (commits += 1);
+  for (const name of ['a', 'b', 'c']) {
+    database.write(() => void database.repositoryId(`docker.io/library/${name}`));
+    expect(names(database)).toContain(`docker.io/library/${name}`);
+  }
+  expect(commits).toBe(0);
+  await expect.poll(() => commits).toBe(1);
+  const log = await stat(`${path}-wal`);
+  database.write(() => void database.repositoryId('docker.io/library/d'));
+  expect(names(database)).toHaveLength(4);
+  expect((await stat(`${path}-wal`)).size).toBe(log.size);
+  database.flush();
+  expect((await stat(`${path}-wal`)).size).toBeGreaterThan(log.size);
+});
+
+test('a write that fails in a later turn takes none of the same transaction with it', async () => {
+  await using folder = await temporaryFolder();
+  const faults: unknown[] = [];
+  using database = await Database.open({
+    path: join(folder.path, 'catalog.sqlite'),
+    onFault: (fault) => faults.push(fault),
+  });
+  database.write(() => void database.repositoryId('docker.io/library/a'));
+  expect(names(database)).toEqual(['docker.io/library/a']);
+  database.write(() => database.run('INSERT INTO no_such_table VALUES (1)'));
+  database.write(() => void database.repositoryId('docker.io/library/b'));
+  expect(names(database)).toEqual(['docker.io/library/a', 'docker.io/library/b']);
+  expect(faults).toHaveLength(1);
+});
+
 /** Deletes the file, and what SQLite keeps beside it. */
 async function remove(path: string): Promise<void> {
   for (const suffix of ['', '-wal']) await rm(path + suffix, { force: true });

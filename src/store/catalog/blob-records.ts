@@ -133,7 +133,7 @@ export class BlobRecords {
         blob.isForOthers === true ? 1 : 0,
         shownBy.join('\n'),
       );
-      uses.settleRecent();
+      uses.settleSoon();
       pins.stored(digest);
     });
   }

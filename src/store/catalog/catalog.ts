@@ -140,6 +140,9 @@ export class Catalog implements Disposable {
 
   [Symbol.dispose](): void {
     this.uses.flushAll();
+    // The catalog notes how long the journal is, which has to be open for that.
+    this.#journal.flush();
+    this.#database.flush();
     this.#journal[Symbol.dispose]();
     this.#database[Symbol.dispose]();
   }

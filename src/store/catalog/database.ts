@@ -5,6 +5,7 @@ import { inodeOf } from '../files/file-system.ts';
 import { beginCatalogFile, openCatalogFile } from './catalog-file.ts';
 import { DirectoryLock } from './directory-lock.ts';
 import { isBroken, isLocked, sqliteCode } from './sqlite-error.ts';
+import { Transactions } from './transactions.ts';
 
 /** The path of an in-memory database. */
 export const inMemory = ':memory:';
@@ -29,12 +30,13 @@ export class Database implements Disposable {
   readonly #statements = new Map<string, StatementSync>();
   readonly #repositoryIds = new LRUCache<string, number>(upTo(10_000));
   readonly #options: DatabaseOptions;
+  readonly #transactions = new Transactions({
+    connection: () => this.#connection,
+    onRolledBack: () => this.#repositoryIds.clear(),
+    onFault: (error) => this.#fault(error),
+  });
   #faults = 0;
   #replacing: NodeJS.Immediate | undefined;
-  #waiting: (() => void)[] = [];
-  #flushing: NodeJS.Immediate | undefined;
-  #isWriting = false;
-
   private constructor(connection: DatabaseSync, lock: DirectoryLock | undefined, options: DatabaseOptions) {
     this.#connection = connection;
     this.#inode = inodeOf(options.path);
@@ -67,71 +69,39 @@ export class Database implements Disposable {
     }
   }
 
-  /**
-   * Runs work in a transaction together with other work of this turn, without delaying anything that waits for an answer.
-   * If it fails, none of it is applied, and the fault is reported. Reads see it at once. Nested work runs immediately.
-   */
-  write(work: () => void): void {
-    if (this.#isWriting) {
-      work();
-      return;
-    }
-    this.#waiting.push(work);
-    this.#flushing ??= setImmediate(() => this.flush());
+  /** Called within transactions, when all works have run that were to be written until then. */
+  set beforeCommit(called: () => void) {
+    this.#transactions.beforeCommit = called;
   }
 
-  /** Runs the work that {@link write} has deferred. */
+  /**
+   * Runs work in a transaction together with what else comes within a few milliseconds, without delaying anything that
+   * waits for an answer. If it fails, none of it is applied, and the fault is reported. Reads see it at once. Nested work
+   * runs immediately.
+   */
+  write(work: () => void): void {
+    this.#transactions.add(work);
+  }
+
+  /** Runs the work that {@link write} has deferred, and commits it. */
   flush(): void {
-    clearImmediate(this.#flushing);
-    this.#flushing = undefined;
-    if (this.#waiting.length === 0) return;
-    const works = this.#waiting;
-    this.#waiting = [];
-    try {
-      this.#transaction(works);
-    } catch {
-      // One of them may be the cause: the others must not be lost with it.
-      for (const work of works) {
-        try {
-          this.#transaction([work]);
-        } catch (own) {
-          this.#fault(own);
-        }
-      }
-    }
+    this.#transactions.commit();
   }
 
   /** As {@link write}, at once. @throws Error if it fails; none of it is applied then */
   writeNow(work: () => void): void {
-    if (this.#isWriting) return work();
-    this.flush();
+    if (this.#transactions.isWriting) return work();
     try {
-      this.#transaction([work]);
+      this.#transactions.now(work);
     } catch (error) {
       this.#fault(error);
       throw new Error('the catalog cannot be written', { cause: error });
     }
   }
 
-  #transaction(works: readonly (() => void)[]): void {
-    this.#connection.exec('BEGIN IMMEDIATE');
-    this.#isWriting = true;
-    try {
-      for (const work of works) work();
-      this.#connection.exec('COMMIT');
-    } catch (error) {
-      // A full disk may have rolled the transaction back already, and an id assigned inside it is gone.
-      this.#repositoryIds.clear();
-      if (this.#connection.isTransaction) this.#connection.exec('ROLLBACK');
-      throw error;
-    } finally {
-      this.#isWriting = false;
-    }
-  }
-
   /** The first row; `undefined` if there is none or it cannot be read. */
   get(sql: string, ...values: SQLInputValue[]): Record<string, SQLOutputValue> | undefined {
-    if (!this.#isWriting) this.flush();
+    this.#transactions.apply();
     try {
       return this.#statement(sql).get(...values);
     } catch (error) {
@@ -142,7 +112,7 @@ export class Database implements Disposable {
 
   /** All rows; none if they cannot be read. */
   all(sql: string, ...values: SQLInputValue[]): Record<string, SQLOutputValue>[] {
-    if (!this.#isWriting) this.flush();
+    this.#transactions.apply();
     try {
       return this.#statement(sql).all(...values);
     } catch (error) {
@@ -153,7 +123,7 @@ export class Database implements Disposable {
 
   /** Whether any row matches; reads only as many rows as necessary. False if they cannot be read. */
   some(sql: string, isWanted: (row: Record<string, SQLOutputValue>) => boolean, ...values: SQLInputValue[]): boolean {
-    if (!this.#isWriting) this.flush();
+    this.#transactions.apply();
     try {
       for (const row of this.#statement(sql).iterate(...values)) if (isWanted(row)) return true;
     } catch (error) {
@@ -224,6 +194,7 @@ export class Database implements Disposable {
     try {
       this.#lock?.takeAgain();
       const next = beginCatalogFile(path);
+      this.#transactions.keep();
       this.#connection.close();
       this.#connection = next;
       this.#inode = inodeOf(path);

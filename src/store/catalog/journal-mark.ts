@@ -22,12 +22,14 @@ export class JournalMark {
   readonly #journal: NameJournal;
   #faults: number;
   #isJournalOlder = false;
+  #isDue = false;
 
   constructor(database: Database, journal: NameJournal) {
     this.#database = database;
     this.#journal = journal;
     this.#faults = database.faults;
     journal.onFlushed = () => this.#advance();
+    database.beforeCommit = () => this.#write();
   }
 
   /** Whether the journal lacks what the catalog contains: it was removed, cut, or replaced by an older one. */
@@ -77,17 +79,25 @@ export class JournalMark {
     this.#advance();
   }
 
-  /** New lines are in the journal; the same turn has written their content to the catalog. */
+  /** New lines are in the journal; what they say is written to the catalog before the next commit, or has been. */
   #advance(): void {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    // Sees to it that there is a commit.
+    this.#database.write(() => undefined);
+  }
+
+  /** To be called within a transaction, with nothing that waits to be written. */
+  #write(): void {
+    if (!this.#isDue) return;
+    this.#isDue = false;
     const { begunAtMs, bytes } = this.#journal;
+    // What a fault has kept out of the catalog is read from the journal at the next start.
+    if (!this.#journal.isComplete || this.#isJournalOlder || this.isCatalogBehind) return;
     const tail = this.#journal.tail(bytes);
-    if (tail === undefined || !this.#journal.isComplete) return;
-    this.#database.write(() => {
-      // What a fault has kept out of the catalog is read from the journal at the next start.
-      if (this.#isJournalOlder || this.isCatalogBehind) return;
-      const mark: Mark = { begunAtMs, bytes, tail };
-      this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', markNote, JSON.stringify(mark));
-    });
+    if (tail === undefined) return;
+    const mark: Mark = { begunAtMs, bytes, tail };
+    this.#database.run('INSERT OR REPLACE INTO notes VALUES (?, ?)', markNote, JSON.stringify(mark));
   }
 
   #known(): Mark | undefined {

@@ -6,6 +6,8 @@ import { digestIn, number, optionalNumber } from './row.ts';
 
 /** Duration of one batch of writes, in milliseconds, before other work has its turn. */
 const flushMs = 2;
+/** Blobs that come to the disk before it is settled again which are recent. */
+const settleEvery = 32;
 /** Rows examined at a time when some are no longer recent, and the maximum number of repetitions. */
 const rowsPerLook = 8;
 const mostLooks = 16;
@@ -27,6 +29,7 @@ export class UseRecords {
   readonly #onUse: ((digest: Digest) => void) | undefined;
   /** How often each blob was used since that was last written. */
   readonly #used = new Map<Digest, number>();
+  #unsettled = 0;
 
   constructor(database: Database, { graph, now, onUse }: UseRecordsOptions) {
     this.#database = database;
@@ -57,7 +60,7 @@ export class UseRecords {
   }
 
   #flush({ everything }: { everything: boolean }): boolean {
-    if (this.#used.size === 0) return false;
+    if (this.#used.size === 0 && this.#unsettled === 0) return false;
     const now = this.#now();
     this.#database.write(() => {
       const startMs = performance.now();
@@ -96,11 +99,18 @@ export class UseRecords {
     this.settleRecent();
   }
 
+  /** As {@link settleRecent}, with others that come now. To be called within a write of the database. */
+  settleSoon(): void {
+    this.#unsettled += 1;
+    if (this.#unsettled >= settleEvery) this.settleRecent();
+  }
+
   /**
    * Of what is recent, what was used longest ago is not any more, until only a share of all bytes is; where that would
    * take long, the next call goes on. To be called within a write of the database.
    */
   settleRecent(): void {
+    this.#unsettled = 0;
     const totals = this.#database.get('SELECT bytes, recent_bytes FROM totals');
     let excess = number(totals, 'recent_bytes') - number(totals, 'bytes') * recentShare;
     for (let look = 0; excess > 0 && look < mostLooks; look += 1) {

@@ -41,6 +41,8 @@ interface Usage {
 interface Client extends Usage {
   readonly key: string;
   readonly address: string;
+  /** It had nothing any more, and is not counted again. */
+  isForgotten: boolean;
 }
 
 /** How much the mirror is doing for its clients now. */
@@ -63,6 +65,8 @@ const requestBytes = 16 * 1024;
 export class Admission {
   readonly #options: AdmissionOptions;
   readonly #clients = new Map<string, Client>();
+  /** Found by connection, an address need not be read for each request. */
+  readonly #bySocket = new WeakMap<Socket, { readonly client: Client; readonly address: string }>();
   readonly #all: Usage = { connections: 0, requests: 0, waitingBytes: 0 };
 
   constructor(options: AdmissionOptions) {
@@ -105,19 +109,42 @@ export class Admission {
     this.#options.onRefused(reason, clientAddress(socket));
   }
 
+  /** Whether the walls have room for one more request and so many bytes. Refuses nothing. */
+  hasRoom(socket: Socket, bytes: number): boolean {
+    const client = this.#clientOf(socket);
+    const { limits, memory } = this.#options;
+    return (
+      client.requests < limits.requestsPerClient &&
+      this.#all.requests < limits.requests &&
+      client.waitingBytes + requestBytes + bytes <= limits.memoryPerClientBytes &&
+      memory.usedBytes + requestBytes + bytes <= memory.limitBytes
+    );
+  }
+
+  /** The address of the other end, also after the connection is closed. */
+  addressOf(socket: Socket): string {
+    this.#clientOf(socket);
+    return this.#bySocket.get(socket)?.address ?? clientAddress(socket);
+  }
+
   #clientOf(socket: Socket): Client {
+    const known = this.#bySocket.get(socket);
+    if (known !== undefined && !known.client.isForgotten) return known.client;
     const address = clientAddress(socket);
     const key = clientKey(address);
     let client = this.#clients.get(key);
     if (client === undefined) {
-      client = { key, address, connections: 0, requests: 0, waitingBytes: 0 };
+      client = { key, address, connections: 0, requests: 0, waitingBytes: 0, isForgotten: false };
       this.#clients.set(key, client);
     }
+    this.#bySocket.set(socket, { client, address });
     return client;
   }
 
   #forgetIdle(client: Client): void {
-    if (client.connections === 0 && client.requests === 0) this.#clients.delete(client.key);
+    if (client.connections > 0 || client.requests > 0 || client.isForgotten) return;
+    client.isForgotten = true;
+    this.#clients.delete(client.key);
   }
 }
 

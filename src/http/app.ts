@@ -1,6 +1,7 @@
 import Koa, { type Context, type Middleware } from 'koa';
 import type { AccessControl } from '../access/access-control.ts';
 import type { RepositoryList } from '../discovery/repository-list.ts';
+import type { Keeper } from '../front/keeper.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { Chain } from '../transport/chain.ts';
@@ -58,6 +59,8 @@ export interface AppOptions {
   readonly peers: PeerRoutesOptions | undefined;
   /** Told of what escapes all of it: a bug. */
   readonly onError: (error: unknown) => void;
+  /** Keeps answers that can be given again without a decision; absent: none are kept. */
+  readonly keeper?: Keeper | undefined;
 }
 
 /** The HTTP side. The list reads as the life of a request. */
@@ -86,7 +89,7 @@ export function createApp(options: AppOptions): Koa {
     peerRoutes({ service: options.mirror.peerService, answers: options.mirror.replicaAnswers, sender }, options.peers),
     readRequest(options),
     authorizePull(rights),
-    registryRoutes({ mirror: options.mirror, sender }),
+    registryRoutes({ mirror: options.mirror, sender, keeper: options.keeper }),
   ]) {
     app.use(onRegistryPath(step));
   }

@@ -1,5 +1,6 @@
 import type { Context, Middleware } from 'koa';
-import type { BlobReply } from '../mirror/blobs.ts';
+import type { Keeper } from '../front/keeper.ts';
+import type { BlobHead, BlobReply } from '../mirror/blobs.ts';
 import type { BlobBody } from '../mirror/body.ts';
 import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Mirror } from '../mirror/mirror.ts';
@@ -7,11 +8,12 @@ import { type Repository, repositoryOf } from '../mirror/repository.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ManifestReference, RegistryRequest } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';
+import { keeping } from './keeping.ts';
 import { blobReply, type Conditions, listingReply, manifestReply, pingReply } from './replies.ts';
-import type { Sender } from './send.ts';
+import type { Reply, Sender } from './send.ts';
 
 /** The last step of a request of the pull API: gets what was asked for from the mirror and sends it. */
-export function registryRoutes({ mirror, sender }: { mirror: Mirror; sender: Sender }): Middleware {
+export function registryRoutes({ mirror, sender, keeper }: Answering): Middleware {
   return function answer(ctx) {
     const exchange = ctx.state['exchange'] as Exchange;
     const { request, selection } = exchange;
@@ -20,7 +22,7 @@ export function registryRoutes({ mirror, sender }: { mirror: Mirror; sender: Sen
     if (request.kind === 'ping') return sender.send(ctx.res, pingReply(asked.conditions), exchange);
     if (!selection) throw new Error('no upstream has been chosen');
     return answerFrom(
-      { mirror, sender },
+      { mirror, sender, keeper },
       { ...asked, repository: repositoryOf(selection.upstream, selection.repository), request },
     );
   };
@@ -52,6 +54,8 @@ type ListingRequest = Extract<RegistryRequest, { kind: 'tags' | 'referrers' }>;
 interface Answering {
   readonly mirror: Mirror;
   readonly sender: Sender;
+  /** Keeps answers that can be given again without a decision; absent: none are kept. */
+  readonly keeper?: Keeper | undefined;
 }
 
 interface Asked {
@@ -61,7 +65,7 @@ interface Asked {
 }
 
 async function answerManifest(
-  { mirror, sender }: Answering,
+  { mirror, sender, keeper }: Answering,
   {
     ctx,
     exchange,
@@ -71,15 +75,19 @@ async function answerManifest(
   }: Asked & { repository: Repository; reference: ManifestReference },
 ): Promise<void> {
   const accept = ctx.req.headers.accept ?? '';
+  const atHand = mirror.manifests.atHand(repository, reference, accept);
+  // In the same turn: what it stands on has not changed.
+  const standing =
+    atHand && keeper?.wants(ctx.req) ? mirror.manifests.standing(repository, reference, atHand) : undefined;
   const found =
-    mirror.manifests.atHand(repository, reference, accept) ??
+    atHand ??
     (reference.kind === 'digest'
       ? await mirror.manifests.byDigest(repository, reference.digest, new TagOptions(exchange, accept))
       : await byTag(reference.tag, new TagOptions(exchange, accept)));
   exchange.outcome = found.outcome;
   const { rateLimit } = repository.upstream;
   const reply = manifestReply(found, { ...conditions, rateLimit, byDigest: reference.kind === 'digest' });
-  await sender.send(ctx.res, reply, exchange);
+  await sender.send(ctx.res, keeping(reply, standing, { keeper, ctx, exchange }), exchange);
 
   function byTag(tag: string, options: TagOptions): Promise<ManifestReply | ManifestHead> {
     const { manifests } = mirror;
@@ -88,13 +96,13 @@ async function answerManifest(
 }
 
 async function answerBlob(
-  { mirror, sender }: Answering,
+  { mirror, sender, keeper }: Answering,
   { ctx, exchange, conditions, repository, digest }: Asked & { repository: Repository; digest: Digest },
 ): Promise<void> {
   if (conditions.head) {
     const found = await mirror.blobs.head(repository, digest, exchange);
     exchange.outcome = found.outcome;
-    await sender.send(ctx.res, blobReply(found, conditions), exchange);
+    await sender.send(ctx.res, keepingBlob(found), exchange);
     return;
   }
   exchange.isRanged = conditions.range !== undefined;
@@ -116,7 +124,12 @@ async function answerBlob(
 
   async function sendBlob(blob: BlobReply): Promise<void> {
     await using _body: BlobBody = blob.body;
-    await sender.send(ctx.res, blobReply(blob, conditions), exchange);
+    await sender.send(ctx.res, keepingBlob(blob), exchange);
+  }
+
+  function keepingBlob(blob: BlobReply | BlobHead): Reply {
+    const standing = keeper?.wants(ctx.req) ? mirror.blobs.standing(repository, blob) : undefined;
+    return keeping(blobReply(blob, conditions), standing, { keeper, ctx, exchange });
   }
 }
 

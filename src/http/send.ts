@@ -16,6 +16,8 @@ export interface Reply {
   /** Name, value, name, value: the form that costs Node least. */
   readonly headers: string[];
   readonly content: Content;
+  /** Called when the headers go out: the first bytes of its body could be read. */
+  readonly onStart?: (() => void) | undefined;
 }
 
 export type Content =
@@ -54,16 +56,19 @@ export class Sender {
    * @throws RegistryError 503 when there is no memory for it, and what the first read of a body throws, both before any
    *   header is sent; what a later read throws, when the connection has been cut short of `Content-Length`
    */
-  async send(response: ServerResponse, { status, headers, content }: Reply, exchange: Exchange): Promise<void> {
+  async send(response: ServerResponse, reply: Reply, exchange: Exchange): Promise<void> {
     if (response.destroyed) return;
+    const { status, headers, content, onStart } = reply;
     if (content.kind === 'none') {
+      onStart?.();
       response.writeHead(status, headers);
       response.end();
       return;
     }
-    if (content.kind !== 'bytes') return await this.#sendBody(response, { status, headers, content }, exchange);
+    if (content.kind !== 'bytes') return await this.#sendBody(response, { ...reply, content }, exchange);
     const { bytes } = content;
     if (bytes.length > singleWriteBytes && !this.#shared.take(bytes, exchange.ticket)) throw refusal(exchange);
+    onStart?.();
     response.writeHead(status, headers);
     exchange.sentBytes = bytes.length;
     // A string of single-byte characters leaves together with the headers, as one piece of memory.
@@ -76,7 +81,7 @@ export class Sender {
 
   async #sendBody(
     response: ServerResponse,
-    { status, headers, content }: Reply & { content: Streamed },
+    { status, headers, content, onStart }: Reply & { content: Streamed },
     exchange: Exchange,
   ): Promise<void> {
     using piece = this.#pieces.take(exchange.ticket, lengthOf(content));
@@ -90,6 +95,7 @@ export class Sender {
     } else {
       // As long as no header is out, a body that cannot be read can still become an error, or another body.
       first = await readFirst(content, { piece, exchange });
+      onStart?.();
       response.writeHead(status, headers);
     }
     this.#cutIdle(response, exchange);

@@ -2,10 +2,11 @@ import type { Coordinator } from '../coordination/coordinator.ts';
 import type { Digest } from '../oci/digest.ts';
 import { emptyBlob, emptyBlobDigest } from '../oci/empty-blob.ts';
 import { hasReason, isTransient, RegistryError } from '../oci/error.ts';
+import { blobFact, rightFact } from '../oci/facts.ts';
 import { octetStream } from '../oci/media-types.ts';
 import type { Custody } from '../store/care/custody.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
-import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
+import { type BlobStore, DiskFault, type StoredBlob } from '../store/files/blob-store.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { BlobInquiry, type UpstreamBlob } from './blob-inquiry.ts';
 import { type BlobBody, storedBody } from './body.ts';
@@ -17,6 +18,7 @@ import type { BlobHeading } from './fill/transfer.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
 import type { ReplicaQuestions } from './sharing/replica-questions.ts';
+import type { Standing, StandingFile } from './standing.ts';
 
 /** Share of the time for an answer after which a blob is fetched although as many are being fetched as may be. */
 const waitForPlaceShare = 1 / 2;
@@ -42,6 +44,8 @@ export interface BlobHead {
   readonly size: number | undefined;
   readonly contentType: string;
   readonly outcome: Outcome;
+  /** The file that it is read from; absent: it is in memory, or on its way. */
+  readonly file?: StandingFile | undefined;
 }
 
 /** A blob on its way to a client, which disposes the body. */
@@ -137,6 +141,22 @@ export class Blobs {
     return { digest, size, contentType, outcome: 'bypass' };
   }
 
+  /**
+   * How an answer stands, in this turn of the event loop.
+   * @returns `undefined` where the same request may have to wait for something the next time
+   */
+  standing(repository: Repository, { digest, outcome, file }: BlobHead): Standing | undefined {
+    const { catalog, downloads, store } = this.#options;
+    const { key, upstream } = repository;
+    const record = catalog.blobs.get(digest);
+    if (outcome !== 'hit' || record === undefined || !catalog.grants.isReadable(key, digest)) return undefined;
+    if (downloads.has(digest, upstream.name)) return undefined;
+    const isRight = file
+      ? record.size === file.size && record.modifiedAtMs === file.modifiedAtMs
+      : store.small(digest) !== undefined;
+    return isRight ? { digest, facts: [blobFact(digest), rightFact(key, digest)], file } : undefined;
+  }
+
   /** As {@link Content.requireRight}. */
   requireRight(repository: Repository, digest: Digest, waiting: Waiting): Promise<boolean> {
     return this.content.requireRight(repository, digest, waiting);
@@ -149,18 +169,15 @@ export class Blobs {
     return { digest, size: emptyBlob.length, contentType: octetStream, outcome: 'hit', body };
   }
 
-  #stored(digest: Digest, { size, body }: { size: number; body: BlobBody }): BlobReply {
+  #stored(digest: Digest, { size, body, file }: Stored): BlobReply {
     const { catalog } = this.#options;
     catalog.uses.touch(digest);
-    return { digest, size, contentType: catalog.blobs.get(digest)?.contentType ?? octetStream, outcome: 'hit', body };
+    const contentType = catalog.blobs.get(digest)?.contentType ?? octetStream;
+    return { digest, size, contentType, outcome: 'hit', body, file };
   }
 
   /** The blob on this disk, unless the disk cannot give it, or not rightly: then it is fetched as if it were not here. */
-  async #open(
-    repository: Repository,
-    digest: Digest,
-    waiting: Waiting,
-  ): Promise<{ size: number; body: BlobBody } | undefined> {
+  async #open(repository: Repository, digest: Digest, waiting: Waiting): Promise<Stored | undefined> {
     const { store, custody, onDiskFault } = this.#options;
     const { answerMs } = repository.upstream;
     try {
@@ -170,7 +187,7 @@ export class Blobs {
         if (!blob) return undefined;
         const doubt = custody.doubt(digest, blob);
         const isVerified = verifiedMs !== undefined && verifiedMs === blob.modifiedAtMs;
-        if (doubt === undefined || isVerified) return { size: blob.size, body: storedBody(blob) };
+        if (doubt === undefined || isVerified) return storedIn(blob);
         await blob[Symbol.asyncDispose]();
         const look = (signal: AbortSignal) => custody.look(digest, doubt, { signal });
         verifiedMs = await withDeadline(look, { answerMs, signal: waiting.signal });
@@ -236,6 +253,19 @@ export class Blobs {
       await this.content.confirm(repository, fill.digest, waiting);
     }
   }
+}
+
+/** A blob that is stored here. */
+interface Stored {
+  readonly size: number;
+  readonly body: BlobBody;
+  readonly file?: StandingFile | undefined;
+}
+
+function storedIn(blob: StoredBlob): Stored {
+  const { size, path, modifiedAtMs } = blob;
+  const isFile = path !== undefined && modifiedAtMs !== undefined;
+  return { size, body: storedBody(blob), ...(isFile && { file: { path, size, modifiedAtMs } }) };
 }
 
 function memoryBody(bytes: Buffer): BlobBody {

@@ -1,10 +1,13 @@
 import { AcceptReader } from '../oci/accept.ts';
 import type { Digest } from '../oci/digest.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
+import { blobFact, type Changes, rightFact, tagFact, upstreamFact } from '../oci/facts.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { ManifestReference } from '../oci/request.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { BlobStore, DiskFault } from '../store/files/blob-store.ts';
+import { endOf } from '../upstream/rate-limit.ts';
+import { decide } from '../upstream/tag-rules.ts';
 import { AnswerBudget } from '../waiting/deadline.ts';
 import { Completeness } from './completeness.ts';
 import { ageSecondsOf, type ResolvedTag } from './confirmed-tag.ts';
@@ -16,6 +19,7 @@ import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
 import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 import type { Replicas } from './sharing/replicas.ts';
+import type { Standing } from './standing.ts';
 import { Tags } from './tags.ts';
 
 /** Told of what is worth a number or a log line. */
@@ -36,6 +40,8 @@ export interface ManifestsOptions {
   readonly offline: boolean;
   readonly now: () => number;
   readonly observer: ManifestObserver;
+  /** Told of each fact that changes here; absent: no answers are kept. */
+  readonly changes?: Changes | undefined;
 }
 
 /** What a client gets to know about a manifest. */
@@ -93,6 +99,20 @@ export class Manifests implements AsyncDisposable {
     const record = this.#tags.fresh(repository, reference.tag, accept);
     const found = record && this.#byDigest.atHand(repository, record.digest);
     return found && { ...found, ...ageSecondsOf(record, this.#options) };
+  }
+
+  /** How an answer of {@link atHand} stands. To be called in the same turn of the event loop. */
+  standing({ key, upstream, name }: Repository, reference: ManifestReference, { digest }: ManifestReply): Standing {
+    const facts = [blobFact(digest), rightFact(key, digest), upstreamFact(upstream.name)];
+    // The answer says how many pulls the upstream has left, as long as that is known.
+    const limitedUntilMs = upstream.rateLimit ? endOf(upstream.rateLimit) : Number.POSITIVE_INFINITY;
+    if (reference.kind === 'digest') return { digest, facts, untilMs: limitedUntilMs };
+    const { tag } = reference;
+    const confirmedAtMs = this.#options.catalog.tags.get({ repository: key, tag, variant: '' })?.checkedAtMs ?? 0;
+    const { tagTtlMs } = decide(upstream.freshness, { repository: name, tag }).times;
+    facts.push(tagFact(key, tag));
+    const untilMs = Math.min(confirmedAtMs + tagTtlMs, limitedUntilMs);
+    return { digest, facts, sinceMs: confirmedAtMs, untilMs, confirmedAtMs };
   }
 
   /**

@@ -1,5 +1,6 @@
 import type { Slabs } from '../memory/slabs.ts';
 import type { Digest } from '../oci/digest.ts';
+import { blobFact, type Changes } from '../oci/facts.ts';
 import { Custody } from '../store/care/custody.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { upstreamOf } from '../store/catalog/grant-records.ts';
@@ -44,6 +45,8 @@ export interface MirrorOptions {
   readonly repository: (key: string) => Repository | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
+  /** Told of each fact that changes here; absent: no answers are kept. */
+  readonly changes?: Changes | undefined;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
@@ -71,6 +74,7 @@ export class Mirror implements AsyncDisposable {
       observer,
       limits: options.limits,
       slabs: options.slabs,
+      onBegun: (digest) => options.changes?.changed(blobFact(digest)),
       route: (digest, sources, route) => replicas.route(digest, sources, route),
       onStored: (digest, blob) => catalog.blobs.record(digest, blob),
       isLeftoverOf: (digest, upstream) =>
@@ -93,7 +97,16 @@ export class Mirror implements AsyncDisposable {
       questions,
       now,
     });
-    this.manifests = new Manifests({ store, catalog, offline, observer, now, replicas, questions });
+    this.manifests = new Manifests({
+      store,
+      catalog,
+      offline,
+      observer,
+      now,
+      replicas,
+      questions,
+      changes: options.changes,
+    });
     this.peerService = new PeerService({
       store,
       catalog,

@@ -1,6 +1,7 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { AcceptReader } from '../oci/accept.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
+import type { Changes } from '../oci/facts.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
@@ -29,6 +30,7 @@ export interface TagsOptions {
   readonly questions: ReplicaQuestions;
   readonly offline: boolean;
   readonly now: () => number;
+  readonly changes?: Changes | undefined;
   readonly observer: {
     staleServed(upstream: string): void;
     revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;

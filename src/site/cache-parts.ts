@@ -3,6 +3,7 @@ import type { Slabs } from '../memory/slabs.ts';
 import { Mirror, type MirrorObserver } from '../mirror/mirror.ts';
 import type { Repository } from '../mirror/repository.ts';
 import type { Replicas } from '../mirror/sharing/replicas.ts';
+import { type Changes, unwatched } from '../oci/facts.ts';
 import { Scrub } from '../store/care/scrub.ts';
 import { Catalog } from '../store/catalog/catalog.ts';
 import { Rebuild, type RebuildCounts } from '../store/catalog/rebuild.ts';
@@ -49,6 +50,8 @@ export interface CacheOptions extends Omit<Parts, 'files'> {
   readonly hostedOwner?: Upstream | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
+  /** Told of each fact that changes; absent: no answers are kept. */
+  readonly changes?: Changes | undefined;
   /**
    * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes
    * to the upstreams where that has to be.
@@ -113,6 +116,7 @@ export async function openCatalog(opening: Opening): Promise<Catalog> {
       onReplaced: () => opening.onCatalogReplaced(),
       onManifest: (manifest) => opening.evictor?.room.arrivals.recorded(manifest),
       onUse: (digest) => opening.evictor?.room.arrivals.used(digest),
+      ...(opening.changes && { changes: opening.changes }),
     });
   const onWait = (owner: unknown): void => log.info({ owner }, 'waiting for the cache directory');
   const catalog = owned.use(await whenFree(layout, open, { onWait }));
@@ -130,11 +134,13 @@ export async function openUpstreams({
   log,
   metrics,
   health,
+  changes = unwatched,
   now,
 }: Opening): Promise<LiveUpstreams> {
   const upstreams = owned.use(
     new LiveUpstreams({
       now,
+      changes,
       observer: upstreamObserver({
         log,
         metrics,
@@ -163,6 +169,7 @@ export async function openStore(
       observer.altered(digest);
     },
     onGone: (digest) => replicas.coordinator.drop(digest),
+    changes: opening.changes ?? unwatched,
     space: {
       begun: (digest) => evictor.room.begun(digest),
       mayGrow: (digest, bytes) => evictor.room.mayGrow(digest, bytes),
@@ -213,7 +220,7 @@ export function openMirror(
     readonly repository: (key: string) => Repository | undefined;
   },
 ): Mirror {
-  const { layout, owned, replicas, slabs, now } = opening;
+  const { layout, owned, replicas, slabs, changes, now } = opening;
   const { catalog, store, evictor, observer, repository } = parts;
   // What is read again while a client waits has no rate, and does not wait for what is read in the background.
   const verification = new Verification({ layout, catalog, hasher: owned.use(new FileHasher()), now });
@@ -241,6 +248,7 @@ export function openMirror(
       replicas,
       repository,
       slabs,
+      changes,
       now,
     }),
   );

@@ -115,6 +115,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
         usePins(catalog, next.cache.pins, prepared.table);
         prepared.use();
         opening.config = next;
+        opening.changes?.changedAll();
       });
       upkeep.look();
       evictor.look();

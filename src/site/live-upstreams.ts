@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Config, UpstreamConfig } from '../config/config.ts';
 import { formatPath } from '../config/problems.ts';
+import { type Changes, upstreamFact } from '../oci/facts.ts';
 import { Authorities } from '../transport/authorities.ts';
 import { Chain } from '../transport/chain.ts';
 import { Proxies } from '../transport/proxies.ts';
@@ -19,6 +20,12 @@ interface LiveUpstream {
   readonly fingerprint: string;
 }
 
+export interface LiveUpstreamsOptions {
+  readonly now: () => number;
+  readonly observer: UpstreamObserver;
+  readonly changes: Changes;
+}
+
 /** Upstreams that are ready to be put in force. */
 export interface PreparedUpstreams {
   readonly table: UpstreamTable;
@@ -28,7 +35,7 @@ export interface PreparedUpstreams {
 
 /** The upstreams in force, which a new configuration may replace while requests are under way. */
 export class LiveUpstreams implements Disposable {
-  readonly #extra: { readonly now: () => number; readonly observer: UpstreamObserver };
+  readonly #extra: LiveUpstreamsOptions;
   /** The mirror's place among others that ask one another. */
   readonly chain = new Chain();
   /** Read once for all of them. */
@@ -39,7 +46,7 @@ export class LiveUpstreams implements Disposable {
   /** One change after another. */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(extra: { readonly now: () => number; readonly observer: UpstreamObserver }) {
+  constructor(extra: LiveUpstreamsOptions) {
     this.#extra = extra;
   }
 
@@ -103,12 +110,21 @@ export class LiveUpstreams implements Disposable {
     context: { config: Config; known: ReadonlyMap<string, LiveUpstream>; made: DisposableStack },
   ): LiveUpstream {
     const options = withCertificates(upstream, upstreamOptions(context.config, upstream));
+    const { changes, ...extra } = this.#extra;
     const fingerprint = createHash('sha256').update(JSON.stringify(options)).digest('base64');
     const same = context.known.get(fingerprint);
     return (
       same ?? {
         fingerprint,
-        upstream: context.made.use(lazyUpstream({ ...options, ...this.#extra, ...this.#networks, chain: this.chain })),
+        upstream: context.made.use(
+          lazyUpstream({
+            ...options,
+            ...extra,
+            ...this.#networks,
+            chain: this.chain,
+            onChange: () => changes.changed(upstreamFact(upstream.name)),
+          }),
+        ),
       }
     );
   }
@@ -118,6 +134,7 @@ export class LiveUpstreams implements Disposable {
     this.#replaced.push(...this.#live.filter((one) => !kept.has(one)).map(({ upstream }) => upstream));
     this.#table = table;
     this.#live = live;
+    this.#extra.changes.changedAll();
   }
 
   async #inTurn(change: () => void | Promise<void>): Promise<void> {

@@ -12,6 +12,7 @@ import { described, requestObserver } from './observers.ts';
 import type { Parts } from './parts.ts';
 import type { LiveReplicas } from './replicas.ts';
 import { type LiveServerTls } from './server-tls.ts';
+import type { OwnShortWay } from './short-way.ts';
 import { Walls } from './walls.ts';
 
 /** Answers clients from now on. */
@@ -29,19 +30,11 @@ export async function openListener(
     readonly hosted: Hosted | undefined;
     readonly owner: HostedOwner | undefined;
     readonly access: LiveAccess;
-    readonly requestLog: RequestLog | undefined;
+    readonly requestLog: RequestLog;
+    readonly short: OwnShortWay | undefined;
   },
 ): Promise<Listener> {
-  const {
-    walls,
-    others,
-    tls,
-    hosted,
-    owner,
-    access,
-    now,
-    requestLog = (level, fields) => log[level](fields, 'request'),
-  } = parts;
+  const { walls, others, tls, hosted, owner, access, now, requestLog, short } = parts;
   const { mirror, upstreams } = cache;
   const failures = new LastFailures({ now });
   health.watch(() => failures.conditions(upstreams.all));
@@ -74,10 +67,13 @@ export async function openListener(
     }),
     operator: { readiness: () => health.readiness(), metrics },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
+    keeper: short?.keeper,
   });
   const answer = app.callback();
   // Koa answers its own failures: this promise never rejects.
-  const handler: Parameters<typeof listen>[0] = (request, response) => void answer(request, response);
+  const handler: Parameters<typeof listen>[0] = (request, response) => {
+    if (short?.way.answer(request, response) !== true) void answer(request, response);
+  };
   const listener = await listen(handler, {
     ...cache.config.listen,
     tls: tls?.current,

@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { changedKeys, withoutRestart } from '../config/restart.ts';
+import { Generations } from '../front/generations.ts';
 import type { Listener } from '../http/server.ts';
 import type { Slabs } from '../memory/slabs.ts';
 import { Holdings } from '../mirror/sharing/holdings.ts';
@@ -22,6 +23,7 @@ import type { LiveReplicas } from './replicas.ts';
 import { startScrub } from './scrub.ts';
 import { openServerTls } from './server-tls.ts';
 import { SharedChanges } from './shared-changes.ts';
+import { openShortWay } from './short-way.ts';
 import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
 import { Walls } from './walls.ts';
@@ -63,6 +65,8 @@ export interface SiteOptions {
   readonly slabs?: Slabs | undefined;
   /** Wall clock in milliseconds. */
   readonly now?: () => number;
+  /** Whether answers are kept and given again without a decision. Default: true. */
+  readonly keepsAnswers?: boolean | undefined;
   /** Longest wait for an answer of Redis, in milliseconds; absent: the one that users have. */
   readonly redisDeadlineMs?: number | undefined;
 }
@@ -72,7 +76,7 @@ export interface SiteOptions {
  * @throws Error in one sentence when the directory or the address cannot be had
  */
 export async function startSite(started: Config, options: SiteOptions): Promise<Site> {
-  const { slabs, redisDeadlineMs } = options;
+  const { slabs, redisDeadlineMs, keepsAnswers = true } = options;
   await using owned = new AsyncDisposableStack();
   const parts = createParts(options);
   const tls = await openServerTls(started, parts);
@@ -83,7 +87,15 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const linking = started.hosted?.owner !== undefined && (await import('./hosted-owner.ts'));
   const owner = linking ? linking.openHostedOwner(started, { others, config: () => cache.config }) : undefined;
   const { replicas } = others ?? {};
-  const opening = { ...parts, command: 'serve', slabs, replicas, hostedOwner: owner?.upstream };
+  const generations = keepsAnswers ? new Generations() : undefined;
+  const opening = {
+    ...parts,
+    command: 'serve',
+    slabs,
+    replicas,
+    hostedOwner: owner?.upstream,
+    changes: generations,
+  };
   const cache: Cache = owned.use(await openCache(started, opening));
 
   const walls = new Walls({ config: () => cache.config, ...parts });
@@ -91,6 +103,9 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const hosted = owner ? undefined : openHosted(() => cache.config, parts);
   if (hosted) owned.use(hosted);
   const access = owned.use(await openAccess(() => cache.config, parts));
+  const requestLog = options.requestLog ?? ((level, fields) => parts.log[level](fields, 'request'));
+  const { admission } = walls;
+  const short = generations && owned.use(openShortWay(cache, { ...parts, generations, admission, log: requestLog }));
   const listener = await openListener(cache, {
     ...parts,
     walls,
@@ -99,7 +114,8 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     hosted,
     owner,
     access,
-    requestLog: options.requestLog,
+    requestLog,
+    short,
   });
   if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));

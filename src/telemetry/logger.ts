@@ -8,8 +8,15 @@ export interface LoggerOptions {
   readonly format: 'json' | 'text';
 }
 
-/** Writes the line of one request; `fields` is not empty, and what is undefined in it is left out. */
-export type RequestLog = (level: 'info' | 'warn' | 'error', fields: Readonly<Record<string, unknown>>) => void;
+type RequestLevel = 'info' | 'warn' | 'error';
+
+/** Writes the line of one request. */
+export interface RequestLog {
+  /** @param fields not empty; what is undefined in it is left out */
+  (level: RequestLevel, fields: Readonly<Record<string, unknown>>): void;
+  /** The same with fields that are JSON already: members of an object, without its braces. */
+  readonly line?: (level: RequestLevel, members: string) => void;
+}
 
 export type ProgramLogger = Logger & {
   /** As `logger[level](fields, 'request')`, at a fraction of its cost: it is done for every request. */
@@ -37,11 +44,13 @@ export function createLogger(options: LoggerOptions): ProgramLogger {
     output,
   );
   const time = isoTime();
-  const requestLog: RequestLog = (level, fields) => {
-    if (!logger.isLevelEnabled(level)) return;
-    const rest = JSON.stringify(fields).slice(1, -1);
-    output.write(`{"level":"${level}"${time()},${rest},"msg":"request"}\n`);
+  const line = (level: RequestLevel, members: string): void => {
+    if (logger.isLevelEnabled(level)) output.write(`{"level":"${level}"${time()},${members},"msg":"request"}\n`);
   };
+  const write = (level: RequestLevel, fields: Readonly<Record<string, unknown>>): void => {
+    if (logger.isLevelEnabled(level)) line(level, JSON.stringify(fields).slice(1, -1));
+  };
+  const requestLog: RequestLog = Object.assign(write, { line });
   return Object.assign(logger, { requestLog, flush: () => output.flush(), lostLines: () => output.lost });
 }
 

@@ -64,7 +64,13 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
     return rateLimit && isCurrent(rateLimit, now()) ? rateLimit : undefined;
   };
   const observer = options.observer && gateObserver(name, options.observer);
-  const common = { upstream: name, probeMs: options.probeMs ?? defaultProbeMs, now, observer };
+  const common = {
+    upstream: name,
+    probeMs: options.probeMs ?? defaultProbeMs,
+    now,
+    observer,
+    onClosed: options.onChange,
+  };
   const shareOfRepository = Math.ceil(maxConnections / 4);
   const ping = async (url: URL, { signal }: { readonly signal: AbortSignal }): Promise<Heard> => {
     const headers = { accept: 'application/json' };
@@ -83,7 +89,10 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       service: 'registry',
       ping: () => ping(root, { signal: within() }),
       onAnswer: (headers) => {
-        rateLimit = readRateLimit(headers, now()) ?? rateLimit;
+        const told = readRateLimit(headers, now());
+        if (told === undefined) return;
+        rateLimit = told;
+        options.onChange?.();
       },
     });
     const tokenWalls = new Walls({

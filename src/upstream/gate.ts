@@ -36,6 +36,8 @@ export interface GateOptions {
   /** Wall clock in milliseconds. */
   readonly now: () => number;
   readonly observer?: GateObserver | undefined;
+  /** Called each time that it closes, also where it was closed before. */
+  readonly onClosed?: (() => void) | undefined;
   /** Given the headers of each answer, before anything else comes of it. */
   readonly onAnswer?: ((headers: IncomingHttpHeaders) => void) | undefined;
 }
@@ -219,6 +221,7 @@ export class Gate implements RequestGate {
     const previous = this.#closure;
     if (previous?.state === state && this.#leftMs(previous) > forMs) return;
     this.#closure = { state, reason, forMs, sinceMs: now() };
+    this.#options.onClosed?.();
     if (previous?.state !== state) observer?.closed({ service, url, state, forMs, reason, isShared, part });
   }
 

@@ -57,6 +57,8 @@ export interface UpstreamOptions {
   /** How its URLs behave, where that is not to be found out. */
   readonly traits?: Partial<Traits>;
   readonly observer?: UpstreamObserver;
+  /** Called when something of it is not asked any more, and when it has said how many pulls are left. */
+  readonly onChange?: () => void;
   /** Watches every exchange; absent: none is watched. */
   readonly recorder?: ExchangeRecorder;
   /** Largest manifest accepted. Default 4 MiB. */

@@ -32,8 +32,13 @@ export function readRateLimit(headers: IncomingHttpHeaders, nowMs: number): Rate
 }
 
 /** Whether a budget is still valid. */
-export function isCurrent({ windowSeconds = defaultWindowSeconds, seenAtMs }: RateLimit, nowMs: number): boolean {
-  return nowMs - seenAtMs < windowSeconds * 1000;
+export function isCurrent(limit: RateLimit, nowMs: number): boolean {
+  return nowMs < endOf(limit);
+}
+
+/** When a budget is no longer valid, in milliseconds. */
+export function endOf({ windowSeconds = defaultWindowSeconds, seenAtMs }: RateLimit): number {
+  return seenAtMs + windowSeconds * 1000;
 }
 
 function readQuota(header: string | string[] | undefined): { count: number; windowSeconds?: number } | undefined {

@@ -7,12 +7,13 @@ const seed = Number(process.env['MILLPOND_FUZZ_SEED'] ?? '') || undefined;
 /**
  * Tries a property with generated inputs: the same few in each run of `npm test`, others for as long as
  * is wanted under `npm run fuzz`.
- * @param options `runs`: how many in `npm test`
+ * @param options `runs`: how many in `npm test`; `shrinks`: false where a try takes long: the first failure is reported as
+ *   it is
  */
 export async function fuzz<Values extends [unknown, ...unknown[]]>(
   arbitraries: { [Key in keyof Values]: fc.Arbitrary<Values[Key]> },
   check: (...values: Values) => void | Promise<void>,
-  { runs = 200 }: { readonly runs?: number } = {},
+  { runs = 200, shrinks = true }: { readonly runs?: number; readonly shrinks?: boolean } = {},
 ): Promise<void> {
   const property = fc.asyncProperty(...arbitraries, async (...values: Values) => {
     await check(...values);
@@ -21,7 +22,7 @@ export async function fuzz<Values extends [unknown, ...unknown[]]>(
     seconds === undefined
       ? { seed: 1, numRuns: runs }
       : { seed: seed ?? Date.now(), numRuns: Number.MAX_SAFE_INTEGER, interruptAfterTimeLimit: seconds * 1000 };
-  await fc.assert(property, bounds);
+  await fc.assert(property, { ...bounds, endOnFailure: !shrinks });
 }
 
 /** Texts made of pieces that mean something to a parser, and of any others. */

@@ -19,6 +19,8 @@ export interface SiteOptions {
   readonly now?: () => number;
   /** How long Redis may take for an answer before it is taken for lost, in milliseconds (default: as users have it). */
   readonly redisDeadlineMs?: number;
+  /** False: each request is decided, however often it was answered before (default true). */
+  readonly keepsAnswers?: boolean;
   /** False: nothing is logged, and {@link TestSite.logLines} stays empty (default true). */
   readonly keepsLog?: boolean;
 }
@@ -64,7 +66,8 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
   );
   // Whoever read memory that has been given back would send this.
   const slabs = new Slabs({ onFree: (memory) => memory.fill(0xdb) });
-  const site = await startSite(config, { log, now: options.now, slabs, redisDeadlineMs: options.redisDeadlineMs });
+  const { now, redisDeadlineMs, keepsAnswers } = options;
+  const site = await startSite(config, { log, now, slabs, redisDeadlineMs, keepsAnswers });
   let stopping: Promise<void> | undefined;
   const stop = (): Promise<void> => (stopping ??= site.stop());
   owned.defer(stop);

@@ -21,6 +21,8 @@ export interface DownloadsOptions {
   readonly route: (digest: Digest, sources: SourceList, options: { repository: Repository; isOwned: boolean }) => Route;
   /** `maxFills`: how many blobs may be fetched at a time; read each time, as it may be changed while the mirror runs. */
   readonly limits: { readonly maxFills: number; readonly maxBlobBytes: number };
+  /** Called when a fill begins: until it ends, requests for the blob join it. */
+  readonly onBegun?: ((digest: Digest) => void) | undefined;
   /** Called when a blob has become visible in the store. */
   readonly onStored: (digest: Digest, blob: NewBlob) => void;
   /** Whether what an earlier run has left of a blob can only have come from an upstream. */
@@ -206,6 +208,7 @@ export class Downloads implements AsyncDisposable {
     const state = { running: Promise.resolve(), place: 'none', hasPartial: false, hasYielded: false } as const;
     const download: Download = { key, group, fill, ...state };
     this.#fills.set(key, download);
+    this.#options.onBegun?.(fill.digest);
     download.running = this.#run(download, before);
   }
 

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Coordinator, SharedTag, SharedTagKey } from '../../coordination/coordinator.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { isNotFound, RegistryError } from '../../oci/error.ts';
+import { type Changes, tagFact } from '../../oci/facts.ts';
 import { upTo } from '../../oci/lru-bound.ts';
 import type { ErrorCode } from '../../oci/reason.ts';
 import type { TagKey, TagRecord } from '../../store/catalog/tag-records.ts';
@@ -15,6 +16,8 @@ export interface SharedTagsOptions {
   readonly offline: boolean;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
+  /** Told of each tag that another replica knows to have moved; absent: no answers are kept. */
+  readonly changes?: Changes | undefined;
 }
 
 /** One replica's turn to ask what a tag is; disposing lets the next one ask. Nobody waits for the others to hear of it. */
@@ -42,12 +45,17 @@ export class SharedTags implements Disposable {
 
   constructor(options: SharedTagsOptions) {
     this.#options = options;
-    const { coordinator, now } = options;
+    const { coordinator, now, changes } = options;
     this.#subscription = coordinator.subscribe({
       received: (message) => {
-        if (message.kind === 'tag') this.#moved.set(nameOf(message), { digest: message.digest, atMs: now() });
+        if (message.kind !== 'tag') return;
+        this.#moved.set(nameOf(message), { digest: message.digest, atMs: now() });
+        changes?.changed(tagFact(message.repository, message.tag));
       },
-      missed: () => void (this.#missedAtMs = now()),
+      missed: () => {
+        this.#missedAtMs = now();
+        changes?.changedAll();
+      },
     });
   }
 

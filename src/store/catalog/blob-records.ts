@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
+import { blobFact, type Changes } from '../../oci/facts.ts';
 import { upTo } from '../../oci/lru-bound.ts';
 import { octetStream } from '../../oci/media-types.ts';
 import { soleUpstreamOf } from './catalog-schema.ts';
@@ -57,6 +58,7 @@ export interface BlobRecordsOptions {
   readonly journal: NameJournal;
   readonly pins: PinRecords;
   readonly uses: UseRecords;
+  readonly changes: Changes;
   readonly now: () => number;
 }
 
@@ -117,6 +119,7 @@ export class BlobRecords {
     const given = blob.shownBy === undefined ? (before ?? this.#rememberedShown(digest)) : [blob.shownBy];
     const shownBy = [...new Set([...(before ?? []), ...given])];
     if (shownBy.length > 1) this.#journalShown(digest, shownBy);
+    this.#options.changes.changed(blobFact(digest));
     this.#blobs.set(digest, { record: { size, contentType, modifiedAtMs }, shownBy });
     this.#database.write(() => {
       this.#database.run(
@@ -223,6 +226,7 @@ export class BlobRecords {
   /** Notes of which time a file is whose content has been found right. */
   noteRight(digest: Digest, { size, modifiedAtMs }: { size: number; modifiedAtMs: number }): void {
     const known = this.#blobs.peek(digest);
+    this.#options.changes.changed(blobFact(digest));
     if (known) this.#blobs.set(digest, { ...known, record: { ...known.record, size, modifiedAtMs } });
     this.#database.write(() =>
       this.#database.run(
@@ -236,12 +240,13 @@ export class BlobRecords {
 
   /** Forgets a blob whose file is gone. */
   forget(digest: Digest): void {
-    this.#blobs.delete(digest);
+    this.drop(digest);
     this.#database.write(() => this.#database.run('DELETE FROM blobs WHERE digest = ?', digest));
   }
 
   /** Forgets in memory what the tables do not have any more. */
   drop(digest: Digest): void {
+    this.#options.changes.changed(blobFact(digest));
     this.#blobs.delete(digest);
   }
 }

@@ -1,5 +1,6 @@
 import { dirname, join } from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
+import { type Changes, unwatched } from '../../oci/facts.ts';
 import { nameJournalFile } from '../files/layout.ts';
 import { BlobRecords } from './blob-records.ts';
 import { rebuildNote } from './catalog-schema.ts';
@@ -28,6 +29,8 @@ export interface CatalogOptions extends DatabaseOptions {
   readonly onManifest?: (manifest: Digest) => void;
   /** Called with each use of a blob or manifest. */
   readonly onUse?: (digest: Digest) => void;
+  /** Told of each fact that changes here; absent: no answers are kept. */
+  readonly changes?: Changes;
 }
 
 /**
@@ -65,15 +68,16 @@ export class Catalog implements Disposable {
   /** Small things that outlive the process, such as how far a scrub has come. */
   readonly notes: NoteRecords;
 
-  private constructor(database: Database, { now, path, onFault, onManifest, onUse }: CatalogOptions) {
+  private constructor(database: Database, options: CatalogOptions) {
+    const { now, path, onFault, onManifest, onUse, changes = unwatched } = options;
     const journalPath = path === inMemory ? undefined : join(dirname(path), nameJournalFile);
     const journal = new NameJournal({ path: journalPath, onFault, now });
     const graph = new ImageGraph(database);
     const pins = new PinRecords(database, { graph, journal, now });
     const uses = new UseRecords(database, { graph, now, onUse });
-    const blobs = new BlobRecords(database, { journal, pins, uses, now });
-    const grants = new GrantRecords(database, { journal, blobs, pins });
-    const tags = new TagRecords(database, { journal, grants, graph, pins, now });
+    const blobs = new BlobRecords(database, { journal, pins, uses, changes, now });
+    const grants = new GrantRecords(database, { journal, blobs, pins, changes });
+    const tags = new TagRecords(database, { journal, grants, graph, pins, changes, now });
     const manifests = new ManifestRecords(database, {
       journal,
       blobs,
@@ -108,6 +112,7 @@ export class Catalog implements Disposable {
     catalog.#completeFromJournal();
     database.onReplaced = () => {
       catalog.tags.dropAll();
+      options.changes?.changedAll();
       options.onReplaced?.();
     };
     return catalog;

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
+import { blobFact, type Changes, rightFact } from '../../oci/facts.ts';
 import { upTo } from '../../oci/lru-bound.ts';
 import type { BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
@@ -12,6 +13,7 @@ export interface GrantRecordsOptions {
   readonly journal: NameJournal;
   readonly blobs: BlobRecords;
   readonly pins: PinRecords;
+  readonly changes: Changes;
 }
 
 /** Which repositories may read which digests. Reads come from bounded memory first. */
@@ -118,6 +120,7 @@ export class GrantRecords {
 
   /** What a manifest names has become known, or is not known any more: what is remembered of it holds no more. */
   dropParts(manifest: Digest): void {
+    this.#options.changes.changed(blobFact(manifest));
     this.#entire.delete(manifest);
   }
 
@@ -142,6 +145,7 @@ export class GrantRecords {
 
   /** Forgets in memory what the tables do not have any more. */
   drop(repository: string, digest: Digest): void {
+    this.#options.changes.changed(rightFact(repository, digest));
     this.#grants.delete(`${repository} ${digest}`);
     this.#entire.get(digest)?.delete(repository);
   }

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
+import { type Changes, tagFact } from '../../oci/facts.ts';
 import { upTo } from '../../oci/lru-bound.ts';
 import { subjectOfTag } from '../../oci/subject-of-tag.ts';
 import type { Database } from './database.ts';
@@ -36,6 +37,7 @@ export interface TagRecordsOptions {
   readonly grants: GrantRecords;
   readonly graph: ImageGraph;
   readonly pins: PinRecords;
+  readonly changes: Changes;
   readonly now: () => number;
 }
 
@@ -120,7 +122,7 @@ export class TagRecords {
 
   /** Forgets the meaning of a tag, but nothing that follows from it. */
   erase(key: TagKey): void {
-    this.#tags.delete(tagCacheKey(key));
+    this.drop(key);
     this.#database.write(() => {
       this.#database.run(
         'DELETE FROM tags WHERE repository = ? AND tag = ? AND variant = ?',
@@ -139,7 +141,7 @@ export class TagRecords {
       tag,
     );
     const variants = rows.map((row) => text(row, 'variant'));
-    for (const variant of variants) this.#tags.delete(tagCacheKey({ repository, tag, variant }));
+    for (const variant of variants) this.drop({ repository, tag, variant });
     this.#database.run(
       'DELETE FROM tags WHERE repository = ? AND tag = ?',
       this.#database.repositoryId(repository),
@@ -163,6 +165,7 @@ export class TagRecords {
 
   /** Forgets in memory what is no longer in the tables. */
   drop(key: TagKey): void {
+    this.#options.changes.changed(tagFact(key.repository, key.tag));
     this.#tags.delete(tagCacheKey(key));
   }
 
@@ -172,6 +175,7 @@ export class TagRecords {
   }
 
   #write(key: TagKey, record: TagRecord): void {
+    this.#options.changes.changed(tagFact(key.repository, key.tag));
     this.#tags.set(tagCacheKey(key), record);
     this.#database.write(() => {
       this.#database.run(

@@ -11,6 +11,8 @@ export interface StoredBlob extends AsyncDisposable {
   readonly bytes: Buffer | undefined;
   /** When its file was last written to, in milliseconds; `undefined` where the content has been verified just now. */
   readonly modifiedAtMs: number | undefined;
+  /** Of its file; absent where the content is in memory. */
+  readonly path?: string;
   /**
    * Reads into `buffer` from `position` on.
    * @returns bytes read: at least 1 before the end

@@ -1,6 +1,7 @@
 import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
+import { blobFact, type Changes, unwatched } from '../../oci/facts.ts';
 import {
   type BlobFile,
   type BlobStore,
@@ -11,10 +12,10 @@ import {
   smallBlobBytes,
 } from './blob-store.ts';
 import type { Layout } from './layout.ts';
+import { inMemory, OpenFile } from './open-file.ts';
 import { openPartial, openTemporary, type PartialPlace } from './partial-file.ts';
 import { isOdd, readFlags } from './plain-file.ts';
 import { quarantine } from './quarantine.ts';
-import { readAt } from './read-at.ts';
 import { type LeftPartial, leftPartials } from './sweep.ts';
 
 export interface DiskStoreOptions {
@@ -27,6 +28,8 @@ export interface DiskStoreOptions {
   readonly onGone?: (digest: Digest) => void;
   /** Sees to it that there is room for what is on its way. */
   readonly space?: Space;
+  /** Told of each blob that goes, before it does and when it is gone; absent: no answers are kept. */
+  readonly changes?: Changes;
 }
 
 /** The content-addressed store on a local file system. */
@@ -40,9 +43,11 @@ export class DiskStore implements BlobStore {
   readonly #space: Space | undefined;
   readonly #onAltered: ((digest: Digest) => void) | undefined;
   readonly #onGone: ((digest: Digest) => void) | undefined;
+  readonly #changes: Changes;
 
   constructor(options: DiskStoreOptions) {
     this.#onGone = options.onGone;
+    this.#changes = options.changes ?? unwatched;
     this.#onAltered = options.onAltered;
     this.#space = options.space;
     this.#layout = options.layout;
@@ -90,7 +95,8 @@ export class DiskStore implements BlobStore {
         await this.#setAsideAltered(digest);
         return undefined;
       }
-      if (size > smallBlobBytes) return new OpenFile(handle, { size, modifiedAtMs: mtimeMs, onClosed });
+      if (size > smallBlobBytes)
+        return new OpenFile(handle, { path: this.#layout.blob(digest), size, modifiedAtMs: mtimeMs, onClosed });
       const content = await handle.readFile();
       await handle.close();
       return (await this.#admit(digest, content)) ? inMemory(content) : undefined;
@@ -152,15 +158,20 @@ export class DiskStore implements BlobStore {
   }
 
   async setAside(digest: Digest): Promise<void> {
-    this.#small.delete(digest);
+    this.#goes(digest);
     await quarantine(this.#layout, digest);
-    this.#onGone?.(digest);
+    this.#isGone(digest);
   }
 
   async remove(digest: Digest): Promise<void> {
-    this.#small.delete(digest);
+    this.#goes(digest);
     await this.#removing(digest, this.#layout.blob(digest));
-    this.#onGone?.(digest);
+    this.#isGone(digest);
+  }
+
+  /** A blob is read from its file elsewhere, until this is disposed: it is not evicted meanwhile. */
+  reading(digest: Digest): Disposable {
+    return { [Symbol.dispose]: this.#use(digest) };
   }
 
   /** Whether a blob is being read from its file, brought here or held. */
@@ -190,9 +201,9 @@ export class DiskStore implements BlobStore {
    */
   async evict(digest: Digest, onRemoved: () => void): Promise<boolean> {
     if (this.isInUse(digest)) return false;
-    this.#small.delete(digest);
+    this.#goes(digest);
     await this.#removing(digest, this.#layout.blob(digest), onRemoved);
-    this.#onGone?.(digest);
+    this.#isGone(digest);
     return true;
   }
 
@@ -256,45 +267,19 @@ export class DiskStore implements BlobStore {
     return isRight;
   }
 
+  /** Called before the file of a blob is touched: from now on nothing is served of it that needs no look at the disk. */
+  #goes(digest: Digest): void {
+    this.#small.delete(digest);
+    this.#changes.changed(blobFact(digest));
+  }
+
+  #isGone(digest: Digest): void {
+    this.#changes.changed(blobFact(digest));
+    this.#onGone?.(digest);
+  }
+
   async #setAsideAltered(digest: Digest): Promise<void> {
     await this.setAside(digest);
     this.#onAltered?.(digest);
-  }
-}
-
-function inMemory(bytes: Buffer): StoredBlob {
-  return {
-    size: bytes.length,
-    bytes,
-    modifiedAtMs: undefined,
-    read: (buffer, position) => Promise.resolve(bytes.copy(buffer, 0, position)),
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  };
-}
-
-class OpenFile implements StoredBlob {
-  readonly size: number;
-  readonly bytes = undefined;
-  readonly modifiedAtMs: number;
-  readonly #handle: FileHandle;
-  readonly #onClosed: () => void;
-
-  constructor(
-    handle: FileHandle,
-    { size, modifiedAtMs, onClosed }: { size: number; modifiedAtMs: number; onClosed: () => void },
-  ) {
-    this.#handle = handle;
-    this.#onClosed = onClosed;
-    this.size = size;
-    this.modifiedAtMs = modifiedAtMs;
-  }
-
-  read(buffer: Buffer, position: number): Promise<number> {
-    return readAt(this.#handle, buffer, { position, length: Math.min(buffer.length, this.size - position) });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#onClosed();
-    await this.#handle.close();
   }
 }

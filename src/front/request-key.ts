@@ -1,0 +1,93 @@
+import type { IncomingMessage } from 'node:http';
+
+/** Longer ones are not kept: no real client sends them, and what is kept has to stay small. */
+const maxKeyCharacters = 2048;
+
+/** What the short way reads of a request. */
+export interface ReadRequest {
+  /** Everything of a request that decides its answer, and nothing else. */
+  readonly key: string;
+  readonly userAgent: string | undefined;
+}
+
+/**
+ * Reads a request for the short way, in one pass over its headers.
+ * @returns `undefined` where the request has to be decided each time, such as one with credentials
+ */
+export function readRequest({ method, url = '', rawHeaders }: IncomingMessage): ReadRequest | undefined {
+  if ((method !== 'GET' && method !== 'HEAD') || !url.startsWith('/v2/')) return undefined;
+  let host: string | undefined;
+  let accept = '';
+  let others = '';
+  let userAgent: string | undefined;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!;
+    const value = rawHeaders[at + 1]!;
+    switch (meaningOf(name)) {
+      case 'host':
+        // The application refuses two of them.
+        if (host !== undefined) return undefined;
+        host = value;
+        break;
+      case 'accept':
+        accept = accept === '' ? value : `${accept}, ${value}`;
+        break;
+      case 'user-agent':
+        userAgent ??= value;
+        break;
+      case 'deciding':
+        others += `\n${name.toLowerCase()}:${value}`;
+        break;
+      case 'refused':
+        return undefined;
+      case 'nothing':
+        break;
+      default:
+    }
+  }
+  // No header, URL or method contains a line feed: the parts cannot run into one another.
+  const key = `${method} ${url}\n${host ?? ''}\n${accept}${others}`;
+  return key.length > maxKeyCharacters ? undefined : { key, userAgent };
+}
+
+type Meaning = 'host' | 'accept' | 'user-agent' | 'deciding' | 'refused' | 'nothing';
+
+const meaningByName: Readonly<Record<string, Meaning>> = {
+  host: 'host',
+  accept: 'accept',
+  'user-agent': 'user-agent',
+  range: 'deciding',
+  'if-range': 'deciding',
+  'if-none-match': 'deciding',
+  'oci-ref-name': 'deciding',
+  // The caller decides what may be read.
+  authorization: 'refused',
+  'proxy-authorization': 'refused',
+  cookie: 'refused',
+  // The mirrors that the request has come through, of which one may be this one.
+  'cdn-loop': 'deciding',
+  // A body, or another protocol.
+  'content-length': 'refused',
+  'transfer-encoding': 'refused',
+  expect: 'refused',
+  upgrade: 'refused',
+};
+
+/** By length: most headers have no meaning here, and each header of each request is looked up. */
+const byLength: readonly (readonly (readonly [string, Meaning])[] | undefined)[] = Array.from(
+  { length: 24 },
+  (_, length) => {
+    const names = Object.entries(meaningByName).filter(([name]) => name.length === length);
+    return names.length === 0 ? undefined : names;
+  },
+);
+
+function meaningOf(name: string): Meaning {
+  const candidates = byLength[name.length];
+  if (candidates !== undefined) {
+    const lower = name.toLowerCase();
+    for (const [known, meaning] of candidates) if (known === lower) return meaning;
+  }
+  // What replicas tell one another.
+  return name.length > 9 && /^millpond-/i.test(name) ? 'refused' : 'nothing';
+}

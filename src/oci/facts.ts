@@ -1,0 +1,34 @@
+import type { Digest } from './digest.ts';
+
+/**
+ * Told of each fact that changes, in the turn of the event loop in which it changes. A fact is named by one of the
+ * functions below; answers that are kept rest on such facts.
+ */
+export interface Changes {
+  changed(fact: string): void;
+  /** Any fact may have changed. */
+  changedAll(): void;
+}
+
+/** For a part that keeps no answers. */
+export const unwatched: Changes = { changed: () => undefined, changedAll: () => undefined };
+
+/** That a blob or manifest is stored, as it is recorded. */
+export function blobFact(digest: Digest): string {
+  return `blob ${digest}`;
+}
+
+/** That a repository may read a digest. @param repository as the cache names it */
+export function rightFact(repository: string, digest: Digest): string {
+  return `right ${repository} ${digest}`;
+}
+
+/** What a tag means, in all its variants. @param repository as the cache names it */
+export function tagFact(repository: string, tag: string): string {
+  return `tag ${repository}:${tag}`;
+}
+
+/** That an upstream can be asked, and the pulls that it has left. */
+export function upstreamFact(upstream: string): string {
+  return `upstream ${upstream}`;
+}

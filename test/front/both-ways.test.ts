@@ -1,0 +1,205 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { KeptAnswer } from '../../src/front/kept-answer.ts';
+import { fieldsOf, RequestLines } from '../../src/front/request-line.ts';
+import type { Served } from '../../src/front/short-way.ts';
+import { seededSource } from '../support/bytes.ts';
+import type { AddedImage } from '../support/contents.ts';
+import { startRegistry } from '../support/registry.ts';
+import { startTestSite, type TestSite } from '../support/site.ts';
+
+type Headers = Readonly<Record<string, string>>;
+
+interface Case {
+  readonly name: string;
+  readonly path: (image: AddedImage) => string;
+  readonly method?: 'GET' | 'HEAD';
+  readonly headers?: (image: AddedImage) => Headers;
+  /** It is decided each time. */
+  readonly isDecided?: boolean;
+}
+
+const app = '/v2/library/app';
+const layer = ({ layers }: AddedImage): string => layers[0]!.digest;
+
+/** Everything that is answered in more than one way. */
+const cases: readonly Case[] = [
+  { name: 'a tag', path: () => `${app}/manifests/v1` },
+  { name: 'a tag, HEAD', path: () => `${app}/manifests/v1`, method: 'HEAD' },
+  { name: 'a tag by ns', path: () => `${app}/manifests/v1?ns=docker.io` },
+  { name: 'a tag by its whole name', path: () => '/v2/docker.io/library/app/manifests/v1' },
+  {
+    name: 'a tag by the reference name',
+    path: () => `${app}/manifests/v1`,
+    headers: () => ({ 'oci-ref-name': 'docker.io/library/app:v1' }),
+  },
+  {
+    name: 'a tag that the client has',
+    path: () => `${app}/manifests/v1`,
+    headers: ({ digest }) => ({ 'if-none-match': `"${digest}"` }),
+  },
+  { name: 'a manifest', path: ({ digest }) => `${app}/manifests/${digest}` },
+  { name: 'a manifest, HEAD', path: ({ digest }) => `${app}/manifests/${digest}`, method: 'HEAD' },
+  { name: 'a small blob', path: ({ config }) => `${app}/blobs/${config.digest}` },
+  { name: 'a small blob, HEAD', path: ({ config }) => `${app}/blobs/${config.digest}`, method: 'HEAD' },
+  {
+    name: 'a part of a small blob',
+    path: ({ config }) => `${app}/blobs/${config.digest}`,
+    headers: () => ({ range: 'bytes=2-9' }),
+  },
+  { name: 'a blob', path: (image) => `${app}/blobs/${layer(image)}` },
+  { name: 'a blob, HEAD', path: (image) => `${app}/blobs/${layer(image)}`, method: 'HEAD' },
+  {
+    name: 'a part of a blob',
+    path: (image) => `${app}/blobs/${layer(image)}`,
+    headers: () => ({ range: 'bytes=70000-80000' }),
+  },
+  {
+    name: 'the end of a blob',
+    path: (image) => `${app}/blobs/${layer(image)}`,
+    headers: () => ({ range: 'bytes=-7' }),
+  },
+  {
+    name: 'a part of a blob, if it is still the same',
+    path: (image) => `${app}/blobs/${layer(image)}`,
+    headers: (image) => ({ range: 'bytes=0-1', 'if-range': `"${layer(image)}"` }),
+  },
+  {
+    name: 'a part of another blob',
+    path: (image) => `${app}/blobs/${layer(image)}`,
+    headers: () => ({ range: 'bytes=0-1', 'if-range': '"other"' }),
+  },
+  {
+    name: 'a blob that the client has',
+    path: (image) => `${app}/blobs/${layer(image)}`,
+    headers: (image) => ({ 'if-none-match': `"other", W/"${layer(image)}"` }),
+  },
+  {
+    name: 'several parts of a blob',
+    path: (image) => `${app}/blobs/${layer(image)}`,
+    headers: () => ({ range: 'bytes=0-1,5-6' }),
+    isDecided: true,
+  },
+  {
+    name: 'a part past the end',
+    path: (image) => `${app}/blobs/${layer(image)}`,
+    headers: () => ({ range: 'bytes=999999-' }),
+    isDecided: true,
+  },
+  { name: 'an unknown blob', path: () => `${app}/blobs/sha256:${'0'.repeat(64)}`, isDecided: true },
+  { name: 'an unknown upstream', path: () => `${app}/manifests/v1?ns=other.example`, isDecided: true },
+  {
+    name: 'credentials',
+    path: () => `${app}/manifests/v1`,
+    headers: () => ({ authorization: 'Basic eDp5' }),
+    isDecided: true,
+  },
+  {
+    name: 'a chain of mirrors',
+    path: () => `${app}/manifests/v1`,
+    headers: () => ({ 'cdn-loop': 'other; x=1', 'user-agent': 'containerd/2.2' }),
+  },
+];
+
+async function start(keepsAnswers: boolean) {
+  await using owned = new AsyncDisposableStack();
+  const upstream = owned.use(await startRegistry());
+  const layers = [seededSource(100_000, 3)];
+  const image = upstream.addImage('library/app', 'v1', { layers, config: '{"os":"linux"}' });
+  const now = (): number => Date.parse('2026-11-30T12:00:00Z');
+  const site = owned.use(await startTestSite({ upstreams: { 'docker.io': upstream }, keepsAnswers, now }));
+  for (const path of [`manifests/v1`, `blobs/${image.config.digest}`, `blobs/${layer(image)}`]) {
+    expect((await site.get(`${app}/${path}`)).status).toBe(200);
+  }
+  const held = owned.move();
+  return { site, image, [Symbol.asyncDispose]: () => held.disposeAsync() };
+}
+
+const passing = /^(?:date|connection|keep-alive)$/i;
+
+async function ask(site: TestSite, image: AddedImage, { path, method = 'GET', headers }: Case) {
+  const reply = await site.get(path(image), { method, headers: headers?.(image) ?? {} });
+  const lines: string[] = [];
+  for (let at = 0; at < reply.rawHeaders.length; at += 2) {
+    const [name, value] = reply.rawHeaders.slice(at, at + 2) as [string, string];
+    if (!passing.test(name)) lines.push(`${name}: ${value.replace(/boundary=.*/, '')}`);
+  }
+  const isInParts = lines.some((line) => line.includes('multipart/'));
+  return { status: reply.status, lines, sha256: isInParts ? '' : reply.sha256, complete: reply.complete };
+}
+
+/** What the log and the metrics have of the requests so far. */
+async function told(site: TestSite) {
+  const { body } = await site.get('/metrics');
+  const lines = body.toString().split('\n');
+  const counts = lines.filter((line) =>
+    /^millpond_(?:requests_total|client_bytes_total|request_duration_seconds_count)/.test(line),
+  );
+  const kept = Number(/^millpond_kept_answers_total (\d+)/m.exec(body.toString())?.[1] ?? 0);
+  const log = site.logLines
+    .filter(({ msg }) => msg === 'request')
+    .map(({ ms, time: _time, pid: _pid, hostname: _hostname, ...line }) => ({ ...line, hasMs: typeof ms }));
+  return { counts: counts.toSorted(), log, kept };
+}
+
+describe('an answer that is given again', () => {
+  const owned = new AsyncDisposableStack();
+  let keeping: Awaited<ReturnType<typeof start>>;
+  let deciding: Awaited<ReturnType<typeof start>>;
+
+  beforeAll(async () => {
+    keeping = owned.use(await start(true));
+    deciding = owned.use(await start(false));
+  });
+  afterAll(() => owned.disposeAsync());
+
+  test.each(cases)('is the one that is decided: $name', async (one) => {
+    const { kept: before, log } = await told(keeping.site);
+    const lines = log.length;
+    for (let round = 0; round < 3; round += 1) {
+      const answer = await ask(keeping.site, keeping.image, one);
+      expect(answer).toEqual(await ask(deciding.site, deciding.image, one));
+    }
+    const logged = (): number[] =>
+      [keeping, deciding].map(({ site }) => site.logLines.filter(({ msg }) => msg === 'request').length);
+    await expect.poll(logged).toEqual([lines + 3, lines + 3]);
+    const { kept, ...ours } = await told(keeping.site);
+    const { kept: none, ...theirs } = await told(deciding.site);
+    expect(ours).toEqual(theirs);
+    expect(none).toBe(0);
+    // The first has been decided, unless it was asked for before.
+    if (one.isDecided) expect(kept).toBe(before);
+    else expect(kept).toBeGreaterThanOrEqual(before + 2);
+  });
+
+  test('has the line of the log that it would have with its fields one by one', () => {
+    const about = { method: 'GET', path: '/v2/"x"', kind: 'blob', upstream: 'docker.io', repository: 'library/app' };
+    const answer: KeptAnswer = {
+      status: 206,
+      headers: [],
+      body: { kind: 'none' },
+      length: 0,
+      sinceMs: 0,
+      untilMs: 0,
+      stamp: [],
+      digest: 'sha256:x',
+      about: { ...about, namedBy: 'default', outcome: 'hit', through: undefined },
+    };
+    const lines = new RequestLines();
+    for (const userAgent of [undefined, 'curl "8"\n']) {
+      for (const through of [undefined, 'a; b="c"']) {
+        const served: Served = {
+          answer: { ...answer, about: { ...answer.about, through } },
+          sentBytes: 7,
+          isComplete: true,
+          failure: undefined,
+          durationMs: 1.26,
+          userAgent,
+          client: '::1',
+        };
+        for (let time = 0; time < 2; time += 1) {
+          expect(`{${lines.members(served)}}`).toBe(JSON.stringify(fieldsOf(served, String)));
+        }
+      }
+    }
+  });
+});

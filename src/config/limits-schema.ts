@@ -18,7 +18,7 @@ export const limitsSchema = z.strictObject({
   memory: memory
     .optional()
     .describe(
-      'Bytes of memory for answers that wait for their clients and for blobs on their way; what goes past it gets 503. Default: `384MiB`, or three eighths of what the process may use where that is less.',
+      'Bytes of memory for answers that wait for their clients, and for blobs, manifests and lists on their way; what goes past it gets 503. Default: `384MiB`, or three eighths of what the process may use where that is less.',
     ),
   perClient: z
     .strictObject({

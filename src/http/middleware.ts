@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Middleware } from 'koa';
 import { LRUCache } from 'lru-cache';
 import { RememberedAnswer } from '../mirror/negative-answers.ts';
-import { RegistryError } from '../oci/error.ts';
+import { hasReason, RegistryError } from '../oci/error.ts';
 import { upTo } from '../oci/lru-bound.ts';
 import { parseRequest, pullMethods, type RegistryRequest } from '../oci/request.ts';
 import type { Chain } from '../transport/chain.ts';
@@ -90,15 +90,16 @@ export function renderErrors({ sender }: { sender: Sender }): Middleware {
 }
 
 function toRegistryError(error: unknown, exchange: Exchange): RegistryError {
-  if (error instanceof RegistryError) return error;
-  if (error instanceof DOMException && error.name === 'TimeoutError') {
-    return new RegistryError('timeout', 'the upstream has not answered in time', { cause: error });
-  }
+  // Whichever file could not be opened, a connection to an upstream or one on disk, the client has to come back later.
   if (isOutOfFiles(error)) {
     return new RegistryError('out-of-files', 'this mirror has as many files open as it may have; try again later', {
       headers: { 'Retry-After': '5' },
       cause: error,
     });
+  }
+  if (error instanceof RegistryError) return error;
+  if (error instanceof DOMException && error.name === 'TimeoutError') {
+    return new RegistryError('timeout', 'the upstream has not answered in time', { cause: error });
   }
   return new RegistryError('internal', 'something went wrong in this mirror; its log says more', {
     detail: { request: exchange.id },
@@ -108,6 +109,7 @@ function toRegistryError(error: unknown, exchange: Exchange): RegistryError {
 
 /** Whether the process, or the system, has no file left to open: nothing is wrong with what was asked for. */
 function isOutOfFiles(error: unknown): boolean {
+  if (hasReason(error, 'out-of-files')) return true;
   return error instanceof Error && 'code' in error && (error.code === 'EMFILE' || error.code === 'ENFILE');
 }
 

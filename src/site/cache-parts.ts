@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts';
+import type { MemoryBudget } from '../memory/memory-budget.ts';
 import type { Slabs } from '../memory/slabs.ts';
 import { Mirror, type MirrorObserver } from '../mirror/mirror.ts';
 import type { Repository } from '../mirror/repository.ts';
@@ -52,6 +53,8 @@ export interface CacheOptions extends Omit<Parts, 'files'> {
   readonly slabs?: Slabs | undefined;
   /** Told of each fact that changes; absent: no answers are kept. */
   readonly changes?: Changes | undefined;
+  /** Counts what is on its way in memory; absent: nothing does. */
+  readonly memory?: MemoryBudget | undefined;
   /**
    * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes
    * to the upstreams where that has to be.
@@ -131,6 +134,7 @@ export async function openUpstreams({
   config,
   owned,
   replicas,
+  memory,
   log,
   metrics,
   health,
@@ -139,6 +143,7 @@ export async function openUpstreams({
 }: Opening): Promise<LiveUpstreams> {
   const upstreams = owned.use(
     new LiveUpstreams({
+      memory,
       now,
       changes,
       observer: upstreamObserver({

@@ -24,6 +24,8 @@ export interface LiveUpstreamsOptions {
   readonly now: () => number;
   readonly observer: UpstreamObserver;
   readonly changes: Changes;
+  /** As of {@link UpstreamOptions}. */
+  readonly memory: UpstreamOptions['memory'];
 }
 
 /** Upstreams that are ready to be put in force. */

@@ -87,19 +87,22 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const linking = started.hosted?.owner !== undefined && (await import('./hosted-owner.ts'));
   const owner = linking ? linking.openHostedOwner(started, { others, config: () => cache.config }) : undefined;
   const { replicas } = others ?? {};
+  let inForce = () => started;
+  const walls = new Walls({ config: () => inForce(), ...parts });
+  const { memory } = walls;
   const generations = keepsAnswers ? new Generations() : undefined;
   const opening = {
     ...parts,
     command: 'serve',
     slabs,
+    memory,
     replicas,
     hostedOwner: owner?.upstream,
     changes: generations,
   };
   const cache: Cache = owned.use(await openCache(started, opening));
-
-  const walls = new Walls({ config: () => cache.config, ...parts });
-  cache.mirror.downloads.slabs.countIn(walls.memory);
+  inForce = () => cache.config;
+  cache.mirror.downloads.slabs.countIn(memory);
   const hosted = owner ? undefined : openHosted(() => cache.config, parts);
   if (hosted) owned.use(hosted);
   const access = owned.use(await openAccess(() => cache.config, parts));

@@ -1,3 +1,4 @@
+import { RegistryError } from '../oci/error.ts';
 import type { WireAnswer } from './exchange.ts';
 
 /** A body on its way; its holder ends it with `destroy()` unless it was read to its end. */
@@ -69,19 +70,45 @@ async function* readTransfer(
   }
 }
 
+/** What counts bytes that are on their way in memory, and has room for no more than a limit. */
+export interface CountedMemory {
+  /** Counts bytes if there is room for them. @returns whether there was */
+  tryAdd(bytes: number): boolean;
+  /** Undoes a {@link tryAdd} that had room. */
+  release(bytes: number): void;
+}
+
 /**
  * Reads a body into memory.
- * @returns `undefined` where it is longer than allowed; its connection is closed then
+ * @param options `memory`: counts its bytes while they arrive; absent: nothing does
+ * @returns `undefined` if it is longer than allowed; its connection is closed then
+ * @throws RegistryError `overloaded` if there is no memory for it; what the body throws
  */
-export async function readBounded(body: TransferBody, maxBytes: number): Promise<Buffer | undefined> {
+export async function readBounded(
+  body: TransferBody,
+  maxBytes: number,
+  { memory }: { readonly memory?: CountedMemory | undefined } = {},
+): Promise<Buffer | undefined> {
   const chunks: Buffer[] = [];
   let receivedBytes = 0;
-  for await (const chunk of body) {
-    receivedBytes += chunk.length;
-    if (receivedBytes > maxBytes) return undefined;
-    chunks.push(chunk);
+  let countedBytes = 0;
+  try {
+    for await (const chunk of body) {
+      receivedBytes += chunk.length;
+      if (receivedBytes > maxBytes) return undefined;
+      if (memory?.tryAdd(chunk.length) === false) throw noMemory();
+      countedBytes = receivedBytes;
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks, receivedBytes);
+  } finally {
+    memory?.release(countedBytes);
   }
-  return Buffer.concat(chunks, receivedBytes);
+}
+
+function noMemory(): RegistryError {
+  const sentence = 'the memory for answers on their way (limits.memory) is used up; try again later';
+  return new RegistryError('overloaded', sentence, { headers: { 'Retry-After': '5' } });
 }
 
 /** The body of an answer that has been read. */

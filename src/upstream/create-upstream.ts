@@ -126,7 +126,14 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       chain: options.chain,
       waitMs: timeouts.headersMs - wayBackMs,
     });
-    const endpoint = new Endpoint({ upstream: name, url: url.href, asker, profile, maxManifestBytes });
+    const endpoint = new Endpoint({
+      upstream: name,
+      url: url.href,
+      asker,
+      profile,
+      maxManifestBytes,
+      memory: options.memory,
+    });
     return { endpoint, authenticator, wallet, walls, tokenWalls, profile };
   });
   return {

@@ -4,7 +4,7 @@ import { type Digest, digestAlgorithm, digestOf, isDigest } from '../oci/digest.
 import type { ListingAnswer } from '../oci/listing.ts';
 import { octetStream } from '../oci/media-types.ts';
 import { type ByteRange, readContentRange } from '../oci/range.ts';
-import { drain, readBounded } from '../transport/body.ts';
+import { type CountedMemory, drain, readBounded } from '../transport/body.ts';
 import type { Asker } from './asking.ts';
 import type { BlobAnswer, BlobEndpoint, BlobHead, ManifestAnswer, ManifestHead, RequestOptions } from './client.ts';
 import { plainBody, plainBytes } from './encoding.ts';
@@ -31,6 +31,8 @@ export interface EndpointOptions {
   readonly asker: Asker;
   readonly profile: Profile;
   readonly maxManifestBytes: number;
+  /** Counts manifests and lists while they arrive. */
+  readonly memory: CountedMemory | undefined;
 }
 
 type ManifestOptions = RequestOptions & { readonly accept: readonly string[] };
@@ -220,7 +222,8 @@ export class Endpoint implements BlobEndpoint {
 
   async #readAll(answer: HttpAnswer, { what, maxBytes }: { what: string; maxBytes: number }): Promise<Buffer> {
     const { body, contentLength = 0 } = answer;
-    const bytes = contentLength > maxBytes ? undefined : await readBounded(body, maxBytes);
+    const bytes =
+      contentLength > maxBytes ? undefined : await readBounded(body, maxBytes, { memory: this.#options.memory });
     if (bytes !== undefined) return bytes;
     body.destroy();
     throw unavailable(this.#options.upstream, `sends a ${what} larger than the ${maxBytes} bytes allowed`, {

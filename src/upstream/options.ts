@@ -1,4 +1,5 @@
 import type { Authorities } from '../transport/authorities.ts';
+import type { CountedMemory } from '../transport/body.ts';
 import type { Chain } from '../transport/chain.ts';
 import type { Environment, Proxies } from '../transport/proxies.ts';
 import type { CredentialOptions } from './credentials/options.ts';
@@ -63,6 +64,8 @@ export interface UpstreamOptions {
   readonly recorder?: ExchangeRecorder;
   /** Largest manifest accepted. Default 4 MiB. */
   readonly maxManifestBytes?: number;
+  /** Counts manifests and lists while they arrive; absent: nothing does. */
+  readonly memory?: CountedMemory | undefined;
   /** For proxies, authorities (`SSL_CERT_FILE`) and credentials. Default `process.env`. */
   readonly environment?: Environment;
   /** The authorities that are trusted; default: those that the environment names, read for this upstream alone. */

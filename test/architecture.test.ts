@@ -62,7 +62,7 @@ const mirrorFolders: Record<string, readonly string[]> = {
 
 /** Packages that one place only may know. */
 const owners: Record<string, RegExp> = {
-  'node:sqlite': /^store\/catalog\/(?:catalog-file|database|directory-lock|transactions)\.ts$/,
+  'node:sqlite': /^store\/catalog\/(?:catalog-file|checkpoint-worker|database|directory-lock|transactions)\.ts$/,
   'prom-client': /^telemetry\/metrics\.ts$/,
   pino: /^telemetry\/logger\.ts$/,
   commander: /^cli\/command\.ts$/,

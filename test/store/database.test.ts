@@ -72,6 +72,47 @@ test('a write that fails in a later turn takes none of the same transaction with
   expect(faults).toHaveLength(1);
 });
 
+test('a long log is moved into the file by another thread, again and again, and nothing is lost', async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, 'catalog.sqlite');
+  const faults: unknown[] = [];
+  const onFault = (fault: unknown) => faults.push(fault);
+  const name = (number: number) => `docker.io/${'x'.repeat(2000)}/${number}`;
+  let count = 0;
+  {
+    using database = await Database.open({ path, onFault });
+    let longest = 0;
+    const size = async (suffix: string) => (await stat(path + suffix)).size;
+    for (const round of [1, 2]) {
+      const before = await size('');
+      for (let burst = 0; burst < 300; burst += 1) {
+        for (let each = 0; each < 10; each += 1) {
+          const own = name((count += 1));
+          database.write(() => void database.repositoryId(own));
+        }
+        database.flush();
+        await new Promise(setImmediate);
+      }
+      longest = Math.max(longest, await size('-wal'));
+      // The log begins again with what is written after all of it has been moved.
+      await expect
+        .poll(async () => {
+          const own = name((count += 1));
+          database.write(() => void database.repositoryId(own));
+          database.flush();
+          return await size('-wal');
+        })
+        .toBeLessThan(1024 * 1024);
+      expect(await size(''), `round ${round}`).toBeGreaterThan(before + 4 * 1024 * 1024);
+    }
+    expect(longest).toBeGreaterThan(4 * 1024 * 1024);
+    expect(names(database)).toHaveLength(count);
+  }
+  using again = await Database.open({ path, onFault });
+  expect(names(again)).toHaveLength(count);
+  expect(faults).toEqual([]);
+});
+
 /** Deletes the file, and what SQLite keeps beside it. */
 async function remove(path: string): Promise<void> {
   for (const suffix of ['', '-wal']) await rm(path + suffix, { force: true });

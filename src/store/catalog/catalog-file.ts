@@ -11,7 +11,10 @@ import {
   catalogVersion,
   rebuildNote,
 } from './catalog-schema.ts';
-import { isBroken, isOfOtherTables } from './sqlite-error.ts';
+import { isBroken, isLocked, isOfOtherTables } from './sqlite-error.ts';
+
+/** Nothing but the thread that moves the log uses the file, too, and locks it only for moments; in milliseconds. */
+const busyMs = 500;
 
 /**
  * Opens or creates the file of a catalog, with the tables of this version. An unreadable file, or one with unknown
@@ -50,11 +53,8 @@ function openDatabase(path: string): DatabaseSync {
     closeSync(openSync(path, 'a', privateFile));
     chmodSync(path, privateFile);
   }
-  const database = new DatabaseSync(path);
+  const database = openWithLog(path);
   try {
-    // Exclusive locking before WAL: no shared-memory file, and a second owner is refused.
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
-    database.exec('BEGIN EXCLUSIVE; COMMIT;');
     database.function('heat_after', { deterministic: true }, (heat, uses, nowMs) =>
       heatAfter(heat === null ? undefined : Number(heat), Number(uses), Number(nowMs)),
     );
@@ -65,6 +65,35 @@ function openDatabase(path: string): DatabaseSync {
     database.close();
     throw error;
   }
+}
+
+/** With a log that another thread can move into the file, where the file system has shared memory for both. */
+function openWithLog(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { timeout: busyMs });
+  try {
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; COMMIT;');
+    return database;
+  } catch (error) {
+    database.close();
+    if (isLocked(error) || isBroken(error)) throw error;
+  }
+  const alone = new DatabaseSync(path);
+  try {
+    // Exclusive locking before WAL: no shared-memory file.
+    alone.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
+    alone.exec('BEGIN EXCLUSIVE; COMMIT;');
+    return alone;
+  } catch (error) {
+    alone.close();
+    throw error;
+  }
+}
+
+/** Whether another connection may move the log of an open file into it. */
+export function isLogShared(database: DatabaseSync): boolean {
+  const mode = database.prepare('PRAGMA locking_mode').get()?.['locking_mode'];
+  const journal = database.prepare('PRAGMA journal_mode').get()?.['journal_mode'];
+  return mode === 'normal' && journal === 'wal';
 }
 
 /** Upgrades the tables to this version, atomically. @throws Error in one sentence if they are of a newer version */

@@ -1,11 +1,18 @@
+import { statSync } from 'node:fs';
 import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from 'node:sqlite';
 import { LRUCache } from 'lru-cache';
 import { upTo } from '../../oci/lru-bound.ts';
 import { inodeOf } from '../files/file-system.ts';
-import { beginCatalogFile, openCatalogFile } from './catalog-file.ts';
+import { beginCatalogFile, isLogShared, openCatalogFile } from './catalog-file.ts';
+import { Checkpointer } from './checkpointer.ts';
 import { DirectoryLock } from './directory-lock.ts';
 import { isBroken, isLocked, sqliteCode } from './sqlite-error.ts';
 import { Transactions } from './transactions.ts';
+
+/** What SQLite does by itself where there is no thread for it. */
+const autocheckpointPages = 1000;
+/** The length of the log is looked at after so many commits. */
+const commitsPerLook = 16;
 
 /** The path of an in-memory database. */
 export const inMemory = ':memory:';
@@ -34,14 +41,20 @@ export class Database implements Disposable {
     connection: () => this.#connection,
     onRolledBack: () => this.#repositoryIds.clear(),
     onFault: (error) => this.#fault(error),
+    isHeld: () => this.#checkpointer?.isEnding === true,
+    onCommitted: () => this.#lookAtLog(),
   });
+  #checkpointer: Checkpointer | undefined;
+  #commits = 0;
   #faults = 0;
   #replacing: NodeJS.Immediate | undefined;
+
   private constructor(connection: DatabaseSync, lock: DirectoryLock | undefined, options: DatabaseOptions) {
     this.#connection = connection;
     this.#inode = inodeOf(options.path);
     this.#lock = lock;
     this.#options = options;
+    this.#checkpointApart();
   }
 
   /**
@@ -178,8 +191,31 @@ export class Database implements Disposable {
     clearImmediate(this.#replacing);
     this.#replacing = undefined;
     this.flush();
+    this.#checkpointer?.[Symbol.dispose]();
     this.#connection.close();
     this.#lock?.[Symbol.dispose]();
+  }
+
+  /** Leaves it to a thread to move the log into the file, where that can be. */
+  #checkpointApart(): void {
+    const { path } = this.#options;
+    this.#checkpointer?.[Symbol.dispose]();
+    this.#checkpointer = undefined;
+    if (path === inMemory || !isLogShared(this.#connection)) return;
+    // A log that begins again is cut: its length tells how much of it is to be moved.
+    this.#connection.exec('PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 0');
+    const onFailed = (): void => {
+      this.#checkpointer = undefined;
+      if (this.#connection.isOpen) this.#connection.exec(`PRAGMA wal_autocheckpoint = ${autocheckpointPages}`);
+    };
+    this.#checkpointer = new Checkpointer({ path, onFailed });
+  }
+
+  #lookAtLog(): void {
+    this.#commits += 1;
+    if (this.#commits % commitsPerLook !== 0) return;
+    const found = statSync(`${this.#options.path}-wal`, { throwIfNoEntry: false });
+    this.#checkpointer?.look(found?.size ?? 0);
   }
 
   #fault(error: unknown): void {
@@ -200,6 +236,7 @@ export class Database implements Disposable {
       this.#inode = inodeOf(path);
       this.#statements.clear();
       this.#repositoryIds.clear();
+      this.#checkpointApart();
     } catch (error) {
       onFault(error);
       return;

@@ -2,12 +2,18 @@ import type { DatabaseSync } from 'node:sqlite';
 
 /** What a killed process may lose of its last writes: the journal of names and the files have most of it, too. */
 const commitAfterMs = 5;
+/** A commit waits no longer than this for the end of a checkpoint. */
+const mostHeldMs = 100;
 /** Works in one transaction. */
 const mostApplied = 500;
 
 export interface TransactionsOptions {
   /** The connection in use. */
   readonly connection: () => DatabaseSync;
+  /** Whether a commit should wait for a moment; absent: never. */
+  readonly isHeld?: () => boolean;
+  /** Called after a commit. */
+  readonly onCommitted?: () => void;
   /** Called when ids assigned within a transaction are gone. */
   readonly onRolledBack: () => void;
   /** Receives what a work that failed by itself has thrown. */
@@ -66,8 +72,14 @@ export class Transactions {
       return;
     }
     // Not started again by later work: nothing waits longer than that.
-    this.#committing ??= setTimeout(() => this.commit(), commitAfterMs);
+    this.#committing ??= setTimeout(() => this.#commitSoon(performance.now()), commitAfterMs);
     if (mayCommit && this.#applied.length >= mostApplied) this.commit();
+  }
+
+  #commitSoon(dueAtMs: number): void {
+    if (this.#options.isHeld?.() === true && performance.now() - dueAtMs < mostHeldMs) {
+      this.#committing = setTimeout(() => this.#commitSoon(dueAtMs), commitAfterMs);
+    } else this.commit();
   }
 
   /** Runs what waits and ends the open transaction. */
@@ -85,6 +97,7 @@ export class Transactions {
     } catch {
       this.#repeat();
     }
+    this.#options.onCommitted?.();
   }
 
   /** Runs work in a transaction of its own. @throws what it throws, what SQLite throws; none of it is applied then */
@@ -94,6 +107,7 @@ export class Transactions {
       work();
       this.beforeCommit();
     });
+    this.#options.onCommitted?.();
   }
 
   /** The connection is about to be replaced: what the old file will never have goes to the new one. */

@@ -7,7 +7,7 @@ const root = join(dirname(import.meta.dirname), 'src');
 /** What the files of each layer may import; of its own layer a file may import anything. */
 const allowed: Record<string, readonly string[]> = {
   'main.ts': ['cli'],
-  cli: ['site', 'config', 'http', 'operations', 'mirror', 'store', 'upstream', 'archive', 'oci', 'telemetry'],
+  cli: ['access', 'site', 'config', 'http', 'operations', 'mirror', 'store', 'upstream', 'archive', 'oci', 'telemetry'],
   site: [
     'access',
     'config',
@@ -28,7 +28,7 @@ const allowed: Record<string, readonly string[]> = {
     'telemetry',
   ],
   http: ['access', 'front', 'operations', 'discovery', 'hosted', 'mirror', 'upstream', 'transport', 'memory', 'oci'],
-  operations: ['mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
+  operations: ['access', 'mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
   mirror: ['store', 'upstream', 'coordination', 'waiting', 'memory', 'oci'],
   front: ['oci'],
   access: ['waiting', 'oci'],
@@ -70,7 +70,7 @@ const owners: Record<string, RegExp> = {
   zod: /^config\/(?:[\w-]+-)?schema\.ts$/,
   croner: /^config\/schedule\.ts$/,
   semver: /^oci\/tag-selector\.ts$/,
-  jose: /^access\/(?:tokens|issuers?)\.ts$/,
+  jose: /^access\/(?:tokens|issuer|issuer-keys)\.ts$/,
   bcryptjs: /^access\/bcrypt-worker\.ts$/,
   ioredis: /^coordination\/connection\.ts$/,
 };

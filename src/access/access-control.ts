@@ -13,6 +13,8 @@ export interface AccessSettings {
   /** Where clients reach this mirror; `undefined`: where the request says. */
   readonly url?: string | undefined;
   readonly anonymous: boolean;
+  /** Whether client certificates say who a caller is. */
+  readonly certificates: boolean;
   readonly tokenExpiryMs: number;
   /** `undefined`: no refresh tokens. */
   readonly refreshTokenExpiryMs?: number | undefined;
@@ -45,7 +47,12 @@ export interface AccessControlOptions {
   readonly settings: () => AccessSettings | undefined;
   readonly identities: Identities;
   readonly tokens: Tokens;
+  /** Told of each refusal. */
+  readonly onRefused: (event: RefusalEvent, fields: Readonly<Record<string, unknown>>) => void;
 }
+
+/** Why a caller was refused. */
+export type RefusalEvent = 'credentials refused' | 'access refused';
 
 /** Finds out who asks, and what the policies say to it. */
 export class AccessControl implements Access {
@@ -73,13 +80,13 @@ export class AccessControl implements Access {
     if (shown?.scheme === 'bearer') {
       const content = await tokens.read(shown.token, { use: 'access', address: presented.address });
       if (content) {
-        const { identity, grants } = content;
-        if (!identities.isStill(identity.caller.name, identity.proof)) throw wrong();
-        return { caller: this.#known(identity), grants };
+        const identity = identities.current(content.identity, this.#mark());
+        if (identity === undefined) throw this.#wrong(presented, 'a token that has been revoked');
+        return { caller: this.#known(identity), grants: content.grants };
       }
     }
     const identity = await identities.find(shown, presented);
-    if (identity === undefined) throw wrong();
+    if (identity === undefined) throw this.#wrong(presented, shown?.scheme ?? 'certificate');
     return { caller: this.#known(identity), grants: undefined };
   }
 
@@ -95,11 +102,11 @@ export class AccessControl implements Access {
     const { settings } = this;
     if (!settings) throw new Error('callers are not distinguished');
     const identity = await this.#identityFor(presented);
-    if (identity === undefined) throw wrong();
+    if (identity === undefined) throw this.#wrong(presented, 'token service');
     const { caller, proof } = identity;
     if (proof.by === 'nothing' && !settings.anonymous) throw wrong('authentication is required');
     const { tokens } = this.#options;
-    const content = { identity, grants };
+    const content = { identity: this.#trimmed(identity), grants };
     const { token, lifeSeconds } = await tokens.issue(content, { use: 'access', lifeMs: settings.tokenExpiryMs });
     const answer = { token, access_token: token, expires_in: lifeSeconds };
     const { refreshTokenExpiryMs: lifeMs } = settings;
@@ -117,14 +124,39 @@ export class AccessControl implements Access {
     return this.#policies()?.decide(caller, action, repository) ?? { isAllowed: true, rule: 'auth is not configured' };
   }
 
+  /** Notes that a caller may not do what it asked for. */
+  refused(
+    { kind, name, address }: Caller,
+    action: Action,
+    asked: { repository: string | undefined; rule: string },
+  ): void {
+    this.#options.onRefused('access refused', { kind, caller: name, address, action, ...asked });
+  }
+
+  #wrong({ address }: Presented, shown: string): RegistryError {
+    // What was given as a user name may be a password.
+    this.#options.onRefused('credentials refused', { address, shown });
+    return wrong();
+  }
+
   async #identityFor(presented: Presented & { readonly refreshToken?: string | undefined }) {
     const { identities, tokens } = this.#options;
     const { refreshToken, authorization, address } = presented;
     if (refreshToken === undefined) return await identities.find(parseAuthorization(authorization), presented);
     const content = await tokens.read(refreshToken, { use: 'refresh', address });
-    const identity = content?.identity;
-    if (identity && !identities.isStill(identity.caller.name, identity.proof)) return undefined;
+    const identity = content && identities.current(content.identity, this.#mark());
     return identity && { ...identity, untilMs: undefined };
+  }
+
+  /** An identity as a token carries it: of what an issuer says, only what the policies look at. */
+  #trimmed(identity: Identity): Identity {
+    const policies = this.#policies();
+    if (identity.proof.by !== 'issuer' || !policies) return identity;
+    return { ...identity, caller: policies.trimmed(identity.caller), proof: { by: 'issuer', mark: policies.mark } };
+  }
+
+  #mark(): string {
+    return this.#policies()?.mark ?? '';
   }
 
   #policies(): Policies | undefined {
@@ -136,8 +168,8 @@ export class AccessControl implements Access {
 
   /** One object for one identity: what was decided for it is remembered with it. */
   #known({ caller }: Identity): Caller {
-    const { kind, name, address, groups, claims } = caller;
-    const key = JSON.stringify([kind, name, address, groups, claims]);
+    const { kind, name, address, groups, claims, scope } = caller;
+    const key = JSON.stringify([kind, name, address, groups, claims, scope]);
     let known = this.#callers.get(key);
     if (known === undefined) this.#callers.set(key, (known = caller));
     return known;

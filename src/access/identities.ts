@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { Authorization } from './authorization.ts';
-import { anonymousCaller, userCaller } from './caller.ts';
+import { anonymousCaller, type Caller, userCaller } from './caller.ts';
+import type { CertificateIdentity } from './certificate.ts';
 import type { Identity, Proof } from './identity.ts';
+import { claimsOf, type IssuedIdentity, type Issuer } from './issuer.ts';
+import { type KeyRecord, type KeyStore, looksLikeKey } from './key-store.ts';
 import type { Passwords } from './passwords.ts';
 
 /** Where a request comes from. */
@@ -9,10 +12,15 @@ export interface Origin {
   readonly address: string;
   /** What counts as one client, for the back-off. */
   readonly client: string;
+  /** What the certificate of its connection says; absent: it has shown none, or certificates mean nothing here. */
+  readonly certificate?: CertificateIdentity | 'refused' | undefined;
 }
 
 export interface IdentitiesOptions {
   readonly passwords: Passwords;
+  readonly keys: KeyStore;
+  /** By `iss`. */
+  readonly issuers: () => ReadonlyMap<string, Issuer>;
 }
 
 /** Finds out by credentials who a caller is, and whether one that was found out is still that. */
@@ -24,33 +32,69 @@ export class Identities {
   }
 
   /**
-   * Who shows these credentials; none: an anonymous caller.
+   * Who shows these credentials; without any, its certificate counts, and without that it is anonymous.
    * @returns `undefined` where they are wrong
-   * @throws RegistryError 429 where the client has to wait before it may try again
+   * @throws RegistryError 429 where the client has to wait before it may try again, 503 where an issuer cannot be asked
    */
-  async find(shown: Authorization | undefined, { address, client }: Origin): Promise<Identity | undefined> {
-    if (shown === undefined) return { caller: anonymousCaller(address), proof: { by: 'nothing' } };
-    if (shown.scheme !== 'basic') return undefined;
-    const { passwords } = this.#options;
-    const { user, password } = shown;
-    if (!(await passwords.isRight(user, password, client))) return undefined;
-    return { caller: userCaller(user, address), proof: { by: 'password', mark: this.#passwordMark(user) ?? '' } };
+  async find(shown: Authorization | undefined, origin: Origin): Promise<Identity | undefined> {
+    const { address, client, certificate } = origin;
+    switch (shown?.scheme) {
+      case undefined:
+        if (certificate === 'refused') return undefined;
+        if (certificate) return certified(certificate, address);
+        return { caller: anonymousCaller(address), proof: { by: 'nothing' } };
+      case 'bearer':
+        return await this.#bySecret(shown.token, address);
+      case 'basic': {
+        const { user, password } = shown;
+        const { passwords } = this.#options;
+        if (looksLikeKey(password) || claimsOf(password)) return await this.#bySecret(password, address);
+        if (!(await passwords.isRight(user, password, client))) return undefined;
+        return { caller: userCaller(user, address), proof: { by: 'password', mark: this.#passwordMark(user) ?? '' } };
+      }
+      case 'unknown':
+        return undefined;
+      default:
+        return shown satisfies never;
+    }
   }
 
-  /** Whether what a caller has shown would be accepted again. */
-  isStill(name: string, proof: Proof): boolean {
+  /**
+   * What a caller that was found out is now.
+   * @param mark of the policies in effect
+   * @returns `undefined` where it would not be accepted again
+   */
+  current({ caller, ...rest }: Identity, mark: string): Identity | undefined {
+    const { proof } = rest;
     switch (proof.by) {
       case 'password':
-        return this.#passwordMark(name) === proof.mark;
+        return this.#passwordMark(caller.name) === proof.mark ? { caller, ...rest } : undefined;
+      case 'key': {
+        const key = this.#options.keys.get(proof.id);
+        return key && { caller: keyCaller(key, caller.address), ...rest };
+      }
+      case 'issuer':
+        // Only what the policies of then looked at is known of it.
+        return proof.mark === mark ? { caller, ...rest } : undefined;
       case 'nothing':
       case 'certificate':
-        return true;
-      case 'key':
-      case 'issuer':
-        return false;
+        return { caller, ...rest };
       default:
         return proof satisfies never;
     }
+  }
+
+  /** A key, or a token of an issuer. */
+  async #bySecret(secret: string, address: string): Promise<Identity | undefined> {
+    if (looksLikeKey(secret)) {
+      const key = this.#options.keys.check(secret);
+      if (key === undefined) return undefined;
+      const untilMs = key.expiresAt === null ? undefined : Date.parse(key.expiresAt);
+      return { caller: keyCaller(key, address), proof: { by: 'key', id: key.id }, untilMs };
+    }
+    const issuer = this.#options.issuers().get(claimsOf(secret)?.iss ?? '');
+    const found = await issuer?.check(secret);
+    return found && issued(found, address);
   }
 
   /** Changes with the password of a user, and tells nothing of its hash. */
@@ -58,4 +102,17 @@ export class Identities {
     const hash = this.#options.passwords.mark(user);
     return hash && createHash('sha256').update(`mark ${hash}`).digest('base64url').slice(0, 16);
   }
+}
+
+function keyCaller({ name, repositories, actions }: KeyRecord, address: string): Caller {
+  return { kind: 'key', name, groups: [], claims: {}, address, scope: { repositories, actions } };
+}
+
+function certified({ name, groups, untilMs }: CertificateIdentity, address: string): Identity {
+  return { caller: { kind: 'certificate', name, groups, claims: {}, address }, proof: { by: 'certificate' }, untilMs };
+}
+
+function issued({ name, groups, claims, untilMs }: IssuedIdentity, address: string): Identity {
+  const proof: Proof = { by: 'issuer', mark: '' };
+  return { caller: { kind: 'user', name, groups, claims, address }, proof, untilMs };
 }

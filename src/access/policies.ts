@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { matchesGlob, repositoryGlob } from '../oci/glob.ts';
 import { addressTest } from './addresses.ts';
 import type { Access, Action, Caller, CallerKind } from './caller.ts';
@@ -47,8 +48,12 @@ export class Policies implements Access {
   readonly #remembered = new WeakMap<Caller, Map<string, Decision>>();
   readonly #patterns = new Map<string, (name: string) => boolean>();
 
+  /** Changes with the rules. */
+  readonly mark: string;
+
   constructor({ policies, anonymous }: { readonly policies: readonly PolicyRule[]; readonly anonymous: boolean }) {
     this.#isAnonymousLetIn = anonymous;
+    this.mark = createHash('sha256').update(JSON.stringify(policies)).digest('base64url').slice(0, 12);
     this.#rules = policies.map((rule, index) => ({
       ...rule,
       label: rule.name === undefined ? `policies[${index}]` : `policies[${index}] (${rule.name})`,
@@ -68,6 +73,22 @@ export class Policies implements Access {
     let decision = known.get(key);
     if (decision === undefined) known.set(key, (decision = this.#decide(caller, action, repository)));
     return decision;
+  }
+
+  /** A caller with only what these rules look at: what an issuer says can be long. */
+  trimmed(caller: Caller): Caller {
+    const names = new Set<string>();
+    for (const { claims, repositories } of this.#rules) {
+      for (const condition of claims) names.add(condition.slice(0, condition.indexOf('=')));
+      for (const [, name = ''] of repositories.join(' ').matchAll(/\{claim\.([^{}]+)\}/g)) names.add(name);
+    }
+    const usesAny = this.#rules.some(({ repositories }) => repositories.some((one) => one.includes('{group}')));
+    const globs = this.#rules.flatMap(({ groups }) => groups);
+    return {
+      ...caller,
+      groups: caller.groups.filter((group) => usesAny || globs.some((glob) => matchesGlob(glob, group))),
+      claims: Object.fromEntries([...names].map((name) => [name, claimTexts(caller.claims, name)])),
+    };
   }
 
   #decide(caller: Caller, action: Action, repository: string | undefined): Decision {

@@ -1,10 +1,13 @@
 import { access } from 'node:fs/promises';
+import { explainAccess } from '../access/explain.ts';
+import { KeyStore } from '../access/key-store.ts';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatDuration, shownBytes } from '../config/units.ts';
 import { explainImage } from '../operations/owner/explain/explanation.ts';
 import { addressesOf } from '../operations/owner/explain/own-address.ts';
 import type { Explanation } from '../operations/protocol/explain.ts';
+import { keysFileOf } from '../site/keys-file.ts';
 import { sayOwner, whenFree } from '../site/owner.ts';
 import { credentialsOf, upstreamOptions } from '../site/upstream-options.ts';
 import { Catalog } from '../store/catalog/catalog.ts';
@@ -25,18 +28,23 @@ export function registerExplain(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('explain'))
     .description('explain which upstream, credential, freshness rule and cached content an image name gets')
     .argument('<image>', 'such as docker.io/library/ubuntu:24.04 or ghcr.io/org/app@sha256:…')
+    .option(
+      '--as <who>',
+      'whose rights: NAME, anonymous, key:NAME or certificate:NAME, then ,group=… ,claim.NAME=… ,address=…',
+    )
     .option('--json', 'as one JSON object')
-    .action(async (image: string, options: { readonly json?: true }, command: Command) => {
+    .action(async (image: string, options: { readonly as?: string; readonly json?: true }, command: Command) => {
       requireImage(image);
       const { config } = await loadConfig({
         flags: configFlags(command),
         environment: io.environment,
         workingDirectory: io.workingDirectory,
       });
-      const asked = await askControl(config.cache.dir, `/explain?image=${encodeURIComponent(image)}`);
+      const question = new URLSearchParams({ image, ...(options.as !== undefined && { as: options.as }) });
+      const asked = await askControl(config.cache.dir, `/explain?${question.toString()}`);
       const explanation =
         (asked as Explanation | undefined) ??
-        (await explainFromDisk(image, config, io).catch((error: unknown) => {
+        (await explainFromDisk({ image, who: options.as }, config, io).catch((error: unknown) => {
           throw withoutSocket(error);
         }));
       io.stdout.write(options.json ? `${JSON.stringify(explanation, undefined, 2)}\n` : explanationText(explanation));
@@ -44,7 +52,11 @@ export function registerExplain(program: Command, io: CommandIo): void {
 }
 
 /** Reads the cache directory itself, without creating it. @throws Error if a mirror that cannot be asked owns it */
-async function explainFromDisk(image: string, config: Config, io: CommandIo): Promise<Explanation> {
+async function explainFromDisk(
+  { image, who }: { readonly image: string; readonly who: string | undefined },
+  config: Config,
+  io: CommandIo,
+): Promise<Explanation> {
   using owned = new DisposableStack();
   const layout = layoutOf(config.cache.dir);
   const isThere = await access(layout.catalog).then(
@@ -60,15 +72,22 @@ async function explainFromDisk(image: string, config: Config, io: CommandIo): Pr
   }
   if (isThere) owned.use(sayOwner(layout, 'explain'));
   const upstreams = config.upstreams.map((upstream) => owned.use(createUpstream(upstreamOptions(config, upstream))));
-  const explanation = await explainImage(image, {
-    upstreams: new UpstreamTable(upstreams, { defaultName: config.defaultUpstream }),
-    catalog,
-    store: new DiskStore({ layout, memoryBytes: config.cache.memoryBytes }),
-    offline: config.offline,
-    now: Date.now,
-    credential: credentialsOf(config),
-    addresses: addressesOf(config.listen),
-  });
+  const keys = new KeyStore({ path: keysFileOf(config), now: Date.now });
+  await keys.load();
+  const explanation = await explainImage(
+    image,
+    {
+      upstreams: new UpstreamTable(upstreams, { defaultName: config.defaultUpstream }),
+      catalog,
+      store: new DiskStore({ layout, memoryBytes: config.cache.memoryBytes }),
+      offline: config.offline,
+      now: Date.now,
+      credential: credentialsOf(config),
+      addresses: addressesOf(config.listen),
+      decide: (caller, repository) => explainAccess(caller, repository, { settings: config.auth, keys }),
+    },
+    who,
+  );
   if (faults.length > 0) throw new Error(`the catalog in ${config.cache.dir} cannot be read`, { cause: faults[0] });
   return explanation;
 }
@@ -89,9 +108,17 @@ function explanationText(explanation: Explanation): string {
   if (!upstream.available) lines.push(...labelled('', `${upstream.name} is known not to answer now.`));
   if (upstream.sparing)
     lines.push(...labelled('', `Few pulls are left at ${upstream.name}: they are kept for what is not here.`));
+  lines.push(...accessLines(explanation));
   if (tag !== null) lines.push(...labelled('tag', tag), ...ruleLines(explanation));
   lines.push(...(stored ? storedLines(explanation, stored) : labelled('stored', 'nothing')));
   return `${[...lines, '', ...labelled('now', explanation.outcome.text)].join('\n')}\n`;
+}
+
+function accessLines({ access: found }: Explanation): string[] {
+  return (found?.decisions ?? []).map(({ action, allowed, rule }, index) => {
+    const head = index === 0 ? `as ${found!.caller}` : '';
+    return `${head.padEnd(12)}${action.padEnd(11)}${allowed ? 'allowed' : 'denied '}  ${rule}`;
+  });
 }
 
 function ruleLines({ freshness, upstream, offline }: Explanation): string[] {

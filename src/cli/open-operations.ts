@@ -6,6 +6,7 @@ import { type Cache, openCache } from '../site/cache.ts';
 import type { RebuildFirst } from '../site/cache-parts.ts';
 import { Health } from '../site/health.ts';
 import { DirectoryTaken } from '../site/owner.ts';
+import { AuditLog } from '../telemetry/audit.ts';
 import { createLogger } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { controlListens, runOnControl } from './control-client.ts';
@@ -34,7 +35,9 @@ export async function openOperations(
   // Standard output belongs to the command; faults are reported as its failure.
   const log = createLogger({ ...config.log, level: 'silent' });
   const health = new Health({ now: Date.now });
-  const options = { command, log, metrics: new Metrics(), health, rebuildFirst, now: Date.now };
+  await using owned = new AsyncDisposableStack();
+  const audit = owned.use(new AuditLog({ log, file: config.log.auditFile })).write;
+  const options = { command, log, metrics: new Metrics(), health, rebuildFirst, now: Date.now, audit };
   let cache: Cache;
   try {
     cache = await openCache(config, options);
@@ -43,10 +46,12 @@ export async function openOperations(
     if (error instanceof DirectoryTaken && (await controlListens(dir))) return besideMirror(dir);
     throw withoutSocket(error);
   }
+  owned.use(cache);
+  const held = owned.move();
   return {
     isBesideMirror: false,
     operations: operationsOf(cache),
-    [Symbol.asyncDispose]: () => cache[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }
 

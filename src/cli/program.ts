@@ -73,6 +73,11 @@ const commands: readonly LazyCommand[] = [
     load: async () => (await import('./pin.ts')).registerUnpin,
   },
   {
+    name: 'key',
+    summary: 'make, list and remove API keys',
+    load: async () => (await import('./key.ts')).registerKey,
+  },
+  {
     name: 'verify',
     summary: 'check stored content',
     load: async () => (await import('./verify.ts')).registerVerify,

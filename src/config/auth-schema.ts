@@ -1,9 +1,38 @@
 import { z } from 'zod';
-import { addressRange, claimCondition, nameGlob, policyPattern } from './policy-kinds.ts';
-import { duration, flag, oneOf, originUrl, path, text } from './value-kinds.ts';
+import { addressRange, anyText, claimCondition, nameGlob, policyPattern } from './policy-kinds.ts';
+import { duration, flag, oneOf, originUrl, path, registryUrl, text } from './value-kinds.ts';
 import { value } from './value-schema.ts';
 
 const actions = ['pull', 'push', 'delete', 'search', 'administer'] as const;
+
+const issuerSchema = z.strictObject({
+  issuer: value(text('the `iss` of its tokens')).describe(
+    '`iss` of its tokens, exactly, such as `https://token.actions.githubusercontent.com`.',
+  ),
+  audience: value(text('an audience')).describe(
+    '`aud` that a token has to name. No other service should accept the same one, or it could use the tokens here.',
+  ),
+  jwks: value(registryUrl)
+    .optional()
+    .describe('Where its public keys are. Default: where its discovery document says.'),
+  jwksFile: value(path('file')).optional().describe('A file with its public keys, for networks that do not reach it.'),
+  tokenReview: value(registryUrl)
+    .optional()
+    .describe(
+      'A Kubernetes API server to ask about each token instead (TokenReview): it knows of deleted pods and service accounts.',
+    ),
+  caFile: value(path('file')).optional().describe('Authorities (PEM) of these addresses. Default: the usual ones.'),
+  tokenFile: value(path('file'))
+    .optional()
+    .describe('A bearer token for these addresses, such as that of the pod itself; read again when it changes.'),
+  prefix: value(anyText)
+    .optional()
+    .describe(
+      "Goes before the names of its users and groups, so that they are no one else's. Default: the host of `issuer` and a colon.",
+    ),
+  userClaim: value(text('the name of a claim')).prefault('sub').describe('The claim that names the user.'),
+  groupsClaim: value(text('the name of a claim')).prefault('groups').describe('The claim that lists the groups.'),
+});
 
 const policySchema = z.strictObject({
   name: value(text('a name')).optional().describe('A name for `explain` and the audit log.'),
@@ -51,6 +80,22 @@ export const authSchema = z.strictObject({
   htpasswdFile: value(path('file'))
     .optional()
     .describe('Users with bcrypt hashes of their passwords, as `htpasswd -B` makes them.'),
+  certificates: value(flag)
+    .prefault(false)
+    .describe(
+      'Client certificates say who a caller is: `CN` of the subject is its name, `O` and `OU` are its groups. Requires `tls.clientCaFile`.',
+    ),
+  issuers: z
+    .array(issuerSchema)
+    .prefault([])
+    .describe(
+      'Issuers of JSON Web Tokens, such as CI systems and Kubernetes clusters, whose tokens are accepted as passwords.',
+    ),
+  keysFile: value(path('file'))
+    .optional()
+    .describe(
+      'Where `millpond key` keeps the keys of robots, as hashes. Replicas need a file that they share. Default: `keys.json` in the cache directory.',
+    ),
   url: value(originUrl)
     .optional()
     .describe(

@@ -24,6 +24,12 @@ export const policyPattern: ValueKind<string> = {
   },
 };
 
+/** A text, which may be empty. */
+export const anyText: ValueKind<string> = {
+  jsonSchema: { type: 'string' },
+  parse: (found) => matching(found, /^.{0,200}$/s, 'a text'),
+};
+
 /** An address, or a range in CIDR notation. */
 export const addressRange: ValueKind<string> = {
   jsonSchema: { type: 'string', minLength: 2 },

@@ -67,7 +67,24 @@ function checkCluster({ redis, cluster, listen }: ParsedConfig, problems: Schema
   }
 }
 
-function checkAuth({ auth }: ParsedConfig, problems: SchemaProblem[]): void {
+function checkAuth({ auth, tls }: ParsedConfig, problems: SchemaProblem[]): void {
+  if (auth?.certificates && tls?.clientCaFile === undefined) {
+    const message = 'requires tls.clientCaFile: without it no client is asked for a certificate';
+    problems.push({ kind: 'refused', path: ['auth', 'certificates'], message });
+  }
+  const seen = new Set<string>();
+  for (const [index, { issuer, jwks, jwksFile, tokenReview, prefix }] of (auth?.issuers ?? []).entries()) {
+    const refuse = (message: string): void => {
+      problems.push({ kind: 'refused', path: ['auth', 'issuers', index], message });
+    };
+    if (seen.has(issuer)) refuse(`names ${issuer} for the second time`);
+    seen.add(issuer);
+    const sources = [jwks, jwksFile, tokenReview].filter((source) => source !== undefined).length;
+    if (sources > 1) refuse('accepted: at most one of jwks, jwksFile, tokenReview');
+    const isUrl = /^https?:/.test(issuer) && URL.canParse(issuer);
+    if (sources === 0 && !isUrl) refuse('is no URL that could be asked for keys: write jwks, jwksFile or tokenReview');
+    if (prefix === undefined && !isUrl) refuse('is no URL: write prefix');
+  }
   for (const [index, { anonymous }] of (auth?.policies ?? []).entries()) {
     if (!anonymous || auth?.anonymous) continue;
     const message = 'matches no one as long as auth.anonymous is false';

@@ -72,7 +72,15 @@ const serverTlsSchema = z.strictObject({
   keyFile: value(file).describe('Its private key (PEM).'),
   clientCaFile: value(file)
     .optional()
-    .describe('Authorities (PEM) that must have signed client certificates; requires a certificate of every client.'),
+    .describe(
+      'Authorities (PEM) that must have signed client certificates; requires a certificate of every client, unless `clientCertificates` says otherwise.',
+    ),
+  clientCertificates: value(oneOf(['required', 'optional']))
+    .prefault('required')
+    .describe('With `clientCaFile`: whether a client without a certificate is let in; `auth` decides what it may do.'),
+  minVersion: value(oneOf(['TLSv1.2', 'TLSv1.3']))
+    .prefault('TLSv1.2')
+    .describe('Lowest version of TLS.'),
 });
 
 const timeoutsSchema = z.strictObject({
@@ -94,6 +102,13 @@ const logSchema = z.strictObject({
     value(oneOf(['json', 'text']))
       .prefault('json')
       .describe('One JSON object per line, or text for people.'),
+  ),
+  auditFile: atStart(
+    value(file)
+      .optional()
+      .describe(
+        'A file for refusals and changes (who, what, when), one JSON object per line. Default: they are in the log, with `"msg":"audit"`.',
+      ),
   ),
 });
 

@@ -1,6 +1,7 @@
 import type { Context, Middleware } from 'koa';
 import type { AccessControl, Presented } from '../access/access-control.ts';
 import type { Action } from '../access/caller.ts';
+import { certificateOf } from '../access/certificate.ts';
 import { isGranted } from '../access/grants.ts';
 import { hasReason, RegistryError } from '../oci/error.ts';
 import { clientAddress, clientKey } from './client-address.ts';
@@ -9,9 +10,12 @@ import { realmOf } from './realm.ts';
 import { isReplicaPath } from './replica-paths.ts';
 
 /** What a request shows of its caller. */
-export function presentedBy({ req }: Context): Presented {
-  const address = clientAddress(req.socket);
-  return { authorization: req.headers.authorization, address, client: clientKey(address) };
+export function presentedBy({ req }: Pick<Context, 'req'>, { settings }: AccessControl): Presented {
+  const { socket } = req;
+  const address = clientAddress(socket);
+  const { authorization } = req.headers;
+  const certificate = settings?.certificates === true ? certificateOf(socket) : undefined;
+  return { authorization, address, client: clientKey(address), certificate };
 }
 
 /** Finds out who asks. */
@@ -23,7 +27,7 @@ export function identifyCaller(access: AccessControl): Middleware {
     if (!settings || exchange.isPeer || isReplicaPath(exchange.path)) return await next();
     exchange.realm = realmOf(ctx.req, settings.url);
     try {
-      const { caller, grants } = await access.identify(presentedBy(ctx));
+      const { caller, grants } = await access.identify(presentedBy(ctx, access));
       exchange.caller = caller;
       exchange.grants = grants;
     } catch (error) {
@@ -57,7 +61,12 @@ export class Rights {
     const { caller, grants, request } = exchange;
     if (caller === undefined) return;
     const scope = `repository:${repository}:${action === 'push' ? 'pull,push' : action}`;
-    if (!this.#access.may(caller, action, repository)) {
+    const { isAllowed, rule } = this.#access.decide(caller, action, repository);
+    if (!isAllowed) {
+      // One who shows nothing where all have to is asked, and not refused.
+      if (caller.kind !== 'anonymous' || this.#access.settings?.anonymous === true) {
+        this.#access.refused(caller, action, { repository, rule });
+      }
       // One who has shown a token has been told once.
       if (caller.kind === 'anonymous') {
         const error = grants === undefined ? {} : { error: 'insufficient_scope' };

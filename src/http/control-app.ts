@@ -11,7 +11,7 @@ export interface ControlOptions {
   /** Everything that `millpond status` shows. */
   readonly status: () => Promise<unknown>;
   /** Everything that `millpond explain` shows. @throws RegistryError */
-  readonly explain: (image: string) => Promise<unknown>;
+  readonly explain: (image: string, who: string | undefined) => Promise<unknown>;
   /** What commands can have done to the cache. */
   readonly operations: OperationTable;
   /** Receives the error of a failed operation. */
@@ -43,9 +43,9 @@ export function createControlApp(options: ControlOptions): Koa {
     ctx.body = await status();
   });
   router.get('/explain', async (ctx) => {
-    const { image } = ctx.query;
+    const { image, as: who } = ctx.query;
     if (typeof image !== 'string' || image === '') return refuse(ctx, 400, 'the parameter image is missing');
-    ctx.body = await explain(image);
+    ctx.body = await explain(image, typeof who === 'string' ? who : undefined);
   });
   router.post('/operations/:name', async (ctx) => {
     const name = ctx.params['name'] ?? '';

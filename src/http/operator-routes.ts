@@ -1,5 +1,7 @@
 import type { Middleware } from 'koa';
 import { Router } from 'koa-router';
+import type { AccessControl } from '../access/access-control.ts';
+import { admitOperator } from './operator-access.ts';
 
 /** What can be wrong with a replica; kept from version to version. */
 export type ConditionCode =
@@ -33,26 +35,33 @@ export interface Readiness {
 }
 
 export interface OperatorRoutesOptions {
+  /** Who may do what. */
+  readonly access: AccessControl;
   readonly readiness: () => Readiness;
   readonly metrics: { readonly contentType: string; render(): Promise<string> };
 }
 
 /** What operators and their systems ask: is it alive, can it serve, what has it done. */
-export function operatorRoutes({ readiness, metrics }: OperatorRoutesOptions): Middleware {
+export function operatorRoutes({ readiness, metrics, access }: OperatorRoutesOptions): Middleware {
   const router = new Router();
   router.get('/healthz', (ctx) => {
     ctx.body = { status: 'ok' };
   });
-  router.get('/readyz', (ctx) => {
+  router.get('/readyz', async (ctx) => {
     const { status, conditions } = readiness();
+    // A probe shows no credentials: it learns whether, and not why.
+    const isAnonymous = access.settings !== undefined && ctx.req.headers.authorization === undefined;
+    if (!isAnonymous && !(await admitOperator(ctx, access, 'identify'))) return;
     ctx.status = status === 'draining' ? 503 : 200;
-    ctx.body = { status, reasons: conditions.map(({ text }) => text) };
+    ctx.body = isAnonymous ? { status } : { status, reasons: conditions.map(({ text }) => text) };
   });
   router.get('/metrics', async (ctx) => {
+    if (!(await admitOperator(ctx, access, 'administer'))) return;
     ctx.type = metrics.contentType;
     ctx.body = await metrics.render();
   });
-  router.get('/', (ctx) => {
+  router.get('/', async (ctx) => {
+    if (!(await admitOperator(ctx, access, 'identify'))) return;
     ctx.body = 'This is Millpond, a mirror of container registries. See /readyz and /metrics; clients use /v2/.\n';
   });
   return router.routes() as unknown as Middleware;

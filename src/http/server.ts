@@ -20,11 +20,15 @@ export interface ListenOptions {
   readonly tls?: ServerTls | undefined;
 }
 
-/** PEM texts; `ca` asks clients for a certificate of one of these. */
+/** PEM texts; `ca` asks clients for a certificate of one of these, and `requiresCertificate` refuses those without. */
 export interface ServerTls {
   readonly cert: string;
   readonly key: string;
   readonly ca: string | undefined;
+  /** Default: `TLSv1.2`. */
+  readonly minVersion?: 'TLSv1.2' | 'TLSv1.3';
+  /** Default: true. */
+  readonly requiresCertificate?: boolean;
 }
 
 /** A listening server. */
@@ -71,7 +75,7 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
   return {
     address: family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`,
     renewTls: (tls) => {
-      if (server instanceof TlsServer) server.setSecureContext({ ...tls, minVersion: 'TLSv1.2' });
+      if (server instanceof TlsServer) server.setSecureContext({ minVersion: 'TLSv1.2', ...tls });
     },
     close: (drainMs) => close(server, { connections, drainMs }),
   };
@@ -91,9 +95,9 @@ function createServer(handler: RequestListener, { tls, takesBodies = false }: Li
     noDelay: true,
   };
   if (!tls) return createPlainServer(settings, handler);
-  const { cert, key, ca } = tls;
-  const clients = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: true };
-  const tlsSettings = { cert, key, ...clients, minVersion: 'TLSv1.2', handshakeTimeout: 15_000 } as const;
+  const { cert, key, ca, minVersion = 'TLSv1.2', requiresCertificate = true } = tls;
+  const clients = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: requiresCertificate };
+  const tlsSettings = { cert, key, ...clients, minVersion, handshakeTimeout: 15_000 };
   return createTlsServer({ ...settings, ...tlsSettings }, handler);
 }
 

@@ -41,7 +41,10 @@ async function answerOf(access: AccessControl, ctx: Context, exchange: Exchange)
       case 'HEAD': {
         const parameters = new URLSearchParams(exchange.query);
         const isOffline = parameters.get('offline_token') === 'true';
-        return await access.tokenFor(presentedBy(ctx), { grants: parseScopes(parameters.getAll('scope')), isOffline });
+        return await access.tokenFor(presentedBy(ctx, access), {
+          grants: parseScopes(parameters.getAll('scope')),
+          isOffline,
+        });
       }
       case 'POST':
         return await answerForm(access, ctx, exchange);
@@ -61,7 +64,7 @@ async function answerOf(access: AccessControl, ctx: Context, exchange: Exchange)
 async function answerForm(access: AccessControl, ctx: Context, exchange: Exchange): Promise<TokenAnswer> {
   const bytes = await readBody({ ctx, exchange, clientIdleMs: formIdleMs }, { maxBytes: maxFormBytes });
   const form = new URLSearchParams(bytes.toString('utf8'));
-  const presented = presentedBy(ctx);
+  const presented = presentedBy(ctx, access);
   const options = { grants: parseScopes(form.getAll('scope')), isOffline: form.get('access_type') === 'offline' };
   switch (form.get('grant_type') ?? '') {
     case 'password': {

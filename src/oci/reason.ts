@@ -146,6 +146,9 @@ export const reasonFacts = {
   /** What is stored could not be confirmed. */
   unconfirmed: transient('upstream'),
 
+  /** Whose token it is cannot be found out now. */
+  'identity-unknown': transient('mirror', { status: 503 }),
+
   // What is stored, or brought, is not what it should be.
   'bad-manifest': definite('MANIFEST_INVALID', { status: 400, fault: 'upstream' }),
   /** A part of an image is missing. */

@@ -4,24 +4,33 @@ import { dirname, join } from 'node:path';
 import { AccessControl } from '../access/access-control.ts';
 import { BackOff } from '../access/back-off.ts';
 import { BcryptThread } from '../access/bcrypt-thread.ts';
+import { type ExplainedAccess, explainAccess } from '../access/explain.ts';
 import { parseHtpasswd } from '../access/htpasswd.ts';
 import { Identities } from '../access/identities.ts';
+import type { KeyStore } from '../access/key-store.ts';
 import { Passwords } from '../access/passwords.ts';
 import { Tokens } from '../access/tokens.ts';
 import type { Config } from '../config/config.ts';
 import { named } from './configured-files.ts';
+import { LiveIssuers } from './issuers.ts';
+import { keysFileOf } from './keys-file.ts';
 import type { Parts } from './parts.ts';
 import type { FileUse } from './watched-files.ts';
 
 /** Who may do what at a running mirror. */
 export interface LiveAccess extends AsyncDisposable {
   readonly control: AccessControl;
+  /** What the policies say to a caller, for people. @throws RegistryError */
+  readonly decide: (who: string, repository: string) => ExplainedAccess | undefined;
   /** Watches the files of the configuration in effect. @throws Error in one sentence for what cannot be used */
   watch(): Promise<void>;
 }
 
 /** @param config read each time: it may be replaced while the mirror runs */
-export async function openAccess(config: () => Config, { now, files }: Parts): Promise<LiveAccess> {
+export async function openAccess(
+  config: () => Config,
+  { now, files, audit, keys }: Parts & { readonly keys: KeyStore },
+): Promise<LiveAccess> {
   const thread = new BcryptThread();
   const passwords = new Passwords({
     compare: (password, hash) => thread.compare(password, hash),
@@ -29,15 +38,20 @@ export async function openAccess(config: () => Config, { now, files }: Parts): P
     now,
   });
   const tokens = new Tokens({ now });
+  const issuers = new LiveIssuers({ auth: () => config().auth, now });
   const control = new AccessControl({
     settings: () => config().auth,
-    identities: new Identities({ passwords }),
+    identities: new Identities({ passwords, keys, issuers: () => issuers.all }),
     tokens,
+    onRefused: audit,
   });
-  const usesOf = async ({ auth, cluster, redis, cache }: Config): Promise<FileUse[]> => {
+  const usesOf = async (current: Config): Promise<FileUse[]> => {
+    const { auth, cluster, redis, cache } = current;
     if (auth?.htpasswdFile === undefined) passwords.replace(new Map());
     if (!auth) return [];
-    const uses: FileUse[] = [];
+    const uses: FileUse[] = issuers.files(auth);
+    keys.path = keysFileOf(current);
+    uses.push(keysUse(keys, keysFileOf(current)));
     if (auth.htpasswdFile !== undefined) {
       const key = 'auth.htpasswdFile';
       uses.push({
@@ -61,8 +75,20 @@ export async function openAccess(config: () => Config, { now, files }: Parts): P
   await files.takeAll('auth', await usesOf(config()));
   return {
     control,
+    decide: (who, repository) => explainAccess(who, repository, { settings: config().auth, keys }),
     watch: async () => files.replace('auth', await usesOf(config())),
     [Symbol.asyncDispose]: () => thread[Symbol.asyncDispose](),
+  };
+}
+
+/** A file that is not there is no mistake: no key has been made yet. */
+function keysUse(keys: KeyStore, path: string): FileUse {
+  return {
+    name: 'keys of robots',
+    files: {},
+    looksAt: [path],
+    code: 'file-refused',
+    take: () => keys.load(),
   };
 }
 

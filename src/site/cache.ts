@@ -1,3 +1,4 @@
+import { KeyStore } from '../access/key-store.ts';
 import type { Config } from '../config/config.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import { Repair } from '../mirror/repair.ts';
@@ -9,6 +10,7 @@ import type { Catalog } from '../store/catalog/catalog.ts';
 import type { Room } from '../store/eviction/room.ts';
 import type { DiskStore } from '../store/files/disk-store.ts';
 import type { Layout } from '../store/files/layout.ts';
+import type { Audit } from '../telemetry/audit.ts';
 import {
   type CacheOptions,
   type Opening,
@@ -19,6 +21,7 @@ import {
   openStore,
   openUpstreams,
 } from './cache-parts.ts';
+import { keysFileOf } from './keys-file.ts';
 import type { LiveUpstreams } from './live-upstreams.ts';
 import { administrationObserver, mirrorObserver, sharedAdministration } from './observers.ts';
 import { Upkeep } from './upkeep.ts';
@@ -42,6 +45,10 @@ export interface Cache extends AsyncDisposable {
   readonly now: () => number;
   /** Reads and writes of the catalog that have failed so far. */
   readonly catalogFaults: number;
+  /** Keys of robots. */
+  readonly keys: KeyStore;
+  /** Writes down refusals and changes. */
+  readonly audit: Audit;
   /** Is told of what operators change. */
   readonly administrationObserver: AdministrationObserver;
   /** Puts another configuration in force. @throws Error where an upstream cannot be made of it; nothing has changed then */
@@ -107,7 +114,9 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     get catalogFaults() {
       return opening.catalogFaults;
     },
-    administrationObserver: sharedAdministration(administrationObserver(log), replicas.coordinator),
+    administrationObserver: sharedAdministration(administrationObserver(log, options.audit), replicas.coordinator),
+    keys: new KeyStore({ path: keysFileOf(started), now }),
+    audit: options.audit,
     repair,
     room: evictor.room,
     async replaceConfig(next) {

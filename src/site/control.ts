@@ -21,7 +21,7 @@ export async function openControl(
   const { log, config } = options;
   const app = createControlApp({
     status: () => siteStatus(options),
-    explain: (image) => explainImage(image, options.explanation),
+    explain: (image, who) => explainImage(image, options.explanation, who),
     operations: { ...options.operations },
     onOperationError: (operation, error) => log.warn({ operation, error: described(error) }, 'operation failed'),
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),

@@ -7,6 +7,7 @@ import type { MirrorObserver } from '../mirror/mirror.ts';
 import { RegistryError } from '../oci/error.ts';
 import { importOrigin } from '../operations/owner/archives/pushed-source.ts';
 import type { AdministrationObserver } from '../operations/owner/cache/owned-cache.ts';
+import type { Audit } from '../telemetry/audit.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamReading } from '../telemetry/metrics.ts';
 import { type Part, Refusal } from '../upstream/passage.ts';
@@ -81,16 +82,20 @@ export function mirrorObserver({
 }
 
 /** One log line for everything that an operator changes. */
-export function administrationObserver(log: Logger): AdministrationObserver {
+/** @param audit absent: what is done here was written down where it was asked for */
+export function administrationObserver(log: Logger, audit?: Audit): AdministrationObserver {
   return {
     removed(repository, reference, { blobs, bytes }) {
       log.info({ repository, reference, blobs, bytes }, 'image removed');
+      audit?.('image removed', { repository, reference });
     },
     pinned(repository, reference) {
       log.info({ repository, reference }, 'image pinned');
+      audit?.('image pinned', { repository, reference });
     },
     unpinned(repository, reference) {
       log.info({ repository, reference }, 'image unpinned');
+      audit?.('image unpinned', { repository, reference });
     },
   };
 }

@@ -65,7 +65,7 @@ export async function openListener(
       hosted: hosted?.registry,
       isReachable: (key) => findRepository(upstreams.table, key) !== undefined,
     }),
-    operator: { readiness: () => health.readiness(), metrics },
+    operator: { readiness: () => health.readiness(), metrics, access: access.control },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
     keeper: short?.keeper,
   });

@@ -1,3 +1,4 @@
+import type { Audit } from '../telemetry/audit.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Health } from './health.ts';
@@ -7,6 +8,8 @@ import type { WatchedFiles } from './watched-files.ts';
 export interface Parts {
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Writes down refusals and changes. */
+  readonly audit: Audit;
   readonly health: Health;
   /** The files that the configuration names. */
   readonly files: WatchedFiles;

@@ -23,10 +23,10 @@ export async function openServerTls({ tls }: Config, { files }: Parts): Promise<
   const takers: ((tls: ServerTls) => void)[] = [];
   await files.take('tls', {
     name: 'server',
-    files: named(['tls'], { ...tls }),
+    files: named(['tls'], { certFile: tls.certFile, keyFile: tls.keyFile, clientCaFile: tls.clientCaFile }),
     code: 'file-refused',
     take(texts) {
-      const wanted = serverTls(texts);
+      const wanted = serverTls(texts, tls);
       for (const take of takers) take(wanted);
       current = wanted;
     },
@@ -40,8 +40,14 @@ export async function openServerTls({ tls }: Config, { files }: Parts): Promise<
 }
 
 /** @throws Error in one sentence */
-function serverTls(texts: FileTexts): ServerTls {
-  const tls = { cert: texts['tls.certFile'] ?? '', key: texts['tls.keyFile'] ?? '', ca: texts['tls.clientCaFile'] };
+function serverTls(texts: FileTexts, { minVersion, clientCertificates }: NonNullable<Config['tls']>): ServerTls {
+  const tls = {
+    cert: texts['tls.certFile'] ?? '',
+    key: texts['tls.keyFile'] ?? '',
+    ca: texts['tls.clientCaFile'],
+    minVersion,
+    requiresCertificate: clientCertificates === 'required',
+  };
   try {
     createSecureContext(tls);
   } catch (error) {

@@ -4,15 +4,13 @@ import { Generations } from '../front/generations.ts';
 import type { Listener } from '../http/server.ts';
 import type { Slabs } from '../memory/slabs.ts';
 import { Holdings } from '../mirror/sharing/holdings.ts';
-import { addressesOf } from '../operations/owner/explain/own-address.ts';
-import { operationsOf } from '../operations/owner/operations.ts';
+import { AuditLog } from '../telemetry/audit.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { Turns } from '../waiting/turns.ts';
 import { openAccess } from './access.ts';
 import { type Cache, openCache } from './cache.ts';
 import { upstreamFiles } from './configured-files.ts';
-import { openControl } from './control.ts';
 import type { EventLoop } from './event-loop.ts';
 import { Health } from './health.ts';
 import { openHosted } from './hosted.ts';
@@ -24,8 +22,7 @@ import { startScrub } from './scrub.ts';
 import { openServerTls } from './server-tls.ts';
 import { SharedChanges } from './shared-changes.ts';
 import { openShortWay } from './short-way.ts';
-import { credentialsOf } from './upstream-options.ts';
-import { readVersion } from './version.ts';
+import { openSiteControl } from './site-control.ts';
 import { Walls } from './walls.ts';
 import { WatchedFiles } from './watched-files.ts';
 
@@ -78,7 +75,8 @@ export interface SiteOptions {
 export async function startSite(started: Config, options: SiteOptions): Promise<Site> {
   const { slabs, redisDeadlineMs, keepsAnswers = true } = options;
   await using owned = new AsyncDisposableStack();
-  const parts = createParts(options);
+  const audit = owned.use(new AuditLog({ log: options.log, file: started.log.auditFile }));
+  const parts = createParts({ ...options, audit: audit.write });
   const tls = await openServerTls(started, parts);
   // A mirror by itself does not load the client of Redis, nor what replicas say to each other.
   const joining = started.redis && (await import('./replicas.ts'));
@@ -105,7 +103,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   cache.mirror.downloads.slabs.countIn(memory);
   const hosted = owner ? undefined : openHosted(() => cache.config, parts);
   if (hosted) owned.use(hosted);
-  const access = owned.use(await openAccess(() => cache.config, parts));
+  const access = owned.use(await openAccess(() => cache.config, { ...parts, keys: cache.keys }));
   const requestLog = options.requestLog ?? ((level, fields) => parts.log[level](fields, 'request'));
   const { admission } = walls;
   const short = generations && owned.use(openShortWay(cache, { ...parts, generations, admission, log: requestLog }));
@@ -123,12 +121,13 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
   const scrub = owned.use(startScrub(cache, parts));
-  const control = await openControlOf(cache, {
+  const control = await openSiteControl(cache, {
     ...parts,
     walls,
     others,
     prefetcher,
     address: listener.address,
+    access,
     eventLoop: options.eventLoop,
   });
   if (control) owned.use(control);
@@ -169,7 +168,13 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
 }
 
 /** What observes, and the clock. */
-function createParts({ log, lostLines = () => 0, eventLoop, now = Date.now }: SiteOptions): Parts {
+function createParts({
+  log,
+  lostLines = () => 0,
+  eventLoop,
+  now = Date.now,
+  audit,
+}: SiteOptions & Pick<Parts, 'audit'>): Parts {
   const metrics = new Metrics();
   metrics.watchCount('log_lines_lost_total', 'Lines of the log that could not be written.', lostLines);
   if (eventLoop) {
@@ -180,7 +185,7 @@ function createParts({ log, lostLines = () => 0, eventLoop, now = Date.now }: Si
   const files = new WatchedFiles({ log });
   health.watch(() => files.conditions(now()));
   metrics.watchCertificates(() => files.certificates());
-  return { log, metrics, health, files, now };
+  return { log, metrics, audit, health, files, now };
 }
 
 /** Lets other replicas know of this one, now that they can reach it. */
@@ -194,59 +199,4 @@ function joinReplicas(
   others.join(listener.address, changes.takeUp());
   owned.use(new Holdings({ coordinator, catalog: cache.catalog, now }));
   return owned;
-}
-
-/** Lets commands ask this mirror. */
-async function openControlOf(
-  cache: Cache,
-  parts: Parts & {
-    readonly walls: Walls;
-    readonly others: LiveReplicas | undefined;
-    readonly prefetcher: Prefetcher;
-    readonly address: string;
-    readonly eventLoop: EventLoop | undefined;
-  },
-): Promise<AsyncDisposable | undefined> {
-  const { log, metrics, health, files, now, walls, others, prefetcher, address, eventLoop } = parts;
-  const { mirror, catalog, store, upstreams } = cache;
-  return await openControl({
-    get config() {
-      return cache.config;
-    },
-    get upstreams() {
-      return upstreams.all;
-    },
-    get explanation() {
-      const { config } = cache;
-      const { table } = upstreams;
-      const addresses = [
-        address,
-        ...addressesOf({ ...config.listen, port: Number(address.slice(address.lastIndexOf(':') + 1)) }),
-      ];
-      return {
-        upstreams: table,
-        store,
-        catalog,
-        offline: config.offline,
-        now,
-        credential: credentialsOf(config),
-        addresses,
-      };
-    },
-    version: await readVersion(),
-    address,
-    startedAtMs: now(),
-    now,
-    readiness: () => health.readiness(),
-    load: () => walls.status(),
-    metrics,
-    downloads: mirror.downloads,
-    catalog,
-    certificates: () => files.certificates(),
-    eventLoop: () => eventLoop?.reading() ?? null,
-    replicas: () => others?.status() ?? null,
-    prefetches: () => prefetcher.status(),
-    operations: operationsOf(cache),
-    log,
-  });
 }

@@ -19,6 +19,8 @@ export interface FileUse {
   readonly name: string;
   /** Paths by the key that names them, such as `tls.certFile`. None: what `take` looks at is no file. */
   readonly files: FileTexts;
+  /** Paths by which a change is noticed, beside the files: they need not exist, and `take` reads them itself. */
+  readonly looksAt?: readonly string[];
   /**
    * Applies their content, or checks it.
    * @throws Error in one sentence if it cannot be used: the previous content stays in effect
@@ -154,7 +156,9 @@ export class WatchedFiles implements AsyncDisposable {
 /** @returns whether there was something new to be read; never rejects */
 async function look(watched: Watched): Promise<boolean> {
   const { use } = watched;
-  const signature = (await Promise.all(Object.values(use.files).map(signatureOf))).join('\n');
+  const signature = (await Promise.all([...Object.values(use.files), ...(use.looksAt ?? [])].map(signatureOf))).join(
+    '\n',
+  );
   if (signature === watched.signature) return false;
   watched.signature = signature;
   try {
@@ -190,6 +194,6 @@ async function read(key: string, file: string): Promise<string> {
 }
 
 /** The same only for the same files: others are looked at whatever is known. */
-function nameOf({ name, files }: FileUse): string {
-  return JSON.stringify([name, files]);
+function nameOf({ name, files, looksAt = [] }: FileUse): string {
+  return JSON.stringify([name, files, looksAt]);
 }

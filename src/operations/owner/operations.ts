@@ -3,6 +3,7 @@ import { administrationOperations } from './administration/operations.ts';
 import { archiveOperations } from './archives/operations.ts';
 import type { OwnedCache } from './cache/owned-cache.ts';
 import { type FetchDependencies, fetchImages } from './fetch/fetch.ts';
+import { keyOperations } from './keys/operations.ts';
 import { verify } from './verify/operation.ts';
 
 /** The operations on a cache that this process owns. */
@@ -11,6 +12,7 @@ export function operationsOf(cache: OwnedCache): Operations {
     fetch: (parameters, { signal }) => fetchImages(parameters, fetchDependencies(cache), { signal }),
     ...archiveOperations(cache),
     ...administrationOperations(cache),
+    ...keyOperations(cache.keys, (event, { id, name }) => cache.audit(event, { key: id, name })),
     verify: (parameters, { signal }) => verify(parameters, cache, signal),
   };
 }

@@ -1,3 +1,4 @@
+import type { ExplainedAccess } from '../../access/explain.ts';
 import type { FreshnessVerdict } from '../../mirror/freshness.ts';
 import type { Digest } from '../../oci/digest.ts';
 
@@ -21,6 +22,8 @@ export interface Explanation {
   readonly repository: string;
   /** Whether `upstreams.NAME.repositories` allows it. */
   readonly allowed: boolean;
+  /** What the policies say to the caller that was asked about; `null`: none was, or callers are not distinguished. */
+  readonly access: ExplainedAccess | null;
   readonly tag: string | null;
   /** For a tag: its times in milliseconds, and the rule they come from. */
   readonly freshness: {

@@ -4,6 +4,7 @@ import type { ListEvent, ListParameters, PinEvent, RemovalEvent, RemovalQuery } 
 import type { ExportEvent, ExportParameters } from './export.ts';
 import type { FetchEvent, FetchParameters } from './fetch.ts';
 import type { AdoptedImage, HeldBlobs, ImportRoom, KnownName, NewImage, ReceivedBlob, RefusedImage } from './import.ts';
+import type { KeyEvent, KeyParameters } from './keys.ts';
 import type { OperationContext } from './operation.ts';
 import type { CheckupEvent, CheckupParameters } from './verify.ts';
 
@@ -69,6 +70,15 @@ export interface Operations {
 
   /** Ends what `pin` began. */
   unpin(parameters: { readonly images: readonly string[] }, context: OperationContext): AsyncIterable<PinEvent>;
+
+  /** Makes a key of a robot, and shows it in one event: later nothing does. */
+  keyCreate(parameters: KeyParameters, context: OperationContext): AsyncIterable<KeyEvent & { readonly key: string }>;
+
+  /** Lists the keys of robots. */
+  keyList(parameters: object, context: OperationContext): AsyncIterable<KeyEvent>;
+
+  /** Removes keys by id, or all keys of a name. */
+  keyRemove(parameters: { readonly keys: readonly string[] }, context: OperationContext): AsyncIterable<KeyEvent>;
 
   /** Hashes stored content again. */
   verify(parameters: CheckupParameters, context: OperationContext): AsyncIterable<CheckupEvent>;

@@ -1,3 +1,4 @@
+import type { KeyStore } from '../../../access/key-store.ts';
 import type { Mirror } from '../../../mirror/mirror.ts';
 import type { Repair } from '../../../mirror/repair.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
@@ -33,4 +34,8 @@ export interface OwnedCache {
   /** Failed reads and writes of the catalog so far. */
   readonly catalogFaults: number;
   readonly administrationObserver: AdministrationObserver;
+  /** Keys of robots. */
+  readonly keys: KeyStore;
+  /** Writes down what operators change. */
+  readonly audit: (event: 'key created' | 'key removed', fields: Readonly<Record<string, unknown>>) => void;
 }

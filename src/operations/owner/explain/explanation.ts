@@ -1,3 +1,4 @@
+import type { ExplainedAccess } from '../../../access/explain.ts';
 import { Completeness } from '../../../mirror/completeness.ts';
 import { type FreshnessVerdict, freshnessOf } from '../../../mirror/freshness.ts';
 import { KeptManifests } from '../../../mirror/kept-manifests.ts';
@@ -22,6 +23,8 @@ export interface ExplanationOptions {
   readonly credential: (upstream: string) => string;
   /** Where this mirror listens, as `host:port`. */
   readonly addresses: readonly string[];
+  /** What the policies say to a caller about a repository; `undefined`: callers are not distinguished. */
+  readonly decide: (who: string, repository: string) => ExplainedAccess | undefined;
 }
 
 /** The input of {@link outcomeOf}. */
@@ -35,9 +38,10 @@ interface Facts {
 /**
  * Explains what an image name gets. Contacts no upstream.
  * @param image as a person writes it, also with this mirror's own address; without a tag or digest, the tag `latest`
+ * @param who whose rights are explained; absent: no one's
  * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN for a name without an upstream
  */
-export async function explainImage(image: string, options: ExplanationOptions): Promise<Explanation> {
+export async function explainImage(image: string, options: ExplanationOptions, who?: string): Promise<Explanation> {
   const { catalog, store, offline, now } = options;
   const reference = withoutOwnAddress(parseReference(image), options.upstreams, options.addresses);
   const { registry, repository: name } = reference;
@@ -70,6 +74,7 @@ export async function explainImage(image: string, options: ExplanationOptions): 
     upstream: facts.upstream,
     repository,
     allowed,
+    access: (who === undefined ? undefined : options.decide(who, key)) ?? null,
     tag: tag ?? null,
     freshness: decision ? freshnessFacts(decision) : null,
     stored: stored ?? null,

@@ -1,0 +1,69 @@
+import { addressesOf } from '../operations/owner/explain/own-address.ts';
+import { operationsOf } from '../operations/owner/operations.ts';
+import type { LiveAccess } from './access.ts';
+import type { Cache } from './cache.ts';
+import { openControl } from './control.ts';
+import type { EventLoop } from './event-loop.ts';
+import type { Parts } from './parts.ts';
+import type { Prefetcher } from './prefetcher.ts';
+import type { LiveReplicas } from './replicas.ts';
+import { credentialsOf } from './upstream-options.ts';
+import { readVersion } from './version.ts';
+import type { Walls } from './walls.ts';
+
+/** Lets commands ask this mirror. */
+export async function openSiteControl(
+  cache: Cache,
+  parts: Parts & {
+    readonly walls: Walls;
+    readonly others: LiveReplicas | undefined;
+    readonly access: LiveAccess;
+    readonly prefetcher: Prefetcher;
+    readonly address: string;
+    readonly eventLoop: EventLoop | undefined;
+  },
+): Promise<AsyncDisposable | undefined> {
+  const { log, metrics, health, files, now, walls, others, access, prefetcher, address, eventLoop } = parts;
+  const { mirror, catalog, store, upstreams } = cache;
+  return await openControl({
+    get config() {
+      return cache.config;
+    },
+    get upstreams() {
+      return upstreams.all;
+    },
+    get explanation() {
+      const { config } = cache;
+      const { table } = upstreams;
+      const addresses = [
+        address,
+        ...addressesOf({ ...config.listen, port: Number(address.slice(address.lastIndexOf(':') + 1)) }),
+      ];
+      return {
+        upstreams: table,
+        store,
+        catalog,
+        offline: config.offline,
+        now,
+        credential: credentialsOf(config),
+        addresses,
+        decide: access.decide,
+      };
+    },
+    version: await readVersion(),
+    address,
+    startedAtMs: now(),
+    now,
+    readiness: () => health.readiness(),
+    load: () => walls.status(),
+    metrics,
+    downloads: mirror.downloads,
+    catalog,
+    certificates: () => files.certificates(),
+    eventLoop: () => eventLoop?.reading() ?? null,
+    replicas: () => others?.status() ?? null,
+    prefetches: () => prefetcher.status(),
+    operations: operationsOf(cache),
+    log,
+  });
+}

@@ -225,7 +225,11 @@ function decompressed(parts: readonly Part[], compression: 'gzip' | 'zstd'): Rea
     }
   }
   // Its errors come out of the stream that is read.
-  return pipeline(Readable.from(bytes(), { objectMode: false }), decompressor(compression), () => undefined);
+  return pipeline(
+    Readable.from(bytes(), { objectMode: false }),
+    decompressor(compression, { freeBytes: process.availableMemory() }),
+    () => undefined,
+  );
 }
 
 function cutShort(within: string): ArchiveError {

@@ -1,5 +1,5 @@
 import type { Transform } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
 import { ArchiveError } from './archive-error.ts';
 
 export type Compression = 'gzip' | 'zstd' | 'none';
@@ -39,15 +39,31 @@ export function compressionOf(start: Buffer): Compression {
   return 'none';
 }
 
-/** Takes compressed bytes and gives what they unpack to. */
-export function decompressor(compression: 'gzip' | 'zstd'): Transform {
-  return compression === 'gzip' ? createGunzip() : createZstdDecompress();
+/** Windows that zstd decodes by default, and the largest that it can write, as powers of two. */
+const usualWindowLog = 27;
+const maxWindowLog = 31;
+/** Part of the free memory that the window of one archive may take. */
+const windowShare = 1 / 8;
+
+/**
+ * Takes compressed bytes and gives what they unpack to.
+ * @param options `freeBytes`: memory that the process may still use. With more of it, larger windows of zstd are read
+ *   (`--long=31`: 2 GiB); default: none beyond the usual 128 MiB
+ */
+export function decompressor(
+  compression: 'gzip' | 'zstd',
+  { freeBytes = 0 }: { readonly freeBytes?: number } = {},
+): Transform {
+  if (compression === 'gzip') return createGunzip();
+  const affordable = Math.floor(Math.log2(Math.max(1, freeBytes * windowShare)));
+  const windowLog = Math.min(maxWindowLog, Math.max(usualWindowLog, affordable));
+  return createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: windowLog } });
 }
 
 /** Why compressed bytes cannot be unpacked, in words that follow the name of what they are. */
 export function unpackFailure(error: unknown): string {
-  // A decoder holds a window of its output: 128 MiB is the maximum of zstd by default.
+  // A decoder holds a window of its output in memory.
   return (error as NodeJS.ErrnoException).code === 'ZSTD_error_frameParameter_windowTooLarge'
-    ? 'has a zstd window that is too large: compress it with --long=27 or less'
+    ? 'has a zstd window that is too large for the free memory: compress it with --long=27 or less'
     : 'is damaged or cut short';
 }

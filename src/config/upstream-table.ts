@@ -1,5 +1,6 @@
 import type { CompleteUpstream, UpstreamConfig } from './config.ts';
 import { inForce } from './in-force.ts';
+import { leadsToItself } from './own-url.ts';
 import type { ParsedConfig } from './schema.ts';
 import { type ConfigPath, type SchemaNode, type SchemaProblem, schemaNode } from './schema-node.ts';
 import { freshness, inherit, tagTimes, upstreamTimeouts } from './times-schema.ts';
@@ -48,6 +49,7 @@ export function resolveUpstreams(
     return inForce(complete, { node, folder: context.folder });
   });
   refuseSharedNames(upstreams, context);
+  refuseLoops(table, upstreams, { ...context, parsed });
   return upstreams;
 }
 
@@ -103,6 +105,25 @@ function refuseSharedNames(upstreams: readonly UpstreamConfig[], context: Resolv
         refuse(context, ['upstreams', upstream.name], message);
       }
       owners.set(name, owner ?? upstream);
+    }
+  }
+}
+
+/** An upstream that is this mirror itself would refuse every request as a loop. */
+function refuseLoops(
+  table: ReadonlyMap<string, ParsedUpstream>,
+  upstreams: readonly UpstreamConfig[],
+  context: ResolveContext & { readonly parsed: ParsedConfig },
+): void {
+  const { listen, cluster } = context.parsed;
+  const own = { listen, advertise: cluster.advertise };
+  const written = [...table.keys()];
+  for (const [index, { urls }] of upstreams.entries()) {
+    for (const [at, url] of urls.entries()) {
+      if (!leadsToItself(url, own)) continue;
+      const message =
+        'leads back to this mirror, which would ask itself; accepted: the URL of a registry or of another mirror';
+      refuse(context, ['upstreams', written[index]!, 'urls', at], message);
     }
   }
 }

@@ -345,7 +345,7 @@ describe('import', () => {
     await expectServed(site, 'docker.io/library/app', app, '1');
   });
 
-  test('says of an archive with a zstd window beyond 128 MiB that this is the reason', async () => {
+  test('reads an archive with a zstd window beyond 128 MiB where there is memory for it', async () => {
     await using here = await place();
     const params = { [zlib.ZSTD_c_windowLog]: 28, [zlib.ZSTD_c_contentSizeFlag]: 0 };
     const padding = { padding: Buffer.alloc(2 ** 27 + 2 ** 20) };
@@ -355,10 +355,9 @@ describe('import', () => {
     });
     await writeFile(here.path('a.tar.zst'), zstdCompressSync(tar, { params }));
     const done = await here.run('import', here.path('a.tar.zst'));
-    expect(done).toMatchObject({
-      code: 1,
-      stderr: expect.stringContaining('has a zstd window that is too large: compress it with --long=27'),
-    });
+    // Eight times the window has to be free.
+    if (process.availableMemory() > 2.5 * 2 ** 30) expect(done).toMatchObject({ code: 0, stderr: '' });
+    else expect(done).toMatchObject({ code: 1, stderr: expect.stringContaining('zstd window that is too large') });
   });
 
   test('says which tags are new, newer and going back, and at a dry run changes nothing', async () => {

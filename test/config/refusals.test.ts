@@ -53,6 +53,33 @@ test.each([
   expect((await problemsOf(text)).join('\n')).toContain(problem);
 });
 
+test.each([
+  ['listen: 127.0.0.1:5000', 'http://127.0.0.1:5000', true],
+  ['listen: 127.0.0.1:5000', 'http://127.0.0.1:5000/v2/quay.io', true],
+  ['listen: 127.0.0.1:5000', 'http://localhost:5000', true],
+  ['listen: :5000', 'http://127.0.0.3:5000', true],
+  ['listen: :5000', 'http://[::1]:5000', true],
+  ['listen: "[::1]:5000"', 'http://[::1]:5000', true],
+  ['listen: mirror.example:80', 'http://mirror.example', true],
+  ['listen: :443', 'https://localhost', true],
+  ['listen: :5001\ncluster: { advertise: "http://10.0.0.7:5000" }', 'http://10.0.0.7:5000/v2/docker.io', true],
+  ['listen: 127.0.0.1:5000', 'http://127.0.0.1:5001', false],
+  ['listen: 127.0.0.1:5000', 'http://127.0.0.2:5000', false],
+  ['listen: 10.0.0.7:5000', 'http://localhost:5000', false],
+  ['listen: 127.0.0.1:0', 'http://127.0.0.1:5000', false],
+  ['listen: :5000', 'http://region.example:5000', false],
+  ['listen: :5000\ncluster: { advertise: "http://10.0.0.7:5000" }', 'http://10.0.0.8:5000', false],
+])('an upstream that is the mirror itself is refused: %s, %s', async (text, url, isLoop) => {
+  const problems = await problemsOf(`${text}\nupstreams: { docker.io: { urls: ["https://a.example", "${url}"] } }`);
+  expect(problems.map((problem) => problem.replace(/^millpond\.yaml:\d+: /, ''))).toEqual(
+    isLoop
+      ? [
+          'upstreams."docker.io".urls[1]: leads back to this mirror, which would ask itself; accepted: the URL of a registry or of another mirror',
+        ]
+      : [],
+  );
+});
+
 test('a Redis in the environment needs the secret of the replicas, and its password is not shown', async () => {
   await using folder = await ConfigFolder.create();
   const environment = { MILLPOND_REDIS_URL: 'redis://user:pw@127.0.0.1' };

@@ -70,7 +70,8 @@ const owners: Record<string, RegExp> = {
   zod: /^config\/(?:[\w-]+-)?schema\.ts$/,
   croner: /^config\/schedule\.ts$/,
   semver: /^oci\/tag-selector\.ts$/,
-  jose: /^access\/(?:tokens|issuer|issuer-keys)\.ts$/,
+  jose: /^(?:access\/(?:tokens|issuer|issuer-keys)|upstream\/credentials\/cloud\/jwt)\.ts$/,
+  aws4fetch: /^upstream\/credentials\/cloud\/ecr\.ts$/,
   bcryptjs: /^access\/bcrypt-worker\.ts$/,
   ioredis: /^coordination\/connection\.ts$/,
 };

@@ -1,5 +1,5 @@
 import type { Config, UpstreamAuth, UpstreamConfig } from '../config/config.ts';
-import type { CredentialOptions } from '../upstream/credentials/options.ts';
+import type { CredentialOptions, StaticCredentials } from '../upstream/credentials/options.ts';
 import { credentialInWords } from '../upstream/credentials/words.ts';
 import type { UpstreamOptions } from '../upstream/options.ts';
 import { tagRule } from '../upstream/tag-rules.ts';
@@ -21,14 +21,41 @@ export function upstreamOptions(config: Config, upstream: UpstreamConfig): Upstr
   };
 }
 
-/** One credential; the configuration has checked that exactly one source is named. */
-export function credentialOptions({ username = '', ...from }: UpstreamAuth): CredentialOptions {
-  const { password, passwordFile, passwordEnv, dockerConfig, helper = '' } = from;
+/** User names for tokens, where none is written: the registry of GitHub takes any, that of GitLab this one for job tokens. */
+const tokenUsers = { github: 'x-access-token', gitlab: 'gitlab-ci-token' } as const;
+
+/** One credential; the configuration has checked which keys go together. */
+export function credentialOptions(auth: UpstreamAuth): CredentialOptions {
+  const { provider, region, credentialsFile, clientId, tenantId, helper = '' } = auth;
+  switch (provider) {
+    case undefined:
+      if (auth.kubeletProvider !== undefined) {
+        return { kind: 'kubelet', program: auth.kubeletProvider, args: auth.kubeletArgs ?? [] };
+      }
+      return writtenCredential(auth) ?? { kind: 'helper', helper };
+    case 'ecr':
+    case 'ecr-public':
+      return { kind: 'ecr', isPublic: provider === 'ecr-public', region, keys: writtenCredential(auth) };
+    case 'google':
+      return { kind: 'google', credentialsFile };
+    case 'acr':
+      return { kind: 'acr', clientId, tenantId };
+    case 'github':
+    case 'gitlab': {
+      const username = auth.username ?? tokenUsers[provider];
+      return writtenCredential({ ...auth, username })!;
+    }
+    default:
+      return provider satisfies never;
+  }
+}
+
+function writtenCredential({ username = '', ...from }: UpstreamAuth): StaticCredentials | undefined {
+  const { password, passwordFile, passwordEnv, dockerConfig } = from;
   if (password !== undefined) return { kind: 'inline', username, password: password.reveal() };
   if (passwordFile !== undefined) return { kind: 'password-file', username, passwordFile };
   if (passwordEnv !== undefined) return { kind: 'environment', username, passwordVariable: passwordEnv };
-  if (dockerConfig !== undefined) return { kind: 'docker-config', path: dockerConfig };
-  return { kind: 'helper', helper };
+  return dockerConfig === undefined ? undefined : { kind: 'docker-config', path: dockerConfig };
 }
 
 /** The credentials that an upstream receives, by its name, in words without any secret. */

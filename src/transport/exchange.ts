@@ -19,7 +19,7 @@ const maxHeaderSize = 32 * 1024;
 
 /** One request to one address; nothing is followed. */
 export interface WireRequest {
-  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT';
   readonly url: URL;
   /** Lower-case names. */
   readonly headers: Readonly<Record<string, string>>;

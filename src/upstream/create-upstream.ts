@@ -6,8 +6,9 @@ import { UpstreamAgents } from './agents.ts';
 import { Asker, resourceUrl } from './asking.ts';
 import { Authenticator } from './auth.ts';
 import type { RequestOptions } from './client.ts';
-import { credentialSource, type SourceContext } from './credentials/source.ts';
-import { Slot, Wallet } from './credentials/wallet.ts';
+import { credentialSource, type SourceContext } from './credentials/create-source.ts';
+import { ServiceClient } from './credentials/service-client.ts';
+import { Slot, type TriedCredential, Wallet } from './credentials/wallet.ts';
 import { credentialInWords } from './credentials/words.ts';
 import { Endpoint } from './endpoint.ts';
 import { ForeignTokens } from './foreign-tokens.ts';
@@ -35,6 +36,8 @@ const wayBackMs = 2_000;
 export interface OwnedUpstream extends Upstream, Disposable {
   /** Asks for `/v2/` of the first URL, without credentials (distribution-spec, "Determining Support"). */
   ping(options: RequestOptions): Promise<{ readonly status: number; readonly contentType: string | undefined }>;
+  /** Obtains each credential of the first URL. @returns where each comes from, in words, and why it cannot be had */
+  tryCredentials(options: RequestOptions): Promise<readonly TriedCredential[]>;
   /** Another replica was asked for a pause at a URL or its token service. @param place `forMs`: how long it still lasts */
   pause(place: { readonly url: string; readonly service: string; readonly forMs: number; readonly part?: Part }): void;
 }
@@ -51,6 +54,7 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
   const proxies = options.proxies ?? new Proxies(environment);
   const authorities = options.authorities ?? new Authorities(environment);
   const agents = new UpstreamAgents({ tls: options.tls ?? {}, maxConnections, proxies, authorities });
+  const services = new ServiceClient({ proxies, authorities });
   const guard = new AddressGuard(urls);
   const timeouts = { ...defaultTimeouts, ...options.timeouts };
   const answerMs = options.answerMs ?? defaultAnswerMs;
@@ -112,7 +116,7 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       profile,
       ping: async ({ signal }) => (await ping(root, { signal })).headers['www-authenticate'],
     });
-    const wallet = walletOf(options, { upstream: name, host: url.host, environment, now });
+    const wallet = walletOf(options, { upstream: name, host: url.host, endpoint: url, environment, services, now });
     const foreignTokens = new ForeignTokens(asking);
     const asker = new Asker({
       upstream: name,
@@ -187,7 +191,11 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
       const { status, headers } = await ping(resourceUrl(urls[0]!.href, ''), asked);
       return { status, contentType: headers['content-type'] };
     },
-    [Symbol.dispose]: () => agents[Symbol.dispose](),
+    tryCredentials: (asked) => places[0]!.wallet.tryAll(asked),
+    [Symbol.dispose]: () => {
+      services[Symbol.dispose]();
+      agents[Symbol.dispose]();
+    },
   };
 }
 

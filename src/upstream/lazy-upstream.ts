@@ -42,6 +42,7 @@ export function lazyUpstream(options: UpstreamOptions): OwnedUpstream {
     status: () => made?.status() ?? untouched(urls, new Profile(options.traits)),
     pause: (place) => make().pause(place),
     ping: (asked) => make().ping(asked),
+    tryCredentials: (asked) => make().tryCredentials(asked),
     [Symbol.dispose]: () => made?.[Symbol.dispose](),
   };
 }

@@ -50,7 +50,7 @@ describe('millpond probe', () => {
     const { code, stderr, stdout, report, steps } = await here.report('org/app:1');
     expect([code, stderr, report.ok]).toEqual([0, '', true]);
     const names = [
-      ['names', 'ping', 'token', 'head', 'get', 'digest', 'type', 'by digest', 'blob head', 'blob'],
+      ['names', 'ping', 'credential', 'token', 'head', 'get', 'digest', 'type', 'by digest', 'blob head', 'blob'],
       ['redirects', 'ranges', 'tags', 'referrers', 'limits', 'behaviour'],
     ].flat();
     expect(Object.values(steps).map(({ name, result }) => [name, result])).toEqual(names.map((name) => [name, 'ok']));
@@ -58,6 +58,7 @@ describe('millpond probe', () => {
     expect(steps['redirects']?.text).toContain(`blobs come from ${upstream.cdn.host}`);
     expect(steps['limits']?.text).toBe('99;w=21600 left of 100;w=21600');
     expect(steps['head']?.exchanges.map(({ status }) => status)).toEqual([401, 200]);
+    expect(steps['credential']?.text).toBe('user me, password from the configuration');
     expect(steps['token']?.text).toContain('answers 200 with the credentials');
     // No credential, no token, no signature.
     expect(stdout).not.toContain('s3cret-pass');

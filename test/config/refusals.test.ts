@@ -176,6 +176,38 @@ test.each([
     'upstreams."a.example".auth.username: does not go with dockerConfig',
   ],
   [
+    'upstreams: { a.example: { auth: { provider: google, username: u, password: x } } }',
+    'upstreams."a.example".auth.password: does not go with provider: google',
+  ],
+  [
+    'upstreams: { a.example: { auth: { provider: ecr, username: u } } }',
+    'upstreams."a.example".auth: accepted with provider: ecr: an access key as username and one of password',
+  ],
+  [
+    'upstreams: { a.example: { auth: { provider: github } } }',
+    'upstreams."a.example".auth: accepted with provider: github: exactly one of password',
+  ],
+  [
+    'upstreams: { a.example: { auth: { provider: acr, helper: x } } }',
+    'upstreams."a.example".auth.helper: does not go with provider: acr',
+  ],
+  [
+    'upstreams: { a.example: { auth: { username: u, password: p, region: eu-west-1 } } }',
+    'upstreams."a.example".auth.region: requires provider: ecr',
+  ],
+  [
+    'upstreams: { a.example: { auth: { helper: x, kubeletArgs: [y] } } }',
+    'upstreams."a.example".auth.kubeletArgs: requires kubeletProvider',
+  ],
+  [
+    'upstreams: { a.example: { auth: { helper: ../x } } }',
+    'upstreams."a.example".auth.helper: accepted: the name of a credential helper',
+  ],
+  [
+    'upstreams: { a.example: { additionalAuth: [{ helper: x }] } }',
+    'upstreams."a.example".additionalAuth: requires auth',
+  ],
+  [
     'defaultUpstream: docker.example',
     'defaultUpstream: "docker.example" is not in the table of upstreams; accepted: null, or one of docker.io, ghcr.io',
   ],

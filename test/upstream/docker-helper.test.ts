@@ -2,11 +2,10 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { CredentialOptions } from '../../src/upstream/credentials/options.ts';
-import { credentialSource } from '../../src/upstream/credentials/source.ts';
 import { writeProgram } from '../support/programs.ts';
 import { startRegistry } from '../support/registry.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
-import { accept, failureOf, never, readCredential, upstreamAt } from './support.ts';
+import { accept, failureOf, never, readCredential, sourceAt, upstreamAt } from './support.ts';
 
 const helper = { kind: 'helper', helper: 'test' } as const;
 
@@ -123,7 +122,7 @@ test('is asked once for all, again after five minutes in the background, and its
   await writeProgram(folder.path, 'docker-credential-test', counting(folder.path));
   const runs = async () => (await readFile(join(folder.path, 'runs'), 'utf8')).length;
   let now = 0;
-  const source = credentialSource(helper, { ...folder.context, now: () => now });
+  using source = sourceAt(helper, { ...folder.context, now: () => now });
   const get = async () => await source.get({ signal: never() });
   const first = { kind: 'basic', username: 'user', password: 'secret 1' };
   expect(await Promise.all([get(), get(), get()])).toEqual([first, first, first]);

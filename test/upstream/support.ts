@@ -1,10 +1,14 @@
 import { parseDigest } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/error.ts';
+import { Authorities } from '../../src/transport/authorities.ts';
+import { Proxies } from '../../src/transport/proxies.ts';
 import type { BlobAnswer } from '../../src/upstream/client.ts';
 import { createUpstream, type OwnedUpstream } from '../../src/upstream/create-upstream.ts';
+import { credentialSource } from '../../src/upstream/credentials/create-source.ts';
 import type { Credential, CredentialContext } from '../../src/upstream/credentials/credential.ts';
 import type { CredentialOptions } from '../../src/upstream/credentials/options.ts';
-import { credentialSource } from '../../src/upstream/credentials/source.ts';
+import { ServiceClient } from '../../src/upstream/credentials/service-client.ts';
+import type { CredentialSource } from '../../src/upstream/credentials/source.ts';
 import type { UpstreamOptions } from '../../src/upstream/options.ts';
 
 export const accept = ['application/vnd.oci.image.manifest.v1+json', 'application/vnd.oci.image.index.v1+json'];
@@ -24,12 +28,24 @@ export function upstreamAt(
   });
 }
 
+/** A source that ends with its connections. */
+export function sourceAt(
+  options: CredentialOptions,
+  context: CredentialContext & { readonly endpoint?: URL; readonly now?: () => number },
+): CredentialSource & Disposable {
+  const { environment, host } = context;
+  const services = new ServiceClient({ proxies: new Proxies({}), authorities: new Authorities(environment) });
+  const parts = { now: Date.now, endpoint: new URL(`http://${host}`), ...context, services };
+  return { ...credentialSource(options, parts), [Symbol.dispose]: () => services[Symbol.dispose]() };
+}
+
 /** The credential that a source gives at its first use. */
 export async function readCredential(
   options: CredentialOptions,
   context: CredentialContext,
 ): Promise<Credential | undefined> {
-  return await credentialSource(options, { ...context, now: Date.now }).get({ signal: never() });
+  using source = sourceAt(options, context);
+  return await source.get({ signal: never() });
 }
 
 /** A signal that nobody aborts. */

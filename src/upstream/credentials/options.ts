@@ -1,8 +1,5 @@
 /** Where the credentials of an upstream come from. */
-export type CredentialOptions =
-  | StaticCredentials
-  /** The program `docker-credential-<helper>`. */
-  | { readonly kind: 'helper'; readonly helper: string };
+export type CredentialOptions = StaticCredentials | RenewedCredentials;
 
 /** Credentials in a file, a variable or the configuration; read at each use, so that rotation works. */
 export type StaticCredentials =
@@ -13,6 +10,24 @@ export type StaticCredentials =
   /** A `config.json` as `docker login` writes it. */
   | { readonly kind: 'docker-config'; readonly path: string };
 
+/** Credentials that a program or a service gives, and that are renewed. */
+export type RenewedCredentials =
+  /** The program `docker-credential-<helper>`. */
+  | { readonly kind: 'helper'; readonly helper: string }
+  /** A credential provider of the kubelet. */
+  | { readonly kind: 'kubelet'; readonly program: string; readonly args: readonly string[] }
+  /** Amazon ECR. `keys`: user name and password are an access key; absent: the keys of the machine or pod. */
+  | {
+      readonly kind: 'ecr';
+      readonly isPublic: boolean;
+      readonly region: string | undefined;
+      readonly keys: StaticCredentials | undefined;
+    }
+  /** Google Artifact Registry. */
+  | { readonly kind: 'google'; readonly credentialsFile: string | undefined }
+  /** Azure Container Registry. */
+  | { readonly kind: 'acr'; readonly clientId: string | undefined; readonly tenantId: string | undefined };
+
 /** Whether a credential is read from where it is configured, rather than obtained from a program or a service. */
 export function isStatic(options: CredentialOptions): options is StaticCredentials {
   switch (options.kind) {
@@ -22,6 +37,10 @@ export function isStatic(options: CredentialOptions): options is StaticCredentia
     case 'docker-config':
       return true;
     case 'helper':
+    case 'kubelet':
+    case 'ecr':
+    case 'google':
+    case 'acr':
       return false;
     default:
       return options satisfies never;

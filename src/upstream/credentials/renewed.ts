@@ -75,7 +75,8 @@ export class Renewed {
     const { now } = this.#options;
     const isOther = (): boolean => JSON.stringify(this.#held?.credential) !== JSON.stringify(credential);
     if (this.#held === undefined || isOther()) return this.#held !== undefined;
-    if (now() - this.#refusedAtMs < refusalPauseMs) return false;
+    // Requests that were refused together wait for the same renewal.
+    if (this.#flight === undefined && now() - this.#refusedAtMs < refusalPauseMs) return false;
     this.#refusedAtMs = now();
     const isRenewed = await untilAborted(
       this.#renew().then(

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { RegistryError } from '../../oci/error.ts';
 import { pauseOf } from '../failures.ts';
 import type { Heard, Passage } from '../passage.ts';
 import { isCurrent, type RateLimit, readRateLimit } from '../rate-limit.ts';
@@ -23,6 +24,16 @@ export interface CredentialStatus {
   /** When it expires, as far as it says; wall clock in milliseconds. */
   readonly expiresAtMs?: number;
   /** Why it could not be renewed, without secrets. */
+  readonly failure?: string;
+}
+
+/** A credential that was tried. */
+export interface TriedCredential {
+  /** In words without any secret. */
+  readonly name: string;
+  /** Whether there is one; otherwise requests are anonymous. */
+  readonly isThere: boolean;
+  /** Why it cannot be had, without secrets. */
   readonly failure?: string;
 }
 
@@ -94,6 +105,21 @@ export class Wallet {
     const known = limits.filter((limit) => limit !== undefined && isCurrent(limit, this.#now()));
     if (known.length < this.slots.length) return undefined;
     return known.toSorted((a, b) => b!.remaining - a!.remaining)[0];
+  }
+
+  /** Obtains each credential once. @throws the signal's reason */
+  async tryAll({ signal }: { readonly signal: AbortSignal }): Promise<readonly TriedCredential[]> {
+    const tried: TriedCredential[] = [];
+    for (const { name, source } of this.slots) {
+      if (source === undefined) continue;
+      try {
+        tried.push({ name, isThere: (await source.get({ signal })) !== undefined });
+      } catch (error) {
+        if (!(error instanceof RegistryError)) throw error;
+        tried.push({ name, isThere: false, failure: error.message });
+      }
+    }
+    return tried;
   }
 
   status(): readonly CredentialStatus[] {

@@ -72,6 +72,7 @@ class Probe {
     const ping = await this.#try(() => this.#ping());
     if (this.#url.protocol === 'https:') yield step('tls', tlsFinding(ping.exchanges));
     yield step('ping', ping);
+    if (this.#target.hasCredential) yield await this.#tried('credential', () => this.#credential());
     if (image === undefined || ping.exchanges.every(({ status }) => status === null)) return;
     yield* this.#pull(image);
     yield step('limits', limitsFinding(this.#recorder.exchanges));
@@ -222,6 +223,18 @@ class Probe {
     blob.body.destroy();
     if (blob.start === 1) return ok('a part of a blob can be asked for: a cut transfer continues where it stopped');
     return warning('Range is ignored: a cut transfer begins again, and connectionsPerBlob has no effect');
+  }
+
+  /** Whether each credential can be had; whether the registry accepts it is found out by what follows. */
+  async #credential(): Promise<Finding> {
+    const tried = await this.#upstream.tryCredentials({ signal: this.#target.signal });
+    const text = tried
+      .map(({ name, isThere, failure }) =>
+        failure === undefined ? `${name}${isThere ? '' : ': nothing, anonymous'}` : failure,
+      )
+      .join('; ');
+    if (tried.some(({ failure }) => failure !== undefined)) return failed(text);
+    return tried.every(({ isThere }) => isThere) ? ok(text) : warning(text);
   }
 
   /** Those that went to a token service. */

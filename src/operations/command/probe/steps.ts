@@ -17,6 +17,7 @@ export type ProbeStepName =
   | 'names'
   | 'tls'
   | 'ping'
+  | 'credential'
   | 'token'
   | 'head'
   | 'get'

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { authSchema } from './auth-schema.ts';
+import { eventsSchema } from './events-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
 import { limitsSchema } from './limits-schema.ts';
 import { prefetchSchema } from './prefetch-schema.ts';
@@ -157,6 +158,9 @@ const configSchema = z.strictObject({
     .describe(
       'Who may do what; absent: anyone who can reach the port may pull what is configured, and push to `hosted`.',
     ),
+  events: eventsSchema
+    .prefault({})
+    .describe('What happens to content: kept for streams that resume, and sent to receivers.'),
   limits: limitsSchema.prefault({}).describe('How much clients may take of this process, in all and each.'),
   timeouts: timeoutsSchema.prefault({}).describe('Time limits.'),
   log: logSchema.prefault({}).describe('The log.'),

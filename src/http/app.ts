@@ -11,6 +11,7 @@ import { authorizePull, hideUpstreams, identifyCaller, Rights } from './callers.
 import { catalogRoute } from './catalog-route.ts';
 import { isClientLeft } from './client-left.ts';
 import { documentation } from './documentation.ts';
+import { type EventRoutesOptions, eventsEndpoint } from './event-routes.ts';
 import { extensionRoutes } from './extension-routes.ts';
 import type { HostedParts } from './hosted-request.ts';
 import { hostedRoutes } from './hosted-routes.ts';
@@ -54,6 +55,7 @@ export interface AppOptions {
   /** The replica that keeps them, where that is another one. */
   readonly owner: HostedOwner | undefined;
   readonly repositories: RepositoryList;
+  readonly events: EventRoutesOptions;
   readonly operator: OperatorRoutesOptions;
   /** Absent: one process alone, which serves no other replica. */
   readonly peers: PeerRoutesOptions | undefined;
@@ -68,7 +70,11 @@ export function createApp(options: AppOptions): Koa {
   const app = new Koa();
   const sender = new Sender(options);
   const rights = new Rights(options.access);
-  const extensions = [documentation(), ...(options.hosted ? [hostedTagging(options.hosted)] : [])];
+  const extensions = [
+    documentation(),
+    eventsEndpoint(options.events),
+    ...(options.hosted ? [hostedTagging(options.hosted)] : []),
+  ];
   const discovery = discoveryParts(options, { sender, rights });
   app.use(readTarget);
   for (const step of [

@@ -37,7 +37,7 @@ const described: Readonly<Record<string, { readonly url: string; readonly descri
   },
   _millpond: {
     url: '/v2/_millpond/documentation',
-    description: 'search, artifact types and details of images of this mirror',
+    description: 'search, artifact types, details of images and events of this mirror',
   },
 };
 

@@ -1,13 +1,10 @@
 import type { Config } from '../config/config.ts';
-import type { MemoryBudget } from '../memory/memory-budget.ts';
-import type { Slabs } from '../memory/slabs.ts';
 import { Mirror, type MirrorObserver } from '../mirror/mirror.ts';
 import type { Repository } from '../mirror/repository.ts';
-import type { Replicas } from '../mirror/sharing/replicas.ts';
-import { type Changes, unwatched } from '../oci/facts.ts';
+import { unwatched } from '../oci/facts.ts';
 import { Scrub } from '../store/care/scrub.ts';
 import { Catalog } from '../store/catalog/catalog.ts';
-import { Rebuild, type RebuildCounts } from '../store/catalog/rebuild.ts';
+import { Rebuild } from '../store/catalog/rebuild.ts';
 import { Evictor } from '../store/eviction/evictor.ts';
 import { budgetFor } from '../store/eviction-policy.ts';
 import type { DiskFault } from '../store/files/blob-store.ts';
@@ -19,63 +16,16 @@ import { isOnReadOnlyDisk, openReadOnlyLayout } from '../store/files/read-only-l
 import { sweepIngest } from '../store/files/sweep.ts';
 import { Verification } from '../store/files/verification.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import type { Upstream } from '../upstream/upstream.ts';
+import { eventOfNews } from './content-events.ts';
 import { cacheConditions, evictionObserver } from './eviction-observer.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
 import { described, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
+import type { Opening, RebuildFirst } from './opening.ts';
 import { sayOwner, whenFree } from './owner.ts';
-import type { Parts } from './parts.ts';
 import { reporter } from './report.ts';
 
 /** How often the progress of a rebuild that is waited for is told. */
 const tellEveryMs = 5_000;
-
-/** Somebody waits until a lost catalog is rebuilt. */
-export interface RebuildFirst {
-  /** Ends the wait. */
-  readonly signal: AbortSignal;
-  /** Told at the beginning and then once in a while, where there is something to be rebuilt, what has been found. */
-  readonly onProgress: (found: RebuildCounts) => void;
-}
-
-export interface CacheOptions extends Omit<Parts, 'files'> {
-  /**
-   * What it is opened for: `serve`, or the name of a command that works alone. Such a command may have another
-   * configuration at hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what
-   * is pinned.
-   */
-  readonly command: string;
-  /** The other replicas; absent: one process alone. */
-  readonly replicas?: Replicas | undefined;
-  /** The replica that keeps the hosted repositories; absent: this one, or there are none. */
-  readonly hostedOwner?: Upstream | undefined;
-  /** The memory that blobs pass through; absent: some of its own. */
-  readonly slabs?: Slabs | undefined;
-  /** Told of each fact that changes; absent: no answers are kept. */
-  readonly changes?: Changes | undefined;
-  /** Counts what is on its way in memory; absent: nothing does. */
-  readonly memory?: MemoryBudget | undefined;
-  /**
-   * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes
-   * to the upstreams where that has to be.
-   */
-  readonly rebuildFirst?: RebuildFirst | undefined;
-}
-
-/** A cache while it is opened, and what of it changes later. */
-export interface Opening extends CacheOptions {
-  /** In force. */
-  config: Config;
-  catalogFaults: number;
-  /** Called when a catalog that was lost has been replaced by an empty one. */
-  onCatalogReplaced: () => void;
-  /** There once the store is open. */
-  evictor?: Evictor;
-  readonly layout: Layout;
-  readonly owned: AsyncDisposableStack;
-  readonly isServing: boolean;
-  readonly replicas: Replicas;
-}
 
 /** Commands that need nothing but what is stored. */
 const readingCommands: readonly string[] = ['ls', 'export'];
@@ -118,6 +68,7 @@ export async function openCatalog(opening: Opening): Promise<Catalog> {
       },
       onReplaced: () => opening.onCatalogReplaced(),
       onManifest: (manifest) => opening.evictor?.room.arrivals.recorded(manifest),
+      onNews: (news) => opening.onEvent?.(eventOfNews(news)),
       onUse: (digest) => opening.evictor?.room.arrivals.used(digest),
       ...(opening.changes && { changes: opening.changes }),
     });
@@ -140,6 +91,7 @@ export async function openUpstreams({
   health,
   changes = unwatched,
   now,
+  onEvent,
 }: Opening): Promise<LiveUpstreams> {
   const upstreams = owned.use(
     new LiveUpstreams({
@@ -149,6 +101,7 @@ export async function openUpstreams({
       observer: upstreamObserver({
         log,
         metrics,
+        onEvent,
         onLimited: (upstream, pause) => void replicas.coordinator.announce({ kind: 'limit', upstream, ...pause }),
       }),
     }),
@@ -184,7 +137,7 @@ export async function openStore(
     },
   });
   const budget = await budgetOf(opening, catalog);
-  const evictions = evictionObserver({ log, metrics, observer });
+  const evictions = evictionObserver({ log, metrics, observer, onEvent: opening.onEvent });
   const evictor: Evictor = owned.use(
     new Evictor({ fileSystem: () => fileSystemOf(layout.dir), store, catalog, budget, offline, observer: evictions }),
   );

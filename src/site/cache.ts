@@ -11,19 +11,11 @@ import type { Room } from '../store/eviction/room.ts';
 import type { DiskStore } from '../store/files/disk-store.ts';
 import type { Layout } from '../store/files/layout.ts';
 import type { Audit } from '../telemetry/audit.ts';
-import {
-  type CacheOptions,
-  type Opening,
-  openCatalog,
-  openLayout,
-  openMirror,
-  openRebuild,
-  openStore,
-  openUpstreams,
-} from './cache-parts.ts';
+import { openCatalog, openLayout, openMirror, openRebuild, openStore, openUpstreams } from './cache-parts.ts';
 import { keysFileOf } from './keys-file.ts';
 import type { LiveUpstreams } from './live-upstreams.ts';
 import { administrationObserver, mirrorObserver, sharedAdministration } from './observers.ts';
+import type { CacheOptions, Opening } from './opening.ts';
 import { Upkeep } from './upkeep.ts';
 
 /** How often it is looked whether the file system still has its free space. */

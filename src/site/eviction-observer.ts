@@ -1,3 +1,4 @@
+import type { MillpondEvent } from '../events/event.ts';
 import type { Condition } from '../http/operator-routes.ts';
 import type { MirrorObserver } from '../mirror/mirror.ts';
 import type { EvictionObserver, EvictionReason, Evictor } from '../store/eviction/evictor.ts';
@@ -11,13 +12,16 @@ export function evictionObserver({
   log,
   metrics,
   observer,
+  onEvent,
 }: {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly observer: Pick<MirrorObserver, 'diskFault'>;
+  readonly onEvent: ((event: MillpondEvent) => void) | undefined;
 }): EvictionObserver {
   return {
-    evicted(digest, { reason, bytes }) {
+    evicted(digest, { reason, bytes, repositories }) {
+      for (const repository of repositories) onEvent?.({ kind: 'evicted', repository, digest, reason });
       metrics.evictions.inc({ reason });
       metrics.evictedBytes.inc({ reason }, bytes);
       log.debug({ digest, bytes, reason }, 'blob evicted');

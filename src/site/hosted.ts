@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Config } from '../config/config.ts';
+import type { HostedObserver } from '../hosted/changes.ts';
 import { HostedRegistry } from '../hosted/hosted-registry.ts';
 import { hostedRules } from './hosted-rules.ts';
 import type { Parts } from './parts.ts';
@@ -17,7 +18,10 @@ export interface Hosted extends AsyncDisposable {
 }
 
 /** @returns `undefined` where none are configured. @param config read each time: it may be replaced while the mirror runs */
-export function openHosted(config: () => Config, { log, now }: Parts): Hosted | undefined {
+export function openHosted(
+  config: () => Config,
+  { log, now, observer }: Parts & { readonly observer: HostedObserver },
+): Hosted | undefined {
   const started = config().hosted;
   if (started === undefined) return undefined;
   const registry = new HostedRegistry({
@@ -28,6 +32,7 @@ export function openHosted(config: () => Config, { log, now }: Parts): Hosted | 
     uploadExpiryMs: started.uploadExpiryMs,
     graceMs: () => (config().hosted ?? started).unusedBlobGraceMs,
     now,
+    observer,
   });
   let sweeping: Promise<void> = Promise.resolve();
   const sweep = (): void => {

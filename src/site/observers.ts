@@ -1,5 +1,6 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
 import { PeerFailure } from '../coordination/peer-failure.ts';
+import type { MillpondEvent } from '../events/event.ts';
 import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
 import type { Condition } from '../http/operator-routes.ts';
@@ -127,10 +128,12 @@ export function sharedAdministration(
 export function upstreamObserver({
   log,
   metrics,
+  onEvent,
   onLimited,
 }: {
   log: Logger;
   metrics: Metrics;
+  onEvent: ((event: MillpondEvent) => void) | undefined;
   /** Told of a pause that this replica itself was asked for. */
   onLimited: (upstream: string, pause: { service: string; url: string; forMs: number; part?: Part }) => void;
 }): UpstreamObserver {
@@ -139,9 +142,11 @@ export function upstreamObserver({
       if (state === 'limited' && !isShared) onLimited(upstream, { service, url, forMs, ...(part && { part }) });
       const seconds = Math.ceil(forMs / 1000);
       log.warn({ upstream, service, url, ...part, state, reason, seconds }, 'upstream left alone');
+      if (part === undefined) onEvent?.({ kind: 'upstream-down', upstream, reason });
     },
     opened(upstream, { service, url, part }) {
       log.info({ upstream, service, url, ...part }, 'upstream asked again');
+      if (part === undefined) onEvent?.({ kind: 'upstream-up', upstream });
     },
     refused(upstream, { service, state }) {
       metrics.upstreamRefusals.inc({ upstream, reason: service === 'registry' ? state : `token_${state}` });

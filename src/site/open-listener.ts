@@ -6,6 +6,7 @@ import { findRepository } from '../mirror/repository.ts';
 import type { RequestLog } from '../telemetry/logger.ts';
 import { type LiveAccess } from './access.ts';
 import { type Cache } from './cache.ts';
+import type { LiveEvents } from './events.ts';
 import { type Hosted } from './hosted.ts';
 import { LastFailures } from './last-failures.ts';
 import { described, requestObserver } from './observers.ts';
@@ -30,11 +31,12 @@ export async function openListener(
     readonly hosted: Hosted | undefined;
     readonly owner: HostedOwner | undefined;
     readonly access: LiveAccess;
+    readonly events: LiveEvents;
     readonly requestLog: RequestLog;
     readonly short: OwnShortWay | undefined;
   },
 ): Promise<Listener> {
-  const { walls, others, tls, hosted, owner, access, now, requestLog, short } = parts;
+  const { walls, others, tls, hosted, owner, access, events, now, requestLog, short } = parts;
   const { mirror, upstreams } = cache;
   const failures = new LastFailures({ now });
   health.watch(() => failures.conditions(upstreams.all));
@@ -60,6 +62,7 @@ export async function openListener(
     peers: others?.routes,
     hosted: hosted?.registry,
     owner,
+    events,
     repositories: new RepositoryList({
       catalog: cache.catalog,
       hosted: hosted?.registry,

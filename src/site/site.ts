@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { changedKeys, withoutRestart } from '../config/restart.ts';
+import type { MillpondEvent } from '../events/event.ts';
 import { Generations } from '../front/generations.ts';
 import type { Listener } from '../http/server.ts';
 import type { Slabs } from '../memory/slabs.ts';
@@ -11,7 +12,9 @@ import { Turns } from '../waiting/turns.ts';
 import { openAccess } from './access.ts';
 import { type Cache, openCache } from './cache.ts';
 import { upstreamFiles } from './configured-files.ts';
+import { changeObserver } from './content-events.ts';
 import type { EventLoop } from './event-loop.ts';
+import { openEvents } from './events.ts';
 import { Health } from './health.ts';
 import { openHosted } from './hosted.ts';
 import { openListener } from './open-listener.ts';
@@ -84,8 +87,10 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   if (others) owned.use(others);
   const linking = started.hosted?.owner !== undefined && (await import('./hosted-owner.ts'));
   const owner = linking ? linking.openHostedOwner(started, { others, config: () => cache.config }) : undefined;
-  const { replicas } = others ?? {};
   let inForce = () => started;
+  const events = owned.use(await openEvents(started, { ...parts, config: () => inForce() }));
+  const onEvent = (event: MillpondEvent): void => events.add(event);
+  const { replicas } = others ?? {};
   const walls = new Walls({ config: () => inForce(), ...parts });
   const { memory } = walls;
   const generations = keepsAnswers ? new Generations() : undefined;
@@ -97,11 +102,12 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     replicas,
     hostedOwner: owner?.upstream,
     changes: generations,
+    onEvent,
   };
   const cache: Cache = owned.use(await openCache(started, opening));
   inForce = () => cache.config;
   cache.mirror.downloads.slabs.countIn(memory);
-  const hosted = owner ? undefined : openHosted(() => cache.config, parts);
+  const hosted = owner ? undefined : openHosted(() => cache.config, { ...parts, observer: changeObserver(onEvent) });
   if (hosted) owned.use(hosted);
   const access = owned.use(await openAccess(() => cache.config, { ...parts, keys: cache.keys }));
   const requestLog = options.requestLog ?? ((level, fields) => parts.log[level](fields, 'request'));
@@ -115,6 +121,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     hosted,
     owner,
     access,
+    events,
     requestLog,
     short,
   });
@@ -146,6 +153,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     address: listener.address,
     async stop() {
       health.drain();
+      events.end();
       await Promise.all([listener.close(cache.config.timeouts.drainMs), prefetcher[Symbol.asyncDispose]()]);
       await rest.disposeAsync();
     },

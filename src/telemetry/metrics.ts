@@ -67,6 +67,9 @@ export class Metrics {
     'upstream',
   ]);
   readonly wrongBytes = this.#counter('wrong_bytes_total', 'Blobs that arrived with other bytes than they should.', []);
+  readonly webhooks = this.#counter('webhook_events_total', 'Events sent to receivers, by what became of them.', [
+    'result',
+  ]);
   readonly altered = this.#counter('altered_blobs_total', 'Blobs altered by others, put into quarantine.', []);
   readonly stale = this.#counter(
     'stale_answers_total',

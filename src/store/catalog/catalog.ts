@@ -15,6 +15,7 @@ import { ImageRemoval } from './image-removal.ts';
 import { ManifestRecords } from './manifest-records.ts';
 import { NameJournal } from './name-journal.ts';
 import { lengthNote, NameRecords } from './name-records.ts';
+import type { CatalogNews } from './news.ts';
 import { NoteRecords } from './note-records.ts';
 import { PinRecords } from './pin-records.ts';
 import { TagRecords } from './tag-records.ts';
@@ -27,6 +28,8 @@ export interface CatalogOptions extends DatabaseOptions {
   readonly onReplaced?: () => void;
   /** Called when a manifest has come to this disk. */
   readonly onManifest?: (manifest: Digest) => void;
+  /** Told what is new in the repositories; must not throw. */
+  readonly onNews?: (news: CatalogNews) => void;
   /** Called with each use of a blob or manifest. */
   readonly onUse?: (digest: Digest) => void;
   /** Told of each fact that changes here; absent: no answers are kept. */
@@ -69,7 +72,7 @@ export class Catalog implements Disposable {
   readonly notes: NoteRecords;
 
   private constructor(database: Database, options: CatalogOptions) {
-    const { now, path, onFault, onManifest, onUse, changes = unwatched } = options;
+    const { now, path, onFault, onManifest, onNews, onUse, changes = unwatched } = options;
     const journalPath = path === inMemory ? undefined : join(dirname(path), nameJournalFile);
     const journal = new NameJournal({ path: journalPath, onFault, now });
     const graph = new ImageGraph(database);
@@ -77,7 +80,7 @@ export class Catalog implements Disposable {
     const uses = new UseRecords(database, { graph, now, onUse });
     const blobs = new BlobRecords(database, { journal, pins, uses, changes, now });
     const grants = new GrantRecords(database, { journal, blobs, pins, changes });
-    const tags = new TagRecords(database, { journal, grants, graph, pins, changes, now });
+    const tags = new TagRecords(database, { journal, grants, graph, pins, changes, now, onNews });
     const manifests = new ManifestRecords(database, {
       journal,
       blobs,
@@ -87,6 +90,7 @@ export class Catalog implements Disposable {
       uses,
       now,
       onRecorded: onManifest,
+      onNews,
     });
     this.#database = database;
     this.#journal = journal;

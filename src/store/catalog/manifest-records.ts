@@ -5,6 +5,7 @@ import type { Database } from './database.ts';
 import { type GrantRecords, upstreamOf } from './grant-records.ts';
 import { type ImageGraph, linksOf, type ManifestSource } from './image-graph.ts';
 import type { NameJournal } from './name-journal.ts';
+import type { CatalogNews } from './news.ts';
 import type { PinRecords } from './pin-records.ts';
 import { digestIn, number, optionalText, text } from './row.ts';
 import type { UseRecords } from './use-records.ts';
@@ -39,6 +40,7 @@ export interface ManifestRecordsOptions {
   readonly now: () => number;
   /** Called when a manifest has come. */
   readonly onRecorded: ((manifest: Digest) => void) | undefined;
+  readonly onNews: ((news: CatalogNews) => void) | undefined;
 }
 
 /** The manifests on this disk: what they name, and which repositories have them. */
@@ -59,9 +61,23 @@ export class ManifestRecords {
   /** Records a verified manifest, what it names, and that its repository may read all of that. */
   record(digest: Digest, manifest: NewManifest): void {
     const { repository, contentType } = manifest;
-    this.#options.journal.add({ kind: 'manifest', digest, repository, contentType });
+    const { journal, grants, onRecorded, onNews } = this.#options;
+    const isNews = onNews !== undefined && !(this.has(digest) && grants.mayReadAll(repository, digest));
+    journal.add({ kind: 'manifest', digest, repository, contentType });
     this.restore(digest, manifest);
-    this.#options.onRecorded?.(digest);
+    onRecorded?.(digest);
+    if (!isNews) return;
+    const { artifactType, subject } = manifest.links;
+    const { size } = manifest;
+    onNews({
+      kind: 'manifest',
+      repository,
+      digest,
+      mediaType: contentType,
+      artifactType,
+      size,
+      subject: subject?.digest,
+    });
   }
 
   /** As {@link record}, of one that the journal has told of and that has been read again. */

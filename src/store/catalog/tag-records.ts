@@ -7,6 +7,7 @@ import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
 import type { ImageGraph } from './image-graph.ts';
 import type { NameJournal } from './name-journal.ts';
+import type { CatalogNews } from './news.ts';
 import type { PinRecords } from './pin-records.ts';
 import { digestIn, number, optionalText, type Row, text } from './row.ts';
 
@@ -39,6 +40,7 @@ export interface TagRecordsOptions {
   readonly pins: PinRecords;
   readonly changes: Changes;
   readonly now: () => number;
+  readonly onNews: ((news: CatalogNews) => void) | undefined;
 }
 
 /** What tags meant when the upstream was last asked. Reads come from bounded memory first. */
@@ -94,6 +96,9 @@ export class TagRecords {
     const before = this.get(key);
     if (before === undefined || isNews(before, record)) this.#options.journal.add({ kind: 'tag', ...key, ...record });
     this.restore(key, record);
+    if (key.variant !== '' || before?.digest === record.digest) return;
+    const { repository, tag } = key;
+    this.#options.onNews?.({ kind: 'tag', repository, tag, digest: record.digest, before: before?.digest });
   }
 
   /** As {@link record}, for a line of the journal. */
@@ -111,10 +116,12 @@ export class TagRecords {
 
   /** The upstream says that a tag is gone: forgets its meaning. A pinned tag no longer counts as confirmed. */
   forget(key: TagKey): void {
-    const { journal, pins, now } = this.#options;
+    const { journal, pins, now, onNews } = this.#options;
     const before = this.get(key);
     if (before?.checkedAtMs === 0) return;
     journal.add({ kind: 'tag gone', ...key, atMs: now() });
+    const { repository, tag } = key;
+    if (before && key.variant === '') onNews?.({ kind: 'tag gone', repository, tag, before: before.digest });
     if (before && pins.isPinned(key.repository, key.tag)) return this.record(key, { ...before, checkedAtMs: 0 });
     this.erase(key);
     this.#database.write(() => pins.tagMoved(key.repository, key.tag, before?.digest));

@@ -21,7 +21,15 @@ export interface Eviction {
 /** Receives evictions. */
 export interface EvictionObserver {
   /** A blob is no longer stored. */
-  evicted(digest: Digest, event: { readonly reason: EvictionReason; readonly bytes: number }): void;
+  evicted(
+    digest: Digest,
+    event: {
+      readonly reason: EvictionReason;
+      readonly bytes: number;
+      /** Of a manifest: the repositories that had it, as the cache names them. */
+      readonly repositories: readonly string[];
+    },
+  ): void;
   /** As much has been evicted as necessary, or as possible. */
   ended(eviction: Eviction): void;
   /** Something could not be removed: a DiskFault, a catalog that cannot be written, or a bug. */
@@ -226,10 +234,10 @@ export class Evictor implements AsyncDisposable {
     const { observer } = this.#options;
     const freed = { blobs: 0, bytes: 0, failures: 0 };
     const removals = this.#victims.next(wanted).map(async (chain) => {
-      for await (const { digest, size } of this.#victims.remove(chain, this.#stop.signal)) {
+      for await (const { digest, size, repositories } of this.#victims.remove(chain, this.#stop.signal)) {
         freed.blobs += 1;
         freed.bytes += size;
-        observer.evicted(digest, { reason, bytes: size });
+        observer.evicted(digest, { reason, bytes: size, repositories });
       }
     });
     for (const removal of await Promise.allSettled(removals)) {

@@ -4,6 +4,12 @@ import type { Evictable } from '../catalog/eviction-records.ts';
 import { DiskFault } from '../files/blob-store.ts';
 import type { DiskStore } from '../files/disk-store.ts';
 
+/** What has been evicted. */
+export interface Evicted extends Evictable {
+  /** Of a manifest: the repositories that had it, as the cache names them. */
+  readonly repositories: readonly string[];
+}
+
 /** A blob in the order of removal. */
 export interface Link extends Evictable {
   /** Its attachments must be removed before it. */
@@ -94,11 +100,13 @@ export class Victims {
    * Removes what has to go one after the other, and says what has gone.
    * @throws DiskFault; Error where the catalog cannot be written
    */
-  async *remove(chain: readonly Link[], signal: AbortSignal): AsyncGenerator<Evictable> {
+  async *remove(chain: readonly Link[], signal: AbortSignal): AsyncGenerator<Evicted> {
     const { catalog } = this.#options;
-    const unforgotten = new Map<Digest, Evictable>();
-    for (const { isLastOfGroup, isLeft, ...blob } of chain) {
+    const unforgotten = new Map<Digest, Evicted>();
+    for (const { isLastOfGroup, isLeft, ...evictable } of chain) {
       if (signal.aborted) break;
+      const { digest: own } = evictable;
+      const blob = { ...evictable, repositories: catalog.manifests.has(own) ? catalog.grants.readers(own) : [] };
       if (isLeft && unforgotten.size === 0 && !catalog.evictions.isUnneeded(blob.digest)) continue;
       // A client may have requested it while others were removed: then it stays, with everything it needs.
       const group = isLastOfGroup ? catalog.evictions.group(blob.digest) : [];

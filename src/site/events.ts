@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import type { Config } from '../config/config.ts';
+import type { MillpondEvent } from '../events/event.ts';
+import { EventLog } from '../events/event-log.ts';
+import { Webhook } from '../events/webhook.ts';
+import { repositoryGlob } from '../oci/glob.ts';
+import { described } from './observers.ts';
+import type { Parts } from './parts.ts';
+
+/** What happens to content, for those who follow it. */
+export interface LiveEvents extends AsyncDisposable {
+  readonly log: EventLog;
+  /** Aborted when streams have to end. */
+  readonly ending: AbortSignal;
+  /** Never throws. */
+  add(event: MillpondEvent): void;
+  /** Ends streams, so that a stop does not wait for them. */
+  end(): void;
+}
+
+/** @param config read each time: it may be replaced while the mirror runs */
+export async function openEvents(
+  started: Config,
+  { config, log, metrics, files, now }: Parts & { readonly config: () => Config },
+): Promise<LiveEvents> {
+  await using owned = new AsyncDisposableStack();
+  const folder = join(started.cache.dir, 'events');
+  let isFaulty = false;
+  const events = owned.use(
+    await EventLog.open({
+      folder,
+      keep: () => config().events.keep,
+      now,
+      onFault(error) {
+        if (!isFaulty)
+          log.error({ error: described(error) }, 'events cannot be written: they do not outlive a restart');
+        isFaulty = true;
+      },
+    }),
+  );
+  for (const { url, secretFile, types, repositories, retryForMs } of started.events.webhooks) {
+    let secret = Buffer.alloc(0);
+    const key = 'events.webhooks.secretFile';
+    await files.take('events', {
+      name: `secret for ${url}`,
+      files: { [key]: secretFile },
+      code: 'file-refused',
+      take(texts) {
+        secret = Buffer.from((texts[key] ?? '').trim());
+        if (secret.length < 16) throw new Error(`${key}: ${secretFile} holds fewer than 16 bytes`);
+      },
+    });
+    const globs = repositories.map(repositoryGlob);
+    owned.use(
+      new Webhook({
+        url,
+        secret: () => secret,
+        kinds: types,
+        wants: (repository) => globs.some((fits) => fits(repository)),
+        retryForMs,
+        position: join(folder, `webhook-${createHash('sha256').update(url).digest('hex').slice(0, 16)}.json`),
+        log: events,
+        now,
+        observer: {
+          delivered: () => metrics.webhooks.inc({ result: 'delivered' }),
+          failed({ url: to, reason, attempts, retryMs }) {
+            metrics.webhooks.inc({ result: 'failed' });
+            log.warn({ url: to, reason, attempts, retryMs }, 'event not taken, tried again');
+          },
+          dropped({ url: to, events: count, reason }) {
+            metrics.webhooks.inc({ result: 'dropped' }, count);
+            log.error({ url: to, events: count, reason }, 'events not delivered');
+          },
+        },
+      }),
+    );
+  }
+  const ending = new AbortController();
+  const held = owned.move();
+  return {
+    log: events,
+    ending: ending.signal,
+    add(event) {
+      // What is only cached of hosted repositories is told by the replica that keeps them.
+      if (event.repository?.startsWith('_') !== true) events.add(event);
+    },
+    end: () => ending.abort(),
+    async [Symbol.asyncDispose]() {
+      ending.abort();
+      await held.disposeAsync();
+    },
+  };
+}

@@ -1,0 +1,60 @@
+import type { Config } from '../config/config.ts';
+import type { MillpondEvent } from '../events/event.ts';
+import type { MemoryBudget } from '../memory/memory-budget.ts';
+import type { Slabs } from '../memory/slabs.ts';
+import type { Replicas } from '../mirror/sharing/replicas.ts';
+import type { Changes } from '../oci/facts.ts';
+import type { RebuildCounts } from '../store/catalog/rebuild.ts';
+import type { Evictor } from '../store/eviction/evictor.ts';
+import type { Layout } from '../store/files/layout.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+import type { Parts } from './parts.ts';
+
+/** Somebody waits until a lost catalog is rebuilt. */
+export interface RebuildFirst {
+  /** Ends the wait. */
+  readonly signal: AbortSignal;
+  /** Told at the beginning and then once in a while, where there is something to be rebuilt, what has been found. */
+  readonly onProgress: (found: RebuildCounts) => void;
+}
+
+export interface CacheOptions extends Omit<Parts, 'files'> {
+  /**
+   * What it is opened for: `serve`, or the name of a command that works alone. Such a command may have another
+   * configuration at hand than the mirror has: it neither makes the cache smaller than it has found it nor changes what
+   * is pinned.
+   */
+  readonly command: string;
+  /** The other replicas; absent: one process alone. */
+  readonly replicas?: Replicas | undefined;
+  /** The replica that keeps the hosted repositories; absent: this one, or there are none. */
+  readonly hostedOwner?: Upstream | undefined;
+  /** Told what happens to content; must not throw. */
+  readonly onEvent?: ((event: MillpondEvent) => void) | undefined;
+  /** The memory that blobs pass through; absent: some of its own. */
+  readonly slabs?: Slabs | undefined;
+  /** Told of each fact that changes; absent: no answers are kept. */
+  readonly changes?: Changes | undefined;
+  /** Counts what is on its way in memory; absent: nothing does. */
+  readonly memory?: MemoryBudget | undefined;
+  /**
+   * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes
+   * to the upstreams where that has to be.
+   */
+  readonly rebuildFirst?: RebuildFirst | undefined;
+}
+
+/** A cache while it is opened, and what of it changes later. */
+export interface Opening extends CacheOptions {
+  /** In force. */
+  config: Config;
+  catalogFaults: number;
+  /** Called when a catalog that was lost has been replaced by an empty one. */
+  onCatalogReplaced: () => void;
+  /** There once the store is open. */
+  evictor?: Evictor;
+  readonly layout: Layout;
+  readonly owned: AsyncDisposableStack;
+  readonly isServing: boolean;
+  readonly replicas: Replicas;
+}

@@ -2,7 +2,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { type CommandResult, runCommand } from '../support/commands.ts';
-import { type LocalManifest, localBlob } from '../support/images.ts';
+import { type LocalManifest, localBlob, localImage, localIndex } from '../support/images.ts';
+import { type LayoutImage, named } from '../support/layouts.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
 
 /** Upstreams that are configured and do not answer. */
@@ -56,3 +57,11 @@ export async function expectServed(
   }
   for (const child of manifest.manifests) await expectServed(site, repository, child);
 }
+
+/** An index, a plain image, and both under the names that archives give them. */
+export const index = localIndex('two platforms', ['amd64', 'arm64']);
+export const alpine = localImage({ label: 'alpine', mediaTypes: 'docker' });
+export const images: LayoutImage[] = [
+  { manifest: index, annotations: named('docker.io/library/nginx:1.27') },
+  { manifest: alpine, annotations: named('quay.io/org/alpine:3') },
+];

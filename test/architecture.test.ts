@@ -7,7 +7,20 @@ const root = join(dirname(import.meta.dirname), 'src');
 /** What the files of each layer may import; of its own layer a file may import anything. */
 const allowed: Record<string, readonly string[]> = {
   'main.ts': ['cli'],
-  cli: ['access', 'site', 'config', 'http', 'operations', 'mirror', 'store', 'upstream', 'archive', 'oci', 'telemetry'],
+  cli: [
+    'access',
+    'site',
+    'discovery',
+    'config',
+    'http',
+    'operations',
+    'mirror',
+    'store',
+    'upstream',
+    'archive',
+    'oci',
+    'telemetry',
+  ],
   site: [
     'access',
     'config',
@@ -41,7 +54,7 @@ const allowed: Record<string, readonly string[]> = {
     'memory',
     'oci',
   ],
-  operations: ['access', 'mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
+  operations: ['access', 'discovery', 'mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
   mirror: ['store', 'upstream', 'coordination', 'waiting', 'memory', 'oci'],
   front: ['oci'],
   access: ['waiting', 'oci'],
@@ -76,7 +89,8 @@ const mirrorFolders: Record<string, readonly string[]> = {
 
 /** Packages that one place only may know. */
 const owners: Record<string, RegExp> = {
-  'node:sqlite': /^store\/catalog\/(?:catalog-file|checkpoint-worker|database|directory-lock|transactions)\.ts$/,
+  'node:sqlite':
+    /^(?:store\/catalog\/(?:catalog-file|checkpoint-worker|database|directory-lock|transactions)|discovery\/search\/index-(?:file|reader))\.ts$/,
   'prom-client': /^telemetry\/metrics\.ts$/,
   pino: /^telemetry\/logger\.ts$/,
   commander: /^cli\/command\.ts$/,

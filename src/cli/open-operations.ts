@@ -4,8 +4,10 @@ import type { OperationContext } from '../operations/protocol/operation.ts';
 import type { Operations } from '../operations/protocol/operations.ts';
 import { type Cache, openCache } from '../site/cache.ts';
 import { Health } from '../site/health.ts';
+import { hostedAlone } from '../site/hosted.ts';
 import type { RebuildFirst } from '../site/opening.ts';
 import { DirectoryTaken } from '../site/owner.ts';
+import { openSearch } from '../site/search.ts';
 import { AuditLog } from '../telemetry/audit.ts';
 import { createLogger } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
@@ -47,10 +49,11 @@ export async function openOperations(
     throw withoutSocket(error);
   }
   owned.use(cache);
+  const search = owned.use(openSearch(cache, { log, now: Date.now, hosted: hostedAlone(() => config) }));
   const held = owned.move();
   return {
     isBesideMirror: false,
-    operations: operationsOf(cache),
+    operations: operationsOf(cache, search),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }

@@ -58,6 +58,11 @@ const commands: readonly LazyCommand[] = [
     load: async () => (await import('./ls.ts')).registerLs,
   },
   {
+    name: 'search',
+    summary: 'find images and artifacts',
+    load: async () => (await import('./search.ts')).registerSearch,
+  },
+  {
     name: 'rm',
     summary: 'remove images from the cache',
     load: async () => (await import('./rm.ts')).registerRm,

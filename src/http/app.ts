@@ -1,6 +1,7 @@
 import Koa, { type Context, type Middleware } from 'koa';
 import type { AccessControl } from '../access/access-control.ts';
 import type { RepositoryList } from '../discovery/repository-list.ts';
+import type { Search } from '../discovery/search/search.ts';
 import type { Keeper } from '../front/keeper.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { Mirror } from '../mirror/mirror.ts';
@@ -32,6 +33,7 @@ import { type HostedOwner, type OwnerParts, ownerRoutes } from './owner-routes.t
 import { passedOn } from './passed-on.ts';
 import { type PeerRoutesOptions, peerRoutes } from './peer-routes.ts';
 import { registryRoutes } from './registry-routes.ts';
+import { searchEndpoints } from './search-routes.ts';
 import { Sender } from './send.ts';
 import { tokenPath, tokenRoute } from './token-route.ts';
 
@@ -56,6 +58,9 @@ export interface AppOptions {
   readonly owner: HostedOwner | undefined;
   readonly repositories: RepositoryList;
   readonly events: EventRoutesOptions;
+  readonly search: Search;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
   readonly operator: OperatorRoutesOptions;
   /** Absent: one process alone, which serves no other replica. */
   readonly peers: PeerRoutesOptions | undefined;
@@ -73,6 +78,7 @@ export function createApp(options: AppOptions): Koa {
   const extensions = [
     documentation(),
     eventsEndpoint(options.events),
+    ...searchEndpoints(options.search, options),
     ...(options.hosted ? [hostedTagging(options.hosted)] : []),
   ];
   const discovery = discoveryParts(options, { sender, rights });

@@ -67,6 +67,8 @@ export const reasonFacts = {
   // What a client asks for cannot be read, or is not offered.
   'bad-name': client('NAME_INVALID', 400),
   'bad-reference': client('MANIFEST_INVALID', 400),
+  /** A parameter of an extension, or of a listing, that cannot be read. */
+  'bad-parameter': client('UNSUPPORTED', 400),
   'bad-digest': client('DIGEST_INVALID', 400),
   /** The client's `Range` lies outside of the blob. */
   'bad-range': client('RANGE_INVALID', 416),

@@ -24,16 +24,7 @@ export function openHosted(
 ): Hosted | undefined {
   const started = config().hosted;
   if (started === undefined) return undefined;
-  const registry = new HostedRegistry({
-    folder: join(config().cache.dir, 'hosted'),
-    rules: hostedRules(config),
-    maxBlobBytes,
-    maxManifestBytes: config().cache.maxManifestSizeBytes,
-    uploadExpiryMs: started.uploadExpiryMs,
-    graceMs: () => (config().hosted ?? started).unusedBlobGraceMs,
-    now,
-    observer,
-  });
+  const registry = registryOf(config, { started, now, observer });
   let sweeping: Promise<void> = Promise.resolve();
   const sweep = (): void => {
     sweeping = registry.uploads.sweep().then(
@@ -62,6 +53,35 @@ export function openHosted(
       await Promise.all([sweeping, collecting]);
     },
   };
+}
+
+/** The hosted repositories for a command that only looks at them. @returns `undefined` where none are configured */
+export function hostedAlone(config: () => Config): HostedRegistry | undefined {
+  const started = config().hosted;
+  return started && registryOf(config, { started, now: Date.now, observer: () => undefined });
+}
+
+function registryOf(
+  config: () => Config,
+  {
+    started,
+    now,
+    observer,
+  }: Pick<Parts, 'now'> & {
+    readonly started: NonNullable<Config['hosted']>;
+    readonly observer: HostedObserver;
+  },
+): HostedRegistry {
+  return new HostedRegistry({
+    folder: join(config().cache.dir, 'hosted'),
+    rules: hostedRules(config),
+    maxBlobBytes,
+    maxManifestBytes: config().cache.maxManifestSizeBytes,
+    uploadExpiryMs: started.uploadExpiryMs,
+    graceMs: () => (config().hosted ?? started).unusedBlobGraceMs,
+    now,
+    observer,
+  });
 }
 
 async function collectOnce(

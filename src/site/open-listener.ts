@@ -1,4 +1,5 @@
 import { RepositoryList } from '../discovery/repository-list.ts';
+import type { Search } from '../discovery/search/search.ts';
 import { createApp } from '../http/app.ts';
 import type { HostedOwner } from '../http/owner-routes.ts';
 import { type Listener, listen } from '../http/server.ts';
@@ -12,6 +13,7 @@ import { LastFailures } from './last-failures.ts';
 import { described, requestObserver } from './observers.ts';
 import type { Parts } from './parts.ts';
 import type { LiveReplicas } from './replicas.ts';
+import { countPulls } from './search.ts';
 import { type LiveServerTls } from './server-tls.ts';
 import type { OwnShortWay } from './short-way.ts';
 import { Walls } from './walls.ts';
@@ -32,15 +34,17 @@ export async function openListener(
     readonly owner: HostedOwner | undefined;
     readonly access: LiveAccess;
     readonly events: LiveEvents;
+    readonly search: Search;
     readonly requestLog: RequestLog;
     readonly short: OwnShortWay | undefined;
   },
 ): Promise<Listener> {
-  const { walls, others, tls, hosted, owner, access, events, now, requestLog, short } = parts;
+  const { walls, others, tls, hosted, owner, access, events, search, now, requestLog, short } = parts;
   const { mirror, upstreams } = cache;
   const failures = new LastFailures({ now });
   health.watch(() => failures.conditions(upstreams.all));
   const observe = requestObserver({ log: requestLog, metrics });
+  const count = countPulls(search);
   const app = createApp({
     get upstreams() {
       return upstreams.table;
@@ -50,6 +54,7 @@ export async function openListener(
     observer(ended) {
       failures.note(ended.exchange);
       observe(ended);
+      count(ended);
     },
     access: access.control,
     admission: walls.admission,
@@ -68,6 +73,8 @@ export async function openListener(
       hosted: hosted?.registry,
       isReachable: (key) => findRepository(upstreams.table, key) !== undefined,
     }),
+    search,
+    now,
     operator: { readiness: () => health.readiness(), metrics, access: access.control },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
     keeper: short?.keeper,

@@ -1,3 +1,4 @@
+import type { Search } from '../discovery/search/search.ts';
 import { FileSender } from '../front/file-sender.ts';
 import type { Generations } from '../front/generations.ts';
 import { Keeper } from '../front/keeper.ts';
@@ -13,6 +14,7 @@ import type { RequestLog } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Cache } from './cache.ts';
 import { described } from './observers.ts';
+import { countServed } from './search.ts';
 
 /** Memory for answers that are kept, in bytes. */
 const keptBytes = 32 * 1024 * 1024;
@@ -34,9 +36,11 @@ export function openShortWay(
     readonly log: RequestLog;
     readonly metrics: Metrics;
     readonly now: () => number;
+    readonly search: Search;
   },
 ): OwnShortWay {
-  const { generations, admission, now } = parts;
+  const { generations, admission, now, search } = parts;
+  const count = countServed(search);
   const { store, catalog } = cache;
   const answers = new KeptAnswers({ generations, maxBytes: keptBytes, now });
   const files = new OpenFiles({ max: maxOpenFiles });
@@ -50,6 +54,7 @@ export function openShortWay(
     onServed(served) {
       catalog.uses.touch(served.answer.digest as Digest);
       observe(served);
+      count(served);
     },
     clientIdleMs: () => cache.config.timeouts.clientIdleMs,
     now,

@@ -1,3 +1,4 @@
+import type { Search } from '../discovery/search/search.ts';
 import { addressesOf } from '../operations/owner/explain/own-address.ts';
 import { operationsOf } from '../operations/owner/operations.ts';
 import type { LiveAccess } from './access.ts';
@@ -19,11 +20,12 @@ export async function openSiteControl(
     readonly others: LiveReplicas | undefined;
     readonly access: LiveAccess;
     readonly prefetcher: Prefetcher;
+    readonly search: Search;
     readonly address: string;
     readonly eventLoop: EventLoop | undefined;
   },
 ): Promise<AsyncDisposable | undefined> {
-  const { log, metrics, health, files, now, walls, others, access, prefetcher, address, eventLoop } = parts;
+  const { log, metrics, health, files, now, walls, others, access, prefetcher, search, address, eventLoop } = parts;
   const { mirror, catalog, store, upstreams } = cache;
   return await openControl({
     get config() {
@@ -63,7 +65,7 @@ export async function openSiteControl(
     eventLoop: () => eventLoop?.reading() ?? null,
     replicas: () => others?.status() ?? null,
     prefetches: () => prefetcher.status(),
-    operations: operationsOf(cache),
+    operations: operationsOf(cache, search),
     log,
   });
 }

@@ -1,7 +1,9 @@
 import type { Config } from '../config/config.ts';
 import { changedKeys, withoutRestart } from '../config/restart.ts';
+import type { Search } from '../discovery/search/search.ts';
 import type { MillpondEvent } from '../events/event.ts';
 import { Generations } from '../front/generations.ts';
+import type { HostedObserver } from '../hosted/changes.ts';
 import type { Listener } from '../http/server.ts';
 import type { Slabs } from '../memory/slabs.ts';
 import { Holdings } from '../mirror/sharing/holdings.ts';
@@ -22,6 +24,7 @@ import type { Parts } from './parts.ts';
 import { Prefetcher } from './prefetcher.ts';
 import type { LiveReplicas } from './replicas.ts';
 import { startScrub } from './scrub.ts';
+import { openSearch } from './search.ts';
 import { openServerTls } from './server-tls.ts';
 import { SharedChanges } from './shared-changes.ts';
 import { openShortWay } from './short-way.ts';
@@ -107,12 +110,20 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const cache: Cache = owned.use(await openCache(started, opening));
   inForce = () => cache.config;
   cache.mirror.downloads.slabs.countIn(memory);
-  const hosted = owner ? undefined : openHosted(() => cache.config, { ...parts, observer: changeObserver(onEvent) });
+  const observeEvents = changeObserver(onEvent);
+  const onHostedChange: HostedObserver = (change) => {
+    observeEvents(change);
+    search.hostedChanged(change);
+  };
+  const hosted = owner ? undefined : openHosted(() => cache.config, { ...parts, observer: onHostedChange });
   if (hosted) owned.use(hosted);
+  const search: Search = owned.use(openSearch(cache, { ...parts, hosted: hosted?.registry }));
+  search.start();
   const access = owned.use(await openAccess(() => cache.config, { ...parts, keys: cache.keys }));
   const requestLog = options.requestLog ?? ((level, fields) => parts.log[level](fields, 'request'));
   const { admission } = walls;
-  const short = generations && owned.use(openShortWay(cache, { ...parts, generations, admission, log: requestLog }));
+  const short =
+    generations && owned.use(openShortWay(cache, { ...parts, generations, admission, search, log: requestLog }));
   const listener = await openListener(cache, {
     ...parts,
     walls,
@@ -122,6 +133,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     owner,
     access,
     events,
+    search,
     requestLog,
     short,
   });
@@ -133,6 +145,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     walls,
     others,
     prefetcher,
+    search,
     address: listener.address,
     access,
     eventLoop: options.eventLoop,

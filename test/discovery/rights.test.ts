@@ -60,3 +60,25 @@ test('a caller that shows nothing gets a challenge, and one without rights is no
   }
   expect((await site.get('/v2/registry.test/ann/a/_oci/ext/discover', { headers: ann })).status).toBe(200);
 });
+
+test('a search finds for each caller only what it may search, in full pages', async () => {
+  await using stack = new AsyncDisposableStack();
+  const site = await startSharedSite(stack);
+  const found = async (query: string, headers: typeof ann) => {
+    const reply = await site.get(`/v2/_millpond/search?${query}`, { headers });
+    const { results, next } = json<{ results: { repository: string }[]; next?: string }>(reply);
+    return { names: results.map(({ repository }) => repository), next };
+  };
+  await expect.poll(async () => (await found('', ann)).names, { timeout: 10_000 }).toHaveLength(4);
+  expect(await found('', bob)).toEqual({
+    names: ['registry.test/bob/a', 'registry.test/shared/a', 'registry.test/shared/b'],
+    next: undefined,
+  });
+  const first = await found('n=2', bob);
+  expect(first.names).toEqual(['registry.test/bob/a', 'registry.test/shared/a']);
+  expect((await found(`n=2&next=${first.next}`, bob)).names).toEqual(['registry.test/shared/b']);
+  const [secret] = (await found('q=ann', ann)).names;
+  expect(secret).toBe('registry.test/ann/a');
+  expect(await found('q=ann', bob)).toEqual({ names: [], next: undefined });
+  expect((await site.get('/v2/registry.test/ann/a/_millpond/search', { headers: bob })).status).toBe(403);
+});

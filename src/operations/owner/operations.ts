@@ -1,18 +1,21 @@
+import type { Search } from '../../discovery/search/search.ts';
 import type { Operations } from '../protocol/operations.ts';
 import { administrationOperations } from './administration/operations.ts';
 import { archiveOperations } from './archives/operations.ts';
 import type { OwnedCache } from './cache/owned-cache.ts';
 import { type FetchDependencies, fetchImages } from './fetch/fetch.ts';
 import { keyOperations } from './keys/operations.ts';
+import { searchEverything } from './search.ts';
 import { verify } from './verify/operation.ts';
 
 /** The operations on a cache that this process owns. */
-export function operationsOf(cache: OwnedCache): Operations {
+export function operationsOf(cache: OwnedCache, search: Search): Operations {
   return {
     fetch: (parameters, { signal }) => fetchImages(parameters, fetchDependencies(cache), { signal }),
     ...archiveOperations(cache),
     ...administrationOperations(cache),
     ...keyOperations(cache.keys, (event, { id, name }) => cache.audit(event, { key: id, name })),
+    search: (parameters, { signal }) => searchEverything(search, parameters, { signal, now: cache.now }),
     verify: (parameters, { signal }) => verify(parameters, cache, signal),
   };
 }

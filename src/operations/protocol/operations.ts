@@ -6,6 +6,7 @@ import type { FetchEvent, FetchParameters } from './fetch.ts';
 import type { AdoptedImage, HeldBlobs, ImportRoom, KnownName, NewImage, ReceivedBlob, RefusedImage } from './import.ts';
 import type { KeyEvent, KeyParameters } from './keys.ts';
 import type { OperationContext } from './operation.ts';
+import type { SearchEvent, SearchParameters } from './search.ts';
 import type { CheckupEvent, CheckupParameters } from './verify.ts';
 
 /**
@@ -79,6 +80,9 @@ export interface Operations {
 
   /** Removes keys by id, or all keys of a name. */
   keyRemove(parameters: { readonly keys: readonly string[] }, context: OperationContext): AsyncIterable<KeyEvent>;
+
+  /** Finds what is here, whoever may read it. */
+  search(parameters: SearchParameters, context: OperationContext): AsyncIterable<SearchEvent>;
 
   /** Hashes stored content again. */
   verify(parameters: CheckupParameters, context: OperationContext): AsyncIterable<CheckupEvent>;

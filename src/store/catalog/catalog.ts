@@ -12,6 +12,8 @@ import { GrantRecords } from './grant-records.ts';
 import { ImageGraph } from './image-graph.ts';
 import { ImageRecords } from './image-records.ts';
 import { ImageRemoval } from './image-removal.ts';
+import { ListedRecords } from './listed-records.ts';
+import { ManifestChanges } from './manifest-changes.ts';
 import { ManifestRecords } from './manifest-records.ts';
 import { NameJournal } from './name-journal.ts';
 import { lengthNote, NameRecords } from './name-records.ts';
@@ -60,6 +62,10 @@ export class Catalog implements Disposable {
   readonly uses: UseRecords;
   /** The images, part by part, to be listed. */
   readonly images: ImageRecords;
+  /** What each repository has, for those who look for it. */
+  readonly listed: ListedRecords;
+  /** Which manifests have changed. */
+  readonly changes: ManifestChanges;
   /** What images have for themselves, and their removal. */
   readonly removal: ImageRemoval;
   /** What is to be evicted, and to be forgotten then. */
@@ -104,6 +110,8 @@ export class Catalog implements Disposable {
     this.names = new NameRecords(database, { journal, tags, grants, blobs, pins, now });
     this.deliveries = new DeliveryRecords(database);
     this.notes = new NoteRecords(database);
+    this.listed = new ListedRecords(database, grants);
+    this.changes = new ManifestChanges(database);
     this.images = new ImageRecords(database, { graph, uses, now });
     this.removal = new ImageRemoval(database, { journal, tags, grants, manifests, graph, pins, now });
     this.evictions = new EvictionRecords(database, { journal, tags, grants, blobs, manifests, graph, uses, now });
@@ -117,6 +125,7 @@ export class Catalog implements Disposable {
     database.onReplaced = () => {
       catalog.tags.dropAll();
       options.changes?.changedAll();
+      catalog.changes.renew();
       options.onReplaced?.();
     };
     return catalog;

@@ -150,6 +150,16 @@ export class Database implements Disposable {
     this.#statement(sql).run(...values);
   }
 
+  /** Runs statements without values, at once; a failure is reported. */
+  script(sql: string): void {
+    this.flush();
+    try {
+      this.#connection.exec(sql);
+    } catch (error) {
+      this.#fault(error);
+    }
+  }
+
   #statement(sql: string): StatementSync {
     let statement = this.#statements.get(sql);
     if (!statement) {

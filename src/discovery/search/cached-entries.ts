@@ -1,0 +1,48 @@
+import type { Digest } from '../../oci/digest.ts';
+import type { Catalog } from '../../store/catalog/catalog.ts';
+import type { Layout } from '../../store/files/layout.ts';
+import type { GivenEntry, IndexChange } from './entry.ts';
+
+/** What the index is given of cached repositories: only what each of them may read itself. */
+export class CachedEntries {
+  readonly #catalog: Catalog;
+  readonly #layout: Pick<Layout, 'blob'>;
+
+  constructor({ catalog, layout }: { readonly catalog: Catalog; readonly layout: Pick<Layout, 'blob'> }) {
+    this.#catalog = catalog;
+    this.#layout = layout;
+  }
+
+  /** All stored manifests, some at a time. */
+  *all(limit: number): Generator<Digest[]> {
+    for (let after = ''; ; ) {
+      const digests = this.#catalog.listed.manifests({ after, limit });
+      const last = digests.at(-1);
+      if (last === undefined) return;
+      yield digests;
+      after = last;
+    }
+  }
+
+  changeOf(digest: Digest): IndexChange {
+    const entries = this.#catalog.listed.of(digest).flatMap((listed): GivenEntry[] => {
+      const { repository, tags, isListed, mediaType, sizeBytes, storedAtMs, smallBlobs } = listed;
+      const entry = {
+        repository,
+        digest,
+        isHosted: false,
+        path: this.#layout.blob(digest),
+        mediaType,
+        sizeBytes,
+        cachedAtMs: storedAtMs,
+        changedAtMs: undefined,
+        readable: Object.fromEntries(smallBlobs.map((blob) => [blob, this.#layout.blob(blob)])),
+        folder: undefined,
+      };
+      if (tags.length > 0) return tags.map((tag) => ({ ...entry, tag }));
+      // What an index lists is found by the index.
+      return isListed ? [] : [{ ...entry, tag: '' }];
+    });
+    return { kind: 'cached', digest, entries };
+  }
+}

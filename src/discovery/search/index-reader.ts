@@ -1,0 +1,171 @@
+import type { SQLInputValue } from 'node:sqlite';
+import type { Digest } from '../../oci/digest.ts';
+import type { FoundEntry } from './entry.ts';
+import type { IndexFile, IndexRow } from './index-file.ts';
+import type { SearchPosition, SearchQuery } from './search-query.ts';
+import { digestFacet, facet } from './words.ts';
+
+/** Up to so many matches are sorted; more are found by going through the order that is asked for. */
+const maxSorted = 3_000;
+
+/** An entry with its place in the order of the query. */
+export interface PlacedEntry {
+  readonly entry: FoundEntry;
+  readonly position: SearchPosition;
+}
+
+/** A condition on the text of an entry: for the full-text index, and for a scan. */
+interface TextCondition {
+  readonly match: string;
+  readonly sql: string;
+  readonly values: readonly string[];
+}
+
+interface Conditions {
+  readonly sql: readonly string[];
+  readonly values: readonly SQLInputValue[];
+}
+
+/** Answers queries from the index. */
+export class IndexReader {
+  readonly #file: IndexFile;
+
+  constructor(file: IndexFile) {
+    this.#file = file;
+  }
+
+  /** The entries that fit, in the order of the query, but those of some repositories. @throws what SQLite throws */
+  search(query: SearchQuery, excluded: readonly string[]): PlacedEntry[] {
+    const texts = textConditions(query);
+    const conditions = entryConditions(query, excluded);
+    const order = orderOf(query);
+    const columns = `e.id, e.${query.sort} AS key, e.repository, e.tag, e.digest, e.hosted, e.type, e.size, e.created, e.changed,
+      e.cached, e.pulled, e.pulls, e.detail`;
+    const match = texts.map((text) => text.match).join(' AND ');
+    const rows = this.#isSparse(match)
+      ? this.#file.all(
+          `SELECT ${columns} FROM texts JOIN entries e ON e.id = texts.rowid
+           WHERE texts MATCH ? AND ${conditions.sql.join(' AND ')} ORDER BY ${order} LIMIT ?`,
+          match,
+          ...conditions.values,
+          query.limit,
+        )
+      : this.#file.all(
+          `SELECT ${columns} FROM entries e INDEXED BY ${this.#indexFor(query)}
+           WHERE ${[...conditions.sql, ...texts.map((text) => text.sql)].join(' AND ')} ORDER BY ${order} LIMIT ?`,
+          ...conditions.values,
+          ...texts.flatMap((text) => text.values),
+          query.limit,
+        );
+    return rows.map(placed);
+  }
+
+  /** The entries of a manifest in a repository. */
+  named(repository: string, digest: Digest): FoundEntry[] {
+    return this.#file
+      .all(
+        'SELECT e.*, e.name AS key FROM entries e WHERE e.digest = ? AND e.repository = ? ORDER BY e.name',
+        digest,
+        repository,
+      )
+      .map((row) => placed(row).entry);
+  }
+
+  #isSparse(match: string): boolean {
+    if (match === '') return false;
+    const row = this.#file.get(
+      `SELECT COUNT(*) AS found FROM (SELECT 1 FROM texts WHERE texts MATCH ? LIMIT ${maxSorted + 1})`,
+      match,
+    );
+    return Number(row?.['found']) <= maxSorted;
+  }
+
+  /** The index of the order; that of the time where it leaves only a few. */
+  #indexFor({ sort, time, sinceMs, untilMs }: SearchQuery): string {
+    if (sort === time || (sinceMs === undefined && untilMs === undefined)) return `entries_by_${sort}`;
+    const row = this.#file.get(
+      `SELECT COUNT(*) AS found FROM (SELECT 1 FROM entries WHERE hidden = 0 AND ${time} BETWEEN ? AND ? LIMIT ${maxSorted + 1})`,
+      sinceMs ?? 0,
+      untilMs ?? Number.MAX_SAFE_INTEGER,
+    );
+    return Number(row?.['found']) <= maxSorted ? `entries_by_${time}` : `entries_by_${sort}`;
+  }
+}
+
+function orderOf({ sort, descending }: SearchQuery): string {
+  const direction = descending ? 'DESC' : 'ASC';
+  return `e.${sort} ${direction}, e.id ${direction}`;
+}
+
+function textConditions(query: SearchQuery): TextCondition[] {
+  const { phrases, types, mediaTypes, platform, digest, repository, exactRepository } = query;
+  const facets = (...words: readonly string[]): TextCondition => ({
+    match: `facets : (${words.map((word) => `"${word}"`).join(' OR ')})`,
+    sql: `(${words.map(() => 'instr(e.facets, ?) > 0').join(' OR ')})`,
+    values: words.map((word) => ` ${word} `),
+  });
+  return [
+    // Words as `words.ts` gives them have no quotation marks.
+    ...phrases.map((phrase) => ({
+      match: `words : "${phrase}" *`,
+      sql: 'instr(e.words, ?) > 0',
+      values: [` ${phrase}`],
+    })),
+    ...(types.length > 0 ? [facets(...types.map((type) => facet('t', type)))] : []),
+    ...(mediaTypes.length > 0 ? [facets(...mediaTypes.map((type) => facet('a', type)))] : []),
+    ...(platform === undefined ? [] : [facets(facet('p', platform))]),
+    ...(repository === undefined ? [] : [facets(facet('r', repository))]),
+    ...(exactRepository === undefined ? [] : [facets(facet('r', exactRepository))]),
+    ...(digest === undefined ? [] : [digestCondition(digest)]),
+  ];
+}
+
+function digestCondition(digest: string): TextCondition {
+  const word = digestFacet(digest);
+  return { match: `facets : "${word}" *`, sql: 'instr(e.facets, ?) > 0', values: [` ${word}`] };
+}
+
+function entryConditions(query: SearchQuery, excluded: readonly string[]): Conditions {
+  const { exactRepository, minSizeBytes, maxSizeBytes, time, sinceMs, untilMs, latest, sort, descending, after } =
+    query;
+  const conditions: (readonly [sql: string, ...values: SQLInputValue[]])[] = [['e.hidden = 0']];
+  if (exactRepository !== undefined) conditions.push(['e.repository = ?', exactRepository]);
+  if (minSizeBytes !== undefined) conditions.push(['e.size >= ?', minSizeBytes]);
+  if (maxSizeBytes !== undefined) conditions.push(['e.size <= ?', maxSizeBytes]);
+  if (sinceMs !== undefined) conditions.push([`e.${time} >= ?`, sinceMs]);
+  if (untilMs !== undefined) conditions.push([`e.${time} <= ?`, untilMs]);
+  if (latest) conditions.push(['e.latest = 1']);
+  if (after !== undefined) {
+    conditions.push([`(e.${sort}, e.id) ${descending ? '<' : '>'} (?, ?)`, after.key, after.id]);
+  }
+  if (excluded.length > 0) {
+    conditions.push(['e.repository NOT IN (SELECT value FROM json_each(?))', JSON.stringify(excluded)]);
+  }
+  return { sql: conditions.map(([sql]) => sql), values: conditions.flatMap(([, ...values]) => values) };
+}
+
+function placed(row: IndexRow): PlacedEntry {
+  const detail = JSON.parse(String(row['detail'])) as Pick<
+    FoundEntry,
+    'artifactType' | 'mediaType' | 'platforms' | 'annotations' | 'subject'
+  >;
+  const tag = String(row['tag']);
+  const key = row['key'];
+  return {
+    position: { key: typeof key === 'string' ? key : Number(key), id: Number(row['id']) },
+    entry: {
+      repository: String(row['repository']),
+      tag: tag === '' ? null : tag,
+      digest: row['digest'] as Digest,
+      isHosted: row['hosted'] === 1,
+      type: String(row['type']),
+      ...detail,
+      sizeBytes: Number(row['size']),
+      createdAtMs: Number(row['created']),
+      changedAtMs: Number(row['changed']),
+      cachedAtMs: Number(row['cached']),
+      pulledAtMs: Number(row['pulled']),
+      pulls: Number(row['pulls']),
+    },
+  };
+}

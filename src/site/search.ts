@@ -1,0 +1,47 @@
+import { join } from 'node:path';
+import { Search } from '../discovery/search/search.ts';
+import type { Served } from '../front/short-way.ts';
+import type { HostedRegistry } from '../hosted/hosted-registry.ts';
+import type { RequestObserver } from '../http/middleware.ts';
+import { findRepository } from '../mirror/repository.ts';
+import type { Cache } from './cache.ts';
+import { described } from './observers.ts';
+import type { Parts } from './parts.ts';
+
+/** What finds the content of a cache; its index is a file of its own beside the catalog. */
+export function openSearch(
+  { catalog, layout, upstreams }: Pick<Cache, 'catalog' | 'layout' | 'upstreams'>,
+  { hosted, log, now }: Pick<Parts, 'log' | 'now'> & { readonly hosted: HostedRegistry | undefined },
+): Search {
+  return new Search({
+    path: layout.isReadOnly ? ':memory:' : join(layout.dir, 'search.sqlite'),
+    catalog,
+    layout,
+    hosted,
+    now,
+    isReachable: (key) => findRepository(upstreams.table, key) !== undefined,
+    onError: (error) => log.error({ error: described(error) }, 'the search index cannot be brought up to date'),
+  });
+}
+
+/** Counts the pulls of manifests: by tag, or by digest, whole. */
+export function countPulls(search: Search): RequestObserver {
+  return ({ exchange, method, status, complete }) => {
+    const { request, selection, hosted } = exchange;
+    if (request?.kind !== 'manifest' || method !== 'GET' || status !== 200 || !complete) return;
+    const repository = hosted ?? (selection && `${selection.upstream.name}/${selection.repository}`);
+    if (repository === undefined) return;
+    const { reference } = request;
+    search.pulled(repository, reference.kind === 'tag' ? reference.tag : reference.digest);
+  };
+}
+
+/** As {@link countPulls}, for requests that were answered the short way. */
+export function countServed(search: Search): (served: Served) => void {
+  return ({ answer: { status, about, digest }, isComplete }) => {
+    const { kind, method, upstream, repository, path } = about;
+    if (kind !== 'manifest' || method !== 'GET' || status !== 200 || !isComplete) return;
+    const reference = path.slice(path.lastIndexOf('/') + 1);
+    search.pulled(`${upstream}/${repository}`, /^sha\d+(?::|%3a)/i.test(reference) ? digest : reference);
+  };
+}

@@ -1,0 +1,113 @@
+import type { Digest } from '../../oci/digest.ts';
+import type { Database } from './database.ts';
+import type { GrantRecords } from './grant-records.ts';
+import { digestIn, number, text } from './row.ts';
+
+/** A manifest that a repository has and may read, as far as the catalog knows it. */
+export interface ListedManifest {
+  readonly repository: string;
+  /** The tags that stand for it, by this mirror's own `Accept` where there is that answer. */
+  readonly tags: readonly string[];
+  /** Whether another stored manifest of the repository lists it. */
+  readonly isListed: boolean;
+  readonly mediaType: string;
+  /** Bytes of the manifest and of what it names, as far as the repository may read that. */
+  readonly sizeBytes: number;
+  readonly storedAtMs: number;
+  /** Small stored blobs that it names and the repository may read. */
+  readonly smallBlobs: readonly Digest[];
+}
+
+/** Configs are smaller, in bytes. */
+const maxSmallBytes = 1024 * 1024;
+
+/** What is stored of each repository, for those who look for it. */
+export class ListedRecords {
+  readonly #database: Database;
+  readonly #grants: GrantRecords;
+
+  constructor(database: Database, grants: GrantRecords) {
+    this.#database = database;
+    this.#grants = grants;
+  }
+
+  /** The digests of stored manifests, in order: those after one, up to a number. */
+  manifests({ after, limit }: { readonly after: string; readonly limit: number }): Digest[] {
+    return this.#database
+      .all(
+        `SELECT m.digest FROM manifests m JOIN blobs b ON b.digest = m.digest WHERE m.digest > ? ORDER BY m.digest LIMIT ?`,
+        after,
+        limit,
+      )
+      .map((row) => digestIn(row));
+  }
+
+  /** What each repository that may read a stored manifest has of it. */
+  of(digest: Digest): ListedManifest[] {
+    const row = this.#database.get(
+      'SELECT m.media_type, b.size, b.stored_at FROM manifests m JOIN blobs b ON b.digest = m.digest WHERE m.digest = ?',
+      digest,
+    );
+    if (row === undefined) return [];
+    const readers = this.#database.all(
+      'SELECT r.id, r.name FROM grants g JOIN repositories r ON r.id = g.repository WHERE g.digest = ?',
+      digest,
+    );
+    const manifest = { mediaType: text(row, 'media_type'), storedAtMs: number(row, 'stored_at') };
+    return readers
+      .filter((reader) => this.#grants.isReadable(text(reader, 'name'), digest))
+      .map((reader) => {
+        const [id, repository] = [number(reader, 'id'), text(reader, 'name')];
+        return {
+          ...manifest,
+          repository,
+          tags: this.#tags(id, digest),
+          isListed: this.#isListed(id, digest),
+          sizeBytes: number(row, 'size') + this.#partBytes(id, digest),
+          smallBlobs: this.#smallBlobs(repository, digest),
+        };
+      });
+  }
+
+  // What one client was answered with because of its own Accept does not decide what the tag is.
+  #tags(repository: number, digest: Digest): string[] {
+    const rows = this.#database.all(
+      `SELECT DISTINCT t.tag FROM tags t WHERE t.digest = ?1 AND t.repository = ?2 AND (t.variant = '' OR NOT EXISTS (
+         SELECT 1 FROM tags o WHERE o.repository = ?2 AND o.tag = t.tag AND o.variant = ''))`,
+      digest,
+      repository,
+    );
+    return rows.map((row) => text(row, 'tag'));
+  }
+
+  #isListed(repository: number, digest: Digest): boolean {
+    const row = this.#database.get(
+      `SELECT 1 FROM links l JOIN blobs b ON b.digest = l.manifest JOIN grants g ON g.digest = l.manifest
+       WHERE l.target = ? AND l.kind = 'manifest' AND g.repository = ? LIMIT 1`,
+      digest,
+      repository,
+    );
+    return row !== undefined;
+  }
+
+  #partBytes(repository: number, manifest: Digest): number {
+    const row = this.#database.get(
+      `WITH own(digest) AS (SELECT ?1 UNION SELECT l.target FROM links l JOIN grants g ON g.digest = l.target
+         WHERE l.manifest = ?1 AND l.kind = 'manifest' AND g.repository = ?2)
+       SELECT SUM(bytes) AS bytes FROM (SELECT l.target, MAX(l.size) AS bytes FROM links l JOIN own o ON o.digest = l.manifest
+         WHERE l.size > 0 GROUP BY l.target)`,
+      manifest,
+      repository,
+    );
+    return number(row, 'bytes');
+  }
+
+  #smallBlobs(repository: string, manifest: Digest): Digest[] {
+    const rows = this.#database.all(
+      `SELECT l.target AS digest FROM links l JOIN blobs b ON b.digest = l.target
+       WHERE l.manifest = ? AND l.kind = 'blob' AND b.size <= ${maxSmallBytes} LIMIT 20`,
+      manifest,
+    );
+    return rows.map((row) => digestIn(row)).filter((digest) => this.#grants.isReadable(repository, digest));
+  }
+}

@@ -22,8 +22,13 @@ export interface LiveAccess extends AsyncDisposable {
   readonly control: AccessControl;
   /** What the policies say to a caller, for people. @throws RegistryError */
   readonly decide: (who: string, repository: string) => ExplainedAccess | undefined;
-  /** Watches the files of the configuration in effect. @throws Error in one sentence for what cannot be used */
-  watch(): Promise<void>;
+  /**
+   * Reads the files of the configuration that is about to take effect, so that no caller is refused meanwhile.
+   * @returns the keys of those that have changed and were taken
+   */
+  prepare(next: Config): Promise<readonly string[]>;
+  /** Forgets what only the configuration before it knew. */
+  settle(): void;
 }
 
 /** @param config read each time: it may be replaced while the mirror runs */
@@ -47,7 +52,6 @@ export async function openAccess(
   });
   const usesOf = async (current: Config): Promise<FileUse[]> => {
     const { auth, cluster, redis, cache } = current;
-    if (auth?.htpasswdFile === undefined) passwords.replace(new Map());
     if (!auth) return [];
     const uses: FileUse[] = issuers.files(auth);
     keys.path = keysFileOf(current);
@@ -76,7 +80,13 @@ export async function openAccess(
   return {
     control,
     decide: (who, repository) => explainAccess(who, repository, { settings: config().auth, keys }),
-    watch: async () => files.replace('auth', await usesOf(config())),
+    async prepare(next) {
+      files.replace('auth', await usesOf(next));
+      return await files.look();
+    },
+    settle() {
+      if (config().auth?.htpasswdFile === undefined) passwords.replace(new Map());
+    },
     [Symbol.asyncDispose]: () => thread[Symbol.asyncDispose](),
   };
 }

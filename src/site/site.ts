@@ -155,7 +155,6 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const { files, health, log } = parts;
   const watchUpstreams = async (): Promise<void> => {
     const { config, upstreams } = cache;
-    await access.watch();
     files.replace('upstreams', await upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) }));
   };
   await watchUpstreams();
@@ -178,12 +177,21 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
         if (key !== undefined) changed.push(key);
         await turns.next();
       }
-      await cache.replaceConfig(config);
+      // Callers have to be known as soon as they are told apart.
+      const taken = await access.prepare(config);
+      try {
+        await cache.replaceConfig(config);
+      } catch (error) {
+        await access.prepare(cache.config);
+        throw error;
+      }
+      access.settle();
+      if (changed.length > 0) audit.write('configuration changed', { changed });
       prefetcher.replace(config);
       scrub.look();
       log.level = config.log.level;
       await watchUpstreams();
-      return { changed, files: await files.look(), restart: left };
+      return { changed, files: [...taken, ...(await files.look())], restart: left };
     },
   };
 }

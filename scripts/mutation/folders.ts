@@ -12,7 +12,7 @@ export const folders: Readonly<Record<string, MutatedFolder>> = {
     near: ['test/upstream'],
     far: ['test/upstream-faults', 'test/http/selection', 'test/http/listings', 'test/mirror/upstream-down'],
   },
-  archive: { near: ['test/archive', 'test/fuzz/archives'], far: ['test/cli/archives'] },
+  archive: { near: ['test/archive', 'test/fuzz/archives'], far: ['test/cli/import', 'test/cli/export'] },
   coordination: {
     near: ['test/coordination', 'test/fuzz/replicas'],
     far: ['test/cluster/peers'],
@@ -20,10 +20,10 @@ export const folders: Readonly<Record<string, MutatedFolder>> = {
   store: { near: ['test/store'], far: ['test/lost-catalog', 'test/mirror/scrub'] },
   mirror: {
     near: ['test/mirror'],
-    far: ['test/http/answers', 'test/http/listings', 'test/cluster/peers', 'test/cluster/sharded'],
+    far: ['test/http/answers', 'test/http/listings', 'test/cluster/peers', 'test/cluster/sharded', 'test/cluster/empty-replica'],
   },
   operations: {
     near: ['test/operations', 'test/site'],
-    far: ['test/cli/administration', 'test/cli/archives', 'test/cli/fetch'],
+    far: ['test/cli/administration', 'test/cli/ls', 'test/cli/import', 'test/cli/export', 'test/cli/fetch'],
   },
 };

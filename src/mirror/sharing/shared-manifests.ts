@@ -1,15 +1,14 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lease, Replica } from '../../coordination/coordinator.ts';
 import { PeerFailure } from '../../coordination/peer-failure.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
 import type { ManifestAnswer } from '../../upstream/client.ts';
 import { accessTo } from '../access.ts';
 import type { Repository } from '../repository.ts';
+import { findGiver } from './giver.ts';
 import type { Replicas } from './replicas.ts';
 
 /** Longest wait for a replica that fetches it, in milliseconds; a manifest takes one round trip. */
 const patienceMs = 3_000;
-const stepMs = 25;
 /** Largest manifest taken from another replica, in bytes: what it holds has passed its own limit. */
 const maxBytes = 64 * 1024 * 1024;
 
@@ -37,28 +36,25 @@ export class SharedManifests {
     if (peers === undefined) return undefined;
     const access = await accessTo(repository.upstream, coordinator);
     if (access === undefined) return undefined;
-    const deadlineMs = performance.now() + patienceMs;
-    const avoid = new Set<string>();
-    let takeOver: number | undefined;
-    while (performance.now() < deadlineMs) {
-      signal.throwIfAborted();
-      const claim = await coordinator.claim(digest, { avoid: [...avoid], takeOver, lane: access });
-      if (claim.kind === 'alone') return undefined;
-      if (claim.kind === 'lease') return this.#turn(digest, { lease: claim.lease });
-      const [replica] = claim.replicas;
-      if (claim.kind === 'filling') {
-        // It is a manifest: who fetches it has it in a moment, or is gone.
-        if (replica !== undefined && peers.isAvoided(replica.id)) takeOver = claim.fence;
-        await sleep(stepMs, undefined, { signal });
-        continue;
-      }
-      if (replica === undefined) continue;
-      avoid.add(replica.id);
-      if (peers.isAvoided(replica.id)) continue;
-      const answer = await this.#read(replica, digest, { through: repository.key, access, signal });
+    const awaitedUntilMs = performance.now() + patienceMs;
+    const tried = new Set<string>();
+    while (true) {
+      const giver = await findGiver({
+        coordinator,
+        digest,
+        access,
+        isUseful: (id) => !tried.has(id) && !peers.isAvoided(id),
+        isSlow: () => false,
+        filling: { awaitedUntilMs },
+        mayTakeOver: true,
+        signal,
+      });
+      if (giver.kind === 'alone') return undefined;
+      if (giver.kind === 'lease') return this.#turn(digest, { lease: giver.lease });
+      tried.add(giver.replica.id);
+      const answer = await this.#read(giver.replica, digest, { through: repository.key, access, signal });
       if (answer) return this.#turn(digest, { answer });
     }
-    return undefined;
   }
 
   /** The manifest is stored here: others can read it from this replica. */

@@ -5,6 +5,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { Route } from '../fill/route.ts';
 import type { NextOptions, Source, SourceList } from '../fill/sources.ts';
+import { findGiver } from './giver.ts';
 
 /** How often the holder of a lease says that bytes arrive, in milliseconds: a third of the time a lease lives. */
 const renewMs = 1_000;
@@ -14,8 +15,6 @@ const openingMs = 10_000;
 const patience = 2;
 /** How often in a row one that has the lease may say nothing in time before it is left alone too. */
 const maxSilences = 2;
-/** How often in a row it is asked who fetches before that is done alone. */
-const maxQuestions = 6;
 
 export interface SharedRouteOptions {
   readonly digest: Digest;
@@ -26,15 +25,15 @@ export interface SharedRouteOptions {
   readonly access: () => Promise<string | undefined>;
   readonly coordinator: Coordinator;
   readonly peers: PeerAccess;
-  /** The replicas that are to keep the blob, best first, without this one; empty where this one does. */
+  /** Replicas that are to keep the blob, best first, without this one; empty if this one does. */
   readonly owners: readonly Replica[];
   /** Others that are to keep it beside this one. */
   readonly copies: readonly Replica[];
 }
 
 /**
- * One upstream request for all replicas: who has the lease reads from the upstream, the others from him, or from one who
- * has it all. Whatever fails, somebody else is next, and in the end the upstream itself.
+ * One upstream request for all replicas: the replica that has the lease reads from the upstream, the others read from it or
+ * from one that has all of the blob. After a failure the next replica is tried, and in the end the upstream itself.
  */
 export class SharedRoute implements Route {
   readonly #options: SharedRouteOptions;
@@ -76,33 +75,20 @@ export class SharedRoute implements Route {
     if (access === undefined) return this.#alone(options);
     const owner = this.#options.owners.find(({ id }) => this.#isUseful(id));
     if (owner) return this.#follow(owner, { want: 'fill', access });
-    let takeOver: number | undefined;
-    let isPatient = false;
-    for (let question = 0; question < maxQuestions; question += 1) {
-      signal.throwIfAborted();
-      const isWanted = (id: string): boolean => this.#isUseful(id) || (isPatient && this.#isSlow(id));
-      const avoid = coordinator.replicas.map(({ id }) => id).filter((id) => !isWanted(id));
-      const claim = await coordinator.claim(digest, { avoid, takeOver, lane: access });
-      if (claim.kind === 'alone') break;
-      if (claim.kind === 'lease') {
-        this.#lead(claim.lease);
-        return this.#upstream(options);
-      }
-      const replica =
-        claim.replicas.find(({ id }) => this.#isUseful(id)) ?? claim.replicas.find(({ id }) => isWanted(id));
-      if (replica) return this.#follow(replica, { want: claim.kind === 'held' ? 'stored' : 'filling', access });
-      if (claim.kind === 'filling') {
-        // Whoever has the lease says every second that bytes arrive: slow to answer, he is not gone.
-        if (!isPatient) {
-          isPatient = true;
-          continue;
-        }
-        // Nobody who fetches it can be reached. Who was replaced himself does not replace in turn: that would never end.
-        if (this.#wasReplaced || takeOver === claim.fence) break;
-        takeOver = claim.fence;
-      }
-    }
-    return this.#alone(options);
+    const giver = await findGiver({
+      coordinator,
+      digest,
+      access,
+      isUseful: (id) => this.#isUseful(id),
+      isSlow: (id) => this.#isSlow(id),
+      filling: 'followed',
+      mayTakeOver: !this.#wasReplaced,
+      signal,
+    });
+    if (giver.kind === 'replica') return this.#follow(giver.replica, { want: giver.want, access });
+    if (giver.kind === 'alone') return this.#alone(options);
+    this.#lead(giver.lease);
+    return this.#upstream(options);
   }
 
   #alone(options: NextOptions): Source | undefined {
@@ -155,7 +141,7 @@ export class SharedRoute implements Route {
   async end(isStored: boolean): Promise<void> {
     const { coordinator, digest, copies, peers } = this.#options;
     clearInterval(this.#renewing);
-    // First who has it, then that nobody fetches it: whoever asks in between is told one of the two.
+    // The blob is announced before the lease is given back: a replica that asks in between finds one of the two.
     if (isStored) await coordinator.hold(digest);
     const lease = this.#lease;
     this.#lease = undefined;
@@ -208,7 +194,7 @@ export class SharedRoute implements Route {
     this.#renewing = setInterval(() => void this.#renew(lease), renewMs);
   }
 
-  /** Says that bytes arrive, if they do: a lease without progress lapses, and somebody else tries. Never rejects. */
+  /** Says that bytes arrive, if they do: a lease without progress lapses, and another replica tries. Never rejects. */
   async #renew(lease: Lease): Promise<void> {
     const isOpening = performance.now() - this.#openedAtMs < openingMs;
     if (!this.#hasProgress && !isOpening) return;

@@ -20,7 +20,13 @@ export const folders: Readonly<Record<string, MutatedFolder>> = {
   store: { near: ['test/store'], far: ['test/lost-catalog', 'test/mirror/scrub'] },
   mirror: {
     near: ['test/mirror'],
-    far: ['test/http/answers', 'test/http/listings', 'test/cluster/peers', 'test/cluster/sharded', 'test/cluster/empty-replica'],
+    far: [
+      'test/http/answers',
+      'test/http/listings',
+      'test/cluster/peers',
+      'test/cluster/sharded',
+      'test/cluster/empty-replica',
+    ],
   },
   operations: {
     near: ['test/operations', 'test/site'],

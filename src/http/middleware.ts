@@ -9,7 +9,6 @@ import type { Chain } from '../transport/chain.ts';
 import { type Selection, selectUpstream } from '../upstream/selection.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Admission } from './admission.ts';
-import { clientAddress } from './client-address.ts';
 import { ClientGone, Exchange } from './exchange.ts';
 import { overloadError } from './overload-error.ts';
 import { conditionsOf } from './registry-routes.ts';
@@ -49,7 +48,7 @@ export function beginExchange(options: {
       await next();
     } finally {
       const { res, req } = ctx;
-      const client = clientAddress(req.socket);
+      const client = admission.addressOf(req.socket);
       const done = () => {
         ticket[Symbol.dispose]();
         observer({

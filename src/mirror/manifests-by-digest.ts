@@ -63,7 +63,7 @@ export class ManifestsByDigest {
   atHand(repository: Repository, digest: Digest): FoundManifest | undefined {
     const { catalog, kept } = this.#options;
     const { key } = repository;
-    if (!catalog.grants.isReadable(key, digest) || !catalog.grants.mayReadAll(key, digest)) return undefined;
+    if (!catalog.grants.isReadableWhole(key, digest)) return undefined;
     const manifest = kept.inMemory(digest);
     return manifest && { ...manifest, outcome: 'hit' };
   }

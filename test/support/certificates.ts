@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from './processes.ts';
 
@@ -31,5 +32,23 @@ export async function makeAuthority(folder: string, authority: string): Promise<
   return {
     ...own,
     issue: (name, subject = 'IP:127.0.0.1') => make(name, [...signed, '-addext', `subjectAltName=${subject}`]),
+  };
+}
+
+/** A certificate that is its own authority, in a folder of its own; disposing removes it. Needs `openssl`. */
+export async function selfSigned(
+  subject = 'IP:127.0.0.1',
+): Promise<Certificate & { readonly folder: string } & AsyncDisposable> {
+  const folder = await mkdtemp(join(tmpdir(), 'millpond-certificate-'));
+  const [certFile, keyFile] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
+  const files = ['-subj', '/CN=test', '-keyout', keyFile, '-out', certFile];
+  await run('openssl', ['req', '-x509', ...newKey, '-addext', `subjectAltName=${subject}`, ...files]);
+  return {
+    folder,
+    certFile,
+    keyFile,
+    cert: await readFile(certFile, 'utf8'),
+    key: await readFile(keyFile, 'utf8'),
+    [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
   };
 }

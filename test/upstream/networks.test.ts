@@ -1,30 +1,24 @@
-import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { createServer as createProxyServer } from 'node:http';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { selfSigned } from '../support/certificates.ts';
 import { startRegistry } from '../support/registry.ts';
 import { accept, failureOf, never, upstreamAt } from './support.ts';
 
+let own: Awaited<ReturnType<typeof selfSigned>>;
 let folder: string;
 let cert: string;
 let key: string;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'millpond-networks-'));
-  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  const subject = ['-subj', '/CN=test', '-addext', 'subjectAltName=IP:127.0.0.1,DNS:registry.example'];
-  const files = ['-keyout', join(folder, 'key.pem'), '-out', join(folder, 'cert.pem')];
-  await promisify(execFile)('openssl', [...request, ...subject, ...files]);
-  cert = await readFile(join(folder, 'cert.pem'), 'utf8');
-  key = await readFile(join(folder, 'key.pem'), 'utf8');
+  own = await selfSigned('IP:127.0.0.1,DNS:registry.example');
+  ({ folder, cert, key } = own);
 });
 
-afterAll(() => rm(folder, { recursive: true }));
+afterAll(() => own[Symbol.asyncDispose]());
 
 const pull = (upstream: ReturnType<typeof upstreamAt>) =>
   upstream.client.getManifest('library/tiny', 'v1', { accept, signal: never() });

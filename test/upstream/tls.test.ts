@@ -1,31 +1,24 @@
-import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { selfSigned } from '../support/certificates.ts';
 import { startRegistry } from '../support/registry.ts';
 import { accept, bytesOf, failureOf, never, upstreamAt } from './support.ts';
 
+let own: Awaited<ReturnType<typeof selfSigned>>;
 let folder: string;
 let cert: string;
 let key: string;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'millpond-tls-'));
-  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  const subject = ['-subj', '/CN=test', '-addext', 'subjectAltName=IP:127.0.0.1'];
-  const files = ['-keyout', join(folder, 'key.pem'), '-out', join(folder, 'cert.pem')];
-  await promisify(execFile)('openssl', [...request, ...subject, ...files]);
-  cert = await readFile(join(folder, 'cert.pem'), 'utf8');
-  key = await readFile(join(folder, 'key.pem'), 'utf8');
+  own = await selfSigned();
+  ({ folder, cert, key } = own);
 });
 
-afterAll(() => rm(folder, { recursive: true }));
+afterAll(() => own[Symbol.asyncDispose]());
 
 const pull = (upstream: ReturnType<typeof upstreamAt>) =>
   upstream.client.getManifest('library/tiny', 'v1', { accept, signal: never() });

@@ -9,7 +9,7 @@ import type { ImageChange, KnownName } from '../protocol/import.ts';
 import { noInput } from '../protocol/operation.ts';
 import { firstOf } from './asking.ts';
 import { type NamedArchivedImage, nameImages } from './import-names.ts';
-import type { Target } from './sending.ts';
+import type { ImportRun } from './sending.ts';
 
 /** An image of an archive that is to be taken in, under the name that the cache has for it. */
 export interface ChosenImage extends NamedArchivedImage {
@@ -31,7 +31,7 @@ type Refused = UnreadableImage & { readonly isAttachment: boolean };
  */
 export async function chooseImages(
   from: { readonly archive: Archive; readonly content: ArchivedContent; readonly override: string | undefined },
-  { operations, signal }: Target,
+  { operations, signal }: ImportRun,
 ): Promise<{ readonly images: ChosenImage[]; readonly refused: Refused[] }> {
   const { content } = from;
   const named = nameImages(content, from.override);

@@ -8,7 +8,7 @@ import { noInput } from '../protocol/operation.ts';
 import type { Operations } from '../protocol/operations.ts';
 import { batchSize, firstOf, holdAll, NoRoom } from './asking.ts';
 import { type ChosenImage, chooseImages } from './chosen-images.ts';
-import { hashed, send, type Target } from './sending.ts';
+import { hashed, type ImportRun, send } from './sending.ts';
 
 /** What an import reports while it runs. */
 export type ImportEvent =
@@ -76,18 +76,18 @@ export async function* importArchive(
   }
   const { dryRun, signal, onBytes } = options;
   const context = { signal, input: noInput() };
-  const target = { operations, archive: content.id, signal };
-  const { images, refused } = await chooseImages({ archive, content, override: options.name }, target);
+  const run = { operations, archive: content.id, signal };
+  const { images, refused } = await chooseImages({ archive, content, override: options.name }, run);
   for (const { isAttachment, name, reason } of refused) {
     yield { kind: isAttachment ? 'left-out' : 'refused', name, reason };
   }
   if (dryRun) for (const { mediaType: _, ...image } of images) yield { kind: 'foreseen', ...image };
   // Until its images are complete, an archive's blobs are the coldest of all.
   await using held = new AsyncDisposableStack();
-  const needs = await hold(target, content.description?.needs ?? [], held);
+  const needs = await hold(run, content.description?.needs ?? [], held);
   requireBase(content, needs.lacking.size);
   const contained = partsOf(content, images);
-  const { lacking, undelivered, isReserved } = await hold(target, contained, held);
+  const { lacking, undelivered, isReserved } = await hold(run, contained, held);
   const wanted = contained.filter(({ digest }) => lacking.has(digest));
   const wantedBytes = wanted.reduce((sum, { size }) => sum + size, 0);
   const room = await firstOf(operations.importRoom({ bytes: wantedBytes }, context));
@@ -107,7 +107,7 @@ export async function* importArchive(
   for (const attempt of ['first', 'second']) {
     // What an earlier run had left of a blob may have been wrong, and is gone at the second attempt.
     const blobs = attempt === 'first' ? wanted : wanted.filter(({ digest }) => wrong.has(digest));
-    for await (const sent of send(archive, target, { blobs, image, onBytes: attempt === 'first' ? onBytes : ignore })) {
+    for await (const sent of send(archive, run, { blobs, image, onBytes: attempt === 'first' ? onBytes : ignore })) {
       const { digest, size } = sent.blob;
       if (sent.wrong === undefined) wrong.delete(digest);
       else wrong.set(digest, sent.wrong);
@@ -124,9 +124,9 @@ export async function* importArchive(
   }
   for (const [digest, reason] of content.wrong) if (content.damaged.has(digest)) wrong.set(digest, reason);
   for (const [digest, reason] of wrong) yield { kind: 'damaged', digest, reason };
-  await tell(target, { digests: [...undelivered].filter((digest) => proven.has(digest)) });
+  await tell(run, { digests: [...undelivered].filter((digest) => proven.has(digest)) });
   const base = content.description?.base;
-  if (base) await tell(target, { digests: [...needs.undelivered], base });
+  if (base) await tell(run, { digests: [...needs.undelivered], base });
   const known = new Map([...content.wrong, ...wrong]);
   // The attachments of an image are imported with it.
   const inOrder = images.toSorted((one, other) => +other.isAttachment - +one.isAttachment);
@@ -182,7 +182,7 @@ function requireBase({ description, images }: ArchivedContent, lacking: number):
 
 /** Holds blobs until `held` is disposed. */
 async function hold(
-  { operations, archive, signal }: Target,
+  { operations, archive, signal }: ImportRun,
   blobs: readonly BlobSize[],
   held: AsyncDisposableStack,
 ): Promise<{ lacking: Set<Digest>; undelivered: Set<Digest>; isReserved: boolean }> {
@@ -200,7 +200,7 @@ async function hold(
 
 /** Notes which blobs an archive has, or may count as its own where its base has brought them. */
 async function tell(
-  { operations, archive, signal }: Target,
+  { operations, archive, signal }: ImportRun,
   { digests, base }: { digests: readonly Digest[]; base?: Digest | undefined },
 ): Promise<void> {
   for (let start = 0; start < digests.length; start += batchSize) {

@@ -5,7 +5,7 @@ import type { Operations } from '../protocol/operations.ts';
 import { firstOf } from './asking.ts';
 
 /** The cache that an archive is imported into. */
-export interface Target {
+export interface ImportRun {
   readonly operations: Operations;
   readonly archive: Digest;
   readonly signal: AbortSignal;
@@ -39,7 +39,7 @@ export interface SentBlob {
 /** Sends blobs to the cache. @param options `image`: a name that needs them; `onBytes`: receives the number of bytes as they are sent */
 export async function* send(
   archive: Archive,
-  { operations, signal }: Target,
+  { operations, signal }: ImportRun,
   { blobs, image, onBytes }: { blobs: readonly ArchivedBlob[]; image: string; onBytes: (bytes: number) => void },
 ): AsyncGenerator<SentBlob> {
   async function* counted(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

@@ -48,7 +48,16 @@ export class GrantRecords {
 
   /** Whether a repository may read a digest and, where that is a manifest that is stored, all that it names. */
   mayReadAll(repository: string, digest: Digest): boolean {
-    if (!this.mayRead(repository, digest)) return false;
+    return this.mayRead(repository, digest) && this.#isEntire(repository, digest);
+  }
+
+  /** Whether a repository may read a manifest as it is stored, and all that it names. */
+  isReadableWhole(repository: string, digest: Digest): boolean {
+    return this.isReadable(repository, digest) && this.#isEntire(repository, digest);
+  }
+
+  /** Whether a repository may read all that a digest names, if it is a stored manifest. */
+  #isEntire(repository: string, digest: Digest): boolean {
     const known = this.#entire.get(digest);
     if (known?.has(repository)) return true;
     const row = this.#database.get(

@@ -56,24 +56,24 @@ export class ExportPlanner {
       return;
     }
     const { catalog, upstreams } = this.#options;
-    const { target } = namedImage(upstreams, image);
+    const { repository } = namedImage(upstreams, image);
     const selectors = tags.map((text) => parseTagSelector(text)).filter((selector) => selector !== undefined);
     const named = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
-    const stored = catalog.tags.names(target.key).filter((tag) => subjectOfTag(tag) === undefined);
+    const stored = catalog.tags.names(repository.key).filter((tag) => subjectOfTag(tag) === undefined);
     const chosen = selectTags([...named, ...stored], selectors, { limit });
-    if (chosen.length === 0) throw notHere(`${target.key} with a tag that is ${tags.join(' or ')}`);
-    for (const tag of chosen) yield* this.#image(`${target.key}:${tag}`, choice);
+    if (chosen.length === 0) throw notHere(`${repository.key} with a tag that is ${tags.join(' or ')}`);
+    for (const tag of chosen) yield* this.#image(`${repository.key}:${tag}`, choice);
   }
 
   async *#image(text: string, choice: ExportChoice): AsyncGenerator<ExportEvent> {
     const { catalog, upstreams } = this.#options;
-    const { target, tag, digest, name } = namedImage(upstreams, text);
-    const found = digest ?? catalog.tags.get({ repository: target.key, tag: tag ?? '', variant: '' })?.digest;
+    const { repository, tag, digest, name } = namedImage(upstreams, text);
+    const found = digest ?? catalog.tags.get({ repository: repository.key, tag: tag ?? '', variant: '' })?.digest;
     if (found === undefined) throw notHere(name);
-    const image = await this.#collect(target.key, found, { name, choice });
+    const image = await this.#collect(repository.key, found, { name, choice });
     yield { kind: 'image', image };
     if (!choice.referrers) return;
-    yield* this.#attachments(target.key, image, { choice, seen: new Set([name]), depth: 0 });
+    yield* this.#attachments(repository.key, image, { choice, seen: new Set([name]), depth: 0 });
   }
 
   async #collect(

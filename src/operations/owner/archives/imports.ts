@@ -67,12 +67,12 @@ export class Imports {
 
   async #known({ name: text, digest }: NewImage): Promise<KnownName> {
     const { catalog, store, upstreams } = this.#options;
-    const { target, tag, name } = namedImage(upstreams, text);
+    const { repository, tag, name } = namedImage(upstreams, text);
     if (tag === undefined) {
-      const isHere = catalog.manifests.has(digest) && catalog.grants.mayRead(target.key, digest);
+      const isHere = catalog.manifests.has(digest) && catalog.grants.mayRead(repository.key, digest);
       return { name, now: isHere ? digest : null, change: isHere ? 'same' : 'new', createdAtMs: null };
     }
-    const record = catalog.tags.get({ repository: target.key, tag, variant: '' });
+    const record = catalog.tags.get({ repository: repository.key, tag, variant: '' });
     if (record === undefined) return { name, now: null, change: 'new', createdAtMs: null };
     const now = record.digest;
     if (now === digest) return { name, now, change: 'same', createdAtMs: null };
@@ -97,9 +97,9 @@ export class Imports {
     { name, body, signal }: { name: string; body: AsyncIterable<Uint8Array>; signal: AbortSignal },
   ): Promise<boolean> {
     if (await this.#has({ digest, size })) return false;
-    const { target } = namedImage(this.#options.upstreams, name);
-    const source = pushedSource({ digest, size, body, repository: target.key });
-    const joiner = { repository: target, sources: [source], expectedSize: size, isLocal: true };
+    const { repository } = namedImage(this.#options.upstreams, name);
+    const source = pushedSource({ digest, size, body, repository: repository.key });
+    const joiner = { repository, sources: [source], expectedSize: size, isLocal: true };
     try {
       await this.#options.downloads.bring(digest, joiner, { signal });
       return source.isRead;
@@ -157,18 +157,18 @@ export class Imports {
     { archive, signal }: { archive: Digest; signal: AbortSignal },
   ): Promise<AdoptedImage> {
     const { store, catalog, upstreams, now } = this.#options;
-    const { target, tag, digest: named, name } = namedImage(upstreams, text);
+    const { repository, tag, digest: named, name } = namedImage(upstreams, text);
     if (named !== undefined && named !== digest) {
       throw new RegistryError('bad-manifest', `what is called ${name} is ${digest}`);
     }
     const { manifest, manifests, leftOut } = await wholeImage({ digest, mediaType }, { name, store, signal });
-    for (const part of manifests) await this.#requireRights(target.key, part, { name, archive });
+    for (const part of manifests) await this.#requireRights(repository.key, part, { name, archive });
     // Its parts before it, and its tag last: all in one turn, so that nobody comes between.
-    for (const part of manifests) this.#record(target.key, part);
+    for (const part of manifests) this.#record(repository.key, part);
     if (tag !== undefined) {
       const { contentType, size } = manifest;
       const record = { digest, contentType, size, checkedAtMs: now() };
-      catalog.tags.record({ repository: target.key, tag, variant: '' }, record);
+      catalog.tags.record({ repository: repository.key, tag, variant: '' }, record);
     }
     return { name, digest, leftOut };
   }

@@ -5,7 +5,7 @@ import type { UpstreamTable } from '../../../upstream/table.ts';
 
 /** An image name as a person writes it, resolved. */
 export interface NamedImage {
-  readonly target: Repository;
+  readonly repository: Repository;
   /** `undefined` if a digest selects the image. */
   readonly tag: string | undefined;
   readonly digest: Digest | undefined;
@@ -21,11 +21,11 @@ export interface NamedImage {
 export function namedImage(upstreams: UpstreamTable, text: string): NamedImage {
   const named = parseReference(text);
   const { tag: written, digest } = named;
-  const target = namedRepository(upstreams, named);
-  const { key } = target;
+  const repository = namedRepository(upstreams, named);
+  const { key } = repository;
   const tag = digest === undefined ? (written ?? 'latest') : undefined;
   return {
-    target,
+    repository,
     tag,
     digest,
     name: tag === undefined ? `${key}@${digest}` : `${key}:${tag}`,

@@ -30,7 +30,7 @@ export interface ExplanationOptions {
 /** The input of {@link outcomeOf}. */
 interface Facts {
   readonly options: ExplanationOptions;
-  readonly target: string;
+  readonly key: string;
   readonly upstream: Explanation['upstream'];
   readonly stored: StoredImage | undefined;
 }
@@ -56,7 +56,7 @@ export async function explainImage(image: string, options: ExplanationOptions, w
   const decision = tag === undefined ? undefined : decide(upstream.freshness, { repository, tag });
   const facts: Facts = {
     options,
-    target: key,
+    key,
     stored,
     upstream: {
       name: upstream.name,
@@ -96,7 +96,7 @@ function freshnessFacts({ times, rule, position }: Decision): NonNullable<Explan
 }
 
 function outcomeOf(
-  { options, target, upstream, stored }: Facts,
+  { options, key, upstream, stored }: Facts,
   of: { verdict: FreshnessVerdict | undefined; decision: Decision | undefined; checkedAtMs: number | undefined },
 ): Explanation['outcome'] {
   const { offline, now } = options;
@@ -107,8 +107,7 @@ function outcomeOf(
   const ask = `HEAD to ${upstream.urls[0]}`;
   const nobody = `${name} is not contacted`;
   if (offline) {
-    if (!stored)
-      return { kind: 'missing', text: `Not found (404): the mirror is offline and has not stored ${target}.` };
+    if (!stored) return { kind: 'missing', text: `Not found (404): the mirror is offline and has not stored ${key}.` };
     if (!whole) return { kind, text: `Not found (404): the mirror is offline and ${lacks}.` };
     return { kind, text: 'Served from disk whatever its age: the mirror is offline.' };
   }

@@ -1,6 +1,6 @@
 import { read, readSync } from 'node:fs';
-import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Exit } from './exit.ts';
 import type { Room } from './room.ts';
 import type { SystemCalls } from './system-calls.ts';
 
@@ -19,7 +19,7 @@ const maxIdlePieces = 32;
 
 /** A body on its way out of a file. */
 export interface FileTransfer {
-  readonly response: ServerResponse;
+  readonly exit: Exit;
   readonly room: Room;
   readonly fd: number;
   /** Where the next byte is; counts up to `end`. */
@@ -37,6 +37,8 @@ interface Sending {
   readonly transfer: FileTransfer;
   /** Bytes of a piece; 0: none so far. */
   pieceBytes: number;
+  /** Up to here the file was in memory a moment ago. */
+  seenTo: number;
 }
 
 /**
@@ -52,23 +54,21 @@ export class FileSender {
     this.#calls = calls;
   }
 
-  /** Begins a transfer, whose headers are flushed. Ends the response, or destroys it where the file cannot be read. */
+  /** Begins a transfer, whose headers are flushed. Ends the answer, or cuts it where the file cannot be read. */
   start(transfer: FileTransfer): void {
-    this.#go({ transfer, pieceBytes: 0 });
+    this.#go({ transfer, pieceBytes: 0, seenTo: 0 });
   }
 
   #go(sending: Sending): void {
     const { transfer } = sending;
-    const { response, fd, end } = transfer;
+    const { exit, fd, end } = transfer;
     const calls = this.#calls;
     for (let left = turnBytes; transfer.position < end; ) {
-      const { socket } = response;
+      const { socket } = exit;
       if (socket === null || socket.destroyed) return transfer.done(false);
       const length = Math.min(end - transfer.position, stretchBytes);
       const socketFd = calls && freeFd(socket);
-      if (socketFd === undefined || !isInMemory(calls!, { fd, position: transfer.position, length })) {
-        return this.#readAndWrite(sending);
-      }
+      if (socketFd === undefined || !isInMemory(calls!, sending, length)) return this.#readAndWrite(sending);
       const sent = calls!.sendFile(socketFd, { fd, position: transfer.position, length });
       if (sent === undefined) return this.#writeFiller(sending);
       if (sent === 0) return fail(transfer, new Error(shortened));
@@ -79,7 +79,7 @@ export class FileSender {
         return;
       }
     }
-    response.end();
+    exit.end();
     transfer.done(true);
   }
 
@@ -121,9 +121,9 @@ export class FileSender {
   #write(sending: Sending, bytes: Buffer, onTaken: () => void): void {
     const { transfer } = sending;
     if (bytes.length === 0) return fail(transfer, new Error(shortened));
-    const { socket } = transfer.response;
+    const { socket } = transfer.exit;
     if (socket === null || socket.destroyed) return transfer.done(false);
-    transfer.response.write(bytes, (error) => {
+    transfer.exit.write(bytes, (error) => {
       if (error) return transfer.done(false);
       onTaken();
       transfer.position += bytes.length;
@@ -134,13 +134,17 @@ export class FileSender {
 
 const shortened = 'the file is shorter than it was';
 
-/** Whether a stretch of a file can be had without the disk, as far as a few looks tell. */
-function isInMemory(
-  calls: SystemCalls,
-  { fd, position, length }: { readonly fd: number; readonly position: number; readonly length: number },
-): boolean {
-  for (let at = 0; at < length; at += lookBytes) if (!calls.isInMemory(fd, position + at)) return false;
-  return calls.isInMemory(fd, position + length - 1);
+/** Whether the next bytes of a file can be had without the disk, as far as a few looks tell. */
+function isInMemory(calls: SystemCalls, sending: Sending, length: number): boolean {
+  const { fd, position } = sending.transfer;
+  const end = position + length;
+  if (position >= sending.seenTo && !calls.isInMemory(fd, position)) return false;
+  for (let at = Math.max(position, sending.seenTo); at < end; at = sending.seenTo) {
+    const last = Math.min(at + lookBytes, end);
+    if (!calls.isInMemory(fd, last - 1)) return false;
+    sending.seenTo = last;
+  }
+  return true;
 }
 
 /** Takes memory for a piece: as large as the walls find right, and no larger than what is left. */
@@ -154,7 +158,7 @@ function takePiece({ room, position, end }: FileTransfer): number {
 
 /** The connection is cut short of `Content-Length`. */
 function fail(transfer: FileTransfer, error: unknown): void {
-  transfer.response.destroy();
+  transfer.exit.destroy();
   transfer.done(false, error);
 }
 

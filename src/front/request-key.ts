@@ -1,7 +1,13 @@
-import type { IncomingMessage } from 'node:http';
-
 /** Longer ones are not kept: no real client sends them, and what is kept has to stay small. */
 const maxKeyCharacters = 2048;
+
+/** The head of a request, as it was sent. */
+export interface RequestHead {
+  readonly method: string;
+  readonly url: string;
+  /** Name, value, name, value. */
+  readonly rawHeaders: readonly string[];
+}
 
 /** What the short way reads of a request. */
 export interface ReadRequest {
@@ -14,7 +20,7 @@ export interface ReadRequest {
  * Reads a request for the short way, in one pass over its headers.
  * @returns `undefined` where the request has to be decided each time, such as one with credentials
  */
-export function readRequest({ method, url = '', rawHeaders }: IncomingMessage): ReadRequest | undefined {
+export function readRequest({ method, url, rawHeaders }: RequestHead): ReadRequest | undefined {
   if ((method !== 'GET' && method !== 'HEAD') || !url.startsWith('/v2/')) return undefined;
   let host: string | undefined;
   let accept = '';

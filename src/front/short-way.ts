@@ -1,10 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { RegistryError } from '../oci/error.ts';
+import { type Exit, ResponseExit } from './exit.ts';
 import type { FileSender } from './file-sender.ts';
 import type { KeptAnswer } from './kept-answer.ts';
 import type { KeptAnswers } from './kept-answers.ts';
 import type { OpenFile, OpenFiles } from './open-files.ts';
-import { readRequest } from './request-key.ts';
+import { type ReadRequest, readRequest } from './request-key.ts';
 import type { Room, Rooms } from './room.ts';
 
 /** A request that was answered the short way, when its connection is done with it. */
@@ -39,21 +41,27 @@ export interface ShortWayOptions {
 export class ShortWay {
   readonly #options: ShortWayOptions;
   readonly #keys = new WeakMap<IncomingMessage, string>();
+  /** The headers of answers that say their age, as they are this second. */
+  readonly #aged = new WeakMap<KeptAnswer, { readonly seconds: number; readonly headers: readonly string[] }>();
 
   constructor(options: ShortWayOptions) {
     this.#options = options;
   }
 
-  /** Answers a request, if there is an answer to give. @returns false: it has to be decided */
+  /** Answers a request that Node has read, if there is an answer to give. @returns false: it has to be decided */
   answer(request: IncomingMessage, response: ServerResponse): boolean {
-    const read = readRequest(request);
+    const { method = '', url = '', rawHeaders, socket } = request;
+    const read = readRequest({ method, url, rawHeaders });
     if (read === undefined) return false;
-    const { answers } = this.#options;
-    const { key, userAgent } = read;
-    const answer = answers.get(key);
-    if (answer !== undefined && this.#give(new Sending({ request, response, userAgent, key, answer }))) return true;
-    this.#keys.set(request, key);
+    if (this.answerRead(read, { exit: new ResponseExit(response), socket })) return true;
+    this.#keys.set(request, read.key);
     return false;
+  }
+
+  /** Answers a request, if there is an answer to give. @returns false: it has to be decided, and nothing was sent */
+  answerRead({ key, userAgent }: ReadRequest, { exit, socket }: { exit: Exit; socket: Socket }): boolean {
+    const answer = this.#options.answers.get(key);
+    return answer !== undefined && this.#give(new Sending({ exit, socket, userAgent, key, answer }));
   }
 
   /** The key under which the answer to a request may be kept; `undefined`: it has to be decided each time. */
@@ -63,10 +71,10 @@ export class ShortWay {
 
   #give(sending: Sending): boolean {
     const { answers, files, rooms } = this.#options;
-    const { answer, key, request } = sending;
+    const { answer, key, socket } = sending;
     const { body, file } = answer;
     // The application refuses it, with an answer.
-    if (!rooms.mayAnswer(request.socket)) return false;
+    if (!rooms.mayAnswer(socket)) return false;
     const open = file && files.open(file);
     if (file !== undefined && open === undefined) {
       answers.delete(key);
@@ -74,46 +82,42 @@ export class ShortWay {
     }
     if (body.kind === 'none' || body.kind === 'text') {
       open?.[Symbol.dispose]();
-      this.#sendSmall(sending);
+      this.#sendSmall(sending, body.kind === 'text' ? body.text : undefined);
       return true;
     }
-    sending.room = rooms.begin(request.socket, body.kind === 'bytes' ? body.bytes.length : 0);
+    sending.room = rooms.begin(socket, body.kind === 'bytes' ? body.bytes.length : 0);
     if (sending.room !== undefined && body.kind === 'bytes') this.#sendLarge(sending, body.bytes);
     else if (sending.room !== undefined && body.kind === 'file') this.#sendFile(sending, { ...body, open: open! });
     else open?.[Symbol.dispose]();
     return sending.room !== undefined;
   }
 
-  #sendSmall(sending: Sending): void {
-    const { response, answer, request } = sending;
-    this.#writeHead(sending);
-    if (answer.body.kind === 'text') response.end(answer.body.text, 'latin1');
-    else response.end();
+  #sendSmall(sending: Sending, text: string | undefined): void {
+    const { exit, answer, socket } = sending;
+    exit.send(answer, this.#headersOf(answer), text);
     // Nearly always the system has taken all of it by now.
-    if (response.socket?.writableLength === 0) {
+    if (exit.socket?.writableLength === 0) {
       this.#served(sending, { sentBytes: answer.length, isComplete: true });
       return;
     }
-    sending.room = this.#options.rooms.begin(request.socket, 0);
-    this.#whenClosed(sending);
+    sending.room = this.#options.rooms.begin(socket, 0);
+    this.#whenDone(sending);
   }
 
   #sendLarge(sending: Sending, bytes: Uint8Array): void {
-    this.#writeHead(sending);
-    sending.response.end(bytes);
+    sending.exit.send(sending.answer, this.#headersOf(sending.answer), bytes);
     this.#cutIdle(sending);
-    this.#whenClosed(sending);
+    this.#whenDone(sending);
   }
 
   #sendFile(sending: Sending, { start, end, open }: { start: number; end: number; open: OpenFile }): void {
-    const { response, answer, key, room } = sending;
+    const { exit, answer, key, room } = sending;
     const { answers, reading, sender } = this.#options;
     const inUse = reading(answer.digest);
-    this.#writeHead(sending);
-    response.flushHeaders();
+    exit.open(answer, this.#headersOf(answer));
     this.#cutIdle(sending);
     const transfer = {
-      response,
+      exit,
       fd: open.fd,
       room: room!,
       position: start,
@@ -132,38 +136,33 @@ export class ShortWay {
     sender.start(transfer);
   }
 
-  #writeHead({ response, answer }: Sending): void {
-    const { status, headers, age } = answer;
-    if (age === undefined) {
-      response.writeHead(status, headers as string[]);
-      return;
-    }
+  #headersOf(answer: KeptAnswer): readonly string[] {
+    const { headers, age } = answer;
+    if (age === undefined) return headers;
     const seconds = Math.max(0, Math.floor((this.#options.now() - age.fromMs) / 1000));
-    response.writeHead(status, headers.with(age.at, String(seconds)));
+    const known = this.#aged.get(answer);
+    if (known?.seconds === seconds) return known.headers;
+    const aged = headers.with(age.at, String(seconds));
+    this.#aged.set(answer, { seconds, headers: aged });
+    return aged;
   }
 
   /** Cuts the connection once the client has taken nothing for too long. */
   #cutIdle(sending: Sending): void {
-    const { response } = sending;
     const clientIdleMs = this.#options.clientIdleMs();
-    // Every write, and every byte of it that the system accepts, restarts the timer.
-    response.setTimeout(clientIdleMs, () => {
-      if (response.socket === null || response.socket.writableLength === 0) return;
+    sending.exit.onIdle(clientIdleMs, () => {
       sending.failure = new RegistryError('client-idle', `the client has taken nothing for ${clientIdleMs} ms`);
-      response.destroy();
+      sending.exit.destroy();
     });
   }
 
-  #whenClosed(sending: Sending): void {
-    const { response, answer } = sending;
-    const ended = (): void =>
-      this.#served(sending, { sentBytes: answer.length, isComplete: response.writableFinished });
-    if (response.destroyed || response.writableFinished) ended();
-    else response.once('close', ended);
+  #whenDone(sending: Sending): void {
+    const { exit, answer } = sending;
+    exit.onDone((isComplete) => this.#served(sending, { sentBytes: answer.length, isComplete }));
   }
 
   #served(sending: Sending, sent: Pick<Served, 'sentBytes' | 'isComplete'>): void {
-    const { answer, request, userAgent, failure, startedAtMs, room } = sending;
+    const { answer, socket, userAgent, failure, startedAtMs, room } = sending;
     room?.[Symbol.dispose]();
     this.#options.onServed({
       answer,
@@ -171,15 +170,15 @@ export class ShortWay {
       failure,
       durationMs: performance.now() - startedAtMs,
       userAgent,
-      client: this.#options.rooms.addressOf(request.socket),
+      client: this.#options.rooms.addressOf(socket),
     });
   }
 }
 
 /** An answer on its way. */
 class Sending {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
+  readonly exit: Exit;
+  readonly socket: Socket;
   readonly userAgent: string | undefined;
   readonly key: string;
   readonly answer: KeptAnswer;
@@ -188,9 +187,9 @@ class Sending {
   /** Why it did not leave whole; `undefined` where the client has left. */
   failure: unknown;
 
-  constructor(asked: Pick<Sending, 'request' | 'response' | 'userAgent' | 'key' | 'answer'>) {
-    this.request = asked.request;
-    this.response = asked.response;
+  constructor(asked: Pick<Sending, 'exit' | 'socket' | 'userAgent' | 'key' | 'answer'>) {
+    this.exit = asked.exit;
+    this.socket = asked.socket;
     this.userAgent = asked.userAgent;
     this.key = asked.key;
     this.answer = asked.answer;

@@ -46,14 +46,15 @@ export class Connections {
   /**
    * A connection has been accepted. Where there are too many, its first request is refused, unless it is for an operator:
    * a probe of `/healthz` that were refused would have a process restarted that only has much to do.
+   * @returns whether there is room for it
    */
-  accepted(socket: Socket): void {
+  accepted(socket: Socket): boolean {
     this.#track(socket);
     const overload = this.#admission.connected(socket);
-    if (overload === undefined) return;
+    if (overload === undefined) return true;
     if (this.#refusing.size >= maxRefusing) {
       socket.destroy();
-      return;
+      return false;
     }
     this.#refusing.set(socket, overload);
     const timer = setTimeout(() => socket.destroy(), refusingMs);
@@ -61,6 +62,7 @@ export class Connections {
       clearTimeout(timer);
       this.#refusing.delete(socket);
     });
+    return false;
   }
 
   /** A TLS handshake on a connection that was accepted is over. */

@@ -1,7 +1,9 @@
-import { createServer as createPlainServer, type RequestListener, type Server } from 'node:http';
-import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
+import { type Server as Acceptor, type AddressInfo, createServer as createPlainServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
+import { RawConnections } from '../front/raw-connections.ts';
+import type { ShortWay } from '../front/short-way.ts';
 import type { Admission } from './admission.ts';
 import { Connections } from './connections.ts';
 
@@ -18,6 +20,8 @@ export interface ListenOptions {
   readonly port: number;
   /** Absent: plain HTTP. */
   readonly tls?: ServerTls | undefined;
+  /** Answers what needs no decision; absent: the handler has every request. */
+  readonly way?: ShortWay | undefined;
 }
 
 /** PEM texts; `ca` asks clients for a certificate of one of these, and `requiresCertificate` refuses those without. */
@@ -48,8 +52,17 @@ export interface Listener {
 export async function listen(handler: RequestListener, options: ListenOptions): Promise<Listener> {
   const connections = new Connections(handler, options.admission);
   const server = createServer((request, response) => connections.requested(request, response), options);
-  server.on('connection', (socket: Socket) => connections.accepted(socket));
-  server.on('secureConnection', (socket: Socket) => connections.secured(socket));
+  const raw =
+    options.way && new RawConnections({ way: options.way, handOver: (socket, bytes) => give(server, socket, bytes) });
+  const read = (socket: Socket, isRaw: boolean): void => {
+    if (raw && isRaw) raw.take(socket);
+    else server.emit('connection', socket);
+  };
+  const acceptor = createAcceptor(options, {
+    accepted: (socket) => connections.accepted(socket),
+    secured: (socket) => connections.secured(socket),
+    read,
+  });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const kind = malformedKind(error.code);
     if (kind === undefined) socket.destroy();
@@ -61,9 +74,9 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
     }
   });
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(options.port, options.host, () => {
-      server.removeListener('error', reject);
+    acceptor.once('error', reject);
+    acceptor.listen(options.port, options.host, () => {
+      acceptor.removeListener('error', reject);
       resolve();
     });
   }).catch((error: NodeJS.ErrnoException) => {
@@ -71,17 +84,18 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
     const why = error.code === 'EADDRINUSE' ? 'another program listens there' : (error.code ?? error.message);
     throw new Error(`cannot listen on ${place}: ${why}`, { cause: error });
   });
-  const { address, family, port } = server.address() as AddressInfo;
+  const { address, family, port } = acceptor.address() as AddressInfo;
   return {
     address: family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`,
     renewTls: (tls) => {
-      if (server instanceof TlsServer) server.setSecureContext({ minVersion: 'TLSv1.2', ...tls });
+      if (acceptor instanceof TlsServer) acceptor.setSecureContext({ minVersion: 'TLSv1.2', ...tls });
     },
-    close: (drainMs) => close(server, { connections, drainMs }),
+    close: (drainMs) => close(acceptor, { server, connections, raw, drainMs }),
   };
 }
 
-function createServer(handler: RequestListener, { tls, takesBodies = false }: ListenOptions): Server {
+/** What reads requests. It never listens itself: connections are given to it. */
+function createServer(handler: RequestListener, { takesBodies = false }: ListenOptions): Server {
   const settings = {
     // A mirror is asked rarely by each node and often by all: connections may idle, but not for ever.
     keepAliveTimeout: 75_000,
@@ -92,13 +106,50 @@ function createServer(handler: RequestListener, { tls, takesBodies = false }: Li
     // An upload takes as long as it needs; its own idle time ends it.
     requestTimeout: takesBodies ? 0 : 60_000,
     maxHeaderSize: 32 * 1024,
-    noDelay: true,
   };
-  if (!tls) return createPlainServer(settings, handler);
+  const server = createHttpServer(settings, handler);
+  // From here on it looks for connections that take too long.
+  server.emit('listening');
+  return server;
+}
+
+/** Gives a connection to what reads requests. @param bytes what has been read of it */
+function give(server: Server, socket: Socket, bytes: Buffer): void {
+  if (bytes.length > 0) socket.unshift(bytes);
+  server.emit('connection', socket);
+}
+
+/** What accepts connections. */
+function createAcceptor(
+  { tls }: ListenOptions,
+  on: {
+    readonly accepted: (socket: Socket) => boolean;
+    readonly secured: (socket: Socket) => void;
+    readonly read: (socket: Socket, isRaw: boolean) => void;
+  },
+): Acceptor {
+  const settings = { allowHalfOpen: true, noDelay: true };
+  if (!tls) return createPlainServer(settings, (socket) => on.read(socket, on.accepted(socket)));
   const { cert, key, ca, minVersion = 'TLSv1.2', requiresCertificate = true } = tls;
   const clients = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: requiresCertificate };
-  const tlsSettings = { cert, key, ...clients, minVersion, handshakeTimeout: 15_000 };
-  return createTlsServer({ ...settings, ...tlsSettings }, handler);
+  const server = createTlsServer(
+    {
+      ...settings,
+      cert,
+      key,
+      ...clients,
+      minVersion,
+      handshakeTimeout: 15_000,
+      ALPNProtocols: ['http/1.1'],
+    },
+    (socket) => {
+      on.secured(socket);
+      on.read(socket, true);
+    },
+  );
+  server.on('connection', (socket: Socket) => void on.accepted(socket));
+  server.on('tlsClientError', (_error, socket) => socket.destroy());
+  return server;
 }
 
 /** Why a request is malformed: no HTTP, headers that are too large, or that did not come in time. A label of metrics. */
@@ -129,11 +180,13 @@ function refuseMalformed(socket: Duplex, kind: MalformedKind): void {
 }
 
 async function close(
-  server: Server,
-  { connections, drainMs }: { connections: Connections; drainMs: number },
+  acceptor: Acceptor,
+  parts: { server: Server; connections: Connections; raw: RawConnections | undefined; drainMs: number },
 ): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  const { server, connections, raw, drainMs } = parts;
+  const closed = new Promise<void>((resolve) => acceptor.close(() => resolve()));
   connections.drain();
+  raw?.drain();
   server.closeIdleConnections();
   // A connection that was busy is idle when its answer has gone out: nothing else closes it then.
   const sweep = setInterval(() => server.closeIdleConnections(), 100);
@@ -144,4 +197,6 @@ async function close(
   await closed;
   clearInterval(sweep);
   clearTimeout(cut);
+  // It has listened to nothing, and ends its timer.
+  server.close();
 }

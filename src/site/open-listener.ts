@@ -87,6 +87,7 @@ export async function openListener(
   const listener = await listen(handler, {
     ...cache.config.listen,
     tls: tls?.current,
+    way: short?.way,
     takesBodies: (hosted ?? owner) !== undefined,
     admission: walls.admission,
     onMalformed: (kind) => walls.malformed(kind),

@@ -1,3 +1,4 @@
+import { Agent } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { KeptAnswer } from '../../src/front/kept-answer.ts';
 import { fieldsOf, RequestLines } from '../../src/front/request-line.ts';
@@ -100,7 +101,7 @@ const cases: readonly Case[] = [
   },
 ];
 
-async function start(keepsAnswers: boolean) {
+async function start(keepsAnswers: boolean, keepAlive: boolean) {
   await using owned = new AsyncDisposableStack();
   const upstream = owned.use(await startRegistry());
   const layers = [seededSource(100_000, 3)];
@@ -111,17 +112,17 @@ async function start(keepsAnswers: boolean) {
     expect((await site.get(`${app}/${path}`)).status).toBe(200);
   }
   const held = owned.move();
-  return { site, image, [Symbol.asyncDispose]: () => held.disposeAsync() };
+  return { site, image, agent: new Agent({ keepAlive }), [Symbol.asyncDispose]: () => held.disposeAsync() };
 }
 
-const passing = /^(?:date|connection|keep-alive)$/i;
+type Started = Awaited<ReturnType<typeof start>>;
 
-async function ask(site: TestSite, image: AddedImage, { path, method = 'GET', headers }: Case) {
-  const reply = await site.get(path(image), { method, headers: headers?.(image) ?? {} });
+async function ask({ site, image, agent }: Started, { path, method = 'GET', headers }: Case) {
+  const reply = await site.get(path(image), { method, headers: headers?.(image) ?? {}, agent });
   const lines: string[] = [];
   for (let at = 0; at < reply.rawHeaders.length; at += 2) {
     const [name, value] = reply.rawHeaders.slice(at, at + 2) as [string, string];
-    if (!passing.test(name)) lines.push(`${name}: ${value.replace(/boundary=.*/, '')}`);
+    if (name !== 'Date') lines.push(`${name}: ${value.replace(/boundary=.*/, '')}`);
   }
   const isInParts = lines.some((line) => line.includes('multipart/'));
   return { status: reply.status, lines, sha256: isInParts ? '' : reply.sha256, complete: reply.complete };
@@ -141,14 +142,17 @@ async function told(site: TestSite) {
   return { counts: counts.toSorted(), log, kept };
 }
 
-describe('an answer that is given again', () => {
+describe.each([
+  ['on a connection of its own', false],
+  ['on a connection that is kept', true],
+])('an answer that is given again %s', (_name, keepAlive) => {
   const owned = new AsyncDisposableStack();
-  let keeping: Awaited<ReturnType<typeof start>>;
-  let deciding: Awaited<ReturnType<typeof start>>;
+  let keeping: Started;
+  let deciding: Started;
 
   beforeAll(async () => {
-    keeping = owned.use(await start(true));
-    deciding = owned.use(await start(false));
+    keeping = owned.use(await start(true, keepAlive));
+    deciding = owned.use(await start(false, keepAlive));
   });
   afterAll(() => owned.disposeAsync());
 
@@ -156,8 +160,7 @@ describe('an answer that is given again', () => {
     const { kept: before, log } = await told(keeping.site);
     const lines = log.length;
     for (let round = 0; round < 3; round += 1) {
-      const answer = await ask(keeping.site, keeping.image, one);
-      expect(answer).toEqual(await ask(deciding.site, deciding.image, one));
+      expect(await ask(keeping, one)).toEqual(await ask(deciding, one));
     }
     const logged = (): number[] =>
       [keeping, deciding].map(({ site }) => site.logLines.filter(({ msg }) => msg === 'request').length);
@@ -170,36 +173,36 @@ describe('an answer that is given again', () => {
     if (one.isDecided) expect(kept).toBe(before);
     else expect(kept).toBeGreaterThanOrEqual(before + 2);
   });
+});
 
-  test('has the line of the log that it would have with its fields one by one', () => {
-    const about = { method: 'GET', path: '/v2/"x"', kind: 'blob', upstream: 'docker.io', repository: 'library/app' };
-    const answer: KeptAnswer = {
-      status: 206,
-      headers: [],
-      body: { kind: 'none' },
-      length: 0,
-      sinceMs: 0,
-      untilMs: 0,
-      stamp: [],
-      digest: 'sha256:x',
-      about: { ...about, namedBy: 'default', outcome: 'hit', through: undefined },
-    };
-    const lines = new RequestLines();
-    for (const userAgent of [undefined, 'curl "8"\n']) {
-      for (const through of [undefined, 'a; b="c"']) {
-        const served: Served = {
-          answer: { ...answer, about: { ...answer.about, through } },
-          sentBytes: 7,
-          isComplete: true,
-          failure: undefined,
-          durationMs: 1.26,
-          userAgent,
-          client: '::1',
-        };
-        for (let time = 0; time < 2; time += 1) {
-          expect(`{${lines.members(served)}}`).toBe(JSON.stringify(fieldsOf(served, String)));
-        }
+test('an answer that is given again has the line of the log that it would have with its fields one by one', () => {
+  const about = { method: 'GET', path: '/v2/"x"', kind: 'blob', upstream: 'docker.io', repository: 'library/app' };
+  const answer: KeptAnswer = {
+    status: 206,
+    headers: [],
+    body: { kind: 'none' },
+    length: 0,
+    sinceMs: 0,
+    untilMs: 0,
+    stamp: [],
+    digest: 'sha256:x',
+    about: { ...about, namedBy: 'default', outcome: 'hit', through: undefined },
+  };
+  const lines = new RequestLines();
+  for (const userAgent of [undefined, 'curl "8"\n']) {
+    for (const through of [undefined, 'a; b="c"']) {
+      const served: Served = {
+        answer: { ...answer, about: { ...answer.about, through } },
+        sentBytes: 7,
+        isComplete: true,
+        failure: undefined,
+        durationMs: 1.26,
+        userAgent,
+        client: '::1',
+      };
+      for (let time = 0; time < 2; time += 1) {
+        expect(`{${lines.members(served)}}`).toBe(JSON.stringify(fieldsOf(served, String)));
       }
     }
-  });
+  }
 });

@@ -1,4 +1,5 @@
 import { readdir, rm, writeFile } from 'node:fs/promises';
+import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { runOnControl } from '../../src/cli/control-client.ts';
@@ -65,6 +66,7 @@ export class Twin implements AsyncDisposable {
   readonly #site: TestSite;
   readonly #clock: { nowMs: number };
   readonly #limit: Record<string, string>;
+  readonly #agent = new Agent({ keepAlive: true });
   readonly #durations: Durations;
   readonly #owned: AsyncDisposableStack;
   readonly #images = new Map<string, AddedImage>();
@@ -167,7 +169,7 @@ export class Twin implements AsyncDisposable {
       ...(accept !== undefined && { accept }),
     };
     const target = `/v2/${prefix}library/${place.repository}/${path}${by === 'ns' ? '?ns=docker.io' : ''}`;
-    const reply = await this.#site.get(target, { method, headers });
+    const reply = await this.#site.get(target, { method, headers, agent: this.#agent });
     // What of a blob is still fetched behind the answer is done before the next request.
     if (reply.headers['cache-status'] !== 'millpond; hit') {
       await expect.poll(() => this.#metric('fills_running'), { interval: 2 }).toBe(0);
@@ -218,10 +220,11 @@ export class Twin implements AsyncDisposable {
 
   /** Everything goes that is not pinned. */
   async #evict(): Promise<void> {
-    this.#durations.skip(quietMs + 1);
     await this.#configure({ cache: { maxSize: '1B' } }, []);
-    const unpinned = async (): Promise<number> =>
-      (await this.#metric('cache_bytes')) - (await this.#metric('cache_pinned_bytes'));
+    const unpinned = async (): Promise<number> => {
+      this.#durations.skip(quietMs + 1);
+      return (await this.#metric('cache_bytes')) - (await this.#metric('cache_pinned_bytes'));
+    };
     await expect.poll(unpinned, { timeout: 20_000 }).toBe(0);
     await this.#configure({}, []);
   }

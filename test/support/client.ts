@@ -23,6 +23,8 @@ export interface GetOptions {
   /** Called with the count so far, as bytes of the body come. */
   readonly onBytes?: (received: number) => void;
   readonly unixSocket?: string;
+  /** Keeps connections open between requests; absent: each request has its own. Plain HTTP only. */
+  readonly agent?: Agent;
 }
 
 export interface Reply {
@@ -113,7 +115,7 @@ export async function open(url: string | URL, options: GetOptions = {}): Promise
     ca: options.ca,
     cert: options.cert,
     key: options.key,
-    agent: target.protocol === 'https:' ? false : (new Agent({ keepAlive: false }) as Agent | false),
+    agent: target.protocol === 'https:' ? false : ((options.agent ?? new Agent({ keepAlive: false })) as Agent | false),
     ...(options.unixSocket === undefined ? {} : { socketPath: options.unixSocket }),
   };
   const request =

@@ -1,0 +1,212 @@
+import type { Socket } from 'node:net';
+import { LRUCache } from 'lru-cache';
+import { AnswerTexts } from './answer-texts.ts';
+import type { Exit } from './exit.ts';
+import type { KeptAnswer } from './kept-answer.ts';
+import { readHead } from './request-head.ts';
+import { type ReadRequest, readRequest } from './request-key.ts';
+import type { ShortWay } from './short-way.ts';
+
+/** A connection on which nothing has come for so long is the application's, in milliseconds. */
+const firstMs = 1_000;
+/** A connection idles for so long, in milliseconds: a second more than the client is told. */
+const keepAliveMs = 76_000;
+/** Characters of heads that are remembered: clients send the same ones again and again. */
+const maxHeadCharacters = 2 * 1024 * 1024;
+/** Longer heads are the application's. */
+const maxHeadBytes = 8 * 1024;
+
+const nothing = Buffer.alloc(0);
+
+export interface RawConnectionsOptions {
+  readonly way: ShortWay;
+  /** Gives a connection to the application. @param bytes what has been read of it */
+  readonly handOver: (socket: Socket, bytes: Buffer) => void;
+}
+
+/**
+ * Reads plain requests straight from their connections and answers them out of what is kept. A connection goes to the
+ * application with its first request that is anything else, for good.
+ */
+export class RawConnections {
+  readonly #options: RawConnectionsOptions;
+  readonly #open = new Set<RawConnection>();
+  readonly #heads = new LRUCache<string, ReadRequest>({
+    maxSize: maxHeadCharacters,
+    sizeCalculation: (_read, head) => head.length + 200,
+  });
+  readonly #texts = new AnswerTexts();
+  #isDraining = false;
+
+  constructor(options: RawConnectionsOptions) {
+    this.#options = options;
+  }
+
+  get count(): number {
+    return this.#open.size;
+  }
+
+  /** A connection has been accepted, of which nothing has been read. */
+  take(socket: Socket): void {
+    const { way, handOver } = this.#options;
+    const connection: RawConnection = new RawConnection(socket, {
+      way,
+      texts: this.#texts,
+      read: (text) => this.#read(text),
+      left: (bytes) => {
+        this.#open.delete(connection);
+        if (bytes !== undefined) handOver(socket, bytes);
+      },
+      isLast: () => this.#isDraining,
+    });
+    this.#open.add(connection);
+  }
+
+  /** From now on each answer is the last of its connection; idle connections are closed. */
+  drain(): void {
+    this.#isDraining = true;
+    for (const connection of this.#open) connection.closeIdle();
+  }
+
+  cut(): void {
+    for (const connection of this.#open) connection.destroy();
+  }
+
+  #read(text: string): ReadRequest | undefined {
+    const known = this.#heads.get(text);
+    if (known !== undefined) return known;
+    const head = readHead(text);
+    const read = head && readRequest(head);
+    if (read !== undefined) this.#heads.set(text, read);
+    return read;
+  }
+}
+
+interface Surroundings {
+  readonly way: ShortWay;
+  readonly texts: AnswerTexts;
+  readonly read: (text: string) => ReadRequest | undefined;
+  /** The connection is not read here any more. @param bytes where it is open: what has been read of it */
+  readonly left: (bytes: Buffer | undefined) => void;
+  /** Whether the answer under way is the last of its connection. */
+  readonly isLast: () => boolean;
+}
+
+/** One connection, with one answer at a time. */
+class RawConnection implements Exit {
+  readonly socket: Socket;
+  readonly #around: Surroundings;
+  #isBusy = false;
+  #hasEnded = false;
+  /** Read while an answer was under way. */
+  #pending: Buffer = nothing;
+  #idle: (() => void) | undefined;
+  #done: ((isComplete: boolean) => void) | undefined;
+  readonly #handlers = {
+    data: (chunk: Buffer): void => this.#took(chunk),
+    end: (): void => {
+      this.#hasEnded = true;
+      if (!this.#isBusy) this.socket.end();
+    },
+    timeout: (): void => this.#timedOut(),
+    // What it means is told by `close`.
+    error: (): void => undefined,
+    close: (): void => this.#around.left(undefined),
+  };
+  readonly #taken = (error?: Error | null): void => this.#finished(error === undefined || error === null);
+
+  constructor(socket: Socket, around: Surroundings) {
+    this.socket = socket;
+    this.#around = around;
+    for (const [name, handler] of Object.entries(this.#handlers)) socket.on(name, handler);
+    socket.setTimeout(firstMs);
+  }
+
+  closeIdle(): void {
+    if (!this.#isBusy) this.socket.destroy();
+  }
+
+  send(answer: KeptAnswer, headers: readonly string[], body: string | Uint8Array | undefined): void {
+    if (body === undefined || typeof body === 'string') {
+      this.socket.write(this.#around.texts.of(answer, headers, body), 'latin1', this.#taken);
+      return;
+    }
+    this.socket.cork();
+    this.socket.write(this.#around.texts.of(answer, headers), 'latin1');
+    this.socket.write(body, this.#taken);
+    this.socket.uncork();
+  }
+
+  open(answer: KeptAnswer, headers: readonly string[]): void {
+    this.socket.write(this.#around.texts.of(answer, headers), 'latin1');
+  }
+
+  write(bytes: Uint8Array, onTaken: (error?: Error | null) => void): void {
+    this.socket.write(bytes, onTaken);
+  }
+
+  end(): void {
+    this.#finished(true);
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  onIdle(idleMs: number, call: () => void): void {
+    this.#idle = call;
+    this.socket.setTimeout(idleMs);
+  }
+
+  onDone(call: (isComplete: boolean) => void): void {
+    this.#done = call;
+  }
+
+  #took(chunk: Buffer): void {
+    if (this.#isBusy) {
+      this.socket.pause();
+      this.#pending = Buffer.concat([this.#pending, chunk]);
+      return;
+    }
+    const { read, way, isLast } = this.#around;
+    const request = chunk.length > maxHeadBytes ? undefined : read(chunk.toString('latin1'));
+    this.#isBusy = true;
+    if (request === undefined || isLast() || !way.answerRead(request, { exit: this, socket: this.socket })) {
+      this.#leave(chunk);
+    }
+  }
+
+  #finished(isComplete: boolean): void {
+    const done = this.#done;
+    this.#done = undefined;
+    this.#isBusy = false;
+    done?.(isComplete);
+    const { socket } = this;
+    if (socket.destroyed) return;
+    this.#idle = undefined;
+    if (socket.timeout !== keepAliveMs) socket.setTimeout(keepAliveMs);
+    if (this.#hasEnded || this.#around.isLast()) {
+      socket.end();
+      return;
+    }
+    if (this.#pending.length === 0) return;
+    const pending = this.#pending;
+    this.#pending = nothing;
+    socket.resume();
+    this.#took(pending);
+  }
+
+  #timedOut(): void {
+    if (this.#idle) {
+      if (this.socket.writableLength > 0) this.#idle();
+    } else if (this.socket.timeout === firstMs) this.#leave(nothing);
+    else if (!this.#isBusy) this.socket.destroy();
+  }
+
+  /** The application reads on, beginning with these bytes. */
+  #leave(bytes: Buffer): void {
+    for (const [name, handler] of Object.entries(this.#handlers)) this.socket.removeListener(name, handler);
+    this.socket.setTimeout(0);
+    this.#around.left(bytes);
+  }
+}

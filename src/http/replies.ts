@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import type { ListingReply } from '../mirror/asked-lists.ts';
 import type { BlobHead, BlobReply } from '../mirror/blobs.ts';
 import { heldBackBytes } from '../mirror/fill/fill.ts';
-import type { ListingReply } from '../mirror/listings.ts';
 import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Outcome } from '../mirror/outcome.ts';
 import type { Digest } from '../oci/digest.ts';

@@ -1,4 +1,3 @@
-import type { Coordinator } from '../coordination/coordinator.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { manifestLimits, readDescriptor, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
@@ -6,43 +5,23 @@ import { isTransient, RegistryError } from '../oci/error.ts';
 import { JsonLimitError, parseJson } from '../oci/json.ts';
 import type { ListingAnswer } from '../oci/listing.ts';
 import { bareMediaType, ociIndex } from '../oci/media-types.ts';
-import { pagedHere, pageOf, tagsOf } from '../oci/tag-pages.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
-import type { RememberedLists } from '../store/catalog/remembered-lists.ts';
-import { withDeadline } from '../waiting/deadline.ts';
-import { SingleFlight } from '../waiting/single-flight.ts';
-import { accessTo } from './access.ts';
+import { AskedLists, type ListingReply, type ListingsOptions, nameOf, onlyHere } from './asked-lists.ts';
 import type { Waiting } from './content.ts';
-import { type Staleness, stalenessOf } from './freshness.ts';
-import type { Manifests } from './manifests.ts';
+import { stalenessOf } from './freshness.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
-import type { ReplicaQuestions } from './sharing/replica-questions.ts';
+import { TagLists } from './tag-lists.ts';
 
-export interface ListingsOptions {
-  readonly catalog: Catalog;
-  readonly manifests: Manifests;
-  readonly lists: RememberedLists;
-  readonly questions: ReplicaQuestions;
-  readonly coordinator: Coordinator;
-  readonly offline: boolean;
-}
-
-/** A page of tags or referrers. */
-export interface ListingReply extends ListingAnswer {
-  readonly outcome: Outcome;
-  /** Of a list that could not be confirmed: when the upstream gave it, and what the client is warned of. */
-  readonly stale?: Staleness | undefined;
-}
-
-/** Tags and referrers of one repository: the upstream's own answer, or what is known here where it cannot answer. */
+/** Referrers in one repository: the upstream's own answer, or what is known here where it cannot answer; and its tags. */
 export class Listings {
   readonly #options: ListingsOptions;
-  /** Clients that ask for the same list at the same time share one request and one copy of the answer. */
-  readonly #requests = new SingleFlight<ListingAnswer | undefined>();
+  readonly #lists: AskedLists;
+  readonly #tags: TagLists;
 
   constructor(options: ListingsOptions) {
     this.#options = options;
+    this.#lists = new AskedLists(options);
+    this.#tags = new TagLists({ ...options, asked: this.#lists });
   }
 
   /**
@@ -50,73 +29,8 @@ export class Listings {
    * @param query the client's query string without what selects the upstream
    * @throws RegistryError NAME_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE
    */
-  async tags(repository: Repository, query: string, { signal }: Waiting): Promise<ListingReply> {
-    const { offline, catalog } = this.#options;
-    const name = nameOf('tags', { repository, query });
-    try {
-      if (offline) throw offlineError(repository);
-      const answer = await this.#ask(repository, name, {
-        signal,
-        ask: (within) => repository.upstream.client.listTags(repository.name, query, { signal: within }),
-      });
-      return { ...pagedHere(answer!, { name: repository.name, query }), outcome: 'bypass' };
-    } catch (error) {
-      if (!offline && !isTransient(error)) throw error;
-      const recall = async (one: string) =>
-        offline ? undefined : await this.#recall(repository, one, { error, signal });
-      const remembered = await recall(name);
-      if (remembered) return { ...remembered, ...pagedHere(remembered, { name: repository.name, query }) };
-      const whole = await recall(nameOf('tags', { repository, query: '' }));
-      const listed = whole && whole.nextQuery === undefined ? tagsOf(whole.bytes) : undefined;
-      if (whole && listed) return { ...whole, ...pageOf(listed, { name: repository.name, query }) };
-      // A tag that was only asked about cannot be pulled.
-      const tags = catalog.tags.storedNames(repository.key);
-      if (tags.length === 0) throw error;
-      const stale = offline ? undefined : onlyHere(stalenessOf(repository.upstream.name, 0, error));
-      return { ...pageOf(tags, { name: repository.name, query }), outcome: offline ? 'hit' : 'stale', stale };
-    }
-  }
-
-  /** Asks the upstream once for all who want the same list now, and remembers what it says. */
-  async #ask(
-    repository: Repository,
-    name: string,
-    request: { signal: AbortSignal; ask: (signal: AbortSignal) => Promise<ListingAnswer | undefined> },
-  ): Promise<ListingAnswer | undefined> {
-    const { answerMs } = repository.upstream;
-    return await this.#requests.run(
-      name,
-      async () => {
-        const answer = await withDeadline(request.ask, { answerMs });
-        if (answer) await this.#remember(repository, name, answer);
-        return answer;
-      },
-      request,
-    );
-  }
-
-  /**
-   * What the upstream said when it could answer, to this replica or another one, for as long as a tag may be served past
-   * its time.
-   */
-  async #recall(
-    repository: Repository,
-    name: string,
-    { error, signal }: Waiting & { error: unknown },
-  ): Promise<(ListingReply & { stale: Staleness }) | undefined> {
-    const { lists, questions } = this.#options;
-    const { tagTtlMs, staleIfErrorMs } = repository.upstream.freshness;
-    const mostMs = tagTtlMs + staleIfErrorMs;
-    const own = lists.get(name);
-    const found = own && own.ageMs <= mostMs ? own : await questions.list(repository, name, { signal });
-    if (found === undefined || found.ageMs > mostMs) return undefined;
-    const stale = stalenessOf(repository.upstream.name, Math.floor(found.ageMs / 1000), error);
-    return { ...found.answer, outcome: 'stale', stale };
-  }
-
-  async #remember(repository: Repository, name: string, answer: ListingAnswer): Promise<void> {
-    const { lists, coordinator } = this.#options;
-    lists.remember(name, { ...answer, access: await accessTo(repository.upstream, coordinator) });
+  async tags(repository: Repository, query: string, waiting: Waiting): Promise<ListingReply> {
+    return await this.#tags.page(repository, query, waiting);
   }
 
   /**
@@ -134,10 +48,12 @@ export class Listings {
     const artifactType = new URLSearchParams(query).get('artifactType') ?? undefined;
     try {
       if (offline) return await this.#offlineReferrers(repository, digest, { artifactType, signal });
-      const answer = await this.#ask(repository, `${name} api`, {
-        signal,
-        ask: (within) => repository.upstream.client.listReferrers(repository.name, digest, query, { signal: within }),
-      }).catch((error: unknown) => this.#noneIfAbsent(repository, digest, { error, signal }));
+      const answer = await this.#lists
+        .ask(repository, `${name} api`, {
+          signal,
+          ask: (within) => repository.upstream.client.listReferrers(repository.name, digest, query, { signal: within }),
+        })
+        .catch((error: unknown) => this.#noneIfAbsent(repository, digest, { error, signal }));
       // Some registries have a page of their website where the referrers API would be.
       const listed = answer && isIndex(answer.bytes) ? answer : undefined;
       if (listed && !isAllAndEmpty(listed, query))
@@ -150,7 +66,7 @@ export class Listings {
       const whole = nameOf(`referrers ${digest}`, { repository, query: '' });
       const failed = { error, signal };
       const remembered =
-        (await this.#recall(repository, name, failed)) ?? (await this.#recall(repository, whole, failed));
+        (await this.#lists.recall(repository, name, failed)) ?? (await this.#lists.recall(repository, whole, failed));
       if (remembered) return { ...remembered, ...filteredHere(remembered, artifactType) };
       const stored = storedReply(this.#options.catalog.manifests.referrers(repository.key, digest), artifactType);
       // An empty list would say "not signed" where we only do not know.
@@ -160,7 +76,7 @@ export class Listings {
   }
 
   async #noted(repository: Repository, name: string, reply: ListingReply): Promise<ListingReply> {
-    if (reply.outcome !== 'stale') await this.#remember(repository, name, listingOf(reply));
+    if (reply.outcome !== 'stale') await this.#lists.remember(repository, name, listingOf(reply));
     return reply;
   }
 
@@ -266,20 +182,8 @@ function filteredReply(bytes: Buffer, options: { artifactType: string; outcome: 
   return { ...indexReply(indexOf(manifests), options), filtersApplied: 'artifactType' };
 }
 
-/** What a list is remembered by. */
-function nameOf(what: string, { repository, query }: { repository: Repository; query: string }): string {
-  const parameters = new URLSearchParams(query);
-  parameters.sort();
-  return `${repository.key} ${what} ${parameters.toString()}`;
-}
-
 function listingOf({ bytes, contentType, nextQuery, filtersApplied }: ListingReply): ListingAnswer {
   return { bytes, contentType, nextQuery, filtersApplied };
-}
-
-/** The upstream has never been asked for the list: what is stored is not all of it, and the client has to know. */
-function onlyHere({ ageSeconds, warning }: Staleness): Staleness {
-  return { ageSeconds, warning: `only what is stored here is listed; ${warning}`.slice(0, 250) };
 }
 
 /** What was asked for, where the upstream ignores `artifactType`. */
@@ -287,10 +191,4 @@ function filteredHere(reply: ListingAnswer | ListingReply, artifactType: string 
   const given: ListingReply = { outcome: 'bypass', ...reply };
   if (artifactType === undefined || reply.filtersApplied !== undefined || reply.nextQuery !== undefined) return given;
   return { ...given, ...filteredReply(reply.bytes, { artifactType, outcome: given.outcome }) };
-}
-
-function offlineError(repository: Repository): RegistryError {
-  return new RegistryError('offline', `this mirror is offline and has stored no tag of ${repository.key}`, {
-    code: 'NAME_UNKNOWN',
-  });
 }

@@ -126,7 +126,7 @@ export class Mirror implements AsyncDisposable {
       repository: options.repository,
       isWhole: (repository, digest) => this.manifests.isWhole(repository, digest),
     });
-    this.listings = new Listings({ catalog, offline, lists, questions, coordinator, manifests: this.manifests });
+    this.listings = new Listings({ catalog, offline, now, lists, questions, coordinator, manifests: this.manifests });
   }
 
   /** Stops what is being fetched; partial files stay to be continued. */

@@ -91,6 +91,17 @@ export class TagRecords {
     return rows.map((row) => text(row, 'tag'));
   }
 
+  /** The tags of a repository whose manifest is stored and that the upstream has confirmed since a time, in byte order. */
+  confirmedNames(repository: string, sinceMs: number): string[] {
+    const rows = this.#database.all(
+      `SELECT DISTINCT t.tag FROM tags t JOIN repositories r ON r.id = t.repository JOIN blobs b ON b.digest = t.digest
+       WHERE r.name = ? AND t.checked_at >= ? AND t.checked_at > 0 ORDER BY t.tag`,
+      repository,
+      sinceMs,
+    );
+    return rows.map((row) => text(row, 'tag'));
+  }
+
   /** Records what a tag means now, and that its repository may read that. */
   record(key: TagKey, record: TagRecord): void {
     const before = this.get(key);

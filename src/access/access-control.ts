@@ -47,7 +47,7 @@ export interface AccessControlOptions {
   readonly settings: () => AccessSettings | undefined;
   readonly identities: Identities;
   readonly tokens: Tokens;
-  /** Told of each refusal. */
+  /** Receives each refusal. */
   readonly onRefused: (event: RefusalEvent, fields: Readonly<Record<string, unknown>>) => void;
 }
 

@@ -5,7 +5,7 @@ export type Authorization =
   /** Something that cannot be read. */
   | { readonly scheme: 'unknown' };
 
-/** @returns `undefined` where there is no header, or an empty one, which some clients send for nobody */
+/** @returns `undefined` where there is no header, or an empty one, which some anonymous clients send */
 export function parseAuthorization(header: string | undefined): Authorization | undefined {
   if (header === undefined || header.trim() === '') return undefined;
   const [, scheme = '', rest = ''] = /^\s*(\w+)\s+([A-Za-z0-9._~+/=-]+)\s*$/.exec(header) ?? [];

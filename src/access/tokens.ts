@@ -36,7 +36,7 @@ interface Payload {
 }
 
 /**
- * Our own tokens: signed with a key that is made of a secret, so that whoever has the secret, and no other, can make and
+ * Our own tokens: signed with a key that is made of a secret, so that only holders of the secret can make and
  * accept them.
  */
 export class Tokens {

@@ -15,7 +15,7 @@ import { welcome } from './welcome.ts';
  */
 const sameWishMs = 1_000;
 
-/** `millpond serve`: runs the mirror until it is told to stop. */
+/** `millpond serve`: runs the mirror until a signal stops it. */
 export function registerServe(program: Command, io: CommandIo): void {
   addMirrorFlags(program.command('serve'))
     .description('run the mirror')

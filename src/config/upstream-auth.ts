@@ -6,12 +6,12 @@ export type Refuse = (path: ConfigPath, message: string) => void;
 
 type Provider = NonNullable<ParsedAuth['provider']>;
 
-/** The places that a password can come from; a user name goes with one of them. */
+/** The places that a password can come from; a user name needs one of them. */
 const passwords = ['password', 'passwordFile', 'passwordEnv'] as const;
 /** The places that a whole credential comes from. */
 const wholes = ['dockerConfig', 'helper', 'kubeletProvider'] as const;
 
-/** What goes with a provider: a password or not, and keys of its own. */
+/** What a provider takes: a password or not, and keys of its own. */
 const providers: Readonly<
   Record<Provider, { readonly password: 'required' | 'optional' | 'none'; own: readonly string[] }>
 > = {
@@ -53,7 +53,7 @@ function checkAuth(auth: ParsedAuth, path: ConfigPath, refuse: Refuse): void {
   else if (sources.length !== 1) {
     refuse(path, `accepted: exactly one of ${[...passwords, ...wholes].join(', ')}, or a provider`);
   } else if (whole.length === 1 && auth.username !== undefined) {
-    refuse([...path, 'username'], `does not go with ${whole[0]}, which has its own`);
+    refuse([...path, 'username'], `cannot be combined with ${whole[0]}, which has its own`);
   } else if (whole.length === 0 && auth.username === undefined) {
     refuse([...path, 'username'], 'is missing');
   }
@@ -66,9 +66,12 @@ function checkProvider(
 ): void {
   const { auth, password, whole, path } = found;
   const accepted = providers[provider].password;
-  if (whole.length > 0) refuse([...path, whole[0]!], `does not go with provider: ${provider}`);
+  if (whole.length > 0) refuse([...path, whole[0]!], `cannot be combined with provider: ${provider}`);
   else if (accepted === 'none' && (password.length > 0 || auth.username !== undefined)) {
-    refuse([...path, password[0] ?? 'username'], `does not go with provider: ${provider}, which obtains its own`);
+    refuse(
+      [...path, password[0] ?? 'username'],
+      `cannot be combined with provider: ${provider}, which obtains its own`,
+    );
   } else if (password.length > 1 || (accepted === 'required' && password.length === 0)) {
     refuse(path, `accepted with provider: ${provider}: exactly one of ${passwords.join(', ')}`);
   } else if (accepted === 'optional' && (password.length === 0) !== (auth.username === undefined)) {

@@ -42,7 +42,7 @@ export interface ClaimOptions {
   readonly takeOver?: number | undefined;
 }
 
-/** Which tag, by the names that the cache uses, as those are told who reach its upstream in one way. */
+/** Which tag, by the names that the cache uses, shared by the replicas that reach its upstream in one way. */
 export interface SharedTagKey {
   readonly repository: string;
   readonly tag: string;

@@ -13,7 +13,7 @@ export interface RepositoryListOptions {
   readonly isReachable: (key: string) => boolean;
 }
 
-/** What of the repositories is asked for. */
+/** The page of repositories that is requested. */
 export interface RepositoryPageQuery {
   /** Only names that begin with it, such as `docker.io/`; '' for all. */
   readonly prefix: string;

@@ -34,7 +34,7 @@ export interface WebhookOptions {
   readonly observer: WebhookObserver;
 }
 
-/** Told of each attempt. */
+/** Receives each attempt. */
 export interface WebhookObserver {
   delivered(event: { readonly url: string; readonly attempts: number }): void;
   /** The receiver did not take an event; it is tried again in so many milliseconds. */

@@ -64,7 +64,7 @@ export interface AppOptions {
   readonly operator: OperatorRoutesOptions;
   /** Absent: one process alone, which serves no other replica. */
   readonly peers: PeerRoutesOptions | undefined;
-  /** Told of what escapes all of it: a bug. */
+  /** Receives what escapes every handler: a bug. */
   readonly onError: (error: unknown) => void;
   /** Keeps answers that can be given again without a decision; absent: none are kept. */
   readonly keeper?: Keeper | undefined;

@@ -52,7 +52,7 @@ export function createControlApp(options: ControlOptions): Koa {
     const operation = Object.hasOwn(operations, name) ? operations[name] : undefined;
     if (operation === undefined) return;
     const left = new AbortController();
-    ctx.res.once('close', () => left.abort(new Error('whoever asked has left')));
+    ctx.res.once('close', () => left.abort(new Error('the client has disconnected')));
     let read: Awaited<ReturnType<typeof readOperation>>;
     try {
       read = await readOperation(ctx.req);

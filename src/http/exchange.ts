@@ -96,7 +96,7 @@ export class Exchange {
   }
 }
 
-/** Nobody is left to be answered. */
+/** The client has disconnected. */
 export class ClientGone extends Error {
   override readonly name = 'ClientGone';
 

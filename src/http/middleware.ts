@@ -16,7 +16,7 @@ import { errorReply } from './replies.ts';
 import { selectionInput } from './selecting.ts';
 import type { Sender } from './send.ts';
 
-/** Told of each request of the registry API when it has ended. */
+/** Receives each request of the registry API when it has ended. */
 export type RequestObserver = (event: {
   readonly exchange: Exchange;
   readonly method: string;

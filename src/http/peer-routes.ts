@@ -10,7 +10,7 @@ import type { Exchange } from './exchange.ts';
 import { answersPath, isReplicaPath } from './replica-paths.ts';
 import type { Reply, Sender } from './send.ts';
 
-/** How often one who waits for bytes is told that this replica is still there, in milliseconds. */
+/** Interval of interim responses to a replica that waits for bytes, in milliseconds. */
 const patienceMs = 1_000;
 /** Longest wait for bytes before a replica is sent elsewhere, in milliseconds. */
 const longestWaitMs = 30_000;
@@ -30,7 +30,7 @@ export interface PeerRoutesOptions {
   }) => { readonly from: string } | { readonly refused: string };
   /** Says which replica this is, sealed, to one that asks with a nonce. */
   readonly identify: (nonce: string) => string;
-  /** Told of each request that was let in or refused, and of the bytes sent for it. */
+  /** Receives each request that was admitted or refused, and the bytes sent for it. */
   readonly observer: (event: { readonly result: string; readonly bytes: number }) => void;
 }
 
@@ -123,7 +123,7 @@ async function answer(
   }
 }
 
-/** Tells whoever waits for the headers, again and again, that they will come (RFC 9110, 15.2; 102 of RFC 2518). */
+/** Sends interim responses while the headers are not known yet (RFC 9110, 15.2; 102 of RFC 2518). */
 async function waiting<Value>(response: ServerResponse, work: () => Promise<Value>): Promise<Value> {
   const timer = setInterval(() => {
     if (!response.headersSent && !response.destroyed) response.writeProcessing();

@@ -165,7 +165,7 @@ class TagOptions {
   }
 }
 
-/** What of a request decides the form of its answer. */
+/** The parts of a request that decide the form of its answer. */
 export function conditionsOf(ctx: Context, exchange: Exchange): Conditions {
   const { headers } = ctx.req;
   return {

@@ -11,7 +11,7 @@ import { type Reason, reasonFacts } from '../oci/reason.ts';
 import type { RateLimit } from '../upstream/rate-limit.ts';
 import type { Reply } from './send.ts';
 
-/** What of a request decides the form of its answer. */
+/** The parts of a request that decide the form of its answer. */
 export interface Conditions {
   readonly head: boolean;
   readonly range: string | undefined;
@@ -161,7 +161,7 @@ function proxyStatusOf(error: RegistryError): string | undefined {
   return `millpond; error=${error.blame === 'upstream' ? 'destination_unavailable' : 'proxy_internal_error'}`;
 }
 
-/** The spec's error body; a HEAD is told its length all the same. */
+/** The spec's error body; a HEAD gets its length, too. */
 export function errorReply(error: RegistryError, conditions: Conditions, outcome: Outcome | undefined): Reply {
   const bytes = Buffer.from(JSON.stringify(error.toBody()));
   const headers = commonHeaders(outcome ? cacheStatus[outcome] : 'millpond; detail=error', conditions);

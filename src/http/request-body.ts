@@ -27,7 +27,7 @@ export function bodyOf({ ctx, clientIdleMs }: Sending): AsyncIterable<Buffer> {
   req.setTimeout(clientIdleMs, () =>
     req.destroy(new RegistryError('client-idle', `the client has sent nothing for ${clientIdleMs} ms`)),
   );
-  // Whoever stops reading still has an answer to give on the connection.
+  // A handler that stops reading still has to answer on the connection.
   return req.iterator({ destroyOnReturn: false });
 }
 

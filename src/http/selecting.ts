@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { SelectionInput } from '../upstream/selection.ts';
 import type { Exchange } from './exchange.ts';
 
-/** What of a request can select an upstream. @param name the repository as the client wrote it; `undefined` for none */
+/** The parts of a request that can select an upstream. @param name the repository as the client wrote it; `undefined` for none */
 export function selectionInput<Name extends string | undefined>(
   { query }: Pick<Exchange, 'query'>,
   { headers, name }: { readonly headers: IncomingHttpHeaders; readonly name: Name },

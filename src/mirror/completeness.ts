@@ -104,7 +104,7 @@ export class Completeness {
     );
   }
 
-  /** Whether a blob is on disk in its right size, and may be read through a repository without asking anybody. */
+  /** Whether a blob is on disk in its right size, and may be read through a repository without asking an upstream. */
   async hasBlob(repository: string, { digest, size }: Descriptor): Promise<boolean> {
     const { catalog, store } = this.#options;
     if (!catalog.grants.isReadable(repository, digest)) return false;

@@ -22,7 +22,7 @@ import type { Replicas } from './sharing/replicas.ts';
 import type { Standing } from './standing.ts';
 import { Tags } from './tags.ts';
 
-/** Told of what is worth a number or a log line. */
+/** Receives what is worth a metric or a log line. */
 export interface ManifestObserver {
   manifestReceived(upstream: string, bytes: number): void;
   staleServed(upstream: string): void;
@@ -40,7 +40,7 @@ export interface ManifestsOptions {
   readonly offline: boolean;
   readonly now: () => number;
   readonly observer: ManifestObserver;
-  /** Told of each fact that changes here; absent: no answers are kept. */
+  /** Receives each fact that changes here; absent: no answers are kept. */
   readonly changes?: Changes | undefined;
 }
 
@@ -173,7 +173,7 @@ export class Manifests implements AsyncDisposable {
   }
 
   /**
-   * Whether an error says that nothing is there that would go with a manifest: not found, or refused by an upstream that
+   * Whether an error says that nothing is attached to a manifest: not found, or refused by an upstream that
    * lets us have the manifest itself. Some registries refuse what they do not have.
    * @throws RegistryError TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */

@@ -18,7 +18,7 @@ import { ReplicaAnswers } from './sharing/replica-answers.ts';
 import { ReplicaQuestions } from './sharing/replica-questions.ts';
 import type { Replicas } from './sharing/replicas.ts';
 
-/** Told of everything that is worth a log line or a number. */
+/** Receives everything that is worth a log line or a metric. */
 export interface MirrorObserver extends FillObserver {
   /** A manifest has come from an upstream. */
   manifestReceived(upstream: string, bytes: number): void;
@@ -39,13 +39,13 @@ export interface MirrorOptions {
   /** `maxFills`: how many blobs may be fetched at a time; may be changed while the mirror runs. */
   readonly limits: { readonly maxFills: number; readonly maxBlobBytes: number };
   readonly replicas: Replicas;
-  /** Reads a stored blob again, for somebody who waits. */
+  /** Reads a stored blob again while a client waits. */
   readonly check: Verification['check'];
   /** A repository by the cache's name of it, where it may be pulled from. */
   readonly repository: (key: string) => Repository | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
-  /** Told of each fact that changes here; absent: no answers are kept. */
+  /** Receives each fact that changes here; absent: no answers are kept. */
   readonly changes?: Changes | undefined;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
@@ -60,7 +60,7 @@ export class Mirror implements AsyncDisposable {
   readonly custody: Custody;
   /** What other replicas are served. */
   readonly peerService: PeerService;
-  /** What other replicas are told of what upstreams have said. */
+  /** Answers other replicas that ask what upstreams have said. */
   readonly replicaAnswers: ReplicaAnswers;
 
   constructor(options: MirrorOptions) {

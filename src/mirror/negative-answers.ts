@@ -53,12 +53,12 @@ export class NegativeAnswers {
 
   /** Remembers an error if it says that the thing does not exist. */
   note(repository: Repository, what: string, error: unknown): void {
-    // To be told of it again is no news.
+    // A remembered answer is no news.
     if (error instanceof RememberedAnswer || error instanceof SecondHandAbsence) return;
     const ttl = repository.upstream.freshness.negativeTtlMs;
     if (ttl === 0 || !isNotFound(error)) return;
     this.#answers.set(`${repository.key} ${what}`, error, { ttl });
-    // Nobody waits for it: the others may as well ask for themselves.
+    // In the background: otherwise the others ask for themselves.
     void this.#tell(repository, what, { error, forMs: ttl });
   }
 
@@ -76,7 +76,7 @@ export class NegativeAnswers {
     if (name !== undefined) await this.#coordinator.recordMissing(name, { code, message }, { forMs });
   }
 
-  /** What the others know it by; `undefined` where there is nobody to share it with. */
+  /** What the others know it by; `undefined` if there is no replica to share it with. */
   async #name(repository: Repository, what: string): Promise<string | undefined> {
     const access = await accessTo(repository.upstream, this.#coordinator);
     return access && `${this.#kind} ${access} ${repository.key} ${what}`;

@@ -27,7 +27,7 @@ export class Repair {
   }
 
   /**
-   * Fetches a blob or manifest from the upstreams of the repositories that may read it; one fill, whoever else wants it.
+   * Fetches a blob or manifest from the upstreams of the repositories that may read it; one fill, shared with other requests for it.
    * @throws the signal's reason
    */
   async fetch(digest: Digest, signal: AbortSignal): Promise<RepairResult> {

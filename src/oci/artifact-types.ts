@@ -12,7 +12,7 @@ export interface ArtifactType {
   readonly mediaTypes: readonly string[];
 }
 
-/** What of a manifest tells its kind. */
+/** The parts of a manifest that tell its kind. */
 export interface TypeEvidence {
   /** Of the manifest itself. */
   readonly mediaType: string;

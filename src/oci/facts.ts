@@ -1,7 +1,7 @@
 import type { Digest } from './digest.ts';
 
 /**
- * Told of each fact that changes, in the turn of the event loop in which it changes. A fact is named by one of the
+ * Receives each fact that changes, in the turn of the event loop in which it changes. A fact is named by one of the
  * functions below; answers that are kept rest on such facts.
  */
 export interface Changes {

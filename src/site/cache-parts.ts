@@ -24,7 +24,7 @@ import type { Opening, RebuildFirst } from './opening.ts';
 import { sayOwner, whenFree } from './owner.ts';
 import { reporter } from './report.ts';
 
-/** How often the progress of a rebuild that is waited for is told. */
+/** Interval of progress reports of a rebuild that is waited for. */
 const tellEveryMs = 5_000;
 
 /** Commands that need nothing but what is stored. */

@@ -41,14 +41,14 @@ export interface Cache extends AsyncDisposable {
   readonly keys: KeyStore;
   /** Writes down refusals and changes. */
   readonly audit: Audit;
-  /** Is told of what operators change. */
+  /** Receives what operators change. */
   readonly administrationObserver: AdministrationObserver;
   /** Puts another configuration in force. @throws Error where an upstream cannot be made of it; nothing has changed then */
   replaceConfig(config: Config): Promise<void>;
 }
 
 /**
- * Opens a cache directory, makes it where there is none, and puts a mirror over it that serves nobody yet: what a running
+ * Opens a cache directory, makes it where there is none, and puts a mirror over it that serves no client yet: what a running
  * mirror and a command that works alone have in common.
  * @throws Error in one sentence when the directory cannot be had; the reason of the signal of `rebuildFirst`
  */

@@ -82,7 +82,7 @@ export async function openEvents(
     log: events,
     ending: ending.signal,
     add(event) {
-      // What is only cached of hosted repositories is told by the replica that keeps them.
+      // What is only cached of hosted repositories is reported by the replica that keeps them.
       if (event.repository?.startsWith('_') !== true) events.add(event);
     },
     end: () => ending.abort(),

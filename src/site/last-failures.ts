@@ -3,7 +3,7 @@ import type { Condition } from '../http/operator-routes.ts';
 import { hasReason } from '../oci/error.ts';
 import { isAvailable, type Upstream } from '../upstream/upstream.ts';
 
-/** A failure that has not come again for this long is told no more. */
+/** A failure that has not recurred for this long is no longer reported. */
 const lastsMs = 60_000;
 
 /** Outcomes for which the upstream has answered. */
@@ -11,7 +11,7 @@ const answered: ReadonlySet<string | undefined> = new Set(['miss', 'collapsed', 
 
 /**
  * Upstreams that the last request could not reach. An upstream is left alone only after several failures; that a first pull
- * found no such host is told before.
+ * found no such host is reported first.
  */
 export class LastFailures {
   readonly #now: () => number;

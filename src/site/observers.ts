@@ -35,13 +35,13 @@ export function mirrorObserver({
       log.debug({ digest, result }, 'fill ended');
     },
     received(source, bytes) {
-      // Nobody has sent that over the network.
+      // That did not come over the network.
       if (source.upstream === importOrigin) return;
       if (source.replica === undefined) metrics.upstreamBytes.inc({ upstream: source.upstream }, bytes);
       else metrics.peerReceivedBytes.inc(bytes);
     },
     sourceFailed(digest, { source, error, position }) {
-      // What was not sent has not failed: it is counted and told of where it was refused.
+      // What was not sent has not failed: it is counted and logged where it was refused.
       const refused = error instanceof Refusal;
       if (error instanceof PeerFailure) {
         log.info({ digest, source: source.id, position, fault: error.fault }, 'replica failed, going on elsewhere');
@@ -134,7 +134,7 @@ export function upstreamObserver({
   log: Logger;
   metrics: Metrics;
   onEvent: ((event: MillpondEvent) => void) | undefined;
-  /** Told of a pause that this replica itself was asked for. */
+  /** Receives a pause that this replica itself was asked for. */
   onLimited: (upstream: string, pause: { service: string; url: string; forMs: number; part?: Part }) => void;
 }): UpstreamObserver {
   return {

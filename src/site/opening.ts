@@ -10,7 +10,7 @@ import type { Layout } from '../store/files/layout.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import type { Parts } from './parts.ts';
 
-/** Somebody waits until a lost catalog is rebuilt. */
+/** A command waits until a lost catalog is rebuilt. */
 export interface RebuildFirst {
   /** Ends the wait. */
   readonly signal: AbortSignal;
@@ -33,7 +33,7 @@ export interface CacheOptions extends Omit<Parts, 'files'> {
   readonly onEvent?: ((event: MillpondEvent) => void) | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
-  /** Told of each fact that changes; absent: no answers are kept. */
+  /** Receives each fact that changes; absent: no answers are kept. */
   readonly changes?: Changes | undefined;
   /** Counts what is on its way in memory; absent: nothing does. */
   readonly memory?: MemoryBudget | undefined;
@@ -44,7 +44,7 @@ export interface CacheOptions extends Omit<Parts, 'files'> {
   readonly rebuildFirst?: RebuildFirst | undefined;
 }
 
-/** A cache while it is opened, and what of it changes later. */
+/** A cache while it is opened, and the parts that change later. */
 export interface Opening extends CacheOptions {
   /** In force. */
   config: Config;

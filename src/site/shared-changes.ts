@@ -44,7 +44,7 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
       position: catalog.notes.get(positionNote),
       untold: catalog.notes.get(untoldNote),
       keepUntold: (untold) => {
-        // What is told after the end is told again by the next run, which changes nothing.
+        // What is announced after the end is announced again by the next run, which changes nothing.
         if (this.#stop.signal.aborted) return;
         // At once: the operator is answered next, and this process may be killed then.
         catalog.together(() => catalog.notes.set(untoldNote, untold));

@@ -177,7 +177,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
         if (key !== undefined) changed.push(key);
         await turns.next();
       }
-      // Callers have to be known as soon as they are told apart.
+      // Callers have to be known as soon as they are distinguished.
       const taken = await access.prepare(config);
       try {
         await cache.replaceConfig(config);

@@ -10,7 +10,7 @@ import { described } from './observers.ts';
  */
 const flushEveryMs = 1_000;
 const flushNextMs = 40;
-/** How often it is seen whether the clock was set back, and whether the journal of names is to be written anew. */
+/** How often it is seen whether the clock was set back, and whether the journal of names has to be rewritten. */
 const lookEveryMs = 60_000;
 /** Between two parts of what is done behind the requests. */
 const pauseMs = 5;

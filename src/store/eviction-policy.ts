@@ -5,7 +5,7 @@
  * A blob has a *heat*, recency and frequency in one number, which grows with each use of an image that needs it. The
  * coldest goes first. Two things mend what heat alone does badly: what was used last is spared up to a share of the cache
  * (a new image is cold between two pulls of its roll-out), and what was evicted is remembered with its heat for a while
- * (otherwise it would begin anew each time, and never stay).
+ * (otherwise it would start from zero each time, and never stay).
  */
 
 /**

@@ -212,7 +212,7 @@ export class Metrics {
     return this.#registry.contentType;
   }
 
-  /** The exposition text of Prometheus. What is told of the process and its event loop is counted from the first time on. */
+  /** The exposition text of Prometheus. Metrics of the process and its event loop count from the first call on. */
   render(): Promise<string> {
     if (!this.#isRead) {
       this.#isRead = true;

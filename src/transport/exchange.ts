@@ -34,7 +34,7 @@ export interface WireRequest {
   /** Whether the request may be sent again where the kept connection it went out on had just been closed. */
   readonly isRepeatable: boolean;
   readonly signal: AbortSignal;
-  /** Told of each request that is made, to watch its connection. */
+  /** Receives each request that is made, to watch its connection. */
   readonly onRequest?: ((sent: ClientRequest) => void) | undefined;
 }
 
@@ -42,7 +42,7 @@ export interface WireRequest {
 export interface WireAnswer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** Raw bytes, to be read to their end or destroyed; chunks that nobody else has. */
+  /** Raw bytes, to be read to their end or destroyed; chunks are not shared. */
   readonly stream: Readable;
   /** Whether the body ended as HTTP says it has to; read after its end. */
   readonly isComplete: () => boolean;

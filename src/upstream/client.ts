@@ -31,7 +31,7 @@ export interface ManifestHead {
   readonly answer?: ManifestAnswer;
 }
 
-/** A blob body on its way; whoever holds it ends it with `body.destroy()` unless it was read to its end. */
+/** A blob body on its way; its holder ends it with `body.destroy()` unless it was read to its end. */
 export interface BlobAnswer {
   /** Size in bytes of the whole blob, as `Content-Length` or `Content-Range` tell it. */
   readonly size: number | undefined;
@@ -40,7 +40,7 @@ export interface BlobAnswer {
   /** Where in the blob it ends (exclusive); `undefined` where the upstream does not tell. */
   readonly end: number | undefined;
   readonly contentType: string;
-  /** Raw bytes, never decoded, in chunks that nobody else has. Ends only when the body is complete; cut short it throws. */
+  /** Raw bytes, never decoded, in chunks of their own. Ends only when the body is complete; cut short it throws. */
   readonly body: AsyncIterable<Buffer> & { destroy(error?: Error): unknown };
 }
 

@@ -82,7 +82,7 @@ export interface UpstreamStatus {
 export interface EndpointStatus extends GateStatus {
   /** Without credentials. */
   readonly url: string;
-  /** Of single repositories: what of them is not asked for now. */
+  /** The parts of single repositories that are not asked for now. */
   readonly parts?: readonly PartStatus[];
   /** Of where its tokens come from; without it, only what needs no token or has one still can be asked for. */
   readonly tokenService: GateStatus & { readonly parts?: readonly PartStatus[] };
@@ -94,7 +94,7 @@ export interface EndpointStatus extends GateStatus {
   readonly proxy?: string | undefined;
 }
 
-/** Told of the gates before an upstream's URLs and token services. */
+/** Receives changes of the gates before an upstream's URLs and token services. */
 export type UpstreamObserver = {
   readonly [Event in keyof GateObserver]: (upstream: string, event: Parameters<GateObserver[Event]>[0]) => void;
 };

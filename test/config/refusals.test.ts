@@ -173,11 +173,11 @@ test.each([
   ['upstreams: { a.example: { auth: { password: x } } }', 'upstreams."a.example".auth.username is missing'],
   [
     'upstreams: { a.example: { auth: { dockerConfig: x, username: y } } }',
-    'upstreams."a.example".auth.username: does not go with dockerConfig',
+    'upstreams."a.example".auth.username: cannot be combined with dockerConfig',
   ],
   [
     'upstreams: { a.example: { auth: { provider: google, username: u, password: x } } }',
-    'upstreams."a.example".auth.password: does not go with provider: google',
+    'upstreams."a.example".auth.password: cannot be combined with provider: google',
   ],
   [
     'upstreams: { a.example: { auth: { provider: ecr, username: u } } }',
@@ -189,7 +189,7 @@ test.each([
   ],
   [
     'upstreams: { a.example: { auth: { provider: acr, helper: x } } }',
-    'upstreams."a.example".auth.helper: does not go with provider: acr',
+    'upstreams."a.example".auth.helper: cannot be combined with provider: acr',
   ],
   [
     'upstreams: { a.example: { auth: { username: u, password: p, region: eu-west-1 } } }',

@@ -66,7 +66,7 @@ export class IndexThread implements AsyncDisposable {
     return worker;
   }
 
-  /** Whoever waits is told; the next question starts another thread. */
+  /** Rejects what waits; the next question starts another thread. */
   #end(worker: Worker, error: unknown): void {
     if (this.#worker !== worker) return;
     this.#worker = undefined;

@@ -129,7 +129,7 @@ export class Downloads implements AsyncDisposable {
     // fill.
     const key = contradicts(this.#fills.get(common)?.fill, joiner) ? `${common} ${joiner.expectedSize}` : common;
     const last = this.#fills.get(key);
-    // One that has failed and is being cleared away has nothing to say to somebody who comes with sources of their own.
+    // A failed fill that is being removed does not serve a joiner that brings its own sources.
     const running = last?.fill.state === 'failed' || last?.hasYielded ? undefined : last?.fill;
     const fill = running ?? this.#create(digest, joiner);
     fill.sources.add(joiner.sources ?? upstreamSources(joiner.repository));
@@ -149,7 +149,7 @@ export class Downloads implements AsyncDisposable {
   async bring(digest: Digest, joiner: Omit<Joiner, 'isRanged'>, options: BringOptions): Promise<void> {
     const { signal, onProgress } = options;
     const { fill, reader } = this.join(digest, { ...joiner, isRanged: false });
-    // As long as somebody reads, the fill keeps its place.
+    // As long as there is a reader, the fill keeps its place.
     await using _ = reader;
     await reader.heading(signal);
     while (fill.state === 'running') {
@@ -233,7 +233,7 @@ export class Downloads implements AsyncDisposable {
       giveBack('none');
     }
     this.#forget(download);
-    // Only now, when nobody can join any more, may the file be closed.
+    // Only now, when no reader can join any more, may the file be closed.
     await fill.release();
     if (download.hasPartial) this.#partials.delete(fill.digest);
   }
@@ -242,7 +242,7 @@ export class Downloads implements AsyncDisposable {
     return fill.isKept ? this.#places : this.#passing;
   }
 
-  /** While others wait for a place, nobody keeps one, or waits for one, for whom nobody is waiting. */
+  /** While fills wait for a place, a fill without readers keeps none, and does not wait for one. */
   #makeRoom(places: Places): void {
     if (places.waiting === 0) return;
     for (const download of this.#fills.values()) {

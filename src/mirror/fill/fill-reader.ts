@@ -86,7 +86,7 @@ export class FillReader implements BlobBody {
             return count;
           }
         } catch (error) {
-          // The file may have been begun anew under this very read.
+          // The file may have been restarted during this read.
           if (generation === fill.generation) throw error;
         }
       } else if (fill.state === 'verified') {
@@ -157,7 +157,7 @@ export class FillReader implements BlobBody {
     try {
       await this.#rest.begin(signal);
     } catch (error) {
-      // Who has waited long enough is told that, not what the sources have come to.
+      // A client whose time is over gets that as the reason, not what the sources have said so far.
       throw signal?.aborted ? error : fill.sources.errorFor(this.#repository);
     }
   }
@@ -173,7 +173,7 @@ export class FillReader implements BlobBody {
       const before = buffer.subarray(0, Math.min(buffer.length, position - this.#restPosition));
       const skipped = await rest.read(before, signal);
       if (skipped === 0) return 0;
-      // The client has these bytes, from a transfer whose digest nobody will ever know.
+      // The client has these bytes, from a transfer whose digest will never be known.
       if (!this.#unsettled.agrees(this.#restPosition, before.subarray(0, skipped))) {
         throw new RegistryError('wrong-bytes', 'the upstream gave other bytes of this blob before the disk failed');
       }

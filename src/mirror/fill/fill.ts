@@ -11,7 +11,7 @@ import { Segments } from './segments.ts';
 import type { Source, SourceList } from './sources.ts';
 import type { BlobHeading } from './transfer.ts';
 
-/** The last bytes of a blob, which nobody is given before the digest has been verified. */
+/** The last bytes of a blob, which no client gets before the digest has been verified. */
 export const heldBackBytes = 64 * 1024;
 
 /** One blob being brought to this disk: its sources are read into a partial file, which any number of readers follow. */
@@ -85,7 +85,7 @@ export class Fill {
     return this.#isFromReplica === true;
   }
 
-  /** Counts the times the fill began anew after wrong bytes: what an earlier generation gave is void. */
+  /** Counts the times the fill restarted after wrong bytes: what an earlier generation gave is void. */
   get generation(): number {
     return this.#generation;
   }
@@ -105,7 +105,7 @@ export class Fill {
     return this.#recent.at(position, (available) => this.#released(available));
   }
 
-  /** The bytes from a position on that are still in memory, verified by nobody: for another replica, which does that. */
+  /** The bytes from a position on that are still in memory, unverified: for another replica, which verifies them. */
   unverifiedFrom(position: number): Loan | undefined {
     return this.#recent.at(position);
   }
@@ -117,7 +117,7 @@ export class Fill {
     return Math.min(available, (this.#heading?.size ?? available) - heldBackBytes);
   }
 
-  /** A reader has nothing to read at a position: fetches from there if nobody will reach it soon. */
+  /** A reader has nothing to read at a position: fetches from there if no transfer will reach it soon. */
   want(position: number): void {
     this.#segments?.want(position);
   }
@@ -218,7 +218,7 @@ export class Fill {
       try {
         contributors = await this.#receive(partial);
       } catch (error) {
-        // What an earlier run left behind may be longer than the blob; nobody has been handed anything of it then.
+        // What an earlier run left behind may be longer than the blob; no client has received anything of it then.
         if (!leftover || this.#handed || error instanceof DiskFault || !this.sources.forgiveRefusedRanges())
           throw error;
         await partial.restart();
@@ -231,12 +231,12 @@ export class Fill {
         detail: { expected: digest, actual },
       });
       // The wrong bytes may be those that an earlier run left: then everybody gets another chance.
-      // A replica passes on what nobody has verified: as long as one may be to blame, an upstream is not.
+      // A replica passes on unverified bytes: as long as one may be to blame, an upstream is not.
       const replicas = [...contributors].filter((source) => source.replica !== undefined);
       const suspects = replicas.length > 0 ? replicas : contributors;
       if (!leftover) for (const source of suspects) this.sources.condemn(source, error);
       this.#options.route.wrongBytes(replicas);
-      // Before the file begins anew, which may fail: what has been handed out is void in any case.
+      // Before the file is restarted, which may fail: what has been handed out is void in any case.
       this.#generation += 1;
       this.#recent[Symbol.dispose]();
       this.#handed = false;

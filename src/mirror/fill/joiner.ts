@@ -13,6 +13,6 @@ export interface Joiner {
   readonly isRanged: boolean;
   /** Whether it is to be kept here even where other replicas are the ones that keep it. */
   readonly isOwned?: boolean;
-  /** Whether its sources cost nobody anything, so that no other replica is asked. */
+  /** Whether its sources are free of charge, so that no other replica is asked. */
   readonly isLocal?: boolean;
 }

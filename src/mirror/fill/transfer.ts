@@ -20,7 +20,7 @@ const worthASecondTry = ['bad-status', 'unreachable', 'cut', 'bad-answer'] as co
 const maxDroughtMs = 60_000;
 /** How often one transfer may fail and go on, however little each attempt brings. */
 const maxFailures = 100;
-/** A source that is being probed by somebody else is asked again after this at the earliest. */
+/** Minimum wait before a source that another request probes is asked again. */
 const minRefusedMs = 200;
 
 /** What the sources have told about a blob. */
@@ -30,7 +30,7 @@ export interface BlobHeading {
   readonly contentType: string;
 }
 
-/** Told of what happens to transfers, for the log and the metrics. */
+/** Receives what happens to transfers, for the log and the metrics. */
 export interface TransferObserver {
   /** A source has failed at a position, and another attempt follows if any source is left. */
   sourceFailed(digest: Digest, event: { source: Source; error: unknown; position: number }): void;
@@ -53,7 +53,7 @@ export interface TransferOptions {
   readonly partBytes?: number | undefined;
   /** Whether a source that ignores `Range` may be read from its beginning, skipping what is not wanted. */
   readonly mayStartOver: boolean;
-  /** Whether somebody has been handed earlier bytes, so that patience is worth more than a quick answer. */
+  /** Whether a client has earlier bytes, so that patience is worth more than a quick answer. */
   readonly isAwaited: () => boolean;
   /** Sizes that manifests give the blob; empty where none does. */
   readonly expectedSizes: ReadonlySet<number>;

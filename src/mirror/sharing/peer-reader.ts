@@ -6,7 +6,7 @@ import type { BlobHeading } from '../fill/transfer.ts';
 
 /**
  * Another replica's way through a blob that is being filled here. It is given everything at once, the last part too:
- * nobody but its own clients can be hurt by wrong bytes, and for those it verifies by itself.
+ * wrong bytes could reach only its own clients, and it verifies them for those.
  */
 export class PeerReader implements BlobBody {
   readonly bytes = undefined;

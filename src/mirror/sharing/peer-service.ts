@@ -26,7 +26,7 @@ export interface PeerServiceOptions {
   readonly requireShown: (repository: Repository, digest: Digest, waiting: Waiting) => Promise<boolean>;
 }
 
-/** A blob for another replica; whoever got it disposes the body. */
+/** A blob for another replica; the receiver disposes the body. */
 export interface PeerBlob {
   /** `undefined` where it is not known before the end. */
   readonly size: number | undefined;
@@ -88,7 +88,7 @@ export class PeerService {
     }
   }
 
-  /** Begins to fetch a blob for this disk, for nobody. @returns whether it is here or on its way */
+  /** Begins to fetch a blob for this disk, without a client. @returns whether it is here or on its way */
   async copy(digest: Digest, question: PeerQuestion): Promise<boolean> {
     const stored = await this.#stored(digest);
     await stored?.body[Symbol.asyncDispose]();

@@ -28,7 +28,7 @@ export class Replicas {
     this.#copies = copies;
   }
 
-  /** Nobody else. */
+  /** No other replicas. */
   static none(): Replicas {
     const coordinator = new SoloCoordinator();
     return new Replicas({ coordinator, peers: undefined, copies: undefined });

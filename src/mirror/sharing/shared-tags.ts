@@ -12,15 +12,15 @@ import type { FreshnessVerdict } from '../freshness.ts';
 
 export interface SharedTagsOptions {
   readonly coordinator: Coordinator;
-  /** Nobody can be asked: what is recorded here is all there is. */
+  /** No upstream can be asked: what is recorded here is all there is. */
   readonly offline: boolean;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
-  /** Told of each tag that another replica knows to have moved; absent: no answers are kept. */
+  /** Receives each tag that another replica knows to have moved; absent: no answers are kept. */
   readonly changes?: Changes | undefined;
 }
 
-/** One replica's turn to ask what a tag is; disposing lets the next one ask. Nobody waits for the others to hear of it. */
+/** One replica's turn to ask what a tag is; disposing lets the next one ask. The others learn of it in the background. */
 export interface TagTurn extends Disposable {
   /** What another replica has been told; `undefined`: ask the upstream. */
   readonly known: TagRecord | undefined;

@@ -138,7 +138,7 @@ class Naming {
     const [subject] = subjects;
     if (subject === undefined || subjects.size > 1) {
       const which = subjects.size === 0 ? 'the image' : 'which of its images';
-      throw new ArchiveError(`it does not say ${which} that it goes with`);
+      throw new ArchiveError(`it does not say ${which} it belongs to`);
     }
     return `${digestAlgorithm(subject)}-${digestHex(subject)}${suffix}`;
   }

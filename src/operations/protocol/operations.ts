@@ -81,7 +81,7 @@ export interface Operations {
   /** Removes keys by id, or all keys of a name. */
   keyRemove(parameters: { readonly keys: readonly string[] }, context: OperationContext): AsyncIterable<KeyEvent>;
 
-  /** Finds what is here, whoever may read it. */
+  /** Finds what is stored, regardless of who may read it. */
   search(parameters: SearchParameters, context: OperationContext): AsyncIterable<SearchEvent>;
 
   /** Hashes stored content again. */

@@ -44,7 +44,7 @@ CREATE INDEX IF NOT EXISTS blobs_recent ON blobs (used_at) WHERE recent = 1;
 CREATE INDEX IF NOT EXISTS blobs_unneeded ON blobs (heat) WHERE needed = 0 AND pinned = 0;
 CREATE INDEX IF NOT EXISTS blobs_pinned ON blobs (pinned) WHERE pinned = 1;
 
--- How many blobs there are and their bytes, so that nobody has to count them.
+-- How many blobs there are and their bytes, so that they need not be counted.
 CREATE TABLE IF NOT EXISTS totals (
   id INTEGER PRIMARY KEY CHECK (id = 0),
   blobs INTEGER NOT NULL,
@@ -152,7 +152,7 @@ CREATE TABLE IF NOT EXISTS tags (
 CREATE INDEX IF NOT EXISTS tags_by_digest ON tags (digest);
 CREATE INDEX IF NOT EXISTS tags_by_subject ON tags (subject) WHERE subject IS NOT NULL;
 
--- What goes with an image in a repository, which has to have both: a stranger's may say so of every image there is. By tags,
+-- What is attached to an image in a repository, which has to have both: any upstream can claim to attach to any image. By tags,
 -- by manifests that name their subject, and by either; what is asked step by step needs the first two.
 CREATE VIEW IF NOT EXISTS tag_attachments AS
   SELECT t.repository, t.subject, t.digest AS manifest FROM tags t WHERE t.subject IS NOT NULL AND t.subject <> t.digest
@@ -238,7 +238,7 @@ DROP TABLE IF EXISTS totals;
   4: `
 ALTER TABLE manifests ADD COLUMN source TEXT;
 `,
-  // What the pins hold is marked anew: it may have been a stranger's.
+  // What the pins hold is marked again: it may have belonged to another upstream.
   5: `
 DROP TABLE IF EXISTS attachments;
 ALTER TABLE tags ADD COLUMN subject TEXT;

@@ -34,7 +34,7 @@ export interface CatalogOptions extends DatabaseOptions {
   readonly onNews?: (news: CatalogNews) => void;
   /** Called with each use of a blob or manifest. */
   readonly onUse?: (digest: Digest) => void;
-  /** Told of each fact that changes here; absent: no answers are kept. */
+  /** Receives each fact that changes here; absent: no answers are kept. */
   readonly changes?: Changes;
 }
 
@@ -70,7 +70,7 @@ export class Catalog implements Disposable {
   readonly removal: ImageRemoval;
   /** What is to be evicted, and to be forgotten then. */
   readonly evictions: EvictionRecords;
-  /** What of all this is kept in the journal of names too. */
+  /** The part of all this that is also kept in the journal of names. */
   readonly names: NameRecords;
   /** What came with which archive. */
   readonly deliveries: DeliveryRecords;

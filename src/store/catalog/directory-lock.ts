@@ -5,7 +5,7 @@ import { inodeOf } from '../files/file-system.ts';
 
 /**
  * Holds a cache directory for this process until it ends, however it ends: a SQLite lock on an empty file without other
- * use. A catalog can be deleted, set aside or restored, and a lock on it would go with it.
+ * use. A catalog can be deleted, set aside or restored, and a lock on it would be lost with it.
  */
 export class DirectoryLock implements Disposable {
   readonly #path: string;

@@ -16,7 +16,7 @@ export interface Evictable {
   readonly size: number;
 }
 
-/** What nobody knows any more once a blob is gone. */
+/** What is no longer known once a blob is gone. */
 interface Forgotten {
   /** The tags that stood for it. */
   readonly tags: readonly TagKey[];
@@ -39,7 +39,7 @@ export interface EvictionRecordsOptions {
   readonly now: () => number;
 }
 
-/** What is to be evicted first, what has to go with it, and what is forgotten with it. */
+/** What is to be evicted first, what has to be evicted with it, and what is forgotten with it. */
 export class EvictionRecords {
   readonly #database: Database;
   readonly #options: EvictionRecordsOptions;
@@ -68,15 +68,15 @@ export class EvictionRecords {
   }
 
   /**
-   * What has to go so that a blob can: the stored manifests that name it, what goes with them and with nothing else, and
-   * what these go with; an index only with the last of its images. In the order of removal, a layer last; where that is
-   * too much for one go, one of the manifests with what goes with it, as much as there is room for. Nothing where
+   * What has to be evicted so that a blob can: the stored manifests that name it, what is attached to them alone, and
+   * what these are attached to; an index only with the last of its images. In the order of removal, a layer last; if that is
+   * too much for one go, one of the manifests with its attachments, as much as there is room for. Nothing where
    * something pinned would have to go.
    */
   group(digest: Digest): Evictable[] {
     const whole = this.#collect(digest, maxGroup);
     if (whole !== undefined) return whole;
-    // What stands in the way is in turn in somebody's way, until there is one that goes by itself.
+    // What has to go first may have others before it, until there is one that can go by itself.
     const tried = new Set<Digest>();
     let first = this.#naming(digest, new Map())[0] ?? digest;
     while (!tried.has(first)) {

@@ -77,7 +77,7 @@ export class GrantRecords {
     return size === undefined || size < 0 ? undefined : size;
   }
 
-  /** Remembers that the upstream has confirmed a digest in a repository; what goes with it there may have come before. */
+  /** Remembers that the upstream has confirmed a digest in a repository; what is attached to it there may have come before. */
   grant(repository: string, digest: Digest): void {
     if (this.mayRead(repository, digest)) return;
     this.#options.journal.add({ kind: 'grant', repository, digest, size: -1 });

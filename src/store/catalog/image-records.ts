@@ -109,7 +109,7 @@ export class ImageRecords {
   }
 
   /**
-   * Manifests of a repository that no tag of it stands for, that no stored manifest names, and that go with none.
+   * Manifests of a repository that no tag of it stands for, that no stored manifest names, and that are attached to none.
    * @param page `limit`: rights that are looked at, manifests or not
    * @returns what there is among them, and where to go on; `undefined` at the end
    */
@@ -212,12 +212,12 @@ export class ImageRecords {
       .slice(0, 20);
   }
 
-  /** A manifest itself, all that it names and all that goes with it in a repository, stored or not; each once. */
+  /** A manifest itself, all that it names and all that is attached to it in a repository, stored or not; each once. */
   parts(manifest: Digest, repository: string): ImagePart[] {
     return this.#graph.parts(manifest, repository);
   }
 
-  /** The manifests that go with another one in a repository: referrers, and what tags of cosign attach to it. */
+  /** The manifests that are attached to another one in a repository: referrers, and what tags of cosign attach to it. */
   attachments(subject: Digest, repository: string): Digest[] {
     return this.#graph.attachments(subject, repository);
   }

@@ -80,7 +80,7 @@ export class ManifestRecords {
     });
   }
 
-  /** As {@link record}, of one that the journal has told of and that has been read again. */
+  /** As {@link record}, for a manifest that the journal names and that has been read again. */
   restore(digest: Digest, { repository, links, source, usedAtMs, ...blob }: NewManifest): void {
     const { blobs, grants, graph, pins, uses, now } = this.#options;
     // A repository has a manifest only after its upstream has shown it.

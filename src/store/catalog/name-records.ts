@@ -29,12 +29,12 @@ export interface NameRecordsOptions {
 
 /** Rows that are looked at in one go: some milliseconds, for which everybody waits. */
 const pageRows = 40;
-/** Lines that may come for nothing before the journal is written anew, however little it holds. */
+/** Obsolete lines allowed before the journal is rewritten, however little it holds. */
 const slackBytes = 1024 * 1024;
 /** Under which the length of the journal is noted when it holds nothing that is out of date. */
 export const lengthNote = 'names bytes';
 
-/** What of the catalog the blobs do not say: kept in the journal of names too, and found there when the catalog is lost. */
+/** What the catalog knows and the blobs do not say: also kept in the journal of names, and read there when the catalog is lost. */
 export class NameRecords {
   /** How much of the journal the catalog contains. */
   readonly mark: JournalMark;
@@ -61,7 +61,7 @@ export class NameRecords {
   }
 
   /**
-   * Writes the journal anew from the catalog, which must be whole.
+   * Rewrites the journal from the catalog, which must be whole.
    * @param between waits after each part @throws what it throws; the journal is as it was then
    */
   async rewriteJournal(between: () => Promise<void>): Promise<void> {

@@ -166,7 +166,7 @@ export class UseRecords {
       this.#useImage(digest, { uses, nowMs, isItselfUsed: true });
       return;
     }
-    // How often an image is used is told by its manifest; a layer may be read in any number of parts.
+    // The manifest says how often an image is used; a layer may be read in any number of parts.
     this.#database.run(
       'UPDATE blobs SET used_at = ?2, recent = 1, heat = MAX(heat, heat_after(NULL, 1, ?2)) WHERE digest = ?1',
       digest,
@@ -178,7 +178,7 @@ export class UseRecords {
     manifest: Digest,
     { uses, nowMs, isItselfUsed }: { uses: number; nowMs: number; isItselfUsed: boolean },
   ): void {
-    // An image is used as a whole, with what goes with it; an index only names images, of which one is used.
+    // An image is used as a whole, with its attachments; an index only names images, of which one is used.
     this.#database.run(
       `WITH RECURSIVE used(digest) AS (
          VALUES (?1)

@@ -250,7 +250,7 @@ export class Arrivals {
     });
   }
 
-  /** Changes a part; what is held and what is to come are counted anew. */
+  /** Changes a part; what is held and what is to come are counted again. */
   #change(part: Part, change: () => void): void {
     this.#count(part, -1);
     change();

@@ -161,7 +161,7 @@ export class Evictor implements AsyncDisposable {
     // What has come to be pinned is marked before anything goes.
     while (!this.#stop.signal.aborted && this.#options.catalog.pins.renew()) await nextTurn();
     let [blobs, bytes, inVain] = [0, 0, 0];
-    // Unfinished blobs that nobody is fetching any more go before whole ones.
+    // Unfinished blobs that are no longer being fetched go before whole ones.
     disk.gone = await this.#dropLeftPartials(lack.bytes);
     if (disk.gone > 0) lack = await this.#lack('low', disk);
     try {
@@ -178,7 +178,7 @@ export class Evictor implements AsyncDisposable {
         // Where nothing could be done, what counts is whether it has to be.
         lack = await this.#lack(isOver ? 'high' : 'low', disk);
         this.#excess = isOver ? lack?.reason : undefined;
-        // What waits for room holds what is stored of it: in vain, where nothing else is left.
+        // What waits for room holds what is stored of it, which does not help if nothing else is left.
         if (isOver && !(lack !== undefined && freed.failures === 0 && arrivals.refuseLast())) break;
       }
     } finally {

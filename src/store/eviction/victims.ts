@@ -14,7 +14,7 @@ export interface Evicted extends Evictable {
 export interface Link extends Evictable {
   /** Its attachments must be removed before it. */
   readonly isLastOfGroup: boolean;
-  /** It goes because what needed it has gone, and stays where something needs it anew. */
+  /** It goes because what needed it has gone, and stays if something needs it again. */
   readonly isLeft: boolean;
 }
 

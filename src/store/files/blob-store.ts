@@ -22,7 +22,7 @@ export interface StoredBlob extends AsyncDisposable {
 }
 
 /**
- * A blob on its way to the disk: a file under `ingest/` that nobody takes for the blob before {@link commit}. It grows
+ * A blob on its way to the disk: a file under `ingest/` that is not visible as the blob before {@link commit}. It grows
  * from its beginning, and bytes may be written ahead of that; the hash follows the unbroken prefix. Disposing it without
  * commit or discard keeps the file, so that its prefix can be continued.
  */
@@ -105,7 +105,7 @@ export interface BlobStore {
   put(digest: Digest, bytes: Buffer): Promise<void>;
   /** What the file of a blob says of itself; `undefined` where the blob is not here. @throws DiskFault */
   stat(digest: Digest): Promise<BlobFile | undefined>;
-  /** Takes a blob whose content is wrong out of the way, and keeps it for a while for whoever wants to know why. @throws DiskFault */
+  /** Takes a blob whose content is wrong out of the way, and keeps it for a while for diagnosis. @throws DiskFault */
   setAside(digest: Digest): Promise<void>;
   /** Removes a blob; removing what is not here is no error. @throws DiskFault */
   remove(digest: Digest): Promise<void>;

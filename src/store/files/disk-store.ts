@@ -28,7 +28,7 @@ export interface DiskStoreOptions {
   readonly onGone?: (digest: Digest) => void;
   /** Sees to it that there is room for what is on its way. */
   readonly space?: Space;
-  /** Told of each blob that goes, before it does and when it is gone; absent: no answers are kept. */
+  /** Receives each blob that is removed, before and after; absent: no answers are kept. */
   readonly changes?: Changes;
 }
 
@@ -207,7 +207,7 @@ export class DiskStore implements BlobStore {
     return true;
   }
 
-  /** The partial files, and whether anybody has them open or holds them. */
+  /** The partial files, and whether they are open or held. */
   async partials(): Promise<(LeftPartial & { readonly isOpen: boolean })[]> {
     const found = await leftPartials(this.#layout);
     return found.map((partial) => ({ ...partial, isOpen: this.#users.has(partial.digest) }));

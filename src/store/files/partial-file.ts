@@ -27,7 +27,7 @@ export function openPartial(place: PartialPlace): Promise<PartialBlob> {
   return openPartialAt(place.layout.partial(place.digest), place);
 }
 
-/** A partial file that nobody else can have and that is of no use after a crash. @throws DiskFault */
+/** A partial file without a shared name, which is of no use after a crash. @throws DiskFault */
 export function openTemporary(place: PartialPlace): Promise<PartialBlob> {
   return openPartialAt(`${place.layout.partial(place.digest)}.${randomUUID()}`, place);
 }
@@ -90,7 +90,7 @@ class PartialFile implements PartialBlob {
   readonly #ahead = new Extents();
   #hash: Hash;
   #written: number;
-  /** Whether somebody is moving the end of the prefix. */
+  /** Whether a write is moving the end of the prefix. */
   #advancing = false;
   #notedPrefix: number | undefined;
   /** Settles when the first note is on disk. */
@@ -229,7 +229,7 @@ class PartialFile implements PartialBlob {
   }
 
   async #writeAhead(position: number, chunks: readonly Buffer[]): Promise<void> {
-    // Nobody writes ahead before it is on disk that there may be holes.
+    // No bytes are written ahead before it is on disk that there may be holes.
     await (this.#noted ??= this.#notePrefix());
     await writeAt(this.#handle, chunks, position);
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
@@ -245,7 +245,7 @@ class PartialFile implements PartialBlob {
     try {
       while (true) {
         const end = this.#ahead.endAt(this.#written);
-        // Whoever adds bytes after this test sees that nobody is advancing any more.
+        // A write after this test sees that none is advancing any more.
         if (end === this.#written) return;
         buffer ??= Buffer.allocUnsafe(rehashBytes);
         const length = Math.min(buffer.length, end - this.#written);

@@ -1,7 +1,7 @@
 import { access, chmod, constants, lstat, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
-/** What of a cache directory has to be private, and on one file system. */
+/** The parts of a cache directory that have to be private, and on one file system. */
 interface Folders {
   readonly dir: string;
   readonly blobs: string;

@@ -13,7 +13,7 @@ export function tlsFinding(exchanges: readonly RecordedExchange[]): Finding {
     const failure = exchanges.at(-1)?.error ?? null;
     return failure === null ? ok('used a connection that was there') : failed(`no session (${failure})`);
   }
-  const text = `${tls.protocol ?? 'a session'}, certificate of ${tls.subject ?? 'nobody'} by ${tls.issuer ?? 'nobody'}, until ${tls.validTo ?? 'unknown'}`;
+  const text = `${tls.protocol ?? 'a session'}, certificate of ${tls.subject ?? 'no subject'} by ${tls.issuer ?? 'no issuer'}, until ${tls.validTo ?? 'unknown'}`;
   if (error !== null) return failed(`${text}: refused (${error})`);
   const leftMs = Date.parse(tls.validTo ?? '') - Date.now();
   return leftMs < 14 * 86_400_000 ? warning(text, 'the certificate expires within two weeks') : ok(text);

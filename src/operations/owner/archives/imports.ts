@@ -32,7 +32,7 @@ export interface ImportsOptions {
   readonly now: () => number;
 }
 
-/** Takes in blobs that somebody brings, and makes images of them once they are whole. */
+/** Takes in blobs that a command sends, and makes images of them once they are whole. */
 export class Imports {
   readonly #options: ImportsOptions;
 
@@ -163,7 +163,7 @@ export class Imports {
     }
     const { manifest, manifests, leftOut } = await wholeImage({ digest, mediaType }, { name, store, signal });
     for (const part of manifests) await this.#requireRights(repository.key, part, { name, archive });
-    // Its parts before it, and its tag last: all in one turn, so that nobody comes between.
+    // Its parts before it, and its tag last: all in one turn, so that nothing comes between.
     for (const part of manifests) this.#record(repository.key, part);
     if (tag !== undefined) {
       const { contentType, size } = manifest;

@@ -14,7 +14,7 @@ export interface ArrivalOptions {
 
 /**
  * Brings a blob that a stored manifest of the repository names to this disk, where it is not here yet: as a client's GET
- * does, but for nobody to read.
+ * does, but no client reads it.
  * @param options.onProgress told how many bytes are here, and of how many where that is known
  * @returns whether it had to be fetched
  * @throws RegistryError as Blobs.get, but for the deadline, 507 where the disk cannot keep it; the signal's reason

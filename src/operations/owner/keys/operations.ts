@@ -1,7 +1,7 @@
 import type { KeyRecord, KeyStore } from '../../../access/key-store.ts';
 import type { Operations } from '../../protocol/operations.ts';
 
-/** Told of each change. */
+/** Receives each change. */
 type KeyObserver = (change: 'key created' | 'key removed', key: Pick<KeyRecord, 'id' | 'name'>) => void;
 
 /** What commands do with the keys of robots. */

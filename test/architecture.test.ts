@@ -29,6 +29,7 @@ const allowed: Record<string, readonly string[]> = {
     'discovery',
     'hosted',
     'events',
+    'holds',
     'operations',
     'mirror',
     'store',
@@ -43,6 +44,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   http: [
     'events',
+    'holds',
     'access',
     'front',
     'operations',
@@ -69,6 +71,7 @@ const allowed: Record<string, readonly string[]> = {
   transport: ['waiting', 'oci'],
   waiting: ['oci'],
   events: ['transport', 'waiting', 'oci'],
+  holds: ['oci'],
   memory: [],
   oci: [],
 };

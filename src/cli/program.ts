@@ -83,6 +83,16 @@ const commands: readonly LazyCommand[] = [
     load: async () => (await import('./key.ts')).registerKey,
   },
   {
+    name: 'approve',
+    summary: 'release images that are held for scanning',
+    load: async () => (await import('./hold.ts')).registerApprove,
+  },
+  {
+    name: 'reject',
+    summary: 'refuse images that are held for scanning',
+    load: async () => (await import('./hold.ts')).registerReject,
+  },
+  {
     name: 'verify',
     summary: 'check stored content',
     load: async () => (await import('./verify.ts')).registerVerify,

@@ -65,3 +65,16 @@ export const eventsSchema = z.strictObject({
     .describe('How many of the latest events are kept for streams that resume, and for receivers that are away.'),
   webhooks: z.array(webhookSchema).prefault([]).describe('Receivers of events.').meta({ 'x-restart': true }),
 });
+
+/** The section `hold`. */
+export const holdSchema = z.array(
+  z.strictObject({
+    repositories: z
+      .array(value(repositoryPattern))
+      .min(1)
+      .describe('Repositories by their full names, such as `docker.io/**` or `local/**`.'),
+    for: value(duration({ minMs: 1_000 }))
+      .optional()
+      .describe('A manifest is released this long after it has come. Default: when it is approved.'),
+  }),
+);

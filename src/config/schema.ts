@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { authSchema } from './auth-schema.ts';
-import { eventsSchema } from './events-schema.ts';
+import { eventsSchema, holdSchema } from './events-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
 import { limitsSchema } from './limits-schema.ts';
 import { prefetchSchema } from './prefetch-schema.ts';
@@ -161,6 +161,9 @@ const configSchema = z.strictObject({
   events: eventsSchema
     .prefault({})
     .describe('What happens to content: kept for streams that resume, and sent to receivers.'),
+  hold: holdSchema
+    .prefault([])
+    .describe('Repositories whose new manifests wait for a scanner: they cannot be pulled until they are approved.'),
   limits: limitsSchema.prefault({}).describe('How much clients may take of this process, in all and each.'),
   timeouts: timeoutsSchema.prefault({}).describe('Time limits.'),
   log: logSchema.prefault({}).describe('The log.'),

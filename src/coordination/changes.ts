@@ -272,11 +272,15 @@ function isOver(at: number, now: number): boolean {
   return now - at > changesKeptMs;
 }
 
-function imageOf({ repository, reference }: Change): string {
-  return `${repository}\n${reference}`;
+/** What only the last command about counts. */
+function imageOf({ kind, repository, reference }: Change): string {
+  const about = kind === 'approve' || kind === 'reject' ? 'hold' : 'pin';
+  return `${about}\n${repository}\n${reference}`;
 }
+
+const kinds: ReadonlySet<string> = new Set(['purge', 'pin', 'unpin', 'approve', 'reject'] satisfies Change['kind'][]);
 
 /** Whether a message is kept for absent replicas. */
 export function isChange(message: Message): message is Change {
-  return message.kind === 'purge' || message.kind === 'pin' || message.kind === 'unpin';
+  return kinds.has(message.kind);
 }

@@ -80,7 +80,7 @@ export type TagClaim =
 
 /** An operator's command on an image of a repository, as the cache names it; `reference`: a tag or a digest. */
 export interface Change {
-  readonly kind: 'purge' | 'pin' | 'unpin';
+  readonly kind: 'purge' | 'pin' | 'unpin' | 'approve' | 'reject';
   readonly repository: string;
   readonly reference: string;
 }

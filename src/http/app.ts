@@ -3,6 +3,7 @@ import type { AccessControl } from '../access/access-control.ts';
 import type { RepositoryList } from '../discovery/repository-list.ts';
 import type { Search } from '../discovery/search/search.ts';
 import type { Keeper } from '../front/keeper.ts';
+import type { HoldStore } from '../holds/hold-store.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { Chain } from '../transport/chain.ts';
@@ -14,6 +15,8 @@ import { isClientLeft } from './client-left.ts';
 import { documentation } from './documentation.ts';
 import { type EventRoutesOptions, eventsEndpoint } from './event-routes.ts';
 import { extensionRoutes } from './extension-routes.ts';
+import { HoldGate } from './hold-gate.ts';
+import { type HoldRoutesOptions, holdEndpoints } from './hold-routes.ts';
 import type { HostedParts } from './hosted-request.ts';
 import { hostedRoutes } from './hosted-routes.ts';
 import { hostedTagging } from './hosted-tagging.ts';
@@ -61,6 +64,9 @@ export interface AppOptions {
   readonly search: Search;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
+  /** What is held for scanners. */
+  readonly holds: HoldStore;
+  readonly decisions: Pick<HoldRoutesOptions, 'decide'>;
   readonly operator: OperatorRoutesOptions;
   /** Absent: one process alone, which serves no other replica. */
   readonly peers: PeerRoutesOptions | undefined;
@@ -75,10 +81,15 @@ export function createApp(options: AppOptions): Koa {
   const app = new Koa();
   const sender = new Sender(options);
   const rights = new Rights(options.access);
+  const gate = new HoldGate(options.holds, rights);
   const extensions = [
     documentation(),
     eventsEndpoint(options.events),
     ...searchEndpoints(options.search, options),
+    ...holdEndpoints(
+      { all: () => options.holds.all(), decide: (image, decision) => options.decisions.decide(image, decision) },
+      rights,
+    ),
     ...(options.hosted ? [hostedTagging(options.hosted)] : []),
   ];
   const discovery = discoveryParts(options, { sender, rights });
@@ -96,12 +107,12 @@ export function createApp(options: AppOptions): Koa {
     ...(options.owner ? [ownerRoutes(ownerParts(options, { owner: options.owner, sender, rights }))] : []),
     extensionRoutes(discovery, () => extensions),
     catalogRoute(discovery),
-    ...(options.hosted ? [hostedRoutes(hostedParts(options, { hosted: options.hosted, sender, rights }))] : []),
+    ...(options.hosted ? [hostedRoutes(hostedParts(options, { hosted: options.hosted, sender, rights, gate }))] : []),
     onlyPulls,
     peerRoutes({ service: options.mirror.peerService, answers: options.mirror.replicaAnswers, sender }, options.peers),
     readRequest(options),
     authorizePull(rights),
-    registryRoutes({ mirror: options.mirror, sender, keeper: options.keeper }),
+    registryRoutes({ mirror: options.mirror, sender, keeper: options.keeper, gate }),
   ]) {
     app.use(onRegistryPath(step));
   }

@@ -3,12 +3,14 @@ import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { Rights } from './callers.ts';
 import type { Exchange } from './exchange.ts';
+import type { HoldGate } from './hold-gate.ts';
 import type { Sender } from './send.ts';
 
 export interface HostedParts {
   readonly hosted: HostedRegistry;
   readonly sender: Sender;
   readonly rights: Rights;
+  readonly gate: HoldGate;
   /** A client that sends nothing of its body for so long is cut, in milliseconds; read each time. */
   readonly clientIdleMs: number;
 }

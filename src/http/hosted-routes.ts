@@ -9,6 +9,7 @@ import { ociIndex, octetStream } from '../oci/media-types.ts';
 import { tagParameters } from '../oci/push-request.ts';
 import { type ManifestReference, parseRequest, type RegistryRequest } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';
+import { holdHeader } from './hold-gate.ts';
 import { type HostedParts, type HostedRequest, notOffered } from './hosted-request.ts';
 import { hostedTarget } from './hosted-target.ts';
 import { conditionsOf } from './registry-routes.ts';
@@ -66,6 +67,12 @@ async function answerManifest(asked: HostedRequest, reference: ManifestReference
     case 'HEAD': {
       const found = await hosted.manifests.get(repository, reference);
       if (found === undefined) throw unknownManifest(repository);
+      const isAskedForClient = ctx.req.headers[holdHeader] !== undefined;
+      const isOfReplica = exchange.isPeer && !isAskedForClient;
+      // A HEAD gives nothing away but the digest, and those who push need it.
+      if (!isOfReplica && (ctx.method === 'GET' || isAskedForClient)) {
+        asked.gate.require(exchange, { repository, digest: found.digest, isKnown: true });
+      }
       exchange.outcome = 'hit';
       const { bytes, ...head } = found;
       const manifest = { ...head, size: bytes.length, outcome: 'hit' as const };

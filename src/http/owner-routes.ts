@@ -4,13 +4,13 @@ import type { Mirror } from '../mirror/mirror.ts';
 import { type Repository, repositoryOf } from '../mirror/repository.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import { parseExtensionPath } from '../oci/extension-path.ts';
-import { manifestAccept } from '../oci/media-types.ts';
 import { parseRequest } from '../oci/request.ts';
 import { readBounded, transferBody } from '../transport/body.ts';
 import type { WireAnswer } from '../transport/exchange.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import type { Rights } from './callers.ts';
 import type { Exchange } from './exchange.ts';
+import { holdHeader } from './hold-gate.ts';
 import { hostedTarget } from './hosted-target.ts';
 import { writeCaller } from './passed-on.ts';
 import { answerFrom, conditionsOf, type RepositoryRequest } from './registry-routes.ts';
@@ -99,7 +99,7 @@ async function serve(parts: OwnerParts, ctx: Context, next: Next): Promise<void>
   const request = parseRequest(exchange.path) as RepositoryRequest;
   exchange.request = request;
   const repository = repositoryOf(owner.upstream, target.repository);
-  await requireConfirmed(repository, request, exchange);
+  await requireConfirmed(owner, { repository, request, exchange, isHead: ctx.method === 'HEAD' });
   const asked = { ctx, exchange, conditions: conditionsOf(ctx, exchange), repository, request };
   return await answerFrom({ mirror, sender }, asked);
 }
@@ -114,19 +114,48 @@ function extensionTarget({ path, query }: Exchange, method: string) {
   return { kind: 'extension', repository, action: isQuestion ? 'pull' : 'push' } as const;
 }
 
-/** What was deleted is gone on every replica at once: what is cached counts only while the owner cannot be asked. */
+/**
+ * What was deleted is gone on every replica at once, and what is held is held at each: what is cached counts only while
+ * the owner cannot be asked.
+ */
 async function requireConfirmed(
-  { upstream, name }: Repository,
-  request: RepositoryRequest,
-  { signal }: Exchange,
+  owner: HostedOwner,
+  asked: {
+    readonly repository: Repository;
+    readonly request: RepositoryRequest;
+    readonly exchange: Exchange;
+    readonly isHead: boolean;
+  },
 ): Promise<void> {
+  const { repository, request, exchange, isHead } = asked;
+  if (request.kind !== 'manifest' && request.kind !== 'blob') return;
+  const last =
+    request.kind === 'blob'
+      ? `blobs/${request.digest}`
+      : `manifests/${'tag' in request.reference ? request.reference.tag : request.reference.digest}`;
+  let answer: WireAnswer;
   try {
-    if (request.kind === 'blob') await upstream.client.headBlob(name, request.digest, { signal });
-    if (request.kind === 'manifest' && request.reference.kind === 'digest') {
-      await upstream.client.headManifest(name, request.reference.digest, { accept: manifestAccept, signal });
-    }
+    answer = await owner.send({
+      method: 'HEAD',
+      path: `/v2/${repository.name}/${last}`,
+      headers: isHead ? {} : { [holdHeader]: 'check' },
+      body: undefined,
+      isPush: false,
+      caller: writeCaller(exchange),
+      signal: exchange.signal,
+    });
   } catch (error) {
     if (!isTransient(error)) throw error;
+    return;
+  }
+  answer.stream.resume();
+  if (answer.status === 404) {
+    const code = request.kind === 'blob' ? 'BLOB_UNKNOWN' : 'MANIFEST_UNKNOWN';
+    throw new RegistryError('not-found', `${repository.name} has no such ${request.kind}`, { code });
+  }
+  if (answer.status === 403) {
+    const [, said] = /299 - "([^"]*)"/.exec(answer.headers.warning ?? '') ?? [];
+    throw new RegistryError('held', said ?? 'no policy of this mirror allows this to you');
   }
 }
 

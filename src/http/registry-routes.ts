@@ -4,16 +4,18 @@ import type { BlobHead, BlobReply } from '../mirror/blobs.ts';
 import type { BlobBody } from '../mirror/body.ts';
 import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Mirror } from '../mirror/mirror.ts';
+import type { Outcome } from '../mirror/outcome.ts';
 import { type Repository, repositoryOf } from '../mirror/repository.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ManifestReference, RegistryRequest } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';
+import type { HoldGate } from './hold-gate.ts';
 import { keeping } from './keeping.ts';
 import { blobReply, type Conditions, listingReply, manifestReply, pingReply } from './replies.ts';
 import type { Reply, Sender } from './send.ts';
 
 /** The last step of a request of the pull API: gets what was asked for from the mirror and sends it. */
-export function registryRoutes({ mirror, sender, keeper }: Answering): Middleware {
+export function registryRoutes({ mirror, sender, keeper, gate }: Answering): Middleware {
   return function answer(ctx) {
     const exchange = ctx.state['exchange'] as Exchange;
     const { request, selection } = exchange;
@@ -22,7 +24,7 @@ export function registryRoutes({ mirror, sender, keeper }: Answering): Middlewar
     if (request.kind === 'ping') return sender.send(ctx.res, pingReply(asked.conditions), exchange);
     if (!selection) throw new Error('no upstream has been chosen');
     return answerFrom(
-      { mirror, sender, keeper },
+      { mirror, sender, keeper, gate },
       { ...asked, repository: repositoryOf(selection.upstream, selection.repository), request },
     );
   };
@@ -56,6 +58,8 @@ interface Answering {
   readonly sender: Sender;
   /** Keeps answers that can be given again without a decision; absent: none are kept. */
   readonly keeper?: Keeper | undefined;
+  /** Absent: nothing is held. */
+  readonly gate?: HoldGate | undefined;
 }
 
 interface Asked {
@@ -64,8 +68,11 @@ interface Asked {
   readonly conditions: Conditions;
 }
 
+/** Where the manifest was stored before it was asked for. */
+const fromDisk: ReadonlySet<Outcome> = new Set(['hit', 'stale', 'revalidated', 'revalidating']);
+
 async function answerManifest(
-  { mirror, sender, keeper }: Answering,
+  { mirror, sender, keeper, gate }: Answering,
   {
     ctx,
     exchange,
@@ -85,6 +92,10 @@ async function answerManifest(
       ? await mirror.manifests.byDigest(repository, reference.digest, new TagOptions(exchange, accept))
       : await byTag(reference.tag, new TagOptions(exchange, accept)));
   exchange.outcome = found.outcome;
+  // A HEAD gives nothing away but the digest, and those who push need it.
+  if (!conditions.head) {
+    gate?.require(exchange, { repository: repository.key, digest: found.digest, isKnown: fromDisk.has(found.outcome) });
+  }
   const { rateLimit } = repository.upstream;
   const reply = manifestReply(found, { ...conditions, rateLimit, byDigest: reference.kind === 'digest' });
   await sender.send(ctx.res, keeping(reply, standing, { keeper, ctx, exchange }), exchange);

@@ -107,6 +107,8 @@ export const reasonFacts = {
   // The operator's configuration says no.
   /** `upstreams.NAME.repositories` does not allow the repository, or the caller is not a replica. */
   'not-allowed': definite('DENIED', { status: 403, fault: 'operator' }),
+  /** A manifest waits for a scanner, or a scanner has rejected it. */
+  held: definite('DENIED', { status: 403, fault: 'operator' }),
   offline: absent('MANIFEST_UNKNOWN', 'operator'),
   'no-credentials': transient('operator', { gate: 'none' }),
 

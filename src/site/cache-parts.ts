@@ -68,7 +68,12 @@ export async function openCatalog(opening: Opening): Promise<Catalog> {
       },
       onReplaced: () => opening.onCatalogReplaced(),
       onManifest: (manifest) => opening.evictor?.room.arrivals.recorded(manifest),
-      onNews: (news) => opening.onEvent?.(eventOfNews(news)),
+      onNews(news) {
+        // What another replica keeps is held, and told of, there.
+        if (news.repository.startsWith('_')) return;
+        opening.onEvent?.(eventOfNews(news));
+        if (news.kind === 'manifest') opening.holds.note(news.repository, news.digest);
+      },
       onUse: (digest) => opening.evictor?.room.arrivals.used(digest),
       ...(opening.changes && { changes: opening.changes }),
     });

@@ -1,9 +1,11 @@
 import { KeyStore } from '../access/key-store.ts';
 import type { Config } from '../config/config.ts';
+import type { HoldStore } from '../holds/hold-store.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import { Repair } from '../mirror/repair.ts';
 import { findRepository, repositoryOf } from '../mirror/repository.ts';
 import { Replicas } from '../mirror/sharing/replicas.ts';
+import { blobFact } from '../oci/facts.ts';
 import { recallPins, usePins } from '../operations/owner/administration/configured-pins.ts';
 import type { AdministrationObserver } from '../operations/owner/cache/owned-cache.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
@@ -12,6 +14,7 @@ import type { DiskStore } from '../store/files/disk-store.ts';
 import type { Layout } from '../store/files/layout.ts';
 import type { Audit } from '../telemetry/audit.ts';
 import { openCatalog, openLayout, openMirror, openRebuild, openStore, openUpstreams } from './cache-parts.ts';
+import { HoldDecisions, openHolds } from './holds.ts';
 import { keysFileOf } from './keys-file.ts';
 import type { LiveUpstreams } from './live-upstreams.ts';
 import { administrationObserver, mirrorObserver, sharedAdministration } from './observers.ts';
@@ -35,6 +38,9 @@ export interface Cache extends AsyncDisposable {
   /** The configuration in force. */
   readonly config: Config;
   readonly now: () => number;
+  /** What is held for scanners. */
+  readonly holds: HoldStore;
+  readonly decisions: HoldDecisions;
   /** Reads and writes of the catalog that have failed so far. */
   readonly catalogFaults: number;
   /** Keys of robots. */
@@ -57,6 +63,14 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   await using owned = new AsyncDisposableStack();
   const layout = await openLayout(started, { command, owned, log });
   const isServing = command === 'serve';
+  let inForce = () => started;
+  const holds = owned.use(
+    await openHolds({
+      ...options,
+      config: () => inForce(),
+      onDecided: (digest) => options.changes?.changed(blobFact(digest)),
+    }),
+  );
   const opening: Opening = {
     ...options,
     config: started,
@@ -65,9 +79,11 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     owned,
     isServing,
     replicas,
+    holds,
     onCatalogReplaced: () => undefined,
   };
 
+  inForce = () => opening.config;
   const catalog = await openCatalog(opening);
   const upstreams = await openUpstreams(opening);
   const observer = mirrorObserver(options);
@@ -109,6 +125,16 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     administrationObserver: sharedAdministration(administrationObserver(log, options.audit), replicas.coordinator),
     keys: new KeyStore({ path: keysFileOf(started), now }),
     audit: options.audit,
+    holds,
+    decisions: new HoldDecisions({
+      holds,
+      catalog,
+      store,
+      upstreams,
+      config: () => opening.config,
+      announce: (kind, name, digest) =>
+        void replicas.coordinator.announce({ kind, repository: name, reference: digest }),
+    }),
     repair,
     room: evictor.room,
     async replaceConfig(next) {

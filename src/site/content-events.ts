@@ -1,12 +1,14 @@
 import type { MillpondEvent } from '../events/event.ts';
+import type { HoldStore } from '../holds/hold-store.ts';
 import type { HostedChange, HostedObserver } from '../hosted/changes.ts';
 import type { CatalogNews } from '../store/catalog/news.ts';
 
-/** Tells of changes of hosted repositories. */
-export function changeObserver(onEvent: (event: MillpondEvent) => void): HostedObserver {
+/** Tells of changes of hosted repositories, and holds what is new. */
+export function changeObserver(onEvent: (event: MillpondEvent) => void, holds: HoldStore): HostedObserver {
   return (change) => {
     const event = eventOfChange(change);
     if (event) onEvent(event);
+    if (change.kind === 'pushed') holds.note(change.repository, change.digest);
   };
 }
 

@@ -68,6 +68,8 @@ export async function openListener(
     hosted: hosted?.registry,
     owner,
     events,
+    holds: cache.holds,
+    decisions: cache.decisions,
     repositories: new RepositoryList({
       catalog: cache.catalog,
       hosted: hosted?.registry,

@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import type { MillpondEvent } from '../events/event.ts';
+import type { HoldStore } from '../holds/hold-store.ts';
 import type { MemoryBudget } from '../memory/memory-budget.ts';
 import type { Slabs } from '../memory/slabs.ts';
 import type { Replicas } from '../mirror/sharing/replicas.ts';
@@ -51,6 +52,8 @@ export interface Opening extends CacheOptions {
   catalogFaults: number;
   /** Called when a catalog that was lost has been replaced by an empty one. */
   onCatalogReplaced: () => void;
+  /** What is held for scanners. */
+  readonly holds: HoldStore;
   /** There once the store is open. */
   evictor?: Evictor;
   readonly layout: Layout;

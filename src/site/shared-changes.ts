@@ -63,6 +63,8 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
       case 'pin':
       case 'unpin':
       case 'purge':
+      case 'approve':
+      case 'reject':
         this.#waiting += 1;
         this.#last = this.#last.then(() => this.#change(message, from));
         return;
@@ -103,6 +105,7 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
     const { repository, reference } = change;
     if (this.#stop.signal.aborted) return;
     if (change.kind === 'purge') await this.#purge(change, from);
+    else if (change.kind === 'approve' || change.kind === 'reject') await this.#decide(change);
     else if (catalog.pins.isPinnedByName(repository, reference) !== (change.kind === 'pin')) {
       if (change.kind === 'pin') catalog.pins.add(repository, reference);
       else catalog.pins.remove(repository, reference);
@@ -111,6 +114,16 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
     if (this.#stop.signal.aborted) return;
     this.#waiting -= 1;
     this.#note();
+  }
+
+  async #decide({ kind, reference }: Change): Promise<void> {
+    if (!isDigest(reference)) return;
+    const verdict = kind === 'approve' ? 'approved' : 'rejected';
+    try {
+      await this.#cache.holds.decide([reference], { verdict, reason: undefined });
+    } catch (error) {
+      this.#log.error({ reference, error: described(error) }, 'decision of another replica cannot be written');
+    }
   }
 
   async #purge({ repository, reference }: { repository: string; reference: string }, from: string): Promise<void> {

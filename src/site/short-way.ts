@@ -64,7 +64,7 @@ export function openShortWay(
     keyOf: (request) => way.keyOf(request),
     keep: (key, answer) => answers.set(key, answer),
     // The caller decides what may be read, and is not part of the key.
-    isAllowed: () => cache.config.auth === undefined,
+    isAllowed: () => cache.config.auth === undefined && cache.config.hold.length === 0,
   });
   return { way, keeper, [Symbol.dispose]: () => files[Symbol.dispose]() };
 }

@@ -110,7 +110,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const cache: Cache = owned.use(await openCache(started, opening));
   inForce = () => cache.config;
   cache.mirror.downloads.slabs.countIn(memory);
-  const observeEvents = changeObserver(onEvent);
+  const observeEvents = changeObserver(onEvent, cache.holds);
   const onHostedChange: HostedObserver = (change) => {
     observeEvents(change);
     search.hostedChanged(change);

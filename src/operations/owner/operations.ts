@@ -4,6 +4,7 @@ import { administrationOperations } from './administration/operations.ts';
 import { archiveOperations } from './archives/operations.ts';
 import type { OwnedCache } from './cache/owned-cache.ts';
 import { type FetchDependencies, fetchImages } from './fetch/fetch.ts';
+import { holdOperations } from './holds/operations.ts';
 import { keyOperations } from './keys/operations.ts';
 import { searchEverything } from './search.ts';
 import { verify } from './verify/operation.ts';
@@ -16,6 +17,7 @@ export function operationsOf(cache: OwnedCache, search: Search): Operations {
     ...administrationOperations(cache),
     ...keyOperations(cache.keys, (event, { id, name }) => cache.audit(event, { key: id, name })),
     search: (parameters, { signal }) => searchEverything(search, parameters, { signal, now: cache.now }),
+    ...holdOperations(cache),
     verify: (parameters, { signal }) => verify(parameters, cache, signal),
   };
 }

@@ -3,6 +3,7 @@ import type { Digest } from '../../oci/digest.ts';
 import type { ListEvent, ListParameters, PinEvent, RemovalEvent, RemovalQuery } from './administration.ts';
 import type { ExportEvent, ExportParameters } from './export.ts';
 import type { FetchEvent, FetchParameters } from './fetch.ts';
+import type { DecisionEvent, DecisionParameters, HeldEvent } from './holds.ts';
 import type { AdoptedImage, HeldBlobs, ImportRoom, KnownName, NewImage, ReceivedBlob, RefusedImage } from './import.ts';
 import type { KeyEvent, KeyParameters } from './keys.ts';
 import type { OperationContext } from './operation.ts';
@@ -83,6 +84,11 @@ export interface Operations {
 
   /** Finds what is stored, regardless of who may read it. */
   search(parameters: SearchParameters, context: OperationContext): AsyncIterable<SearchEvent>;
+  /** Approves or rejects images that are held for a scanner. */
+  decide(parameters: DecisionParameters, context: OperationContext): AsyncIterable<DecisionEvent>;
+
+  /** Lists what is held, and what was rejected. */
+  listHeld(parameters: object, context: OperationContext): AsyncIterable<HeldEvent>;
 
   /** Hashes stored content again. */
   verify(parameters: CheckupParameters, context: OperationContext): AsyncIterable<CheckupEvent>;

@@ -1,6 +1,7 @@
 import type { KeyStore } from '../../../access/key-store.ts';
 import type { Mirror } from '../../../mirror/mirror.ts';
 import type { Repair } from '../../../mirror/repair.ts';
+import type { Digest } from '../../../oci/digest.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { Room } from '../../../store/eviction/room.ts';
 import type { DiskStore } from '../../../store/files/disk-store.ts';
@@ -13,6 +14,24 @@ export interface AdministrationObserver {
   removed(repository: string, reference: string, freed: { blobs: number; bytes: number }): void;
   pinned(repository: string, reference: string): void;
   unpinned(repository: string, reference: string): void;
+}
+
+/** A digest that is held, or has been. */
+export interface HoldRecord {
+  readonly digest: Digest;
+  /** By repository, in milliseconds since 1970. */
+  readonly heldAtMs: Readonly<Record<string, number>>;
+  readonly verdict?: 'approved' | 'rejected' | undefined;
+  readonly reason?: string | undefined;
+}
+
+/** Decides of images by the names that people write. */
+export interface HoldDecider {
+  /** @throws Error in one sentence where there is no such image here */
+  decide(
+    image: string,
+    decision: { readonly verdict: 'approved' | 'rejected'; readonly reason: string | undefined },
+  ): Promise<{ readonly repository: string; readonly digest: Digest; readonly digests: readonly Digest[] }>;
 }
 
 /** A cache directory that this process owns, with the mirror on top; the configuration is read at each use. */
@@ -34,6 +53,9 @@ export interface OwnedCache {
   /** Failed reads and writes of the catalog so far. */
   readonly catalogFaults: number;
   readonly administrationObserver: AdministrationObserver;
+  /** Decides of what is held for scanners. */
+  readonly decisions: HoldDecider;
+  readonly holds: { all(): Iterable<HoldRecord> };
   /** Keys of robots. */
   readonly keys: KeyStore;
   /** Writes down what operators change. */

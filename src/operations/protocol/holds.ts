@@ -1,0 +1,29 @@
+import type { Digest } from '../../oci/digest.ts';
+
+/** What is to be decided of images that are held for a scanner. */
+export interface DecisionParameters {
+  readonly images: readonly string[];
+  readonly verdict: 'approved' | 'rejected';
+  /** Shown to those who pull what is rejected. */
+  readonly reason?: string | undefined;
+}
+
+/** What was decided of an image. */
+export interface DecisionEvent {
+  readonly name: string;
+  readonly repository: string;
+  readonly digest: Digest;
+  readonly verdict: 'approved' | 'rejected';
+  /** It and all that its index lists. */
+  readonly manifests: number;
+}
+
+/** A manifest that waits, or has been rejected. */
+export interface HeldEvent {
+  readonly repository: string;
+  readonly digest: Digest;
+  readonly state: 'held' | 'rejected';
+  /** ISO 8601. */
+  readonly heldAt: string;
+  readonly reason: string | null;
+}

@@ -3,8 +3,8 @@ import { RegistryError } from '../oci/error.ts';
 import { parseAuthorization } from './authorization.ts';
 import type { Access, Action, Caller } from './caller.ts';
 import type { Grant } from './grants.ts';
-import type { Identities, Origin } from './identities.ts';
-import type { Identity } from './identity.ts';
+import { guestCaller, type Identities, type Origin } from './identities.ts';
+import type { Identity, Proof } from './identity.ts';
 import { type Decision, Policies, type PolicyRule } from './policies.ts';
 import type { Tokens } from './tokens.ts';
 
@@ -32,7 +32,12 @@ export interface Identified {
   readonly caller: Caller;
   /** `undefined`: it has shown no token, which limits nothing. */
   readonly grants: readonly Grant[] | undefined;
+  /** Credentials for one upstream, sealed. */
+  readonly guest?: Guest | undefined;
 }
+
+/** Credentials that a caller has shown for one upstream. */
+export type Guest = Extract<Proof, { readonly by: 'guest' }>;
 
 /** An answer of the token service (distribution, "Token Authentication Specification"). */
 export interface TokenAnswer {
@@ -47,6 +52,8 @@ export interface AccessControlOptions {
   readonly settings: () => AccessSettings | undefined;
   readonly identities: Identities;
   readonly tokens: Tokens;
+  /** The upstream of a repository as a scope names it, if it judges the credentials of callers itself. */
+  readonly guestUpstream: (name: string) => string | undefined;
   /** Receives each refusal. */
   readonly onRefused: (event: RefusalEvent, fields: Readonly<Record<string, unknown>>) => void;
 }
@@ -82,7 +89,9 @@ export class AccessControl implements Access {
       if (content) {
         const identity = identities.current(content.identity, this.#mark());
         if (identity === undefined) throw this.#wrong(presented, 'a token that has been revoked');
-        return { caller: this.#known(identity), grants: content.grants };
+        const { proof } = identity;
+        const guest = proof.by === 'guest' ? proof : undefined;
+        return { caller: this.#known(identity), grants: content.grants, guest };
       }
     }
     const identity = await identities.find(shown, presented);
@@ -101,7 +110,7 @@ export class AccessControl implements Access {
   ): Promise<TokenAnswer> {
     const { settings } = this;
     if (!settings) throw new Error('callers are not distinguished');
-    const identity = await this.#identityFor(presented);
+    const identity = (await this.#guestFor(presented, grants)) ?? (await this.#identityFor(presented));
     if (identity === undefined) throw this.#wrong(presented, 'token service');
     const { caller, proof } = identity;
     if (proof.by === 'nothing' && !settings.anonymous) throw wrong('authentication is required');
@@ -122,6 +131,27 @@ export class AccessControl implements Access {
   /** Whether a caller may do something, and which rule says so. */
   decide(caller: Caller, action: Action, repository: string | undefined): Decision {
     return this.#policies()?.decide(caller, action, repository) ?? { isAllowed: true, rule: 'auth is not configured' };
+  }
+
+  /** The credentials of a guest. @returns `undefined` for what was sealed elsewhere */
+  async credentialsOf({ sealed }: Guest): Promise<{ readonly user: string; readonly password: string } | undefined> {
+    const text = await this.#options.tokens.unseal(sealed);
+    return text === undefined ? undefined : (JSON.parse(text) as { user: string; password: string });
+  }
+
+  /** Who shows credentials of an upstream, where it asks for one repository of it and configuration lets them go there. */
+  async #guestFor(presented: Presented & { readonly refreshToken?: string | undefined }, grants: readonly Grant[]) {
+    const { identities, tokens, guestUpstream } = this.#options;
+    const shown = parseAuthorization(presented.authorization);
+    if (shown?.scheme !== 'basic' || presented.refreshToken !== undefined || identities.isOurs(shown)) return undefined;
+    const asked = grants.filter(({ type }) => type === 'repository').map(({ name }) => guestUpstream(name));
+    const [upstream, ...others] = new Set(asked.filter((one) => one !== undefined));
+    // Credentials are for one upstream: which one has to be plain.
+    if (upstream === undefined || others.length > 0) return undefined;
+    const { user, password } = shown;
+    const sealed = await tokens.seal(JSON.stringify({ user, password }));
+    const caller = guestCaller(user, { upstream, address: presented.address });
+    return { caller, proof: { by: 'guest', upstream, sealed } } satisfies Identity;
   }
 
   /** Notes that a caller may not do what it asked for. */

@@ -1,10 +1,13 @@
 /** What a caller may want to do with a repository. `search`: see its name in catalogs and search results. */
 export type Action = 'pull' | 'push' | 'delete' | 'search' | 'administer';
 
-/** How a caller has shown who it is. `user`: by a password, or a token of an issuer. */
-export type CallerKind = 'anonymous' | 'user' | 'certificate' | 'key';
+/**
+ * How a caller has shown who it is. `user`: by a password, or a token of an issuer; `guest`: by credentials of an upstream,
+ * which only that upstream can judge.
+ */
+export type CallerKind = 'anonymous' | 'user' | 'certificate' | 'key' | 'guest';
 
-/** What a key may do at most, whatever the policies say. */
+/** What a key or a guest may do at most, whatever the policies say. */
 export interface KeyScope {
   /** Patterns of repositories. */
   readonly repositories: readonly string[];
@@ -21,7 +24,7 @@ export interface Caller {
   readonly claims: Readonly<Record<string, unknown>>;
   /** Where the request comes from. */
   readonly address: string;
-  /** Of keys only. */
+  /** Of keys and guests. */
   readonly scope?: KeyScope | undefined;
 }
 

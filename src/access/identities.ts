@@ -48,7 +48,8 @@ export class Identities {
       case 'basic': {
         const { user, password } = shown;
         const { passwords } = this.#options;
-        if (looksLikeKey(password) || claimsOf(password)) return await this.#bySecret(password, address);
+        if (looksLikeKey(password) || this.#options.issuers().has(claimsOf(password)?.iss ?? ''))
+          return await this.#bySecret(password, address);
         if (!(await passwords.isRight(user, password, client))) return undefined;
         return { caller: userCaller(user, address), proof: { by: 'password', mark: this.#passwordMark(user) ?? '' } };
       }
@@ -76,12 +77,21 @@ export class Identities {
       case 'issuer':
         // Only what the policies of then looked at is known of it.
         return proof.mark === mark ? { caller, ...rest } : undefined;
+      case 'guest':
+        return { caller: { ...caller, scope: guestScope(proof.upstream) }, ...rest };
       case 'nothing':
       case 'certificate':
         return { caller, ...rest };
       default:
         return proof satisfies never;
     }
+  }
+
+  /** Whether credentials belong to this mirror, right or wrong: these never go to an upstream. */
+  isOurs({ user, password }: { readonly user: string; readonly password: string }): boolean {
+    const issuer = claimsOf(password)?.iss;
+    const isIssued = issuer !== undefined && this.#options.issuers().has(issuer);
+    return looksLikeKey(password) || isIssued || this.#options.passwords.mark(user) !== undefined;
   }
 
   /** A key, or a token of an issuer. */
@@ -115,4 +125,20 @@ function certified({ name, groups, untilMs }: CertificateIdentity, address: stri
 function issued({ name, groups, claims, untilMs }: IssuedIdentity, address: string): Identity {
   const proof: Proof = { by: 'issuer', mark: '' };
   return { caller: { kind: 'user', name, groups, claims, address }, proof, untilMs };
+}
+
+/** A guest of an upstream: nothing is known of it but that it has shown credentials, which that upstream has to judge. */
+export function guestCaller(user: string, { upstream, address }: { upstream: string; address: string }): Caller {
+  return {
+    kind: 'guest',
+    name: `${upstream}:${user}`,
+    groups: [],
+    claims: {},
+    address,
+    scope: guestScope(upstream),
+  };
+}
+
+function guestScope(upstream: string): NonNullable<Caller['scope']> {
+  return { repositories: [`${upstream}/**`], actions: ['pull'] };
 }

@@ -7,6 +7,8 @@ export type Proof =
   | { readonly by: 'password'; readonly mark: string }
   | { readonly by: 'key'; readonly id: string }
   | { readonly by: 'certificate' }
+  /** Credentials of an upstream, for that upstream alone; `sealed` with the key of our tokens. */
+  | { readonly by: 'guest'; readonly upstream: string; readonly sealed: string }
   /** A token of an issuer, whose caller was looked at with the policies that had this mark. */
   | { readonly by: 'issuer'; readonly mark: string };
 

@@ -1,5 +1,5 @@
 import { createHash, hkdfSync } from 'node:crypto';
-import { jwtVerify, SignJWT } from 'jose';
+import { CompactEncrypt, compactDecrypt, jwtVerify, SignJWT } from 'jose';
 import { LRUCache } from 'lru-cache';
 import type { Caller } from './caller.ts';
 import type { Grant } from './grants.ts';
@@ -93,6 +93,26 @@ export class Tokens {
     const untilMs = (exp + skewSeconds) * 1000;
     if (this.#now() >= untilMs) return undefined;
     return { identity: { caller: { kind, name: sub, groups, claims, address }, proof, untilMs }, grants: access };
+  }
+
+  /** A text that only mirrors with our secret can read: what has to be kept between requests, and nowhere here. */
+  async seal(text: string): Promise<string> {
+    if (!this.#key) throw new Error('there is no key for tokens');
+    const encrypt = new CompactEncrypt(Buffer.from(text)).setProtectedHeader({ alg: 'dir', enc: 'A256GCM' });
+    return await encrypt.encrypt(this.#key);
+  }
+
+  /** @returns `undefined` for what was not sealed with our secret */
+  async unseal(sealed: string): Promise<string | undefined> {
+    for (const key of [this.#key, this.#former?.key]) {
+      if (!key) continue;
+      try {
+        return Buffer.from((await compactDecrypt(sealed, key)).plaintext).toString('utf8');
+      } catch {
+        // Not by this key.
+      }
+    }
+    return undefined;
   }
 
   async #verify(token: string): Promise<Payload | undefined> {

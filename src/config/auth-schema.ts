@@ -54,9 +54,11 @@ const policySchema = z.strictObject({
       'What the token of a caller has to say, all of it, such as `ref=refs/heads/main` or `kubernetes.io.namespace=ci-*`.',
     ),
   kinds: z
-    .array(value(oneOf(['user', 'certificate', 'key'])))
+    .array(value(oneOf(['user', 'certificate', 'key', 'guest'])))
     .prefault([])
-    .describe('How a caller has shown who it is: by a password or token, a client certificate, or a key; empty: any.'),
+    .describe(
+      'How a caller has shown who it is: by a password or token, a client certificate, a key, or credentials of an upstream (`guest`, whose name is that of the upstream, a colon and the user); empty: any.',
+    ),
   anonymous: value(flag).prefault(false).describe('Also match callers without credentials. Requires `auth.anonymous`.'),
   addresses: z
     .array(value(addressRange))

@@ -67,7 +67,12 @@ function checkCluster({ redis, cluster, listen }: ParsedConfig, problems: Schema
   }
 }
 
-function checkAuth({ auth, tls }: ParsedConfig, problems: SchemaProblem[]): void {
+function checkAuth({ auth, tls, upstreams = {} }: ParsedConfig, problems: SchemaProblem[]): void {
+  for (const [name, { access }] of Object.entries(upstreams)) {
+    if (access !== 'caller' || auth) continue;
+    const message = 'requires auth: without it callers are not asked for credentials';
+    problems.push({ kind: 'refused', path: ['upstreams', name, 'access'], message });
+  }
   if (auth?.certificates && tls?.clientCaFile === undefined) {
     const message = 'requires tls.clientCaFile: without it no client is asked for a certificate';
     problems.push({ kind: 'refused', path: ['auth', 'certificates'], message });

@@ -86,6 +86,11 @@ export const upstreamSchema = z.strictObject({
     .describe(
       'Further credentials with the same rights. The one that was used least is sent; one that the registry limits or refuses rests while there are others.',
     ),
+  access: value(oneOf(['proxy', 'caller']))
+    .prefault('proxy')
+    .describe(
+      '`proxy`: the policies of this mirror decide. `caller`: callers show credentials of this upstream itself, which are sent to it and to no other, and it decides; requires `auth`.',
+    ),
   tokenRealms: z
     .array(value(hostName))
     .prefault([])

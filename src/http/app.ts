@@ -9,7 +9,7 @@ import type { Mirror } from '../mirror/mirror.ts';
 import type { Chain } from '../transport/chain.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Admission } from './admission.ts';
-import { authorizePull, hideUpstreams, identifyCaller, Rights } from './callers.ts';
+import { authorizePull, type GuestUpstreams, hideUpstreams, identifyCaller, Rights } from './callers.ts';
 import { catalogRoute } from './catalog-route.ts';
 import { isClientLeft } from './client-left.ts';
 import { documentation } from './documentation.ts';
@@ -49,6 +49,8 @@ export interface AppOptions {
   readonly observer: RequestObserver;
   /** Who may do what. */
   readonly access: AccessControl;
+  /** Upstreams that judge the credentials of callers. */
+  readonly guests: GuestUpstreams;
   /** The walls between clients. */
   readonly admission: Admission;
   /** Within this a client has headers or an error, in milliseconds. */
@@ -80,7 +82,7 @@ export interface AppOptions {
 export function createApp(options: AppOptions): Koa {
   const app = new Koa();
   const sender = new Sender(options);
-  const rights = new Rights(options.access);
+  const rights = new Rights(options.access, options.guests);
   const gate = new HoldGate(options.holds, rights);
   const extensions = [
     documentation(),
@@ -111,7 +113,7 @@ export function createApp(options: AppOptions): Koa {
     onlyPulls,
     peerRoutes({ service: options.mirror.peerService, answers: options.mirror.replicaAnswers, sender }, options.peers),
     readRequest(options),
-    authorizePull(rights),
+    authorizePull(rights, options.guests),
     registryRoutes({ mirror: options.mirror, sender, keeper: options.keeper, gate }),
   ]) {
     app.use(onRegistryPath(step));

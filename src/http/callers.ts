@@ -1,9 +1,12 @@
 import type { Context, Middleware } from 'koa';
-import type { AccessControl, Presented } from '../access/access-control.ts';
+import type { AccessControl, Guest, Presented } from '../access/access-control.ts';
 import type { Action } from '../access/caller.ts';
 import { certificateOf } from '../access/certificate.ts';
 import { isGranted } from '../access/grants.ts';
 import { hasReason, RegistryError } from '../oci/error.ts';
+import type { RegistryRequest } from '../oci/request.ts';
+import type { Selection } from '../upstream/selection.ts';
+import type { Upstream } from '../upstream/upstream.ts';
 import { clientAddress, clientKey } from './client-address.ts';
 import type { Exchange } from './exchange.ts';
 import { realmOf } from './realm.ts';
@@ -27,8 +30,9 @@ export function identifyCaller(access: AccessControl): Middleware {
     if (!settings || exchange.isPeer || isReplicaPath(exchange.path)) return await next();
     exchange.realm = realmOf(ctx.req, settings.url);
     try {
-      const { caller, grants } = await access.identify(presentedBy(ctx, access));
+      const { caller, grants, guest } = await access.identify(presentedBy(ctx, access));
       exchange.caller = caller;
+      exchange.guest = guest;
       exchange.grants = grants;
     } catch (error) {
       if (!hasReason(error, 'unauthenticated')) throw error;
@@ -44,12 +48,17 @@ export function identifyCaller(access: AccessControl): Middleware {
 export class Rights {
   readonly #access: AccessControl;
 
-  constructor(access: AccessControl) {
+  readonly #guests: GuestUpstreams;
+
+  constructor(access: AccessControl, guests: GuestUpstreams) {
     this.#access = access;
+    this.#guests = guests;
   }
 
   /** Whether a caller may do something: for listings. */
   may({ caller }: Exchange, action: Action, repository: string): boolean {
+    // Which of its repositories a caller may read only that upstream knows.
+    if (caller && action === 'search' && this.#guests.judges(repository.split('/', 1)[0] ?? '')) return false;
     return this.#access.may(caller, action, repository);
   }
 
@@ -81,11 +90,32 @@ export class Rights {
     }
   }
 
+  /** Asks for credentials of the upstream itself. @throws RegistryError 401 */
+  challenge(exchange: Exchange, { upstream, repository }: Selection): never {
+    const scope = `repository:${upstream.name}/${repository}:pull`;
+    const error = exchange.grants === undefined ? {} : { error: 'insufficient_scope' };
+    throw challenged(exchange, `credentials of ${upstream.name} are required`, { scope, ...error });
+  }
+
   /** Answers `/v2/`: clients learn from it that they have to ask for a token. @throws RegistryError 401 */
   requireToken(exchange: Exchange): void {
     if (exchange.caller?.kind !== 'anonymous' || exchange.grants !== undefined) return;
     throw challenged(exchange, 'authentication is required');
   }
+}
+
+/** Upstreams that judge the credentials of callers themselves. */
+export interface GuestUpstreams {
+  judges(upstream: string): boolean;
+  /**
+   * Has an upstream judge whether a caller may read what it asks for.
+   * @returns the upstream, asked with the caller's own credentials from then on
+   * @throws RegistryError DENIED, or what the upstream says
+   */
+  admit(
+    options: { readonly signal: AbortSignal },
+    asked: { readonly guest: Guest; readonly selection: Selection; readonly request: RegistryRequest | undefined },
+  ): Promise<Upstream>;
 }
 
 /** Tells only those of upstreams that are not there, or not allowed, who could pull from them. */
@@ -112,13 +142,21 @@ function askedName({ request, selection, query }: Exchange): string {
 }
 
 /** Lets only those pull who may. */
-export function authorizePull(rights: Rights): Middleware {
-  return function authorize(ctx, next) {
+export function authorizePull(rights: Rights, guests: GuestUpstreams): Middleware {
+  return async function authorize(ctx, next) {
     const exchange = ctx.state['exchange'] as Exchange;
     const { selection } = exchange;
     if (selection === undefined) rights.requireToken(exchange);
-    else rights.require(exchange, 'pull', `${selection.upstream.name}/${selection.repository}`);
-    return next();
+    else {
+      rights.require(exchange, 'pull', `${selection.upstream.name}/${selection.repository}`);
+      if (exchange.caller && guests.judges(selection.upstream.name)) {
+        const { guest } = exchange;
+        if (guest?.upstream !== selection.upstream.name) rights.challenge(exchange, selection);
+        const upstream = await guests.admit(exchange, { guest, selection, request: exchange.request });
+        exchange.selection = { ...selection, upstream };
+      }
+    }
+    return await next();
   };
 }
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
+import type { Guest } from '../access/access-control.ts';
 import type { Caller } from '../access/caller.ts';
 import type { Grant } from '../access/grants.ts';
 import type { Outcome } from '../mirror/outcome.ts';
@@ -30,6 +31,8 @@ export class Exchange {
   caller: Caller | undefined;
   /** What its token was asked for; `undefined`: it has shown none. */
   grants: readonly Grant[] | undefined;
+  /** Credentials that the caller has shown for one upstream. */
+  guest: Guest | undefined;
   /** Where clients of this mirror get tokens. */
   realm = '';
   outcome: Outcome | undefined;

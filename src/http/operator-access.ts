@@ -19,7 +19,8 @@ export async function admitOperator(
   try {
     const { caller } = await access.identify(presentedBy(ctx, access));
     const isAnonymous = caller.kind === 'anonymous';
-    if (need === 'identify' && (!isAnonymous || settings.anonymous)) return true;
+    // Of a guest nothing is known.
+    if (need === 'identify' && caller.kind !== 'guest' && (!isAnonymous || settings.anonymous)) return true;
     const { isAllowed, rule } = access.decide(caller, 'administer', undefined);
     if (need === 'administer' && isAllowed) return true;
     if (!isAnonymous) {

@@ -7,10 +7,12 @@ import { BcryptThread } from '../access/bcrypt-thread.ts';
 import { type ExplainedAccess, explainAccess } from '../access/explain.ts';
 import { parseHtpasswd } from '../access/htpasswd.ts';
 import { Identities } from '../access/identities.ts';
-import type { KeyStore } from '../access/key-store.ts';
 import { Passwords } from '../access/passwords.ts';
 import { Tokens } from '../access/tokens.ts';
 import type { Config } from '../config/config.ts';
+import type { GuestUpstreams } from '../http/callers.ts';
+import type { Cache } from './cache.ts';
+import { CallerUpstreams } from './caller-upstreams.ts';
 import { named } from './configured-files.ts';
 import { LiveIssuers } from './issuers.ts';
 import { keysFileOf } from './keys-file.ts';
@@ -20,6 +22,7 @@ import type { FileUse } from './watched-files.ts';
 /** Who may do what at a running mirror. */
 export interface LiveAccess extends AsyncDisposable {
   readonly control: AccessControl;
+  readonly guests: GuestUpstreams;
   /** What the policies say to a caller, for people. @throws RegistryError */
   readonly decide: (who: string, repository: string) => ExplainedAccess | undefined;
   /**
@@ -34,7 +37,7 @@ export interface LiveAccess extends AsyncDisposable {
 /** @param config read each time: it may be replaced while the mirror runs */
 export async function openAccess(
   config: () => Config,
-  { now, files, audit, keys }: Parts & { readonly keys: KeyStore },
+  { now, files, audit, cache }: Parts & { readonly cache: Pick<Cache, 'keys' | 'upstreams'> },
 ): Promise<LiveAccess> {
   const thread = new BcryptThread();
   const passwords = new Passwords({
@@ -43,15 +46,22 @@ export async function openAccess(
     now,
   });
   const tokens = new Tokens({ now });
+  const { keys, upstreams } = cache;
   const issuers = new LiveIssuers({ auth: () => config().auth, now });
   const control = new AccessControl({
     settings: () => config().auth,
     identities: new Identities({ passwords, keys, issuers: () => issuers.all }),
     tokens,
     onRefused: audit,
+    guestUpstream(name) {
+      const slash = name.indexOf('/');
+      const upstream = slash === -1 ? undefined : upstreams.table.find(name.slice(0, slash));
+      return upstream && guests.judges(upstream.name) ? upstream.name : undefined;
+    },
   });
+  const guests = new CallerUpstreams({ config, upstreams, access: control, now });
   const usesOf = async (current: Config): Promise<FileUse[]> => {
-    const { auth, cluster, redis, cache } = current;
+    const { auth, cluster, redis } = current;
     if (!auth) return [];
     const uses: FileUse[] = issuers.files(auth);
     keys.path = keysFileOf(current);
@@ -73,12 +83,13 @@ export async function openAccess(
         code: 'file-refused',
         take: (texts) => tokens.renew(Buffer.from(Object.values(texts).join('').trim())),
       });
-    } else tokens.renew(await ownSecret(join(cache.dir, 'tokens.key')));
+    } else tokens.renew(await ownSecret(join(current.cache.dir, 'tokens.key')));
     return uses;
   };
   await files.takeAll('auth', await usesOf(config()));
   return {
     control,
+    guests,
     decide: (who, repository) => explainAccess(who, repository, { settings: config().auth, keys }),
     async prepare(next) {
       files.replace('auth', await usesOf(next));
@@ -87,12 +98,15 @@ export async function openAccess(
     settle() {
       if (config().auth?.htpasswdFile === undefined) passwords.replace(new Map());
     },
-    [Symbol.asyncDispose]: () => thread[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose]() {
+      guests[Symbol.dispose]();
+      await thread[Symbol.asyncDispose]();
+    },
   };
 }
 
 /** A file that is not there is no mistake: no key has been made yet. */
-function keysUse(keys: KeyStore, path: string): FileUse {
+function keysUse(keys: Cache['keys'], path: string): FileUse {
   return {
     name: 'keys of robots',
     files: {},

@@ -6,7 +6,7 @@ import { type Changes, upstreamFact } from '../oci/facts.ts';
 import { Authorities } from '../transport/authorities.ts';
 import { Chain } from '../transport/chain.ts';
 import { Proxies } from '../transport/proxies.ts';
-import type { OwnedUpstream } from '../upstream/create-upstream.ts';
+import { createUpstream, type OwnedUpstream } from '../upstream/create-upstream.ts';
 import { lazyUpstream } from '../upstream/lazy-upstream.ts';
 import type { TlsOptions, UpstreamOptions } from '../upstream/options.ts';
 import { UpstreamTable } from '../upstream/table.ts';
@@ -105,6 +105,23 @@ export class LiveUpstreams implements Disposable {
       this.#use(live, tableOf(live, config));
       made.move();
     });
+  }
+
+  /**
+   * One upstream of a configuration, asked with the credentials of one caller; whoever has it disposes it.
+   * @throws Error in one sentence where a certificate cannot be used
+   */
+  forCaller(
+    config: Config,
+    name: string,
+    credentials: { readonly username: string; readonly password: string },
+  ): OwnedUpstream | undefined {
+    const upstream = config.upstreams.find((one) => one.name === name);
+    if (!upstream) return undefined;
+    const options = withCertificates(upstream, upstreamOptions(config, upstream));
+    const { changes: _changes, ...extra } = this.#extra;
+    const own = { credentials: { kind: 'inline', ...credentials } as const, moreCredentials: [] };
+    return createUpstream({ ...options, ...extra, ...this.#networks, chain: this.chain, ...own });
   }
 
   #make(

@@ -57,6 +57,7 @@ export async function openListener(
       count(ended);
     },
     access: access.control,
+    guests: access.guests,
     admission: walls.admission,
     get answerMs() {
       return cache.config.timeouts.answerMs;

@@ -119,7 +119,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   if (hosted) owned.use(hosted);
   const search: Search = owned.use(openSearch(cache, { ...parts, hosted: hosted?.registry }));
   search.start();
-  const access = owned.use(await openAccess(() => cache.config, { ...parts, keys: cache.keys }));
+  const access = owned.use(await openAccess(() => cache.config, { ...parts, cache }));
   const requestLog = options.requestLog ?? ((level, fields) => parts.log[level](fields, 'request'));
   const { admission } = walls;
   const short =

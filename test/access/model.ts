@@ -102,7 +102,7 @@ async function prepare(stack: AsyncDisposableStack) {
   const config = (rules: readonly Rule[] | undefined) => ({
     hosted,
     log: { level: 'error' },
-    ...(rules && { auth: { htpasswdFile: file, anonymous: true, policies: policiesOf(rules) } }),
+    ...(rules && { auth: { htpasswdFile: file, anonymous: true, tokenExpiry: '1h', policies: policiesOf(rules) } }),
   });
   const site: TestSite = stack.use(
     await startTestSite({ upstreams: { 'registry.test': registry }, config: config(undefined), keepsLog: false }),

@@ -6,7 +6,7 @@ import { ConfigFolder, loadText, problemsOf } from './sources.ts';
 test.each([
   ['cache:\n  dir: x\n  tagTTl: 5s\n', 'millpond.yaml:3: unknown key "tagTTl" in cache; did you mean "tagTtl"?'],
   ['ofline: true\n', 'millpond.yaml:1: unknown key "ofline"; did you mean "offline"?'],
-  ['\nlog:\n  colour: red\n', 'millpond.yaml:3: unknown key "colour" in log; accepted here: level, format'],
+  ['\nlog:\n  colour: red\n', 'millpond.yaml:3: unknown key "colour" in log; accepted here: level, format, auditFile'],
   [
     'upstreams:\n  docker.io:\n    repositories:\n      alow: []\n',
     'millpond.yaml:4: unknown key "alow" in upstreams."docker.io".repositories; did you mean "allow"?',

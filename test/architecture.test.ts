@@ -22,6 +22,7 @@ const allowed: Record<string, readonly string[]> = {
     'telemetry',
   ],
   site: [
+    'signatures',
     'access',
     'config',
     'http',
@@ -42,7 +43,9 @@ const allowed: Record<string, readonly string[]> = {
     'oci',
     'telemetry',
   ],
+  signatures: ['waiting', 'oci'],
   http: [
+    'signatures',
     'events',
     'holds',
     'access',
@@ -104,6 +107,9 @@ const owners: Record<string, RegExp> = {
   jose: /^(?:access\/(?:tokens|issuer|issuer-keys)|upstream\/credentials\/cloud\/jwt)\.ts$/,
   aws4fetch: /^upstream\/credentials\/cloud\/ecr\.ts$/,
   bcryptjs: /^access\/bcrypt-worker\.ts$/,
+  '@sigstore/bundle': /^signatures\/bundle\.ts$/,
+  '@sigstore/verify': /^signatures\/(?:bundle|trust-root)\.ts$/,
+  '@sigstore/protobuf-specs': /^signatures\/trust-root\.ts$/,
   ioredis: /^coordination\/connection\.ts$/,
 };
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { signatureSchema } from './signature-schema.ts';
 import { freshness, overridesOf, tagTimes, upstreamTimeouts } from './times-schema.ts';
 import { authSchema } from './upstream-auth-schema.ts';
 import { flag, hostName, integer, oneOf, path, registryUrl, repositoryPattern, tagPattern } from './value-kinds.ts';
@@ -97,6 +98,10 @@ export const upstreamSchema = z.strictObject({
     .describe("Hosts outside the upstream's own domain that issue its tokens and may receive its credentials."),
   tls: tlsSchema.prefault({}).describe('TLS towards this upstream.'),
   ...overridesOf(freshness, { inherits: 'cache', describe: (key) => `\`cache.${key}\` for this upstream.` }),
+  signatures: z
+    .array(signatureSchema)
+    .prefault([])
+    .describe('Which signatures images must carry; the first entry that matches a repository applies. Default: none.'),
   tags: z.array(tagRuleSchema).prefault([]).describe('Freshness rules for tags; the first rule that matches applies.'),
   maxConnections: value(integer(1, 65_535))
     .prefault(32)

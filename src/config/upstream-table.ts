@@ -3,6 +3,7 @@ import { inForce } from './in-force.ts';
 import { leadsToItself } from './own-url.ts';
 import type { ParsedConfig } from './schema.ts';
 import { type ConfigPath, type SchemaNode, type SchemaProblem, schemaNode } from './schema-node.ts';
+import { checkSignatures } from './signatures.ts';
 import { freshness, inherit, tagTimes, upstreamTimeouts } from './times-schema.ts';
 import { checkAuths } from './upstream-auth.ts';
 import type { ParsedUpstream } from './upstream-schema.ts';
@@ -66,7 +67,9 @@ function completeUpstream(
   if ((tls.certFile === undefined) !== (tls.keyFile === undefined)) {
     refuse(context, [...path, 'tls'], 'certFile and keyFile go together');
   }
-  checkAuths(upstream, path, (at, message) => refuse(context, at, message));
+  const refused = (at: ConfigPath, message: string): void => refuse(context, at, message);
+  checkAuths(upstream, path, refused);
+  checkSignatures(upstream.signatures, path, refused);
   const times = inherit(freshness, { own: upstream, wide: parsed.cache });
   return {
     ...upstream,

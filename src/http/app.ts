@@ -6,6 +6,8 @@ import type { Keeper } from '../front/keeper.ts';
 import type { HoldStore } from '../holds/hold-store.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { Mirror } from '../mirror/mirror.ts';
+import type { Repository } from '../mirror/repository.ts';
+import type { SignatureGate } from '../signatures/signature-gate.ts';
 import type { Chain } from '../transport/chain.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Admission } from './admission.ts';
@@ -76,6 +78,8 @@ export interface AppOptions {
   readonly onError: (error: unknown) => void;
   /** Keeps answers that can be given again without a decision; absent: none are kept. */
   readonly keeper?: Keeper | undefined;
+  /** Decides by signatures which manifests are served; absent: all are. */
+  readonly signatures?: SignatureGate<Repository> | undefined;
 }
 
 /** The HTTP side. The list reads as the life of a request. */
@@ -114,7 +118,13 @@ export function createApp(options: AppOptions): Koa {
     peerRoutes({ service: options.mirror.peerService, answers: options.mirror.replicaAnswers, sender }, options.peers),
     readRequest(options),
     authorizePull(rights, options.guests),
-    registryRoutes({ mirror: options.mirror, sender, keeper: options.keeper, gate }),
+    registryRoutes({
+      mirror: options.mirror,
+      sender,
+      keeper: options.keeper,
+      gate,
+      signatures: options.signatures,
+    }),
   ]) {
     app.use(onRegistryPath(step));
   }

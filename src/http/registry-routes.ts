@@ -8,6 +8,7 @@ import type { Outcome } from '../mirror/outcome.ts';
 import { type Repository, repositoryOf } from '../mirror/repository.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ManifestReference, RegistryRequest } from '../oci/request.ts';
+import type { SignatureGate } from '../signatures/signature-gate.ts';
 import type { Exchange } from './exchange.ts';
 import type { HoldGate } from './hold-gate.ts';
 import { keeping } from './keeping.ts';
@@ -15,7 +16,7 @@ import { blobReply, type Conditions, listingReply, manifestReply, pingReply } fr
 import type { Reply, Sender } from './send.ts';
 
 /** The last step of a request of the pull API: gets what was asked for from the mirror and sends it. */
-export function registryRoutes({ mirror, sender, keeper, gate }: Answering): Middleware {
+export function registryRoutes({ mirror, sender, keeper, gate, signatures }: Answering): Middleware {
   return function answer(ctx) {
     const exchange = ctx.state['exchange'] as Exchange;
     const { request, selection } = exchange;
@@ -24,7 +25,7 @@ export function registryRoutes({ mirror, sender, keeper, gate }: Answering): Mid
     if (request.kind === 'ping') return sender.send(ctx.res, pingReply(asked.conditions), exchange);
     if (!selection) throw new Error('no upstream has been chosen');
     return answerFrom(
-      { mirror, sender, keeper, gate },
+      { mirror, sender, keeper, gate, signatures },
       { ...asked, repository: repositoryOf(selection.upstream, selection.repository), request },
     );
   };
@@ -60,6 +61,8 @@ interface Answering {
   readonly keeper?: Keeper | undefined;
   /** Absent: nothing is held. */
   readonly gate?: HoldGate | undefined;
+  /** Decides by signatures which manifests are served; absent: all are. */
+  readonly signatures?: SignatureGate<Repository> | undefined;
 }
 
 interface Asked {
@@ -72,7 +75,7 @@ interface Asked {
 const fromDisk: ReadonlySet<Outcome> = new Set(['hit', 'stale', 'revalidated', 'revalidating']);
 
 async function answerManifest(
-  { mirror, sender, keeper, gate }: Answering,
+  { mirror, sender, keeper, gate, signatures }: Answering,
   {
     ctx,
     exchange,
@@ -83,9 +86,11 @@ async function answerManifest(
 ): Promise<void> {
   const accept = ctx.req.headers.accept ?? '';
   const atHand = mirror.manifests.atHand(repository, reference, accept);
+  // Nothing is kept that is not decided.
+  const isPassed = atHand !== undefined && signatures?.isPassed(repository, atHand.digest) !== false;
   // In the same turn: what it stands on has not changed.
   const standing =
-    atHand && keeper?.wants(ctx.req) ? mirror.manifests.standing(repository, reference, atHand) : undefined;
+    atHand && isPassed && keeper?.wants(ctx.req) ? mirror.manifests.standing(repository, reference, atHand) : undefined;
   const found =
     atHand ??
     (reference.kind === 'digest'
@@ -96,8 +101,9 @@ async function answerManifest(
   if (!conditions.head) {
     gate?.require(exchange, { repository: repository.key, digest: found.digest, isKnown: fromDisk.has(found.outcome) });
   }
+  const warning = isPassed ? undefined : await signatures?.check(repository, found.digest, exchange);
   const { rateLimit } = repository.upstream;
-  const reply = manifestReply(found, { ...conditions, rateLimit, byDigest: reference.kind === 'digest' });
+  const reply = manifestReply(found, { ...conditions, rateLimit, warning, byDigest: reference.kind === 'digest' });
   await sender.send(ctx.res, keeping(reply, standing, { keeper, ctx, exchange }), exchange);
 
   function byTag(tag: string, options: TagOptions): Promise<ManifestReply | ManifestHead> {

@@ -48,8 +48,14 @@ export function pingReply(conditions: Conditions): Reply {
 
 export function manifestReply(
   manifest: ManifestReply | ManifestHead,
-  { byDigest, rateLimit, ...conditions }: Conditions & { byDigest: boolean; rateLimit?: RateLimit | undefined },
+  options: Conditions & {
+    readonly byDigest: boolean;
+    readonly rateLimit?: RateLimit | undefined;
+    /** What the client is warned of, in a sentence. */
+    readonly warning?: string | undefined;
+  },
 ): Reply {
+  const { byDigest, rateLimit, warning, ...conditions } = options;
   const { digest, size, contentType, outcome, stale, ageSeconds } = manifest;
   // Of a tag that was only asked about nothing is stored but what it stands for.
   const isStored = 'bytes' in manifest;
@@ -60,6 +66,7 @@ export function manifestReply(
   if (rateLimit) headers.push(...rateLimitHeaders(rateLimit));
   if (stale === undefined && ageSeconds !== undefined) headers.push('Age', String(ageSeconds));
   if (stale) headers.push('Age', String(stale.ageSeconds), 'Warning', `299 - "${stale.warning}"`);
+  if (warning !== undefined) headers.push('Warning', `299 - "${warning.replaceAll('"', "'")}"`);
   if (isKnown(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
   headers.push('Content-Type', contentType, 'Content-Length', String(size));
   const withBody = !conditions.head && 'bytes' in manifest;

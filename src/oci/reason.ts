@@ -109,6 +109,8 @@ export const reasonFacts = {
   'not-allowed': definite('DENIED', { status: 403, fault: 'operator' }),
   /** A manifest waits for a scanner, or a scanner has rejected it. */
   held: definite('DENIED', { status: 403, fault: 'operator' }),
+  /** It lacks a signature that `upstreams.NAME.signatures` asks for. */
+  unsigned: definite('DENIED', { status: 403, fault: 'upstream' }),
   offline: absent('MANIFEST_UNKNOWN', 'operator'),
   'no-credentials': transient('operator', { gate: 'none' }),
 

@@ -49,8 +49,8 @@ export interface Cache extends AsyncDisposable {
   readonly audit: Audit;
   /** Receives what operators change. */
   readonly administrationObserver: AdministrationObserver;
-  /** Puts another configuration in force. @throws Error where an upstream cannot be made of it; nothing has changed then */
-  replaceConfig(config: Config): Promise<void>;
+  /** Puts another configuration in force. @param use puts in force what goes with it, before kept answers are dropped @throws Error where an upstream cannot be made of it; nothing has changed then */
+  replaceConfig(config: Config, use?: () => void): Promise<void>;
 }
 
 /**
@@ -137,11 +137,12 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     }),
     repair,
     room: evictor.room,
-    async replaceConfig(next) {
+    async replaceConfig(next, use) {
       await upstreams.replace(next, (prepared) => {
         usePins(catalog, next.cache.pins, prepared.table);
         prepared.use();
         opening.config = next;
+        use?.();
         opening.changes?.changedAll();
       });
       upkeep.look();

@@ -16,6 +16,7 @@ import type { LiveReplicas } from './replicas.ts';
 import { countPulls } from './search.ts';
 import { type LiveServerTls } from './server-tls.ts';
 import type { OwnShortWay } from './short-way.ts';
+import type { MirrorSignatures } from './signatures.ts';
 import { Walls } from './walls.ts';
 
 /** Answers clients from now on. */
@@ -37,6 +38,7 @@ export async function openListener(
     readonly search: Search;
     readonly requestLog: RequestLog;
     readonly short: OwnShortWay | undefined;
+    readonly signatures: MirrorSignatures;
   },
 ): Promise<Listener> {
   const { walls, others, tls, hosted, owner, access, events, search, now, requestLog, short } = parts;
@@ -81,6 +83,7 @@ export async function openListener(
     operator: { readiness: () => health.readiness(), metrics, access: access.control },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
     keeper: short?.keeper,
+    signatures: parts.signatures,
   });
   const answer = app.callback();
   // Koa answers its own failures: this promise never rejects.

@@ -28,6 +28,8 @@ import { openSearch } from './search.ts';
 import { openServerTls } from './server-tls.ts';
 import { SharedChanges } from './shared-changes.ts';
 import { openShortWay } from './short-way.ts';
+import { signaturePolicies } from './signature-policies.ts';
+import { openSignatures, policyFiles } from './signatures.ts';
 import { openSiteControl } from './site-control.ts';
 import { Walls } from './walls.ts';
 import { WatchedFiles } from './watched-files.ts';
@@ -119,6 +121,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   if (hosted) owned.use(hosted);
   const search: Search = owned.use(openSearch(cache, { ...parts, hosted: hosted?.registry }));
   search.start();
+  const signatures = await openSignatures(cache, parts);
   const access = owned.use(await openAccess(() => cache.config, { ...parts, cache }));
   const requestLog = options.requestLog ?? ((level, fields) => parts.log[level](fields, 'request'));
   const { admission } = walls;
@@ -136,6 +139,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     search,
     requestLog,
     short,
+    signatures,
   });
   if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
@@ -155,7 +159,12 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const { files, health, log } = parts;
   const watchUpstreams = async (): Promise<void> => {
     const { config, upstreams } = cache;
-    files.replace('upstreams', await upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) }));
+    const uses = await upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) });
+    const takeKeys = async (): Promise<void> => {
+      signatures.use(await signaturePolicies(cache.config));
+      generations?.changedAll();
+    };
+    files.replace('upstreams', [...uses, ...policyFiles(config, takeKeys)]);
   };
   await watchUpstreams();
   files.start();
@@ -177,10 +186,11 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
         if (key !== undefined) changed.push(key);
         await turns.next();
       }
+      const policies = await signaturePolicies(config);
       // Callers have to be known as soon as they are distinguished.
       const taken = await access.prepare(config);
       try {
-        await cache.replaceConfig(config);
+        await cache.replaceConfig(config, () => signatures.use(policies));
       } catch (error) {
         await access.prepare(cache.config);
         throw error;

@@ -66,6 +66,11 @@ export class Metrics {
   readonly sourceFailures = this.#counter('source_failures_total', 'Attempts to fetch a blob that failed.', [
     'upstream',
   ]);
+  readonly signatureVerdicts = this.#counter(
+    'signature_verdicts_total',
+    'Images looked at for signatures that are asked for, by what came of it; not those remembered.',
+    ['result'],
+  );
   readonly wrongBytes = this.#counter('wrong_bytes_total', 'Blobs that arrived with other bytes than they should.', []);
   readonly webhooks = this.#counter('webhook_events_total', 'Events sent to receivers, by what became of them.', [
     'result',

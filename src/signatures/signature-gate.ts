@@ -1,0 +1,183 @@
+import { LRUCache } from 'lru-cache';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import { SharedWork } from '../waiting/shared-work.ts';
+import type { Material, Waiting } from './material.ts';
+import type { SignaturePolicy } from './policy.ts';
+import { descriptorsOf, fieldsOf, isMaterial } from './reading.ts';
+import { findSignature, type Verdict } from './verify.ts';
+
+/** A repository, as far as policies need it. */
+export interface SignedRepository {
+  /** The cache's name of it. */
+  readonly key: string;
+  /** The upstream's own name of it. */
+  readonly name: string;
+  readonly upstream: { readonly name: string };
+}
+
+export interface SignatureGateOptions<Repository extends SignedRepository> {
+  readonly material: (repository: Repository) => Material;
+  readonly observer: SignatureObserver;
+  readonly now: () => number;
+}
+
+/** Told of verdicts that were reached, not of those that were remembered. */
+export interface SignatureObserver {
+  verified(repository: string, event: { readonly digest: Digest; readonly by: string }): void;
+  unsigned(
+    repository: string,
+    event: { readonly digest: Digest; readonly reason: string; readonly mode: SignaturePolicy['mode'] },
+  ): void;
+}
+
+const maxVerdicts = 100_000;
+const maxRepositories = 10_000;
+/** How long it is believed that there is no signature: it may be on its way. */
+const unsignedMs = 10_000;
+/** A pull that would only be warned about does not wait longer for it. */
+const warnWaitMs = 3_000;
+/** Most indexes that are asked whether they list a manifest. */
+const maxIndexes = 8;
+
+/**
+ * Decides which manifests may be served by their signatures, and remembers it. An image is served if it is signed, or if
+ * an index of the same repository that lists it is signed.
+ */
+export class SignatureGate<Repository extends SignedRepository> {
+  readonly #options: SignatureGateOptions<Repository>;
+  #policies: ReadonlyMap<string, readonly SignaturePolicy[]> = new Map();
+  readonly #chosen = new LRUCache<string, { readonly policy: SignaturePolicy | undefined }>({ max: maxRepositories });
+  readonly #verdicts = new LRUCache<string, Verdict & { readonly untilMs: number }>({ max: maxVerdicts });
+  readonly #work = new SharedWork<Verdict>();
+
+  constructor(options: SignatureGateOptions<Repository>) {
+    this.#options = options;
+  }
+
+  /** Puts policies in force, by the name of their upstream; verdicts by other keys and identities no longer count. */
+  use(policies: ReadonlyMap<string, readonly SignaturePolicy[]>): void {
+    this.#policies = policies;
+    this.#chosen.clear();
+  }
+
+  /** The policy of a repository: the first that matches. */
+  policyOf({ key, name, upstream }: Repository): SignaturePolicy | undefined {
+    if (this.#policies.size === 0) return undefined;
+    const known = this.#chosen.get(key);
+    if (known !== undefined) return known.policy;
+    const found = this.#policies.get(upstream.name)?.find((one) => one.matches(name));
+    const policy = found?.mode === 'off' ? undefined : found;
+    this.#chosen.set(key, { policy });
+    return policy;
+  }
+
+  /** Whether a manifest is known to pass, or needs no signature. Costs no more than a look. */
+  isPassed(repository: Repository, digest: Digest): boolean {
+    const policy = this.policyOf(repository);
+    return policy === undefined || this.#known(policy, repository, digest)?.kind === 'verified';
+  }
+
+  /**
+   * Makes sure that a manifest may be served.
+   * @returns what a client is to be warned of; `undefined`: nothing
+   * @throws RegistryError unsigned, or what the look-up of its signatures failed with; the signal's reason
+   */
+  async check(repository: Repository, digest: Digest, { signal }: Waiting): Promise<string | undefined> {
+    const policy = this.policyOf(repository);
+    if (policy === undefined) return undefined;
+    const isWarning = policy.mode === 'warn';
+    const within = isWarning ? AbortSignal.any([signal, AbortSignal.timeout(warnWaitMs)]) : signal;
+    let verdict: Verdict;
+    try {
+      verdict = await this.verdict(policy, { repository, digest, signal: within });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isWarning) throw error;
+      verdict = { kind: 'unsigned', reason: 'could not be checked for signatures' };
+    }
+    if (verdict.kind === 'verified') return undefined;
+    const sentence = `${repository.key}@${digest} ${verdict.reason}; ${policy.place} asks for one by ${policy.words}`;
+    if (isWarning) return sentence;
+    throw new RegistryError('unsigned', sentence, { detail: { digest, policy: policy.place } });
+  }
+
+  /** The verdict about a manifest, from memory or by a look at its signatures. @throws RegistryError */
+  async verdict(
+    policy: SignaturePolicy,
+    { repository, digest, signal }: Waiting & { readonly repository: Repository; readonly digest: Digest },
+  ): Promise<Verdict> {
+    const known = this.#known(policy, repository, digest);
+    if (known !== undefined) return known;
+    const key = keyOf(policy, repository, digest);
+    return await this.#work.join(key, {
+      signal,
+      begin: async (shared) => {
+        const verdict = await this.#decide(policy, { repository, digest, signal: shared });
+        this.#remember(key, verdict);
+        this.#tell(policy, { repository, digest, verdict });
+        return verdict;
+      },
+    });
+  }
+
+  async #decide(
+    policy: SignaturePolicy,
+    { repository, digest, signal }: Waiting & { readonly repository: Repository; readonly digest: Digest },
+  ): Promise<Verdict> {
+    const material = this.#options.material(repository);
+    const indexes = material.indexesOf(digest).slice(0, maxIndexes);
+    // The usual pull has just been given the index.
+    for (const index of indexes) {
+      const known = this.#known(policy, repository, index);
+      if (known && (await this.#isWithin(known, { index, digest, material, signal }))) return throughIndex(known);
+    }
+    const manifest = await material.manifest(digest, { signal });
+    if (manifest !== undefined && isMaterial(manifest)) return { kind: 'verified', by: 'itself', how: 'material' };
+    const own = await findSignature(digest, { policy, material, signal });
+    if (own.kind === 'verified') return own;
+    for (const index of indexes) {
+      const verdict = await findSignature(index, { policy, material, signal });
+      if (await this.#isWithin(verdict, { index, digest, material, signal })) return throughIndex(verdict);
+    }
+    return own;
+  }
+
+  /** Whether a manifest is listed by an index that carries a signature itself. */
+  async #isWithin(
+    verdict: Verdict,
+    { index, digest, material, signal }: Waiting & { index: Digest; digest: Digest; material: Material },
+  ): Promise<boolean> {
+    if (verdict.kind !== 'verified' || verdict.how === 'material') return false;
+    const bytes = await material.manifest(index, { signal });
+    return bytes !== undefined && descriptorsOf(fieldsOf(bytes)['manifests']).some((one) => one.digest === digest);
+  }
+
+  #known(policy: SignaturePolicy, repository: Repository, digest: Digest): Verdict | undefined {
+    const found = this.#verdicts.get(keyOf(policy, repository, digest));
+    return found !== undefined && found.untilMs > this.#options.now() ? found : undefined;
+  }
+
+  #remember(key: string, verdict: Verdict): void {
+    const untilMs = verdict.kind === 'verified' ? Number.POSITIVE_INFINITY : this.#options.now() + unsignedMs;
+    this.#verdicts.set(key, { ...verdict, untilMs });
+  }
+
+  #tell(
+    { mode }: SignaturePolicy,
+    { repository, digest, verdict }: { repository: Repository; digest: Digest; verdict: Verdict },
+  ): void {
+    const { observer } = this.#options;
+    if (verdict.kind === 'verified') observer.verified(repository.key, { digest, by: verdict.by });
+    else observer.unsigned(repository.key, { digest, reason: verdict.reason, mode });
+  }
+}
+
+function throughIndex(verdict: Verdict): Verdict {
+  return verdict.kind === 'verified' ? { ...verdict, how: 'index' } : verdict;
+}
+
+/** A verdict holds for one digest in one repository, under one set of keys and identities. */
+function keyOf({ id }: SignaturePolicy, { key }: SignedRepository, digest: Digest): string {
+  return `${id} ${key} ${digest}`;
+}

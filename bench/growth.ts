@@ -9,7 +9,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Catalog } from '../src/store/catalog/catalog.ts';
-import { Evictor } from '../src/store/eviction/evictor.ts';
+import { type EvictionEvent, Evictor } from '../src/store/eviction/evictor.ts';
 import { DiskStore } from '../src/store/files/disk-store.ts';
 import { layoutOf } from '../src/store/files/layout.ts';
 import { type LargeCache, makeLargeCache } from '../test/support/large-cache.ts';
@@ -185,15 +185,13 @@ async function evict(own: string) {
   using catalog = await Catalog.open({ path: layout.catalog, now: Date.now, onFault });
   const store = new DiskStore({ layout, memoryBytes: 0 });
   const evicted = { blobs: 0, durationMs: 0 };
-  const observer = {
-    evicted: () => undefined,
-    ended: ({ blobs, durationMs }: { blobs: number; durationMs: number }) =>
-      Object.assign(evicted, { blobs, durationMs }),
-    failed: onFault,
+  const report = (event: EvictionEvent): void => {
+    if (event.kind === 'failed') onFault(event.error);
+    else if (event.kind === 'ended') Object.assign(evicted, { blobs: event.blobs, durationMs: event.durationMs });
   };
   const budget = { maxSizeBytes: catalog.blobs.usage().bytes, minFreeBytes: 0 };
   const fileSystem = () => Promise.resolve(undefined);
-  await using evictor = new Evictor({ fileSystem, store, catalog, budget, offline: false, observer });
+  await using evictor = new Evictor({ fileSystem, store, catalog, budget, offline: false, report });
   const delays = monitorEventLoopDelay({ resolution: 1 });
   delays.enable();
   while (evicted.blobs === 0) await evictor.makeRoom();

@@ -6,6 +6,7 @@ import type { Catalog } from '../store/catalog/catalog.ts';
 import { recallManifest } from '../store/catalog/remembered-manifest.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
+import type { MirrorEvent, Report } from './mirror-event.ts';
 import type { Repository } from './repository.ts';
 
 /** Types that registries and proxies give to what they do not know. */
@@ -37,7 +38,7 @@ export interface ReceivedManifest {
 export interface KeptManifestsOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
-  readonly observer: { manifestReceived(upstream: string, bytes: number): void; diskFault(error: DiskFault): void };
+  readonly report: Report<MirrorEvent>;
 }
 
 /** The manifests that are here. */
@@ -67,7 +68,7 @@ export class KeptManifests {
 
   /** As {@link get}, without noting that it was used. */
   async peek(digest: Digest): Promise<KeptManifest | undefined> {
-    const { store, catalog, observer } = this.#options;
+    const { store, catalog, report } = this.#options;
     try {
       // A lost catalog may have known it: what is asked for does not wait for its turn.
       if (!catalog.manifests.has(digest) && !(await recallManifest(digest, { catalog, store }))) return undefined;
@@ -78,14 +79,14 @@ export class KeptManifests {
       return { digest, size: bytes.length, contentType, bytes };
     } catch (error) {
       if (!(error instanceof DiskFault)) throw error;
-      observer.diskFault(error);
+      report({ kind: 'disk-fault', error });
       return undefined;
     }
   }
 
   /** A manifest has come from an upstream. */
   received(repository: Repository, bytes: number): void {
-    this.#options.observer.manifestReceived(repository.upstream.name, bytes);
+    this.#options.report({ kind: 'manifest-received', upstream: repository.upstream.name, bytes });
   }
 
   /**
@@ -130,7 +131,7 @@ export class KeptManifests {
     answer: ManifestAnswer,
     { digest, links, isShared }: { digest: Digest; links: ManifestLinks; isShared: boolean },
   ): Promise<KeptManifest> {
-    const { catalog, store, observer } = this.#options;
+    const { catalog, store, report } = this.#options;
     const { bytes } = answer;
     const size = bytes.length;
     const contentType = toldType(answer) || links.mediaType || answer.contentType;
@@ -142,7 +143,7 @@ export class KeptManifests {
     } catch (error) {
       // A full disk is no reason to keep a manifest from a client: it stays in memory for a while.
       if (!(error instanceof DiskFault)) throw error;
-      observer.diskFault(error);
+      report({ kind: 'disk-fault', error });
     }
     const source = isShared ? 'replica' : 'upstream';
     catalog.manifests.record(digest, { repository: repository.key, source, size, contentType, links });

@@ -6,6 +6,7 @@ import type { ResolvedTag } from './confirmed-tag.ts';
 import type { Waiting } from './content.ts';
 import { freshnessOf, stalenessOf } from './freshness.ts';
 import type { ManifestsByDigest } from './manifests-by-digest.ts';
+import type { MirrorEvent, Report } from './mirror-event.ts';
 import type { Repository } from './repository.ts';
 import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 
@@ -15,7 +16,7 @@ export interface LentTagsOptions {
   readonly manifests: ManifestsByDigest;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
-  readonly observer: { staleServed(upstream: string): void };
+  readonly report: Report<MirrorEvent>;
 }
 
 /** Tags of which nothing usable is known here, by the word of other replicas while the upstream cannot answer. */
@@ -38,7 +39,7 @@ export class LentTags {
     key: TagKey,
     { waiting, error }: { readonly waiting: Waiting; readonly error: unknown },
   ): Promise<ResolvedTag | undefined> {
-    const { catalog, now, observer, questions, manifests } = this.#options;
+    const { catalog, now, report, questions, manifests } = this.#options;
     const { tag, variant } = key;
     const lent = await questions.tag(repository, { tag, variant, signal: waiting.signal });
     if (lent === undefined) return undefined;
@@ -56,7 +57,7 @@ export class LentTags {
     catalog.tags.record(key, record);
     if (verdict.kind !== 'stale') return { key, record, outcome: 'peer' };
     const { name } = repository.upstream;
-    observer.staleServed(name);
+    report({ kind: 'stale-served', upstream: name });
     return { key, record, outcome: 'stale', stale: stalenessOf(name, verdict.ageSeconds, error) };
   }
 }

@@ -5,7 +5,7 @@ import { blobFact, type Changes, rightFact, tagFact, upstreamFact } from '../oci
 import { manifestAccept } from '../oci/media-types.ts';
 import type { ManifestReference } from '../oci/request.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
-import type { BlobStore, DiskFault } from '../store/files/blob-store.ts';
+import type { BlobStore } from '../store/files/blob-store.ts';
 import { endOf } from '../upstream/rate-limit.ts';
 import { decide } from '../upstream/tag-rules.ts';
 import { AnswerBudget } from '../waiting/deadline.ts';
@@ -15,21 +15,13 @@ import type { Content, Waiting } from './content.ts';
 import { type Staleness, stalenessOf } from './freshness.ts';
 import { KeptManifests } from './kept-manifests.ts';
 import { type FoundManifest, ManifestsByDigest } from './manifests-by-digest.ts';
+import type { MirrorEvent, Report } from './mirror-event.ts';
 import type { Outcome } from './outcome.ts';
 import type { Repository } from './repository.ts';
 import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 import type { Replicas } from './sharing/replicas.ts';
 import type { Standing } from './standing.ts';
 import { Tags } from './tags.ts';
-
-/** Receives what is worth a metric or a log line. */
-export interface ManifestObserver {
-  manifestReceived(upstream: string, bytes: number): void;
-  staleServed(upstream: string): void;
-  /** A tag that was served at once could not be confirmed behind that answer. @param repository as the cache names it */
-  revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;
-  diskFault(error: DiskFault): void;
-}
 
 export interface ManifestsOptions {
   readonly store: BlobStore;
@@ -39,7 +31,7 @@ export interface ManifestsOptions {
   /** No upstream is ever contacted. */
   readonly offline: boolean;
   readonly now: () => number;
-  readonly observer: ManifestObserver;
+  readonly report: Report<MirrorEvent>;
   /** Receives each fact that changes here; absent: no answers are kept. */
   readonly changes?: Changes | undefined;
 }
@@ -154,7 +146,7 @@ export class Manifests implements AsyncDisposable {
       if (!mayLack && !(await this.#completeness.isWhole(repository.key, previous.record))) throw error;
       const kept = await this.#kept.get(previous.record.digest);
       if (!kept) throw error;
-      this.#options.observer.staleServed(repository.upstream.name);
+      this.#options.report({ kind: 'stale-served', upstream: repository.upstream.name });
       return { ...kept, outcome: 'stale', stale: stalenessOf(repository.upstream.name, previous.ageSeconds, error) };
     }
   }

@@ -1,5 +1,4 @@
 import type { Slabs } from '../memory/slabs.ts';
-import type { Digest } from '../oci/digest.ts';
 import { blobFact, type Changes } from '../oci/facts.ts';
 import { Custody } from '../store/care/custody.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
@@ -12,30 +11,22 @@ import { Downloads } from './fill/downloads.ts';
 import type { FillObserver } from './fill/fill-events.ts';
 import { Listings } from './listings.ts';
 import { Manifests } from './manifests.ts';
+import type { MirrorEvent, Report } from './mirror-event.ts';
 import type { Repository } from './repository.ts';
 import { PeerService } from './sharing/peer-service.ts';
 import { ReplicaAnswers } from './sharing/replica-answers.ts';
 import { ReplicaQuestions } from './sharing/replica-questions.ts';
 import type { Replicas } from './sharing/replicas.ts';
 
-/** Receives everything that is worth a log line or a metric. */
-export interface MirrorObserver extends FillObserver {
-  /** A manifest has come from an upstream. */
-  manifestReceived(upstream: string, bytes: number): void;
-  /** A stored blob had been altered by something else, and has been set aside. */
-  altered(digest: Digest): void;
-  /** A tag was served past its time. */
-  staleServed(upstream: string): void;
-  /** A tag that was served at once could not be confirmed behind that answer. @param repository as the cache names it */
-  revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;
-}
-
 export interface MirrorOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
-  readonly observer: MirrorObserver;
+  /** Receives events of fills. */
+  readonly observer: FillObserver;
+  /** Receives everything else that is worth a log line or a metric. */
+  readonly report: Report<MirrorEvent>;
   /** `maxFills`: how many blobs may be fetched at a time; may be changed while the mirror runs. */
   readonly limits: { readonly maxFills: number; readonly maxBlobBytes: number };
   readonly replicas: Replicas;
@@ -64,11 +55,11 @@ export class Mirror implements AsyncDisposable {
   readonly replicaAnswers: ReplicaAnswers;
 
   constructor(options: MirrorOptions) {
-    const { store, catalog, observer, now, offline, replicas } = options;
+    const { store, catalog, observer, report, now, offline, replicas } = options;
     const { coordinator } = replicas;
     const questions = new ReplicaQuestions(replicas);
     const lists = new RememberedLists({ notes: catalog.notes, now });
-    const onDiskFault = (error: DiskFault) => observer.diskFault(error);
+    const onDiskFault = (error: DiskFault) => report({ kind: 'disk-fault', error });
     this.downloads = new Downloads({
       store,
       observer,
@@ -84,7 +75,7 @@ export class Mirror implements AsyncDisposable {
       store,
       catalog,
       check: options.check,
-      onAltered: (digest) => observer.altered(digest),
+      onAltered: (digest) => report({ kind: 'altered', digest }),
     });
     this.blobs = new Blobs({
       store,
@@ -101,7 +92,7 @@ export class Mirror implements AsyncDisposable {
       store,
       catalog,
       offline,
-      observer,
+      report,
       now,
       replicas,
       questions,

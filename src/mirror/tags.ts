@@ -15,6 +15,7 @@ import { type FreshnessVerdict, freshnessOf, stalenessOf } from './freshness.ts'
 import type { KeptManifests } from './kept-manifests.ts';
 import { LentTags } from './lent-tags.ts';
 import type { ManifestsByDigest } from './manifests-by-digest.ts';
+import type { MirrorEvent, Report } from './mirror-event.ts';
 import type { NegativeAnswers } from './negative-answers.ts';
 import type { Repository } from './repository.ts';
 import type { ReplicaQuestions } from './sharing/replica-questions.ts';
@@ -31,10 +32,7 @@ export interface TagsOptions {
   readonly offline: boolean;
   readonly now: () => number;
   readonly changes?: Changes | undefined;
-  readonly observer: {
-    staleServed(upstream: string): void;
-    revalidationFailed(repository: string, event: { tag: string; error: unknown }): void;
-  };
+  readonly report: Report<MirrorEvent>;
 }
 
 interface Question {
@@ -151,7 +149,7 @@ export class Tags implements AsyncDisposable {
     accept: readonly string[],
     waiting: Waiting,
   ): Promise<ResolvedTag> {
-    const { catalog, offline, now, observer } = this.#options;
+    const { catalog, offline, now, report } = this.#options;
     const record = catalog.tags.get(key);
     const { times } = decide(repository.upstream.freshness, { repository: repository.name, tag: key.tag });
     const verdict = record && this.#shared.judge(key, record, freshnessOf(record, { now: now(), times, offline }));
@@ -190,7 +188,7 @@ export class Tags implements AsyncDisposable {
       if (!mayLack && !(await this.#options.completeness.isWhole(key.repository, record))) {
         throw thrown;
       }
-      observer.staleServed(repository.upstream.name);
+      report({ kind: 'stale-served', upstream: repository.upstream.name });
       return { key, record, outcome: 'stale', stale: stalenessOf(repository.upstream.name, verdict.ageSeconds, error) };
     }
   }
@@ -225,7 +223,7 @@ export class Tags implements AsyncDisposable {
 
   /** Asks the upstream behind an answer that goes out now, and fetches what it says is new. */
   #askBehind(repository: Repository, key: TagKey, question: Question): void {
-    const { observer, manifests } = this.#options;
+    const { report, manifests } = this.#options;
     const what = `${repository.key} ${whatOf(key)}`;
     if (this.#behind.has(what)) return;
     const waiting: Waiting = { signal: this.#stop.signal };
@@ -236,7 +234,8 @@ export class Tags implements AsyncDisposable {
         await manifests.get(repository, resolved.record.digest, { waiting, isConfirmed: true });
         this.adopt(resolved);
       } catch (error) {
-        if (!this.#stop.signal.aborted) observer.revalidationFailed(repository.key, { tag: key.tag, error });
+        if (this.#stop.signal.aborted) return;
+        report({ kind: 'revalidation-failed', repository: repository.key, tag: key.tag, error });
       }
     };
     this.#behind.set(

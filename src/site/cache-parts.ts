@@ -1,5 +1,7 @@
 import type { Config } from '../config/config.ts';
-import { Mirror, type MirrorObserver } from '../mirror/mirror.ts';
+import type { FillObserver } from '../mirror/fill/fill-events.ts';
+import { Mirror } from '../mirror/mirror.ts';
+import type { MirrorEvent, Report } from '../mirror/mirror-event.ts';
 import type { Repository } from '../mirror/repository.ts';
 import { unwatched } from '../oci/facts.ts';
 import { Scrub } from '../store/care/scrub.ts';
@@ -17,7 +19,7 @@ import { sweepIngest } from '../store/files/sweep.ts';
 import { Verification } from '../store/files/verification.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { eventOfNews } from './content-events.ts';
-import { cacheConditions, evictionObserver } from './eviction-observer.ts';
+import { cacheConditions, evictionReport } from './eviction-report.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
 import { described, upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
 import type { Opening, RebuildFirst } from './opening.ts';
@@ -120,7 +122,7 @@ export async function openUpstreams({
 /** The files, and what keeps them within their budget. */
 export async function openStore(
   opening: Opening,
-  { catalog, observer }: { readonly catalog: Catalog; readonly observer: MirrorObserver },
+  { catalog, report }: { readonly catalog: Catalog; readonly report: Report<MirrorEvent> },
 ): Promise<{ store: DiskStore; evictor: Evictor }> {
   const { config, layout, owned, replicas, log, metrics, health } = opening;
   const { offline } = config;
@@ -129,7 +131,7 @@ export async function openStore(
     memoryBytes: config.cache.memoryBytes,
     onAltered: (digest) => {
       catalog.blobs.forget(digest);
-      observer.altered(digest);
+      report({ kind: 'altered', digest });
     },
     onGone: (digest) => replicas.coordinator.drop(digest),
     changes: opening.changes ?? unwatched,
@@ -142,9 +144,9 @@ export async function openStore(
     },
   });
   const budget = await budgetOf(opening, catalog);
-  const evictions = evictionObserver({ log, metrics, observer, onEvent: opening.onEvent });
+  const evictions = evictionReport({ log, metrics, report, onEvent: opening.onEvent });
   const evictor: Evictor = owned.use(
-    new Evictor({ fileSystem: () => fileSystemOf(layout.dir), store, catalog, budget, offline, observer: evictions }),
+    new Evictor({ fileSystem: () => fileSystemOf(layout.dir), store, catalog, budget, offline, report: evictions }),
   );
   opening.evictor = evictor;
   health.watch(() => cacheConditions({ evictor, offline }));
@@ -179,12 +181,17 @@ export function openMirror(
     readonly catalog: Catalog;
     readonly store: DiskStore;
     readonly evictor: Evictor;
-    readonly observer: MirrorObserver;
+    readonly observer: FillObserver;
+    readonly report: Report<MirrorEvent>;
     readonly repository: (key: string) => Repository | undefined;
   },
 ): Mirror {
   const { layout, owned, replicas, slabs, changes, now } = opening;
   const { catalog, store, evictor, observer, repository } = parts;
+  const report: Report<MirrorEvent> = (event) => {
+    parts.report(event);
+    if (event.kind === 'disk-fault' && isFull(event.error)) evictor.diskWasFull();
+  };
   // What is read again while a client waits has no rate, and does not wait for what is read in the background.
   const verification = new Verification({ layout, catalog, hasher: owned.use(new FileHasher()), now });
   return owned.use(
@@ -201,13 +208,8 @@ export function openMirror(
           return opening.config.cache.maxFills;
         },
       },
-      observer: {
-        ...observer,
-        diskFault: (error) => {
-          observer.diskFault(error);
-          if (isFull(error)) evictor.diskWasFull();
-        },
-      },
+      observer: { ...observer, diskFault: (error) => report({ kind: 'disk-fault', error }) },
+      report,
       replicas,
       repository,
       slabs,

@@ -2,12 +2,13 @@ import { KeyStore } from '../access/key-store.ts';
 import type { Config } from '../config/config.ts';
 import type { HoldStore } from '../holds/hold-store.ts';
 import type { Mirror } from '../mirror/mirror.ts';
+import type { Report } from '../mirror/mirror-event.ts';
 import { Repair } from '../mirror/repair.ts';
 import { findRepository, repositoryOf } from '../mirror/repository.ts';
 import { Replicas } from '../mirror/sharing/replicas.ts';
 import { blobFact } from '../oci/facts.ts';
 import { recallPins, usePins } from '../operations/owner/administration/configured-pins.ts';
-import type { AdministrationObserver } from '../operations/owner/cache/owned-cache.ts';
+import type { AdministrationEvent } from '../operations/owner/cache/owned-cache.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { Room } from '../store/eviction/room.ts';
 import type { DiskStore } from '../store/files/disk-store.ts';
@@ -17,7 +18,7 @@ import { openCatalog, openLayout, openMirror, openRebuild, openStore, openUpstre
 import { HoldDecisions, openHolds } from './holds.ts';
 import { keysFileOf } from './keys-file.ts';
 import type { LiveUpstreams } from './live-upstreams.ts';
-import { administrationObserver, mirrorObserver, sharedAdministration } from './observers.ts';
+import { administrationReport, fillObserver, mirrorReport, sharedAdministration } from './observers.ts';
 import type { CacheOptions, Opening } from './opening.ts';
 import { Upkeep } from './upkeep.ts';
 
@@ -48,8 +49,8 @@ export interface Cache extends AsyncDisposable {
   /** Writes down refusals and changes. */
   readonly audit: Audit;
   /** Receives what operators change. */
-  readonly administrationObserver: AdministrationObserver;
-  /** Puts another configuration in force. @param use puts in force what goes with it, before kept answers are dropped @throws Error where an upstream cannot be made of it; nothing has changed then */
+  readonly reportAdministration: Report<AdministrationEvent>;
+  /** Puts another configuration in force. @param use puts dependent parts in force, before kept answers are dropped @throws Error where an upstream cannot be made of it; nothing has changed then */
   replaceConfig(config: Config, use?: () => void): Promise<void>;
 }
 
@@ -86,14 +87,15 @@ export async function openCache(started: Config, options: CacheOptions): Promise
   inForce = () => opening.config;
   const catalog = await openCatalog(opening);
   const upstreams = await openUpstreams(opening);
-  const observer = mirrorObserver(options);
-  const { store, evictor } = await openStore(opening, { catalog, observer });
+  const observer = fillObserver(options);
+  const report = mirrorReport(options);
+  const { store, evictor } = await openStore(opening, { catalog, report });
   const { hostedOwner } = options;
   const repository = (key: string) =>
     hostedOwner !== undefined && key.startsWith(`${hostedOwner.name}/`)
       ? repositoryOf(hostedOwner, key.slice(hostedOwner.name.length + 1))
       : findRepository(upstreams.table, key);
-  const mirror = openMirror(opening, { catalog, store, evictor, observer, repository });
+  const mirror = openMirror(opening, { catalog, store, evictor, observer, report, repository });
 
   if (isServing) usePins(catalog, started.cache.pins, upstreams.table);
   else recallPins(catalog, upstreams.table);
@@ -122,7 +124,7 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     get catalogFaults() {
       return opening.catalogFaults;
     },
-    administrationObserver: sharedAdministration(administrationObserver(log, options.audit), replicas.coordinator),
+    reportAdministration: sharedAdministration(administrationReport(log, options.audit), replicas.coordinator),
     keys: new KeyStore({ path: keysFileOf(started), now }),
     audit: options.audit,
     holds,

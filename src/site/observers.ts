@@ -4,10 +4,11 @@ import type { MillpondEvent } from '../events/event.ts';
 import type { Exchange } from '../http/exchange.ts';
 import type { RequestObserver } from '../http/middleware.ts';
 import type { Condition } from '../http/operator-routes.ts';
-import type { MirrorObserver } from '../mirror/mirror.ts';
+import type { FillObserver } from '../mirror/fill/fill-events.ts';
+import type { MirrorEvent, Report } from '../mirror/mirror-event.ts';
 import { RegistryError } from '../oci/error.ts';
 import { importOrigin } from '../operations/owner/archives/pushed-source.ts';
-import type { AdministrationObserver } from '../operations/owner/cache/owned-cache.ts';
+import type { AdministrationEvent } from '../operations/owner/cache/owned-cache.ts';
 import type { Audit } from '../telemetry/audit.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamReading } from '../telemetry/metrics.ts';
@@ -15,16 +16,16 @@ import { type Part, Refusal } from '../upstream/passage.ts';
 import { isAvailable, type Upstream, type UpstreamObserver, type UpstreamStatus } from '../upstream/upstream.ts';
 import type { Health } from './health.ts';
 
-/** Turns what happens in the mirror into log lines, numbers and readiness. */
-export function mirrorObserver({
-  log,
-  metrics,
-  health,
-}: {
-  log: Logger;
-  metrics: Metrics;
-  health: Health;
-}): MirrorObserver {
+interface MirrorParts {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly health: Health;
+}
+
+/** Turns events of fills into log lines, metrics and readiness. */
+export function fillObserver(parts: MirrorParts): FillObserver {
+  const { log, metrics } = parts;
+  const report = mirrorReport(parts);
   return {
     started() {
       metrics.fillsRunning.inc();
@@ -57,70 +58,71 @@ export function mirrorObserver({
       metrics.wrongBytes.inc();
       log.error({ digest, actual, sources }, 'wrong bytes from upstream, dropped');
     },
-    altered(digest) {
-      metrics.altered.inc();
-      log.error({ digest }, 'stored blob was altered, put into quarantine');
-    },
-    diskFault(error) {
-      metrics.diskFaults.inc();
-      const text = `the disk of the cache fails (${error.code}): blobs are passed through without being kept`;
-      health.fault({ code: 'disk-fault', text });
-      log.error({ code: error.code, error: described(error) }, 'disk fault');
-    },
-    manifestReceived(upstream, bytes) {
-      metrics.upstreamBytes.inc({ upstream }, bytes);
-    },
-    staleServed(upstream) {
-      metrics.stale.inc({ upstream });
-    },
-    revalidationFailed(repository, { tag, error }) {
-      log[error instanceof Refusal ? 'debug' : 'warn'](
-        { repository, tag, error: described(error) },
-        'tag not confirmed, served as it is',
-      );
-    },
+    diskFault: (error) => report({ kind: 'disk-fault', error }),
   };
 }
 
-/** One log line for everything that an operator changes. */
-/** @param audit absent: what is done here was written down where it was asked for */
-export function administrationObserver(log: Logger, audit?: Audit): AdministrationObserver {
-  return {
-    removed(repository, reference, { blobs, bytes }) {
-      log.info({ repository, reference, blobs, bytes }, 'image removed');
-      audit?.('image removed', { repository, reference });
-    },
-    pinned(repository, reference) {
-      log.info({ repository, reference }, 'image pinned');
-      audit?.('image pinned', { repository, reference });
-    },
-    unpinned(repository, reference) {
-      log.info({ repository, reference }, 'image unpinned');
-      audit?.('image unpinned', { repository, reference });
-    },
+/** Turns other events of the mirror into log lines, metrics and readiness. */
+export function mirrorReport({ log, metrics, health }: MirrorParts): Report<MirrorEvent> {
+  return (event) => {
+    switch (event.kind) {
+      case 'manifest-received':
+        metrics.upstreamBytes.inc({ upstream: event.upstream }, event.bytes);
+        break;
+      case 'stale-served':
+        metrics.stale.inc({ upstream: event.upstream });
+        break;
+      case 'revalidation-failed': {
+        const { repository, tag, error } = event;
+        log[error instanceof Refusal ? 'debug' : 'warn'](
+          { repository, tag, error: described(error) },
+          'tag not confirmed, served as it is',
+        );
+        break;
+      }
+      case 'altered':
+        metrics.altered.inc();
+        log.error({ digest: event.digest }, 'stored blob was altered, put into quarantine');
+        break;
+      case 'disk-fault': {
+        const { error } = event;
+        metrics.diskFaults.inc();
+        const text = `the disk of the cache fails (${error.code}): blobs are passed through without being kept`;
+        health.fault({ code: 'disk-fault', text });
+        log.error({ code: error.code, error: described(error) }, 'disk fault');
+        break;
+      }
+      default:
+        event satisfies never;
+    }
   };
 }
+
+/**
+ * One log line for everything that an operator changes.
+ * @param audit absent: what is done here was written down where it was asked for
+ */
+export function administrationReport(log: Logger, audit?: Audit): Report<AdministrationEvent> {
+  return (event) => {
+    const { kind, repository, reference } = event;
+    const freed = kind === 'removed' ? { blobs: event.blobs, bytes: event.bytes } : {};
+    const text = `image ${kind}` as const;
+    log.info({ repository, reference, ...freed }, text);
+    audit?.(text, { repository, reference });
+  };
+}
+
+const changes = { removed: 'purge', pinned: 'pin', unpinned: 'unpin' } as const;
 
 /** The same, and every other replica does it too. */
 export function sharedAdministration(
-  observer: AdministrationObserver,
+  report: Report<AdministrationEvent>,
   coordinator: Coordinator,
-): AdministrationObserver {
-  const tell = (kind: 'purge' | 'pin' | 'unpin', repository: string, reference: string): void =>
-    void coordinator.announce({ kind, repository, reference });
-  return {
-    removed(repository, reference, freed) {
-      observer.removed(repository, reference, freed);
-      tell('purge', repository, reference);
-    },
-    pinned(repository, reference) {
-      observer.pinned(repository, reference);
-      tell('pin', repository, reference);
-    },
-    unpinned(repository, reference) {
-      observer.unpinned(repository, reference);
-      tell('unpin', repository, reference);
-    },
+): Report<AdministrationEvent> {
+  return (event) => {
+    report(event);
+    const { kind, repository, reference } = event;
+    void coordinator.announce({ kind: changes[kind], repository, reference });
   };
 }
 

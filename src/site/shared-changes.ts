@@ -5,7 +5,7 @@ import { isDigest } from '../oci/digest.ts';
 import { Administration } from '../operations/owner/administration/administration.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Cache } from './cache.ts';
-import { administrationObserver, described } from './observers.ts';
+import { administrationReport, described } from './observers.ts';
 
 const idNote = 'id among the replicas';
 const positionNote = 'heard of other replicas';
@@ -135,7 +135,7 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
         store,
         downloads: mirror.downloads,
         upstreams: upstreams.table,
-        observer: administrationObserver(this.#log),
+        report: administrationReport(this.#log),
       });
       // Whether a pin is in its way was decided where it was removed first.
       const removal = administration.remove({ images: [image], force: true, dryRun: false }, this.#stop.signal);

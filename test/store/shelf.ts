@@ -54,10 +54,9 @@ export class Shelf implements AsyncDisposable {
         offline,
         budget: this.budget,
         fileSystem: () => Promise.resolve(this.fileSystem),
-        observer: {
-          evicted: (digest, { reason }) => this.evicted.push({ digest, reason }),
-          ended: () => undefined,
-          failed: (error) => this.faults.push(error),
+        report: (event) => {
+          if (event.kind === 'evicted') this.evicted.push({ digest: event.digest, reason: event.reason });
+          else if (event.kind === 'failed') this.faults.push(event.error);
         },
       }),
     );

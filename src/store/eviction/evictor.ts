@@ -18,23 +18,21 @@ export interface Eviction {
   readonly durationMs: number;
 }
 
-/** Receives evictions. */
-export interface EvictionObserver {
-  /** A blob is no longer stored. */
-  evicted(
-    digest: Digest,
-    event: {
+/** What an evictor does, for the log and the metrics. */
+export type EvictionEvent =
+  | {
+      /** A blob or manifest is gone. */
+      readonly kind: 'evicted';
+      readonly digest: Digest;
       readonly reason: EvictionReason;
       readonly bytes: number;
       /** Of a manifest: the repositories that had it, as the cache names them. */
       readonly repositories: readonly string[];
-    },
-  ): void;
+    }
   /** As much has been evicted as necessary, or as possible. */
-  ended(eviction: Eviction): void;
+  | ({ readonly kind: 'ended' } & Eviction)
   /** Something could not be removed: a DiskFault, a catalog that cannot be written, or a bug. */
-  failed(error: unknown): void;
-}
+  | { readonly kind: 'failed'; readonly error: unknown };
 
 export interface EvictorOptions {
   /** Looks at the file system of the cache; `undefined` where that cannot be told. */
@@ -45,7 +43,7 @@ export interface EvictorOptions {
   readonly budget: { readonly maxSizeBytes: number; readonly minFreeBytes: number };
   /** Nothing can be fetched again: nothing is evicted. */
   readonly offline: boolean;
-  readonly observer: EvictionObserver;
+  readonly report: (event: EvictionEvent) => void;
 }
 
 /** The result of a step. */
@@ -137,14 +135,14 @@ export class Evictor implements AsyncDisposable {
         await this.#pass();
       } catch (error) {
         this.#pausedUntilMs = performance.now() + pauseMs;
-        this.#options.observer.failed(error);
+        this.#options.report({ kind: 'failed', error });
       }
     }
   }
 
   /** Evicts until the cache is below its low marks; what cannot be removed is passed over. */
   async #pass(): Promise<void> {
-    const { observer, offline } = this.#options;
+    const { report, offline } = this.#options;
     const startMs = performance.now();
     const found = await this.#fileSystem();
     const { arrivals } = this.room;
@@ -182,7 +180,7 @@ export class Evictor implements AsyncDisposable {
         if (isOver && !(lack !== undefined && freed.failures === 0 && arrivals.refuseLast())) break;
       }
     } finally {
-      if (blobs > 0) observer.ended({ reason, blobs, bytes, durationMs: performance.now() - startMs });
+      if (blobs > 0) report({ kind: 'ended', reason, blobs, bytes, durationMs: performance.now() - startMs });
     }
     if (disk.gone > 0 && this.#lackOfFree(await this.#fileSystem()) > 0)
       this.#awaitsFreeUntilMs = performance.now() + freeShowsAfterMs;
@@ -231,26 +229,26 @@ export class Evictor implements AsyncDisposable {
 
   /** Evicts a few blobs, the coldest first. */
   async #step({ bytes: wanted, reason }: { bytes: number; reason: EvictionReason }): Promise<Freed> {
-    const { observer } = this.#options;
+    const { report } = this.#options;
     const freed = { blobs: 0, bytes: 0, failures: 0 };
     const removals = this.#victims.next(wanted).map(async (chain) => {
       for await (const { digest, size, repositories } of this.#victims.remove(chain, this.#stop.signal)) {
         freed.blobs += 1;
         freed.bytes += size;
-        observer.evicted(digest, { reason, bytes: size, repositories });
+        report({ kind: 'evicted', digest, reason, bytes: size, repositories });
       }
     });
     for (const removal of await Promise.allSettled(removals)) {
       if (removal.status === 'fulfilled') continue;
       freed.failures += 1;
-      observer.failed(removal.reason);
+      report({ kind: 'failed', error: removal.reason });
     }
     return freed;
   }
 
   /** @returns bytes */
   async #dropLeftPartials(wanted: number): Promise<number> {
-    const { store, observer } = this.#options;
+    const { store, report } = this.#options;
     let freed = 0;
     for (const { digest, bytes, isOpen } of await store.partials()) {
       if (isOpen || freed >= wanted || this.#victims.isLeftAlone(digest)) continue;
@@ -258,7 +256,7 @@ export class Evictor implements AsyncDisposable {
         if (await store.dropPartial(digest)) freed += bytes;
       } catch (error) {
         this.#victims.leaveAlone(digest);
-        observer.failed(error);
+        report({ kind: 'failed', error });
       }
     }
     return freed;

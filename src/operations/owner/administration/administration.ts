@@ -1,4 +1,5 @@
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import type { Report } from '../../../mirror/mirror-event.ts';
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/error.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
@@ -6,7 +7,7 @@ import type { ImagePart } from '../../../store/catalog/image-graph.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import { canonicalName, type UpstreamTable } from '../../../upstream/table.ts';
 import type { PinEvent, RemovalEvent, RemovalQuery } from '../../protocol/administration.ts';
-import type { AdministrationObserver } from '../cache/owned-cache.ts';
+import type { AdministrationEvent } from '../cache/owned-cache.ts';
 import { ImageNames, type ImageSelection, selects, type Untagged, written } from './image-names.ts';
 import { findNames, type StoredName } from './stored-names.ts';
 
@@ -15,7 +16,7 @@ export interface AdministrationOptions {
   readonly store: BlobStore;
   readonly downloads: Downloads;
   readonly upstreams: UpstreamTable;
-  readonly observer: AdministrationObserver;
+  readonly report: Report<AdministrationEvent>;
 }
 
 /** What a dry run would have removed so far. */
@@ -78,7 +79,7 @@ export class Administration {
 
   /** Pins images: by name, stored or not; by pattern, those that are stored now. @throws RegistryError */
   async *pin(images: readonly string[], signal: AbortSignal): AsyncGenerator<PinEvent> {
-    const { catalog, observer } = this.#options;
+    const { catalog, report } = this.#options;
     for (const selection of this.select(images, 'latest')) {
       let found = 0;
       for await (const { repository, reference, stored } of this.#named(selection, signal)) {
@@ -89,7 +90,7 @@ export class Administration {
           continue;
         }
         catalog.pins.add(repository, reference);
-        observer.pinned(repository, reference);
+        report({ kind: 'pinned', repository, reference });
         yield { kind: 'pinned', name, stored, reason: stored ? null : 'nothing of it is here yet' };
       }
       if (found === 0) yield { kind: 'unchanged', name: selection.text, stored: false, reason: 'matches nothing here' };
@@ -98,13 +99,13 @@ export class Administration {
 
   /** Removes pins; images pinned by the configuration stay pinned, and the event says so. @throws RegistryError */
   async *unpin(images: readonly string[], signal: AbortSignal): AsyncGenerator<PinEvent> {
-    const { catalog, observer } = this.#options;
+    const { catalog, report } = this.#options;
     for (const selection of this.select(images, 'latest')) {
       const pins = catalog.pins.list().filter((pin) => selects(selection, pin.repository, pin.reference));
       for (const { repository, reference } of pins) {
         signal.throwIfAborted();
         catalog.pins.remove(repository, reference);
-        observer.unpinned(repository, reference);
+        report({ kind: 'unpinned', repository, reference });
         const stored = catalog.removal.roots({ repository, reference }).length > 0;
         const reason = catalog.pins.isPinned(repository, reference)
           ? 'cache.pins in the configuration still pins it'
@@ -164,7 +165,7 @@ export class Administration {
   }
 
   async #remove(name: StoredName): Promise<RemovalEvent> {
-    const { catalog, store, downloads, observer } = this.#options;
+    const { catalog, store, downloads, report } = this.#options;
     const all = new Map<Digest, ImagePart>();
     for (const root of [name.digest, ...name.variants]) {
       for (const part of catalog.images.parts(root, name.repository)) if (part.isStored) all.set(part.digest, part);
@@ -180,7 +181,8 @@ export class Administration {
       });
     const results = await Promise.allSettled(removals);
     const removed = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-    observer.removed(name.repository, name.reference, { blobs: removed.length, bytes: sum(removed) });
+    const { repository, reference } = name;
+    report({ kind: 'removed', repository, reference, blobs: removed.length, bytes: sum(removed) });
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
     return this.#told(name, removed, sum(all.values()));

@@ -27,13 +27,13 @@ export function administrationOf({
   store,
   mirror,
   upstreams,
-  administrationObserver,
+  reportAdministration,
 }: OwnedCache): Administration {
   return new Administration({
     catalog,
     store,
     downloads: mirror.downloads,
     upstreams: upstreams.table,
-    observer: administrationObserver,
+    report: reportAdministration,
   });
 }

@@ -42,7 +42,7 @@ export class ExportPlanner {
   constructor(options: ExportPlannerOptions) {
     this.#options = options;
     const { store, catalog } = options;
-    this.#kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
+    this.#kept = new KeptManifests({ store, catalog, report: ignore });
     this.#completeness = new Completeness({ store, catalog, kept: this.#kept });
   }
 

@@ -1,5 +1,6 @@
 import type { KeyStore } from '../../../access/key-store.ts';
 import type { Mirror } from '../../../mirror/mirror.ts';
+import type { Report } from '../../../mirror/mirror-event.ts';
 import type { Repair } from '../../../mirror/repair.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
@@ -8,13 +9,17 @@ import type { DiskStore } from '../../../store/files/disk-store.ts';
 import type { Layout } from '../../../store/files/layout.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 
-/** Receives the changes of operators, for the log and for other replicas. */
-export interface AdministrationObserver {
-  /** An image was removed by this name. @param repository as the cache names it @param reference a tag or a digest */
-  removed(repository: string, reference: string, freed: { blobs: number; bytes: number }): void;
-  pinned(repository: string, reference: string): void;
-  unpinned(repository: string, reference: string): void;
-}
+/** A change by an operator, for the log and for other replicas. `repository`: as the cache names it; `reference`: a tag or a digest. */
+export type AdministrationEvent =
+  | {
+      readonly kind: 'removed';
+      readonly repository: string;
+      readonly reference: string;
+      /** What was freed. */
+      readonly blobs: number;
+      readonly bytes: number;
+    }
+  | { readonly kind: 'pinned' | 'unpinned'; readonly repository: string; readonly reference: string };
 
 /** A digest that is held, or has been. */
 export interface HoldRecord {
@@ -52,10 +57,10 @@ export interface OwnedCache {
   readonly now: () => number;
   /** Failed reads and writes of the catalog so far. */
   readonly catalogFaults: number;
-  readonly administrationObserver: AdministrationObserver;
   /** Decides of what is held for scanners. */
   readonly decisions: HoldDecider;
   readonly holds: { all(): Iterable<HoldRecord> };
+  readonly reportAdministration: Report<AdministrationEvent>;
   /** Keys of robots. */
   readonly keys: KeyStore;
   /** Writes down what operators change. */

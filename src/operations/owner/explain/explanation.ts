@@ -48,7 +48,7 @@ export async function explainImage(image: string, options: ExplanationOptions, w
   const { upstream, repository, allowed } = selectRepository(options.upstreams, { registry, name });
   const key = `${upstream.name}/${repository}`;
   const tag = reference.digest === undefined ? (reference.tag ?? 'latest') : undefined;
-  const kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
+  const kept = new KeptManifests({ store, catalog, report: ignore });
   const inventory = new Inventory({ kept, catalog, completeness: new Completeness({ store, catalog, kept }) });
   const record = tag === undefined ? undefined : catalog.tags.get({ repository: key, tag, variant: '' });
   const digest = reference.digest ?? record?.digest;

@@ -88,7 +88,7 @@ class Fetch {
     // Clients come first: at least half of the slots are theirs.
     this.#fills = new Slots(Math.max(1, Math.min(parameters.concurrency ?? 6, Math.floor(maxFills / 2))));
     const ignore = (): void => undefined;
-    const kept = new KeptManifests({ store, catalog, observer: { manifestReceived: ignore, diskFault: ignore } });
+    const kept = new KeptManifests({ store, catalog, report: ignore });
     this.#completeness = new Completeness({ store, catalog, kept });
   }
 

@@ -52,7 +52,7 @@ async function cacheOf(image: LocalManifest, { lacksLayer }: { lacksLayer: boole
       return typeof found === 'function' ? found.bind(target) : found;
     },
   });
-  const kept = new KeptManifests({ store, catalog, observer: { manifestReceived() {}, diskFault: onFault } });
+  const kept = new KeptManifests({ store, catalog, report: onFault });
   const completeness = new Completeness({ store, catalog, kept });
   const rest = owned.move();
   return {

@@ -1,0 +1,19 @@
+import type { Digest } from '../oci/digest.ts';
+import type { DiskFault } from '../store/files/blob-store.ts';
+
+/** What happens in a mirror beside its fills, for the log and the metrics. */
+export type MirrorEvent =
+  /** A manifest has come from an upstream. */
+  | { readonly kind: 'manifest-received'; readonly upstream: string; readonly bytes: number }
+  /** A tag was served past its time. */
+  | { readonly kind: 'stale-served'; readonly upstream: string }
+  /**
+   * A tag that was served at once could not be confirmed in the background. `repository`: as the cache names it.
+   */
+  | { readonly kind: 'revalidation-failed'; readonly repository: string; readonly tag: string; readonly error: unknown }
+  /** A stored blob had been altered by something else, and has been set aside. */
+  | { readonly kind: 'altered'; readonly digest: Digest }
+  | { readonly kind: 'disk-fault'; readonly error: DiskFault };
+
+/** Receives events; it must not throw. */
+export type Report<Event> = (event: Event) => void;

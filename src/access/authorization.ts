@@ -24,5 +24,11 @@ function basic(encoded: string): Authorization {
   const colon = text.indexOf(':');
   if (colon === -1) return { scheme: 'unknown' };
   // Some clients pad what they send with NULs.
-  return { scheme: 'basic', user: text.slice(0, colon), password: text.slice(colon + 1).replace(/\0+$/, '') };
+  return { scheme: 'basic', user: text.slice(0, colon), password: withoutPadding(text.slice(colon + 1)) };
+}
+
+function withoutPadding(password: string): string {
+  let end = password.length;
+  while (end > 0 && password.charCodeAt(end - 1) === 0) end -= 1;
+  return password.slice(0, end);
 }

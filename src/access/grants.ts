@@ -21,7 +21,7 @@ export function parseScopes(values: readonly string[]): readonly Grant[] {
     const last = scope.lastIndexOf(':');
     if (first === -1 || last === first || scope.length > maxScopeLength || grants.length >= maxGrants) continue;
     // A class, as in `repository(plugin)`, changes nothing.
-    const type = scope.slice(0, first).replace(/\(.*$/, '');
+    const [type = ''] = scope.slice(0, first).split('(', 1);
     const actions = scope
       .slice(last + 1)
       .split(',')

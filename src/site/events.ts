@@ -19,6 +19,23 @@ export interface LiveEvents extends AsyncDisposable {
   end(): void;
 }
 
+/** Takes events from the start on, and hands them on once their log is open: that is after the cache has been looked at. */
+export class EarlyEvents {
+  #waiting: MillpondEvent[] = [];
+  #log: Pick<LiveEvents, 'add'> | undefined;
+
+  readonly add = (event: MillpondEvent): void => {
+    if (this.#log) this.#log.add(event);
+    else this.#waiting.push(event);
+  };
+
+  handTo(log: Pick<LiveEvents, 'add'>): void {
+    this.#log = log;
+    for (const event of this.#waiting) log.add(event);
+    this.#waiting = [];
+  }
+}
+
 /** @param config read each time: it may be replaced while the mirror runs */
 export async function openEvents(
   started: Config,

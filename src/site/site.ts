@@ -1,7 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { changedKeys, withoutRestart } from '../config/restart.ts';
 import type { Search } from '../discovery/search/search.ts';
-import type { MillpondEvent } from '../events/event.ts';
 import { Generations } from '../front/generations.ts';
 import type { HostedObserver } from '../hosted/changes.ts';
 import type { Listener } from '../http/server.ts';
@@ -16,7 +15,7 @@ import { type Cache, openCache } from './cache.ts';
 import { upstreamFiles } from './configured-files.ts';
 import { changeObserver } from './content-events.ts';
 import type { EventLoop } from './event-loop.ts';
-import { openEvents } from './events.ts';
+import { EarlyEvents, openEvents } from './events.ts';
 import { Health } from './health.ts';
 import { openHosted } from './hosted.ts';
 import { openListener } from './open-listener.ts';
@@ -93,8 +92,8 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   const linking = started.hosted?.owner !== undefined && (await import('./hosted-owner.ts'));
   const owner = linking ? linking.openHostedOwner(started, { others, config: () => cache.config }) : undefined;
   let inForce = () => started;
-  const events = owned.use(await openEvents(started, { ...parts, config: () => inForce() }));
-  const onEvent = (event: MillpondEvent): void => events.add(event);
+  const early = new EarlyEvents();
+  const onEvent = early.add;
   const { replicas } = others ?? {};
   const walls = new Walls({ config: () => inForce(), ...parts });
   const { memory } = walls;
@@ -111,6 +110,8 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   };
   const cache: Cache = owned.use(await openCache(started, opening));
   inForce = () => cache.config;
+  const events = owned.use(await openEvents(started, { ...parts, config: inForce }));
+  early.handTo(events);
   cache.mirror.downloads.slabs.countIn(memory);
   const observeEvents = changeObserver(onEvent, cache.holds);
   const onHostedChange: HostedObserver = (change) => {

@@ -14,6 +14,7 @@ import type {
   RequestOptions,
   UpstreamClient,
 } from '../../upstream/client.ts';
+import { nextQuery } from '../../upstream/link.ts';
 
 /** Largest list, in bytes. */
 const maxListBytes = 16 * 1024 * 1024;
@@ -95,10 +96,11 @@ export class OwnerClient implements UpstreamClient {
     const { headers, read } = await askOwner(this.#link, ['GET', query === '' ? path : `${path}?${query}`], { signal });
     const bytes = await read(maxListBytes);
     if (bytes === undefined) throw odd('gave a list that is too large');
-    const [, nextQuery] = /<[^>?]*\?([^>]*)>/.exec(String(headers['link'] ?? '')) ?? [];
+    const link = headers['link'];
+    const next = nextQuery(link === undefined ? undefined : String(link));
     const filters = headers['oci-filters-applied'];
     const filtersApplied = filters === undefined ? undefined : String(filters);
-    return { bytes, contentType: headers['content-type'] ?? 'application/json', nextQuery, filtersApplied };
+    return { bytes, contentType: headers['content-type'] ?? 'application/json', nextQuery: next, filtersApplied };
   }
 }
 

@@ -4,7 +4,9 @@ import { digestIn } from './row.ts';
 
 /**
  * Notes, beside the catalog and in memory, which manifests have changed in it: their tags, rights or storage. The triggers and
- * the table belong to the connection: nothing of them is written to the file, and a start begins without any.
+ * the table belong to the connection: nothing of them is written to the file, and a start begins without any. A trigger
+ * cannot say OR IGNORE: the conflict clause of the statement that fires it, such as an upsert, takes its place
+ * (SQLite, CREATE TRIGGER).
  */
 const watching = `
 CREATE TEMP TABLE changed_manifests (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE);
@@ -23,7 +25,8 @@ ${[
 ]
   .map(
     ([name, when, digest]) => `CREATE TEMP TRIGGER changed_by_${name} AFTER ${when} BEGIN
-  INSERT OR IGNORE INTO changed_manifests (digest) VALUES (${digest}); END;`,
+  INSERT INTO changed_manifests (digest)
+  SELECT ${digest} WHERE NOT EXISTS (SELECT 1 FROM changed_manifests WHERE digest = ${digest}); END;`,
   )
   .join('\n')}
 `;

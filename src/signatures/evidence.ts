@@ -1,7 +1,7 @@
 import type { Descriptor } from '../oci/descriptor.ts';
-import { type Digest, digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
+import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import type { Material, Waiting } from './material.ts';
-import { asFields, descriptorsOf, fieldsOf, isBundleType, type SignedDescriptor } from './reading.ts';
+import { descriptorsOf, fieldsOf, isBundleType, type SignedDescriptor } from './reading.ts';
 
 /** A signature that was found, not verified. */
 export type Evidence =
@@ -24,6 +24,9 @@ const maxBundleBytes = 1024 * 1024;
 const simpleSigning = 'application/vnd.dev.cosign.simplesigning.v1+json';
 /** What cosign 2 calls a signature that it attaches as a referrer. */
 const cosignArtifact = 'application/vnd.dev.cosign.artifact.sig.v1+json';
+
+/** What cosign 2 writes into the index of registries without the referrers API in place of the type of its bundles. */
+const emptyType = 'application/vnd.oci.empty.v1+json';
 
 interface Part {
   readonly by: FoundBy;
@@ -88,11 +91,11 @@ function layersOf(manifest: Buffer | undefined): SignedDescriptor[] {
   return manifest === undefined ? [] : descriptorsOf(fieldsOf(manifest)['layers']);
 }
 
+/** Those that say that they are signatures come first. */
 function signaturesIn(index: Buffer): Descriptor[] {
-  const entries = descriptorsOf(asFields(fieldsOf(index))['manifests']);
-  return entries
-    .filter(
-      ({ artifactType, digest }) => isDigest(digest) && (isBundleType(artifactType) || artifactType === cosignArtifact),
-    )
-    .slice(0, maxSignatures);
+  const entries = descriptorsOf(fieldsOf(index)['manifests']);
+  const isTold = ({ artifactType }: SignedDescriptor): boolean =>
+    isBundleType(artifactType) || artifactType === cosignArtifact;
+  const isOpen = ({ artifactType = emptyType }: SignedDescriptor): boolean => artifactType === emptyType;
+  return [...entries.filter(isTold), ...entries.filter(isOpen)].slice(0, maxSignatures);
 }

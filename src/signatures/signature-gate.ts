@@ -33,12 +33,20 @@ export interface SignatureObserver {
 
 const maxVerdicts = 100_000;
 const maxRepositories = 10_000;
+/** Manifests of one repository that are known to pass without a further look. */
+const maxPassed = 10_000;
 /** How long it is believed that there is no signature: it may be on its way. */
 const unsignedMs = 10_000;
 /** A pull that would only be warned about does not wait longer for it. */
 const warnWaitMs = 3_000;
 /** Most indexes that are asked whether they list a manifest. */
 const maxIndexes = 8;
+
+/** What applies to a repository, and which of its manifests have passed: looked at by each request. */
+interface Chosen {
+  readonly policy: SignaturePolicy | undefined;
+  readonly passed: Set<Digest>;
+}
 
 /**
  * Decides which manifests may be served by their signatures, and remembers it. An image is served if it is signed, or if
@@ -47,7 +55,7 @@ const maxIndexes = 8;
 export class SignatureGate<Repository extends SignedRepository> {
   readonly #options: SignatureGateOptions<Repository>;
   #policies: ReadonlyMap<string, readonly SignaturePolicy[]> = new Map();
-  readonly #chosen = new LRUCache<string, { readonly policy: SignaturePolicy | undefined }>({ max: maxRepositories });
+  readonly #chosen = new LRUCache<string, Chosen>({ max: maxRepositories });
   readonly #verdicts = new LRUCache<string, Verdict & { readonly untilMs: number }>({ max: maxVerdicts });
   readonly #work = new SharedWork<Verdict>();
 
@@ -62,20 +70,29 @@ export class SignatureGate<Repository extends SignedRepository> {
   }
 
   /** The policy of a repository: the first that matches. */
-  policyOf({ key, name, upstream }: Repository): SignaturePolicy | undefined {
-    if (this.#policies.size === 0) return undefined;
+  policyOf(repository: Repository): SignaturePolicy | undefined {
+    return this.#policies.size === 0 ? undefined : this.#choose(repository).policy;
+  }
+
+  #choose({ key, name, upstream }: Repository): Chosen {
     const known = this.#chosen.get(key);
-    if (known !== undefined) return known.policy;
+    if (known !== undefined) return known;
     const found = this.#policies.get(upstream.name)?.find((one) => one.matches(name));
     const policy = found?.mode === 'off' ? undefined : found;
-    this.#chosen.set(key, { policy });
-    return policy;
+    const chosen = { policy, passed: new Set<Digest>() };
+    this.#chosen.set(key, chosen);
+    return chosen;
   }
 
   /** Whether a manifest is known to pass, or needs no signature. Costs no more than a look. */
   isPassed(repository: Repository, digest: Digest): boolean {
-    const policy = this.policyOf(repository);
-    return policy === undefined || this.#known(policy, repository, digest)?.kind === 'verified';
+    if (this.#policies.size === 0) return true;
+    const { policy, passed } = this.#choose(repository);
+    if (policy === undefined || passed.has(digest)) return true;
+    if (this.#known(policy, repository, digest)?.kind !== 'verified') return false;
+    if (passed.size >= maxPassed) passed.clear();
+    passed.add(digest);
+    return true;
   }
 
   /**

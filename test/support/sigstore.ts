@@ -102,11 +102,24 @@ export function statementBundle(
   };
 }
 
-/** Attaches a bundle as a referrer. */
+/** A bundle as `cosign sign-blob` writes it: a signature over the bytes of a manifest. */
+export function messageBundle(manifest: Buffer, { privateKey }: Pick<SigningKey, 'privateKey'>): object {
+  const digest = createHash('sha256').update(manifest).digest('base64');
+  return {
+    mediaType: bundleType,
+    verificationMaterial: { publicKey: { hint: 'a hint' } },
+    messageSignature: {
+      messageDigest: { algorithm: 'SHA2_256', digest },
+      signature: sign('sha256', manifest, privateKey).toString('base64'),
+    },
+  };
+}
+
+/** Attaches a bundle as a referrer. @returns its digest */
 export function attachBundle(
   registry: RegistryContents,
   { repository, digest, bundle }: { repository: string; digest: string; bundle: object },
-): void {
+): string {
   const layer = { mediaType: bundleType, ...put(registry, repository, Buffer.from(JSON.stringify(bundle))) };
   const config = put(registry, repository, Buffer.from('{}'));
   const manifest = {
@@ -117,7 +130,7 @@ export function attachBundle(
     layers: [layer],
     subject: { mediaType: ociManifestType, digest, size: 1 },
   };
-  registry.addManifest(repository, undefined, manifest, ociManifestType);
+  return registry.addManifest(repository, undefined, manifest, ociManifestType).digest;
 }
 
 function put(registry: RegistryContents, repository: string, bytes: Buffer): { digest: string; size: number } {

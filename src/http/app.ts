@@ -1,5 +1,6 @@
 import Koa, { type Context, type Middleware } from 'koa';
 import type { AccessControl } from '../access/access-control.ts';
+import type { ImageDetails } from '../discovery/image-details.ts';
 import type { RepositoryList } from '../discovery/repository-list.ts';
 import type { Search } from '../discovery/search/search.ts';
 import type { Keeper } from '../front/keeper.ts';
@@ -22,6 +23,7 @@ import { type HoldRoutesOptions, holdEndpoints } from './hold-routes.ts';
 import type { HostedParts } from './hosted-request.ts';
 import { hostedRoutes } from './hosted-routes.ts';
 import { hostedTagging } from './hosted-tagging.ts';
+import { imageEndpoint } from './image-routes.ts';
 import {
   admit,
   beginExchange,
@@ -66,6 +68,7 @@ export interface AppOptions {
   readonly repositories: RepositoryList;
   readonly events: EventRoutesOptions;
   readonly search: Search;
+  readonly images: ImageDetails;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
   /** What is held for scanners. */
@@ -96,6 +99,7 @@ export function createApp(options: AppOptions): Koa {
       { all: () => options.holds.all(), decide: (image, decision) => options.decisions.decide(image, decision) },
       rights,
     ),
+    imageEndpoint(options.images),
     ...(options.hosted ? [hostedTagging(options.hosted)] : []),
   ];
   const discovery = discoveryParts(options, { sender, rights });

@@ -24,6 +24,8 @@ export interface ExtensionRequest {
   readonly parameters: URLSearchParams;
   /** At the level of a repository, which the caller may read. */
   readonly repository: NamedRepository | undefined;
+  /** A repository that the request names elsewhere than in its path, which the caller may pull from. @throws RegistryError */
+  readonly open: (name: string) => NamedRepository;
   /** Whether the caller may know of a repository and what is in it. @param key as {@link NamedRepository} */
   readonly mayRead: (key: string) => boolean;
 }

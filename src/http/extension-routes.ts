@@ -71,8 +71,22 @@ export function extensionRoutes(
     if (repository === undefined) options.rights.requireToken(exchange);
     else options.rights.require(exchange, endpoint.action ?? 'pull', repository.key);
     const mayRead = (key: string): boolean => options.rights.may(exchange, 'search', key);
+    const open = (name: string): NamedRepository => {
+      const opened = repositoryNamed(options, { ctx, name });
+      options.rights.require(exchange, endpoint.action ?? 'pull', opened.key);
+      return opened;
+    };
     const parameters = new URLSearchParams(exchange.query);
-    return await endpoint.answer({ ctx, exchange, sender: options.sender, path, parameters, repository, mayRead });
+    return await endpoint.answer({
+      ctx,
+      exchange,
+      sender: options.sender,
+      path,
+      parameters,
+      repository,
+      open,
+      mayRead,
+    });
   };
 }
 

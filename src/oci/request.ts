@@ -69,7 +69,8 @@ function isPathHost(part: string): boolean {
   );
 }
 
-function parseManifestReference(text: string): ManifestReference {
+/** A tag or a digest. @throws RegistryError MANIFEST_INVALID, DIGEST_INVALID */
+export function parseManifestReference(text: string): ManifestReference {
   const reference = unescapeColon(text);
   if (isDigest(reference)) return { kind: 'digest', digest: reference };
   if (isTag(reference)) return { kind: 'tag', tag: reference };

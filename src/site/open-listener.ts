@@ -1,3 +1,4 @@
+import { ImageDetails } from '../discovery/image-details.ts';
 import { RepositoryList } from '../discovery/repository-list.ts';
 import type { Search } from '../discovery/search/search.ts';
 import { createApp } from '../http/app.ts';
@@ -79,6 +80,7 @@ export async function openListener(
       isReachable: (key) => findRepository(upstreams.table, key) !== undefined,
     }),
     search,
+    images: new ImageDetails({ catalog: cache.catalog, layout: cache.layout, hosted: hosted?.registry, search }),
     now,
     operator: { readiness: () => health.readiness(), metrics, access: access.control },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),

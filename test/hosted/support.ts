@@ -61,20 +61,24 @@ export function startHostedSite({ hosted, cacheDir }: HostedSiteOptions = {}): P
 }
 
 /** Begins an upload. @returns the session's `Location` */
-export async function begin(site: TestSite, repository: string, query = ''): Promise<string> {
+export async function begin(site: { readonly origin: string }, repository: string, query = ''): Promise<string> {
   const { status, headers } = await send(site, ['POST', `/v2/${repository}/blobs/uploads/${query}`]);
   if (status !== 202) throw new Error(`POST answered ${status}`);
   return String(headers['location']);
 }
 
 /** Pushes a blob by POST and PUT. */
-export async function pushBlob(site: TestSite, repository: string, { digest, bytes }: LocalBlob): Promise<Answer> {
+export async function pushBlob(
+  site: { readonly origin: string },
+  repository: string,
+  { digest, bytes }: LocalBlob,
+): Promise<Answer> {
   return await send(site, ['PUT', `${await begin(site, repository)}?digest=${digest}`], { body: bytes });
 }
 
 /** Pushes a manifest with all that it names. */
 export async function pushImage(
-  site: TestSite,
+  site: { readonly origin: string },
   repository: string,
   image: LocalManifest,
   tag?: string,
@@ -85,7 +89,7 @@ export async function pushImage(
 }
 
 export async function putManifest(
-  site: TestSite,
+  site: { readonly origin: string },
   repository: string,
   { reference, manifest, type = manifest.mediaType }: { reference: string; manifest: LocalBlob; type?: string },
 ): Promise<Answer> {

@@ -29,6 +29,8 @@ export interface ManifestRow {
   readonly storedAtMs: number;
   readonly usedAtMs: number;
   readonly isPinned: boolean;
+  /** Whether it is among what was used last. */
+  readonly isRecent: boolean;
   readonly source: ManifestSource | undefined;
 }
 
@@ -138,7 +140,7 @@ export class ImageRecords {
   /** What is known of a manifest, if it is stored. */
   manifest(digest: Digest): ManifestRow | undefined {
     const row = this.#database.get(
-      `SELECT m.media_type, m.artifact_type, m.source, b.size, b.stored_at, b.used_at, b.pinned
+      `SELECT m.media_type, m.artifact_type, m.source, b.size, b.stored_at, b.used_at, b.pinned, b.recent
        FROM manifests m JOIN blobs b ON b.digest = m.digest WHERE m.digest = ?`,
       digest,
     );
@@ -151,6 +153,7 @@ export class ImageRecords {
         storedAtMs: number(row, 'stored_at'),
         usedAtMs: number(row, 'used_at'),
         isPinned: isSet(row, 'pinned'),
+        isRecent: isSet(row, 'recent'),
         source: optionalText(row, 'source') as ManifestSource | undefined,
       }
     );

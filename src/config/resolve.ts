@@ -53,7 +53,7 @@ function checkPrefetch({ prefetch }: ParsedConfig, problems: SchemaProblem[]): v
   }
 }
 
-function checkCluster({ redis, cluster, listen }: ParsedConfig, problems: SchemaProblem[]): void {
+function checkCluster({ redis, cluster, listeners, ...config }: ParsedConfig, problems: SchemaProblem[]): void {
   if (!redis) return;
   const refuse = (key: string, message: string): void => {
     problems.push({ kind: 'refused', path: ['cluster', key], message });
@@ -61,13 +61,18 @@ function checkCluster({ redis, cluster, listen }: ParsedConfig, problems: Schema
   if (cluster.secretFile === undefined) {
     refuse('secretFile', 'is missing: with redis the replicas need a secret of their own, in the same file for all');
   }
+  const listen = listeners.peers?.listen ?? config.listen;
   const isEveryAddress = listen.host === undefined || listen.host === '0.0.0.0' || listen.host === '::';
   if (cluster.advertise === undefined && isEveryAddress) {
     refuse('advertise', 'is missing: with redis and a listener on every address, the other replicas need an address');
   }
 }
 
-function checkAuth({ auth, tls, upstreams = {} }: ParsedConfig, problems: SchemaProblem[]): void {
+function checkAuth({ auth, tls, listeners, upstreams = {} }: ParsedConfig, problems: SchemaProblem[]): void {
+  if (listeners.administration && !auth) {
+    const message = 'requires auth: anyone who can reach the port could administer the mirror';
+    problems.push({ kind: 'refused', path: ['listeners', 'administration'], message });
+  }
   for (const [name, { access }] of Object.entries(upstreams)) {
     if (access !== 'caller' || auth) continue;
     const message = 'requires auth: without it callers are not asked for credentials';

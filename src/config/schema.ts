@@ -3,6 +3,7 @@ import { authSchema } from './auth-schema.ts';
 import { eventsSchema, holdSchema } from './events-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
 import { limitsSchema } from './limits-schema.ts';
+import { listenersSchema, serverTlsSchema } from './listeners-schema.ts';
 import { prefetchSchema } from './prefetch-schema.ts';
 import { clusterSchema, redisSchema } from './replicas-schema.ts';
 import type { SchemaNode, SchemaProblem } from './schema-node.ts';
@@ -68,22 +69,6 @@ const cacheSchema = z.strictObject({
     ),
 });
 
-const serverTlsSchema = z.strictObject({
-  certFile: value(file).describe('Certificate chain (PEM).'),
-  keyFile: value(file).describe('Its private key (PEM).'),
-  clientCaFile: value(file)
-    .optional()
-    .describe(
-      'Authorities (PEM) that must have signed client certificates; requires a certificate of every client, unless `clientCertificates` says otherwise.',
-    ),
-  clientCertificates: value(oneOf(['required', 'optional']))
-    .prefault('required')
-    .describe('With `clientCaFile`: whether a client without a certificate is let in; `auth` decides what it may do.'),
-  minVersion: value(oneOf(['TLSv1.2', 'TLSv1.3']))
-    .prefault('TLSv1.2')
-    .describe('Lowest version of TLS.'),
-});
-
 const timeoutsSchema = z.strictObject({
   ...upstreamTimeouts,
   drain: value(duration({ timer: true }))
@@ -122,6 +107,7 @@ const configSchema = z.strictObject({
       ),
   ).meta({ 'x-flag': '--listen', 'x-environment': 'MILLPOND_LISTEN' }),
   tls: atStart(serverTlsSchema.optional().describe('Serve HTTPS; absent: plain HTTP.')),
+  listeners: atStart(listenersSchema.prefault({}).describe('Listeners of their own for what is not for clients.')),
   defaultUpstream: value(optionalHostName)
     .optional()
     .describe(

@@ -12,6 +12,8 @@ export interface ControlOptions {
   readonly status: () => Promise<unknown>;
   /** Everything that `millpond explain` shows. @throws RegistryError */
   readonly explain: (image: string, who: string | undefined) => Promise<unknown>;
+  /** Answers those who may not ask; absent: all who can connect may. @returns whether the request is to be answered */
+  readonly admit?: (ctx: Koa.Context) => Promise<boolean>;
   /** What commands can have done to the cache. */
   readonly operations: OperationTable;
   /** Receives the error of a failed operation. */
@@ -21,16 +23,17 @@ export interface ControlOptions {
 }
 
 /**
- * The administrative side; never served over TCP. Questions are answered in JSON, errors as `{ "error": "one sentence"
+ * The administrative side: over TCP only for callers that may administer. Questions are answered in JSON, errors as `{ "error": "one sentence"
  * }`. An operation is a POST whose body is its parameters in one line of JSON and then what is sent along; it is answered
  * by a line of JSON for each event, while it runs, and ends when the client disconnects.
  */
 export function createControlApp(options: ControlOptions): Koa {
-  const { status, explain, operations, onOperationError, onError } = options;
+  const { admit, status, explain, operations, onOperationError, onError } = options;
   const app = new Koa();
   const router = new Router();
   app.use(async (ctx, next) => {
     try {
+      if (admit && !(await admit(ctx))) return;
       await next();
       if (ctx.status === 404 && ctx.body === undefined) refuse(ctx, 404, 'this mirror does not know that question');
     } catch (error) {

@@ -1,4 +1,4 @@
-import type { Middleware } from 'koa';
+import type { Context, Middleware } from 'koa';
 import { Router } from 'koa-router';
 import type { AccessControl } from '../access/access-control.ts';
 import { admitOperator } from './operator-access.ts';
@@ -35,33 +35,43 @@ export interface Readiness {
 }
 
 export interface OperatorRoutesOptions {
-  /** Who may do what. */
-  readonly access: AccessControl;
+  /** Who may do what; absent: anyone. */
+  readonly access?: AccessControl | undefined;
+  /** Whether `/metrics` has a listener of its own. */
+  readonly isMetricsElsewhere?: boolean;
   readonly readiness: () => Readiness;
   readonly metrics: { readonly contentType: string; render(): Promise<string> };
 }
 
 /** What operators and their systems ask: is it alive, can it serve, what has it done. */
-export function operatorRoutes({ readiness, metrics, access }: OperatorRoutesOptions): Middleware {
+export function operatorRoutes({
+  readiness,
+  metrics,
+  access,
+  isMetricsElsewhere = false,
+}: OperatorRoutesOptions): Middleware {
   const router = new Router();
+  const isAdmitted = async (ctx: Context, need: 'identify' | 'administer'): Promise<boolean> =>
+    access === undefined || (await admitOperator(ctx, access, need));
   router.get('/healthz', (ctx) => {
     ctx.body = { status: 'ok' };
   });
   router.get('/readyz', async (ctx) => {
     const { status, conditions } = readiness();
     // A probe shows no credentials: it learns whether, and not why.
-    const isAnonymous = access.settings !== undefined && ctx.req.headers.authorization === undefined;
-    if (!isAnonymous && !(await admitOperator(ctx, access, 'identify'))) return;
+    const isAnonymous = access?.settings !== undefined && ctx.req.headers.authorization === undefined;
+    if (!isAnonymous && !(await isAdmitted(ctx, 'identify'))) return;
     ctx.status = status === 'draining' ? 503 : 200;
     ctx.body = isAnonymous ? { status } : { status, reasons: conditions.map(({ text }) => text) };
   });
   router.get('/metrics', async (ctx) => {
-    if (!(await admitOperator(ctx, access, 'administer'))) return;
+    if (isMetricsElsewhere) return;
+    if (!(await isAdmitted(ctx, 'administer'))) return;
     ctx.type = metrics.contentType;
     ctx.body = await metrics.render();
   });
   router.get('/', async (ctx) => {
-    if (!(await admitOperator(ctx, access, 'identify'))) return;
+    if (!(await isAdmitted(ctx, 'identify'))) return;
     ctx.body = 'This is Millpond, a mirror of container registries. See /readyz and /metrics; clients use /v2/.\n';
   });
   return router.routes() as unknown as Middleware;

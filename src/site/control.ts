@@ -1,4 +1,5 @@
-import { createControlApp } from '../http/control-app.ts';
+import type { RequestListener } from 'node:http';
+import { type ControlOptions, createControlApp } from '../http/control-app.ts';
 import { controlSocketPath, openControlSocket } from '../http/control-socket.ts';
 import { type ExplanationOptions, explainImage } from '../operations/owner/explain/explanation.ts';
 import type { Operations } from '../operations/protocol/operations.ts';
@@ -16,26 +17,37 @@ export async function openControl(
     readonly explanation: ExplanationOptions;
     readonly operations: Operations;
     readonly log: Logger;
+    /** Serves it over TCP, too; absent: it does not. */
+    readonly openTcp?: ((handler: RequestListener) => Promise<AsyncDisposable>) | undefined;
+    /** Answers those who come over TCP and may not ask. */
+    readonly admit: NonNullable<ControlOptions['admit']>;
   },
-): Promise<AsyncDisposable | undefined> {
+): Promise<AsyncDisposable> {
   const { log, config } = options;
-  const app = createControlApp({
+  const parts: ControlOptions = {
     status: () => siteStatus(options),
     explain: (image, who) => explainImage(image, options.explanation, who),
     operations: { ...options.operations },
     onOperationError: (operation, error) => log.warn({ operation, error: described(error) }, 'operation failed'),
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
-  });
-  const answer = app.callback();
+  };
+  await using owned = new AsyncDisposableStack();
+  if (options.openTcp) {
+    const guarded = createControlApp({ ...parts, admit: options.admit }).callback();
+    owned.use(await options.openTcp((request, response) => void guarded(request, response)));
+  }
+  const answer = createControlApp(parts).callback();
   try {
     // Koa answers its own failures: this promise never rejects.
-    return await openControlSocket(
-      controlSocketPath(config.cache.dir),
-      (request, response) => void answer(request, response),
+    owned.use(
+      await openControlSocket(
+        controlSocketPath(config.cache.dir),
+        (request, response) => void answer(request, response),
+      ),
     );
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     log.warn({ reason }, 'no control socket: status and explain cannot ask this mirror');
-    return undefined;
   }
+  return owned.move();
 }

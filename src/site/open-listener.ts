@@ -1,14 +1,19 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import Koa from 'koa';
 import { ImageDetails } from '../discovery/image-details.ts';
 import { RepositoryList } from '../discovery/repository-list.ts';
 import type { Search } from '../discovery/search/search.ts';
 import { createApp } from '../http/app.ts';
+import { type OperatorRoutesOptions, operatorRoutes } from '../http/operator-routes.ts';
 import type { HostedOwner } from '../http/owner-routes.ts';
+import { isReplicaPath } from '../http/replica-paths.ts';
 import { type Listener, listen } from '../http/server.ts';
 import { findRepository } from '../mirror/repository.ts';
 import type { RequestLog } from '../telemetry/logger.ts';
 import { type LiveAccess } from './access.ts';
 import { type Cache } from './cache.ts';
 import type { LiveEvents } from './events.ts';
+import { openExtraListener } from './extra-listener.ts';
 import { type Hosted } from './hosted.ts';
 import { LastFailures } from './last-failures.ts';
 import { described, requestObserver } from './observers.ts';
@@ -27,11 +32,14 @@ export async function openListener(
     log,
     metrics,
     health,
+    files,
     ...parts
   }: Parts & {
     readonly walls: Walls;
     readonly others: LiveReplicas | undefined;
     readonly tls: LiveServerTls | undefined;
+    /** What replicas show one another; the same where they have no listener of their own. */
+    readonly peersTls: LiveServerTls | undefined;
     readonly hosted: Hosted | undefined;
     readonly owner: HostedOwner | undefined;
     readonly access: LiveAccess;
@@ -41,8 +49,9 @@ export async function openListener(
     readonly short: OwnShortWay | undefined;
     readonly signatures: MirrorSignatures;
   },
-): Promise<Listener> {
-  const { walls, others, tls, hosted, owner, access, events, search, now, requestLog, short } = parts;
+): Promise<ClientListener> {
+  const { listeners } = cache.config;
+  const { walls, others, tls, peersTls, hosted, owner, access, events, search, now, requestLog, short } = parts;
   const { mirror, upstreams } = cache;
   const failures = new LastFailures({ now });
   health.watch(() => failures.conditions(upstreams.all));
@@ -82,16 +91,36 @@ export async function openListener(
     search,
     images: new ImageDetails({ catalog: cache.catalog, layout: cache.layout, hosted: hosted?.registry, search }),
     now,
-    operator: { readiness: () => health.readiness(), metrics, access: access.control },
+    operator: {
+      readiness: () => health.readiness(),
+      metrics,
+      access: access.control,
+      isMetricsElsewhere: listeners.metrics !== undefined,
+    },
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
     keeper: short?.keeper,
     signatures: parts.signatures,
   });
   const answer = app.callback();
   // Koa answers its own failures: this promise never rejects.
-  const handler: Parameters<typeof listen>[0] = (request, response) => {
+  const handler: RequestListener = (request, response) => {
+    if (listeners.peers && isForReplicas(request)) return refuse(response);
     if (short?.way.answer(request, response) !== true) void answer(request, response);
   };
+  await using owned = new AsyncDisposableStack();
+  const common = { files, log, walls };
+  if (listeners.metrics) {
+    const operators = operatorApp({ readiness: () => health.readiness(), metrics });
+    owned.use(await openExtraListener(operators, { ...listeners.metrics, ...common, place: 'metrics' }));
+  }
+  const peers =
+    listeners.peers &&
+    owned.use(
+      await openExtraListener(
+        (request, response) => (isForReplicas(request) ? void answer(request, response) : refuse(response)),
+        { ...listeners.peers, ...common, place: 'peers', takesBodies: hosted !== undefined, live: peersTls },
+      ),
+    );
   const listener = await listen(handler, {
     ...cache.config.listen,
     tls: tls?.current,
@@ -102,7 +131,38 @@ export async function openListener(
   });
   tls?.onRenewed((renewed) => {
     listener.renewTls(renewed);
-    others?.renewTls(renewed);
   });
-  return listener;
+  peersTls?.onRenewed((renewed) => others?.renewTls(renewed));
+  const more = owned.move();
+  return {
+    ...listener,
+    peerAddress: peers?.address ?? listener.address,
+    async close(drainMs) {
+      await Promise.all([listener.close(drainMs), more.disposeAsync()]);
+    },
+  };
+}
+
+/** The listener of clients, and those beside it. */
+export interface ClientListener extends Listener {
+  /** Where other replicas are served. */
+  readonly peerAddress: string;
+}
+
+/** What replicas ask, and what they pass on for their clients: all of it is signed. */
+function isForReplicas({ url = '', headers }: IncomingMessage): boolean {
+  const [path = ''] = url.split('?', 1);
+  return isReplicaPath(path) || path === '/v2/_millpond/replica' || headers['millpond-pass'] !== undefined;
+}
+
+function refuse(response: ServerResponse): void {
+  response.writeHead(404, { 'Content-Length': '0' }).end();
+}
+
+function operatorApp(options: OperatorRoutesOptions): RequestListener {
+  const app = new Koa();
+  app.use(operatorRoutes(options));
+  app.on('error', () => undefined);
+  const answer = app.callback();
+  return (request, response) => void answer(request, response);
 }

@@ -1,5 +1,6 @@
 import { createSecureContext } from 'node:tls';
 import type { Config } from '../config/config.ts';
+import { formatPath } from '../config/problems.ts';
 import type { ServerTls } from '../http/server.ts';
 import { named } from './configured-files.ts';
 import type { Parts } from './parts.ts';
@@ -13,20 +14,24 @@ export interface LiveServerTls {
 }
 
 /**
- * Reads the certificates of this mirror and watches their files.
+ * Reads the certificates of a listener and watches their files.
+ * @param options `around`: the key of the configuration that they stand under
  * @returns `undefined` where it serves plain HTTP
  * @throws Error in one sentence where they cannot be read or do not fit together
  */
-export async function openServerTls({ tls }: Config, { files }: Parts): Promise<LiveServerTls | undefined> {
+export async function openServerTls(
+  tls: Config['tls'],
+  { files, around = ['tls'] }: Pick<Parts, 'files'> & { readonly around?: readonly string[] },
+): Promise<LiveServerTls | undefined> {
   if (!tls) return undefined;
   let current: ServerTls | undefined;
   const takers: ((tls: ServerTls) => void)[] = [];
-  await files.take('tls', {
+  await files.take(around.join('.'), {
     name: 'server',
-    files: named(['tls'], { certFile: tls.certFile, keyFile: tls.keyFile, clientCaFile: tls.clientCaFile }),
+    files: named(around, { certFile: tls.certFile, keyFile: tls.keyFile, clientCaFile: tls.clientCaFile }),
     code: 'file-refused',
     take(texts) {
-      const wanted = serverTls(texts, tls);
+      const wanted = serverTls(byName(texts), { ...tls, place: formatPath(around) });
       for (const take of takers) take(wanted);
       current = wanted;
     },
@@ -40,11 +45,14 @@ export async function openServerTls({ tls }: Config, { files }: Parts): Promise<
 }
 
 /** @throws Error in one sentence */
-function serverTls(texts: FileTexts, { minVersion, clientCertificates }: NonNullable<Config['tls']>): ServerTls {
+function serverTls(
+  texts: FileTexts,
+  { minVersion, clientCertificates, place }: NonNullable<Config['tls']> & { readonly place: string },
+): ServerTls {
   const tls = {
-    cert: texts['tls.certFile'] ?? '',
-    key: texts['tls.keyFile'] ?? '',
-    ca: texts['tls.clientCaFile'],
+    cert: texts['certFile'] ?? '',
+    key: texts['keyFile'] ?? '',
+    ca: texts['clientCaFile'],
     minVersion,
     requiresCertificate: clientCertificates === 'required',
   };
@@ -52,9 +60,14 @@ function serverTls(texts: FileTexts, { minVersion, clientCertificates }: NonNull
     createSecureContext(tls);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`tls: the certificate, its key and the authorities of clients cannot be used: ${reason}`, {
+    throw new Error(`${place}: the certificate, its key and the authorities of clients cannot be used: ${reason}`, {
       cause: error,
     });
   }
   return tls;
+}
+
+/** Texts by the last part of their key. */
+function byName(texts: FileTexts): FileTexts {
+  return Object.fromEntries(Object.entries(texts).map(([key, text]) => [key.slice(key.lastIndexOf('.') + 1), text]));
 }

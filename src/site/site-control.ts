@@ -1,10 +1,12 @@
 import type { Search } from '../discovery/search/search.ts';
+import { admitOperator } from '../http/operator-access.ts';
 import { addressesOf } from '../operations/owner/explain/own-address.ts';
 import { operationsOf } from '../operations/owner/operations.ts';
 import type { LiveAccess } from './access.ts';
 import type { Cache } from './cache.ts';
 import { openControl } from './control.ts';
 import type { EventLoop } from './event-loop.ts';
+import { openExtraListener } from './extra-listener.ts';
 import type { Parts } from './parts.ts';
 import type { Prefetcher } from './prefetcher.ts';
 import type { LiveReplicas } from './replicas.ts';
@@ -24,9 +26,10 @@ export async function openSiteControl(
     readonly address: string;
     readonly eventLoop: EventLoop | undefined;
   },
-): Promise<AsyncDisposable | undefined> {
+): Promise<AsyncDisposable> {
   const { log, metrics, health, files, now, walls, others, access, prefetcher, search, address, eventLoop } = parts;
   const { mirror, catalog, store, upstreams } = cache;
+  const { administration } = cache.config.listeners;
   return await openControl({
     get config() {
       return cache.config;
@@ -66,6 +69,18 @@ export async function openSiteControl(
     replicas: () => others?.status() ?? null,
     prefetches: () => prefetcher.status(),
     operations: operationsOf(cache, search),
+    admit: (ctx) => admitOperator(ctx, access.control, 'administer'),
+    openTcp:
+      administration &&
+      ((handler) =>
+        openExtraListener(handler, {
+          ...administration,
+          files,
+          log,
+          walls,
+          place: 'administration',
+          takesBodies: true,
+        })),
     log,
   });
 }

@@ -3,7 +3,6 @@ import { changedKeys, withoutRestart } from '../config/restart.ts';
 import type { Search } from '../discovery/search/search.ts';
 import { Generations } from '../front/generations.ts';
 import type { HostedObserver } from '../hosted/changes.ts';
-import type { Listener } from '../http/server.ts';
 import type { Slabs } from '../memory/slabs.ts';
 import { Holdings } from '../mirror/sharing/holdings.ts';
 import { AuditLog } from '../telemetry/audit.ts';
@@ -18,7 +17,7 @@ import type { EventLoop } from './event-loop.ts';
 import { EarlyEvents, openEvents } from './events.ts';
 import { Health } from './health.ts';
 import { openHosted } from './hosted.ts';
-import { openListener } from './open-listener.ts';
+import { type ClientListener, openListener } from './open-listener.ts';
 import type { Parts } from './parts.ts';
 import { Prefetcher } from './prefetcher.ts';
 import type { LiveReplicas } from './replicas.ts';
@@ -84,10 +83,12 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   await using owned = new AsyncDisposableStack();
   const audit = owned.use(new AuditLog({ log: options.log, file: started.log.auditFile }));
   const parts = createParts({ ...options, audit: audit.write });
-  const tls = await openServerTls(started, parts);
+  const tls = await openServerTls(started.tls, parts);
+  const { peers } = started.listeners;
+  const peersTls = peers ? await openServerTls(peers.tls, { ...parts, around: ['listeners', 'peers', 'tls'] }) : tls;
   // A mirror by itself does not load the client of Redis, nor what replicas say to each other.
   const joining = started.redis && (await import('./replicas.ts'));
-  const others = await joining?.openReplicas(started, { ...parts, redisDeadlineMs, tls: tls?.current });
+  const others = await joining?.openReplicas(started, { ...parts, redisDeadlineMs, tls: peersTls?.current });
   if (others) owned.use(others);
   const linking = started.hosted?.owner !== undefined && (await import('./hosted-owner.ts'));
   const owner = linking ? linking.openHostedOwner(started, { others, config: () => cache.config }) : undefined;
@@ -133,6 +134,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     walls,
     others,
     tls,
+    peersTls,
     hosted,
     owner,
     access,
@@ -231,12 +233,12 @@ function createParts({
 /** Lets other replicas know of this one, now that they can reach it. */
 function joinReplicas(
   others: LiveReplicas,
-  { cache, listener, log, now }: Parts & { readonly cache: Cache; readonly listener: Listener },
+  { cache, listener, log, now }: Parts & { readonly cache: Cache; readonly listener: ClientListener },
 ): AsyncDisposable {
   const { coordinator } = others.replicas;
   const owned = new AsyncDisposableStack();
   const changes = owned.use(new SharedChanges({ cache, coordinator, log }));
-  others.join(listener.address, changes.takeUp());
+  others.join(listener.peerAddress, changes.takeUp());
   owned.use(new Holdings({ coordinator, catalog: cache.catalog, now }));
   return owned;
 }

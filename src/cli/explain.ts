@@ -9,6 +9,7 @@ import { addressesOf } from '../operations/owner/explain/own-address.ts';
 import type { Explanation } from '../operations/protocol/explain.ts';
 import { keysFileOf } from '../site/keys-file.ts';
 import { sayOwner, whenFree } from '../site/owner.ts';
+import { signaturesOf } from '../site/signature-policies.ts';
 import { credentialsOf, upstreamOptions } from '../site/upstream-options.ts';
 import { Catalog } from '../store/catalog/catalog.ts';
 import { rebuildNote } from '../store/catalog/catalog-schema.ts';
@@ -83,6 +84,7 @@ async function explainFromDisk(
       offline: config.offline,
       now: Date.now,
       credential: credentialsOf(config),
+      signatures: signaturesOf(config),
       addresses: addressesOf(config.listen),
       decide: (caller, repository) => explainAccess(caller, repository, { settings: config.auth, keys }),
     },
@@ -104,6 +106,7 @@ function explanationText(explanation: Explanation): string {
     ...labelled('repository', `${repository}${explanation.allowed ? '' : ' (not allowed)'}`),
     ...upstream.urls.map((url, index) => (index === 0 ? 'asked at' : '').padEnd(12) + url),
     ...labelled('credential', upstream.credential),
+    ...(typeof explanation.signatures === 'string' ? labelled('signatures', explanation.signatures) : []),
   ];
   if (!upstream.available) lines.push(...labelled('', `${upstream.name} is known not to answer now.`));
   if (upstream.sparing)

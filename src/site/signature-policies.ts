@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Config } from '../config/config.ts';
 import { formatPath } from '../config/problems.ts';
+import { repositoryGlob } from '../oci/glob.ts';
 import { createPolicy, type PolicyOptions, type SignaturePolicy } from '../signatures/policy.ts';
 
 type SignatureConfig = Config['upstreams'][number]['signatures'][number];
@@ -33,6 +34,24 @@ export async function signaturePolicies(config: Config): Promise<Map<string, rea
     policies.set(name, await Promise.all(own));
   }
   return policies;
+}
+
+/** Which signature the images of a repository must carry, in words; `undefined`: none. */
+export function signaturesOf(config: Config): (upstream: string, repository: string) => string | undefined {
+  return (name, repository) => {
+    const { signatures = [] } = config.upstreams.find((upstream) => upstream.name === name) ?? {};
+    const index = signatures.findIndex(({ repositories }) =>
+      repositories.some((one) => repositoryGlob(one)(repository)),
+    );
+    const found = signatures[index];
+    if (found === undefined) return undefined;
+    const { mode, keys, identities } = found;
+    const place = formatPath(['upstreams', name, 'signatures', index]);
+    if (mode === 'off') return `not looked at (${place})`;
+    const signers = identities.map(({ issuer, subject }) => `${subject} of ${issuer}`);
+    const by = [...keys.map((file) => `the key ${basename(file)}`), ...signers].join(' or ');
+    return `${mode === 'enforce' ? 'required' : 'asked for with a warning'}, by ${by} (${place})`;
+  };
 }
 
 /** The files of a policy, by the key that names them. */

@@ -10,6 +10,7 @@ import { openExtraListener } from './extra-listener.ts';
 import type { Parts } from './parts.ts';
 import type { Prefetcher } from './prefetcher.ts';
 import type { LiveReplicas } from './replicas.ts';
+import { signaturesOf } from './signature-policies.ts';
 import { credentialsOf } from './upstream-options.ts';
 import { readVersion } from './version.ts';
 import type { Walls } from './walls.ts';
@@ -51,6 +52,7 @@ export async function openSiteControl(
         offline: config.offline,
         now,
         credential: credentialsOf(config),
+        signatures: signaturesOf(config),
         addresses,
         decide: access.decide,
       };

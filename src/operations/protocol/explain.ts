@@ -22,6 +22,8 @@ export interface Explanation {
   readonly repository: string;
   /** Whether `upstreams.NAME.repositories` allows it. */
   readonly allowed: boolean;
+  /** Which signature its images must carry, in words; `null`: none. */
+  readonly signatures: string | null;
   /** What the policies say to the caller that was asked about; `null`: none was, or callers are not distinguished. */
   readonly access: ExplainedAccess | null;
   readonly tag: string | null;

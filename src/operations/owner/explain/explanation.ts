@@ -21,6 +21,8 @@ export interface ExplanationOptions {
   readonly now: () => number;
   /** The kind of credential that an upstream receives, in words without any secret. */
   readonly credential: (upstream: string) => string;
+  /** Which signature the images of a repository must carry, in words; `undefined`: none. */
+  readonly signatures: (upstream: string, repository: string) => string | undefined;
   /** Where this mirror listens, as `host:port`. */
   readonly addresses: readonly string[];
   /** What the policies say to a caller about a repository; `undefined`: callers are not distinguished. */
@@ -74,6 +76,7 @@ export async function explainImage(image: string, options: ExplanationOptions, w
     upstream: facts.upstream,
     repository,
     allowed,
+    signatures: options.signatures(upstream.name, repository) ?? null,
     access: (who === undefined ? undefined : options.decide(who, key)) ?? null,
     tag: tag ?? null,
     freshness: decision ? freshnessFacts(decision) : null,

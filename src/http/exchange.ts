@@ -84,7 +84,12 @@ export class Exchange {
       const gone = new AbortController();
       this.#gone = gone;
       if (this.#response.destroyed) gone.abort(new ClientGone());
-      else this.#response.once('close', () => gone.abort(new ClientGone()));
+      else {
+        this.#response.once('close', () => {
+          // Nothing waits for the end of an answer that has been sent.
+          if (!this.#response.writableFinished) gone.abort(new ClientGone());
+        });
+      }
     }
     return this.#gone.signal;
   }
@@ -93,7 +98,16 @@ export class Exchange {
   get signal(): AbortSignal {
     if (this.#signal === undefined) {
       const leftMs = Math.max(0, this.#answerMs - (performance.now() - this.startedAtMs));
-      this.#signal = AbortSignal.any([this.gone, AbortSignal.timeout(Math.ceil(leftMs))]);
+      const { gone } = this;
+      const ended = new AbortController();
+      const timer = setTimeout(() => {
+        ended.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
+      }, leftMs).unref();
+      // AbortSignal.any and AbortSignal.timeout would stay in memory until the time is over.
+      this.#response.once('close', () => clearTimeout(timer));
+      if (gone.aborted) ended.abort(gone.reason);
+      else gone.addEventListener('abort', () => ended.abort(gone.reason), { once: true });
+      this.#signal = ended.signal;
     }
     return this.#signal;
   }

@@ -183,6 +183,8 @@ export class Blobs {
     try {
       let verifiedMs: number | undefined;
       while (true) {
+        // Most of what has no row is not here, which is cheaper to see than to try.
+        if (this.#options.catalog.blobs.get(digest) === undefined && !store.mayHave(digest)) return undefined;
         const blob = await store.open(digest);
         if (!blob) return undefined;
         const doubt = custody.doubt(digest, blob);

@@ -1,4 +1,5 @@
 import { RegistryError } from '../oci/error.ts';
+import { LinkedAbort } from './linked-abort.ts';
 
 /**
  * Runs work that a client waits for, with a signal that ends it when the client leaves or the time is over.
@@ -8,11 +9,12 @@ export async function withDeadline<Value>(
   work: (signal: AbortSignal) => Promise<Value>,
   { answerMs, signal }: { readonly answerMs: number; readonly signal?: AbortSignal },
 ): Promise<Value> {
-  const over = AbortSignal.timeout(answerMs);
+  using over = new LinkedAbort(signal).timeoutAfter(answerMs);
   try {
-    return await work(signal ? AbortSignal.any([signal, over]) : over);
+    return await work(over.signal);
   } catch (error) {
-    if (!over.aborted || signal?.aborted || (error instanceof RegistryError && error !== over.reason)) throw error;
+    const isOver = over.signal.aborted && signal?.aborted !== true;
+    if (!isOver || (error instanceof RegistryError && error !== over.signal.reason)) throw error;
     throw tooLate(answerMs, error);
   }
 }

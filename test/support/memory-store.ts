@@ -26,6 +26,12 @@ export class MemoryStore implements BlobStore {
     return bytes !== undefined && bytes.length <= smallBlobBytes ? bytes : undefined;
   }
 
+  mayHave(digest: Digest): boolean {
+    return this.#blobs.has(digest);
+  }
+
+  async sync(): Promise<void> {}
+
   async open(digest: Digest): Promise<StoredBlob | undefined> {
     const content = this.#blobs.get(digest);
     if (content === undefined) return undefined;

@@ -3,6 +3,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { BatchWriter, type SlabPart } from '../../store/files/batch-writer.ts';
 import { DiskFault, type PartialBlob } from '../../store/files/blob-store.ts';
+import { LinkedAbort } from '../../waiting/linked-abort.ts';
 import type { Route } from './route.ts';
 import type { Source, SourceList } from './sources.ts';
 import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';
@@ -55,8 +56,7 @@ export class Segments {
   readonly #options: SegmentsOptions;
   readonly #claims = new Set<Claim>();
   readonly #running = new Set<Promise<void>>();
-  readonly #abort = new AbortController();
-  readonly #signal: AbortSignal;
+  readonly #abort: LinkedAbort;
   #inParts: boolean;
   #size: number | undefined;
   #failure: Error | undefined;
@@ -64,11 +64,12 @@ export class Segments {
   constructor(options: SegmentsOptions) {
     this.#options = options;
     this.#inParts = options.inParts;
-    this.#signal = AbortSignal.any([options.signal, this.#abort.signal]);
+    this.#abort = new LinkedAbort(options.signal);
   }
 
   /** Resolves when the whole blob is in the file. @throws RegistryError if no source is left, DiskFault */
   async run(): Promise<void> {
+    using _ = this.#abort;
     const { partial, sources } = this.#options;
     if (sources.connections > 1) this.#inParts = true;
     this.#start(this.#nextClaim());
@@ -84,7 +85,7 @@ export class Segments {
     // The byte may have arrived and only be held back.
     if (partial.availableFrom(position) > position) return;
     if (this.#size === undefined || position >= this.#size || this.#claims.size >= maxClaims) return;
-    if (!sources.hasRanged || this.#signal.aborted) return;
+    if (!sources.hasRanged || this.#abort.signal.aborted) return;
     for (const claim of this.#claims) {
       const isAhead = claim.start <= position && position < this.#limitOf(claim);
       // Bytes that have arrived and are not written yet count as available.
@@ -114,7 +115,7 @@ export class Segments {
       } finally {
         this.#claims.delete(claim);
       }
-      claim = this.#signal.aborted ? undefined : this.#nextClaim();
+      claim = this.#abort.signal.aborted ? undefined : this.#nextClaim();
       if (claim) this.#claims.add(claim);
     }
   }
@@ -135,7 +136,7 @@ export class Segments {
       partBytes: this.#inParts ? partBytes : undefined,
       mayStartOver: claim.position === partial.written,
       onAnswer: (source, heading) => this.#answered(claim, source, heading),
-      signal: this.#signal,
+      signal: this.#abort.signal,
     });
     await using writer = new BatchWriter(partial, {
       position: claim.position,

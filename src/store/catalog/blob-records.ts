@@ -67,6 +67,8 @@ export class BlobRecords {
   readonly #database: Database;
   readonly #options: BlobRecordsOptions;
   readonly #blobs = new LRUCache<Digest, KnownBlob>(upTo(50_000));
+  /** Of what is not there, what was asked for last: for one blob that comes here it is asked several times. */
+  readonly #missing = new LRUCache<Digest, true>({ max: 500 });
 
   constructor(database: Database, options: BlobRecordsOptions) {
     this.#database = database;
@@ -121,6 +123,7 @@ export class BlobRecords {
     if (shownBy.length > 1) this.#journalShown(digest, shownBy);
     this.#options.changes.changed(blobFact(digest));
     this.#blobs.set(digest, { record: { size, contentType, modifiedAtMs }, shownBy });
+    this.#missing.delete(digest);
     this.#database.write(() => {
       this.#database.run(
         `INSERT INTO blobs (digest, size, content_type, stored_at, used_at, heat, recent, modified_at, needed, shown)
@@ -144,6 +147,7 @@ export class BlobRecords {
   /** Records a blob that was found on disk, with the type that is remembered of it; what is known by now stays. */
   adopt(digest: Digest, { size, modifiedAtMs, usedAtMs }: FoundBlob): void {
     const { uses, pins } = this.#options;
+    this.#missing.delete(digest);
     this.#database.write(() => {
       this.#database.run(
         `INSERT OR IGNORE INTO blobs (digest, size, content_type, stored_at, used_at, heat, modified_at, needed, shown)
@@ -197,8 +201,13 @@ export class BlobRecords {
   #known(digest: Digest): KnownBlob | undefined {
     const cached = this.#blobs.get(digest);
     if (cached !== undefined) return cached;
+    if (this.#missing.has(digest)) return undefined;
+    const { faults } = this.#database;
     const row = this.#database.get('SELECT size, content_type, modified_at, shown FROM blobs WHERE digest = ?', digest);
-    if (!row) return undefined;
+    if (!row) {
+      if (this.#database.faults === faults) this.#missing.set(digest, true);
+      return undefined;
+    }
     const known: KnownBlob = {
       record: {
         size: number(row, 'size'),

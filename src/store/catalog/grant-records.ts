@@ -20,6 +20,8 @@ export interface GrantRecordsOptions {
 export class GrantRecords {
   readonly #database: Database;
   readonly #grants = new LRUCache<string, number>(upTo(100_000));
+  /** Of what is not there, what was asked for last: for one blob that comes here it is asked several times. */
+  readonly #missing = new LRUCache<string, true>({ max: 500 });
   /** By manifest: the repositories that may read all that it names. */
   readonly #entire = new LRUCache<Digest, Set<string>>(upTo(50_000));
 
@@ -89,6 +91,7 @@ export class GrantRecords {
   add(repository: string, digest: Digest): void {
     if (this.mayRead(repository, digest)) return;
     this.#grants.set(`${repository} ${digest}`, -1);
+    this.#missing.delete(`${repository} ${digest}`);
     this.#options.blobs.noteClaimed(digest, upstreamOf(repository));
     this.#database.write(() => {
       this.#database.run(
@@ -101,6 +104,7 @@ export class GrantRecords {
 
   /** Gives back a right with the size that was known; what is known by now stays. */
   restore(repository: string, digest: Digest, size: number): void {
+    this.#missing.delete(`${repository} ${digest}`);
     this.#database.write(() => {
       const repositoryId = this.#database.repositoryId(repository);
       this.#database.run('INSERT OR IGNORE INTO grants VALUES (?, ?, ?)', repositoryId, digest, size);
@@ -116,6 +120,7 @@ export class GrantRecords {
     this.add(repository, manifest);
     for (const { digest, size } of parts) {
       this.#grants.set(`${repository} ${digest}`, size);
+      this.#missing.delete(`${repository} ${digest}`);
       this.#options.blobs.noteClaimed(digest, upstreamOf(repository));
     }
     this.#noteEntire(repository, manifest);
@@ -169,12 +174,17 @@ export class GrantRecords {
     const cacheKey = `${repository} ${digest}`;
     const cached = this.#grants.get(cacheKey);
     if (cached !== undefined) return cached;
+    if (this.#missing.has(cacheKey)) return undefined;
+    const { faults } = this.#database;
     const row = this.#database.get(
       'SELECT g.size FROM grants g JOIN repositories r ON r.id = g.repository WHERE r.name = ? AND g.digest = ?',
       repository,
       digest,
     );
-    if (!row) return undefined;
+    if (!row) {
+      if (this.#database.faults === faults) this.#missing.set(cacheKey, true);
+      return undefined;
+    }
     const size = number(row, 'size');
     this.#grants.set(cacheKey, size);
     return size;

@@ -54,6 +54,8 @@ interface Freed {
   readonly failures: number;
 }
 
+/** Between two looks that nobody waits for, in milliseconds. */
+const lookEveryMs = 50;
 /** How long a file that could not be removed is skipped, and eviction pauses if nothing could be. */
 const pauseMs = 30_000;
 /** So many that could not be removed, and none that could: the disk or the catalog is to blame, not one file. */
@@ -80,6 +82,8 @@ export class Evictor implements AsyncDisposable {
   #owedBytes = 0;
   #pausedUntilMs = 0;
   #awaitsFreeUntilMs = 0;
+  #looking: NodeJS.Timeout | undefined;
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: EvictorOptions) {
     this.#options = options;
@@ -90,6 +94,7 @@ export class Evictor implements AsyncDisposable {
       offline,
       isInUse: (digest) => store.isInUse(digest),
       makeRoom: () => this.makeRoom(),
+      look: () => this.look(),
     });
     const holds = (digest: Digest): boolean => this.room.arrivals.holds(digest);
     this.#victims = new Victims({ catalog, store, holds, pauseMs });
@@ -110,8 +115,17 @@ export class Evictor implements AsyncDisposable {
     await this.#running;
   }
 
-  /** As {@link makeRoom}, for those who do not wait. */
+  /** As {@link makeRoom}, for those who do not wait; with small blobs it would otherwise look a thousand times a second. */
   look(): void {
+    if (this.#looking !== undefined) return;
+    const waitMs = this.#lookedAtMs + lookEveryMs - performance.now();
+    if (waitMs > 0) this.#looking = setTimeout(() => this.#look(), waitMs).unref();
+    else this.#look();
+  }
+
+  #look(): void {
+    this.#looking = undefined;
+    this.#lookedAtMs = performance.now();
     void this.makeRoom();
   }
 
@@ -125,6 +139,7 @@ export class Evictor implements AsyncDisposable {
   /** Ends the current pass after its current step. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    clearTimeout(this.#looking);
     await this.#running;
   }
 

@@ -23,6 +23,8 @@ export interface RoomOptions {
   readonly isInUse: (digest: Digest) => boolean;
   /** Evicts until the cache is within its budget. Never rejects. */
   readonly makeRoom: () => Promise<void>;
+  /** As that, soon, for those who do not wait. */
+  readonly look: () => void;
 }
 
 /**
@@ -63,7 +65,7 @@ export class Room implements Space {
   }
 
   look(): void {
-    void this.#options.makeRoom();
+    this.#options.look();
   }
 
   mayGrow(digest: Digest, bytes: number): boolean {

@@ -90,6 +90,8 @@ export interface Claim {
 export interface BlobStore {
   /** The content of a small blob that is in memory. */
   small(digest: Digest): Buffer | undefined;
+  /** Whether {@link open} may find a blob that has no row in a catalog: by its name alone, without opening it. */
+  mayHave(digest: Digest): boolean;
   /** @returns `undefined` where the blob is not here. @throws DiskFault */
   open(digest: Digest): Promise<StoredBlob | undefined>;
   /**
@@ -107,6 +109,8 @@ export interface BlobStore {
   stat(digest: Digest): Promise<BlobFile | undefined>;
   /** Takes a blob whose content is wrong out of the way, and keeps it for a while for diagnosis. @throws DiskFault */
   setAside(digest: Digest): Promise<void>;
+  /** Resolves when no power failure can take what has been stored so far. */
+  sync(): Promise<void>;
   /** Removes a blob; removing what is not here is no error. @throws DiskFault */
   remove(digest: Digest): Promise<void>;
 }

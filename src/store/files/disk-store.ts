@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
@@ -11,11 +12,13 @@ import {
   type StoredBlob,
   smallBlobBytes,
 } from './blob-store.ts';
+import { openGrowing } from './growing-partial.ts';
 import type { Layout } from './layout.ts';
 import { inMemory, OpenFile } from './open-file.ts';
-import { openPartial, openTemporary, type PartialPlace } from './partial-file.ts';
+import { openTemporary, type PartialPlace } from './partial-file.ts';
 import { isOdd, readFlags } from './plain-file.ts';
 import { quarantine } from './quarantine.ts';
+import { SmallFiles } from './small-files.ts';
 import { type LeftPartial, leftPartials } from './sweep.ts';
 
 export interface DiskStoreOptions {
@@ -36,6 +39,7 @@ export interface DiskStoreOptions {
 export class DiskStore implements BlobStore {
   readonly #layout: Layout;
   readonly #small: LRUCache<Digest, Buffer>;
+  readonly #smallFiles = new SmallFiles();
   /** How many read a blob's file, write one that is to become it, or hold it. */
   readonly #users = new Map<Digest, number>();
   /** Files that are being removed: what is to be written in their place waits. */
@@ -60,6 +64,10 @@ export class DiskStore implements BlobStore {
 
   small(digest: Digest): Buffer | undefined {
     return this.#small.get(digest);
+  }
+
+  mayHave(digest: Digest): boolean {
+    return this.#small.has(digest) || existsSync(this.#layout.blob(digest));
   }
 
   async open(digest: Digest): Promise<StoredBlob | undefined> {
@@ -109,17 +117,18 @@ export class DiskStore implements BlobStore {
   async ingest(digest: Digest, { isApart = false }: { readonly isApart?: boolean } = {}): Promise<PartialBlob> {
     const space = this.#space;
     space?.begun(digest);
-    return await this.#openForWriting(digest, ({ onClosed, ...place }) =>
-      (isApart ? openTemporary : openPartial)({
-        ...place,
+    return await this.#openForWriting(digest, async ({ onClosed, ...rest }) => {
+      const place: PartialPlace = {
+        ...rest,
         space,
         onClosed: () => {
           onClosed?.();
           // From now on the blob itself is no more in use than others.
           space?.closed(digest);
         },
-      }),
-    );
+      };
+      return await openGrowing({ place, small: this.#smallFiles, isApart });
+    });
   }
 
   async read(digest: Digest): Promise<Buffer | undefined> {
@@ -172,6 +181,11 @@ export class DiskStore implements BlobStore {
   /** A blob is read from its file elsewhere, until this is disposed: it is not evicted meanwhile. */
   reading(digest: Digest): Disposable {
     return { [Symbol.dispose]: this.#use(digest) };
+  }
+
+  /** Resolves when no power failure can take what has been stored so far. */
+  sync(): Promise<void> {
+    return this.#smallFiles.sync();
   }
 
   /** Whether a blob is being read from its file, brought here or held. */

@@ -92,6 +92,7 @@ class PartialFile implements PartialBlob {
   #written: number;
   /** Whether a write is moving the end of the prefix. */
   #advancing = false;
+  #hasFailed = false;
   #notedPrefix: number | undefined;
   /** Settles when the first note is on disk. */
   #noted: Promise<void> | undefined;
@@ -144,6 +145,7 @@ class PartialFile implements PartialBlob {
       if (position === this.#written && !this.#advancing) await this.#grow(chunks);
       else await this.#writeAhead(position, chunks);
     } catch (error) {
+      this.#hasFailed = true;
       throw error instanceof DiskFault ? error : new DiskFault('write a blob', error);
     }
   }
@@ -177,7 +179,7 @@ class PartialFile implements PartialBlob {
     let isStored = false;
     try {
       // A write that failed half-way may have left bytes behind the last whole one.
-      await this.#handle.truncate(this.#written);
+      if (this.#hasFailed) await this.#handle.truncate(this.#written);
       await this.#handle.sync();
       const { mtimeMs } = await this.#handle.stat();
       claim = await this.#place.space?.claim(this.#digest, this.#written);

@@ -136,6 +136,8 @@ export class Imports {
     images: readonly NewImage[],
     options: { archive: Digest; signal: AbortSignal },
   ): AsyncGenerator<AdoptedImage | RefusedImage> {
+    // Where an archive comes from, a lost blob may not be had again.
+    await this.#options.store.sync();
     for (const image of images) {
       try {
         yield await this.#adopt(image, options);

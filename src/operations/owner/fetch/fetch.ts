@@ -98,6 +98,7 @@ class Fetch {
       const { images } = this.#parameters;
       await allOf(byRepository(images, this.#dependencies.upstreams).map((lines) => this.#lines(lines)));
       this.#signal.throwIfAborted();
+      await this.#dependencies.store.sync();
       const failures = this.#failures;
       const counted = { images: this.#fetched + failures.length, fetched: this.#fetched, failed: failures.length };
       const fetchedBytes = this.#fetchedBlobs.values().reduce((sum, { totalBytes }) => sum + totalBytes, 0);

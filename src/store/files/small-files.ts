@@ -1,0 +1,136 @@
+import { Worker } from 'node:worker_threads';
+import { DiskFault } from './blob-store.ts';
+import { type SmallFile, type SmallFileAnswer, type SmallFileJob, syncJob } from './small-file-job.ts';
+
+/** Files, and bytes of them, that the thread is given at once. */
+const mostFiles = 64;
+const mostBytes = 1024 * 1024;
+/** As many may wait for the disk before what brings them has to. */
+const mostWaiting = 512;
+
+interface Waiting {
+  readonly temporary: string;
+  readonly path: string;
+  readonly bytes: Buffer;
+  readonly resolve: (modifiedAtMs: number) => void;
+  readonly reject: (error: DiskFault) => void;
+}
+
+/**
+ * Writes small files that are complete, in a thread: in the thread pool, a file takes six turns of a thread, and of this
+ * one. They are synced only where that is asked for: one that a power failure has damaged does not match its digest when it
+ * is read.
+ */
+export class SmallFiles {
+  #worker: Worker | undefined;
+  #queue: Waiting[] = [];
+  #written: readonly Waiting[] = [];
+  #isDue = false;
+  #drained = Promise.withResolvers<void>();
+  #isBroken = false;
+  #syncs: (() => void)[] = [];
+  #count = 0;
+
+  /** Whether the thread can be had. */
+  get isUsable(): boolean {
+    return !this.#isBroken;
+  }
+
+  /** Resolves when not too many wait for the disk. */
+  async room(): Promise<void> {
+    while (this.#queue.length >= mostWaiting) await this.#drained.promise;
+  }
+
+  /**
+   * Writes a file and moves it to its place.
+   * @param place `temporary`: the beginning of a name for it meanwhile
+   * @returns when it was last written to, in milliseconds
+   * @throws DiskFault
+   */
+  write(bytes: Buffer, { temporary, path }: { readonly temporary: string; readonly path: string }): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    this.#count += 1;
+    this.#queue.push({ temporary: `${temporary}.${this.#count}`, path, bytes, resolve, reject });
+    if (this.#written.length > 0 || this.#isDue) return promise;
+    // With what else comes in this turn.
+    this.#isDue = true;
+    setImmediate(() => this.#send());
+    return promise;
+  }
+
+  /** Resolves when all that has been written so far is on the disk. */
+  async sync(): Promise<void> {
+    if (this.#worker === undefined) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#syncs.push(resolve);
+    this.#worker.ref();
+    this.#worker.postMessage(syncJob);
+    await promise;
+  }
+
+  #send(): void {
+    this.#isDue = false;
+    if (this.#written.length > 0) return;
+    const batch: Waiting[] = [];
+    let length = 0;
+    for (const each of this.#queue) {
+      if (batch.length === mostFiles || (batch.length > 0 && length + each.bytes.length > mostBytes)) break;
+      batch.push(each);
+      length += each.bytes.length;
+    }
+    if (batch.length === 0) return;
+    this.#queue = this.#queue.slice(batch.length);
+    this.#written = batch;
+    const content = new Uint8Array(length);
+    let end = 0;
+    const files = batch.map(({ bytes, temporary, path }): SmallFile => {
+      content.set(bytes, end);
+      end += bytes.length;
+      return { temporary, path, end };
+    });
+    this.#worker ??= this.#start();
+    // The process does not end before that is done.
+    this.#worker.ref();
+    this.#worker.postMessage({ bytes: content, files } satisfies SmallFileJob, [content.buffer]);
+  }
+
+  #start(): Worker {
+    const worker = new Worker(new URL('small-file-worker.ts', import.meta.url), {
+      resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 },
+    });
+    worker.on('message', (answers: SmallFileAnswer) => this.#answered(answers));
+    worker.on('error', (error: unknown) => this.#fail(error));
+    return worker;
+  }
+
+  #answered(answers: SmallFileAnswer): void {
+    if (answers === syncJob) this.#syncs.shift()?.();
+    else this.#settle(answers);
+    if (this.#queue.length > 0 && this.#written.length === 0) this.#send();
+    if (this.#written.length === 0 && this.#syncs.length === 0) this.#worker?.unref();
+  }
+
+  #settle(answers: Exclude<SmallFileAnswer, typeof syncJob>): void {
+    const written = this.#written;
+    this.#written = [];
+    for (const [index, { resolve, reject }] of written.entries()) {
+      const answer = answers[index];
+      if (typeof answer === 'number') resolve(answer);
+      else reject(new DiskFault('commit a blob', Object.assign(new Error(answer), { code: answer })));
+    }
+    this.#drained.resolve();
+    this.#drained = Promise.withResolvers();
+  }
+
+  /** Without the thread: what waits is not kept, and what comes is written without it. */
+  #fail(error: unknown): void {
+    this.#isBroken = true;
+    const lost = [...this.#written, ...this.#queue];
+    this.#written = [];
+    this.#queue = [];
+    this.#worker = undefined;
+    for (const { reject } of lost) reject(new DiskFault('commit a blob', error));
+    for (const resolve of this.#syncs.splice(0)) resolve();
+    this.#drained.resolve();
+  }
+}

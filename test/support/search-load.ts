@@ -29,6 +29,7 @@ export function searchQueries(seed: number): string {
     'sort=-pulls',
     'sort=version&type=helm,wasm',
     'q=for+everyone+queue&minSize=500&sort=-changed',
+    'q=everyone&minSize=300&since=2015-01-01&type=image&sort=-changed',
   ];
   return queries[seed % queries.length]!;
 }

@@ -2,7 +2,7 @@ import { chmodSync, closeSync, openSync, rmSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 
 /** Version of the tables below. A file of another version is begun again. */
-const indexVersion = 1;
+const indexVersion = 2;
 
 /** The path of a database that lasts as long as its thread. */
 const inMemory = ':memory:';
@@ -11,7 +11,7 @@ const inMemory = ':memory:';
 const sortColumns = ['name', 'version', 'created', 'changed', 'cached', 'pulled', 'size', 'pulls'] as const;
 
 const schema = `
--- 'words' and 'facets' are what the full-text index has of the entry, for a scan. 'hidden' is 1 for a manifest without a tag
+-- What conditions and orders need, in short rows: some queries go through all of them. 'hidden' is 1 for a manifest without a tag
 -- that is found by a tag of its own, or as part of another one. 'latest' is 1 for the newest of its type in its repository.
 CREATE TABLE entries (
   id INTEGER PRIMARY KEY,
@@ -31,14 +31,19 @@ CREATE TABLE entries (
   pulled INTEGER NOT NULL,
   pulls INTEGER NOT NULL,
   pass INTEGER NOT NULL,
-  given TEXT NOT NULL,
-  words TEXT NOT NULL,
-  facets TEXT NOT NULL,
-  detail TEXT NOT NULL
+  given TEXT NOT NULL
 ) STRICT;
 CREATE INDEX entries_by_digest ON entries (digest);
 CREATE INDEX entries_by_type ON entries (repository, type, hidden, version);
 ${sortColumns.map((column) => `CREATE INDEX entries_by_${column} ON entries (${column}, id) WHERE hidden = 0;`).join('\n')}
+
+-- The rest of each entry. 'words' and 'facets' are what the full-text index has of it, for a scan.
+CREATE TABLE documents (
+  id INTEGER PRIMARY KEY,
+  words TEXT NOT NULL,
+  facets TEXT NOT NULL,
+  detail TEXT NOT NULL
+) STRICT;
 
 -- What indexes of hosted repositories list.
 CREATE TABLE children (

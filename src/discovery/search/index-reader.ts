@@ -40,18 +40,18 @@ export class IndexReader {
     const conditions = entryConditions(query, excluded);
     const order = orderOf(query);
     const columns = `e.id, e.${query.sort} AS key, e.repository, e.tag, e.digest, e.hosted, e.type, e.size, e.created, e.changed,
-      e.cached, e.pulled, e.pulls, e.detail`;
+      e.cached, e.pulled, e.pulls, d.detail`;
     const match = texts.map((text) => text.match).join(' AND ');
     const rows = this.#isSparse(match)
       ? this.#file.all(
-          `SELECT ${columns} FROM texts JOIN entries e ON e.id = texts.rowid
+          `SELECT ${columns} FROM texts JOIN entries e ON e.id = texts.rowid JOIN documents d ON d.id = e.id
            WHERE texts MATCH ? AND ${conditions.sql.join(' AND ')} ORDER BY ${order} LIMIT ?`,
           match,
           ...conditions.values,
           query.limit,
         )
       : this.#file.all(
-          `SELECT ${columns} FROM entries e INDEXED BY ${this.#indexFor(query)}
+          `SELECT ${columns} FROM entries e INDEXED BY ${this.#indexFor(query)} CROSS JOIN documents d ON d.id = e.id
            WHERE ${[...conditions.sql, ...texts.map((text) => text.sql)].join(' AND ')} ORDER BY ${order} LIMIT ?`,
           ...conditions.values,
           ...texts.flatMap((text) => text.values),
@@ -80,15 +80,21 @@ export class IndexReader {
     return Number(row?.['found']) <= maxSorted;
   }
 
-  /** The index of the order; that of the time where it leaves only a few. */
-  #indexFor({ sort, time, sinceMs, untilMs }: SearchQuery): string {
-    if (sort === time || (sinceMs === undefined && untilMs === undefined)) return `entries_by_${sort}`;
-    const row = this.#file.get(
-      `SELECT COUNT(*) AS found FROM (SELECT 1 FROM entries WHERE hidden = 0 AND ${time} BETWEEN ? AND ? LIMIT ${maxSorted + 1})`,
-      sinceMs ?? 0,
-      untilMs ?? Number.MAX_SAFE_INTEGER,
-    );
-    return Number(row?.['found']) <= maxSorted ? `entries_by_${time}` : `entries_by_${sort}`;
+  /** The index of the order; that of a time or size where it leaves only a few. */
+  #indexFor({ sort, time, sinceMs, untilMs, minSizeBytes, maxSizeBytes }: SearchQuery): string {
+    const ranges = [
+      { column: time, from: sinceMs, to: untilMs },
+      { column: 'size', from: minSizeBytes, to: maxSizeBytes },
+    ].filter(({ column, from, to }) => column !== sort && (from !== undefined || to !== undefined));
+    const narrow = ranges.find(({ column, from, to }) => {
+      const row = this.#file.get(
+        `SELECT COUNT(*) AS found FROM (SELECT 1 FROM entries WHERE hidden = 0 AND ${column} BETWEEN ? AND ? LIMIT ${maxSorted + 1})`,
+        from ?? 0,
+        to ?? Number.MAX_SAFE_INTEGER,
+      );
+      return Number(row?.['found']) <= maxSorted;
+    });
+    return `entries_by_${narrow?.column ?? sort}`;
   }
 }
 
@@ -101,14 +107,14 @@ function textConditions(query: SearchQuery): TextCondition[] {
   const { phrases, types, mediaTypes, platform, digest, repository, exactRepository } = query;
   const facets = (...words: readonly string[]): TextCondition => ({
     match: `facets : (${words.map((word) => `"${word}"`).join(' OR ')})`,
-    sql: `(${words.map(() => 'instr(e.facets, ?) > 0').join(' OR ')})`,
+    sql: `(${words.map(() => 'instr(d.facets, ?) > 0').join(' OR ')})`,
     values: words.map((word) => ` ${word} `),
   });
   return [
     // Words as `words.ts` gives them have no quotation marks.
     ...phrases.map((phrase) => ({
       match: `words : "${phrase}" *`,
-      sql: 'instr(e.words, ?) > 0',
+      sql: 'instr(d.words, ?) > 0',
       values: [` ${phrase}`],
     })),
     ...(types.length > 0 ? [facets(...types.map((type) => facet('t', type)))] : []),
@@ -122,7 +128,7 @@ function textConditions(query: SearchQuery): TextCondition[] {
 
 function digestCondition(digest: string): TextCondition {
   const word = digestFacet(digest);
-  return { match: `facets : "${word}" *`, sql: 'instr(e.facets, ?) > 0', values: [` ${word}`] };
+  return { match: `facets : "${word}" *`, sql: 'instr(d.facets, ?) > 0', values: [` ${word}`] };
 }
 
 function entryConditions(query: SearchQuery, excluded: readonly string[]): Conditions {

@@ -117,11 +117,11 @@ export class IndexWriter {
     };
     this.#file.run(
       `INSERT INTO entries (name, repository, tag, digest, hosted, type, hidden, version, size, created, changed, cached, pulled,
-         pulls, pass, given, words, facets, detail)
-       VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, (SELECT pass FROM state), ?, ?, ?, ?)
+         pulls, pass, given)
+       VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, (SELECT pass FROM state), ?)
        ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, hosted = excluded.hosted, type = excluded.type,
          size = excluded.size, created = excluded.created, changed = excluded.changed, cached = excluded.cached,
-         pass = excluded.pass, given = excluded.given, words = excluded.words, facets = excluded.facets, detail = excluded.detail`,
+         pass = excluded.pass, given = excluded.given`,
       name,
       repository,
       tag,
@@ -136,11 +136,9 @@ export class IndexWriter {
       Number(pulls?.['pulled'] ?? 0),
       Number(pulls?.['pulls'] ?? 0),
       given,
-      words,
-      facets,
-      JSON.stringify(detail),
     );
     const id = Number(this.#file.get('SELECT id FROM entries WHERE name = ?', name)?.['id']);
+    this.#file.run('INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)', id, words, facets, JSON.stringify(detail));
     this.#file.run('INSERT OR REPLACE INTO texts (rowid, words, facets) VALUES (?, ?, ?)', id, words, facets);
     this.#touch(repository, facts.type);
   }
@@ -203,6 +201,7 @@ export class IndexWriter {
 
   #remove(row: IndexRow): void {
     this.#file.run('DELETE FROM texts WHERE rowid = ?', Number(row['id']));
+    this.#file.run('DELETE FROM documents WHERE id = ?', Number(row['id']));
     this.#file.run('DELETE FROM entries WHERE id = ?', Number(row['id']));
     this.#touch(String(row['repository']), String(row['type']));
   }

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { jsonSchema } from '../src/config/schema.ts';
-import { fixedKeys, laterKeys, type SchemaNode } from '../src/config/schema-node.ts';
+import { fixedKeys, type SchemaNode } from '../src/config/schema-node.ts';
 import { defaultUpstreamNames } from '../src/config/upstream-table.ts';
 
 const target = new URL('../docs/configuration.md', import.meta.url);
@@ -56,8 +56,6 @@ The upstream \`docker.io\` always has the address https://registry-1.docker.io u
 \`index.docker.io\` and \`registry-1.docker.io\`, and the token realm \`auth.docker.io\`.
 
 Proxies and additional certificate authorities come from the environment: [proxies and certificates](networks.md).
-
-Reserved for later versions, and refused: ${laterKeys.map((key) => `\`${key.replace('*', 'NAME')}\``).join(', ')}.
 
 ## Keys
 

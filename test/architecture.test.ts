@@ -61,7 +61,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   operations: ['access', 'discovery', 'mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
   mirror: ['store', 'upstream', 'coordination', 'waiting', 'memory', 'oci'],
-  front: ['oci'],
+  front: ['telemetry', 'oci'],
   access: ['waiting', 'oci'],
   discovery: ['hosted', 'store', 'waiting', 'oci'],
   hosted: ['waiting', 'oci'],

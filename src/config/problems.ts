@@ -1,5 +1,5 @@
 import { formatOrigin, type Origin, type Origins } from './origins.ts';
-import { type ConfigPath, laterKeys, type SchemaProblem } from './schema-node.ts';
+import type { ConfigPath, SchemaProblem } from './schema-node.ts';
 
 /** A configuration cannot be used; each problem is one line that says where, what, and what is accepted. */
 export class ConfigError extends Error {
@@ -62,20 +62,10 @@ function formatMessage(problem: SchemaProblem): string {
 
 function formatUnknownKey(problem: Extract<SchemaProblem, { kind: 'unknown key' }>): string {
   const around = problem.path.slice(0, -1);
-  if (isLaterKey(problem.path)) {
-    return `${formatPath(problem.path)} is not available in this version of Millpond; remove the key`;
-  }
   const within = around.length === 0 ? '' : ` in ${formatPath(around)}`;
   const nearest = nearestWord(problem.key, problem.known);
   const hint = nearest === undefined ? `accepted here: ${problem.known.join(', ')}` : `did you mean "${nearest}"?`;
   return `unknown key ${JSON.stringify(problem.key)}${within}; ${hint}`;
-}
-
-function isLaterKey(path: ConfigPath): boolean {
-  return laterKeys.some((key) => {
-    const steps = key.split('.');
-    return steps.length === path.length && steps.every((step, index) => step === '*' || step === path[index]);
-  });
 }
 
 /** Optimal string alignment: insertions, deletions, replacements, and swaps of neighbours count one each. */

@@ -35,9 +35,6 @@ export interface SchemaNode {
   readonly required?: readonly string[];
 }
 
-/** Keys of later versions, refused with this instead of being called unknown. */
-export const laterKeys: readonly string[] = ['serve'];
-
 /** The schema's node at a path; a name of the upstreams' table leads to the one node of all upstreams. */
 export function schemaNode(root: SchemaNode, place: ConfigPath): SchemaNode | undefined {
   let node: SchemaNode | undefined = root;

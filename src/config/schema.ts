@@ -7,6 +7,7 @@ import { listenersSchema, serverTlsSchema } from './listeners-schema.ts';
 import { prefetchSchema } from './prefetch-schema.ts';
 import { clusterSchema, redisSchema } from './replicas-schema.ts';
 import type { SchemaNode, SchemaProblem } from './schema-node.ts';
+import { serveSchema } from './serve-schema.ts';
 import { freshness, upstreamTimeouts } from './times-schema.ts';
 import { type ParsedUpstream, upstreamSchema } from './upstream-schema.ts';
 import {
@@ -151,6 +152,7 @@ const configSchema = z.strictObject({
     .prefault([])
     .describe('Repositories whose new manifests wait for a scanner: they cannot be pulled until they are approved.'),
   limits: limitsSchema.prefault({}).describe('How much clients may take of this process, in all and each.'),
+  serve: atStart(serveSchema.prefault({}).describe('How answers leave.')),
   timeouts: timeoutsSchema.prefault({}).describe('Time limits.'),
   log: logSchema.prefault({}).describe('The log.'),
 });

@@ -18,10 +18,17 @@ const maxHeadBytes = 8 * 1024;
 
 const nothing = Buffer.alloc(0);
 
+/** What has been read of a connection that goes to the application. */
+export interface Unanswered {
+  readonly bytes: Buffer;
+  /** The key of the request, where the bytes are the head of one plain request and nothing else. */
+  readonly key: string | undefined;
+}
+
 export interface RawConnectionsOptions {
   readonly way: ShortWay;
-  /** Gives a connection to the application. @param bytes what has been read of it */
-  readonly handOver: (socket: Socket, bytes: Buffer) => void;
+  /** Gives a connection to the application. */
+  readonly handOver: (socket: Socket, read: Unanswered) => void;
 }
 
 /**
@@ -46,19 +53,23 @@ export class RawConnections {
     return this.#open.size;
   }
 
-  /** A connection has been accepted, of which nothing has been read. */
-  take(socket: Socket): void {
+  /**
+   * Reads a connection from now on.
+   * @param isNew false: it has had requests answered before, and idles
+   */
+  take(socket: Socket, { isNew = true }: { readonly isNew?: boolean } = {}): void {
     const { way, handOver } = this.#options;
     const connection: RawConnection = new RawConnection(socket, {
       way,
       texts: this.#texts,
       read: (text) => this.#read(text),
-      left: (bytes) => {
+      left: (unanswered) => {
         this.#open.delete(connection);
-        if (bytes !== undefined) handOver(socket, bytes);
+        if (unanswered !== undefined) handOver(socket, unanswered);
       },
       isLast: () => this.#isDraining,
     });
+    socket.setTimeout(isNew ? firstMs : keepAliveMs);
     this.#open.add(connection);
   }
 
@@ -86,8 +97,8 @@ interface Surroundings {
   readonly way: ShortWay;
   readonly texts: AnswerTexts;
   readonly read: (text: string) => ReadRequest | undefined;
-  /** The connection is not read here any more. @param bytes where it is open: what has been read of it */
-  readonly left: (bytes: Buffer | undefined) => void;
+  /** The connection is not read here any more. @param unanswered where it is open: what has been read of it */
+  readonly left: (unanswered: Unanswered | undefined) => void;
   /** Whether the answer under way is the last of its connection. */
   readonly isLast: () => boolean;
 }
@@ -119,7 +130,6 @@ class RawConnection implements Exit {
     this.socket = socket;
     this.#around = around;
     for (const [name, handler] of Object.entries(this.#handlers)) socket.on(name, handler);
-    socket.setTimeout(firstMs);
   }
 
   closeIdle(): void {
@@ -172,7 +182,7 @@ class RawConnection implements Exit {
     const request = chunk.length > maxHeadBytes ? undefined : read(chunk.toString('latin1'));
     this.#isBusy = true;
     if (request === undefined || isLast() || !way.answerRead(request, { exit: this, socket: this.socket })) {
-      this.#leave(chunk);
+      this.#leave(chunk, request?.key);
     }
   }
 
@@ -204,9 +214,9 @@ class RawConnection implements Exit {
   }
 
   /** The application reads on, beginning with these bytes. */
-  #leave(bytes: Buffer): void {
+  #leave(bytes: Buffer, key?: string): void {
     for (const [name, handler] of Object.entries(this.#handlers)) this.socket.removeListener(name, handler);
     this.socket.setTimeout(0);
-    this.#around.left(bytes);
+    this.#around.left({ bytes, key });
   }
 }

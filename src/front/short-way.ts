@@ -11,6 +11,7 @@ import type { Room, Rooms } from './room.ts';
 
 /** A request that was answered the short way, when its connection is done with it. */
 export interface Served {
+  readonly key: string;
   readonly answer: KeptAnswer;
   /** Bytes of the body handed to the system. */
   readonly sentBytes: number;
@@ -162,9 +163,10 @@ export class ShortWay {
   }
 
   #served(sending: Sending, sent: Pick<Served, 'sentBytes' | 'isComplete'>): void {
-    const { answer, socket, userAgent, failure, startedAtMs, room } = sending;
+    const { key, answer, socket, userAgent, failure, startedAtMs, room } = sending;
     room?.[Symbol.dispose]();
     this.#options.onServed({
+      key,
       answer,
       ...sent,
       failure,

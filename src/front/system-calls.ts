@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import process from 'node:process';
 
-/** The file system calls that Node has no function for. Both do what they can at once and never wait. */
+/** The system calls that Node has no function for. All do what they can at once and never wait. */
 export interface SystemCalls {
   /**
    * sendfile(2) to a socket that does not block.
@@ -13,12 +13,16 @@ export interface SystemCalls {
   ): number | undefined;
   /** Whether a byte of a file can be had from memory, by preadv2(2) with RWF_NOWAIT; `true` where the system cannot tell. */
   isInMemory(fd: number, position: number): boolean;
+  /** dup(2): another descriptor of the same socket. @throws Error where there is none left */
+  duplicate(fd: number): number;
 }
 
 const notSupported = 95;
 const noSuchCall = 38;
 const badArgument = 22;
 const readWithoutWaiting = 8;
+/** F_DUPFD_CLOEXEC: what is started from here does not hold connections open. */
+const duplicateCloseOnExec = 1030;
 
 /** `undefined` on platforms other than 64-bit Linux with glibc, and where Node has no `node:ffi`. */
 export function systemCalls(): SystemCalls | undefined {
@@ -46,9 +50,11 @@ function bind(ffi: Ffi): SystemCalls {
     sendfile: { arguments: ['int32', 'int32', 'pointer', 'uint64'], return: 'int64' },
     preadv2: { arguments: ['int32', 'pointer', 'int32', 'int64', 'int32'], return: 'int64' },
     __errno_location: { arguments: [], return: 'pointer' },
+    fcntl: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
   });
   const sendfile = functions['sendfile'] as (out: number, from: number, offset: bigint, count: bigint) => bigint;
   const preadv2 = functions['preadv2'] as (fd: number, io: bigint, n: number, at: bigint, flags: number) => bigint;
+  const fcntl = functions['fcntl'] as (fd: number, command: number, argument: number) => number;
   const errnoLocation = functions['__errno_location'] as () => bigint;
   const offset = new BigInt64Array(1);
   const offsetAt = ffi.getRawPointer(offset);
@@ -61,6 +67,11 @@ function bind(ffi: Ffi): SystemCalls {
       offset[0] = BigInt(position);
       const sent = Number(sendfile(socketFd, fd, offsetAt, BigInt(length)));
       return sent < 0 ? undefined : sent;
+    },
+    duplicate(fd) {
+      const other = fcntl(fd, duplicateCloseOnExec, 0);
+      if (other < 0) throw new Error('no descriptor is left');
+      return other;
     },
     isInMemory(fd, position) {
       // Named, so that the memory outlives the call.

@@ -36,6 +36,8 @@ export class Connections {
   readonly #latest = new Map<Socket, ServerResponse | undefined>();
   readonly #queues = new Map<Socket, Queue>();
   readonly #refusing = new Map<Socket, Overload>();
+  /** Connections that go back where they come from after an answer, and what gives them back. */
+  readonly #guests = new Map<Socket, () => void>();
   #isDraining = false;
 
   constructor(handler: RequestListener, admission: Admission) {
@@ -63,6 +65,17 @@ export class Connections {
       this.#refusing.delete(socket);
     });
     return false;
+  }
+
+  /** How many connections are open. */
+  get count(): number {
+    return this.#latest.size;
+  }
+
+  /** A connection has come from another thread with one request, and goes back after its answer, if nothing else comes. */
+  hosts(socket: Socket, giveBack: () => void): void {
+    this.#guests.set(socket, giveBack);
+    socket.once('close', () => this.#guests.delete(socket));
   }
 
   /** A TLS handshake on a connection that was accepted is over. */
@@ -116,12 +129,24 @@ export class Connections {
   #handle({ request, response }: Asked): void {
     if (this.#isDraining) response.shouldKeepAlive = false;
     this.#latest.set(request.socket, response);
+    this.#watchGuest(request.socket, response);
     const overload = this.#refusing.get(request.socket);
     if (overload !== undefined) {
       response.shouldKeepAlive = false;
       if (request.url?.startsWith('/v2') === true) return refuse(response, overload);
     }
     this.#handler(request, response);
+  }
+
+  #watchGuest(socket: Socket, response: ServerResponse): void {
+    const giveBack = this.#guests.get(socket);
+    if (giveBack === undefined) return;
+    this.#guests.delete(socket);
+    response.once('close', () => {
+      const isOpen = response.writableFinished && response.shouldKeepAlive && !socket.destroyed && !this.#isDraining;
+      // What has been read of a further request is here, and nowhere else.
+      if (isOpen && socket.bytesRead === 0 && !this.#queues.has(socket)) giveBack();
+    });
   }
 
   #enqueue(queue: Queue, asked: Asked): void {

@@ -22,6 +22,25 @@ export interface ListenOptions {
   readonly tls?: ServerTls | undefined;
   /** Answers what needs no decision; absent: the handler has every request. */
   readonly way?: ShortWay | undefined;
+  /** Has other threads accept connections, which give those here that need a decision; absent: all are accepted here. */
+  readonly fronts?: ((adopt: (guest: Guest) => void) => Promise<FrontListener>) | undefined;
+}
+
+/** A connection that another thread has accepted. */
+export interface Guest {
+  readonly socket: Socket;
+  /** What has been read of it. */
+  readonly bytes: Buffer;
+  /** Gives it back, with nothing read of it; absent: it stays. */
+  readonly giveBack: (() => void) | undefined;
+}
+
+/** The threads that accept connections. */
+export interface FrontListener {
+  /** `host:port` they listen on. */
+  readonly address: string;
+  /** As of {@link Listener.close}. */
+  close(drainMs: number): Promise<void>;
 }
 
 /** PEM texts; `ca` asks clients for a certificate of one of these, and `requiresCertificate` refuses those without. */
@@ -53,7 +72,8 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
   const connections = new Connections(handler, options.admission);
   const server = createServer((request, response) => connections.requested(request, response), options);
   const raw =
-    options.way && new RawConnections({ way: options.way, handOver: (socket, bytes) => give(server, socket, bytes) });
+    options.way &&
+    new RawConnections({ way: options.way, handOver: (socket, { bytes }) => give(server, socket, bytes) });
   const read = (socket: Socket, isRaw: boolean): void => {
     if (raw && isRaw) raw.take(socket);
     else server.emit('connection', socket);
@@ -73,6 +93,21 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
       else refuseMalformed(socket, kind);
     }
   });
+  const renewTls = (tls: ServerTls): void => {
+    if (acceptor instanceof TlsServer) acceptor.setSecureContext({ minVersion: 'TLSv1.2', ...tls });
+  };
+  const fronts = await options.fronts?.(({ socket, bytes, giveBack }) => {
+    if (connections.accepted(socket) && giveBack) connections.hosts(socket, giveBack);
+    give(server, socket, bytes);
+  });
+  if (fronts) {
+    const closed = (drainMs: number) => Promise.all([fronts.close(drainMs), untilEmpty(connections)]);
+    return {
+      address: fronts.address,
+      renewTls,
+      close: (drainMs) => close(() => closed(drainMs), { server, connections, raw, drainMs }),
+    };
+  }
   await new Promise<void>((resolve, reject) => {
     acceptor.once('error', reject);
     acceptor.listen(options.port, options.host, () => {
@@ -87,10 +122,8 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
   const { address, family, port } = acceptor.address() as AddressInfo;
   return {
     address: family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`,
-    renewTls: (tls) => {
-      if (acceptor instanceof TlsServer) acceptor.setSecureContext({ minVersion: 'TLSv1.2', ...tls });
-    },
-    close: (drainMs) => close(acceptor, { server, connections, raw, drainMs }),
+    renewTls,
+    close: (drainMs) => close(() => stopAccepting(acceptor), { server, connections, raw, drainMs }),
   };
 }
 
@@ -179,12 +212,22 @@ function refuseMalformed(socket: Duplex, kind: MalformedKind): void {
   );
 }
 
+/** Resolves when every connection is closed. */
+function stopAccepting(acceptor: Acceptor): Promise<void> {
+  return new Promise((resolve) => acceptor.close(() => resolve()));
+}
+
+async function untilEmpty(connections: Connections): Promise<void> {
+  while (connections.count > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+/** @param stop accepts no connection any more, and resolves when all are closed */
 async function close(
-  acceptor: Acceptor,
+  stop: () => Promise<unknown>,
   parts: { server: Server; connections: Connections; raw: RawConnections | undefined; drainMs: number },
 ): Promise<void> {
   const { server, connections, raw, drainMs } = parts;
-  const closed = new Promise<void>((resolve) => acceptor.close(() => resolve()));
+  const closed = stop();
   connections.drain();
   raw?.drain();
   server.closeIdleConnections();

@@ -4,7 +4,7 @@ import { controlSocketPath, openControlSocket } from '../http/control-socket.ts'
 import { type ExplanationOptions, explainImage } from '../operations/owner/explain/explanation.ts';
 import type { Operations } from '../operations/protocol/operations.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import { described } from './observers.ts';
+import { described } from './described.ts';
 import { type SiteStatusOptions, siteStatus } from './site-status.ts';
 
 /**

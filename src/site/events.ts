@@ -5,7 +5,7 @@ import type { MillpondEvent } from '../events/event.ts';
 import { EventLog } from '../events/event-log.ts';
 import { Webhook } from '../events/webhook.ts';
 import { repositoryGlob } from '../oci/glob.ts';
-import { described } from './observers.ts';
+import { described } from './described.ts';
 import type { Parts } from './parts.ts';
 
 /** What happens to content, for those who follow it. */

@@ -5,7 +5,7 @@ import type { EvictionEvent, EvictionReason, Evictor } from '../store/eviction/e
 import { DiskFault } from '../store/files/blob-store.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { described } from './observers.ts';
+import { described } from './described.ts';
 
 /** Turns what is evicted into log lines and metrics. */
 export function evictionReport({

@@ -13,8 +13,8 @@ import { parseReference } from '../oci/reference.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { DiskStore } from '../store/files/disk-store.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
+import { described } from './described.ts';
 import { hostedRules } from './hosted-rules.ts';
-import { described } from './observers.ts';
 import type { Parts } from './parts.ts';
 
 /** Manifests named in one another, at most so deep. */

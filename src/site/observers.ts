@@ -14,6 +14,7 @@ import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamReading } from '../telemetry/metrics.ts';
 import { type Part, Refusal } from '../upstream/passage.ts';
 import { isAvailable, type Upstream, type UpstreamObserver, type UpstreamStatus } from '../upstream/upstream.ts';
+import { described } from './described.ts';
 import type { Health } from './health.ts';
 
 interface MirrorParts {
@@ -227,20 +228,4 @@ function resultOf(exchange: Exchange, { status, complete }: { status: number; co
   if (status >= 500) return 'failed';
   if (status >= 400) return 'refused';
   return exchange.outcome ?? 'ok';
-}
-
-/** An error as far as it may be told: our own messages hold no secret, those of libraries may. */
-export function described(error: unknown): unknown {
-  if (error instanceof RegistryError) {
-    const { cause } = error;
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined;
-    return {
-      code: error.code,
-      reason: error.reason,
-      message: error.message,
-      ...(code !== undefined && { cause: code }),
-    };
-  }
-  if (error instanceof Error) return { name: error.name, message: error.message, stack: error.stack };
-  return { message: String(error) };
 }

@@ -3,20 +3,23 @@ import Koa from 'koa';
 import { ImageDetails } from '../discovery/image-details.ts';
 import { RepositoryList } from '../discovery/repository-list.ts';
 import type { Search } from '../discovery/search/search.ts';
+import type { Generations } from '../front/generations.ts';
 import { createApp } from '../http/app.ts';
 import { type OperatorRoutesOptions, operatorRoutes } from '../http/operator-routes.ts';
 import type { HostedOwner } from '../http/owner-routes.ts';
 import { isReplicaPath } from '../http/replica-paths.ts';
-import { type Listener, listen } from '../http/server.ts';
+import { type Guest, type Listener, listen } from '../http/server.ts';
 import { findRepository } from '../mirror/repository.ts';
 import type { RequestLog } from '../telemetry/logger.ts';
 import { type LiveAccess } from './access.ts';
 import { type Cache } from './cache.ts';
+import { described } from './described.ts';
 import type { LiveEvents } from './events.ts';
 import { openExtraListener } from './extra-listener.ts';
 import { type Hosted } from './hosted.ts';
 import { LastFailures } from './last-failures.ts';
-import { described, requestObserver } from './observers.ts';
+import { requestObserver } from './observers.ts';
+import { frontThreads, type OpenFronts, openFronts } from './open-fronts.ts';
 import type { Parts } from './parts.ts';
 import type { LiveReplicas } from './replicas.ts';
 import { countPulls } from './search.ts';
@@ -48,10 +51,12 @@ export async function openListener(
     readonly requestLog: RequestLog;
     readonly short: OwnShortWay | undefined;
     readonly signatures: MirrorSignatures;
+    readonly generations: Generations | undefined;
   },
 ): Promise<ClientListener> {
   const { listeners } = cache.config;
-  const { walls, others, tls, peersTls, hosted, owner, access, events, search, now, requestLog, short } = parts;
+  const { walls, others, tls, peersTls, hosted, owner, access, events, search, now, requestLog, short, generations } =
+    parts;
   const { mirror, upstreams } = cache;
   const failures = new LastFailures({ now });
   health.watch(() => failures.conditions(upstreams.all));
@@ -121,10 +126,17 @@ export async function openListener(
         { ...listeners.peers, ...common, place: 'peers', takesBodies: hosted !== undefined, live: peersTls },
       ),
     );
+  const wanted = short && generations && frontThreads(cache);
+  let opened: OpenFronts | undefined;
+  const fronts =
+    wanted &&
+    (async (adopt: (guest: Guest) => void) =>
+      (opened = await openFronts(cache, { log, metrics, ...wanted, short, generations, adopt })));
   const listener = await listen(handler, {
     ...cache.config.listen,
     tls: tls?.current,
     way: short?.way,
+    fronts,
     takesBodies: (hosted ?? owner) !== undefined,
     admission: walls.admission,
     onMalformed: (kind) => walls.malformed(kind),
@@ -136,6 +148,7 @@ export async function openListener(
   const more = owned.move();
   return {
     ...listener,
+    look: () => opened?.look(),
     peerAddress: peers?.address ?? listener.address,
     async close(drainMs) {
       await Promise.all([listener.close(drainMs), more.disposeAsync()]);
@@ -145,6 +158,8 @@ export async function openListener(
 
 /** The listener of clients, and those beside it. */
 export interface ClientListener extends Listener {
+  /** The configuration has changed. */
+  look(): void;
   /** Where other replicas are served. */
   readonly peerAddress: string;
 }

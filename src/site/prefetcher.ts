@@ -12,7 +12,7 @@ import type { FetchEvent, FetchParameters } from '../operations/protocol/fetch.t
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Cache } from './cache.ts';
-import { described } from './observers.ts';
+import { described } from './described.ts';
 
 /** A clock that was set forward, and a machine that slept, are noticed after this. */
 const longestSleepMs = 60_000;

@@ -1,7 +1,7 @@
 import type { LinkEvent } from '../coordination/redis.ts';
 import type { ScrubEvent } from '../store/care/scrub.ts';
 import type { RebuildEvent } from '../store/catalog/rebuild.ts';
-import { described } from './observers.ts';
+import { described } from './described.ts';
 import type { Parts } from './parts.ts';
 
 /** What parts of the mirror report as it happens. */

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { Search } from '../discovery/search/search.ts';
-import type { Served } from '../front/short-way.ts';
+import type { KeptAnswer } from '../front/kept-answer.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { RequestObserver } from '../http/middleware.ts';
 import { findRepository } from '../mirror/repository.ts';
 import type { Cache } from './cache.ts';
-import { described } from './observers.ts';
+import { described } from './described.ts';
 import type { Parts } from './parts.ts';
 
 /** What finds the content of a cache; its index is a file of its own beside the catalog. */
@@ -37,7 +37,12 @@ export function countPulls(search: Search): RequestObserver {
 }
 
 /** As {@link countPulls}, for requests that were answered the short way. */
-export function countServed(search: Search): (served: Served) => void {
+export function countServed(
+  search: Search,
+): (served: {
+  readonly answer: Pick<KeptAnswer, 'status' | 'about' | 'digest'>;
+  readonly isComplete: boolean;
+}) => void {
   return ({ answer: { status, about, digest }, isComplete }) => {
     const { kind, method, upstream, repository, path } = about;
     if (kind !== 'manifest' || method !== 'GET' || status !== 200 || !isComplete) return;

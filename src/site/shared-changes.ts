@@ -5,7 +5,8 @@ import { isDigest } from '../oci/digest.ts';
 import { Administration } from '../operations/owner/administration/administration.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Cache } from './cache.ts';
-import { administrationReport, described } from './observers.ts';
+import { described } from './described.ts';
+import { administrationReport } from './observers.ts';
 
 const idNote = 'id among the replicas';
 const positionNote = 'heard of other replicas';

@@ -2,7 +2,9 @@ import type { Search } from '../discovery/search/search.ts';
 import { FileSender } from '../front/file-sender.ts';
 import type { Generations } from '../front/generations.ts';
 import { Keeper } from '../front/keeper.ts';
+import type { KeptAnswer } from '../front/kept-answer.ts';
 import { KeptAnswers } from '../front/kept-answers.ts';
+import type { FrontReport } from '../front/messages.ts';
 import { OpenFiles } from '../front/open-files.ts';
 import { fieldsOf, RequestLines, resultOf } from '../front/request-line.ts';
 import { type Served, ShortWay } from '../front/short-way.ts';
@@ -13,7 +15,7 @@ import type { Digest } from '../oci/digest.ts';
 import type { RequestLog } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Cache } from './cache.ts';
-import { described } from './observers.ts';
+import { described } from './described.ts';
 import { countServed } from './search.ts';
 
 /** Memory for answers that are kept, in bytes. */
@@ -25,6 +27,10 @@ const maxOpenFiles = 128;
 export interface OwnShortWay extends Disposable {
   readonly way: ShortWay;
   readonly keeper: Keeper;
+  /** Told of each answer that is kept or given here; may be set once there are other threads that give them. */
+  share: (key: string, answer: KeptAnswer) => void;
+  /** Counts what other threads have answered. */
+  reported(report: FrontReport): void;
 }
 
 /** Answers what has been decided before, without the application. */
@@ -44,17 +50,18 @@ export function openShortWay(
   const { store, catalog } = cache;
   const answers = new KeptAnswers({ generations, maxBytes: keptBytes, now });
   const files = new OpenFiles({ max: maxOpenFiles });
-  const observe = servedObserver(parts);
+  const observer = servedObserver(parts);
   const way = new ShortWay({
     answers,
     files,
-    sender: new FileSender(systemCalls()),
+    sender: new FileSender(cache.config.serve.sendfile === 'auto' ? systemCalls() : undefined),
     rooms: roomsOf(admission),
     reading: (digest) => store.reading(digest as Digest),
     onServed(served) {
       catalog.uses.touch(served.answer.digest as Digest);
-      observe(served);
+      observer.served(served);
       count(served);
+      own.share(served.key, served.answer);
     },
     clientIdleMs: () => cache.config.timeouts.clientIdleMs,
     now,
@@ -62,25 +69,53 @@ export function openShortWay(
   const keeper = new Keeper({
     generations,
     keyOf: (request) => way.keyOf(request),
-    keep: (key, answer) => answers.set(key, answer),
+    keep: (key, answer) => {
+      answers.set(key, answer);
+      own.share(key, answer);
+    },
     // The caller decides what may be read, and is not part of the key.
     isAllowed: () => cache.config.auth === undefined && cache.config.hold.length === 0,
   });
-  return { way, keeper, [Symbol.dispose]: () => files[Symbol.dispose]() };
+  const own: OwnShortWay = {
+    way,
+    keeper,
+    share: () => undefined,
+    reported(report) {
+      for (const { times, whole, ...answer } of report.given) {
+        for (let time = 0; time < times; time += 1) catalog.uses.touch(answer.digest as Digest);
+        for (let time = 0; time < whole; time += 1) count({ answer, isComplete: true });
+      }
+      observer.reported(report);
+    },
+    [Symbol.dispose]: () => files[Symbol.dispose](),
+  };
+  return own;
 }
 
 /** One log line and one count for each request, as of those that are decided. */
-function servedObserver({ log, metrics }: { log: RequestLog; metrics: Metrics }): (served: Served) => void {
+function servedObserver({ log, metrics }: { log: RequestLog; metrics: Metrics }) {
   const lines = new RequestLines();
   let count = 0;
   metrics.watchCount('kept_answers_total', 'Requests that were answered as before, without a decision.', () => count);
-  return (served) => {
-    count += 1;
-    const { answer, sentBytes, durationMs, isComplete } = served;
-    const { upstream, kind } = answer.about;
-    const result = resultOf(served);
-    metrics.countRequest({ upstream, kind, result, bytes: sentBytes, seconds: durationMs / 1000 });
-    if (isComplete && log.line) log.line('info', lines.members(served));
-    else log(result === 'cut' ? 'warn' : 'info', fieldsOf(served, described));
+  const write = (members: string): void => {
+    if (log.line) log.line('info', members);
+    else log('info', JSON.parse(`{${members}}`) as Record<string, unknown>);
+  };
+  return {
+    served(served: Served): void {
+      count += 1;
+      const { answer, sentBytes, durationMs, isComplete } = served;
+      const { upstream, kind } = answer.about;
+      const result = resultOf(served);
+      metrics.countRequest({ upstream, kind, result, bytes: sentBytes, seconds: durationMs / 1000 });
+      if (isComplete && log.line) log.line('info', lines.members(served));
+      else log(result === 'cut' ? 'warn' : 'info', fieldsOf(served, described));
+    },
+    reported(report: FrontReport): void {
+      for (const { times } of report.given) count += times;
+      metrics.addRequests(report.tallies);
+      for (const members of report.lines.split('\n')) if (members !== '') write(members);
+      for (const { level, fields } of report.broken) log(level, fields);
+    },
   };
 }

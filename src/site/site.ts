@@ -143,6 +143,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     requestLog,
     short,
     signatures,
+    generations,
   });
   if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
@@ -203,6 +204,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
       prefetcher.replace(config);
       scrub.look();
       log.level = config.log.level;
+      listener.look();
       await watchUpstreams();
       return { changed, files: [...taken, ...(await files.look())], restart: left };
     },

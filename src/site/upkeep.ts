@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { Rebuild } from '../store/catalog/rebuild.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import { described } from './observers.ts';
+import { described } from './described.ts';
 
 /**
  * How often it is seen whether the catalog is still in its place, and what is only noted in memory written to it, and how

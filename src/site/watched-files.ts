@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Condition, ConditionCode } from '../http/operator-routes.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { type CertificateStatus, certificateIn, expiryConditions } from './certificates.ts';
-import { described } from './observers.ts';
+import { described } from './described.ts';
 
 /** How often the files are looked at. */
 const lookEveryMs = 2_000;

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import type * as client from 'prom-client';
+import { durationBounds, durationValues, type EndedRequest, Tallies, type Tally } from './tallies.ts';
 
 type Counter = client.Counter;
 type Gauge = client.Gauge;
@@ -12,9 +13,6 @@ const Gauge = require('prom-client/lib/gauge') as typeof client.Gauge;
 const Histogram = require('prom-client/lib/histogram') as typeof client.Histogram;
 const Registry = require('prom-client/lib/registry') as typeof client.Registry;
 
-/** In seconds. */
-const durationBuckets = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300];
-
 /** The state of an upstream, read with the metrics. */
 export interface UpstreamReading {
   readonly name: string;
@@ -24,28 +22,10 @@ export interface UpstreamReading {
   readonly remainingPulls: number | undefined;
 }
 
-/** A request of the registry API that has ended. */
-export interface EndedRequest {
-  readonly upstream: string;
-  readonly kind: string;
-  readonly result: string;
-  /** Of the body. */
-  readonly bytes: number;
-  readonly seconds: number;
-}
-
-interface Tally {
-  readonly upstream: string;
-  readonly kind: string;
-  readonly result: string;
-  requests: number;
-  bytes: number;
-}
-
 /** Everything that is counted; label values are from closed sets: upstream names of the table, kinds, results. */
 export class Metrics {
   readonly #registry = new Registry();
-  readonly #tallies = new Map<string, Tally>();
+  readonly #tallies = new Tallies();
   #isRead = false;
   readonly requests = this.#counter(
     'requests_total',
@@ -131,11 +111,10 @@ export class Metrics {
     'Time from the first blob to the last that are evicted in one go, in small steps.',
   );
   readonly fillsRunning = this.#gauge('fills_running', 'Blobs being fetched now.');
-  readonly durations = this.#histogram(
-    'request_duration_seconds',
-    'Time from a request to the last byte of its answer.',
-    ['kind', 'result'],
-  );
+
+  constructor() {
+    this.#registerDurations();
+  }
 
   /** Reads the state of the upstreams at each rendering. To be called once. */
   watchUpstreams(read: () => readonly UpstreamReading[]): void {
@@ -193,24 +172,36 @@ export class Metrics {
   }
 
   /** Counts a request that has ended. The labels of a combination are looked up when the metrics are read, not now. */
-  countRequest({ upstream, kind, result, bytes, seconds }: EndedRequest): void {
-    const key = `${upstream} ${kind} ${result}`;
-    let tally = this.#tallies.get(key);
-    if (tally === undefined) {
-      tally = { upstream, kind, result, requests: 0, bytes: 0 };
-      this.#tallies.set(key, tally);
-    }
-    tally.requests += 1;
-    tally.bytes += bytes;
-    this.durations.observe({ kind, result }, seconds);
+  countRequest(ended: EndedRequest): void {
+    this.#tallies.count(ended);
+  }
+
+  /** Counts what another thread has counted. */
+  addRequests(tallies: readonly Tally[]): void {
+    for (const tally of tallies) this.#tallies.add(tally);
   }
 
   #settle(): void {
-    for (const { upstream, kind, result, requests, bytes } of this.#tallies.values()) {
+    this.requests.reset();
+    this.clientBytes.reset();
+    for (const { upstream, kind, result, requests, bytes } of this.#tallies.all) {
       this.requests.inc({ upstream, kind, result }, requests);
       this.clientBytes.inc({ upstream, kind }, bytes);
     }
-    this.#tallies.clear();
+  }
+
+  #registerDurations(): void {
+    const name = 'millpond_request_duration_seconds';
+    const help = 'Time from a request to the last byte of its answer.';
+    const read = () => ({
+      name,
+      help,
+      type: 'histogram',
+      aggregator: 'sum',
+      values: durationValues(name, this.#tallies.all),
+    });
+    const metric = { name, get: () => Promise.resolve(read()) };
+    this.#registry.registerMetric(metric as unknown as client.Metric);
   }
 
   get contentType(): string {
@@ -263,7 +254,18 @@ export class Metrics {
     return new Gauge({ name: `millpond_${name}`, help, registers: [this.#registry] });
   }
 
-  #histogram(name: string, help: string, labelNames: string[] = [], buckets = durationBuckets): Histogram {
-    return new Histogram({ name: `millpond_${name}`, help, labelNames, buckets, registers: [this.#registry] });
+  #histogram(
+    name: string,
+    help: string,
+    labelNames: string[] = [],
+    buckets: readonly number[] = durationBounds,
+  ): Histogram {
+    return new Histogram({
+      name: `millpond_${name}`,
+      help,
+      labelNames,
+      buckets: [...buckets],
+      registers: [this.#registry],
+    });
   }
 }

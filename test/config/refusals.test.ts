@@ -15,16 +15,9 @@ test.each([
   expect(await problemsOf(text)).toEqual([problem]);
 });
 
-test.each([['serve: { sendfile: off }', 'serve']])(
-  'a key of a later version is refused, not ignored: %s',
-  async (text, path) => {
-    expect(await problemsOf(text)).toContain(
-      `millpond.yaml:1: ${path} is not available in this version of Millpond; remove the key`,
-    );
-  },
-);
-
 test.each([
+  ['serve: { threads: 0 }', 'serve.threads: found 0'],
+  ['serve: { sendfile: often }', 'serve.sendfile: found "often"'],
   ['redis: {}', 'redis.url is missing'],
   ['redis: { url: "http://127.0.0.1" }', 'redis.url: found "http://127.0.0.1"; accepted: redis://'],
   ['redis: { url: "redis://:pw@a,b" }', 'redis.url: found "redis://[hidden]@a,b"; accepted: redis://'],

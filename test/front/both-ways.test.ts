@@ -192,6 +192,7 @@ test('an answer that is given again has the line of the log that it would have w
   for (const userAgent of [undefined, 'curl "8"\n']) {
     for (const through of [undefined, 'a; b="c"']) {
       const served: Served = {
+        key: 'x',
         answer: { ...answer, about: { ...answer.about, through } },
         sentBytes: 7,
         isComplete: true,

@@ -1,0 +1,68 @@
+import type { Tally } from '../telemetry/tallies.ts';
+import type { KeptAnswer } from './kept-answer.ts';
+
+/** What a front thread is started with. Plain data. */
+export interface FrontSettings {
+  /** `undefined`: every address. */
+  readonly host: string | undefined;
+  readonly port: number;
+  /** The counters of facts. */
+  readonly generations: SharedArrayBuffer;
+  /** Memory for kept answers, in bytes. */
+  readonly keptBytes: number;
+  readonly usesSendfile: boolean;
+  readonly limits: FrontLimits;
+}
+
+/** What may change while the thread runs. */
+export interface FrontLimits {
+  /** A client that takes nothing of what waits for it is cut after this, in milliseconds. */
+  readonly clientIdleMs: number;
+  /** Connections and requests at a time: in all, and of one client address. What is beyond goes to the main thread. */
+  readonly connections: number;
+  readonly connectionsPerClient: number;
+  readonly requests: number;
+  readonly requestsPerClient: number;
+  /** Memory of answers that wait for their clients, in bytes. */
+  readonly memoryBytes: number;
+  readonly memoryPerClientBytes: number;
+}
+
+/** A connection that goes from one thread to another, by a descriptor that nobody else uses. */
+export interface MovedConnection {
+  readonly fd: number;
+  /** What has been read of it. */
+  readonly bytes: Uint8Array;
+  /** The key of the request, where the bytes are one plain request and nothing else. */
+  readonly key: string | undefined;
+}
+
+export type ToFront =
+  | { readonly kind: 'limits'; readonly limits: FrontLimits }
+  | { readonly kind: 'keep'; readonly key: string; readonly answer: KeptAnswer }
+  /** A connection comes back, and idles. */
+  | { readonly kind: 'back'; readonly fd: number }
+  | { readonly kind: 'close'; readonly drainMs: number };
+
+export type FromFront =
+  | { readonly kind: 'listening'; readonly port: number }
+  | { readonly kind: 'failed'; readonly message: string }
+  | { readonly kind: 'moved'; readonly moved: MovedConnection }
+  | { readonly kind: 'report'; readonly report: FrontReport };
+
+/** How often an answer was given. */
+export interface GivenAnswer extends Pick<KeptAnswer, 'status' | 'about' | 'digest'> {
+  times: number;
+  /** Of these, those that have left whole. */
+  whole: number;
+}
+
+/** What a front has done since its last report. */
+export interface FrontReport {
+  /** Members of the log lines of requests that were answered whole, as JSON, each on a line of its own. */
+  readonly lines: string;
+  /** Requests that were not, with their fields. */
+  readonly broken: readonly { readonly level: 'info' | 'warn'; readonly fields: Readonly<Record<string, unknown>> }[];
+  readonly tallies: readonly Tally[];
+  readonly given: readonly GivenAnswer[];
+}

@@ -1,0 +1,97 @@
+import { Socket } from 'node:net';
+import type { Generations } from '../front/generations.ts';
+import type { FrontLimits } from '../front/messages.ts';
+import { moveAway } from '../front/moved-connection.ts';
+import { type SystemCalls, systemCalls } from '../front/system-calls.ts';
+import type { FrontListener, Guest } from '../http/server.ts';
+import type { Cache } from './cache.ts';
+import { described } from './described.ts';
+import { Fronts, type MovedHere } from './fronts.ts';
+import { limitsInForce, processMeans } from './limits.ts';
+import type { Parts } from './parts.ts';
+import type { OwnShortWay } from './short-way.ts';
+
+/** Memory for kept answers, of all front threads together, in bytes. */
+const keptBytes = 32 * 1024 * 1024;
+
+/** Threads that accept connections and answer what is kept. */
+export interface OpenFronts extends FrontListener {
+  /** The configuration has changed. */
+  look(): void;
+}
+
+/** How many front threads there are to be; `undefined`: the main thread does it all. */
+export function frontThreads({ config }: Pick<Cache, 'config'>): { threads: number; calls: SystemCalls } | undefined {
+  const { threads } = config.serve;
+  if (threads === 1 || config.tls !== undefined) return undefined;
+  const calls = systemCalls();
+  return calls && { threads, calls };
+}
+
+/** @throws Error in one sentence when the address cannot be had */
+export async function openFronts(
+  cache: Cache,
+  parts: Pick<Parts, 'log' | 'metrics'> & {
+    readonly generations: Generations;
+    readonly short: OwnShortWay;
+    readonly threads: number;
+    readonly calls: SystemCalls;
+    readonly adopt: (guest: Guest) => void;
+  },
+): Promise<OpenFronts> {
+  const { generations, short, threads, calls, adopt, log, metrics } = parts;
+  const means = processMeans();
+  const limits = (): FrontLimits => limitsOf(cache, { threads, means });
+  let failures = 0;
+  const fronts = await Fronts.start({
+    threads,
+    settings: {
+      ...cache.config.listen,
+      generations: generations.buffer,
+      keptBytes: Math.floor(keptBytes / threads),
+      usesSendfile: cache.config.serve.sendfile === 'auto',
+      limits: limits(),
+    },
+    onReport: (report) => short.reported(report),
+    onMoved: (moved) => adopt(guestOf(moved, calls)),
+    onFailure(error) {
+      failures += 1;
+      log.error({ error: described(error) }, 'a front thread has failed, another one takes its place');
+    },
+  });
+  short.share = (key, answer) => fronts.keep(key, answer);
+  metrics.watch('front_threads', 'Threads that answer what is kept, beside the main one.', () => fronts.count);
+  metrics.watchCount('front_failures_total', 'Front threads that have failed and were replaced.', () => failures);
+  return {
+    address: fronts.address,
+    close: (drainMs) => fronts.close(drainMs),
+    look: () => fronts.replaceLimits(limits()),
+  };
+}
+
+function guestOf({ fd, bytes, key, giveBack }: MovedHere, calls: SystemCalls): Guest {
+  const socket = new Socket({ fd, allowHalfOpen: true });
+  const goBack = (): void => {
+    const moved = moveAway(socket, { bytes: Buffer.alloc(0), key: undefined, calls });
+    if (moved) giveBack(moved.fd);
+  };
+  return { socket, bytes: Buffer.from(bytes), giveBack: key === undefined ? undefined : goBack };
+}
+
+/** Each thread has its share of what there is; what is beyond goes to the main thread, which has all of it once more. */
+function limitsOf(
+  { config }: Cache,
+  { threads, means }: { threads: number; means: ReturnType<typeof processMeans> },
+): FrontLimits {
+  const limits = limitsInForce(config.limits, means);
+  const share = (whole: number): number => Math.max(1, Math.ceil(whole / threads));
+  return {
+    clientIdleMs: config.timeouts.clientIdleMs,
+    connections: share(limits.connections),
+    connectionsPerClient: share(limits.connectionsPerClient),
+    requests: share(limits.requests),
+    requestsPerClient: share(limits.requestsPerClient),
+    memoryBytes: share(limits.memoryBytes),
+    memoryPerClientBytes: share(limits.memoryPerClientBytes),
+  };
+}

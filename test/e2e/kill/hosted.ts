@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Answer, send } from '../../hosted/support.ts';
 import { type LocalBlob, type LocalManifest, localArtifact, localBlob } from '../../support/images.ts';
 import { startMillpond } from '../../support/millpond.ts';
+import { reservePort } from '../../support/ports.ts';
+import { startRedis } from '../../support/redis.ts';
 import { Random } from './random.ts';
 import type { KillOptions } from './run.ts';
 
@@ -35,17 +37,42 @@ export interface HostedKillReport {
  * Kills a mirror with SIGKILL while clients push to its hosted repositories and delete from them, starts it again, and
  * looks each time at whether everything is as it was answered, and whether something half is to be seen.
  */
-export async function killPushes({ count, seed, directory, onKill }: KillOptions): Promise<HostedKillReport> {
+export async function killPushes(options: KillOptions): Promise<HostedKillReport> {
+  return await kill(options, (directory) => startAlone(directory));
+}
+
+/**
+ * The same, of two replicas: clients ask the one that passes on, and the owner or the other one is killed, at random.
+ */
+export async function killFleetPushes(options: KillOptions): Promise<HostedKillReport> {
+  await using stack = new AsyncDisposableStack();
+  const redis = stack.use(await startRedis());
+  const { port } = stack.use(await reservePort());
+  const secretFile = join(options.directory, 'secret');
+  await writeFile(secretFile, 'the secret that both replicas share');
+  const random = new Random(options.seed + 1);
+  return await kill(options, (directory) => startFleet(directory, { redis: redis.url, port, secretFile, random }));
+}
+
+/** A mirror, and what is killed of it. */
+interface Target extends AsyncDisposable {
+  readonly origin: string;
+  /** The cache directory of the one that keeps hosted content. */
+  readonly data: string;
+  kill(): void;
+}
+
+async function kill(
+  { count, seed, directory, onKill }: KillOptions,
+  start: (directory: string) => Promise<Target>,
+): Promise<HostedKillReport> {
   const random = new Random(seed);
   const shared = localBlob('shared by all repositories');
   const clients = Array.from({ length: pushers }, (_, at) => new Pusher(`local/client-${at}`, { random, shared }));
   const violations: string[] = [];
   let origin = '';
   for (let round = 0; round <= count && violations.length === 0; round += 1) {
-    await using mirror = await startMillpond(
-      { upstreams: { 'registry.test': { urls: ['http://127.0.0.1:1'] } }, hosted: { repositories: ['local/**'] } },
-      { directory },
-    );
+    await using mirror = await start(directory);
     ({ origin } = mirror);
     if (round === 0) {
       const pushed = await send(mirror, ['POST', `/v2/${base}/blobs/uploads/?digest=${shared.digest}`], {
@@ -54,7 +81,7 @@ export async function killPushes({ count, seed, directory, onKill }: KillOptions
       if (pushed.status !== 201) violations.push(`the first push gave ${pushed.status}`);
     }
     for (const client of clients) violations.push(...(await client.check(origin)));
-    violations.push(...(await wrongFiles(join(directory, 'data', 'hosted', 'blobs'))));
+    violations.push(...(await wrongFiles(join(mirror.data, 'hosted', 'blobs'))));
     if (round === count) break;
     const requests = random.between(1, 120);
     const running = Promise.all(clients.map((client) => client.run(origin)));
@@ -64,12 +91,49 @@ export async function killPushes({ count, seed, directory, onKill }: KillOptions
     while (!ended.signal.aborted && sent(clients) < sentBefore + requests) await delay(1);
     // Within a request as well as between two.
     await delay(random.next() * 8);
-    mirror.process.kill('SIGKILL');
+    mirror.kill();
     violations.push(...(await running).flat());
     onKill?.(`${round + 1}/${count} killed after ${sent(clients) - sentBefore} requests`);
   }
   const total = (pick: (client: Pusher) => number): number => clients.map(pick).reduce((sum, value) => sum + value, 0);
   return { violations, answered: total(({ answered }) => answered), cut: total(({ cut }) => cut) };
+}
+
+const upstreams = { 'registry.test': { urls: ['http://127.0.0.1:1'] } };
+
+async function startAlone(directory: string): Promise<Target> {
+  const mirror = await startMillpond({ upstreams, hosted: { repositories: ['local/**'] } }, { directory });
+  return {
+    origin: mirror.origin,
+    data: join(directory, 'data'),
+    kill: () => mirror.process.kill('SIGKILL'),
+    [Symbol.asyncDispose]: () => mirror[Symbol.asyncDispose](),
+  };
+}
+
+async function startFleet(
+  directory: string,
+  options: { readonly redis: string; readonly port: number; readonly secretFile: string; readonly random: Random },
+): Promise<Target> {
+  const { redis, port, secretFile, random } = options;
+  const hosted = { repositories: ['local/**'], owner: `http://127.0.0.1:${port}` };
+  const config = { upstreams, hosted, redis: { url: redis }, cluster: { secretFile } };
+  await using stack = new AsyncDisposableStack();
+  const place = async (name: string): Promise<string> => {
+    await mkdir(join(directory, name), { recursive: true });
+    return join(directory, name);
+  };
+  const owner = stack.use(
+    await startMillpond({ ...config, listen: `127.0.0.1:${port}` }, { directory: await place('owner') }),
+  );
+  const other = stack.use(await startMillpond(config, { directory: await place('other') }));
+  const owned = stack.move();
+  return {
+    origin: other.origin,
+    data: join(directory, 'owner', 'data'),
+    kill: () => random.pick([owner, other]).process.kill('SIGKILL'),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
 
 function sent(clients: readonly Pusher[]): number {
@@ -239,6 +303,8 @@ class Pusher {
   ): Promise<Answer> {
     const path = target.startsWith('/') ? target : `/v2/${this.#pushed.repository}/${target}`;
     const answer = await send({ origin }, [method, path], options);
+    // The replica that passes on has lost the owner in the middle: what became of the request is not known.
+    if (answer.status === 503) throw new Error('the owner is away');
     if (answer.status !== status)
       throw new WrongAnswer(`${method} ${path} gave ${answer.status}: ${answer.body.toString()}`);
     this.answered += 1;

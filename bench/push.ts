@@ -20,16 +20,16 @@ function usedBy(pid: number): { readonly cpuSeconds: number; readonly peakMegaby
 }
 
 /** A piece that no other one is like. */
-function pieceOf(base: Buffer, push: number, index: number): Buffer {
+function pieceOf(base: Buffer, blob: number, index: number): Buffer {
   const piece = Buffer.from(base);
-  piece.writeUInt32BE(push, 0);
+  piece.writeUInt32BE(blob, 0);
   piece.writeUInt32BE(index, 4);
   return piece;
 }
 
-function digestOf(base: Buffer, push: number, pieces: number): string {
+function digestOf(base: Buffer, blob: number, pieces: number): string {
   const hash = createHash('sha256');
-  for (let index = 0; index < pieces; index += 1) hash.update(pieceOf(base, push, index));
+  for (let index = 0; index < pieces; index += 1) hash.update(pieceOf(base, blob, index));
   return `sha256:${hash.digest('hex')}`;
 }
 
@@ -82,7 +82,7 @@ await using mirror = await startMillpond(
   { upstreams: { 'registry.test': { urls: ['http://127.0.0.1:1'] } }, hosted: { repositories: ['local/**'] } },
   { directory: directory.path },
 );
-const { pid = 0 } = mirror.process;
+const { pid } = mirror.process;
 const base = randomFillSync(Buffer.alloc(pieceBytes));
 await push(mirror.origin, base, { push: 1, pieces: 16 });
 

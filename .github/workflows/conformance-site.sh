@@ -12,6 +12,8 @@ listen: 127.0.0.1:5000
 upstreams:
   upstream.test:
     urls: ["http://127.0.0.1:5001"]
+hosted:
+  repositories: ["conformance/**"]
 YAML
 bin/millpond serve --config "$RUNNER_TEMP/millpond.yaml" --cache-dir "$RUNNER_TEMP/cache" >"$RUNNER_TEMP/millpond.log" &
 curl --silent --fail --retry 50 --retry-delay 1 --retry-connrefused http://127.0.0.1:5000/healthz

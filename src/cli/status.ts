@@ -1,6 +1,7 @@
 import { loadConfig } from '../config/load.ts';
 import { shownBytes } from '../config/units.ts';
 import type { SiteStatus } from '../site/site-status.ts';
+import type { CredentialStatus } from '../upstream/credentials/wallet.ts';
 import { addConfigFlags, type Command, type CommandIo, configFlags } from './command.ts';
 import { askControl } from './control-client.ts';
 import { counted, labelled, shownDigest, shownRatio, shownSeconds } from './terminal.ts';
@@ -139,5 +140,24 @@ function upstreamLines({ name, available, sparing, status, ...traffic }: SiteSta
   const traits = status.endpoints.flatMap(({ url, traits: known }) =>
     Object.entries(known).map(([trait, { value, from }]) => `  ${url} ${trait}: ${value} (${from})`),
   );
-  return [columns.join(' '), ...troubles, ...traits];
+  const credentials = status.endpoints.flatMap(({ url, credentials: all = [] }) =>
+    all.flatMap((one) => credentialLines(one, { url, isOneOfMany: all.length > 1 })),
+  );
+  return [columns.join(' '), ...troubles, ...credentials, ...traits];
+}
+
+/** A credential that needs attention, or one of several. */
+function credentialLines(
+  { name, state, untilMs, requests, remaining, expiresAtMs, failure }: CredentialStatus,
+  { url, isOneOfMany }: { readonly url: string; readonly isOneOfMany: boolean },
+): string[] {
+  if (!isOneOfMany && state === 'available' && failure === undefined) return [];
+  const until = untilMs === undefined ? '' : ` until ${new Date(untilMs).toISOString()}`;
+  const facts = [
+    `${state}${until}, ${counted(requests, 'request')}`,
+    ...(remaining === undefined ? [] : [`${remaining} pulls left`]),
+    ...(expiresAtMs === undefined ? [] : [`expires at ${new Date(expiresAtMs).toISOString()}`]),
+    ...(failure === undefined ? [] : [failure]),
+  ];
+  return [`  ${url} ${name}`, `    ${facts.join(', ')}`];
 }

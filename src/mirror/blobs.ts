@@ -178,15 +178,18 @@ export class Blobs {
 
   /** The blob on this disk, unless the disk cannot give it, or not rightly: then it is fetched as if it were not here. */
   async #open(repository: Repository, digest: Digest, waiting: Waiting): Promise<Stored | undefined> {
-    const { store, custody, onDiskFault } = this.#options;
+    const { catalog, store, downloads, custody, onDiskFault } = this.#options;
     const { answerMs } = repository.upstream;
     try {
       let verifiedMs: number | undefined;
       while (true) {
-        // Most of what has no row is not here, which is cheaper to see than to try.
-        if (this.#options.catalog.blobs.get(digest) === undefined && !store.mayHave(digest)) return undefined;
         const blob = await store.open(digest);
         if (!blob) return undefined;
+        // A fill has made the file visible and not yet noted whose bytes they are.
+        if (catalog.blobs.get(digest) === undefined && downloads.has(digest)) {
+          await blob[Symbol.asyncDispose]();
+          return undefined;
+        }
         const doubt = custody.doubt(digest, blob);
         const isVerified = verifiedMs !== undefined && verifiedMs === blob.modifiedAtMs;
         if (doubt === undefined || isVerified) return storedIn(blob);

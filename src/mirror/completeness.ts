@@ -87,9 +87,9 @@ export class Completeness {
 
   async #isWhole(repository: string, digest: Digest, seen: Seen): Promise<boolean> {
     const { catalog, kept } = this.#options;
-    if (!catalog.grants.isReadable(repository, digest)) return false;
     const manifest = await kept.peek(digest);
-    if (manifest === undefined) return false;
+    // Asked last: while it was read, it may have come through another upstream.
+    if (manifest === undefined || !catalog.grants.isReadable(repository, digest)) return false;
     for await (const _ of this.missing(repository, manifest, seen)) return false;
     return true;
   }
@@ -107,10 +107,11 @@ export class Completeness {
   /** Whether a blob is on disk in its right size, and may be read through a repository without asking an upstream. */
   async hasBlob(repository: string, { digest, size }: Descriptor): Promise<boolean> {
     const { catalog, store } = this.#options;
-    if (!catalog.grants.isReadable(repository, digest)) return false;
     try {
       await using blob = await store.open(digest);
-      return blob !== undefined && (size < 0 || blob.size === size);
+      if (blob === undefined || (size >= 0 && blob.size !== size)) return false;
+      // Asked last: while it was opened, it may have come through another upstream.
+      return catalog.grants.isReadable(repository, digest);
     } catch (error) {
       if (!(error instanceof DiskFault)) throw error;
       return false;

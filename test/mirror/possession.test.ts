@@ -1,5 +1,6 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { dockerManifestList, dockerSchema1Signed, ociManifest } from '../../src/oci/media-types.ts';
+import { DiskStore } from '../../src/store/files/disk-store.ts';
 import type { AddedImage } from '../support/contents.ts';
 import { type ScriptedRegistry, startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite } from '../support/site.ts';
@@ -103,6 +104,36 @@ describe('bytes that came from another upstream', () => {
       }
       expect(await site.get(`/v2/team/secret/blobs/${layer.digest}?${own}`)).toMatchObject({ sha256: layer.digest });
     });
+  });
+
+  test('are not given between the moment of their file and that of their row in the catalog', async () => {
+    await using owner = await startRegistry();
+    await using stranger = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'private.example': owner, 'other.example': stranger } });
+    const secret = owner.addImage('team/secret', '1', { layers: [{ size: 10_000, seed: 'secret' }] });
+    const layer = secret.layers[0]!;
+    const config = stranger.addBlob('{}', { mediaType: configType });
+    const { body, type } = claims['layer']!(secret, describing(config, configType));
+    stranger.addManifest('evil/app', '1', body, type);
+    expect((await site.get(`/v2/evil/app/manifests/1?${other}`, { headers: { accept: type } })).status).toBe(200);
+    const statuses: number[] = [];
+    // oxlint-disable-next-line typescript/unbound-method -- called with the store that it belongs to
+    const { ingest } = DiskStore.prototype;
+    using _ = vi.spyOn(DiskStore.prototype, 'ingest').mockImplementation(async function (this: DiskStore, ...asked) {
+      const partial = await ingest.apply(this, asked);
+      if (asked[0] !== layer.digest || statuses.length > 0) return partial;
+      const commit = partial.commit.bind(partial);
+      partial.commit = async () => {
+        const committed = await commit();
+        statuses.push((await site.get(`/v2/evil/app/blobs/${layer.digest}?${other}`)).status);
+        statuses.push((await site.head(`/v2/evil/app/blobs/${layer.digest}?${other}`)).status);
+        return committed;
+      };
+      return partial;
+    });
+    expect(await site.get(`/v2/team/secret/blobs/${layer.digest}?${own}`)).toMatchObject({ sha256: layer.digest });
+    await settled(site);
+    expect(statuses).toEqual([404, 404]);
   });
 
   test('are not given where a HEAD says that the blob, the manifest or the tag is there', async () => {

@@ -31,7 +31,8 @@ export async function bringBlob(
   const { signal, onProgress } = options;
   // Bytes of another upstream that cannot be compared in parts are fetched as if they were not here.
   const isReadable = await blobs.requireRight(target, digest, { signal });
-  if (isReadable && !downloads.has(digest) && (await completeness.hasBlob(target.key, blob))) {
+  // A fill under way may have made the file visible and not yet noted whose bytes they are.
+  if (isReadable && (await completeness.hasBlob(target.key, blob)) && !downloads.has(digest)) {
     catalog.uses.touch(digest);
     return false;
   }

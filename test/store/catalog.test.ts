@@ -140,3 +140,15 @@ describe('the catalog', () => {
     expect(first.tags.names('any')).toEqual([]);
   });
 });
+
+test('an archive has delivered what is recorded of it, and no other archive has', async () => {
+  using catalog = await Catalog.open({
+    path: ':memory:',
+    now: Date.now,
+    onFault: (error) => expect.fail(String(error)),
+  });
+  const [archive, other, blob] = ['archive', 'other', 'blob'].map((text) => digestOf(Buffer.from(text)));
+  catalog.deliveries.record(archive!, [blob!]);
+  catalog.deliveries.record(archive!, [blob!]);
+  expect([catalog.deliveries.has(archive!, blob!), catalog.deliveries.has(other!, blob!)]).toEqual([true, false]);
+});

@@ -266,3 +266,18 @@ test('Basic without credentials, or with wrong ones, is 403 DENIED and not tried
   await failureOf(site.pull());
   expect(site.registry.requests).toHaveLength(3);
 });
+
+test('a repository that needs no token is served where the token service has died after it had worked', async () => {
+  await using site = await startSite({ token: {} });
+  const { bytes, mediaType, digest } = await site.pull().then(() => site.registry.addImage('library/other', 'v1'));
+  site.registry.tokenServer.place(undefined, { kind: 'status', status: 500 });
+  site.registry.fault(/library\/other/, {
+    kind: 'status',
+    status: 200,
+    headers: { 'Content-Type': mediaType, 'Docker-Content-Digest': digest },
+    body: bytes.toString(),
+  });
+  await site.pull('library/other');
+  const last = site.registry.requests.at(-1);
+  expect([last?.path.includes('library/other'), last?.headers.authorization]).toEqual([true, undefined]);
+});

@@ -50,6 +50,18 @@ describe('what one repository does', () => {
     expect((await bytesOf(answer)).toString()).toBe('layer');
   });
 
+  test('a pause for it that another replica was asked for leaves the others alone', async () => {
+    await using site = await start();
+    const { url = '' } = site.state() ?? {};
+    const part = { requests: 'manifest', repository: 'bad' } as const;
+    site.upstream.pause({ url, service: 'registry', forMs: 60_000, part });
+    expect(await failureOf(site.get('bad'))).toMatchObject({ code: 'TOOMANYREQUESTS' });
+    expect(site.registry.requests).toEqual([]);
+    expect((await site.get('good')).bytes.length).toBeGreaterThan(0);
+    site.upstream.pause({ url, service: 'registry', forMs: 60_000, part: undefined });
+    expect(await failureOf(site.get('good'))).toMatchObject({ code: 'TOOMANYREQUESTS' });
+  });
+
   test('lists never count against pulls, however many repositories fail', async () => {
     await using site = await start();
     site.registry.fault(/tags/, { kind: 'silence' });

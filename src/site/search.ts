@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { inMemory } from '../discovery/search/index-file.ts';
 import { Search } from '../discovery/search/search.ts';
 import type { KeptAnswer } from '../front/kept-answer.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
@@ -14,7 +15,7 @@ export function openSearch(
   { hosted, log, now }: Pick<Parts, 'log' | 'now'> & { readonly hosted: HostedRegistry | undefined },
 ): Search {
   return new Search({
-    path: layout.isReadOnly ? ':memory:' : join(layout.dir, 'search.sqlite'),
+    path: layout.isReadOnly ? inMemory : join(layout.dir, 'search.sqlite'),
     catalog,
     layout,
     hosted,

@@ -5,7 +5,10 @@ import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSy
 const indexVersion = 2;
 
 /** The path of a database that lasts as long as its thread. */
-const inMemory = ':memory:';
+export const inMemory = ':memory:';
+
+/** How long the file is waited for while another thread gives it back, in milliseconds. */
+const busyMs = 5_000;
 
 /** The columns by which entries can be sorted; each has an index that ends with the id. */
 const sortColumns = ['name', 'version', 'created', 'changed', 'cached', 'pulled', 'size', 'pulls'] as const;
@@ -121,10 +124,18 @@ export class IndexFile implements Disposable {
 function open(path: string): DatabaseSync {
   try {
     return openAsIs(path);
-  } catch {
+  } catch (error) {
+    if (isTaken(error)) throw error;
     for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
     return openAsIs(path);
   }
+}
+
+/** Whether another thread has the file: it is not broken then. */
+function isTaken(error: unknown): boolean {
+  const code = (error as { readonly errcode?: number }).errcode ?? 0;
+  // SQLITE_BUSY and SQLITE_LOCKED, with or without an extended code.
+  return (code & 0xff) === 5 || (code & 0xff) === 6;
 }
 
 function openAsIs(path: string): DatabaseSync {
@@ -133,7 +144,7 @@ function openAsIs(path: string): DatabaseSync {
     closeSync(openSync(path, 'a', 0o600));
     chmodSync(path, 0o600);
   }
-  const connection = new DatabaseSync(path);
+  const connection = new DatabaseSync(path, { timeout: busyMs });
   try {
     // What a loss of power takes is read from the cache again.
     connection.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;');

@@ -9,6 +9,8 @@ import type { IndexThread } from './index-thread.ts';
 
 /** How often the index is brought in line with what has changed, in milliseconds. */
 const everyMs = 250;
+/** How long it is left alone after a failure, such as a full disk, in milliseconds. */
+const afterFailureMs = 30_000;
 /** Manifests that are read from the catalog, or handed to the thread, in one go: a few milliseconds for either. */
 const batch = 25;
 /** Entries that a pass removes in one go. */
@@ -66,7 +68,10 @@ export class Indexer implements AsyncDisposable {
     clearTimeout(this.#timer);
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
-      if (!this.#stopping.signal.aborted) this.#timer = setTimeout(() => void this.look(), everyMs).unref();
+      if (this.#stopping.signal.aborted) return;
+      // What was taken of the changes is lost with a failure: the next pass goes over everything.
+      const waitMs = this.#passedAt === undefined ? afterFailureMs : everyMs;
+      this.#timer = setTimeout(() => void this.look(), waitMs).unref();
     });
     return this.#running;
   }
@@ -119,6 +124,7 @@ export class Indexer implements AsyncDisposable {
       this.#isComplete = true;
       this.#firstPass.resolve();
     } catch (error) {
+      this.#passedAt = undefined;
       if (!signal.aborted) this.#options.onError(error);
     }
   }

@@ -7,7 +7,7 @@ import { Indexer, type IndexerOptions } from './indexer.ts';
 import type { SearchPosition, SearchQuery } from './search-query.ts';
 
 /** How long after the start the index is first brought in line, in milliseconds, unless a search comes before. */
-const firstLookMs = 1_000;
+const firstLookMs = 10_000;
 /** How long a search waits for an index that has just begun, in milliseconds; then it answers with what there is. */
 const patienceMs = 1_000;
 /** Most times the index is asked for one page: each time without the repositories that the caller may not read. */

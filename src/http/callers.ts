@@ -81,13 +81,26 @@ export class Rights {
         const error = grants === undefined ? {} : { error: 'insufficient_scope' };
         throw challenged(exchange, 'authentication is required', { scope, ...error });
       }
-      throw new RegistryError('forbidden', 'no policy of this mirror allows this to you');
+      throw forbidden();
     }
     // Clients ask for tokens by the name that they use themselves.
     const asked = request && 'name' in request ? request.name : repository;
     if (grants !== undefined && !isGranted(grants, action, [repository, asked])) {
       throw challenged(exchange, 'the token is not for this', { scope, error: 'insufficient_scope' });
     }
+  }
+
+  /**
+   * As {@link require}, for what only this mirror knows of a repository: where the upstream judges callers, no one is told.
+   * @throws RegistryError 401, 403
+   */
+  requireHere(
+    exchange: Exchange,
+    action: Action,
+    { key, isHosted }: { readonly key: string; readonly isHosted: boolean },
+  ): void {
+    this.require(exchange, action, key);
+    if (exchange.caller && !isHosted && this.#guests.judges(key.split('/', 1)[0] ?? '')) throw forbidden();
   }
 
   /** Asks for credentials of the upstream itself. @throws RegistryError 401 */
@@ -158,6 +171,10 @@ export function authorizePull(rights: Rights, guests: GuestUpstreams): Middlewar
     }
     return await next();
   };
+}
+
+function forbidden(): RegistryError {
+  return new RegistryError('forbidden', 'no policy of this mirror allows this to you');
 }
 
 /** One scheme only, and always the same realm and service: clients choose by the first that they see. */

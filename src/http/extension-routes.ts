@@ -69,11 +69,11 @@ export function extensionRoutes(
     if (endpoint.isForHosted === true && repository?.isHosted !== true) return await next();
     if (!endpoint.methods.includes(ctx.method)) throw notOffered(ctx.method, endpoint.methods.join(', '));
     if (repository === undefined) options.rights.requireToken(exchange);
-    else options.rights.require(exchange, endpoint.action ?? 'pull', repository.key);
+    else options.rights.requireHere(exchange, endpoint.action ?? 'pull', repository);
     const mayRead = (key: string): boolean => options.rights.may(exchange, 'search', key);
     const open = (name: string): NamedRepository => {
       const opened = repositoryNamed(options, { ctx, name });
-      options.rights.require(exchange, endpoint.action ?? 'pull', opened.key);
+      options.rights.requireHere(exchange, endpoint.action ?? 'pull', opened);
       return opened;
     };
     const parameters = new URLSearchParams(exchange.query);

@@ -54,6 +54,15 @@ test("a caller's own credentials open what the upstream gives it, and nothing el
     expect((await site.get(blob, { headers: bearer(token) })).status).toBe(403);
     expect((await site.get(blob, { method: 'HEAD', headers: bearer(token) })).status).toBe(403);
   }
+  // What this mirror knows of an image it tells no one, since only the upstream knows who may read it.
+  for (const headers of [bearer(eve), bearer(await tokenFor('eve', 'wrong')), basic('ann', 'a-secret')]) {
+    const details = await site.get('/v2/private.test/eve/app/_millpond/images/v1', { headers });
+    const named = await site.get('/v2/_millpond/images/private.test/eve/app:v1', { headers });
+    for (const { status, body } of [details, named]) {
+      expect([401, 403, 404]).toContain(status);
+      expect(body.toString()).not.toContain(image.layers[0]!.digest);
+    }
+  }
   const others = await tokenOf(
     site,
     'repository:private.test/x:pull repository:open.test/app:pull',

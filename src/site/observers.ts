@@ -169,13 +169,20 @@ export function upstreamReadings(upstreams: readonly Upstream[]): UpstreamReadin
 export function upstreamConditions(upstreams: readonly Upstream[]): Condition[] {
   return upstreams.flatMap((upstream) => {
     const status = upstream.status();
-    if (isAvailable(status)) return partConditions(upstream.name, status);
+    const credentials = credentialConditions(status);
+    if (isAvailable(status)) return [...credentials, ...partConditions(upstream.name, status)];
     const [first] = status.endpoints.map(({ tokenService, ...registry }) =>
       registry.state === 'available' ? `has a token service that ${tokenService.reason}` : registry.reason,
     );
     const text = `upstream ${upstream.name} ${first}: what is stored is served, the rest is refused at once`;
-    return [{ code: 'upstream-away', text }];
+    return [...credentials, { code: 'upstream-away', text }];
   });
+}
+
+/** Credentials that cannot be renewed: pulls still work until they expire. */
+function credentialConditions({ endpoints }: UpstreamStatus): Condition[] {
+  const failures = endpoints.flatMap(({ credentials = [] }) => credentials.flatMap(({ failure }) => failure ?? []));
+  return [...new Set(failures)].map((text) => ({ code: 'credentials-missing', text }));
 }
 
 /** Names no repository: those who may read this may not know of each. */

@@ -49,6 +49,7 @@ test('secrets of clouds go to their own place, and nowhere else: not to logs, er
   expect([...aws.violations, ...google.violations, ...azure.violations]).toEqual([]);
   await ask('/metrics');
   await ask('/readyz');
+  expect(answers.at(-1)).toContain('gets its credentials from Amazon ECR, which answered 400 AccessDeniedException');
   const { cacheDir } = site;
   await site.stop();
   const files = (await readdir(cacheDir, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());

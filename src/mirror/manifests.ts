@@ -127,7 +127,7 @@ export class Manifests implements AsyncDisposable {
    */
   async byTag(repository: Repository, tag: string, options: Waiting & { accept: string }): Promise<ManifestReply> {
     using waiting = new AnswerBudget({ answerMs: repository.upstream.answerMs, waiting: options });
-    const resolved = await this.#tags.resolve(repository, tag, { accept: options.accept, waiting });
+    const resolved = await this.#tags.resolve(repository, tag, { accept: options.accept, waiting, isWanted: true });
     const { outcome, stale, previous } = resolved;
     try {
       const manifest = await this.#resolved(repository, resolved, waiting);

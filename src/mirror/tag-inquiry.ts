@@ -13,6 +13,7 @@ const minManifestBytes = 20;
 export interface TagInquiryOptions {
   readonly kept: KeptManifests;
   readonly now: () => number;
+  readonly coordinator: { readonly isAlone: boolean };
 }
 
 /** What is asked about a tag. */
@@ -22,6 +23,8 @@ export interface TagQuestion {
   readonly accept: readonly string[];
   /** What the tag stood for before, where that may be served as stale. */
   readonly staleDigest: Digest | undefined;
+  /** Whether nothing is known of the tag, and its manifest is wanted, too. */
+  readonly mayGet: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -41,11 +44,16 @@ export class TagInquiry {
 
   /**
    * By HEAD, which costs no pull; by GET where that says no, or nothing that can be used. The manifest of a GET is kept.
+   * A manifest that is wanted and most likely not here is asked for by GET at once: that costs the same pull as a HEAD and
+   * a GET by digest, and half their time. Where pulls are counted, or replicas fetch for each other by digest, the HEAD
+   * shows first whether it is here.
    * @throws RegistryError
    */
   async ask(repository: Repository, question: TagQuestion): Promise<ToldTag> {
-    const { client, isSparing } = repository.upstream;
-    const { tag, accept, signal, staleDigest } = question;
+    const { client, isSparing, rateLimit } = repository.upstream;
+    const { tag, accept, signal, staleDigest, mayGet } = question;
+    if (mayGet && rateLimit === undefined && this.#options.coordinator.isAlone)
+      return await this.get(repository, question);
     const head = await client.headManifest(repository.name, tag, { accept, signal });
     // The upstream has been asked by GET in any case.
     if (head.answer) return await this.#keep(repository, head.answer);
@@ -63,7 +71,10 @@ export class TagInquiry {
   }
 
   /** By GET; the manifest is kept. @throws RegistryError */
-  async get(repository: Repository, { tag, accept, signal }: Omit<TagQuestion, 'staleDigest'>): Promise<ToldTag> {
+  async get(
+    repository: Repository,
+    { tag, accept, signal }: Omit<TagQuestion, 'staleDigest' | 'mayGet'>,
+  ): Promise<ToldTag> {
     const { client } = repository.upstream;
     return await this.#keep(repository, await client.getManifest(repository.name, tag, { accept, signal }));
   }

@@ -6,7 +6,7 @@ import { manifestAccept } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
 import { decide } from '../upstream/tag-rules.ts';
-import { withDeadline } from '../waiting/deadline.ts';
+import { isTimeout, withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import type { Completeness } from './completeness.ts';
 import { type ResolvedTag, resolvedBy } from './confirmed-tag.ts';
@@ -39,7 +39,11 @@ interface Question {
   readonly accept: readonly string[];
   readonly record: TagRecord | undefined;
   readonly verdict: FreshnessVerdict | undefined;
+  readonly isWanted: boolean;
 }
+
+/** `isWanted`: whether the client asks for the manifest that the tag stands for, too. */
+type Wish = { readonly waiting: Waiting; readonly isWanted?: boolean };
 
 /** What the tags of repositories stand for, asking the upstream no more often than their times say. */
 export class Tags implements AsyncDisposable {
@@ -69,7 +73,7 @@ export class Tags implements AsyncDisposable {
   async resolve(
     repository: Repository,
     tag: string,
-    { accept, waiting }: { accept: string; waiting: Waiting },
+    { accept, ...wish }: Wish & { readonly accept: string },
   ): Promise<ResolvedTag> {
     const { catalog } = this.#options;
     const standard: TagKey = { repository: repository.key, tag, variant: '' };
@@ -77,17 +81,17 @@ export class Tags implements AsyncDisposable {
     const variant = this.#accepts.variant(accept);
     if (record === undefined || variant.length === 0 || this.#accepts.takes(record.contentType, accept)) {
       try {
-        const resolved = await this.#resolveVariant(repository, standard, manifestAccept, waiting);
+        const resolved = await this.#resolveVariant(repository, standard, manifestAccept, wish);
         if (variant.length === 0 || this.#accepts.takes(resolved.record.contentType, accept)) return resolved;
       } catch (error) {
         // The upstream may have it in a form that only this client asks for.
         const own = hasReason(error, 'not-found', 'bad-status') ? this.#accepts.beyond(accept, manifestAccept) : [];
         if (own.length === 0) throw error;
-        return await this.#resolveVariant(repository, { ...standard, variant: own.join(',') }, own, waiting);
+        return await this.#resolveVariant(repository, { ...standard, variant: own.join(',') }, own, wish);
       }
     }
     // This client cannot take what the tag is for everybody else: the upstream may have something else for it.
-    return await this.#resolveVariant(repository, { ...standard, variant: variant.join(',') }, variant, waiting);
+    return await this.#resolveVariant(repository, { ...standard, variant: variant.join(',') }, variant, wish);
   }
 
   /**
@@ -147,7 +151,7 @@ export class Tags implements AsyncDisposable {
     repository: Repository,
     key: TagKey,
     accept: readonly string[],
-    waiting: Waiting,
+    { waiting, isWanted = false }: Wish,
   ): Promise<ResolvedTag> {
     const { catalog, offline, now, report } = this.#options;
     const record = catalog.tags.get(key);
@@ -164,7 +168,7 @@ export class Tags implements AsyncDisposable {
     }
     const known = this.#negative.get(repository, whatOf(key));
     if (known) throw known;
-    const question: Question = { accept, record, verdict };
+    const question: Question = { accept, record, verdict, isWanted };
     if (record && verdict?.kind === 'revalidating') {
       this.#askBehind(repository, key, question);
       return { key, record, outcome: 'revalidating' };
@@ -266,7 +270,8 @@ export class Tags implements AsyncDisposable {
     try {
       const { accept, verdict, signal } = question;
       const staleDigest = verdict?.kind === 'stale' ? record?.digest : undefined;
-      const told = await this.#inquiry.ask(repository, { tag: key.tag, accept, staleDigest, signal });
+      const mayGet = question.isWanted && record === undefined;
+      const told = await this.#inquiry.ask(repository, { tag: key.tag, accept, staleDigest, mayGet, signal });
       const checked: TagRecord = { ...told.record, access: turn.access };
       await this.#note(key, { checked, record });
       turn.tell(checked, { times, previous: record });
@@ -284,10 +289,6 @@ export class Tags implements AsyncDisposable {
       catalog.tags.record(key, checked);
     }
   }
-}
-
-function isTimeout(error: unknown): boolean {
-  return error instanceof DOMException && error.name === 'TimeoutError';
 }
 
 function whatOf(key: TagKey): string {

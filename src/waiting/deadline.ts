@@ -64,3 +64,8 @@ export class AnswerBudget implements Disposable {
 function tooLate(answerMs: number, cause?: unknown): RegistryError {
   return new RegistryError('timeout', `the upstream has not answered within ${answerMs} ms`, { cause });
 }
+
+/** Whether an error is that of a signal whose time is over. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'TimeoutError';
+}

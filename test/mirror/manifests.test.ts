@@ -67,9 +67,22 @@ describe('a tag', () => {
     const image = upstream.addImage('library/app', '1');
     const replies = await Promise.all(Array.from({ length: 20 }, () => site.get(`${path}/1`)));
     for (const reply of replies) expect(reply).toMatchObject({ status: 200, sha256: image.digest });
-    expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
+    // Nothing was known of it: one request, which counts as the one pull.
+    expect(upstream.requests.map(({ method }) => method)).toEqual(['GET']);
     expect((await site.get(`${path}/1`)).headers['cache-status']).toBe('millpond; hit');
-    expect(upstream.requests).toHaveLength(2);
+    expect(upstream.requests).toHaveLength(1);
+  });
+
+  test('of which nothing is known costs a client that only looks no pull', async () => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const image = upstream.addImage('library/app', '1');
+    const head = await site.get(`${path}/1`, { method: 'HEAD' });
+    expect(head).toMatchObject({ status: 200 });
+    expect(head.headers['docker-content-digest']).toBe(image.digest);
+    expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD']);
+    expect(await site.get(`${path}/1`)).toMatchObject({ status: 200, sha256: image.digest });
+    expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
   });
 
   test('past its time is confirmed by one HEAD, which costs no pull', async () => {

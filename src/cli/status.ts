@@ -46,6 +46,7 @@ export function statusText(status: SiteStatus): string {
       '',
       `${counted(cache.blobs, 'blob')}, ${shownBytes(cache.usedBytes)} of ${shownBytes(cache.maxBytes)}${pinned}${free}`,
     ),
+    ...hostedLines(status),
     ...eventLoopLines(status),
     '',
     'UPSTREAM                  STATE       HITS   MISSES   FETCHED  PULLS LEFT',
@@ -97,6 +98,15 @@ function otherText({ id, address, avoided, trouble }: ReplicasStatus['others'][n
     ...(trouble ? [`${trouble.fault} at ${trouble.at}: ${trouble.reason}`] : []),
   ];
   return `${id} ${address}${remarks.length > 0 ? ` (${remarks.join('; ')})` : ''}`;
+}
+
+function hostedLines({ hosted }: SiteStatus): string[] {
+  if (hosted === null) return [];
+  const { role, owner, away, repositories, bytes, damaged } = hosted;
+  if (role === 'replica') return labelled('hosted', `by ${owner}${away === null ? '' : `, which is away: ${away}`}`);
+  const count = `${repositories} ${repositories === 1 ? 'repository' : 'repositories'}`;
+  const broken = damaged === 0 ? '' : `, ${counted(damaged, 'file')} found damaged`;
+  return labelled('hosted', `${count}, ${shownBytes(bytes)}${broken}`);
 }
 
 function eventLoopLines({ eventLoop }: SiteStatus): string[] {

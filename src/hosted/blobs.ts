@@ -123,6 +123,17 @@ export class HostedBlobs {
     return wasThere;
   }
 
+  /** Takes a file that does not have its digest from all who link it, and keeps it apart. @returns the repositories that had it */
+  async setAside(digest: Digest, repositories: readonly string[]): Promise<string[]> {
+    using _ = await this.#locks.take(digest);
+    const had: string[] = [];
+    for (const repository of repositories) {
+      if (await removeFile(this.#layout.blobLink(repository, digest))) had.push(repository);
+    }
+    await moveFile(this.#layout.blob(digest), this.#layout.damaged(digest));
+    return had;
+  }
+
   /** Removes files that no repository links, such as those of a process that was killed. @returns their bytes */
   async sweep(digests: AsyncIterable<Digest>, signal: AbortSignal): Promise<number> {
     let bytes = 0;

@@ -9,6 +9,8 @@ export interface HostedLayout {
   readonly root: string;
   /** The bytes, by digest, of all repositories together. */
   blob(digest: Digest): string;
+  /** A file that was found damaged. */
+  damaged(digest: Digest): string;
   readonly repositories: string;
   /** One file a tag: what it stands for. */
   tags(repository: string): string;
@@ -34,6 +36,7 @@ export function hostedLayout(root: string): HostedLayout {
     join(repositories, ...repository.split('/'), ...parts);
   return {
     root,
+    damaged: (digest) => join(root, 'damaged', pathOf(digest).join('-')),
     repositories,
     blob: (digest) => join(root, 'blobs', ...pathOf(digest)),
     tags: (repository) => inRepository(repository, '_tags'),

@@ -1,6 +1,7 @@
 import type { Config } from '../config/config.ts';
 import type { HostedOwner } from '../http/owner-routes.ts';
 import { ownerUpstream } from '../mirror/sharing/owner-upstream.ts';
+import type { Hosted } from './hosted.ts';
 import { hostedRules } from './hosted-rules.ts';
 import type { LiveReplicas } from './replicas.ts';
 
@@ -12,7 +13,7 @@ import type { LiveReplicas } from './replicas.ts';
 export function openHostedOwner(
   started: Config,
   { others, config }: { readonly others: LiveReplicas | undefined; readonly config: () => Config },
-): HostedOwner | undefined {
+): (HostedOwner & Pick<Hosted, 'status'>) | undefined {
   const address = started.hosted?.owner;
   if (address === undefined || others === undefined || address === addressOf(started)) return undefined;
   const link = others.linkTo(address);
@@ -27,6 +28,15 @@ export function openHostedOwner(
       return rules();
     },
     send: (request) => link.send(request),
+    status: () =>
+      Promise.resolve({
+        role: 'replica',
+        owner: address,
+        away: link.away ?? null,
+        repositories: 0,
+        bytes: 0,
+        damaged: 0,
+      }),
   };
 }
 

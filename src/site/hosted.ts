@@ -1,7 +1,10 @@
-import { join } from 'node:path';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Config } from '../config/config.ts';
 import type { HostedObserver } from '../hosted/changes.ts';
 import { HostedRegistry } from '../hosted/hosted-registry.ts';
+import { HostedScrub } from '../hosted/scrub.ts';
+import { described } from './described.ts';
 import { hostedRules } from './hosted-rules.ts';
 import type { Parts } from './parts.ts';
 
@@ -9,18 +12,36 @@ import type { Parts } from './parts.ts';
 const sweepEveryMs = 10 * 60_000;
 /** How often blobs that nothing names are looked for, in milliseconds. */
 const collectEveryMs = 24 * 3_600_000;
+/** How often it is looked whether hosted content is to be read again, in milliseconds. */
+const scrubLookEveryMs = 3_600_000;
 /** Largest blob where nothing else is configured, in bytes. */
 const maxBlobBytes = 50 * 2 ** 30;
 
 /** Repositories that live here alone, and what is done for them in the background. */
 export interface Hosted extends AsyncDisposable {
   readonly registry: HostedRegistry;
+  /** For those who watch. */
+  status(): Promise<HostedStatus>;
+}
+
+/** Hosted content, for those who watch. */
+export interface HostedStatus {
+  /** Whether this replica keeps it. */
+  readonly role: 'owner' | 'replica';
+  /** The replica that keeps it, where that is another one. */
+  readonly owner: string | null;
+  /** Why the owner is not reached; `null`: it is. */
+  readonly away: string | null;
+  readonly repositories: number;
+  readonly bytes: number;
+  /** Files found damaged since the start. */
+  readonly damaged: number;
 }
 
 /** @returns `undefined` where none are configured. @param config read each time: it may be replaced while the mirror runs */
 export function openHosted(
   config: () => Config,
-  { log, now, observer }: Parts & { readonly observer: HostedObserver },
+  { log, now, health, observer }: Parts & { readonly observer: HostedObserver },
 ): Hosted | undefined {
   const started = config().hosted;
   if (started === undefined) return undefined;
@@ -44,13 +65,47 @@ export function openHosted(
   };
   collect();
   const collectTimer = setInterval(collect, collectEveryMs).unref();
+  let damaged = 0;
+  const { layout, blobs, repositories: names, usage } = registry;
+  const scrub = new HostedScrub({
+    layout,
+    blobs,
+    repositories: names,
+    usage,
+    bytesPerSecond: () => config().cache.scrub.rateBytesPerSecond,
+    onDamage(digest, { repositories, error }) {
+      damaged += 1;
+      const text = `hosted content was found damaged and set aside in hosted/damaged: push ${digest} again`;
+      health.fault({ code: 'disk-fault', text });
+      log.error(
+        { digest, repositories, error: error === undefined ? undefined : described(error) },
+        'hosted blob damaged',
+      );
+    },
+  });
+  let scrubbing: Promise<void> = Promise.resolve();
+  const note = join(config().cache.dir, 'hosted', 'scrubbed');
+  const scrubAll = (): void => {
+    const { everyMs } = config().cache.scrub;
+    scrubbing = scrubbing.then(() => scrubIfDue(scrub, { log, signal: stopping.signal, note, everyMs, now }));
+  };
+  const scrubTimer = setInterval(scrubAll, scrubLookEveryMs).unref();
   return {
     registry,
+    async status() {
+      let [repositories, bytes] = [0, 0];
+      for await (const name of registry.repositories.all()) {
+        repositories += 1;
+        bytes += await registry.usage.bytes(name);
+      }
+      return { role: 'owner', owner: null, away: null, repositories, bytes, damaged };
+    },
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
       clearInterval(collectTimer);
+      clearInterval(scrubTimer);
       stopping.abort();
-      await Promise.all([sweeping, collecting]);
+      await Promise.all([sweeping, collecting, scrubbing]);
     },
   };
 }
@@ -82,6 +137,28 @@ function registryOf(
     now,
     observer,
   });
+}
+
+/** @param options `note`: a file that is as old as the last round */
+async function scrubIfDue(
+  scrub: HostedScrub,
+  options: Pick<Parts, 'log' | 'now'> & {
+    readonly signal: AbortSignal;
+    readonly note: string;
+    readonly everyMs: number;
+  },
+): Promise<void> {
+  const { log, signal, note, everyMs, now } = options;
+  try {
+    const last = await readFile(note, 'utf8').catch(() => '');
+    if (everyMs === 0 || now() - Date.parse(last) < everyMs) return;
+    const read = last === '' ? undefined : await scrub.run(signal);
+    await mkdir(dirname(note), { recursive: true, mode: 0o700 });
+    await writeFile(note, new Date(now()).toISOString());
+    if (read) log.info({ ...read }, 'hosted content scrubbed');
+  } catch (error) {
+    if (!signal.aborted) log.error({ error: String(error) }, 'hosted content cannot be scrubbed');
+  }
 }
 
 async function collectOnce(

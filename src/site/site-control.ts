@@ -7,6 +7,7 @@ import type { Cache } from './cache.ts';
 import { openControl } from './control.ts';
 import type { EventLoop } from './event-loop.ts';
 import { openExtraListener } from './extra-listener.ts';
+import type { Hosted } from './hosted.ts';
 import type { Parts } from './parts.ts';
 import type { Prefetcher } from './prefetcher.ts';
 import type { LiveReplicas } from './replicas.ts';
@@ -24,6 +25,7 @@ export async function openSiteControl(
     readonly access: LiveAccess;
     readonly prefetcher: Prefetcher;
     readonly search: Search;
+    readonly hosted: Pick<Hosted, 'status'> | undefined;
     readonly address: string;
     readonly eventLoop: EventLoop | undefined;
   },
@@ -66,6 +68,7 @@ export async function openSiteControl(
     metrics,
     downloads: mirror.downloads,
     catalog,
+    hosted: async () => (await parts.hosted?.status()) ?? null,
     certificates: () => files.certificates(),
     eventLoop: () => eventLoop?.reading() ?? null,
     replicas: () => others?.status() ?? null,

@@ -7,6 +7,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { isAvailable, type Upstream, type UpstreamStatus } from '../upstream/upstream.ts';
 import type { CertificateStatus } from './certificates.ts';
 import type { EventLoopReading } from './event-loop.ts';
+import type { HostedStatus } from './hosted.ts';
 import type { PrefetchStatus } from './prefetcher.ts';
 
 import type { ReplicasStatus } from './replicas.ts';
@@ -58,6 +59,8 @@ export interface SiteStatus {
   readonly fills: readonly FillProgress[];
   /** `null`: one process alone. */
   readonly replicas: ReplicasStatus | null;
+  /** Hosted repositories; `null`: there are none. */
+  readonly hosted: HostedStatus | null;
   /** Those that the configuration names by file. */
   readonly certificates: readonly { readonly key: string; readonly file: string; readonly expiresAt: string }[];
   /** The schedules of `prefetch`, in the order written. */
@@ -89,6 +92,7 @@ export interface SiteStatusOptions {
   readonly replicas: () => ReplicasStatus | null;
   readonly downloads: { progress(): FillProgress[] };
   readonly catalog: Catalog;
+  readonly hosted: () => Promise<HostedStatus | null>;
   readonly certificates: () => readonly CertificateStatus[];
   readonly eventLoop: () => EventLoopReading | null;
   readonly prefetches: () => readonly PrefetchStatus[];
@@ -129,6 +133,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
     eventLoop: options.eventLoop(),
     fills: options.downloads.progress(),
     replicas: options.replicas(),
+    hosted: await options.hosted(),
     certificates: options.certificates().map(({ key, file, untilMs }) => ({
       key,
       file,

@@ -154,6 +154,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     others,
     prefetcher,
     search,
+    hosted: owner ?? hosted,
     address: listener.address,
     access,
     eventLoop: options.eventLoop,

@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePort, type Program, serverCore, startServer } from './program.ts';
+import { freePort, type Program, serverCores, startServer } from './program.ts';
 import type { ContestantName } from './row.ts';
 
 /** Something that is measured. */
@@ -16,6 +16,8 @@ export interface ContestantOptions {
   /** Folder of this contestant alone: configuration, cache, log. */
   readonly directory: string;
   readonly upstreamOrigin: string;
+  /** Threads that answer, on as many cores (default 1). */
+  readonly threads?: number;
 }
 
 export interface MillpondOptions extends ContestantOptions {
@@ -32,12 +34,13 @@ export function documentRoot(directory: string): string {
 
 /** Millpond as its users run it, all settings as by default, its log of every request in a file. */
 export async function startMillpond(options: MillpondOptions): Promise<Contestant> {
-  const { directory, upstreamOrigin, profileDirectory } = options;
+  const { directory, upstreamOrigin, threads = 1, profileDirectory } = options;
   const listen = `127.0.0.1:${await freePort()}`;
   const config = {
     listen,
     cache: { dir: join(directory, 'data') },
     upstreams: { 'docker.io': { urls: [upstreamOrigin] } },
+    serve: { threads },
   };
   const configFile = join(directory, 'millpond.yaml');
   // JSON is YAML.
@@ -49,11 +52,12 @@ export async function startMillpond(options: MillpondOptions): Promise<Contestan
     directory,
     listen,
     env: profiling || {},
+    threads,
   });
 }
 
 /** nginx with one worker and sendfile, its log of every request in a file. */
-export async function startNginx({ directory }: ContestantOptions): Promise<Contestant> {
+export async function startNginx({ directory, threads = 1 }: ContestantOptions): Promise<Contestant> {
   const listen = `127.0.0.1:${await freePort()}`;
   await mkdir(documentRoot(directory), { recursive: true });
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
@@ -64,7 +68,7 @@ export async function startNginx({ directory }: ContestantOptions): Promise<Cont
     configFile,
     `user root;
 daemon off;
-worker_processes 1;
+worker_processes ${threads};
 pid ${directory}/nginx.pid;
 error_log ${directory}/error.log;
 events { worker_connections 1024; }
@@ -89,6 +93,7 @@ http {
     directory,
     listen,
     env: {},
+    threads,
   });
 }
 
@@ -126,6 +131,7 @@ async function start(
     readonly directory: string;
     readonly listen: string;
     readonly env: Readonly<Record<string, string>>;
+    readonly threads?: number;
   },
 ): Promise<Contestant & { readonly program: Program }> {
   const { command, args, directory, env } = options;
@@ -134,7 +140,7 @@ async function start(
   const readyUrl = `${origin}/v2/`;
   const program = await startServer(command, {
     args,
-    core: serverCore,
+    core: serverCores(options.threads ?? 1),
     logFile,
     env,
     cwd: directory,

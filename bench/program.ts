@@ -13,14 +13,20 @@ const ticksPerSecond = 100;
 
 export interface ProgramOptions {
   readonly args: readonly string[];
-  readonly core: number;
+  /** A core, or several as `taskset -c` takes them. */
+  readonly core: number | string;
   /** Takes standard output and error. */
   readonly logFile: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
 }
 
-/** A program that runs on one core. */
+/** The first cores, for a server with several threads; the last of them may be the client's. */
+export function serverCores(threads: number): string {
+  return threads === 1 ? String(serverCore) : `${serverCore}-${threads - 1}`;
+}
+
+/** A program that runs on cores of its own. */
 export class Program implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #exited: Promise<unknown>;

@@ -6,6 +6,8 @@ export interface RowOptions {
   readonly repetitions: number;
   /** Length of one measurement of a warm row. */
   readonly seconds: number;
+  /** Threads of Millpond and workers of nginx that answer, on as many cores. */
+  readonly threads: number;
   /** Folder that Millpond writes a CPU profile to when it ends. */
   readonly profileDirectory: string | undefined;
 }

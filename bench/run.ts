@@ -22,6 +22,7 @@ rows: ${rows.map(({ name }) => name).join(', ')} (default: all)
   --only NAMES         contestants, by commas, of ${names.join(', ')} (default: all)
   --repetitions N      (default 3)
   --seconds N          length of one measurement of a warm row (default 2)
+  --threads N          threads of Millpond and workers of nginx, on as many cores (default 1)
   --json               print JSON
   --write              put the figures of all rows into docs/benchmarks.md
   --profile DIR        let Millpond write CPU profiles there, one for each row`;
@@ -33,6 +34,7 @@ function readOptions(): { rows: readonly Row[]; json: boolean; write: boolean; o
       only: { type: 'string', default: names.join(',') },
       repetitions: { type: 'string', default: '3' },
       seconds: { type: 'string', default: '2' },
+      threads: { type: 'string', default: '1' },
       json: { type: 'boolean', default: false },
       write: { type: 'boolean', default: false },
       profile: { type: 'string' },
@@ -44,13 +46,21 @@ function readOptions(): { rows: readonly Row[]; json: boolean; write: boolean; o
   const contestants = new Set(names.filter((name) => values.only.split(',').includes(name)));
   const [repetitions, seconds] = [Number(values.repetitions), Number(values.seconds)];
   if (!(repetitions >= 1 && repetitions <= 100)) throw new Error('--repetitions takes 1 to 100');
+  const threads = Number(values.threads);
+  if (!(threads >= 1 && threads <= 64)) throw new Error('--threads takes 1 to 64');
   if (!(seconds >= 1 && seconds <= 60)) throw new Error('--seconds takes 1 to 60');
   const profileDirectory = values.profile === undefined ? undefined : resolve(values.profile);
   return {
     rows: positionals.length === 0 ? rows : rows.filter(({ name }) => positionals.includes(name)),
     json: values.json,
     write: values.write,
-    options: { contestants, repetitions: Math.floor(repetitions), seconds: Math.floor(seconds), profileDirectory },
+    options: {
+      contestants,
+      repetitions: Math.floor(repetitions),
+      seconds: Math.floor(seconds),
+      threads: Math.floor(threads),
+      profileDirectory,
+    },
   };
 }
 

@@ -30,7 +30,7 @@ export interface Stage {
 /** Starts an upstream and those of the contestants that are wanted; all is owned by `stack`. */
 export async function setStage(
   stack: AsyncDisposableStack,
-  { profileDirectory, contestants: wanted }: RowOptions,
+  { profileDirectory, threads, contestants: wanted }: RowOptions,
   options: Omit<UpstreamOptions, 'directory'> & { readonly contestants: readonly ContestantName[] },
 ): Promise<Stage> {
   const directory = await mkdtemp(join(tmpdir(), 'millpond-bench-'));
@@ -47,7 +47,7 @@ export async function setStage(
     await mkdir(own);
     const starter = starters[name];
     const contestant: Contestant = starter
-      ? await starter({ directory: own, upstreamOrigin: upstream.origin, profileDirectory })
+      ? await starter({ directory: own, upstreamOrigin: upstream.origin, threads, profileDirectory })
       : { name, origin: upstream.origin };
     if (contestant.program) stack.use(contestant.program);
     contestants.push(contestant);

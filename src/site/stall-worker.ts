@@ -8,12 +8,15 @@ import { type StallWatch, stallMs } from './stall-watch.ts';
 /** How often it is looked, in milliseconds. */
 const lookEveryMs = 50;
 const mostFrames = 10;
+/** To look costs tens of milliseconds of the main thread: time between two looks, in milliseconds. */
+const pauseMs = 6_000;
 
 watch(workerData as StallWatch);
 
 function watch({ beats, root }: StallWatch): void {
   let last = -1;
   let sinceMs = performance.now();
+  let lookedAtMs = Number.NEGATIVE_INFINITY;
   let hasLooked = false;
   setInterval(() => {
     const now = Atomics.load(beats, 0);
@@ -21,10 +24,14 @@ function watch({ beats, root }: StallWatch): void {
       last = now;
       sinceMs = performance.now();
       hasLooked = false;
-    } else if (!hasLooked && performance.now() - sinceMs >= stallMs) {
-      hasLooked = true;
-      look(root);
+      return;
     }
+    const nowMs = performance.now();
+    if (hasLooked || nowMs - sinceMs < stallMs) return;
+    hasLooked = true;
+    if (nowMs - lookedAtMs < pauseMs) return;
+    lookedAtMs = nowMs;
+    look(root);
   }, lookEveryMs);
 }
 

@@ -28,6 +28,8 @@ export function imageEndpoint(details: ImageDetails): ExtensionEndpoint {
 async function answerImage(details: ImageDetails, request: ExtensionRequest): Promise<void> {
   const { ctx, exchange, sender, mayRead } = request;
   const { repository, reference } = askedFor(request);
+  // A policy may let a caller pull whose rights only the upstream knows: it would have to be asked.
+  if (!mayRead(repository.key)) throw new RegistryError('forbidden', 'no policy of this mirror allows this to you');
   const found = await details.of({ repository, reference, mayRead });
   if (found === undefined) {
     throw new RegistryError('not-found', 'this image is not stored here', { code: 'MANIFEST_UNKNOWN' });

@@ -82,3 +82,30 @@ test('a search finds for each caller only what it may search, in full pages', as
   expect(await found('q=ann', bob)).toEqual({ names: [], next: undefined });
   expect((await site.get('/v2/registry.test/ann/a/_millpond/search', { headers: bob })).status).toBe(403);
 });
+
+test('nothing is told of what is stored of an upstream that decides itself who may read it', async () => {
+  await using stack = new AsyncDisposableStack();
+  const folder = stack.use(await temporaryFolder());
+  const registry = stack.use(await startRegistry());
+  const image = registry.addImage('team/app', '1');
+  const cacheDir = `${folder.path}/cache`;
+  {
+    await using open = await startTestSite({ upstreams: { 'private.test': registry }, cacheDir });
+    await open.get('/v2/private.test/team/app/manifests/1');
+  }
+  const file = await htpasswdFile(folder.path, { ann: 'a-secret' });
+  const site = stack.use(
+    await startTestSite({
+      upstreams: { 'private.test': { urls: [registry.origin], access: 'caller' } },
+      config: { auth: { htpasswdFile: file } },
+      cacheDir,
+    }),
+  );
+  expect(namesOf(await site.get('/v2/_catalog', { headers: ann }))).toEqual([]);
+  const search = await site.get('/v2/_millpond/search', { headers: ann });
+  expect(json(search)).toMatchObject({ results: [] });
+  for (const reference of ['1', image.digest, 'none']) {
+    const reply = await site.get(`/v2/private.test/team/app/_millpond/images/${reference}`, { headers: ann });
+    expect(reply.status).toBe(403);
+  }
+});

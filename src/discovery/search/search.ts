@@ -106,6 +106,7 @@ export class Search implements AsyncDisposable {
 
   /** What is known of a manifest in a repository, by each of its tags. @throws Error where the index cannot be read */
   async named(repository: string, digest: Digest): Promise<readonly FoundEntry[]> {
+    if (!this.#indexer.isComplete) void this.#indexer.look();
     return await this.#thread.ask('named', { repository, digest });
   }
 

@@ -54,6 +54,15 @@ test.each<[string, (digest: string, setting: Setting) => void]>([
       attachSimple(registry, { repository, digest, place: 'tag', signatures });
     },
   ],
+  [
+    'an identity, an hour ago, in a bundle',
+    (digest, { registry, sigstore }) =>
+      void attachBundle(registry, {
+        repository,
+        digest,
+        bundle: sigstore.bundle(digest, { ...identity, atMs: now() - 3_600_000 }),
+      }),
+  ],
 ])('an image that is signed by %s is served', async (_, attach) => {
   await using mirror = await startSigned();
   const image = mirror.registry.addImage(repository, 'v1');
@@ -179,6 +188,18 @@ test.each<[string, (digest: string, setting: Setting) => void, RegExp]>([
       attachSimple(registry, { repository, digest, place: 'tag', signatures });
     },
     /not for signing code/,
+  ],
+  [
+    'is signed by another workflow, in a bundle',
+    (digest, { registry, sigstore }) => {
+      const subject = 'https://github.test/org-evil/app@refs/heads/main';
+      attachBundle(registry, {
+        repository,
+        digest,
+        bundle: sigstore.bundle(digest, { ...identity, subject, atMs: now() }),
+      });
+    },
+    /is by https:\/\/github\.test\/org-evil/,
   ],
   [
     'has the entry of a log for another signature',

@@ -200,20 +200,8 @@ export class FakeSigstore {
       usages = ['1.3.6.1.5.5.7.3.3'],
     }: { issuer: string; subject: string; atMs: number; isLogged?: boolean; usages?: readonly string[] },
   ): SimpleSignature {
-    const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const certificate = certificatePem(
-      certificateDer({
-        subject: 'sigstore',
-        issuer: 'fake fulcio',
-        publicKey,
-        signedBy: this.#authority.privateKey,
-        notBefore: new Date(atMs - 60_000),
-        notAfter: new Date(atMs + 540_000),
-        uri: subject,
-        usages,
-        texts: { '1.3.6.1.4.1.57264.1.1': issuer },
-      }),
-    );
+    const { privateKey, certificate: raw } = this.#certify({ issuer, subject, atMs, usages });
+    const certificate = certificatePem(raw);
     const signed = simpleSignature(payload, { privateKey });
     const signature = signed.annotations['dev.cosignproject.cosign/signature']!;
     return {
@@ -227,6 +215,64 @@ export class FakeSigstore {
         }),
       },
     };
+  }
+
+  /** A bundle with a certificate: a statement about a digest, with an entry in the log. */
+  bundle(digest: string, { issuer, subject, atMs }: { issuer: string; subject: string; atMs: number }): object {
+    const { privateKey, certificate } = this.#certify({ issuer, subject, atMs, usages: ['1.3.6.1.5.5.7.3.3'] });
+    const { dsseEnvelope } = statementBundle(digest, { privateKey }) as {
+      dsseEnvelope: { payload: string; signatures: { sig: string }[] };
+    };
+    const value = createHash('sha256').update(Buffer.from(dsseEnvelope.payload, 'base64')).digest('hex');
+    const spec = {
+      payloadHash: { algorithm: 'sha256', value },
+      signatures: [{ signature: dsseEnvelope.signatures[0]!.sig }],
+    };
+    const { promise, signedEntry } = this.#promise({ apiVersion: '0.0.1', kind: 'dsse', spec }, atMs);
+    const { body, integratedTime, logIndex } = signedEntry;
+    return {
+      mediaType: 'application/vnd.dev.sigstore.bundle+json;version=0.1',
+      verificationMaterial: {
+        x509CertificateChain: { certificates: [{ rawBytes: certificate.toString('base64') }] },
+        tlogEntries: [
+          {
+            logIndex: String(logIndex),
+            logId: { keyId: this.#logId.toString('base64') },
+            kindVersion: { kind: 'dsse', version: '0.0.1' },
+            integratedTime: String(integratedTime),
+            inclusionPromise: { signedEntryTimestamp: promise },
+            canonicalizedBody: body,
+          },
+        ],
+      },
+      dsseEnvelope,
+    };
+  }
+
+  #certify({
+    issuer,
+    subject,
+    atMs,
+    usages,
+  }: {
+    issuer: string;
+    subject: string;
+    atMs: number;
+    usages: readonly string[];
+  }) {
+    const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const certificate = certificateDer({
+      subject: 'sigstore',
+      issuer: 'fake fulcio',
+      publicKey,
+      signedBy: this.#authority.privateKey,
+      notBefore: new Date(atMs - 60_000),
+      notAfter: new Date(atMs + 540_000),
+      uri: subject,
+      usages,
+      texts: { '1.3.6.1.4.1.57264.1.1': issuer },
+    });
+    return { privateKey, certificate };
   }
 
   /** An entry of the log, with its promise (Rekor, "Signed Entry Timestamp"). */
@@ -250,6 +296,11 @@ export class FakeSigstore {
         signature: { content: signature, publicKey: { content: Buffer.from(certificate).toString('base64') } },
       },
     };
+    const { promise, signedEntry } = this.#promise(entry, atMs);
+    return { SignedEntryTimestamp: promise, Payload: signedEntry };
+  }
+
+  #promise(entry: object, atMs: number) {
     // The members in the order of RFC 8785.
     const signedEntry = {
       body: Buffer.from(JSON.stringify(entry)).toString('base64'),
@@ -258,7 +309,7 @@ export class FakeSigstore {
       logIndex: 7,
     };
     const promise = sign('sha256', Buffer.from(JSON.stringify(signedEntry)), this.#log.privateKey);
-    return { SignedEntryTimestamp: promise.toString('base64'), Payload: signedEntry };
+    return { promise: promise.toString('base64'), signedEntry };
   }
 
   get #logKey(): Buffer {

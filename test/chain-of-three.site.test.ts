@@ -87,10 +87,14 @@ describe('a chain of three mirrors with fifty clients at each end', () => {
       ],
     });
     expect(await herd(ends, image)).toEqual([]);
-    const gets = origin.requests.filter(({ method }) => method === 'GET').map(({ path }) => path.split('/').at(-1));
-    const parts = [image.digest, image.config.digest, ...image.layers.map(({ digest }) => digest)];
-    expect(gets).toHaveLength(parts.length);
-    expect(new Set(gets)).toEqual(new Set(parts));
+    // A HEAD that takes too long is followed by a GET of the tag, which has the manifest too.
+    const isManifest = (path: string): boolean => path.includes('/manifests/');
+    const gets = origin.requests.filter(({ method }) => method === 'GET').map(({ path }) => path);
+    expect(gets.filter(isManifest)).toHaveLength(1);
+    const blobs = gets.filter((path) => !isManifest(path)).map((path) => path.split('/').at(-1));
+    const parts = [image.config.digest, ...image.layers.map(({ digest }) => digest)];
+    expect(blobs).toHaveLength(parts.length);
+    expect(new Set(blobs)).toEqual(new Set(parts));
   });
 
   test.each(

@@ -16,8 +16,8 @@ import type { Replicas } from './replicas.ts';
 
 /** Maximum replicas asked one question. */
 const maxAsked = 16;
-/** Maximum wait for their answers, in milliseconds. */
-const patienceMs = 1_000;
+/** Maximum wait for their answers, in milliseconds: a replica that says nothing until then is left alone for a while. */
+const patienceMs = 3_500;
 
 /**
  * Asks the other replicas what an upstream has told them. Only those that ask the upstream in the same way answer, so

@@ -17,6 +17,7 @@ import { catalogRoute } from './catalog-route.ts';
 import { isClientLeft } from './client-left.ts';
 import { documentation } from './documentation.ts';
 import { type EventRoutesOptions, eventsEndpoint } from './event-routes.ts';
+import type { ExtensionEndpoint } from './extension-request.ts';
 import { extensionRoutes } from './extension-routes.ts';
 import { HoldGate } from './hold-gate.ts';
 import { type HoldRoutesOptions, holdEndpoints } from './hold-routes.ts';
@@ -35,6 +36,7 @@ import {
   readRequest,
   renderErrors,
 } from './middleware.ts';
+import { openApi } from './openapi.ts';
 import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts';
 import { type HostedOwner, type OwnerParts, ownerRoutes } from './owner-routes.ts';
 import { passedOn } from './passed-on.ts';
@@ -91,7 +93,8 @@ export function createApp(options: AppOptions): Koa {
   const sender = new Sender(options);
   const rights = new Rights(options.access, options.guests);
   const gate = new HoldGate(options.holds, rights);
-  const extensions = [
+  const extensions: readonly ExtensionEndpoint[] = [
+    openApi(() => extensions.slice(1)),
     documentation(),
     eventsEndpoint(options.events),
     ...searchEndpoints(options.search, options),

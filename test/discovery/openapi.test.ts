@@ -1,0 +1,50 @@
+import { expect, test } from 'vitest';
+import { pushImage, send, startHostedSite } from '../hosted/support.ts';
+import { localImage } from '../support/images.ts';
+
+const image = localImage({ label: 'one' });
+
+interface Document {
+  readonly openapi: string;
+  readonly paths: Readonly<Record<string, Readonly<Record<string, { readonly operationId?: string }>>>>;
+}
+
+test('the OpenAPI document has every endpoint that is offered, and every one of them answers', async () => {
+  await using site = await startHostedSite();
+  await pushImage(site, 'local/app', image, '1');
+  const served = await send(site, ['GET', '/v2/_millpond/openapi']);
+  expect(served).toMatchObject({
+    status: 200,
+    headers: { 'content-type': 'application/vnd.oai.openapi+json;version=3.1' },
+  });
+  const document = JSON.parse(served.body.toString()) as Document;
+  expect(document.openapi).toBe('3.1.0');
+  const filled = (path: string) => path.replace('{name}', 'local/app').replace('{reference}', '1');
+
+  // What the document names answers, by its methods and by no others.
+  const methods = ['get', 'head', 'put', 'post', 'patch', 'delete'];
+  for (const [path, operations] of Object.entries(document.paths)) {
+    for (const method of methods) {
+      const target = filled(path);
+      const answer = await send(site, [method.toUpperCase(), target]);
+      const isOffered = operations[method]?.operationId !== undefined;
+      expect({ target, method, isOffered: answer.status !== 405 }).toEqual({ target, method, isOffered });
+      if (isOffered) expect(answer.body.toString(), target).not.toContain('EXTENSION_UNKNOWN');
+    }
+  }
+
+  // What discovery lists is in the document.
+  for (const [base, prefix] of [
+    ['/v2', '/v2'],
+    ['/v2/local/app', '/v2/{name}'],
+  ] as const) {
+    const { body } = await send(site, ['GET', `${base}/_oci/ext/discover`]);
+    const { extensions } = JSON.parse(body.toString()) as { extensions: { endpoints: string[] }[] };
+    const listed = extensions
+      .flatMap(({ endpoints }) => endpoints)
+      .map((endpoint) => endpoint.replace(base, prefix).replaceAll('<', '{').replaceAll('>', '}'))
+      .filter((endpoint) => !endpoint.endsWith('/_oci/ext/discover'));
+    expect(listed.length).toBeGreaterThan(1);
+    expect(listed.filter((endpoint) => document.paths[endpoint] === undefined)).toEqual([]);
+  }
+});

@@ -64,7 +64,7 @@ export class IndexReader {
   named(repository: string, digest: Digest): FoundEntry[] {
     return this.#file
       .all(
-        'SELECT e.*, e.name AS key FROM entries e WHERE e.digest = ? AND e.repository = ? ORDER BY e.name',
+        'SELECT e.*, d.detail, e.name AS key FROM entries e JOIN documents d ON d.id = e.id WHERE e.digest = ? AND e.repository = ? ORDER BY e.name',
         digest,
         repository,
       )

@@ -1,9 +1,15 @@
 import { type KeyObject, verify, X509Certificate } from 'node:crypto';
-import { type Bundle, bundleFromJSON } from '@sigstore/bundle';
-import { type TrustMaterial, toSignedEntity, Verifier } from '@sigstore/verify';
+import { createRequire } from 'node:module';
+import type { Bundle } from '@sigstore/bundle';
+import type { TrustMaterial, Verifier } from '@sigstore/verify';
 import type { SignaturePolicy } from './policy.ts';
 import { SignatureError } from './signature-error.ts';
 import type { TrustRoot } from './trust-root.ts';
+
+// Loaded with the first signature: it is a hundred files, which most mirrors never need.
+const require = createRequire(import.meta.url);
+const bundles = () => require('@sigstore/bundle') as typeof import('@sigstore/bundle');
+const verifying = () => require('@sigstore/verify') as typeof import('@sigstore/verify');
 
 /** "Code Signing" (RFC 5280, 4.2.1.12). */
 const codeSigning = '1.3.6.1.5.5.7.3.3';
@@ -37,7 +43,7 @@ export function isSignedBy(key: KeyObject, { bytes, signature }: { bytes: Buffer
 
 function readBundle(value: unknown): Bundle {
   try {
-    return bundleFromJSON(value);
+    return bundles().bundleFromJSON(value);
   } catch {
     throw new SignatureError('is a bundle that cannot be read');
   }
@@ -93,7 +99,7 @@ function verifyWith(
   }: { artifact: Buffer; material: TrustMaterial; options: ConstructorParameters<typeof Verifier>[1] },
 ) {
   try {
-    return new Verifier(material, options).verify(toSignedEntity(bundle, artifact));
+    return new (verifying().Verifier)(material, options).verify(verifying().toSignedEntity(bundle, artifact));
   } catch (error) {
     // Whatever is wrong with it: what it holds is not ours, and errors of its parsers are of many kinds.
     throw new SignatureError(`is not valid (${printable((error as Error).message)})`);

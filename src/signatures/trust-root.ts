@@ -1,5 +1,10 @@
-import { TrustedRoot } from '@sigstore/protobuf-specs';
-import { type TrustMaterial, toTrustMaterial } from '@sigstore/verify';
+import { createRequire } from 'node:module';
+import type { TrustMaterial } from '@sigstore/verify';
+
+// Loaded with the first trust root: most mirrors have none.
+const require = createRequire(import.meta.url);
+const specs = () => require('@sigstore/protobuf-specs') as typeof import('@sigstore/protobuf-specs');
+const verifying = () => require('@sigstore/verify') as typeof import('@sigstore/verify');
 
 /** Authorities of certificates, transparency logs and timestamps, from a `trusted_root.json`. */
 export interface TrustRoot {
@@ -11,9 +16,9 @@ export interface TrustRoot {
 /** @throws Error in one sentence */
 export function parseTrustRoot(text: string, place: string): TrustRoot {
   try {
-    const root = TrustedRoot.fromJSON(JSON.parse(text));
+    const root = specs().TrustedRoot.fromJSON(JSON.parse(text));
     return {
-      material: toTrustMaterial(root),
+      material: verifying().toTrustMaterial(root),
       hasLogs: root.tlogs.length > 0,
       hasCertificateLogs: root.ctlogs.length > 0,
     };

@@ -20,7 +20,14 @@ const change: fc.Arbitrary<Operation> = fc.oneof(
   {
     weight: 4,
     arbitrary: fc.record({
-      kind: fc.constantFrom('push' as const, 'push' as const, 'rm' as const, 'delete tag' as const),
+      kind: fc.constantFrom(
+        'push' as const,
+        'copy' as const,
+        'copy' as const,
+        'rm' as const,
+        'rm' as const,
+        'delete tag' as const,
+      ),
       ...place,
     }),
   },

@@ -29,7 +29,7 @@ export interface Question extends Place {
 
 export type Operation =
   | Question
-  | ({ readonly kind: 'push' | 'delete tag' | 'rm' | 'pin' | 'unpin' | 'alter' | 'lose' } & Place)
+  | ({ readonly kind: 'push' | 'copy' | 'delete tag' | 'rm' | 'pin' | 'unpin' | 'alter' | 'lose' } & Place)
   | { readonly kind: 'wait'; readonly seconds: number }
   | { readonly kind: 'down' | 'up' | 'pause' | 'evict' | 'verify' }
   | { readonly kind: 'limit'; readonly remaining: number }
@@ -113,6 +113,10 @@ export class Twin implements AsyncDisposable {
       case 'push':
         this.#push(operation);
         return undefined;
+      case 'copy':
+        // The image that was pushed last, under another name: what both have has two holders.
+        this.#push(operation, Math.max(1, this.#pushes));
+        return undefined;
       case 'delete tag':
         return this.#hub.removeTag(`library/${operation.repository}`, operation.tag);
       case 'rm':
@@ -178,8 +182,8 @@ export class Twin implements AsyncDisposable {
   }
 
   /** Both registries get it; the layer is one that is kept in a file, and the tag moves. */
-  #push(place: Place): AddedImage {
-    this.#pushes += 1;
+  #push(place: Place, number = this.#pushes + 1): AddedImage {
+    this.#pushes = number;
     const repository = `library/${place.repository}`;
     const layers = [seededSource(100_000 + this.#pushes, this.#pushes)];
     const config = JSON.stringify({ os: 'linux', push: this.#pushes });

@@ -44,7 +44,7 @@ test('without a Node beside the program, one on the PATH that is new enough is t
   await fakeNode('path/node', { major: 24 });
   expect(await launch(['x'])).toEqual({
     code: 0,
-    stdout: `node 24: --max-semi-space-size=4 --heap-growing-percent=100 ${join(root, 'app/src/main.ts')} x\n`,
+    stdout: `node 24: --disable-warning=ExperimentalWarning --max-semi-space-size=4 --heap-growing-percent=100 ${join(root, 'app/src/main.ts')} x\n`,
     stderr: '',
   });
 });

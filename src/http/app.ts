@@ -85,6 +85,8 @@ export interface AppOptions {
   readonly keeper?: Keeper | undefined;
   /** Decides by signatures which manifests are served; absent: all are. */
   readonly signatures?: SignatureGate<Repository> | undefined;
+  /** Whether an nginx in front sends stored blobs from their files; read for each answer. Absent: it does not. */
+  readonly handsFilesOver?: () => boolean;
 }
 
 /** The HTTP side. The list reads as the life of a request. */
@@ -131,6 +133,7 @@ export function createApp(options: AppOptions): Koa {
       keeper: options.keeper,
       gate,
       signatures: options.signatures,
+      handsFilesOver: options.handsFilesOver,
     }),
   ]) {
     app.use(onRegistryPath(step));

@@ -10,24 +10,26 @@ import type { Digest } from '../oci/digest.ts';
 import type { ManifestReference, RegistryRequest } from '../oci/request.ts';
 import type { SignatureGate } from '../signatures/signature-gate.ts';
 import type { Exchange } from './exchange.ts';
+import { handedOver, sendfileHeader } from './handed-over.ts';
 import type { HoldGate } from './hold-gate.ts';
 import { keeping } from './keeping.ts';
 import { blobReply, type Conditions, listingReply, manifestReply, pingReply } from './replies.ts';
 import type { Reply, Sender } from './send.ts';
 
 /** The last step of a request of the pull API: gets what was asked for from the mirror and sends it. */
-export function registryRoutes({ mirror, sender, keeper, gate, signatures }: Answering): Middleware {
+export function registryRoutes(answering: Answering): Middleware {
   return function answer(ctx) {
     const exchange = ctx.state['exchange'] as Exchange;
     const { request, selection } = exchange;
     if (!request) throw new Error('no request has been read');
     const asked: Asked = { ctx, exchange, conditions: conditionsOf(ctx, exchange) };
-    if (request.kind === 'ping') return sender.send(ctx.res, pingReply(asked.conditions), exchange);
+    if (request.kind === 'ping') return answering.sender.send(ctx.res, pingReply(asked.conditions), exchange);
     if (!selection) throw new Error('no upstream has been chosen');
-    return answerFrom(
-      { mirror, sender, keeper, gate, signatures },
-      { ...asked, repository: repositoryOf(selection.upstream, selection.repository), request },
-    );
+    return answerFrom(answering, {
+      ...asked,
+      repository: repositoryOf(selection.upstream, selection.repository),
+      request,
+    });
   };
 }
 
@@ -63,6 +65,8 @@ interface Answering {
   readonly gate?: HoldGate | undefined;
   /** Decides by signatures which manifests are served; absent: all are. */
   readonly signatures?: SignatureGate<Repository> | undefined;
+  /** Whether an nginx in front sends stored blobs from their files; read for each answer. Absent: it does not. */
+  readonly handsFilesOver?: (() => boolean) | undefined;
 }
 
 interface Asked {
@@ -113,7 +117,7 @@ async function answerManifest(
 }
 
 async function answerBlob(
-  { mirror, sender, keeper }: Answering,
+  { mirror, sender, keeper, handsFilesOver }: Answering,
   { ctx, exchange, conditions, repository, digest }: Asked & { repository: Repository; digest: Digest },
 ): Promise<void> {
   if (conditions.head) {
@@ -146,7 +150,14 @@ async function answerBlob(
 
   function keepingBlob(blob: BlobReply | BlobHead): Reply {
     const standing = keeper?.wants(ctx.req) ? mirror.blobs.standing(repository, blob) : undefined;
-    return keeping(blobReply(blob, conditions), standing, { keeper, ctx, exchange });
+    const decided = blobReply(blob, conditions);
+    const reply = 'body' in blob && isHandedOver() ? handedOver(decided, blob, conditions) : decided;
+    return keeping(reply, standing, { keeper, ctx, exchange });
+  }
+
+  /** Other replicas ask past nginx, and nginx asks a second time for what it cannot read. */
+  function isHandedOver(): boolean {
+    return handsFilesOver?.() === true && !exchange.isPeer && ctx.req.headers[sendfileHeader] === undefined;
   }
 }
 

@@ -49,7 +49,7 @@ export async function openFronts(
       ...cache.config.listen,
       generations: generations.buffer,
       keptBytes: Math.floor(keptBytes / threads),
-      usesSendfile: cache.config.serve.sendfile === 'auto',
+      usesSendfile: cache.config.serve.sendfile !== 'off',
       limits: limits(),
     },
     onReport: (report) => short.reported(report),

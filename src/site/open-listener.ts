@@ -105,6 +105,7 @@ export async function openListener(
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
     keeper: short?.keeper,
     signatures: parts.signatures,
+    handsFilesOver: () => cache.config.serve.sendfile === 'nginx',
   });
   const answer = app.callback();
   // Koa answers its own failures: this promise never rejects.

@@ -54,7 +54,7 @@ export function openShortWay(
   const way = new ShortWay({
     answers,
     files,
-    sender: new FileSender(cache.config.serve.sendfile === 'auto' ? systemCalls() : undefined),
+    sender: new FileSender(cache.config.serve.sendfile === 'off' ? undefined : systemCalls()),
     rooms: roomsOf(admission),
     reading: (digest) => store.reading(digest as Digest),
     onServed(served) {

@@ -2,29 +2,52 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type GetOptions, get, type Reply } from '../support/client.ts';
+import type { MillpondProcess } from '../support/millpond.ts';
 import { type RunningProcess, startProcess } from '../support/processes.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { toolPath } from '../support/tools.ts';
 
-const configuration = fileURLToPath(new URL('../../deploy/nginx/nginx.conf', import.meta.url));
+const folderOfConfigurations = new URL('../../deploy/nginx/', import.meta.url);
 
-/** The nginx of deploy/nginx in front of replicas, on a Unix socket. */
+/** An nginx of deploy/nginx, on a Unix socket. */
 export interface Balancer extends AsyncDisposable {
   readonly process: RunningProcess;
   get(path: string, options?: GetOptions): Promise<Reply>;
 }
 
-/** Starts nginx with the configuration of deploy/, in which only addresses and places of files are exchanged. */
+/** Starts nginx with the configuration of deploy/ for several replicas. */
 export async function startBalancer(replicas: readonly [first: string, second: string]): Promise<Balancer> {
+  return await startNginx('nginx.conf', [
+    ['server millpond-1:5000', `server ${replicas[0]}`],
+    ['server millpond-2:5000', `server ${replicas[1]}`],
+  ]);
+}
+
+/** Starts nginx with the configuration of deploy/ for `serve.sendfile: nginx`. @param options `user`: of its workers */
+export async function startFileSender(
+  { host, directory }: Pick<MillpondProcess, 'host' | 'directory'>,
+  { user }: { readonly user: string },
+): Promise<Balancer> {
+  return await startNginx('sendfile.conf', [
+    ['user millpond;', `user ${user} ${user === 'nobody' ? 'nogroup' : user};`],
+    ['server 127.0.0.1:5000', `server ${host}`],
+    ['alias /var/lib/millpond/blobs/', `alias ${join(directory, 'data', 'blobs')}/`],
+  ]);
+}
+
+type Exchange = readonly [written: string, here: string];
+
+/** Exchanges only addresses and places of files. */
+async function startNginx(name: string, own: readonly Exchange[]): Promise<Balancer> {
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await temporaryDirectory('nginx'));
   const socket = join(folder.path, 'sock');
   const file = join(folder.path, 'nginx.conf');
-  const exchanges: readonly (readonly [string, string])[] = [
+  const configuration = fileURLToPath(new URL(name, folderOfConfigurations));
+  const exchanges: readonly Exchange[] = [
     // First: the places of the others are in a folder below it.
     [' /tmp/', ` ${folder.path}/`],
-    ['server millpond-1:5000', `server ${replicas[0]}`],
-    ['server millpond-2:5000', `server ${replicas[1]}`],
+    ...own,
     ['listen 8080', `listen unix:${socket}`],
     ['access_log /dev/stdout', `access_log ${join(folder.path, 'access.log')}`],
     ['error_log stderr warn', 'error_log stderr notice'],

@@ -59,7 +59,7 @@ const allowed: Record<string, readonly string[]> = {
     'memory',
     'oci',
   ],
-  operations: ['access', 'discovery', 'mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
+  operations: ['access', 'discovery', 'hosted', 'mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
   mirror: ['store', 'upstream', 'coordination', 'waiting', 'memory', 'oci'],
   front: ['telemetry', 'oci'],
   access: ['waiting', 'oci'],

@@ -10,8 +10,8 @@ import { parseBytes, shownBytes } from '../config/units.ts';
 import type { Platform } from '../oci/platform.ts';
 import { holdAll } from '../operations/command/asking.ts';
 import type { ExportEvent } from '../operations/protocol/export.ts';
+import { blobPlaces } from '../site/hosted.ts';
 import { wantedImages } from '../site/prefetcher.ts';
-import { layoutOf } from '../store/files/layout.ts';
 import { readVerified } from '../store/files/verified-read.ts';
 import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
 import { readInput, readPlatforms, requireImage } from './input.ts';
@@ -79,10 +79,10 @@ export function registerExport(program: Command, io: CommandIo): void {
         });
         shown.begin(found, { isDryRun: dryRun });
         if (output === undefined || dryRun) return;
-        const layout = layoutOf(run.config.cache.dir);
+        const places = blobPlaces(run.config.cache.dir);
         const writing = {
           signal: run.context.signal,
-          read: (blob: BlobSize) => readVerified(layout, blob),
+          read: (blob: BlobSize) => readVerified(places, blob),
           onWritten: (bytes: number) => shown.written(bytes),
         };
         if (isStream) {

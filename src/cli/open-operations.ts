@@ -5,6 +5,8 @@ import type { Operations } from '../operations/protocol/operations.ts';
 import { type Cache, openCache } from '../site/cache.ts';
 import { Health } from '../site/health.ts';
 import { hostedAlone } from '../site/hosted.ts';
+import { isKeptElsewhere } from '../site/hosted-owner.ts';
+import { hostedRules } from '../site/hosted-rules.ts';
 import type { RebuildFirst } from '../site/opening.ts';
 import { DirectoryTaken } from '../site/owner.ts';
 import { openSearch } from '../site/search.ts';
@@ -49,11 +51,13 @@ export async function openOperations(
     throw withoutSocket(error);
   }
   owned.use(cache);
-  const search = owned.use(openSearch(cache, { log, now: Date.now, hosted: hostedAlone(() => config) }));
+  const registry = hostedAlone(() => config, cache.holds);
+  const search = owned.use(openSearch(cache, { log, now: Date.now, hosted: registry }));
+  const hosted = { registry: isKeptElsewhere(config) ? undefined : registry, rules: hostedRules(() => config) };
   const held = owned.move();
   return {
     isBesideMirror: false,
-    operations: operationsOf(cache, search),
+    operations: operationsOf(cache, { search, hosted }),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }

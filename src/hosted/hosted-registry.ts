@@ -85,6 +85,16 @@ export class HostedRegistry {
   }
 
   /**
+   * Takes a copy of a file outside of hosted storage that has been verified.
+   * @throws RegistryError QUOTA_EXCEEDED; Error of the file system
+   */
+  async copyBlob(repository: string, digest: Digest, { path, size }: { path: string; size: number }): Promise<void> {
+    await this.requireRoom(repository, size);
+    await this.blobs.copy(repository, digest, path);
+    this.usage.changed(repository);
+  }
+
+  /**
    * Gives a repository a blob that another one has, without its bytes.
    * @param options `from`: the repository to take it from, or any; `mayPull`: whether the caller may read a repository;
    *   absent: all of them

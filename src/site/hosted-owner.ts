@@ -15,7 +15,7 @@ export function openHostedOwner(
   { others, config }: { readonly others: LiveReplicas | undefined; readonly config: () => Config },
 ): (HostedOwner & Pick<Hosted, 'status'>) | undefined {
   const address = started.hosted?.owner;
-  if (address === undefined || others === undefined || address === addressOf(started)) return undefined;
+  if (address === undefined || others === undefined || !isKeptElsewhere(started)) return undefined;
   const link = others.linkTo(address);
   const rules = hostedRules(config);
   return {
@@ -38,6 +38,12 @@ export function openHostedOwner(
         damaged: 0,
       }),
   };
+}
+
+/** Whether a configuration says that another replica keeps the hosted repositories. */
+export function isKeptElsewhere(config: Config): boolean {
+  const address = config.hosted?.owner;
+  return address !== undefined && address !== addressOf(config);
 }
 
 /** Where other replicas reach this one. */

@@ -1,9 +1,13 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Config } from '../config/config.ts';
+import type { HoldStore } from '../holds/hold-store.ts';
 import type { HostedObserver } from '../hosted/changes.ts';
 import { HostedRegistry } from '../hosted/hosted-registry.ts';
+import { hostedLayout } from '../hosted/layout.ts';
 import { HostedScrub } from '../hosted/scrub.ts';
+import { type Layout, layoutOf } from '../store/files/layout.ts';
+import { changeObserver } from './content-events.ts';
 import { described } from './described.ts';
 import { hostedRules } from './hosted-rules.ts';
 import type { Parts } from './parts.ts';
@@ -110,10 +114,19 @@ export function openHosted(
   };
 }
 
-/** The hosted repositories for a command that only looks at them. @returns `undefined` where none are configured */
-export function hostedAlone(config: () => Config): HostedRegistry | undefined {
+/**
+ * The hosted repositories for a command that has the cache directory to itself: it holds what is new.
+ * @returns `undefined` where none are configured
+ */
+export function hostedAlone(config: () => Config, holds: HoldStore): HostedRegistry | undefined {
   const started = config().hosted;
-  return started && registryOf(config, { started, now: Date.now, observer: () => undefined });
+  const observer = changeObserver(() => undefined, holds);
+  return started && registryOf(config, { started, now: Date.now, observer });
+}
+
+/** Where the blobs of a cache directory are: those that are cached, then those of hosted repositories. */
+export function blobPlaces(dir: string): readonly Pick<Layout, 'blob'>[] {
+  return [layoutOf(dir), hostedLayout(join(dir, 'hosted'))];
 }
 
 function registryOf(

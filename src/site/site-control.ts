@@ -1,7 +1,6 @@
-import type { Search } from '../discovery/search/search.ts';
 import { admitOperator } from '../http/operator-access.ts';
 import { addressesOf } from '../operations/owner/explain/own-address.ts';
-import { operationsOf } from '../operations/owner/operations.ts';
+import type { Operations } from '../operations/protocol/operations.ts';
 import type { LiveAccess } from './access.ts';
 import type { Cache } from './cache.ts';
 import { openControl } from './control.ts';
@@ -24,13 +23,13 @@ export async function openSiteControl(
     readonly others: LiveReplicas | undefined;
     readonly access: LiveAccess;
     readonly prefetcher: Prefetcher;
-    readonly search: Search;
     readonly hosted: Pick<Hosted, 'status'> | undefined;
+    readonly operations: Operations;
     readonly address: string;
     readonly eventLoop: EventLoop | undefined;
   },
 ): Promise<AsyncDisposable> {
-  const { log, metrics, health, files, now, walls, others, access, prefetcher, search, address, eventLoop } = parts;
+  const { log, metrics, health, files, now, walls, others, access, prefetcher, address, eventLoop } = parts;
   const { mirror, catalog, store, upstreams } = cache;
   const { administration } = cache.config.listeners;
   return await openControl({
@@ -73,7 +72,7 @@ export async function openSiteControl(
     eventLoop: () => eventLoop?.reading() ?? null,
     replicas: () => others?.status() ?? null,
     prefetches: () => prefetcher.status(),
-    operations: operationsOf(cache, search),
+    operations: parts.operations,
     admit: (ctx) => admitOperator(ctx, access.control, 'administer'),
     openTcp:
       administration &&

@@ -5,6 +5,7 @@ import { Generations } from '../front/generations.ts';
 import type { HostedObserver } from '../hosted/changes.ts';
 import type { Slabs } from '../memory/slabs.ts';
 import { Holdings } from '../mirror/sharing/holdings.ts';
+import { operationsOf } from '../operations/owner/operations.ts';
 import { AuditLog } from '../telemetry/audit.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
@@ -17,6 +18,7 @@ import type { EventLoop } from './event-loop.ts';
 import { EarlyEvents, openEvents } from './events.ts';
 import { Health } from './health.ts';
 import { openHosted } from './hosted.ts';
+import { hostedRules } from './hosted-rules.ts';
 import { type ClientListener, openListener } from './open-listener.ts';
 import type { Parts } from './parts.ts';
 import { Prefetcher } from './prefetcher.ts';
@@ -125,6 +127,10 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
   search.start();
   const signatures = await openSignatures(cache, parts);
   const access = owned.use(await openAccess(() => cache.config, { ...parts, cache }));
+  const operations = operationsOf(cache, {
+    search,
+    hosted: { registry: hosted?.registry, rules: hostedRules(inForce) },
+  });
   const requestLog = options.requestLog ?? ((level, fields) => parts.log[level](fields, 'request'));
   const { admission } = walls;
   const short =
@@ -153,7 +159,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     walls,
     others,
     prefetcher,
-    search,
+    operations,
     hosted: owner ?? hosted,
     address: listener.address,
     access,

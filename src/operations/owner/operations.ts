@@ -1,6 +1,7 @@
 import type { Search } from '../../discovery/search/search.ts';
 import type { Operations } from '../protocol/operations.ts';
 import { administrationOperations } from './administration/operations.ts';
+import type { HostedHere } from './archives/hosted-images.ts';
 import { archiveOperations } from './archives/operations.ts';
 import type { OwnedCache } from './cache/owned-cache.ts';
 import { type FetchDependencies, fetchImages } from './fetch/fetch.ts';
@@ -10,10 +11,13 @@ import { searchEverything } from './search.ts';
 import { verify } from './verify/operation.ts';
 
 /** The operations on a cache that this process owns. */
-export function operationsOf(cache: OwnedCache, search: Search): Operations {
+export function operationsOf(
+  cache: OwnedCache,
+  { search, hosted }: { readonly search: Search; readonly hosted: HostedHere },
+): Operations {
   return {
     fetch: (parameters, { signal }) => fetchImages(parameters, fetchDependencies(cache), { signal }),
-    ...archiveOperations(cache),
+    ...archiveOperations(cache, hosted),
     ...administrationOperations(cache),
     ...keyOperations(cache.keys, (event, { id, name }) => cache.audit(event, { key: id, name })),
     search: (parameters, { signal }) => searchEverything(search, parameters, { signal, now: cache.now }),

@@ -1,8 +1,8 @@
 import type { ExportedImage } from '../../../archive/archive-writer.ts';
 import type { BlobSize } from '../../../archive/description.ts';
 import { type ContainerParts, containerParts } from '../../../archive/docker-manifest.ts';
-import { Completeness, nothingSeen, type Seen } from '../../../mirror/completeness.ts';
-import { type KeptManifest, KeptManifests } from '../../../mirror/kept-manifests.ts';
+import { nothingSeen, type Seen } from '../../../mirror/completeness.ts';
+import type { KeptManifest } from '../../../mirror/kept-manifests.ts';
 import { type Descriptor, isElsewhere, readManifest } from '../../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/error.ts';
@@ -16,34 +16,37 @@ import {
 } from '../../../oci/platform.ts';
 import { subjectOfTag } from '../../../oci/subject-of-tag.ts';
 import { parseTagSelector, selectTags } from '../../../oci/tag-selector.ts';
-import type { Catalog } from '../../../store/catalog/catalog.ts';
-import type { BlobStore } from '../../../store/files/blob-store.ts';
-import type { UpstreamTable } from '../../../upstream/table.ts';
 import type { ExportChoice, ExportEvent } from '../../protocol/export.ts';
 import type { WantedImages } from '../../protocol/fetch.ts';
-import { namedImage } from './named-image.ts';
+import type { ImageShelf } from './image-shelf.ts';
 
 /** Maximum nesting of indexes, and of attachments to attachments. */
 const maxDepth = 4;
 const amd64: Platform = { os: 'linux', architecture: 'amd64', variant: undefined };
 
+/** An image name, resolved. */
+interface WantedName {
+  /** The repository as its shelf names it. */
+  readonly repository: string;
+  readonly tag: string | undefined;
+  readonly digest: Digest | undefined;
+  readonly name: string;
+}
+
 export interface ExportPlannerOptions {
-  readonly upstreams: UpstreamTable;
-  readonly store: BlobStore;
-  readonly catalog: Catalog;
+  readonly shelf: ImageShelf;
+  /** Resolves a name as a person writes it. @throws RegistryError */
+  readonly resolve: (text: string) => WantedName;
 }
 
 /** Determines what stored images consist of. Counts no use and contacts no upstream. */
 export class ExportPlanner {
-  readonly #options: ExportPlannerOptions;
-  readonly #kept: KeptManifests;
-  readonly #completeness: Completeness;
+  readonly #shelf: ImageShelf;
+  readonly #resolve: ExportPlannerOptions['resolve'];
 
-  constructor(options: ExportPlannerOptions) {
-    this.#options = options;
-    const { store, catalog } = options;
-    this.#kept = new KeptManifests({ store, catalog, report: ignore });
-    this.#completeness = new Completeness({ store, catalog, kept: this.#kept });
+  constructor({ shelf, resolve }: ExportPlannerOptions) {
+    this.#shelf = shelf;
+    this.#resolve = resolve;
   }
 
   /**
@@ -55,25 +58,23 @@ export class ExportPlanner {
       yield* this.#image(image, choice);
       return;
     }
-    const { catalog, upstreams } = this.#options;
-    const { repository } = namedImage(upstreams, image);
+    const { repository } = this.#resolve(image);
     const selectors = tags.map((text) => parseTagSelector(text)).filter((selector) => selector !== undefined);
     const named = selectors.filter(({ kind }) => kind === 'tag').map(({ text }) => text);
-    const stored = catalog.tags.names(repository.key).filter((tag) => subjectOfTag(tag) === undefined);
+    const stored = (await this.#shelf.tags(repository)).filter((tag) => subjectOfTag(tag) === undefined);
     const chosen = selectTags([...named, ...stored], selectors, { limit });
-    if (chosen.length === 0) throw notHere(`${repository.key} with a tag that is ${tags.join(' or ')}`);
-    for (const tag of chosen) yield* this.#image(`${repository.key}:${tag}`, choice);
+    if (chosen.length === 0) throw this.#notHere(`${repository} with a tag that is ${tags.join(' or ')}`);
+    for (const tag of chosen) yield* this.#image(`${repository}:${tag}`, choice);
   }
 
   async *#image(text: string, choice: ExportChoice): AsyncGenerator<ExportEvent> {
-    const { catalog, upstreams } = this.#options;
-    const { repository, tag, digest, name } = namedImage(upstreams, text);
-    const found = digest ?? catalog.tags.get({ repository: repository.key, tag: tag ?? '', variant: '' })?.digest;
-    if (found === undefined) throw notHere(name);
-    const image = await this.#collect(repository.key, found, { name, choice });
+    const { repository, tag, digest, name } = this.#resolve(text);
+    const found = digest ?? (await this.#shelf.tag(repository, tag ?? ''));
+    if (found === undefined) throw this.#notHere(name);
+    const image = await this.#collect(repository, found, { name, choice });
     yield { kind: 'image', image };
     if (!choice.referrers) return;
-    yield* this.#attachments(repository.key, image, { choice, seen: new Set([name]), depth: 0 });
+    yield* this.#attachments(repository, image, { choice, seen: new Set([name]), depth: 0 });
   }
 
   async #collect(
@@ -81,9 +82,8 @@ export class ExportPlanner {
     digest: Digest,
     { name, choice }: { name: string; choice: ExportChoice },
   ): Promise<ExportedImage> {
-    const { catalog } = this.#options;
-    const manifest = catalog.grants.mayRead(repository, digest) ? await this.#kept.peek(digest) : undefined;
-    if (manifest === undefined) throw notHere(name);
+    const manifest = await this.#shelf.manifest(repository, digest);
+    if (manifest === undefined) throw this.#notHere(name);
     const closure = new Closure();
     await this.#walk(repository, manifest, { name, choice, closure, depth: 0 });
     const { mediaType } = readManifest(manifest.bytes, manifest.contentType);
@@ -116,12 +116,12 @@ export class ExportPlanner {
     if (container) closure.containers.set(digest, container);
     for (const blob of links.blobs) {
       if (isElsewhere(blob) && !choice.nondistributable) continue;
-      if (!(await this.#completeness.hasBlob(repository, blob))) throw lacking(name, blob.digest);
-      closure.blobs.set(blob.digest, { digest: blob.digest, size: await this.#sizeOf(blob) });
+      if (!(await this.#shelf.hasBlob(repository, blob))) throw this.#lacking(name, blob.digest);
+      closure.blobs.set(blob.digest, { digest: blob.digest, size: await this.#sizeOf(repository, blob) });
     }
     for (const child of await this.#children(repository, manifest, { name, choice, closure, depth })) {
-      const found = await this.#kept.peek(child);
-      if (found === undefined) throw lacking(name, child);
+      const found = await this.#shelf.manifest(repository, child);
+      if (found === undefined) throw this.#lacking(name, child);
       await this.#walk(repository, found, { name, choice, closure, depth: depth + 1 });
     }
   }
@@ -147,7 +147,7 @@ export class ExportPlanner {
     for (const entry of entries) {
       if (isImage(entry) && isPlatform(entry.platform!, amd64)) closure.preferred ??= entry.digest;
       if (absent.has(entry.digest)) continue;
-      if (await this.#completeness.isWhole(repository, entry, closure.seen)) {
+      if (await this.#shelf.isWhole(repository, entry, closure.seen)) {
         children.add(entry.digest);
         continue;
       }
@@ -156,7 +156,7 @@ export class ExportPlanner {
       // A platform that was not fetched has no manifest here; one with a manifest has lost something.
       const lost = await this.#firstLost(repository, entry, closure.seen);
       if (platforms.length > 0 || lost !== undefined) {
-        throw lacking(`${name} for ${formatPlatform(entry.platform!)}`, lost ?? entry.digest);
+        throw this.#lacking(`${name} for ${formatPlatform(entry.platform!)}`, lost ?? entry.digest);
       }
     }
     for (const entry of entries) {
@@ -164,16 +164,15 @@ export class ExportPlanner {
       if (children.has(entry.digest) || (entry.attests !== undefined && !children.has(entry.attests))) continue;
       closure.absent.add(isImage(entry) ? formatPlatform(entry.platform!) : entry.digest);
     }
-    if (children.size === 0 && entries.length > 0) throw lacking(name, entries[0]!.digest);
+    if (children.size === 0 && entries.length > 0) throw this.#lacking(name, entries[0]!.digest);
     return children;
   }
 
   /** The first missing part of a stored manifest. */
   async #firstLost(repository: string, { digest }: Descriptor, seen: Seen): Promise<Digest | undefined> {
-    const isKnown = this.#options.catalog.grants.mayRead(repository, digest);
-    const manifest = isKnown ? await this.#kept.peek(digest) : undefined;
+    const manifest = await this.#shelf.manifest(repository, digest);
     if (manifest === undefined) return undefined;
-    for await (const part of this.#completeness.missing(repository, manifest, seen)) return part.digest;
+    for await (const part of this.#shelf.missing(repository, manifest, seen)) return part.digest;
     return undefined;
   }
 
@@ -184,17 +183,19 @@ export class ExportPlanner {
     { choice, seen, depth }: { choice: ExportChoice; seen: Set<string>; depth: number },
   ): AsyncGenerator<ExportEvent> {
     if (depth > maxDepth) return;
-    const { catalog } = this.#options;
     const everything = { ...choice, platforms: [] };
     for (const subject of image.manifests) {
       const found = [
-        ...tagsOf(subject.digest).map((tag) => ({
-          name: `${repository}:${tag}`,
-          digest: catalog.tags.get({ repository, tag, variant: '' })?.digest,
+        ...(await Promise.all(
+          tagsOf(subject.digest).map(async (tag) => ({
+            name: `${repository}:${tag}`,
+            digest: await this.#shelf.tag(repository, tag),
+          })),
+        )),
+        ...(await this.#shelf.referrers(repository, subject.digest)).map(({ digest }) => ({
+          name: `${repository}@${digest}`,
+          digest,
         })),
-        ...catalog.manifests
-          .referrers(repository, subject.digest)
-          .map(({ digest }) => ({ name: `${repository}@${digest}`, digest })),
       ];
       for (const { name, digest } of found) {
         if (digest === undefined || seen.has(name)) continue;
@@ -223,10 +224,18 @@ export class ExportPlanner {
   }
 
   /** Manifests of Docker's first schema do not say it. */
-  async #sizeOf({ digest, size }: Descriptor): Promise<number> {
-    if (size >= 0) return size;
-    await using blob = await this.#options.store.open(digest);
-    return blob?.size ?? 0;
+  async #sizeOf(repository: string, { digest, size }: Descriptor): Promise<number> {
+    return size >= 0 ? size : ((await this.#shelf.size(repository, digest)) ?? 0);
+  }
+
+  #notHere(name: string): RegistryError {
+    const { place, advice } = this.#shelf;
+    return new RegistryError('incomplete', `${name} is not ${place}: ${advice}`);
+  }
+
+  #lacking(name: string, digest: Digest): RegistryError {
+    const { place, advice } = this.#shelf;
+    return new RegistryError('incomplete', `${name} is not whole ${place}, it lacks ${digest}: ${advice}`);
   }
 }
 
@@ -253,13 +262,3 @@ function tagsOf(digest: Digest): string[] {
   const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
   return [tag, `${tag}.sig`, `${tag}.att`, `${tag}.sbom`];
 }
-
-function notHere(name: string): RegistryError {
-  return new RegistryError('incomplete', `${name} is not in the cache: fetch it first`);
-}
-
-function lacking(name: string, digest: Digest): RegistryError {
-  return new RegistryError('incomplete', `${name} is not whole in the cache, it lacks ${digest}: fetch it first`);
-}
-
-function ignore(): void {}

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BlobSize } from '../../../archive/description.ts';
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import type { Repository } from '../../../mirror/repository.ts';
 import { isElsewhere } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import { hasReason, isTransient, RegistryError } from '../../../oci/error.ts';
@@ -88,16 +89,15 @@ export class Imports {
   /**
    * Takes in a blob: a fill like any other, with the bytes that are brought as one of its sources. Nothing can be read of
    * it before an image names it.
-   * @param options `name`: an image that it is for
+   * @param options `repository`: the one of an image that it is for
    * @returns whether the bytes were looked at: they are not where the blob is here
    * @throws RegistryError where the bytes are not the blob, or the disk does not take it; the signal's reason
    */
   async receive(
     { digest, size }: BlobSize,
-    { name, body, signal }: { name: string; body: AsyncIterable<Uint8Array>; signal: AbortSignal },
+    { repository, body, signal }: { repository: Repository; body: AsyncIterable<Uint8Array>; signal: AbortSignal },
   ): Promise<boolean> {
     if (await this.#has({ digest, size })) return false;
-    const { repository } = namedImage(this.#options.upstreams, name);
     const source = pushedSource({ digest, size, body, repository: repository.key });
     const joiner = { repository, sources: [source], expectedSize: size, isLocal: true };
     try {

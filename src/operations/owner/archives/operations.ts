@@ -1,12 +1,18 @@
 import { once } from 'node:events';
 import type { BlobSize } from '../../../archive/description.ts';
-import { RegistryError } from '../../../oci/error.ts';
+import type { Repository } from '../../../mirror/repository.ts';
+import type { Digest } from '../../../oci/digest.ts';
+import { isTransient, RegistryError } from '../../../oci/error.ts';
 import { marksOf } from '../../../store/eviction-policy.ts';
-import type { ImportRoom } from '../../protocol/import.ts';
+import type { ImportRoom, KnownName, NewImage, RefusedImage } from '../../protocol/import.ts';
 import type { Operations } from '../../protocol/operations.ts';
 import type { OwnedCache } from '../cache/owned-cache.ts';
 import { ExportPlanner } from './export-plan.ts';
+import { type HostedHere, hostedName } from './hosted-images.ts';
+import { HostedImports } from './hosted-imports.ts';
+import { CachedShelf, HostedShelf } from './image-shelf.ts';
 import { Imports } from './imports.ts';
+import { namedImage } from './named-image.ts';
 
 type ArchiveOperations = Pick<
   Operations,
@@ -21,22 +27,29 @@ type ArchiveOperations = Pick<
 >;
 
 /** What `export` and `import` ask of a cache that this process owns. */
-export function archiveOperations(cache: OwnedCache): ArchiveOperations {
-  const { store, catalog, mirror, now } = cache;
+export function archiveOperations(cache: OwnedCache, hosted: HostedHere): ArchiveOperations {
+  const { store, catalog, mirror, layout, now } = cache;
+  const hostedImports = new HostedImports({ store, catalog, layout });
   const imports = (): Imports =>
     new Imports({ store, catalog, downloads: mirror.downloads, upstreams: cache.upstreams.table, now });
   return {
     exportImages({ image, tags, limit, ...choice }) {
-      const planner = new ExportPlanner({ upstreams: cache.upstreams.table, store, catalog });
-      return planner.images({ image, tags, limit }, choice);
+      return plannerFor(image, { cache, hosted }).images({ image, tags, limit }, choice);
     },
     async *exportHold({ blobs }, { signal }) {
       using _ = await store.hold(blobs.map(({ digest }) => digest));
-      yield { lacking: await imports().lacking(blobs) };
+      const hostedBlobs = hosted.registry?.blobs;
+      const lacking: Digest[] = [];
+      for (const digest of await imports().lacking(blobs)) {
+        if ((await hostedBlobs?.size(digest, undefined)) === undefined) lacking.push(digest);
+      }
+      yield { lacking };
       if (!signal.aborted) await once(signal, 'abort');
     },
     async *importNames({ images }) {
-      yield await Array.fromAsync(imports().known(images));
+      const known: (KnownName | RefusedImage)[] = [];
+      for (const image of images) known.push(await knownName(image, { imports: imports(), hostedImports, hosted }));
+      yield known;
     },
     async *importHold({ blobs, archive }, { signal }) {
       using _ = await store.hold(blobs.map(({ digest }) => digest));
@@ -52,7 +65,8 @@ export function archiveOperations(cache: OwnedCache): ArchiveOperations {
     },
     async *importBlob({ digest, size, name }, { input, signal }) {
       try {
-        yield { isTaken: await imports().receive({ digest, size }, { name, body: input, signal }) };
+        const repository = repositoryFor(name, { cache, hosted });
+        yield { isTaken: await imports().receive({ digest, size }, { repository, body: input, signal }) };
       } catch (error) {
         if (!(error instanceof RegistryError) || error.reason !== 'damaged') throw error;
         yield { isTaken: false, wrong: error.message };
@@ -64,7 +78,13 @@ export function archiveOperations(cache: OwnedCache): ArchiveOperations {
     },
     async *importImages({ images, archive }, { signal }) {
       const faultsBefore = cache.catalogFaults;
-      for await (const adopted of imports().adopt(images, { archive, signal })) {
+      const cached: NewImage[] = [];
+      for (const image of images) {
+        const name = hostedName(hosted, image.name);
+        if (name) yield await hostedImports.adopt(name, image, { archive, signal });
+        else cached.push(image);
+      }
+      for await (const adopted of imports().adopt(cached, { archive, signal })) {
         // A read waits for what is to be written.
         catalog.blobs.usage();
         if (cache.catalogFaults > faultsBefore) throw new Error('the catalog of the cache cannot be written');
@@ -72,6 +92,58 @@ export function archiveOperations(cache: OwnedCache): ArchiveOperations {
       }
     },
   };
+}
+
+interface Places {
+  readonly cache: OwnedCache;
+  readonly hosted: HostedHere;
+}
+
+/** @throws RegistryError where another replica has the image */
+function plannerFor(image: string, { cache, hosted }: Places): ExportPlanner {
+  const registry = hostedName(hosted, image)?.registry;
+  if (registry) {
+    return new ExportPlanner({ shelf: new HostedShelf(registry), resolve: (text) => hostedName(hosted, text)! });
+  }
+  const { table } = cache.upstreams;
+  return new ExportPlanner({
+    shelf: new CachedShelf(cache),
+    resolve(text) {
+      const { repository, ...named } = namedImage(table, text);
+      return { ...named, repository: repository.key };
+    },
+  });
+}
+
+/** What is here under the name of an image. */
+async function knownName(
+  image: NewImage,
+  {
+    imports,
+    hostedImports,
+    hosted,
+  }: { readonly imports: Imports; readonly hostedImports: HostedImports; readonly hosted: HostedHere },
+): Promise<KnownName | RefusedImage> {
+  try {
+    const name = hostedName(hosted, image.name);
+    if (name) return await hostedImports.known(name, image);
+  } catch (error) {
+    if (!(error instanceof RegistryError) || isTransient(error)) throw error;
+    return { name: image.name, refused: error.message };
+  }
+  const [known] = await Array.fromAsync(imports.known([image]));
+  return known!;
+}
+
+/** The repository that the bytes of a blob are counted for. */
+function repositoryFor(name: string, { cache, hosted }: Places): Repository {
+  const { table } = cache.upstreams;
+  const named = hostedName(hosted, name);
+  if (named === undefined) return namedImage(table, name).repository;
+  const [upstream] = table;
+  if (upstream === undefined) throw new RegistryError('not-allowed', 'no upstream is configured');
+  // No repository of an upstream has this key, so that the upstream's get no right to the bytes.
+  return { upstream, name: named.repository, key: named.repository };
 }
 
 /** Reserves room for blobs that are to come. @returns `undefined` where there is none, or nothing comes */

@@ -4,14 +4,13 @@ import { KeptManifests } from '../../../../src/mirror/kept-manifests.ts';
 import { readManifest } from '../../../../src/oci/descriptor.ts';
 import { ociIndex } from '../../../../src/oci/media-types.ts';
 import { ExportPlanner } from '../../../../src/operations/owner/archives/export-plan.ts';
+import { CachedShelf } from '../../../../src/operations/owner/archives/image-shelf.ts';
 import { wholeImage } from '../../../../src/operations/owner/archives/whole-image.ts';
 import { Inventory } from '../../../../src/operations/owner/explain/inventory.ts';
 import { Catalog } from '../../../../src/store/catalog/catalog.ts';
 import type { BlobStore } from '../../../../src/store/files/blob-store.ts';
 import { DiskStore } from '../../../../src/store/files/disk-store.ts';
 import { layoutOf, prepareLayout } from '../../../../src/store/files/layout.ts';
-import { UpstreamTable } from '../../../../src/upstream/table.ts';
-import type { Upstream } from '../../../../src/upstream/upstream.ts';
 import { type LocalBlob, type LocalManifest, localBlob, localImage } from '../../../support/images.ts';
 import { temporaryDirectory } from '../../../support/temporary-directory.ts';
 
@@ -102,15 +101,11 @@ describe.each([
   test('by an export', async () => {
     await using cache = await cacheOf(image, { lacksLayer });
     const { store, catalog, outer } = cache;
-    const upstreams = new UpstreamTable([
-      { name: 'docker.io', aliases: [], hosts: [], allows: () => true } as unknown as Upstream,
-    ]);
-    const planner = new ExportPlanner({ upstreams, store, catalog });
+    const name = `${repository}@${outer.digest}`;
+    const resolve = () => ({ repository, tag: undefined, digest: outer.digest, name });
+    const planner = new ExportPlanner({ shelf: new CachedShelf({ store, catalog }), resolve });
     const choice = { platforms: [], referrers: false, nondistributable: false };
-    const planned = planner.images(
-      { image: `${repository}@${outer.digest}`, tags: undefined, limit: undefined },
-      choice,
-    );
+    const planned = planner.images({ image: name, tags: undefined, limit: undefined }, choice);
     if (lacksLayer) await expect(planned.next()).rejects.toThrow('is not whole in the cache');
     else {
       const found = { digest: outer.digest, manifests: { length: 5 } };

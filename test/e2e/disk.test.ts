@@ -109,7 +109,7 @@ describeWith(mountRequirements(), 'a mirror that is started', () => {
     await (await startTestSite(options)).stop();
     using _ = disk.makeReadOnly();
     await expect(startTestSite(options)).rejects.toThrow(
-      `the cache directory ${options.cacheDir} cannot be written to: EROFS`,
+      `the file system of the cache directory ${options.cacheDir} is read-only (EROFS): set "offline: true" to serve what it has`,
     );
   });
 });

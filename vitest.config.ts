@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { ClosingLine } from './test/support/closing-line.ts';
 
@@ -5,6 +6,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     reporters: ['default', new ClosingLine()],
+    // They mostly wait for processes and sockets: two files at once take little more than one, on two cores too.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     // Tests wait for events: these only end what hangs, on the slowest machine too.
     testTimeout: 180_000,
     hookTimeout: 180_000,

@@ -11,6 +11,7 @@ import type { Repository } from '../mirror/repository.ts';
 import type { SignatureGate } from '../signatures/signature-gate.ts';
 import type { Chain } from '../transport/chain.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
+import { type AdministrationRoutesOptions, administrationEndpoints } from './administration-routes.ts';
 import type { Admission } from './admission.ts';
 import { authorizePull, type GuestUpstreams, hideUpstreams, identifyCaller, Rights } from './callers.ts';
 import { catalogRoute } from './catalog-route.ts';
@@ -77,6 +78,7 @@ export interface AppOptions {
   readonly holds: HoldStore;
   readonly decisions: Pick<HoldRoutesOptions, 'decide'>;
   readonly operator: OperatorRoutesOptions;
+  readonly administration: AdministrationRoutesOptions;
   /** Absent: one process alone, which serves no other replica. */
   readonly peers: PeerRoutesOptions | undefined;
   /** Receives what escapes every handler: a bug. */
@@ -95,8 +97,12 @@ export function createApp(options: AppOptions): Koa {
   const sender = new Sender(options);
   const rights = new Rights(options.access, options.guests);
   const gate = new HoldGate(options.holds, rights);
+  const { administration } = options;
+  const forAdministrators = administrationEndpoints(administration, rights);
+  const offered = (): readonly ExtensionEndpoint[] =>
+    administration.isOffered() ? [...extensions, ...forAdministrators] : extensions;
   const extensions: readonly ExtensionEndpoint[] = [
-    openApi(() => extensions.slice(1)),
+    openApi(() => offered().slice(1)),
     documentation(),
     eventsEndpoint(options.events),
     ...searchEndpoints(options.search, options),
@@ -120,7 +126,7 @@ export function createApp(options: AppOptions): Koa {
     identifyCaller(options.access),
     hideUpstreams(rights),
     ...(options.owner ? [ownerRoutes(ownerParts(options, { owner: options.owner, sender, rights }))] : []),
-    extensionRoutes(discovery, () => extensions),
+    extensionRoutes(discovery, offered),
     catalogRoute(discovery),
     ...(options.hosted ? [hostedRoutes(hostedParts(options, { hosted: options.hosted, sender, rights, gate }))] : []),
     onlyPulls,

@@ -55,10 +55,10 @@ export class Rights {
     this.#guests = guests;
   }
 
-  /** Whether a caller may do something: for listings. */
-  may({ caller }: Exchange, action: Action, repository: string): boolean {
+  /** Whether a caller may do something: for listings. @param repository `undefined`: the mirror itself */
+  may({ caller }: Exchange, action: Action, repository: string | undefined): boolean {
     // Which of its repositories a caller may read only that upstream knows.
-    if (caller && action === 'search' && this.#guests.judges(repository.split('/', 1)[0] ?? '')) return false;
+    if (caller && action === 'search' && this.#guests.judges(repository?.split('/', 1)[0] ?? '')) return false;
     return this.#access.may(caller, action, repository);
   }
 

@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import type { ServerResponse } from 'node:http';
 import { cloudEvent, type EventKind, eventId, eventTypes, type LoggedEvent, numberOf } from '../events/event.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { RegistryError } from '../oci/error.ts';
@@ -7,6 +5,7 @@ import { nextPageLink, readPageQuery } from '../oci/page.ts';
 import type { ExtensionEndpoint, ExtensionRequest } from './extension-request.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { jsonReply } from './replies.ts';
+import { writePaced } from './write-paced.ts';
 
 /** Most streams at a time: each keeps a connection. */
 const maxStreams = 200;
@@ -124,35 +123,26 @@ async function answerStream(
   });
   const ended = AbortSignal.any([exchange.gone, ending]);
   // The place of a stream that has not had an event yet, for the time after a cut.
-  await write(res, `retry: 2000\nid: ${eventId(log.id, position)}\n\n`);
+  await writePaced(res, `retry: 2000\nid: ${eventId(log.id, position)}\n\n`);
   while (!ended.aborted) {
     const events = await log.after(position, batch);
     const [first] = events;
     if (first === undefined) {
       const beat = AbortSignal.any([ended, AbortSignal.timeout(heartbeatMs)]);
       await log.news(position, beat);
-      if (beat.aborted && !ended.aborted) await write(res, `: here\n\n`);
+      if (beat.aborted && !ended.aborted) await writePaced(res, `: here\n\n`);
       continue;
     }
     if (first.number > position + 1 && resumed !== '') {
       const missed = { missed: first.number - position - 1 };
-      await write(res, `event: dev.millpond.gap\ndata: ${JSON.stringify(missed)}\n\n`);
+      await writePaced(res, `event: dev.millpond.gap\ndata: ${JSON.stringify(missed)}\n\n`);
     }
     for (const event of events) {
       position = event.number;
       if (!wanted.matches(event)) continue;
       const data = JSON.stringify(cloudEvent(event, log.id));
-      await write(res, `id: ${eventId(log.id, position)}\nevent: ${eventTypes[event.kind]}\ndata: ${data}\n\n`);
+      await writePaced(res, `id: ${eventId(log.id, position)}\nevent: ${eventTypes[event.kind]}\ndata: ${data}\n\n`);
     }
   }
   res.end();
-}
-
-/** Writes at the client's pace. */
-async function write(res: ServerResponse, text: string): Promise<void> {
-  if (res.destroyed || res.write(text)) return;
-  const { promise: closed, resolve } = Promise.withResolvers<void>();
-  res.once('close', resolve);
-  await Promise.race([once(res, 'drain'), closed]);
-  res.removeListener('close', resolve);
 }

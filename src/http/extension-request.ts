@@ -45,6 +45,8 @@ export interface ExtensionEndpoint {
   readonly action?: Action;
   /** Whether it is offered for hosted repositories alone (default false). */
   readonly isForHosted?: boolean;
+  /** Whether it is there for the caller (default: for all); for others it is as a component that does not exist. */
+  readonly isOfferedTo?: (exchange: Exchange, repository: NamedRepository | undefined) => boolean;
   /** @throws RegistryError */
   readonly answer: (request: ExtensionRequest) => Promise<void>;
 }

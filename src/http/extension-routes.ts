@@ -37,7 +37,7 @@ const described: Readonly<Record<string, { readonly url: string; readonly descri
   },
   _millpond: {
     url: '/v2/_millpond/documentation',
-    description: 'search, artifact types, details of images and events of this mirror',
+    description: 'search, artifact types, details of images, events and administration of this mirror',
   },
 };
 
@@ -67,6 +67,11 @@ export function extensionRoutes(
     const repository = path.name === undefined ? undefined : repositoryNamed(options, { ctx, name: path.name });
     // As every write to a repository that is not hosted.
     if (endpoint.isForHosted === true && repository?.isHosted !== true) return await next();
+    if (endpoint.isOfferedTo?.(exchange, repository) === false) {
+      // A caller that has shown nothing yet may be one for whom it is there.
+      options.rights.requireToken(exchange);
+      throw unknownEndpoint(path);
+    }
     if (!endpoint.methods.includes(ctx.method)) throw notOffered(ctx.method, endpoint.methods.join(', '));
     if (repository === undefined) options.rights.requireToken(exchange);
     else options.rights.requireHere(exchange, endpoint.action ?? 'pull', repository);
@@ -132,8 +137,11 @@ async function answerDiscovery(
   const base = path.name === undefined ? '/v2' : `/v2/${path.name}`;
   const extensions = Object.entries(described).flatMap(([name, about]) => {
     const own = endpoints.filter(
-      ({ extension, levels, isForHosted }) =>
-        extension === name && levels.includes(level) && (isForHosted !== true || repository?.isHosted === true),
+      ({ extension, levels, isForHosted, isOfferedTo }) =>
+        extension === name &&
+        levels.includes(level) &&
+        (isForHosted !== true || repository?.isHosted === true) &&
+        isOfferedTo?.(exchange, repository) !== false,
     );
     if (own.length === 0) return [];
     return [{ name, ...about, endpoints: own.map(({ listed }) => `${base}/${name}/${listed}`) }];

@@ -10,6 +10,7 @@ import type { HostedOwner } from '../http/owner-routes.ts';
 import { isReplicaPath } from '../http/replica-paths.ts';
 import { type Guest, type Listener, listen } from '../http/server.ts';
 import { findRepository } from '../mirror/repository.ts';
+import type { Operations } from '../operations/protocol/operations.ts';
 import type { RequestLog } from '../telemetry/logger.ts';
 import { type LiveAccess } from './access.ts';
 import { type Cache } from './cache.ts';
@@ -48,6 +49,7 @@ export async function openListener(
     readonly access: LiveAccess;
     readonly events: LiveEvents;
     readonly search: Search;
+    readonly operations: Operations;
     readonly requestLog: RequestLog;
     readonly short: OwnShortWay | undefined;
     readonly signatures: MirrorSignatures;
@@ -105,6 +107,18 @@ export async function openListener(
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),
     keeper: short?.keeper,
     signatures: parts.signatures,
+    administration: {
+      operations: parts.operations,
+      downloads: () => mirror.downloads.progress(),
+      replicas: () => others?.status() ?? null,
+      get upstreams() {
+        return upstreams.table;
+      },
+      // What has a listener of its own is served nowhere else.
+      isOffered: () => access.control.settings !== undefined && listeners.administration === undefined,
+      onAsked: (fields) => parts.audit('operation requested', fields),
+      ending: events.ending,
+    },
     handsFilesOver: () => cache.config.serve.sendfile === 'nginx',
   });
   const answer = app.callback();

@@ -146,6 +146,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
     access,
     events,
     search,
+    operations,
     requestLog,
     short,
     signatures,

@@ -16,6 +16,8 @@ export type AuditEvent =
   | 'image removed'
   | 'image pinned'
   | 'image unpinned'
+  /** A caller has begun an operation over the extension. */
+  | 'operation requested'
   | 'key created'
   | 'key removed'
   | 'configuration changed';

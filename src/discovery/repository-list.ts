@@ -13,6 +13,13 @@ export interface RepositoryListOptions {
   readonly isReachable: (key: string) => boolean;
 }
 
+/** Hosted repositories that another replica keeps. */
+export interface HostedElsewhere {
+  isHosted(repository: string): boolean;
+  /** Those behind a name that the caller may know of, in byte order. */
+  names(after: string): AsyncIterable<string>;
+}
+
 /** The page of repositories that is requested. */
 export interface RepositoryPageQuery {
   /** Only names that begin with it, such as `docker.io/`; '' for all. */
@@ -23,6 +30,10 @@ export interface RepositoryPageQuery {
   readonly limit: number;
   /** Whether the caller may know of a repository. */
   readonly mayRead: (repository: string) => boolean;
+  /** Absent: they are here, or there are none. */
+  readonly elsewhere?: HostedElsewhere | undefined;
+  /** Leaves out what is only cached (default: false). */
+  readonly onlyHosted?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -49,25 +60,34 @@ export class RepositoryList {
     return { names, more: false };
   }
 
-  async *#cached({ prefix, after, signal }: RepositoryPageQuery): AsyncGenerator<string> {
-    const { catalog, hosted, isReachable } = this.#options;
+  async *#cached({
+    prefix,
+    after,
+    elsewhere,
+    onlyHosted = false,
+    signal,
+  }: RepositoryPageQuery): AsyncGenerator<string> {
+    const { catalog, isReachable } = this.#options;
+    if (onlyHosted) return;
+    const rules = elsewhere ?? this.#options.hosted?.rules;
     const turns = new Turns();
     for (let from: string | undefined = after; from !== undefined; ) {
       const { names, next } = catalog.images.listed({ prefix, after: from, limit: rowsPerLook });
       // A hosted repository hides what was cached under its name before it was configured.
-      yield* names.filter((name) => isReachable(name) && hosted?.rules.isHosted(name) !== true);
+      yield* names.filter((name) => isReachable(name) && rules?.isHosted(name) !== true);
       await turns.next(signal);
       from = next;
     }
   }
 
-  async *#hosted({ prefix, after, signal }: RepositoryPageQuery): AsyncGenerator<string> {
+  async *#hosted({ prefix, after, elsewhere, signal }: RepositoryPageQuery): AsyncGenerator<string> {
     const { hosted } = this.#options;
-    if (hosted === undefined) return;
-    for await (const name of hosted.repositories.all(after > prefix ? after : prefix)) {
+    const rules = elsewhere ?? hosted?.rules;
+    const from = after > prefix ? after : prefix;
+    for await (const name of elsewhere?.names(from) ?? hosted?.repositories.all(from) ?? []) {
       signal.throwIfAborted();
       if (!name.startsWith(prefix)) return;
-      if (hosted.rules.isHosted(name)) yield name;
+      if (rules?.isHosted(name) === true) yield name;
     }
   }
 }

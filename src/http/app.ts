@@ -155,10 +155,11 @@ export function createApp(options: AppOptions): Koa {
 
 /** The table of upstreams is read for each request. */
 function discoveryParts(options: AppOptions, parts: { readonly sender: Sender; readonly rights: Rights }) {
-  const { hosted, repositories } = options;
+  const { hosted, owner, repositories } = options;
   return {
     ...parts,
     hosted,
+    owner,
     repositories,
     get upstreams() {
       return options.upstreams;

@@ -80,6 +80,30 @@ describe('hosted repositories that one replica keeps', () => {
     }
   });
 
+  test('are listed in the catalog of all of them, in pages', async () => {
+    await using fleet = await startHostedFleet();
+    const names = ['local/a', 'local/a-b', 'local/a/b', 'local/b', 'local/c'];
+    for (const name of names) expect((await pushImage(fleet.owner, name, image, '1')).status).toBe(201);
+    const [replica] = fleet.others;
+    const catalog = async (query = '') => {
+      const { status, headers, body } = await send(replica!, ['GET', `/v2/_catalog${query}`]);
+      const { repositories } = JSON.parse(body.toString()) as { repositories: string[] };
+      return { status, repositories, link: headers['link'], warning: headers['warning'] };
+    };
+    expect(await catalog()).toEqual({ status: 200, repositories: names, link: undefined, warning: undefined });
+    const pages: string[] = [];
+    for (let last = ''; ; last = pages.at(-1)!) {
+      const { repositories, link } = await catalog(`?n=2&last=${encodeURIComponent(last)}`);
+      pages.push(...repositories);
+      if (link === undefined) break;
+    }
+    expect(pages).toEqual(names);
+    await fleet.owner.stop();
+    const away = await catalog();
+    expect(away).toMatchObject({ status: 200, repositories: [] });
+    expect(away.warning).toContain('the hosted repositories are not listed');
+  });
+
   test('refuse at a replica what the owner refuses, in its words', async () => {
     await using fleet = await startHostedFleet({ hosted: { immutableTags: ['v*'], quota: '1KiB' } });
     const [one] = fleet.others;
@@ -188,4 +212,32 @@ test('a replica that passes on says who asks: rights hold as they do at the owne
     );
     if (status === 200) await push(repository, ann, blob.bytes);
   }
+});
+
+test('a replica lists the hosted repositories that its caller may search, and no others', async () => {
+  await using folder = await temporaryFolder();
+  const auth = {
+    htpasswdFile: await htpasswdFile(folder.path, { ann: 'a-secret', bob: 'b-secret' }),
+    policies: [
+      { users: ['ann'], actions: ['pull', 'push', 'search'] },
+      { users: ['bob'], repositories: ['local/bob'], actions: ['pull', 'search'] },
+    ],
+  };
+  await using fleet = await startHostedFleet({ config: { auth } });
+  const ann = basic('ann', 'a-secret');
+  const artifact = localArtifact({});
+  for (const name of ['local/app', 'local/bob']) {
+    for (const { digest, bytes } of artifact.blobs) {
+      await send(fleet.owner, ['POST', `/v2/${name}/blobs/uploads/?digest=${digest}`], { headers: ann, body: bytes });
+    }
+    const headers = { ...ann, 'content-type': artifact.mediaType };
+    const put = await send(fleet.owner, ['PUT', `/v2/${name}/manifests/1`], { headers, body: artifact.bytes });
+    expect(put.status).toBe(201);
+  }
+  const [replica] = fleet.others;
+  const listed = async (headers: Readonly<Record<string, string>>): Promise<unknown> =>
+    JSON.parse((await send(replica!, ['GET', '/v2/_catalog'], { headers })).body.toString());
+  expect(await listed(ann)).toEqual({ repositories: ['local/app', 'local/bob'] });
+  expect(await listed(basic('bob', 'b-secret'))).toEqual({ repositories: ['local/bob'] });
+  expect((await send(replica!, ['GET', '/v2/_catalog'])).status).toBe(401);
 });

@@ -1,4 +1,5 @@
 import { type ConfigSources, loadConfig } from '../config/load.ts';
+import { noticesOf } from '../config/notices.ts';
 import { editorSchema } from '../config/schema.ts';
 import { listSettings, showJson, showYaml } from '../config/show.ts';
 import { addMirrorFlags, type Command, type CommandIo, configFlags, UsageError } from './command.ts';
@@ -35,6 +36,7 @@ async function check(file: string | undefined, command: Command, io: CommandIo):
   io.stdout.write(
     loaded.file === undefined ? 'no configuration file: the defaults are in force\n' : `${loaded.file} is valid\n`,
   );
+  for (const notice of noticesOf(loaded.config)) io.stdout.write(`note: ${notice}\n`);
 }
 
 function sources(command: Command, io: CommandIo): ConfigSources {

@@ -8,6 +8,9 @@ export interface FrontSettings {
   readonly port: number;
   /** The counters of facts. */
   readonly generations: SharedArrayBuffer;
+  /** What each thread does for clients, and which of them this one is. */
+  readonly loads: SharedArrayBuffer;
+  readonly seat: number;
   /** Memory for kept answers, in bytes. */
   readonly keptBytes: number;
   readonly usesSendfile: boolean;
@@ -18,12 +21,15 @@ export interface FrontSettings {
 export interface FrontLimits {
   /** A client that takes nothing of what waits for it is cut after this, in milliseconds. */
   readonly clientIdleMs: number;
-  /** Connections and requests at a time: in all, and of one client address. What is beyond goes to the main thread. */
+  /**
+   * Connections and requests at a time: of the process, and of one client address in this thread. What is beyond goes to the
+   * main thread.
+   */
   readonly connections: number;
   readonly connectionsPerClient: number;
   readonly requests: number;
   readonly requestsPerClient: number;
-  /** Memory of answers that wait for their clients, in bytes. */
+  /** Memory of answers that wait for their clients, in bytes: likewise. */
   readonly memoryBytes: number;
   readonly memoryPerClientBytes: number;
 }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { LoadSeat } from '../front/loads.ts';
 import type { MemoryBudget } from '../memory/memory-budget.ts';
 import { clientAddress, clientKey } from './client-address.ts';
 
@@ -27,6 +28,8 @@ export interface AdmissionLimits {
 export interface AdmissionOptions {
   readonly limits: AdmissionLimits;
   readonly memory: MemoryBudget;
+  /** Where other threads that share `connections` and `requests` say what they do; absent: there are none. */
+  readonly seat?: LoadSeat | undefined;
   /** Called for each connection, request or answer that is refused. */
   readonly onRefused: (reason: Overload, client: string) => void;
 }
@@ -67,14 +70,24 @@ export class Admission {
   readonly #clients = new Map<string, Client>();
   /** Found by connection, an address need not be read for each request. */
   readonly #bySocket = new WeakMap<Socket, { readonly client: Client; readonly address: string }>();
+  /** What ends the count of a connection before it is closed. */
+  readonly #ends = new WeakMap<Socket, () => void>();
   readonly #all: Usage = { connections: 0, requests: 0, waitingBytes: 0 };
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
   }
 
+  /** What is done in all threads; `clients`: in this one. */
   load(): Load {
-    return { ...this.#all, clients: this.#clients.size };
+    const { connections, requests, waitingBytes } = this.#all;
+    const { seat } = this.#options;
+    return {
+      connections: connections + (seat?.otherConnections ?? 0),
+      requests: requests + (seat?.otherRequests ?? 0),
+      waitingBytes: waitingBytes + (seat?.otherMemoryBytes ?? 0),
+      clients: this.#clients.size,
+    };
   }
 
   /**
@@ -84,17 +97,30 @@ export class Admission {
   connected(socket: Socket): Overload | undefined {
     const client = this.#clientOf(socket);
     const all = this.#all;
-    const { connections, connectionsPerClient } = this.#options.limits;
+    const { seat, limits } = this.#options;
+    const { connections, connectionsPerClient } = limits;
     let overload: Overload | undefined;
     if (client.connections >= connectionsPerClient) overload = 'client_connections';
-    else if (all.connections >= connections) overload = 'connections';
+    else if (all.connections + (seat?.otherConnections ?? 0) >= connections) overload = 'connections';
     for (const usage of [client, all]) usage.connections += 1;
-    socket.once('close', () => {
+    seat?.reportConnections(all.connections);
+    let isCounted = true;
+    const end = (): void => {
+      if (!isCounted) return;
+      isCounted = false;
       for (const usage of [client, all]) usage.connections -= 1;
+      seat?.reportConnections(all.connections);
       this.#forgetIdle(client);
-    });
+    };
+    this.#ends.set(socket, end);
+    socket.once('close', end);
     if (overload !== undefined) this.#options.onRefused(overload, client.address);
     return overload;
+  }
+
+  /** A connection goes to another thread, which counts it from now on. */
+  leaves(socket: Socket): void {
+    this.#ends.get(socket)?.();
   }
 
   /** Begins to count a request. The caller disposes the ticket when the last byte of the answer has left. */
@@ -112,10 +138,10 @@ export class Admission {
   /** Whether the walls have room for one more request and so many bytes. Refuses nothing. */
   hasRoom(socket: Socket, bytes: number): boolean {
     const client = this.#clientOf(socket);
-    const { limits, memory } = this.#options;
+    const { limits, memory, seat } = this.#options;
     return (
       client.requests < limits.requestsPerClient &&
-      this.#all.requests < limits.requests &&
+      this.#all.requests + (seat?.otherRequests ?? 0) < limits.requests &&
       client.waitingBytes + requestBytes + bytes <= limits.memoryPerClientBytes &&
       memory.usedBytes + requestBytes + bytes <= memory.limitBytes
     );
@@ -167,10 +193,11 @@ export class Ticket implements Disposable {
     const { client, all } = parts;
     const { requests, requestsPerClient } = options.limits;
     if (client.requests >= requestsPerClient) this.#refuse('client_requests');
-    else if (all.requests >= requests) this.#refuse('requests');
+    else if (all.requests + (options.seat?.otherRequests ?? 0) >= requests) this.#refuse('requests');
     else this.take(requestBytes);
     client.requests += 1;
     all.requests += 1;
+    options.seat?.reportRequests(all.requests);
   }
 
   /** What was used up when the request, or a part of its answer, was refused. */
@@ -215,11 +242,13 @@ export class Ticket implements Disposable {
     if (this.#isOver) return;
     this.#isOver = true;
     const { client, all, ended } = this.#parts;
-    this.#options.memory.release(this.#heldBytes);
+    const { memory, seat } = this.#options;
+    memory.release(this.#heldBytes);
     for (const usage of [client, all]) {
       usage.waitingBytes -= this.#heldBytes;
       usage.requests -= 1;
     }
+    seat?.reportRequests(all.requests);
     ended();
     this.onEnd?.();
   }

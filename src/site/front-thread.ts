@@ -4,10 +4,11 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { FileSender } from '../front/file-sender.ts';
 import { Generations } from '../front/generations.ts';
 import { KeptAnswers } from '../front/kept-answers.ts';
+import { Loads } from '../front/loads.ts';
 import type { FromFront, FrontSettings, ToFront } from '../front/messages.ts';
 import { moveAway } from '../front/moved-connection.ts';
 import { OpenFiles } from '../front/open-files.ts';
-import { RawConnections } from '../front/raw-connections.ts';
+import { RawConnections, type RawConnectionsOptions } from '../front/raw-connections.ts';
 import { Reporter } from '../front/reporter.ts';
 import { ShortWay } from '../front/short-way.ts';
 import { systemCalls } from '../front/system-calls.ts';
@@ -29,16 +30,19 @@ async function run(settings: FrontSettings): Promise<void> {
   const answers = new KeptAnswers({ generations, maxBytes: settings.keptBytes, now: Date.now });
   const files = new OpenFiles({ max: maxOpenFiles });
   const reporter = new Reporter({ send: (report) => tell({ kind: 'report', report }), described });
-  const memory = new MemoryBudget({
+  const seat = new Loads(settings.loads).seat(settings.seat);
+  const memoryLimit = {
     get memoryBytes() {
       return limits.memoryBytes;
     },
-  });
+  };
+  const memory = new MemoryBudget(memoryLimit, seat);
   const admission = new Admission({
     get limits() {
       return limits;
     },
     memory,
+    seat,
     // The main thread has the request then, and refuses it where it finds no room either.
     onRefused: () => undefined,
   });
@@ -52,18 +56,20 @@ async function run(settings: FrontSettings): Promise<void> {
     clientIdleMs: () => limits.clientIdleMs,
     now: Date.now,
   });
+  const handOver: RawConnectionsOptions['handOver'] = (socket, unanswered) => {
+    // Before the main thread counts it.
+    admission.leaves(socket);
+    const moved = moveAway(socket, { ...unanswered, calls });
+    if (moved) tell({ kind: 'moved', moved });
+  };
   const connections = new RawConnections({
     way,
-    handOver: (socket, unanswered) => {
-      const moved = moveAway(socket, { ...unanswered, calls });
-      if (moved) tell({ kind: 'moved', moved });
-    },
+    handOver,
   });
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const isRefused = admission.connected(socket) !== undefined;
     if (!isRefused) return connections.take(socket);
-    const moved = moveAway(socket, { bytes: Buffer.alloc(0), key: undefined, calls });
-    if (moved) tell({ kind: 'moved', moved });
+    handOver(socket, { bytes: Buffer.alloc(0), key: undefined });
   });
   port.on('message', (message: ToFront) => {
     switch (message.kind) {

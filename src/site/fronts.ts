@@ -3,6 +3,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { LRUCache } from 'lru-cache';
 import type { KeptAnswer } from '../front/kept-answer.ts';
+import { Loads } from '../front/loads.ts';
 import type {
   FromFront,
   FrontLimits,
@@ -30,11 +31,13 @@ export interface FrontsOptions {
   /** How many threads answer. */
   readonly threads: number;
   /** `port`: 0 for one that the system chooses. */
-  readonly settings: FrontSettings;
+  readonly settings: Omit<FrontSettings, 'seat'>;
   readonly onReport: (report: FrontReport) => void;
   readonly onMoved: (moved: MovedHere) => void;
   /** Called when a thread has died; another one takes its place. */
   readonly onFailure: (error: Error) => void;
+  /** Called when another thread has taken the place of one that has died, and listens. */
+  readonly onReplaced?: () => void;
 }
 
 /** The threads that share the port of the mirror. */
@@ -44,7 +47,7 @@ export class Fronts {
   readonly #options: FrontsOptions;
   readonly #sent = new LRUCache<string, KeptAnswer>({ max: maxRemembered });
   readonly #seats: Seat[] = [];
-  #settings: FrontSettings;
+  #settings: Omit<FrontSettings, 'seat'>;
   #isClosing = false;
 
   private constructor(options: FrontsOptions, { address, port }: { address: string; port: number }) {
@@ -56,8 +59,10 @@ export class Fronts {
   /** @throws Error in one sentence when the address cannot be had */
   static async start(options: FrontsOptions): Promise<Fronts> {
     const fronts = new Fronts(options, await reserve(options.settings));
-    const workers = await Promise.all(Array.from({ length: options.threads }, () => startWorker(fronts.#settings)));
-    for (const worker of workers) fronts.#take(new Seat(), worker);
+    // Of the seats the first is that of the main thread.
+    const seats = Array.from({ length: options.threads }, (_, index) => new Seat(index + 1));
+    const workers = await Promise.all(seats.map(({ index }) => startWorker({ ...fronts.#settings, seat: index })));
+    for (const [index, worker] of workers.entries()) fronts.#take(seats[index]!, worker);
     return fronts;
   }
 
@@ -93,9 +98,9 @@ export class Fronts {
     );
   }
 
-  /** Has one thread end, as one that has thrown. For tests. */
-  async fail(): Promise<void> {
-    await this.#seats[0]?.worker?.terminate();
+  /** Has the first thread throw, by a message that is none. For tests. */
+  fail(): void {
+    this.#seats[0]?.worker?.postMessage(undefined);
   }
 
   #send(message: ToFront): void {
@@ -115,6 +120,7 @@ export class Fronts {
     });
     worker.once('exit', () => {
       seat.worker = undefined;
+      new Loads(this.#settings.loads).seat(seat.index).clear();
       if (this.#isClosing) return;
       this.#options.onFailure(failure ?? new Error('it has ended'));
       this.#restart(seat);
@@ -134,8 +140,11 @@ export class Fronts {
   #restart(seat: Seat): void {
     if (performance.now() - seat.sinceMs > provenMs) seat.pauseMs = firstPauseMs;
     const timer = setTimeout(() => {
-      startWorker(this.#settings).then(
-        (worker) => this.#take(seat, worker),
+      startWorker({ ...this.#settings, seat: seat.index }).then(
+        (worker) => {
+          this.#take(seat, worker);
+          if (!this.#isClosing) this.#options.onReplaced?.();
+        },
         (error: unknown) => {
           this.#options.onFailure(error instanceof Error ? error : new Error(String(error)));
           if (!this.#isClosing) this.#restart(seat);
@@ -149,10 +158,15 @@ export class Fronts {
 
 /** The place of one thread after another. */
 class Seat {
+  readonly index: number;
   worker: Worker | undefined;
   sinceMs = 0;
   pauseMs = firstPauseMs;
   restart: Disposable | undefined;
+
+  constructor(index: number) {
+    this.index = index;
+  }
 }
 
 function post(worker: Worker, message: ToFront): void {
@@ -160,7 +174,10 @@ function post(worker: Worker, message: ToFront): void {
 }
 
 /** Finds out whether the address is free: the threads share it with anything that lets them. @throws Error in one sentence */
-async function reserve({ host, port }: FrontSettings): Promise<{ address: string; port: number }> {
+async function reserve({
+  host,
+  port,
+}: Pick<FrontSettings, 'host' | 'port'>): Promise<{ address: string; port: number }> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

@@ -1,9 +1,12 @@
 import { Socket } from 'node:net';
+import { noticesOf } from '../config/notices.ts';
 import type { Generations } from '../front/generations.ts';
+import type { Loads } from '../front/loads.ts';
 import type { FrontLimits } from '../front/messages.ts';
 import { moveAway } from '../front/moved-connection.ts';
 import { type SystemCalls, systemCalls } from '../front/system-calls.ts';
 import type { FrontListener, Guest } from '../http/server.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import type { Cache } from './cache.ts';
 import { described } from './described.ts';
 import { Fronts, type MovedHere } from './fronts.ts';
@@ -20,12 +23,24 @@ export interface OpenFronts extends FrontListener {
   look(): void;
 }
 
-/** How many front threads there are to be; `undefined`: the main thread does it all. */
-export function frontThreads({ config }: Pick<Cache, 'config'>): { threads: number; calls: SystemCalls } | undefined {
+/**
+ * How many front threads there are to be; `undefined`: the main thread does it all, and the log says why where more are
+ * configured.
+ */
+export function frontThreads(
+  { config }: Pick<Cache, 'config'>,
+  { log, calls = systemCalls() }: { readonly log: Logger; readonly calls?: SystemCalls | undefined },
+): { threads: number; calls: SystemCalls } | undefined {
   const { threads } = config.serve;
-  if (threads === 1 || config.tls !== undefined) return undefined;
-  const calls = systemCalls();
-  return calls && { threads, calls };
+  if (threads === 1) return undefined;
+  const notices = noticesOf(config);
+  if (calls === undefined) {
+    notices.push(
+      `serve.threads: ${threads} has no effect here, because front threads need node:ffi and 64-bit Linux with glibc: the main thread answers alone`,
+    );
+  }
+  for (const notice of notices) log.warn(notice);
+  return config.tls === undefined && calls ? { threads, calls } : undefined;
 }
 
 /** @throws Error in one sentence when the address cannot be had */
@@ -33,13 +48,14 @@ export async function openFronts(
   cache: Cache,
   parts: Pick<Parts, 'log' | 'metrics'> & {
     readonly generations: Generations;
+    readonly loads: Loads;
     readonly short: OwnShortWay;
     readonly threads: number;
     readonly calls: SystemCalls;
     readonly adopt: (guest: Guest) => void;
   },
 ): Promise<OpenFronts> {
-  const { generations, short, threads, calls, adopt, log, metrics } = parts;
+  const { generations, loads, short, threads, calls, adopt, log, metrics } = parts;
   const means = processMeans();
   const limits = (): FrontLimits => limitsOf(cache, { threads, means });
   let failures = 0;
@@ -48,6 +64,7 @@ export async function openFronts(
     settings: {
       ...cache.config.listen,
       generations: generations.buffer,
+      loads: loads.buffer,
       keptBytes: Math.floor(keptBytes / threads),
       usesSendfile: cache.config.serve.sendfile !== 'off',
       limits: limits(),
@@ -58,6 +75,7 @@ export async function openFronts(
       failures += 1;
       log.error({ error: described(error) }, 'a front thread has failed, another one takes its place');
     },
+    onReplaced: () => log.info('a front thread has taken the place of the one that failed'),
   });
   short.share = (key, answer) => fronts.keep(key, answer);
   metrics.watch('front_threads', 'Threads that answer what is kept, beside the main one.', () => fronts.count);
@@ -78,7 +96,10 @@ function guestOf({ fd, bytes, key, giveBack }: MovedHere, calls: SystemCalls): G
   return { socket, bytes: Buffer.from(bytes), giveBack: key === undefined ? undefined : goBack };
 }
 
-/** Each thread has its share of what there is; what is beyond goes to the main thread, which has all of it once more. */
+/**
+ * The limits of the process hold for all threads together. Those of one client are shared out among the fronts, which do
+ * not know each other's clients; what is beyond goes to the main thread, which has room for as much of that client again.
+ */
 function limitsOf(
   { config }: Cache,
   { threads, means }: { threads: number; means: ReturnType<typeof processMeans> },
@@ -87,11 +108,11 @@ function limitsOf(
   const share = (whole: number): number => Math.max(1, Math.ceil(whole / threads));
   return {
     clientIdleMs: config.timeouts.clientIdleMs,
-    connections: share(limits.connections),
+    connections: limits.connections,
     connectionsPerClient: share(limits.connectionsPerClient),
-    requests: share(limits.requests),
+    requests: limits.requests,
     requestsPerClient: share(limits.requestsPerClient),
-    memoryBytes: share(limits.memoryBytes),
+    memoryBytes: limits.memoryBytes,
     memoryPerClientBytes: share(limits.memoryPerClientBytes),
   };
 }

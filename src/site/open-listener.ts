@@ -141,12 +141,12 @@ export async function openListener(
         { ...listeners.peers, ...common, place: 'peers', takesBodies: hosted !== undefined, live: peersTls },
       ),
     );
-  const wanted = short && generations && frontThreads(cache);
+  const wanted = short && generations && frontThreads(cache, { log });
   let opened: OpenFronts | undefined;
   const fronts =
     wanted &&
     (async (adopt: (guest: Guest) => void) =>
-      (opened = await openFronts(cache, { log, metrics, ...wanted, short, generations, adopt })));
+      (opened = await openFronts(cache, { log, metrics, ...wanted, short, generations, loads: walls.loads, adopt })));
   const listener = await listen(handler, {
     ...cache.config.listen,
     tls: tls?.current,

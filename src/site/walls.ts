@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts';
+import { Loads } from '../front/loads.ts';
 import { Admission, type Load, type Overload } from '../http/admission.ts';
 import type { MalformedKind } from '../http/server.ts';
 import { MemoryBudget } from '../memory/memory-budget.ts';
@@ -31,6 +32,8 @@ export interface WallsStatus extends Load {
 export class Walls {
   readonly memory: MemoryBudget;
   readonly admission: Admission;
+  /** What the main thread and the fronts do for clients: the limits are for all of them together. */
+  readonly loads: Loads;
   readonly #refusals: Partial<Record<Overload, number>> = {};
   readonly #loggedAtMs = new Map<string, number>();
   readonly #parts: { readonly log: Logger; readonly metrics: Metrics; readonly health: Health };
@@ -47,16 +50,21 @@ export class Walls {
       config = parts.config();
       return inForce;
     };
-    this.memory = new MemoryBudget({
+    const { threads } = parts.config().serve;
+    this.loads = new Loads(threads === 1 ? 1 : 1 + threads);
+    const seat = threads === 1 ? undefined : this.loads.seat(0);
+    const memoryLimit = {
       get memoryBytes() {
         return current().memoryBytes;
       },
-    });
+    };
+    this.memory = new MemoryBudget(memoryLimit, seat);
     this.admission = new Admission({
       get limits() {
         return current();
       },
       memory: this.memory,
+      seat,
       onRefused: (reason, client) => this.#refused(reason, client),
     });
     const { metrics } = parts;

@@ -26,6 +26,14 @@ describe('config check', () => {
     });
   });
 
+  test('what has no effect is a note', async () => {
+    await folder.write('tls.yaml', 'serve: { threads: 2 }\ntls: { certFile: cert.pem, keyFile: key.pem }\n');
+    const checked = await millpond(['config', 'check', 'tls.yaml']);
+    expect(checked.stdout).toMatch(
+      /^tls\.yaml is valid\nnote: serve\.threads: 2 has no effect with tls, because .+\n$/,
+    );
+  });
+
   test('without an argument it takes millpond.yaml, and says when there is none', async () => {
     expect(await millpond(['config', 'check'])).toMatchObject({
       code: 0,

@@ -1,8 +1,5 @@
-import { closeSync } from 'node:fs';
 import { Agent } from 'node:http';
 import { describe, expect, test } from 'vitest';
-import { Generations } from '../../src/front/generations.ts';
-import { Fronts } from '../../src/site/fronts.ts';
 import { getText, rawClient } from '../http/raw-client.ts';
 import { seededSource } from '../support/bytes.ts';
 import { get } from '../support/client.ts';
@@ -17,7 +14,7 @@ async function start(upstream: ScriptedRegistry, config: object = {}): Promise<M
   return await startMillpond({ upstreams, ...config, serve: { threads: 2 } });
 }
 
-async function metric(mirror: MillpondProcess, name: string): Promise<number> {
+async function metric(mirror: Pick<MillpondProcess, 'origin'>, name: string): Promise<number> {
   const { body } = await get(`${mirror.origin}/metrics`);
   return Number(new RegExp(String.raw`^millpond_${name} (\S+)`, 'm').exec(body.toString())?.[1] ?? 0);
 }
@@ -98,53 +95,30 @@ describe('front threads', () => {
     await mirror.process.untilOutput(/"msg":"stopped"/);
   });
 
+  test('count in the metrics with the main thread, and keep the limits together with it', async () => {
+    await using upstream = await startRegistry();
+    const limits = { connections: 8, perClient: { connections: 8 } };
+    await using mirror = await start(upstream, { limits, listeners: { metrics: { listen: '127.0.0.1:0' } } });
+    const [, metricsAddress] = /"listener":"metrics","address":"([^"]+)"/.exec(mirror.process.output) ?? [];
+    const counted = async (): Promise<number> =>
+      await metric({ origin: `http://${metricsAddress}` }, 'client_connections');
+    using clients = new DisposableStack();
+    let accepted = 0;
+    for (let count = 0; count < 14; count += 1) {
+      const client = clients.use(await rawClient(mirror.origin, { sends: getText('/v2/') }));
+      if ((await client.until((text) => text.endsWith('}'))).startsWith('HTTP/1.1 200')) accepted += 1;
+    }
+    // One that goes from thread to thread counts in both for a moment.
+    expect(accepted).toBeGreaterThan(4);
+    expect(accepted).toBeLessThanOrEqual(8);
+    // The one that asks for the metrics is counted, too.
+    await expect.poll(counted, { timeout: 10_000 }).toBe(accepted + 1);
+  });
+
   test('share no port with another program', async () => {
     await using upstream = await startRegistry();
     await using mirror = await start(upstream);
     const listen = new URL(mirror.origin).host;
     await expect(start(upstream, { listen })).rejects.toThrow(/another program listens there/);
   });
-});
-
-test('a front thread that fails is replaced within a second, and the others go on answering', async () => {
-  const failures: Error[] = [];
-  const moved: unknown[] = [];
-  const most = 1_000;
-  const fronts = await Fronts.start({
-    threads: 2,
-    settings: {
-      host: '127.0.0.1',
-      port: 0,
-      generations: new Generations().buffer,
-      keptBytes: 1_000_000,
-      usesSendfile: true,
-      limits: {
-        clientIdleMs: 60_000,
-        connections: most,
-        connectionsPerClient: most,
-        requests: most,
-        requestsPerClient: most,
-        memoryBytes: 2 ** 30,
-        memoryPerClientBytes: 2 ** 30,
-      },
-    },
-    onReport: () => undefined,
-    onMoved: (connection) => {
-      moved.push(connection);
-      closeSync(connection.fd);
-    },
-    onFailure: (error) => failures.push(error),
-  });
-  expect(fronts.count).toBe(2);
-  await fronts.fail();
-  await expect.poll(() => failures.length).toBe(1);
-  await expect.poll(() => fronts.count, { timeout: 10_000 }).toBe(2);
-  const origin = `http://${fronts.address}`;
-  for (let connection = 0; connection < 10; connection += 1) {
-    using client = await rawClient(origin, { sends: getText('/v2/') });
-    await client.closed;
-  }
-  expect(moved).toHaveLength(10);
-  await fronts.close(1_000);
-  expect(fronts.count).toBe(0);
 });

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createLocalJWKSet, decodeJwt, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose';
+import type { JSONWebKeySet, JWTPayload } from 'jose';
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/error.ts';
 import type { FetchJson } from './fetch-json.ts';
@@ -83,6 +83,8 @@ export class Issuer {
 
   async #verified(token: string): Promise<JWTPayload | undefined> {
     const { issuer, audience, keys } = this.settings;
+    // With the first token: a mirror without issuers does not load it.
+    const { createLocalJWKSet, errors, jwtVerify } = await import('jose');
     const claims = { issuer, audience, requiredClaims: ['exp'] };
     const settings = { ...claims, algorithms, clockTolerance: skewSeconds, currentDate: new Date(this.#now()) };
     const verify = async (set: JSONWebKeySet): Promise<JWTPayload> =>
@@ -138,7 +140,10 @@ export function claimsOf(token: string): JWTPayload | undefined {
   if (token.length > maxTokenLength || !/^eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/.test(token))
     return undefined;
   try {
-    return decodeJwt(token);
+    const [, payload = ''] = token.split('.');
+    const claims: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
+    const isObject = typeof claims === 'object' && claims !== null && !Array.isArray(claims);
+    return isObject ? (claims as JWTPayload) : undefined;
   } catch {
     return undefined;
   }

@@ -1,5 +1,4 @@
 import { createHash, hkdfSync } from 'node:crypto';
-import { CompactEncrypt, compactDecrypt, jwtVerify, SignJWT } from 'jose';
 import { LRUCache } from 'lru-cache';
 import type { Caller } from './caller.ts';
 import type { Grant } from './grants.ts';
@@ -13,6 +12,9 @@ const audience = 'millpond';
 const tokenType = 'millpond+jwt';
 /** How long tokens by the key before are still accepted, in milliseconds. */
 const formerMs = 3_600_000;
+
+/** With the first token: a mirror that knows no callers does without. */
+const loadJose = async () => await import('jose');
 
 /** What a token is for: to be shown with requests, or to be exchanged for such a one. */
 export type TokenUse = 'access' | 'refresh';
@@ -70,6 +72,7 @@ export class Tokens {
     const lifeSeconds = Math.max(1, Math.floor(Math.min(lifeMs, untilMs - nowMs) / 1000));
     const issuedAt = Math.floor(nowMs / 1000);
     const { kind, groups, claims } = caller;
+    const { SignJWT } = await loadJose();
     const token = await new SignJWT({ kind, groups, claims, proof, access: grants, use })
       .setProtectedHeader({ alg: algorithm, typ: tokenType })
       .setSubject(caller.name)
@@ -98,12 +101,14 @@ export class Tokens {
   /** A text that only mirrors with our secret can read: what has to be kept between requests, and nowhere here. */
   async seal(text: string): Promise<string> {
     if (!this.#key) throw new Error('there is no key for tokens');
+    const { CompactEncrypt } = await loadJose();
     const encrypt = new CompactEncrypt(Buffer.from(text)).setProtectedHeader({ alg: 'dir', enc: 'A256GCM' });
     return await encrypt.encrypt(this.#key);
   }
 
   /** @returns `undefined` for what was not sealed with our secret */
   async unseal(sealed: string): Promise<string | undefined> {
+    const { compactDecrypt } = await loadJose();
     for (const key of [this.#key, this.#former?.key]) {
       if (!key) continue;
       try {
@@ -116,6 +121,7 @@ export class Tokens {
   }
 
   async #verify(token: string): Promise<Payload | undefined> {
+    const { jwtVerify } = await loadJose();
     const isFormerGood = this.#former !== undefined && this.#now() < this.#former.untilMs;
     for (const key of [this.#key, isFormerGood ? this.#former?.key : undefined]) {
       if (!key) continue;

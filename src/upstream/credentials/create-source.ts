@@ -1,9 +1,6 @@
 import { unavailable } from '../failures.ts';
-import { acrCredential } from './cloud/acr.ts';
 import type { AwsKeys } from './cloud/aws-keys.ts';
 import type { CloudContext } from './cloud/context.ts';
-import { ecrCredential } from './cloud/ecr.ts';
-import { googleCredential } from './cloud/google.ts';
 import type { CredentialContext } from './credential.ts';
 import { serverUrlOf } from './docker-config.ts';
 import { askHelper } from './docker-helper.ts';
@@ -60,6 +57,7 @@ function renewedSource(options: RenewedCredentials, context: SourceContext): Cre
   };
 }
 
+/** Clients of clouds are loaded with the first question: most mirrors ask none. */
 async function obtain(options: RenewedCredentials, context: SourceContext): Promise<Obtained> {
   switch (options.kind) {
     case 'helper':
@@ -69,12 +67,21 @@ async function obtain(options: RenewedCredentials, context: SourceContext): Prom
     case 'ecr': {
       const { keys } = options;
       const asked = { ...options, keys: keys && (() => awsKeysOf(keys, context)) };
-      return await ofService('Amazon ECR', context, () => ecrCredential(asked, context));
+      return await ofService('Amazon ECR', context, async () => {
+        const { ecrCredential } = await import('./cloud/ecr.ts');
+        return await ecrCredential(asked, context);
+      });
     }
     case 'google':
-      return await ofService('Google', context, () => googleCredential(options.credentialsFile, context));
+      return await ofService('Google', context, async () => {
+        const { googleCredential } = await import('./cloud/google.ts');
+        return await googleCredential(options.credentialsFile, context);
+      });
     case 'acr':
-      return await ofService('Azure', context, () => acrCredential(options, context));
+      return await ofService('Azure', context, async () => {
+        const { acrCredential } = await import('./cloud/acr.ts');
+        return await acrCredential(options, context);
+      });
     default:
       return options satisfies never;
   }

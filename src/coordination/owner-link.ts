@@ -146,10 +146,12 @@ export class OwnerLink implements Disposable {
     const { pass, self } = this.#options;
     const { connectMs, answerMs, pushMs, idleMs } = this.#times;
     const range = headers?.['range'];
-    const signed = pass.sign({ method, path, range, to, caller }, self());
+    const url = new URL(path, this.address);
+    // Signed as it is sent: without the question mark of an empty query, for example.
+    const signed = pass.sign({ method, path: `${url.pathname}${url.search}`, range, to, caller }, self());
     return await forward({
       method,
-      url: new URL(path, this.address),
+      url,
       headers: { ...headers, ...(caller !== undefined && { [callerHeader]: caller }), [passHeader]: signed },
       body: body && ofClient(body),
       agent: this.#agent(),

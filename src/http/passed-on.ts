@@ -2,6 +2,7 @@ import type { Middleware } from 'koa';
 import { RegistryError } from '../oci/error.ts';
 import type { Exchange } from './exchange.ts';
 import type { PeerRoutesOptions } from './peer-routes.ts';
+import { isReplicaPath } from './replica-paths.ts';
 import type { Sender } from './send.ts';
 
 const identityPath = '/v2/_millpond/replica';
@@ -30,7 +31,7 @@ export function passedOn(sender: Sender, options: PeerRoutesOptions | undefined)
       return sender.send(ctx.res, { status: 200, headers, content: { kind: 'bytes', bytes } }, exchange);
     }
     const { 'millpond-pass': pass, 'millpond-caller': caller, range } = ctx.req.headers;
-    if (pass === undefined || exchange.path.startsWith('/v2/_millpond/')) return next();
+    if (pass === undefined || isReplicaPath(exchange.path)) return next();
     const admission = options.admit({
       method: ctx.method,
       url: ctx.req.url ?? '',

@@ -2,15 +2,22 @@ import type { FoundEntry } from '../discovery/search/entry.ts';
 import type { Search } from '../discovery/search/search.ts';
 import { readSearch, writePosition } from '../discovery/search/search-parameters.ts';
 import { artifactTypes } from '../oci/artifact-types.ts';
+import { RegistryError } from '../oci/error.ts';
 import type { ExtensionEndpoint, ExtensionRequest } from './extension-request.ts';
+import { type ShownPage, searchJointly } from './joint-search.ts';
+import type { HostedOwner } from './owner-routes.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { jsonReply } from './replies.ts';
 
 const searchType = 'application/vnd.millpond.search.v1+json';
+const awayWarning = '299 - "hosted repositories are not searched: the replica that keeps them cannot be reached"';
 const typesType = 'application/vnd.millpond.types.v1+json';
 
 /** Search, of the registry and of a repository, and the table of the short names that it knows. */
-export function searchEndpoints(search: Search, { now }: { readonly now: () => number }): ExtensionEndpoint[] {
+export function searchEndpoints(
+  search: Search,
+  { now, owner }: { readonly now: () => number; readonly owner: HostedOwner | undefined },
+): ExtensionEndpoint[] {
   const common = { extension: '_millpond', module: '', methods: ['GET', 'HEAD'] } as const;
   return [
     {
@@ -19,7 +26,7 @@ export function searchEndpoints(search: Search, { now }: { readonly now: () => n
       listed: 'search',
       levels: ['registry', 'repository'],
       action: 'search',
-      answer: (request) => answerSearch(search, { ...request, nowMs: now() }),
+      answer: (request) => answerSearch(search, { ...request, nowMs: now(), owner }),
     },
     {
       ...common,
@@ -34,20 +41,56 @@ export function searchEndpoints(search: Search, { now }: { readonly now: () => n
   ];
 }
 
-async function answerSearch(search: Search, asked: ExtensionRequest & { readonly nowMs: number }): Promise<void> {
-  const { ctx, exchange, sender, parameters, repository, mayRead, nowMs } = asked;
-  const query = readSearch(parameters, { nowMs, exactRepository: repository?.key });
-  const { entries, next, isComplete } = await search.page(query, { mayRead, signal: exchange.signal });
-  const token = next && query.limit > 0 ? writePosition(next, query) : undefined;
+async function answerSearch(
+  search: Search,
+  asked: ExtensionRequest & { readonly nowMs: number; readonly owner: HostedOwner | undefined },
+): Promise<void> {
+  const { ctx, exchange, sender, parameters, repository, owner } = asked;
+  if (exchange.isPeer && owner) {
+    throw new RegistryError('loop', 'this replica does not keep the hosted repositories: hosted.owner differs');
+  }
   const headers: string[] = [];
-  if (token !== undefined) {
+  let page: ShownPage;
+  if (owner === undefined || repository !== undefined) page = await pageOf(search, asked);
+  else {
+    const { limit, descending } = readSearch(withoutNext(parameters), asked);
+    const own = (of: URLSearchParams): Promise<ShownPage> => pageOf(search, { ...asked, parameters: of });
+    const joint = await searchJointly(asked, { owner, own, limit, descending });
+    if (joint.isAway) headers.push('Warning', awayWarning);
+    page = joint;
+  }
+  const { results, tokens, next, complete } = page;
+  if (next !== undefined) {
     const following = new URLSearchParams(parameters);
-    following.set('next', token);
+    following.set('next', next);
     headers.push('Link', `<${exchange.path}?${following.toString()}>; rel="next"`);
   }
-  const body = { results: entries.map(shownEntry), ...(token !== undefined && { next: token }), complete: isComplete };
+  const body = { results, ...(next !== undefined && { next }), complete, ...(exchange.isPeer && { tokens }) };
   const conditions = { ...conditionsOf(ctx, exchange), headers, contentType: searchType };
   await sender.send(ctx.res, jsonReply(body, conditions), exchange);
+}
+
+/** A page of what is found here; for another replica, only of hosted repositories. */
+async function pageOf(
+  search: Search,
+  asked: Pick<ExtensionRequest, 'exchange' | 'parameters' | 'repository' | 'mayRead'> & { readonly nowMs: number },
+): Promise<ShownPage> {
+  const { exchange, parameters, repository, mayRead, nowMs } = asked;
+  const isHosted = exchange.isPeer && repository === undefined;
+  const query = { ...readSearch(parameters, { nowMs, exactRepository: repository?.key }), isHosted };
+  const { entries, positions, next, isComplete } = await search.page(query, { mayRead, signal: exchange.signal });
+  return {
+    results: entries.map(shownEntry),
+    tokens: positions.map((position) => writePosition(position, query)),
+    next: next && query.limit > 0 ? writePosition(next, query) : undefined,
+    complete: isComplete,
+  };
+}
+
+function withoutNext(parameters: URLSearchParams): URLSearchParams {
+  const first = new URLSearchParams(parameters);
+  first.delete('next');
+  return first;
 }
 
 /** An entry as clients see it. */

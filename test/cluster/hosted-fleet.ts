@@ -16,13 +16,14 @@ export async function startHostedFleet(
     readonly others?: number;
     readonly hosted?: Readonly<Record<string, unknown>>;
     readonly config?: object;
+    readonly upstreams?: Readonly<Record<string, { readonly origin: string }>>;
   } = {},
 ): Promise<HostedFleet> {
   const { others = 1, hosted } = options;
   await using stack = new AsyncDisposableStack();
   const address = `127.0.0.1:${stack.use(await reservePort()).port}`;
   const config = { hosted: { repositories: ['local/**'], owner: `http://${address}`, ...hosted }, ...options.config };
-  const upstreams = { 'registry.test': { origin: 'http://127.0.0.1:1' } };
+  const { upstreams = { 'registry.test': { origin: 'http://127.0.0.1:1' } } } = options;
   const fleet = stack.use(await startFleet({ replicas: 0, upstreams, config }));
   const startOwner = (cacheDir?: string): Promise<TestSite> =>
     fleet.add({ config: { ...config, listen: address }, ...(cacheDir !== undefined && { cacheDir }) });

@@ -28,6 +28,9 @@ describe('hosted repositories that one replica keeps', () => {
       }
       const tags = await send(site, ['GET', `/v2/${repository}/tags/list`]);
       expect(JSON.parse(tags.body.toString())).toEqual({ name: repository, tags: ['1'] });
+      // An empty query is none.
+      const upload = await send(site, ['POST', `/v2/${repository}/blobs/uploads/?`]);
+      expect(upload.status).toBe(202);
     }
     // What is pushed at one replica is read at another at once.
     const signature = localArtifact({ artifactType: 'application/x-signature', subject: image });

@@ -136,6 +136,7 @@ function entryConditions(query: SearchQuery, excluded: readonly string[]): Condi
     query;
   const conditions: (readonly [sql: string, ...values: SQLInputValue[]])[] = [['e.hidden = 0']];
   if (exactRepository !== undefined) conditions.push(['e.repository = ?', exactRepository]);
+  if (query.isHosted === true) conditions.push(['e.hosted = 1']);
   if (minSizeBytes !== undefined) conditions.push(['e.size >= ?', minSizeBytes]);
   if (maxSizeBytes !== undefined) conditions.push(['e.size <= ?', maxSizeBytes]);
   if (sinceMs !== undefined) conditions.push([`e.${time} >= ?`, sinceMs]);

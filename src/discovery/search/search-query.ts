@@ -28,6 +28,8 @@ export interface SearchQuery {
   readonly repository: string | undefined;
   /** A repository by its whole name. */
   readonly exactRepository: string | undefined;
+  /** Only what is in hosted repositories. */
+  readonly isHosted?: boolean | undefined;
   readonly minSizeBytes: number | undefined;
   readonly maxSizeBytes: number | undefined;
   readonly time: SearchTime;

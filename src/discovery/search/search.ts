@@ -32,6 +32,8 @@ export interface Searcher {
 /** A page of results. */
 export interface FoundPage {
   readonly entries: readonly FoundEntry[];
+  /** Where each entry is in the order of the query. */
+  readonly positions: readonly SearchPosition[];
   /** Where the next page begins; `undefined` at the end. */
   readonly next: SearchPosition | undefined;
   /** False while the index is first being built: there may be more. */
@@ -94,10 +96,14 @@ export class Search implements AsyncDisposable {
         else if (await this.#isHere(entry)) found.push(row);
         if (found.length > query.limit) break;
       }
-      if (rows.length < limit)
-        return { entries: found.slice(0, query.limit).map(({ entry }) => entry), next: nextOf(), isComplete };
+      if (rows.length < limit) return { ...shown(), next: nextOf(), isComplete };
     }
-    return { entries: found.slice(0, query.limit).map(({ entry }) => entry), next: nextOf() ?? after, isComplete };
+    return { ...shown(), next: nextOf() ?? after, isComplete };
+
+    function shown(): Pick<FoundPage, 'entries' | 'positions'> {
+      const page = found.slice(0, query.limit);
+      return { entries: page.map(({ entry }) => entry), positions: page.map(({ position }) => position) };
+    }
 
     function nextOf(): SearchPosition | undefined {
       return found.length > query.limit ? found[query.limit - 1]?.position : undefined;

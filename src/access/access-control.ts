@@ -66,7 +66,8 @@ export class AccessControl implements Access {
   readonly #options: AccessControlOptions;
   /** Rules of the settings in effect, compiled once. */
   #compiled: { readonly from: AccessSettings; readonly policies: Policies } | undefined;
-  readonly #callers = new LRUCache<string, Caller>({ max: 20_000 });
+  // Takes memory as it fills: `max` would take all of it at the start.
+  readonly #callers = new LRUCache<string, Caller>({ maxSize: 20_000, sizeCalculation: () => 1 });
 
   constructor(options: AccessControlOptions) {
     this.#options = options;

@@ -19,13 +19,17 @@ interface Failures {
 /** How long those who fail have to wait before they may try again. */
 export class BackOff {
   readonly #now: () => number;
-  readonly #users = new LRUCache<string, Failures>({ max: 20_000 });
-  readonly #clients = new LRUCache<string, { spent: number; atMs: number }>({ max: 20_000 });
+  // Takes memory as it fills: `max` would take all of it at the start.
+  readonly #users = new LRUCache<string, Failures>({ maxSize: 20_000, sizeCalculation: () => 1 });
+  readonly #clients = new LRUCache<string, { spent: number; atMs: number }>({
+    maxSize: 20_000,
+    sizeCalculation: () => 1,
+  });
   readonly #trusted: LRUCache<string, number>;
 
   constructor({ now }: { readonly now: () => number }) {
     this.#now = now;
-    this.#trusted = new LRUCache({ max: 20_000 });
+    this.#trusted = new LRUCache({ maxSize: 20_000, sizeCalculation: () => 1 });
   }
 
   /** How long a user at a client has to wait, in milliseconds; 0: not at all. */

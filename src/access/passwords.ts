@@ -32,7 +32,8 @@ export interface PasswordsOptions {
 export class Passwords {
   readonly #options: PasswordsOptions;
   readonly #key = randomBytes(32);
-  readonly #remembered = new LRUCache<string, Remembered>({ max: 10_000 });
+  // Takes memory as it fills: `max` would take all of it at the start.
+  readonly #remembered = new LRUCache<string, Remembered>({ maxSize: 10_000, sizeCalculation: () => 1 });
   readonly #underWay = new Map<string, Promise<boolean>>();
   readonly #queue = new CheckQueue();
   #hashes: PasswordHashes = new Map();

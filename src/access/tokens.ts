@@ -43,7 +43,8 @@ interface Payload {
  */
 export class Tokens {
   readonly #now: () => number;
-  readonly #verified = new LRUCache<string, Payload>({ max: 20_000 });
+  // Takes memory as it fills: `max` would take all of it at the start.
+  readonly #verified = new LRUCache<string, Payload>({ maxSize: 20_000, sizeCalculation: () => 1 });
   #key: Uint8Array | undefined;
   #former: { readonly key: Uint8Array; readonly untilMs: number } | undefined;
 

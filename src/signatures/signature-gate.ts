@@ -55,8 +55,12 @@ interface Chosen {
 export class SignatureGate<Repository extends SignedRepository> {
   readonly #options: SignatureGateOptions<Repository>;
   #policies: ReadonlyMap<string, readonly SignaturePolicy[]> = new Map();
-  readonly #chosen = new LRUCache<string, Chosen>({ max: maxRepositories });
-  readonly #verdicts = new LRUCache<string, Verdict & { readonly untilMs: number }>({ max: maxVerdicts });
+  // Takes memory as it fills: `max` would take all of it at the start.
+  readonly #chosen = new LRUCache<string, Chosen>({ maxSize: maxRepositories, sizeCalculation: () => 1 });
+  readonly #verdicts = new LRUCache<string, Verdict & { readonly untilMs: number }>({
+    maxSize: maxVerdicts,
+    sizeCalculation: () => 1,
+  });
   readonly #work = new SharedWork<Verdict>();
 
   constructor(options: SignatureGateOptions<Repository>) {

@@ -36,7 +36,8 @@ export class CallerUpstreams implements GuestUpstreams, Disposable {
   };
   readonly #key = randomBytes(32);
   readonly #callers: LRUCache<string, CallerUpstream>;
-  readonly #rights = new LRUCache<string, number>({ max: maxRights });
+  // Takes memory as it fills: `max` would take all of it at the start.
+  readonly #rights = new LRUCache<string, number>({ maxSize: maxRights, sizeCalculation: () => 1 });
   /** Ends with the process, so that no transfer is cut because another caller came. */
   readonly #left: OwnedUpstream[] = [];
 

@@ -40,10 +40,11 @@ describeWith(['strace'], 'a blob', () => {
     for (const path of [`blobs/${small.digest}`, 'manifests/1', `blobs/${large.digest}`, `blobs/${own.digest}`]) {
       expect((await get(`${mirror.origin}/v2/library/app/${path}`)).status).toBe(200);
     }
-    for (const blob of [small.digest, large.digest, own.digest, digest]) {
-      const target = join(directory, 'data', 'blobs', blob.replace(':', '/'));
-      await expect.poll(async () => stagesOf(await callsIn(log), target)).toEqual(['file', 'name', 'folder']);
-    }
+    const stages = async (blob: string): Promise<string[]> =>
+      stagesOf(await callsIn(log), join(directory, 'data', 'blobs', blob.replace(':', '/')));
+    await expect.poll(() => stages(large.digest)).toEqual(['file', 'name', 'folder']);
+    // What is compared with its digest each time that it is read need not be synced first (decision 14).
+    for (const blob of [small.digest, own.digest, digest]) await expect.poll(() => stages(blob)).toContain('name');
   });
 });
 

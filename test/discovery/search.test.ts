@@ -130,7 +130,11 @@ describe('a search', () => {
     for (const digest of [nginx!.digest, nginx!.digest.slice(7, 19), nginx!.digest.slice(0, 15)]) {
       expect(await namesOf(site, `digest=${digest}`)).toEqual(['docker.io/library/nginx:1.10.0']);
     }
+    const pulls = async (): Promise<number> => (await search(site, 'repository=org/tool&type=index')).results[0]!.pulls;
+    const before = await pulls();
     const index = await site.get('/v2/quay.io/org/tool/manifests/2');
+    // Pages that are sorted by pulls stay as they are only while none is counted.
+    await expect.poll(pulls, { timeout: 10_000 }).toBe(before + 1);
     const [child] = json<{ manifests: { digest: string }[] }>(index).manifests;
     expect(await namesOf(site, `digest=${child!.digest}`)).toEqual(['quay.io/org/tool:2']);
   });

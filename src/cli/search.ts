@@ -1,4 +1,5 @@
 import { shownBytes } from '../config/units.ts';
+import { shownEntry } from '../discovery/search/entry.ts';
 import { maxResults } from '../discovery/search/search-parameters.ts';
 import type { SearchEvent } from '../operations/protocol/search.ts';
 import { addConfigFlags, type Command, type CommandIo, UsageError } from './command.ts';
@@ -59,7 +60,7 @@ export function registerSearch(program: Command, io: CommandIo): void {
         let isMore = false;
         for await (const event of operations.search({ query, limit }, context)) {
           if (event.kind === 'end') isMore = event.more;
-          else if (flags.json) io.stdout.write(`${JSON.stringify(shownJson(event))}\n`);
+          else if (flags.json) io.stdout.write(`${JSON.stringify(shownEntry(event))}\n`);
           else found.push(event);
         }
         if (flags.json) return;
@@ -107,29 +108,4 @@ function foundText(found: readonly Found[], nowMs: number): string[] {
     entry.annotations['org.opencontainers.image.description']?.replaceAll(/\s+/g, ' ').slice(0, 60) ?? '',
   ]);
   return table([['NAME', 'TYPE', 'SIZE', 'CHANGED', 'PULLS', 'DESCRIPTION'], ...rows]);
-}
-
-/** As the extension gives it. */
-function shownJson(found: Found): object {
-  const { repository, tag, digest, isHosted, type, artifactType, mediaType, sizeBytes, platforms } = found;
-  const { annotations, subject, createdAtMs, changedAtMs, cachedAtMs, pulledAtMs, pulls } = found;
-  const time = (ms: number) => (ms === 0 ? null : new Date(ms).toISOString());
-  return {
-    repository,
-    tag,
-    digest,
-    hosted: isHosted,
-    type,
-    artifactType,
-    mediaType,
-    size: sizeBytes,
-    platforms,
-    annotations,
-    subject,
-    created: time(createdAtMs),
-    changed: time(changedAtMs),
-    cached: time(cachedAtMs),
-    pulled: time(pulledAtMs),
-    pulls,
-  };
 }

@@ -1,4 +1,4 @@
-import type { FoundEntry } from '../discovery/search/entry.ts';
+import { shownEntry } from '../discovery/search/entry.ts';
 import type { Search } from '../discovery/search/search.ts';
 import { readSearch, writePosition } from '../discovery/search/search-parameters.ts';
 import { artifactTypes } from '../oci/artifact-types.ts';
@@ -91,31 +91,4 @@ function withoutNext(parameters: URLSearchParams): URLSearchParams {
   const first = new URLSearchParams(parameters);
   first.delete('next');
   return first;
-}
-
-/** An entry as clients see it. */
-function shownEntry(entry: FoundEntry): object {
-  const { repository, tag, digest, isHosted, type, artifactType, mediaType, platforms, annotations, subject } = entry;
-  return {
-    repository,
-    tag,
-    digest,
-    hosted: isHosted,
-    type,
-    artifactType,
-    mediaType,
-    size: entry.sizeBytes,
-    platforms,
-    annotations,
-    subject,
-    created: shownTime(entry.createdAtMs),
-    changed: shownTime(entry.changedAtMs),
-    cached: shownTime(entry.cachedAtMs),
-    pulled: shownTime(entry.pulledAtMs),
-    pulls: entry.pulls,
-  };
-}
-
-function shownTime(ms: number): string | null {
-  return ms === 0 ? null : new Date(ms).toISOString();
 }

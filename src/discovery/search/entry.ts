@@ -66,3 +66,30 @@ export function entryName(
 ): string {
   return `${repository} ${tag === '' ? `@${digest}` : tag}`;
 }
+
+/** An entry as clients see it, over HTTP and with `--json`. */
+export function shownEntry(entry: FoundEntry): object {
+  const { repository, tag, digest, isHosted, type, artifactType, mediaType, platforms, annotations, subject } = entry;
+  return {
+    repository,
+    tag,
+    digest,
+    hosted: isHosted,
+    type,
+    artifactType,
+    mediaType,
+    size: entry.sizeBytes,
+    platforms,
+    annotations,
+    subject,
+    created: shownTime(entry.createdAtMs),
+    changed: shownTime(entry.changedAtMs),
+    cached: shownTime(entry.cachedAtMs),
+    pulled: shownTime(entry.pulledAtMs),
+    pulls: entry.pulls,
+  };
+}
+
+function shownTime(ms: number): string | null {
+  return ms === 0 ? null : new Date(ms).toISOString();
+}

@@ -1,4 +1,4 @@
-import type { Digest } from '../../oci/digest.ts';
+import type { FoundEntry } from '../../discovery/search/entry.ts';
 
 /** What `millpond search` asks for. */
 export interface SearchParameters {
@@ -10,24 +10,5 @@ export interface SearchParameters {
 
 /** An image or artifact, or the end of the results. */
 export type SearchEvent =
-  | {
-      readonly kind: 'found';
-      readonly repository: string;
-      readonly tag: string | null;
-      readonly digest: Digest;
-      readonly isHosted: boolean;
-      readonly type: string;
-      readonly artifactType: string | null;
-      readonly mediaType: string;
-      readonly sizeBytes: number;
-      readonly platforms: readonly string[];
-      readonly annotations: Readonly<Record<string, string>>;
-      readonly subject: Digest | null;
-      /** All in milliseconds since 1970; 0: not known, or never. */
-      readonly createdAtMs: number;
-      readonly changedAtMs: number;
-      readonly cachedAtMs: number;
-      readonly pulledAtMs: number;
-      readonly pulls: number;
-    }
+  | ({ readonly kind: 'found' } & FoundEntry)
   | { readonly kind: 'end' /** Whether there are more than were asked for. */; readonly more: boolean };

@@ -14,19 +14,12 @@ import { type HostedParts, type HostedRequest, notOffered } from './hosted-reque
 import { hostedTarget } from './hosted-target.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { blobReply, emptyReply, jsonReply, manifestReply } from './replies.ts';
-import { leaveBody, readBody } from './request-body.ts';
+import { leavingBodies, readBody } from './request-body.ts';
 import { answerUpload } from './upload-routes.ts';
 
 /** Answers what concerns repositories that live here alone: pulls and pushes. `ns` chooses nothing for a push. */
 export function hostedRoutes(parts: HostedParts): Middleware {
-  return async function serveHosted(ctx, next) {
-    try {
-      return await serve(parts, ctx, next);
-    } catch (error) {
-      leaveBody(ctx);
-      throw error;
-    }
-  };
+  return leavingBodies((ctx, next) => serve(parts, ctx, next));
 }
 
 async function serve(parts: HostedParts, ctx: Context, next: Next): Promise<void> {

@@ -14,7 +14,7 @@ import { holdHeader } from './hold-gate.ts';
 import { hostedTarget } from './hosted-target.ts';
 import { writeCaller } from './passed-on.ts';
 import { answerFrom, conditionsOf, type RepositoryRequest } from './registry-routes.ts';
-import { bodyOf, leaveBody, lengthOf } from './request-body.ts';
+import { bodyOf, leaveBody, leavingBodies, lengthOf } from './request-body.ts';
 import type { Reply, Sender } from './send.ts';
 
 /** The replica that keeps the hosted repositories, as this one reaches it. */
@@ -73,14 +73,7 @@ const maxAnswerBytes = 8 * 1024 * 1024;
  * are served from the cache as far as it confirms them.
  */
 export function ownerRoutes(parts: OwnerParts): Middleware {
-  return async function serveHosted(ctx, next) {
-    try {
-      return await serve(parts, ctx, next);
-    } catch (error) {
-      leaveBody(ctx);
-      throw error;
-    }
-  };
+  return leavingBodies((ctx, next) => serve(parts, ctx, next));
 }
 
 async function serve(parts: OwnerParts, ctx: Context, next: Next): Promise<void> {

@@ -1,4 +1,4 @@
-import type { Context } from 'koa';
+import type { Context, Middleware, Next } from 'koa';
 import { RegistryError } from '../oci/error.ts';
 import type { Exchange } from './exchange.ts';
 import { overloadError } from './overload-error.ts';
@@ -56,6 +56,18 @@ export function leaveBody({ req }: Context): void {
   const timer = setTimeout(() => req.socket.destroy(), maxLeaveMs);
   req.once('close', () => clearTimeout(timer));
   req.resume();
+}
+
+/** A step whose refusals a client can read though it has not finished sending: see {@link leaveBody}. */
+export function leavingBodies(serve: (ctx: Context, next: Next) => Promise<void>): Middleware {
+  return async function serveHosted(ctx, next) {
+    try {
+      await serve(ctx, next);
+    } catch (error) {
+      leaveBody(ctx);
+      throw error;
+    }
+  };
 }
 
 function tooLarge(maxBytes: number): RegistryError {

@@ -1,3 +1,4 @@
+import { htpasswdFile } from '../access/support.ts';
 import { reservePort } from '../support/ports.ts';
 import type { TestSite } from '../support/site.ts';
 import { startFleet, type TestFleet } from './support.ts';
@@ -39,5 +40,16 @@ export async function startHostedFleet(
       return await startOwner(owner.cacheDir);
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** Callers of whom one may push, and the other may read `local/bob` alone. @returns the configuration's `auth` */
+export async function annAndBob(folder: string): Promise<object> {
+  return {
+    htpasswdFile: await htpasswdFile(folder, { ann: 'a-secret', bob: 'b-secret' }),
+    policies: [
+      { users: ['ann'], actions: ['pull', 'push', 'search'] },
+      { users: ['bob'], repositories: ['local/bob'], actions: ['pull', 'search'] },
+    ],
   };
 }

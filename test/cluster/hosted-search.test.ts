@@ -1,10 +1,10 @@
 import { expect, test, vi } from 'vitest';
-import { basic, htpasswdFile } from '../access/support.ts';
+import { basic } from '../access/support.ts';
 import { pushImage, send } from '../hosted/support.ts';
 import { localImage } from '../support/images.ts';
 import { startRegistry } from '../support/registry.ts';
 import { type TestSite, temporaryFolder } from '../support/site.ts';
-import { startHostedFleet } from './hosted-fleet.ts';
+import { annAndBob, startHostedFleet } from './hosted-fleet.ts';
 
 interface Found {
   readonly names: string[];
@@ -78,13 +78,7 @@ test('a replica finds what the owner hosts beside what it has cached, in one ord
 
 test('a search at a replica finds only what its caller may search at the owner', async () => {
   await using folder = await temporaryFolder();
-  const auth = {
-    htpasswdFile: await htpasswdFile(folder.path, { ann: 'a-secret', bob: 'b-secret' }),
-    policies: [
-      { users: ['ann'], actions: ['pull', 'push', 'search'] },
-      { users: ['bob'], repositories: ['local/bob'], actions: ['pull', 'search'] },
-    ],
-  };
+  const auth = await annAndBob(folder.path);
   await using fleet = await startHostedFleet({ config: { auth } });
   const ann = basic('ann', 'a-secret');
   const image = localImage({ label: 'one' });

@@ -5,7 +5,7 @@ import { settled } from '../mirror/support.ts';
 import { readAll, seededSource } from '../support/bytes.ts';
 import { localArtifact, localBlob, localImage } from '../support/images.ts';
 import { temporaryFolder } from '../support/site.ts';
-import { startHostedFleet } from './hosted-fleet.ts';
+import { annAndBob, startHostedFleet } from './hosted-fleet.ts';
 
 const repository = 'local/app';
 const image = localImage({ label: 'one' });
@@ -219,13 +219,7 @@ test('a replica that passes on says who asks: rights hold as they do at the owne
 
 test('a replica lists the hosted repositories that its caller may search, and no others', async () => {
   await using folder = await temporaryFolder();
-  const auth = {
-    htpasswdFile: await htpasswdFile(folder.path, { ann: 'a-secret', bob: 'b-secret' }),
-    policies: [
-      { users: ['ann'], actions: ['pull', 'push', 'search'] },
-      { users: ['bob'], repositories: ['local/bob'], actions: ['pull', 'search'] },
-    ],
-  };
+  const auth = await annAndBob(folder.path);
   await using fleet = await startHostedFleet({ config: { auth } });
   const ann = basic('ann', 'a-secret');
   const artifact = localArtifact({});

@@ -21,8 +21,8 @@ const gate = new SignatureGate<SignedRepository>({
   // Everything passes as verification material: a verdict like any other.
   material: () => ({
     manifest: () => Promise.resolve(Buffer.from('{"manifests":[]}')),
-    referrers: () => Promise.reject(new Error('nobody asks')),
-    blob: () => Promise.reject(new Error('nobody asks')),
+    referrers: () => Promise.reject(new Error('not expected')),
+    blob: () => Promise.reject(new Error('not expected')),
     indexesOf: () => [],
   }),
 });

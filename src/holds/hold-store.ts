@@ -21,7 +21,7 @@ export interface HoldRecord {
   readonly heldAtMs: Readonly<Record<string, number>>;
   readonly verdict?: Verdict | undefined;
   readonly decidedAtMs?: number | undefined;
-  /** In the words of whoever decided. */
+  /** The comment of the operator who approved or rejected it. */
   readonly reason?: string | undefined;
 }
 

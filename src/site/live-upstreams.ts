@@ -108,7 +108,7 @@ export class LiveUpstreams implements Disposable {
   }
 
   /**
-   * One upstream of a configuration, asked with the credentials of one caller; whoever has it disposes it.
+   * One upstream of a configuration, asked with the credentials of one caller; the holder disposes it.
    * @throws Error in one sentence where a certificate cannot be used
    */
   forCaller(

@@ -1,10 +1,10 @@
 import type { FillProgress } from '../mirror/fill/downloads.ts';
-import { namedRepository } from '../mirror/repository.ts';
 import { isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { isTag, parseReference } from '../oci/reference.ts';
 import { noInput, type OperationContext } from '../operations/protocol/operation.ts';
 import type { Operations } from '../operations/protocol/operations.ts';
+import { namedRepository } from '../upstream/repository.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Rights } from './callers.ts';
 import type { Exchange } from './exchange.ts';

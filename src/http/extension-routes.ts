@@ -1,8 +1,8 @@
 import type { Context, Middleware } from 'koa';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
-import { repositoryOf } from '../mirror/repository.ts';
 import { type ExtensionPath, parseExtensionPath } from '../oci/extension-path.ts';
 import { requireName } from '../oci/request.ts';
+import { repositoryOf } from '../upstream/repository.ts';
 import { selectUpstream } from '../upstream/selection.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import type { Rights } from './callers.ts';

@@ -1,10 +1,10 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Middleware } from 'koa';
 import { LRUCache } from 'lru-cache';
-import { RememberedAnswer } from '../mirror/negative-answers.ts';
 import { hasReason, RegistryError } from '../oci/error.ts';
 import { upTo } from '../oci/lru-bound.ts';
 import { parseRequest, pullMethods, type RegistryRequest } from '../oci/request.ts';
+import { RememberedAnswer } from '../replicas/negative-answers.ts';
 import type { Chain } from '../transport/chain.ts';
 import { type Selection, selectUpstream } from '../upstream/selection.ts';
 import type { UpstreamTable } from '../upstream/table.ts';

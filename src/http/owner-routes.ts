@@ -1,12 +1,12 @@
 import type { Context, Middleware, Next } from 'koa';
 import type { HostedRules } from '../hosted/rules.ts';
 import type { Mirror } from '../mirror/mirror.ts';
-import { type Repository, repositoryOf } from '../mirror/repository.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import { parseExtensionPath } from '../oci/extension-path.ts';
 import { parseRequest } from '../oci/request.ts';
 import { readBounded, transferBody } from '../transport/body.ts';
 import type { WireAnswer } from '../transport/exchange.ts';
+import { type Repository, repositoryOf } from '../upstream/repository.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import type { Rights } from './callers.ts';
 import type { Exchange } from './exchange.ts';

@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Context, Middleware } from 'koa';
 import type { PeerBlob, PeerQuestion, PeerService } from '../mirror/sharing/peer-service.ts';
-import type { ReplicaAnswers } from '../mirror/sharing/replica-answers.ts';
-import { readQuestion } from '../mirror/sharing/replica-question.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { contentRange } from '../oci/range.ts';
+import type { ReplicaAnswers } from '../replicas/answers.ts';
+import { readQuestion } from '../replicas/question.ts';
 import type { Exchange } from './exchange.ts';
 import { answersPath, isReplicaPath } from './replica-paths.ts';
 import type { Reply, Sender } from './send.ts';

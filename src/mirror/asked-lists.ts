@@ -1,16 +1,16 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
 import type { ListingAnswer } from '../oci/listing.ts';
+import type { ReplicaQuestions } from '../replicas/questions.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { RememberedLists } from '../store/catalog/remembered-lists.ts';
+import { type Staleness, stalenessOf } from '../upstream/freshness.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import { accessTo } from './access.ts';
 import type { Waiting } from './content.ts';
-import { type Staleness, stalenessOf } from './freshness.ts';
 import type { Manifests } from './manifests.ts';
 import type { Outcome } from './outcome.ts';
-import type { Repository } from './repository.ts';
-import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 
 export interface ListingsOptions {
   readonly catalog: Catalog;

@@ -4,8 +4,8 @@ import { isTransient, RegistryError } from '../oci/error.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { type BlobStore, type StoredBlob, smallBlobBytes } from '../store/files/blob-store.ts';
 import type { BlobAnswer } from '../upstream/client.ts';
+import type { Repository } from '../upstream/repository.ts';
 import type { Inquiry } from './content.ts';
-import type { Repository } from './repository.ts';
 
 /** How many places of a stored blob an upstream has to show, and the bytes of each. */
 const samples = 4;

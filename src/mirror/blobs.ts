@@ -4,9 +4,11 @@ import { emptyBlob, emptyBlobDigest } from '../oci/empty-blob.ts';
 import { hasReason, isTransient, RegistryError } from '../oci/error.ts';
 import { blobFact, rightFact } from '../oci/facts.ts';
 import { octetStream } from '../oci/media-types.ts';
+import type { ReplicaQuestions } from '../replicas/questions.ts';
 import type { Custody } from '../store/care/custody.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { type BlobStore, DiskFault, type StoredBlob } from '../store/files/blob-store.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { BlobInquiry, type UpstreamBlob } from './blob-inquiry.ts';
 import { type BlobBody, storedBody } from './body.ts';
@@ -16,8 +18,6 @@ import type { Fill } from './fill/fill.ts';
 import type { FillReader } from './fill/fill-reader.ts';
 import type { BlobHeading } from './fill/transfer.ts';
 import type { Outcome } from './outcome.ts';
-import type { Repository } from './repository.ts';
-import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 import type { Standing, StandingFile } from './standing.ts';
 
 /** Share of the time for an answer after which a blob is fetched although as many are being fetched as may be. */

@@ -1,10 +1,10 @@
 import { RegistryError } from '../oci/error.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
 import type { ManifestHead } from '../upstream/client.ts';
+import { type Staleness, stalenessOf } from '../upstream/freshness.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { decide } from '../upstream/tag-rules.ts';
-import { type Staleness, stalenessOf } from './freshness.ts';
 import type { Outcome } from './outcome.ts';
-import type { Repository } from './repository.ts';
 
 /** What a tag stands for now, as far as it can be known. */
 export interface ResolvedTag {

@@ -2,14 +2,14 @@ import type { Coordinator } from '../coordination/coordinator.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import type { ErrorCode } from '../oci/reason.ts';
+import { NegativeAnswers } from '../replicas/negative-answers.ts';
+import type { LentRight } from '../replicas/question.ts';
+import type { ReplicaQuestions } from '../replicas/questions.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import { accessTo } from './access.ts';
-import { NegativeAnswers } from './negative-answers.ts';
-import type { Repository } from './repository.ts';
-import type { LentRight } from './sharing/replica-question.ts';
-import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 
 /** What lets a wait end: read only where there is something to wait for. */
 export interface Waiting {

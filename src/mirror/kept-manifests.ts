@@ -6,8 +6,8 @@ import type { Catalog } from '../store/catalog/catalog.ts';
 import { recallManifest } from '../store/catalog/remembered-manifest.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
+import type { Repository } from '../upstream/repository.ts';
 import type { MirrorEvent, Report } from './mirror-event.ts';
-import type { Repository } from './repository.ts';
 
 /** Types that registries and proxies give to what they do not know. */
 const genericTypes: readonly string[] = [

@@ -1,14 +1,14 @@
 import { RegistryError } from '../oci/error.ts';
+import type { ReplicaQuestions } from '../replicas/questions.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
+import { freshnessOf, stalenessOf } from '../upstream/freshness.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { decide } from '../upstream/tag-rules.ts';
 import type { ResolvedTag } from './confirmed-tag.ts';
 import type { Waiting } from './content.ts';
-import { freshnessOf, stalenessOf } from './freshness.ts';
 import type { ManifestsByDigest } from './manifests-by-digest.ts';
 import type { MirrorEvent, Report } from './mirror-event.ts';
-import type { Repository } from './repository.ts';
-import type { ReplicaQuestions } from './sharing/replica-questions.ts';
 
 export interface LentTagsOptions {
   readonly catalog: Catalog;

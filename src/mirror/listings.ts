@@ -5,11 +5,11 @@ import { isTransient, RegistryError } from '../oci/error.ts';
 import { JsonLimitError, parseJson } from '../oci/json.ts';
 import type { ListingAnswer } from '../oci/listing.ts';
 import { bareMediaType, ociIndex } from '../oci/media-types.ts';
+import { stalenessOf } from '../upstream/freshness.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { AskedLists, type ListingReply, type ListingsOptions, nameOf, onlyHere } from './asked-lists.ts';
 import type { Waiting } from './content.ts';
-import { stalenessOf } from './freshness.ts';
 import type { Outcome } from './outcome.ts';
-import type { Repository } from './repository.ts';
 import { TagLists } from './tag-lists.ts';
 
 /** Referrers in one repository: the upstream's own answer, or what is known here where it cannot answer; and its tags. */

@@ -1,18 +1,18 @@
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { hasReason, isTransient, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
+import type { ReplicaQuestions } from '../replicas/questions.ts';
+import type { Replicas } from '../replicas/replicas.ts';
+import { SharedManifests } from '../replicas/shared-manifests.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import type { Completeness } from './completeness.ts';
 import { Content, type Inquiry, type Waiting } from './content.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
 import type { Outcome } from './outcome.ts';
-import type { Repository } from './repository.ts';
-import type { ReplicaQuestions } from './sharing/replica-questions.ts';
-import type { Replicas } from './sharing/replicas.ts';
-import { SharedManifests } from './sharing/shared-manifests.ts';
 
 export interface ManifestsByDigestOptions {
   readonly catalog: Catalog;

@@ -4,22 +4,22 @@ import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.
 import { blobFact, type Changes, rightFact, tagFact, upstreamFact } from '../oci/facts.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { ManifestReference } from '../oci/request.ts';
+import type { ReplicaQuestions } from '../replicas/questions.ts';
+import type { Replicas } from '../replicas/replicas.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { BlobStore } from '../store/files/blob-store.ts';
+import { type Staleness, stalenessOf } from '../upstream/freshness.ts';
 import { endOf } from '../upstream/rate-limit.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { decide } from '../upstream/tag-rules.ts';
 import { AnswerBudget } from '../waiting/deadline.ts';
 import { Completeness } from './completeness.ts';
 import { ageSecondsOf, type ResolvedTag } from './confirmed-tag.ts';
 import type { Content, Waiting } from './content.ts';
-import { type Staleness, stalenessOf } from './freshness.ts';
 import { KeptManifests } from './kept-manifests.ts';
 import { type FoundManifest, ManifestsByDigest } from './manifests-by-digest.ts';
 import type { MirrorEvent, Report } from './mirror-event.ts';
 import type { Outcome } from './outcome.ts';
-import type { Repository } from './repository.ts';
-import type { ReplicaQuestions } from './sharing/replica-questions.ts';
-import type { Replicas } from './sharing/replicas.ts';
 import type { Standing } from './standing.ts';
 import { Tags } from './tags.ts';
 

@@ -1,22 +1,22 @@
 import type { Slabs } from '../memory/slabs.ts';
 import { blobFact, type Changes } from '../oci/facts.ts';
+import { ReplicaAnswers } from '../replicas/answers.ts';
+import { ReplicaQuestions } from '../replicas/questions.ts';
+import type { Replicas } from '../replicas/replicas.ts';
 import { Custody } from '../store/care/custody.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { upstreamOf } from '../store/catalog/grant-records.ts';
 import { RememberedLists } from '../store/catalog/remembered-lists.ts';
 import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
 import type { Verification } from '../store/files/verification.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { Blobs } from './blobs.ts';
 import { Downloads } from './fill/downloads.ts';
 import type { FillObserver } from './fill/fill-events.ts';
 import { Listings } from './listings.ts';
 import { Manifests } from './manifests.ts';
 import type { MirrorEvent, Report } from './mirror-event.ts';
-import type { Repository } from './repository.ts';
 import { PeerService } from './sharing/peer-service.ts';
-import { ReplicaAnswers } from './sharing/replica-answers.ts';
-import { ReplicaQuestions } from './sharing/replica-questions.ts';
-import type { Replicas } from './sharing/replicas.ts';
 
 export interface MirrorOptions {
   readonly store: BlobStore;

@@ -3,9 +3,9 @@ import { RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestMediaTypes } from '../oci/media-types.ts';
 import type { TagRecord } from '../store/catalog/tag-records.ts';
 import type { ManifestAnswer, ManifestHead } from '../upstream/client.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { confirmedAtMs } from './confirmed-tag.ts';
 import type { KeptManifests } from './kept-manifests.ts';
-import type { Repository } from './repository.ts';
 
 /** A HEAD that tells fewer bytes than this does not tell the size of a manifest. */
 const minManifestBytes = 20;

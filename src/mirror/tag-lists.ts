@@ -2,12 +2,12 @@ import { LRUCache } from 'lru-cache';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import type { ListingAnswer } from '../oci/listing.ts';
 import { pagedHere, pageOf, tagsOf } from '../oci/tag-pages.ts';
+import { stalenessOf } from '../upstream/freshness.ts';
+import type { Repository } from '../upstream/repository.ts';
+import { mergedTags, type TagRead, WholeTags } from '../upstream/whole-tags.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import { type AskedLists, type ListingReply, type ListingsOptions, nameOf, onlyHere } from './asked-lists.ts';
 import type { Waiting } from './content.ts';
-import { stalenessOf } from './freshness.ts';
-import type { Repository } from './repository.ts';
-import { mergedTags, type TagRead, WholeTags } from './whole-tags.ts';
 
 /** Memory for whole lists between their pages, in characters of their tags. */
 const keptCharacters = 8 * 1024 * 1024;

@@ -3,23 +3,23 @@ import { AcceptReader } from '../oci/accept.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
 import type { Changes } from '../oci/facts.ts';
 import { manifestAccept } from '../oci/media-types.ts';
+import type { NegativeAnswers } from '../replicas/negative-answers.ts';
+import type { ReplicaQuestions } from '../replicas/questions.ts';
+import { SharedTags } from '../replicas/shared-tags.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
+import { type FreshnessVerdict, freshnessOf, stalenessOf } from '../upstream/freshness.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { decide } from '../upstream/tag-rules.ts';
 import { isTimeout, withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import type { Completeness } from './completeness.ts';
 import { type ResolvedTag, resolvedBy } from './confirmed-tag.ts';
 import type { Waiting } from './content.ts';
-import { type FreshnessVerdict, freshnessOf, stalenessOf } from './freshness.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import { LentTags } from './lent-tags.ts';
 import type { ManifestsByDigest } from './manifests-by-digest.ts';
 import type { MirrorEvent, Report } from './mirror-event.ts';
-import type { NegativeAnswers } from './negative-answers.ts';
-import type { Repository } from './repository.ts';
-import type { ReplicaQuestions } from './sharing/replica-questions.ts';
-import { SharedTags } from './sharing/shared-tags.ts';
 import { TagInquiry } from './tag-inquiry.ts';
 
 export interface TagsOptions {

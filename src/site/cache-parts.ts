@@ -2,7 +2,6 @@ import type { Config } from '../config/config.ts';
 import type { FillObserver } from '../mirror/fill/fill-events.ts';
 import { Mirror } from '../mirror/mirror.ts';
 import type { MirrorEvent, Report } from '../mirror/mirror-event.ts';
-import type { Repository } from '../mirror/repository.ts';
 import { unwatched } from '../oci/facts.ts';
 import { Scrub } from '../store/care/scrub.ts';
 import { Catalog } from '../store/catalog/catalog.ts';
@@ -18,6 +17,8 @@ import { isOnReadOnlyDisk, openReadOnlyLayout } from '../store/files/read-only-l
 import { sweepIngest } from '../store/files/sweep.ts';
 import { Verification } from '../store/files/verification.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import type { Repository } from '../upstream/repository.ts';
+import { reporter } from './background-report.ts';
 import { eventOfNews } from './content-events.ts';
 import { described } from './described.ts';
 import { cacheConditions, evictionReport } from './eviction-report.ts';
@@ -25,7 +26,6 @@ import { LiveUpstreams } from './live-upstreams.ts';
 import { upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
 import type { Opening, RebuildFirst } from './opening.ts';
 import { sayOwner, whenFree } from './owner.ts';
-import { reporter } from './report.ts';
 
 /** Interval of progress reports of a rebuild that is waited for. */
 const tellEveryMs = 5_000;

@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 import type { HostedOwner } from '../http/owner-routes.ts';
-import { ownerUpstream } from '../mirror/sharing/owner-upstream.ts';
+import { ownerUpstream } from '../replicas/owner-upstream.ts';
 import type { Hosted } from './hosted.ts';
 import { hostedRules } from './hosted-rules.ts';
 import type { LiveReplicas } from './replicas.ts';

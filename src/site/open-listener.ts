@@ -9,9 +9,9 @@ import { type OperatorRoutesOptions, operatorRoutes } from '../http/operator-rou
 import type { HostedOwner } from '../http/owner-routes.ts';
 import { isReplicaPath } from '../http/replica-paths.ts';
 import { type Guest, type Listener, listen } from '../http/server.ts';
-import { findRepository } from '../mirror/repository.ts';
 import type { Operations } from '../operations/protocol/operations.ts';
 import type { RequestLog } from '../telemetry/logger.ts';
+import { findRepository } from '../upstream/repository.ts';
 import { type LiveAccess } from './access.ts';
 import { type Cache } from './cache.ts';
 import { described } from './described.ts';

@@ -10,12 +10,12 @@ import { SharedCoordinator } from '../coordination/shared.ts';
 import type { Condition } from '../http/operator-routes.ts';
 import type { PeerRoutesOptions } from '../http/peer-routes.ts';
 import type { ServerTls } from '../http/server.ts';
-import { Replicas } from '../mirror/sharing/replicas.ts';
 import type { Digest } from '../oci/digest.ts';
+import { Replicas } from '../replicas/replicas.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import { reporter } from './background-report.ts';
 import { named } from './configured-files.ts';
 import type { Parts } from './parts.ts';
-import { reporter } from './report.ts';
 import type { FileTexts } from './watched-files.ts';
 
 /** What a replica needs of the others, and what it gives them. */

@@ -1,9 +1,9 @@
 import { Scrub } from '../store/care/scrub.ts';
 import { FileHasher } from '../store/files/file-hasher.ts';
 import { Verification } from '../store/files/verification.ts';
+import { reporter } from './background-report.ts';
 import type { Cache } from './cache.ts';
 import type { Parts } from './parts.ts';
-import { reporter } from './report.ts';
 
 /** Begins to read what is stored again, whenever that is due; `look` where the configuration has changed. */
 export function startScrub(cache: Cache, parts: Parts): Pick<Scrub, 'look'> & AsyncDisposable {

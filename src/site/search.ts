@@ -4,7 +4,7 @@ import { Search } from '../discovery/search/search.ts';
 import type { KeptAnswer } from '../front/kept-answer.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { RequestObserver } from '../http/middleware.ts';
-import { findRepository } from '../mirror/repository.ts';
+import { findRepository } from '../upstream/repository.ts';
 import type { Cache } from './cache.ts';
 import { described } from './described.ts';
 import type { Parts } from './parts.ts';

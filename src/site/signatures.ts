@@ -1,12 +1,12 @@
 import type { Config } from '../config/config.ts';
 import { formatPath } from '../config/problems.ts';
 import type { Mirror } from '../mirror/mirror.ts';
-import type { Repository } from '../mirror/repository.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { isNotFound, RegistryError } from '../oci/error.ts';
 import type { Material } from '../signatures/material.ts';
 import { SignatureGate, type SignatureObserver } from '../signatures/signature-gate.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
+import type { Repository } from '../upstream/repository.ts';
 import type { Cache } from './cache.ts';
 import { named } from './configured-files.ts';
 import type { Parts } from './parts.ts';

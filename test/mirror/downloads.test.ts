@@ -4,8 +4,8 @@ import { Downloads } from '../../src/mirror/fill/downloads.ts';
 import type { FillObserver } from '../../src/mirror/fill/fill-events.ts';
 import { DirectRoute } from '../../src/mirror/fill/route.ts';
 import type { Source } from '../../src/mirror/fill/sources.ts';
-import type { Repository } from '../../src/mirror/repository.ts';
 import { digestOf } from '../../src/oci/digest.ts';
+import type { Repository } from '../../src/upstream/repository.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 
 const content = Buffer.alloc(100_000, 'content');

@@ -4,9 +4,9 @@ import { expect, test } from 'vitest';
 import { Downloads } from '../../src/mirror/fill/downloads.ts';
 import type { FillObserver } from '../../src/mirror/fill/fill-events.ts';
 import { DirectRoute } from '../../src/mirror/fill/route.ts';
-import type { Repository } from '../../src/mirror/repository.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { BlobStore, PartialBlob, StoredBlob } from '../../src/store/files/blob-store.ts';
+import type { Repository } from '../../src/upstream/repository.ts';
 
 const small = Buffer.from('a small blob');
 const large = randomBytes(300_000);

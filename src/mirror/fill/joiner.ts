@@ -1,4 +1,4 @@
-import type { Repository } from '../repository.ts';
+import type { Repository } from '../../upstream/repository.ts';
 import type { Source } from './sources.ts';
 
 /** A request for a blob, as a fill sees it. */

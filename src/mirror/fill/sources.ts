@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../../oci/error.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
-import type { Repository } from '../repository.ts';
+import type { Repository } from '../../upstream/repository.ts';
 
 /** Somewhere the bytes of a blob can come from. */
 export interface Source {

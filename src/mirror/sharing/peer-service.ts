@@ -5,11 +5,11 @@ import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
 import type { Catalog } from '../../store/catalog/catalog.ts';
 import { type BlobStore, DiskFault } from '../../store/files/blob-store.ts';
+import type { Repository } from '../../upstream/repository.ts';
 import { accessTo } from '../access.ts';
 import { type BlobBody, storedBody } from '../body.ts';
 import type { Waiting } from '../content.ts';
 import type { Downloads } from '../fill/downloads.ts';
-import type { Repository } from '../repository.ts';
 import { PeerReader } from './peer-reader.ts';
 
 export interface PeerServiceOptions {

@@ -3,9 +3,9 @@ import { PeerFailure } from '../../coordination/peer-failure.ts';
 import type { PeerAccess, PeerWant } from '../../coordination/peers.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
+import { findGiver } from '../../replicas/giver.ts';
 import type { Route } from '../fill/route.ts';
 import type { NextOptions, Source, SourceList } from '../fill/sources.ts';
-import { findGiver } from './giver.ts';
 
 /** How often the holder of a lease says that bytes arrive, in milliseconds: a third of the time a lease lives. */
 const renewMs = 1_000;

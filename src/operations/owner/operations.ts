@@ -1,7 +1,7 @@
 import type { Search } from '../../discovery/search/search.ts';
 import type { Operations } from '../protocol/operations.ts';
 import { administrationOperations } from './administration/operations.ts';
-import type { HostedHere } from './archives/hosted-images.ts';
+import type { HostedHere } from './archives/named-images.ts';
 import { archiveOperations } from './archives/operations.ts';
 import type { OwnedCache } from './cache/owned-cache.ts';
 import { type FetchDependencies, fetchImages } from './fetch/fetch.ts';

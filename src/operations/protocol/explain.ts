@@ -1,6 +1,6 @@
 import type { ExplainedAccess } from '../../access/explain.ts';
-import type { FreshnessVerdict } from '../../mirror/freshness.ts';
 import type { Digest } from '../../oci/digest.ts';
+import type { FreshnessVerdict } from '../../upstream/freshness.ts';
 
 /** What an image name gets from this mirror, and why; members keep their names from version to version. */
 export interface Explanation {

@@ -1,13 +1,13 @@
 import { type Hash, randomUUID } from 'node:crypto';
 import { constants, type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { writeAt } from '../../memory/write-at.ts';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
 import { type Claim, DiskFault, NoRoom, type PartialBlob, type Space } from './blob-store.ts';
 import { Extents } from './extents.ts';
 import { type Layout, syncDirectory, withFolders } from './layout.ts';
 import { privateFile } from './private-folders.ts';
 import { readAt } from './read-at.ts';
-import { writeAt } from './write-at.ts';
 
 const rehashBytes = 1024 * 1024;
 /** How far the prefix of a file with holes may have grown since its length was last noted beside the file. */

@@ -8,7 +8,7 @@ import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { Layout } from '../../../store/files/layout.ts';
 import { createdAt } from '../../protocol/created-at.ts';
 import type { AdoptedImage, KnownName, NewImage, RefusedImage } from '../../protocol/import.ts';
-import type { HostedName } from './hosted-images.ts';
+import type { HostedName } from './named-images.ts';
 import { IncompleteError, type WholeImage, type WholeManifest, wholeImage } from './whole-image.ts';
 
 export interface HostedImportsOptions {

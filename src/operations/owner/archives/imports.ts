@@ -1,7 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BlobSize } from '../../../archive/description.ts';
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
-import type { Repository } from '../../../mirror/repository.ts';
 import { isElsewhere } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import { hasReason, isTransient, RegistryError } from '../../../oci/error.ts';
@@ -9,6 +8,7 @@ import { octetStream } from '../../../oci/media-types.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import { upstreamOf } from '../../../store/catalog/grant-records.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
+import type { Repository } from '../../../upstream/repository.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { createdAt } from '../../protocol/created-at.ts';
 import {

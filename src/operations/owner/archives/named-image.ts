@@ -1,6 +1,6 @@
-import { namedRepository, type Repository } from '../../../mirror/repository.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import { parseReference } from '../../../oci/reference.ts';
+import { namedRepository, type Repository } from '../../../upstream/repository.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 
 /** An image name as a person writes it, resolved. */

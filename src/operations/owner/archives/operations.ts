@@ -1,18 +1,18 @@
 import { once } from 'node:events';
 import type { BlobSize } from '../../../archive/description.ts';
-import type { Repository } from '../../../mirror/repository.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import { isTransient, RegistryError } from '../../../oci/error.ts';
 import { marksOf } from '../../../store/eviction-policy.ts';
+import type { Repository } from '../../../upstream/repository.ts';
 import type { ImportRoom, KnownName, NewImage, RefusedImage } from '../../protocol/import.ts';
 import type { Operations } from '../../protocol/operations.ts';
 import type { OwnedCache } from '../cache/owned-cache.ts';
 import { ExportPlanner } from './export-plan.ts';
-import { type HostedHere, hostedName } from './hosted-images.ts';
 import { HostedImports } from './hosted-imports.ts';
 import { CachedShelf, HostedShelf } from './image-shelf.ts';
 import { Imports } from './imports.ts';
 import { namedImage } from './named-image.ts';
+import { type HostedHere, hostedName } from './named-images.ts';
 
 type ArchiveOperations = Pick<
   Operations,

@@ -1,13 +1,13 @@
 import type { KeyStore } from '../../../access/key-store.ts';
 import type { Mirror } from '../../../mirror/mirror.ts';
 import type { Report } from '../../../mirror/mirror-event.ts';
-import type { Repair } from '../../../mirror/repair.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { Room } from '../../../store/eviction/room.ts';
 import type { DiskStore } from '../../../store/files/disk-store.ts';
 import type { Layout } from '../../../store/files/layout.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
+import type { Repair } from '../verify/repair.ts';
 
 /** A change by an operator, for the log and for other replicas. `repository`: as the cache names it; `reference`: a tag or a digest. */
 export type AdministrationEvent =

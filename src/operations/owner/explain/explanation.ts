@@ -1,10 +1,10 @@
 import type { ExplainedAccess } from '../../../access/explain.ts';
 import { Completeness } from '../../../mirror/completeness.ts';
-import { type FreshnessVerdict, freshnessOf } from '../../../mirror/freshness.ts';
 import { KeptManifests } from '../../../mirror/kept-manifests.ts';
 import { parseReference } from '../../../oci/reference.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
+import { type FreshnessVerdict, freshnessOf } from '../../../upstream/freshness.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { type Decision, decide } from '../../../upstream/tag-rules.ts';
 import { isAvailable } from '../../../upstream/upstream.ts';

@@ -1,9 +1,9 @@
 import type { Blobs } from '../../../mirror/blobs.ts';
 import type { Completeness } from '../../../mirror/completeness.ts';
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
-import type { Repository } from '../../../mirror/repository.ts';
 import type { Descriptor } from '../../../oci/descriptor.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { Repository } from '../../../upstream/repository.ts';
 
 export interface ArrivalOptions {
   readonly catalog: Catalog;

@@ -1,12 +1,12 @@
 import { Completeness } from '../../../mirror/completeness.ts';
 import { KeptManifests } from '../../../mirror/kept-manifests.ts';
 import type { Mirror } from '../../../mirror/mirror.ts';
-import type { Repository } from '../../../mirror/repository.ts';
 import type { Descriptor } from '../../../oci/descriptor.ts';
 import { isNotFound } from '../../../oci/error.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { Room } from '../../../store/eviction/room.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
+import type { Repository } from '../../../upstream/repository.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { allOf, Slots } from '../../../waiting/slots.ts';
 import type { FetchChoice, FetchEvent, FetchParameters, WantedImages } from '../../protocol/fetch.ts';

@@ -1,7 +1,6 @@
 import type { Listings } from '../../../mirror/listings.ts';
 import type { ManifestReply, Manifests } from '../../../mirror/manifests.ts';
 import type { Outcome } from '../../../mirror/outcome.ts';
-import type { Repository } from '../../../mirror/repository.ts';
 import { type Descriptor, isElsewhere, readManifest } from '../../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/error.ts';
@@ -16,6 +15,7 @@ import {
 } from '../../../oci/platform.ts';
 import { isTag } from '../../../oci/reference.ts';
 import type { ManifestReference } from '../../../oci/request.ts';
+import type { Repository } from '../../../upstream/repository.ts';
 import { allOf } from '../../../waiting/slots.ts';
 
 /** Maximum manifests of one image, including its referrers and theirs. */

@@ -1,6 +1,5 @@
 import type { Listings } from '../../../mirror/listings.ts';
 import type { Manifests } from '../../../mirror/manifests.ts';
-import { namedRepository, type Repository } from '../../../mirror/repository.ts';
 import { hasReason, isNotFound, RegistryError } from '../../../oci/error.ts';
 import { parseJson } from '../../../oci/json.ts';
 import { parseReference } from '../../../oci/reference.ts';
@@ -8,6 +7,7 @@ import type { ManifestReference } from '../../../oci/request.ts';
 import { subjectOfTag } from '../../../oci/subject-of-tag.ts';
 import { parseTagSelector, selectTags, type TagSelector } from '../../../oci/tag-selector.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
+import { namedRepository, type Repository } from '../../../upstream/repository.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { allOf } from '../../../waiting/slots.ts';
 import type { WantedImages } from '../../protocol/fetch.ts';

@@ -1,7 +1,7 @@
-import { namedRepository } from '../../../mirror/repository.ts';
 import { RegistryError } from '../../../oci/error.ts';
 import { formatPlatform, type Platform, parsePlatform } from '../../../oci/platform.ts';
 import { parseReference } from '../../../oci/reference.ts';
+import { namedRepository } from '../../../upstream/repository.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import type { FetchChoice, WantedImages } from '../../protocol/fetch.ts';
 import type { WantedImage } from './wanted-images.ts';

@@ -1,6 +1,6 @@
-import type { Repair } from '../../../mirror/repair.ts';
 import type { Custody } from '../../../store/care/custody.ts';
 import type { Finding, Mending } from '../../protocol/verify.ts';
+import type { Repair } from './repair.ts';
 
 export interface MenderOptions {
   readonly custody: Custody;

@@ -1,6 +1,6 @@
-import type { OwnerLink } from '../../coordination/owner-link.ts';
-import { RegistryError } from '../../oci/error.ts';
-import type { Freshness, Upstream } from '../../upstream/upstream.ts';
+import type { OwnerLink } from '../coordination/owner-link.ts';
+import { RegistryError } from '../oci/error.ts';
+import type { Freshness, Upstream } from '../upstream/upstream.ts';
 import { OwnerClient } from './owner-client.ts';
 
 /** The first part of the cache's names of hosted repositories that another replica keeps. No client can name it. */

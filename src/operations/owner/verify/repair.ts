@@ -1,12 +1,12 @@
-import type { Digest } from '../oci/digest.ts';
-import { RegistryError } from '../oci/error.ts';
-import type { RepairResult } from '../store/care/scrub.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
-import type { BlobStore } from '../store/files/blob-store.ts';
-import type { Downloads } from './fill/downloads.ts';
-import { upstreamSources } from './fill/sources.ts';
-import type { Manifests } from './manifests.ts';
-import type { Repository } from './repository.ts';
+import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import { upstreamSources } from '../../../mirror/fill/sources.ts';
+import type { Manifests } from '../../../mirror/manifests.ts';
+import type { Digest } from '../../../oci/digest.ts';
+import { RegistryError } from '../../../oci/error.ts';
+import type { RepairResult } from '../../../store/care/scrub.ts';
+import type { Catalog } from '../../../store/catalog/catalog.ts';
+import type { BlobStore } from '../../../store/files/blob-store.ts';
+import type { Repository } from '../../../upstream/repository.ts';
 
 export interface RepairOptions {
   readonly store: BlobStore;

@@ -1,10 +1,10 @@
-import { askOwner, type OwnerAnswer } from '../../coordination/owner-answer.ts';
-import type { OwnerLink } from '../../coordination/owner-link.ts';
-import { type Digest, isDigest } from '../../oci/digest.ts';
-import { RegistryError } from '../../oci/error.ts';
-import type { ListingAnswer } from '../../oci/listing.ts';
-import { octetStream } from '../../oci/media-types.ts';
-import { readContentRange } from '../../oci/range.ts';
+import { askOwner, type OwnerAnswer } from '../coordination/owner-answer.ts';
+import type { OwnerLink } from '../coordination/owner-link.ts';
+import { type Digest, isDigest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import type { ListingAnswer } from '../oci/listing.ts';
+import { octetStream } from '../oci/media-types.ts';
+import { readContentRange } from '../oci/range.ts';
 import type {
   BlobAnswer,
   BlobEndpoint,
@@ -13,8 +13,8 @@ import type {
   ManifestHead,
   RequestOptions,
   UpstreamClient,
-} from '../../upstream/client.ts';
-import { nextQuery } from '../../upstream/link.ts';
+} from '../upstream/client.ts';
+import { nextQuery } from '../upstream/link.ts';
 
 /** Largest list, in bytes. */
 const maxListBytes = 16 * 1024 * 1024;

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import type { MessageListener } from '../../src/coordination/coordinator.ts';
 import { SoloCoordinator } from '../../src/coordination/solo.ts';
-import { SharedTags } from '../../src/mirror/sharing/shared-tags.ts';
 import { digestOf } from '../../src/oci/digest.ts';
+import { SharedTags } from '../../src/replicas/shared-tags.ts';
 
 const key = { repository: 'docker.io/library/app', tag: '1', variant: '' };
 const record = { digest: digestOf(Buffer.from('then')), contentType: 'a/b', size: 4, checkedAtMs: 1_000 };

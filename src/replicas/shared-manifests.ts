@@ -1,9 +1,9 @@
-import type { Lease, Replica } from '../../coordination/coordinator.ts';
-import { PeerFailure } from '../../coordination/peer-failure.ts';
-import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
-import type { ManifestAnswer } from '../../upstream/client.ts';
-import { accessTo } from '../access.ts';
-import type { Repository } from '../repository.ts';
+import type { Lease, Replica } from '../coordination/coordinator.ts';
+import { PeerFailure } from '../coordination/peer-failure.ts';
+import { accessTo } from '../mirror/access.ts';
+import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
+import type { ManifestAnswer } from '../upstream/client.ts';
+import type { Repository } from '../upstream/repository.ts';
 import { findGiver } from './giver.ts';
 import type { Replicas } from './replicas.ts';
 

@@ -1,7 +1,7 @@
 import { isRepository, type Reference } from '../oci/reference.ts';
-import { selectUpstream } from '../upstream/selection.ts';
-import type { UpstreamTable } from '../upstream/table.ts';
-import type { Upstream } from '../upstream/upstream.ts';
+import { selectUpstream } from './selection.ts';
+import type { UpstreamTable } from './table.ts';
+import type { Upstream } from './upstream.ts';
 
 /** A repository of an upstream. */
 export interface Repository {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Claim, Coordinator, Lease, Replica } from '../../coordination/coordinator.ts';
-import type { PeerWant } from '../../coordination/peers.ts';
-import type { Digest } from '../../oci/digest.ts';
+import type { Claim, Coordinator, Lease, Replica } from '../coordination/coordinator.ts';
+import type { PeerWant } from '../coordination/peers.ts';
+import type { Digest } from '../oci/digest.ts';
 
 /** Maximum claims of one search, apart from those that wait for a replica that fetches. */
 const maxClaims = 6;

@@ -1,13 +1,13 @@
-import type { Coordinator, Replica } from '../../coordination/coordinator.ts';
-import type { PeerAccess } from '../../coordination/peers.ts';
-import { ownersOf } from '../../coordination/placement.ts';
-import { SoloCoordinator } from '../../coordination/solo.ts';
-import type { Digest } from '../../oci/digest.ts';
-import { accessTo } from '../access.ts';
-import { DirectRoute, type Route } from '../fill/route.ts';
-import type { SourceList } from '../fill/sources.ts';
-import type { Repository } from '../repository.ts';
-import { SharedRoute } from './shared-route.ts';
+import type { Coordinator, Replica } from '../coordination/coordinator.ts';
+import type { PeerAccess } from '../coordination/peers.ts';
+import { ownersOf } from '../coordination/placement.ts';
+import { SoloCoordinator } from '../coordination/solo.ts';
+import { accessTo } from '../mirror/access.ts';
+import { DirectRoute, type Route } from '../mirror/fill/route.ts';
+import type { SourceList } from '../mirror/fill/sources.ts';
+import { SharedRoute } from '../mirror/sharing/shared-route.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Repository } from '../upstream/repository.ts';
 
 export interface ReplicasOptions {
   readonly coordinator: Coordinator;

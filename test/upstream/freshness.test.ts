@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { freshnessOf } from '../../src/mirror/freshness.ts';
 import type { Digest } from '../../src/oci/digest.ts';
+import { freshnessOf } from '../../src/upstream/freshness.ts';
 import { decide, tagRule } from '../../src/upstream/tag-rules.ts';
 import type { Freshness } from '../../src/upstream/upstream.ts';
 

@@ -1,11 +1,11 @@
 import { LRUCache } from 'lru-cache';
 import type { Coordinator } from '../coordination/coordinator.ts';
+import { accessTo } from '../mirror/access.ts';
 import { isNotFound, RegistryError } from '../oci/error.ts';
 import { upTo } from '../oci/lru-bound.ts';
 import type { ErrorCode } from '../oci/reason.ts';
 import { SecondHandAbsence } from '../upstream/failures.ts';
-import { accessTo } from './access.ts';
-import type { Repository } from './repository.ts';
+import type { Repository } from '../upstream/repository.ts';
 
 /** A 404 that was not asked for again: the upstream gave it a moment ago. */
 export class RememberedAnswer extends RegistryError {

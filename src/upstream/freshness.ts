@@ -1,5 +1,5 @@
 import type { TagRecord } from '../store/catalog/tag-records.ts';
-import type { TagTimes } from '../upstream/upstream.ts';
+import type { TagTimes } from './upstream.ts';
 
 /** What may be done with a record of a tag. */
 export type FreshnessVerdict =

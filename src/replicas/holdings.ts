@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Coordinator } from '../../coordination/coordinator.ts';
-import type { Catalog } from '../../store/catalog/catalog.ts';
+import type { Coordinator } from '../coordination/coordinator.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
 
 const toldNote = 'told other replicas what is here';
 /** Interval of complete announcements, in milliseconds: less than half of their lifetime. */

@@ -1,5 +1,5 @@
-import { type Digest, isDigest } from '../../oci/digest.ts';
-import type { ListingAnswer } from '../../oci/listing.ts';
+import { type Digest, isDigest } from '../oci/digest.ts';
+import type { ListingAnswer } from '../oci/listing.ts';
 
 /** Which repository is meant, as the cache names it, and how the asking replica reaches its upstream. */
 interface Through {

@@ -1,14 +1,14 @@
 import { LRUCache } from 'lru-cache';
-import type { Coordinator, SharedTag, SharedTagKey } from '../../coordination/coordinator.ts';
-import type { Digest } from '../../oci/digest.ts';
-import { isNotFound, RegistryError } from '../../oci/error.ts';
-import { type Changes, tagFact } from '../../oci/facts.ts';
-import { upTo } from '../../oci/lru-bound.ts';
-import type { ErrorCode } from '../../oci/reason.ts';
-import type { TagKey, TagRecord } from '../../store/catalog/tag-records.ts';
-import type { TagTimes, Upstream } from '../../upstream/upstream.ts';
-import { accessTo } from '../access.ts';
-import type { FreshnessVerdict } from '../freshness.ts';
+import type { Coordinator, SharedTag, SharedTagKey } from '../coordination/coordinator.ts';
+import { accessTo } from '../mirror/access.ts';
+import type { Digest } from '../oci/digest.ts';
+import { isNotFound, RegistryError } from '../oci/error.ts';
+import { type Changes, tagFact } from '../oci/facts.ts';
+import { upTo } from '../oci/lru-bound.ts';
+import type { ErrorCode } from '../oci/reason.ts';
+import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
+import type { FreshnessVerdict } from '../upstream/freshness.ts';
+import type { TagTimes, Upstream } from '../upstream/upstream.ts';
 
 export interface SharedTagsOptions {
   readonly coordinator: Coordinator;

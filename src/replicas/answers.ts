@@ -1,11 +1,11 @@
-import type { Coordinator } from '../../coordination/coordinator.ts';
-import type { Digest } from '../../oci/digest.ts';
-import { octetStream } from '../../oci/media-types.ts';
-import type { Catalog } from '../../store/catalog/catalog.ts';
-import type { RememberedLists } from '../../store/catalog/remembered-lists.ts';
-import { accessTo } from '../access.ts';
-import type { Repository } from '../repository.ts';
-import type { LentList, LentRight, LentTag, ReplicaQuestion } from './replica-question.ts';
+import type { Coordinator } from '../coordination/coordinator.ts';
+import { accessTo } from '../mirror/access.ts';
+import type { Digest } from '../oci/digest.ts';
+import { octetStream } from '../oci/media-types.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import type { RememberedLists } from '../store/catalog/remembered-lists.ts';
+import type { Repository } from '../upstream/repository.ts';
+import type { LentList, LentRight, LentTag, ReplicaQuestion } from './question.ts';
 
 export interface ReplicaAnswersOptions {
   readonly catalog: Catalog;

@@ -1,8 +1,8 @@
-import type { Replica } from '../../coordination/coordinator.ts';
-import type { Digest } from '../../oci/digest.ts';
-import { SingleFlight } from '../../waiting/single-flight.ts';
-import { accessTo } from '../access.ts';
-import type { Repository } from '../repository.ts';
+import type { Replica } from '../coordination/coordinator.ts';
+import { accessTo } from '../mirror/access.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Repository } from '../upstream/repository.ts';
+import { SingleFlight } from '../waiting/single-flight.ts';
 import {
   type LentList,
   type LentRight,
@@ -11,7 +11,7 @@ import {
   readLentList,
   readLentRight,
   readLentTag,
-} from './replica-question.ts';
+} from './question.ts';
 import type { Replicas } from './replicas.ts';
 
 /** Maximum replicas asked one question. */

@@ -3,7 +3,7 @@ import { analyse } from 'scslre';
 import { describe, expect, test, vi } from 'vitest';
 import { sourceTexts } from './docs/pages.ts';
 
-/** What an operator writes, or a person at a terminal: whoever makes that slow keeps nobody waiting but themselves. */
+/** Text of an operator, or of a person at a terminal: a slow pattern delays only its author. */
 const ownWords = ['src/config/', 'src/cli/'];
 
 interface Found {

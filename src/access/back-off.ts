@@ -16,7 +16,7 @@ interface Failures {
   untilMs: number;
 }
 
-/** How long those who fail have to wait before they may try again. */
+/** How long callers wait after wrong passwords before they may try again. */
 export class BackOff {
   readonly #now: () => number;
   // Takes memory as it fills: `max` would take all of it at the start.

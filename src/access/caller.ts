@@ -1,4 +1,4 @@
-/** What a caller may want to do with a repository. `search`: see its name in catalogs and search results. */
+/** An action on a repository. `search`: see its name in catalogs and search results. */
 export type Action = 'pull' | 'push' | 'delete' | 'search' | 'administer';
 
 /**
@@ -7,7 +7,7 @@ export type Action = 'pull' | 'push' | 'delete' | 'search' | 'administer';
  */
 export type CallerKind = 'anonymous' | 'user' | 'certificate' | 'key' | 'guest';
 
-/** What a key or a guest may do at most, whatever the policies say. */
+/** The limit of the rights of a key or a guest, regardless of the policies. */
 export interface KeyScope {
   /** Patterns of repositories. */
   readonly repositories: readonly string[];
@@ -20,7 +20,7 @@ export interface Caller {
   /** For policies, logs and messages; `anonymous` where nothing was shown. */
   readonly name: string;
   readonly groups: readonly string[];
-  /** What an issuer has said of the caller. */
+  /** The claims of an issuer about the caller. */
   readonly claims: Readonly<Record<string, unknown>>;
   /** Where the request comes from. */
   readonly address: string;

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
-/** What a client certificate says of a caller. */
+/** The identity in a client certificate. */
 export interface CertificateIdentity {
   /** `CN` of the subject. */
   readonly name: string;

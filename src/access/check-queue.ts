@@ -38,7 +38,7 @@ export class CheckQueue {
       if (first === undefined) break;
       const [client, entries] = first;
       const entry = entries.shift();
-      // One who has had a turn goes to the end.
+      // A caller that has had a turn moves to the end.
       this.#clients.delete(client);
       if (entries.length > 0) this.#clients.set(client, entries);
       this.#waiting -= 1;

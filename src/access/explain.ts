@@ -3,7 +3,7 @@ import type { Action, Caller, CallerKind } from './caller.ts';
 import type { KeyStore } from './key-store.ts';
 import { Policies, type PolicyRule } from './policies.ts';
 
-/** What the policies say to a caller about one repository. */
+/** The decision of the policies about a caller and one repository. */
 export interface ExplainedAccess {
   readonly caller: string;
   readonly kind: CallerKind;

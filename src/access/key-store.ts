@@ -2,7 +2,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { open, readFile, rename } from 'node:fs/promises';
 import type { Action, KeyScope } from './caller.ts';
 
-/** A key of a robot, without what opens anything. */
+/** An API key, without its secret. */
 export interface KeyRecord extends KeyScope {
   readonly id: string;
   /** The caller's name in policies and logs. */
@@ -13,7 +13,7 @@ export interface KeyRecord extends KeyScope {
   readonly expiresAt: string | null;
 }
 
-/** What a key is made of. */
+/** The parts of a key. */
 export interface NewKey extends KeyScope {
   readonly name: string;
   /** `undefined`: without end. */

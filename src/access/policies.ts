@@ -24,7 +24,7 @@ export interface PolicyRule {
   readonly actions: readonly Action[];
 }
 
-/** What was decided, and by what. */
+/** A decision, and the rule that made it. */
 export interface Decision {
   readonly isAllowed: boolean;
   /** Such as `policies[2]`, with the name of the rule where it has one. */

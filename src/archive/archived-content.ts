@@ -18,7 +18,7 @@ export interface ArchivedBlob extends BlobSize {
   readonly from: string | Buffer;
 }
 
-/** What a manifest of an archive refers to. */
+/** The references of a manifest of an archive. */
 export interface ArchivedLinks {
   /** Manifests that it names. */
   readonly manifests: readonly Digest[];
@@ -83,7 +83,7 @@ class Closure {
   readonly #manifests = new Map<Digest, ArchivedBlob>();
   readonly #blobs = new Map<Digest, ArchivedBlob>();
   readonly #links = new Map<Digest, ArchivedLinks>();
-  /** What cannot be used. */
+  /** Manifests that cannot be used, with the reason. */
   readonly #wrong = new Map<Digest, string>();
   readonly #damaged = new Set<Digest>();
   /** What one manifest says something else of: others may be right about it. */

@@ -20,7 +20,7 @@ export interface UnreadableImage {
   readonly reason: string;
 }
 
-/** What a list of images leads to. */
+/** The images of a list. */
 export interface FoundImages {
   readonly images: readonly ArchivedImage[];
   readonly unreadable: readonly UnreadableImage[];
@@ -30,7 +30,7 @@ export interface FoundImages {
   readonly files: ReadonlyMap<Digest, string>;
 }
 
-/** What to call an image that an archive has. */
+/** The name to show for an image of an archive. */
 export function shownImage(name: ArchivedName, digest: Digest): string {
   if (name.kind === 'full') return name.name;
   return name.kind === 'tag' ? shownName(name.tag) : `an image without a name (${digest})`;

@@ -13,7 +13,7 @@ export const attachmentAnnotation = 'io.millpond.attachment';
 /** What an entry is: cosign and hauler give an image and its signatures one name, and tell them apart by this. */
 export const kindAnnotation = 'kind';
 
-/** What an archive calls an image. */
+/** The name of an image in an archive. */
 export type ArchivedName =
   /** `registry/repository`, with a tag or a digest. */
   | { readonly kind: 'full'; readonly name: string }

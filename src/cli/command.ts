@@ -5,7 +5,7 @@ import type { ProgressOutput } from './progress.ts';
 
 export type { Command };
 
-/** What a command may use of its process. */
+/** The parts of the process that a command may use. */
 export interface CommandIo {
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: ProgressOutput & ByteStream;

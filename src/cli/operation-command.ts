@@ -12,7 +12,7 @@ import { askControl } from './control-client.ts';
 import { interruption } from './interruption.ts';
 import { openOperations } from './open-operations.ts';
 
-/** What a command receives for its operations. */
+/** The operations and context of a command. */
 export interface OperationRun {
   readonly config: Config;
   readonly operations: Operations;

@@ -11,7 +11,7 @@ import {
 } from './value-kinds.ts';
 import { value } from './value-schema.ts';
 
-/** What events are about. */
+/** The kinds of events. */
 const kinds = [
   'cached',
   'pushed',

@@ -14,7 +14,7 @@ export const cronExpression: ValueKind<string> = {
     try {
       if (typeof found === 'string' && new Cron(found, { paused: true }).nextRun() !== null) return found;
     } catch {
-      // What is wrong with it is said in words of our own.
+      // The caller reports the problem in words of our own.
     }
     throw new ValueError(
       `found ${describeFound(found)}; accepted: a cron expression that comes again, such as "0 3 * * *" (every night at 3)`,

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 
-/** What is shown in place of a secret. */
+/** The text that is shown in place of a secret. */
 export const hidden = '[hidden]';
 
 /** A password or token. A template, JSON, a log and the inspector show `[hidden]` in its place. */

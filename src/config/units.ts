@@ -1,4 +1,4 @@
-/** What the unit of a quantity is called at the end of a name. */
+/** The suffix of names for the unit of a quantity. */
 export type Unit = 'Ms' | 'Bytes' | 'BytesPerSecond';
 
 declare const unitMark: unique symbol;
@@ -24,10 +24,10 @@ const sizeUnits = {
 
 const durationUnits = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
-/** What a size may look like, for error messages. */
+/** The form of a size, for error messages. */
 export const acceptedSizes = 'a size with its unit, such as 500MB or 100GiB (B, KB, MB, GB, KiB, MiB, GiB, TiB)';
 
-/** What a duration may look like, for error messages. */
+/** The form of a duration, for error messages. */
 export const acceptedDurations = 'a duration with its unit, such as 10s or 30d (ms, s, m, h, d)';
 
 /** The texts that {@link parseBytes} reads, as a regular expression for JSON Schema. */

@@ -1,7 +1,7 @@
 import type { ConfigPath } from './schema-node.ts';
 import type { ParsedAuth } from './upstream-auth-schema.ts';
 
-/** What is wrong with one place of the configuration. */
+/** Reports a problem at one place of the configuration. */
 export type Refuse = (path: ConfigPath, message: string) => void;
 
 type Provider = NonNullable<ParsedAuth['provider']>;

@@ -51,7 +51,7 @@ export interface SharedTagKey {
   readonly access: string;
 }
 
-/** What a tag stands for, as the upstream has told a replica. */
+/** A tag as the upstream confirmed it to a replica. */
 export type SharedTag =
   | {
       readonly kind: 'manifest';

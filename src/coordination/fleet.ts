@@ -23,7 +23,7 @@ interface SealedMessage {
   readonly atMs: number;
 }
 
-/** What a replica keeps from one run to the next. */
+/** The state that a replica keeps from one run to the next. */
 export interface Membership {
   /** Identifies its disk; no two replicas share one. */
   readonly id: string;

@@ -7,7 +7,7 @@ export function newReplicaId(): string {
   return randomBytes(12).toString('base64url');
 }
 
-/** What Redis reports about the replicas. */
+/** The members that Redis reports. */
 export interface MemberNews {
   readonly version: number;
   /** Whether these are all replicas; otherwise those that have joined, changed or left since the previous version. */

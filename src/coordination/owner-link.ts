@@ -17,10 +17,10 @@ const callerHeader = 'millpond-caller';
 /** The header of an answer to a pass that was made for an earlier run. */
 const refusedPassHeader = 'millpond-refused';
 
-/** What the identity of a replica is sealed for. */
+/** The context in which the identity of a replica is sealed. */
 export const identityContext = 'identity of a replica';
 
-/** What a replica seals to say which one it is. */
+/** The identity of a replica, which it seals. */
 export interface Identity {
   readonly id: string;
   readonly boot: string;
@@ -37,7 +37,7 @@ export interface OwnerLinkOptions {
   readonly self: () => string;
   readonly tls?: PeerTls | undefined;
   readonly times?: OwnerTimes;
-  /** Told once when the owner is not reached any more, and once when it is again. */
+  /** Called once when the owner is not reached any more, and once when it is again. */
   readonly onChange?: (away: string | undefined) => void;
 }
 

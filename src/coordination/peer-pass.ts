@@ -34,7 +34,7 @@ export class PeerPass {
   readonly #options: PeerPassOptions;
   /**
    * Nonces of requests that were let in, and until when they could come again: as many as can be answered in that time,
-   * and only those who have the secret add to them.
+   * and only replicas that have the secret add to them.
    */
   readonly #seen = new Map<string, number>();
 

@@ -52,7 +52,7 @@ export interface PeersOptions {
   readonly onFailure?: (replica: Replica, failure: PeerFailure, event: { readonly isNew: boolean }) => void;
 }
 
-/** What is wrong with another replica. */
+/** The fault of another replica. */
 export interface PeerTrouble {
   readonly fault: PeerFault;
   /** The cause in its own words. */

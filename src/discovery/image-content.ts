@@ -17,7 +17,7 @@ export interface HistoryStep {
   readonly empty: boolean;
 }
 
-/** What the config of an image says. */
+/** The facts in the config of an image. */
 export interface ImageConfig {
   readonly platform: string | null;
   readonly created: string | null;

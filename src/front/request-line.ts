@@ -47,7 +47,7 @@ export class RequestLines {
     return `${this.#beginning(answer)},"bytes":${sentBytes},"ms":${ms},"client":${this.#quote(client)}${agent}${chain}`;
   }
 
-  /** What is the same for all requests that got the answer. */
+  /** The fields that are the same for all requests that got the answer. */
   #beginning(answer: KeptAnswer): string {
     const known = this.#beginnings.get(answer);
     if (known !== undefined) return known;

@@ -3,14 +3,14 @@ import { type Digest, isDigest } from '../oci/digest.ts';
 import { byBytes, namesIn, putFile, readText, removeFile } from './durable-files.ts';
 import type { HostedLayout } from './layout.ts';
 
-/** What a tag stands for. */
+/** The record of a tag. */
 export interface HostedTag {
   readonly digest: Digest;
   /** When it was last moved there, in milliseconds since 1970. */
   readonly movedAtMs: number;
 }
 
-/** What is noted of a manifest beside its bytes. */
+/** The record of a manifest, beside its bytes. */
 export interface HostedManifest {
   readonly contentType: string;
   /** Bytes. */

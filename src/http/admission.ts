@@ -3,7 +3,7 @@ import type { LoadSeat } from '../front/loads.ts';
 import type { MemoryBudget } from '../memory/memory-budget.ts';
 import { clientAddress, clientKey } from './client-address.ts';
 
-/** What was used up when something was refused: a closed set, a label of metrics. */
+/** The limit that was reached when something was refused: a closed set, a label of metrics. */
 export type Overload =
   | 'connections'
   | 'client_connections'
@@ -34,7 +34,7 @@ export interface AdmissionOptions {
   readonly onRefused: (reason: Overload, client: string) => void;
 }
 
-/** What one client address takes now, or all of them together. */
+/** The load of one client address, or of all of them together. */
 interface Usage {
   connections: number;
   requests: number;
@@ -58,7 +58,7 @@ export interface Load {
   readonly waitingBytes: number;
 }
 
-/** What a request, its connection and its answer's headers take beside the body, in bytes. */
+/** The memory for a request, its connection and its answer's headers, without the body, in bytes. */
 const requestBytes = 16 * 1024;
 
 /**
@@ -70,7 +70,7 @@ export class Admission {
   readonly #clients = new Map<string, Client>();
   /** Found by connection, an address need not be read for each request. */
   readonly #bySocket = new WeakMap<Socket, { readonly client: Client; readonly address: string }>();
-  /** What ends the count of a connection before it is closed. */
+  /** Functions that end the count of a connection before it is closed. */
   readonly #ends = new WeakMap<Socket, () => void>();
   readonly #all: Usage = { connections: 0, requests: 0, waitingBytes: 0 };
 
@@ -78,7 +78,7 @@ export class Admission {
     this.#options = options;
   }
 
-  /** What is done in all threads; `clients`: in this one. */
+  /** The load of all threads; `clients`: of this one. */
   load(): Load {
     const { connections, requests, waitingBytes } = this.#all;
     const { seat } = this.#options;
@@ -200,7 +200,7 @@ export class Ticket implements Disposable {
     options.seat?.reportRequests(all.requests);
   }
 
-  /** What was used up when the request, or a part of its answer, was refused. */
+  /** The limit that was reached when the request, or a part of its answer, was refused. */
   get overload(): Overload | undefined {
     return this.#overload;
   }

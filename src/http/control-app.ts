@@ -6,15 +6,15 @@ import type { OperationTable } from '../operations/protocol/operation.ts';
 import { isClientLeft } from './client-left.ts';
 import { answerLines, readOperation } from './operations.ts';
 
-/** What can be asked of a running mirror over its control socket. */
+/** The parts behind the control socket of a running mirror. */
 export interface ControlOptions {
   /** Everything that `millpond status` shows. */
   readonly status: () => Promise<unknown>;
   /** Everything that `millpond explain` shows. @throws RegistryError */
   readonly explain: (image: string, who: string | undefined) => Promise<unknown>;
-  /** Answers those who may not ask; absent: all who can connect may. @returns whether the request is to be answered */
+  /** Answers callers that may not ask; absent: every caller that can connect may. @returns whether the request is to be answered */
   readonly admit?: (ctx: Koa.Context) => Promise<boolean>;
-  /** What commands can have done to the cache. */
+  /** The operations that commands can request. */
   readonly operations: OperationTable;
   /** Receives the error of a failed operation. */
   readonly onOperationError: (operation: string, error: unknown) => void;

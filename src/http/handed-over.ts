@@ -9,7 +9,7 @@ const place = '/_millpond_blobs';
 /** The header by which nginx says that it could not read the file: the body then comes from here. */
 export const sendfileHeader = 'millpond-sendfile';
 
-/** What nginx finds out about the file itself, and adds. */
+/** Headers that nginx derives from the file, and adds. */
 const ofTheFile: ReadonlySet<string> = new Set(['Accept-Ranges', 'Content-Length']);
 
 /**

@@ -2,10 +2,10 @@ import type { Action } from '../access/caller.ts';
 import { type PushRequest, parsePushRequest } from '../oci/push-request.ts';
 import type { Exchange } from './exchange.ts';
 
-/** What a request asks of a repository, if that is a hosted one. */
+/** A request for a repository, if that is a hosted one. */
 export type HostedTarget = {
   readonly repository: string;
-  /** What the caller has to be allowed. */
+  /** The action that the caller needs a right to. */
   readonly action: Action;
 } & ({ readonly kind: 'upload'; readonly upload: PushRequest } | { readonly kind: 'content' });
 

@@ -29,7 +29,7 @@ export async function readOperation(
   }
 }
 
-/** What comes after the first line. */
+/** The bytes after the first line. */
 async function* continued(first: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Uint8Array> {
   if (first.length > 0) yield first;
   yield* { [Symbol.asyncIterator]: () => rest };

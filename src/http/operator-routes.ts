@@ -3,7 +3,7 @@ import { Router } from 'koa-router';
 import type { AccessControl } from '../access/access-control.ts';
 import { admitOperator } from './operator-access.ts';
 
-/** What can be wrong with a replica; kept from version to version. */
+/** Codes of the conditions of a replica; stable from version to version. */
 export type ConditionCode =
   | 'cache-full'
   | 'catalog-fault'
@@ -27,7 +27,7 @@ export interface Condition {
   readonly text: string;
 }
 
-/** What `/readyz` tells. */
+/** The content of `/readyz`. */
 export interface Readiness {
   /** `draining` answers 503, so that a load balancer sends no more requests. */
   readonly status: 'ok' | 'degraded' | 'draining';
@@ -43,7 +43,7 @@ export interface OperatorRoutesOptions {
   readonly metrics: { readonly contentType: string; render(): Promise<string> };
 }
 
-/** What operators and their systems ask: is it alive, can it serve, what has it done. */
+/** The routes for operators and their systems: liveness, readiness, metrics. */
 export function operatorRoutes({
   readiness,
   metrics,

@@ -1,6 +1,6 @@
 import type { Ticket } from './admission.ts';
 
-/** What each further answer with the same bytes is counted with: they are in memory once. */
+/** The bytes that each further answer with the same content counts: the content is in memory once. */
 const furtherBytes = 16 * 1024;
 
 /** Counts bytes that several answers send at the same time once: one of them pays for the memory, as long as it lasts. */

@@ -6,7 +6,7 @@ export interface ArtifactType {
   readonly name: string;
   readonly displayName: string;
   readonly description: string;
-  /** What makes or reads it. */
+  /** The tool that makes or reads it. */
   readonly tool: string;
   /** Types of artifacts, configs or layers that tell it, in lower case; one that ends with `*` stands for all that begin so. */
   readonly mediaTypes: readonly string[];

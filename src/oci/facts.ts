@@ -23,7 +23,7 @@ export function rightFact(repository: string, digest: Digest): string {
   return `right ${repository} ${digest}`;
 }
 
-/** What a tag means, in all its variants. @param repository as the cache names it */
+/** The fact that a tag stands for its digests, in all its variants. @param repository as the cache names it */
 export function tagFact(repository: string, tag: string): string {
   return `tag ${repository}:${tag}`;
 }

@@ -15,7 +15,7 @@ export type ReplicaQuestion = Through &
     | { readonly kind: 'list'; readonly name: string }
   );
 
-/** What an upstream has said about a tag, and how long ago. */
+/** A tag as an upstream confirmed it, and how long ago. */
 export interface LentTag {
   readonly digest: Digest;
   readonly contentType: string;

@@ -17,7 +17,7 @@ export interface TrustedSigner {
   readonly subject: string;
 }
 
-/** What a policy is made of. */
+/** The parts of a policy. */
 export interface PolicyOptions {
   /** Where it is written, for messages: `upstreams.ghcr.io.signatures[0]`. */
   readonly place: string;

@@ -3,7 +3,7 @@ import type { Condition, Readiness } from '../http/operator-routes.ts';
 /** A fault that has not recurred for this long is over. */
 const faultLastsMs = 60_000;
 
-/** What is wrong with this replica now, for `/readyz`. */
+/** The conditions of this replica, for `/readyz`. */
 export class Health {
   readonly #now: () => number;
   readonly #faults = new Map<string, { readonly condition: Condition; readonly atMs: number }>();

@@ -11,7 +11,7 @@ const memoryShare = 3 / 8;
 /** The part of everything that one client may take where nothing is configured: others always have some left. */
 const clientShare = 3 / 4;
 
-/** What the system lets this process use. */
+/** The limits that the system sets for this process. */
 export interface ProcessMeans {
   readonly memoryBytes: number;
   /** Infinite if unknown. */

@@ -15,7 +15,7 @@ import type { Parts } from './parts.ts';
 export interface RebuildFirst {
   /** Ends the wait. */
   readonly signal: AbortSignal;
-  /** Told at the beginning and then once in a while, where there is something to be rebuilt, what has been found. */
+  /** Called at the start of a rebuild, and every few seconds, with what has been found. */
   readonly onProgress: (found: RebuildCounts) => void;
 }
 
@@ -30,7 +30,7 @@ export interface CacheOptions extends Omit<Parts, 'files'> {
   readonly replicas?: Replicas | undefined;
   /** The replica that keeps the hosted repositories; absent: this one, or there are none. */
   readonly hostedOwner?: Upstream | undefined;
-  /** Told what happens to content; must not throw. */
+  /** Receives what happens to content; must not throw. */
   readonly onEvent?: ((event: MillpondEvent) => void) | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
@@ -39,8 +39,8 @@ export interface CacheOptions extends Omit<Parts, 'files'> {
   /** Counts what is on its way in memory; absent: nothing does. */
   readonly memory?: MemoryBudget | undefined;
   /**
-   * Present: a catalog that was lost is rebuilt before anything is asked of it. Absent: behind what is asked, which goes
-   * to the upstreams where that has to be.
+   * Present: a catalog that was lost is rebuilt before it is used. Absent: it is rebuilt in the background, and requests go to
+   * the upstreams meanwhile.
    */
   readonly rebuildFirst?: RebuildFirst | undefined;
 }
@@ -52,7 +52,7 @@ export interface Opening extends CacheOptions {
   catalogFaults: number;
   /** Called when a catalog that was lost has been replaced by an empty one. */
   onCatalogReplaced: () => void;
-  /** What is held for scanners. */
+  /** The manifests that are held for scanners. */
   readonly holds: HoldStore;
   /** There once the store is open. */
   evictor?: Evictor;

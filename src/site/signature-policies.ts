@@ -7,7 +7,7 @@ import { createPolicy, type PolicyOptions, type SignaturePolicy } from '../signa
 
 type SignatureConfig = Config['upstreams'][number]['signatures'][number];
 
-/** What asks for no signature. */
+/** The policy that asks for no signature. */
 const off: Omit<PolicyOptions, 'place' | 'repositories'> = {
   mode: 'off',
   keys: [],

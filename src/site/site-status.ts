@@ -17,7 +17,7 @@ import type { WallsStatus } from './walls.ts';
 const hitResults: ReadonlySet<string> = new Set(['hit', 'revalidated', 'revalidating', 'stale']);
 const missResults: ReadonlySet<string> = new Set(['miss', 'peer', 'collapsed', 'bypass']);
 
-/** What went through the mirror since it was started. */
+/** The traffic of the mirror since it was started. */
 export interface Traffic {
   /** Manifests and blobs answered from disk. */
   readonly hits: number;
@@ -70,7 +70,7 @@ export interface SiteStatus {
     readonly blobs: number;
     readonly usedBytes: number;
     readonly maxBytes: number;
-    /** What a pin holds. */
+    /** Bytes that pins hold. */
     readonly pinnedBytes: number;
     /** Of blobs that no image needs; they are evicted first. */
     readonly unneededBytes: number;
@@ -155,7 +155,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
 const noTraffic: Traffic = { hits: 0, misses: 0, bytesFromUpstream: 0, bytesToClients: 0 };
 const trafficKeys = Object.keys(noTraffic) as (keyof Traffic)[];
 
-/** What was counted, by upstream. */
+/** The counts by upstream. */
 async function readTraffic({ requests, clientBytes, upstreamBytes }: Metrics): Promise<Map<string, Traffic>> {
   const found = new Map<string, Record<keyof Traffic, number>>();
   const of = (labels: Partial<Record<string, string | number>>): Record<keyof Traffic, number> => {

@@ -1,10 +1,10 @@
 /** The event loop stalls where it is held for longer than this, in milliseconds. */
 export const stallMs = 200;
 
-/** What the thread that watches the main one is given. */
+/** The data with which the watching thread starts. */
 export interface StallWatch {
   /** One number, which the main thread counts up. */
   readonly beats: Int32Array<SharedArrayBuffer>;
-  /** What the URLs of Millpond's own files begin with. */
+  /** The prefix of the URLs of Millpond's own files. */
   readonly root: string;
 }

@@ -4,15 +4,12 @@ import type { Rebuild } from '../store/catalog/rebuild.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { described } from './described.ts';
 
-/**
- * How often it is seen whether the catalog is still in its place, and what is only noted in memory written to it, and how
- * soon where there is more than goes at once.
- */
+/** Interval at which uses are written, and the file is checked to be in its place; the second one while more is to be written. */
 const flushEveryMs = 1_000;
 const flushNextMs = 40;
-/** How often it is seen whether the clock was set back, and whether the journal of names has to be rewritten. */
+/** Interval of checks whether the clock was set back, and whether the journal of names has to be rewritten. */
 const lookEveryMs = 60_000;
-/** Between two parts of what is done behind the requests. */
+/** Between two parts of the work in the background. */
 const pauseMs = 5;
 
 export interface UpkeepOptions {
@@ -22,8 +19,8 @@ export interface UpkeepOptions {
 }
 
 /**
- * What keeps a catalog in order behind the requests: batched writes, what a clock that was ahead has left, the rebuild of
- * a lost one, what has come to be pinned, the journal of names.
+ * Keeps a catalog in order in the background: batched writes, times from a clock that was ahead, the rebuild of a lost
+ * catalog, new pins, the journal of names.
  */
 export class Upkeep implements AsyncDisposable {
   readonly #options: UpkeepOptions;
@@ -39,7 +36,7 @@ export class Upkeep implements AsyncDisposable {
     this.look();
   }
 
-  /** Does what is to be done, after what is being done. */
+  /** Starts a round, after the current one. */
   look(): void {
     this.#work = this.#work.then(() => this.#do());
   }

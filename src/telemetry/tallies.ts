@@ -51,7 +51,7 @@ export class Tallies {
     return [...this.#tallies.values()];
   }
 
-  /** What has been counted since the last call. */
+  /** The counts since the last call. */
   take(): Tally[] {
     const taken = this.all;
     this.#tallies.clear();

@@ -37,7 +37,7 @@ interface Link {
   readonly relations: readonly string[];
 }
 
-/** What comes between the parameters of a link. */
+/** The separator of the parameters of a link. */
 const spaces = new Set([' ', '\t']);
 
 function* linksOf(header: string): Generator<Link> {

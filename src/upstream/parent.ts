@@ -17,7 +17,7 @@ export function ageOf(headers: IncomingHttpHeaders): ParentAge | undefined {
   return { seconds, isStale };
 }
 
-/** Whether a "not found" is one that a mirror remembers: what it was told a while ago. */
+/** Whether a "not found" is one that a mirror remembers from a while ago. */
 export function isRemembered(headers: IncomingHttpHeaders): boolean {
   return ownItem(headers['cache-status'])?.includes('detail=negative') === true;
 }

@@ -20,7 +20,7 @@ const defaults: Traits = {
   challenge: 'in place',
 };
 
-/** What has been learned about one endpoint since the start, and what the configuration says of it. */
+/** The traits of one endpoint, learned since the start or configured. */
 export class Profile {
   readonly #fixed: Partial<Traits>;
   readonly #learned: { -readonly [Trait in keyof Traits]?: Traits[Trait] } = {};
@@ -39,7 +39,7 @@ export class Profile {
     this.#learned[trait] = value;
   }
 
-  /** What differs from the defaults, and whether it was seen or configured. */
+  /** The traits that differ from the defaults, each learned or configured. */
   describe(): Readonly<Record<string, { readonly value: string; readonly from: 'learned' | 'configured' }>> {
     const found: Record<string, { value: string; from: 'learned' | 'configured' }> = {};
     for (const trait of Object.keys(defaults) as (keyof Traits)[]) {

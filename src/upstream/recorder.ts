@@ -4,7 +4,7 @@ import { TLSSocket } from 'node:tls';
 import { codeOf, withoutSecrets } from '../transport/error-code.ts';
 import { parseChallenges } from './challenge.ts';
 
-/** What is recorded of a TLS session. */
+/** The record of a TLS session. */
 export interface RecordedTls {
   readonly protocol: string | null;
   /** Common name and issuer of the server's certificate, and when it expires. */

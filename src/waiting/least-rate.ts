@@ -12,8 +12,7 @@ export interface LeastRateOptions {
 
 /**
  * The chunks of a body as they come. Only the time that is spent waiting for the source counts.
- * @throws RegistryError `too-slow` where the source is slower than it may be and another one could go on; what the body
- *   throws
+ * @throws RegistryError `too-slow` where the source is slower than it may be and another one could go on; what the body throws
  */
 export async function* atLeastRate(
   body: AsyncIterable<Buffer> & { destroy(error?: Error): unknown },

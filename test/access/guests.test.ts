@@ -54,7 +54,7 @@ test("a caller's own credentials open what the upstream gives it, and nothing el
     expect((await site.get(blob, { headers: bearer(token) })).status).toBe(403);
     expect((await site.get(blob, { method: 'HEAD', headers: bearer(token) })).status).toBe(403);
   }
-  // What this mirror knows of an image it tells no one, since only the upstream knows who may read it.
+  // This mirror shows nothing about an image, since only the upstream knows who may read it.
   for (const headers of [bearer(eve), bearer(await tokenFor('eve', 'wrong')), basic('ann', 'a-secret')]) {
     const details = await site.get('/v2/private.test/eve/app/_millpond/images/v1', { headers });
     const named = await site.get('/v2/_millpond/images/private.test/eve/app:v1', { headers });

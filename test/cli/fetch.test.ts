@@ -77,7 +77,7 @@ describe('millpond fetch', () => {
     );
     expect(ended.stdout).toMatch(/\n1 of 3 images here, \d+B fetched\n$/);
     expect(ended.stderr).toBe('millpond: 2 of 3 images could not be fetched\n');
-    // One alone is the error, and is told nowhere else.
+    // A single failure is the error, and is reported nowhere else.
     const one = await folder.fetch(['nginx', 'nginx:none']);
     expect(one.stdout).not.toContain('nginx:none');
     expect(one.stderr).toBe(

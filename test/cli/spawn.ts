@@ -25,7 +25,7 @@ export function run(
   },
 ): Promise<Ended> {
   const { cwd, environment = {}, input = '' } = options;
-  // MILLPOND_* of whoever runs the tests must not reach the program under test.
+  // MILLPOND_* of the environment of the tests must not reach the program under test.
   const env = { PATH: process.env.PATH, ...environment };
   return new Promise((resolve) => {
     const child = execFile(file, args, { cwd, env }, (_error, stdout, stderr) => {
@@ -35,7 +35,7 @@ export function run(
   });
 }
 
-/** As {@link run}, of a program whose standard output nobody reads from the beginning; what it writes there is lost. */
+/** As {@link run}, of a program whose standard output is not read from the beginning; what it writes there is lost. */
 export async function runUnread(
   file: string,
   args: readonly string[],

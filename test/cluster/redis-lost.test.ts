@@ -21,7 +21,7 @@ describeWith(['redis-server'], 'replicas whose Redis', () => {
             keepBody: false,
             onBytes: (bytes) => {
               received[index] = bytes;
-              // Each has begun: who asks Redis later is told nothing.
+              // Each has begun: later questions to Redis get no answer.
               if (Math.min(...received) < 3 * MiB || isHurt) return;
               isHurt = true;
               redis.process.kill(signal);
@@ -30,7 +30,7 @@ describeWith(['redis-server'], 'replicas whose Redis', () => {
         ),
       );
       for (const reply of replies) expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
-      // Who followed goes on following: nobody has asked Redis about it.
+      // Those that followed go on following: Redis was not asked about it.
       expect(upstream.bytesSent(blob.digest)).toBe(10 * MiB);
       const alone = upstream.addBlob({ size: MiB, seed: `alone ${signal}` });
       for (const site of sites) {

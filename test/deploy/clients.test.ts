@@ -13,7 +13,7 @@ import { describeWith } from '../support/tools.ts';
 
 const examples = fileURLToPath(new URL('../../deploy/clients', import.meta.url));
 
-// A client that gives the mirror up finds nobody to go on with, least of all the real registries.
+// A client that gives the mirror up can reach no other registry, least of all the real ones.
 const nowhere = { HTTP_PROXY: '', HTTPS_PROXY: 'http://127.0.0.1:1', NO_PROXY: '127.0.0.1' };
 
 interface Setting {
@@ -172,7 +172,7 @@ describeWith(['docker-registry', 'python3'], 'the buildkitd.toml for BuildKit', 
     for (const { name, image } of site.upstreams) {
       const [mirror = ''] = config.registry[name]?.mirrors ?? [];
       const slash = mirror.indexOf('/');
-      // The path of a mirror goes behind /v2, and a mirror is told the registry as well.
+      // The path of a mirror follows /v2, and the registry is named to a mirror as well.
       const base = `http://${mirror.slice(0, slash)}/v2${mirror.slice(slash)}/${repository}`;
       const manifest = await get(`${base}/manifests/${tag}?ns=${name}`, { headers: { accept: image.mediaType } });
       expect(manifest).toMatchObject({ status: 200, sha256: image.digest });

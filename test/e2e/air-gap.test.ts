@@ -24,7 +24,7 @@ import { packageImage, packageIndex, packageTar } from './air-gap/package-images
 
 const program = fileURLToPath(new URL('../../bin/millpond', import.meta.url));
 
-/** An image at its registry, and what goes with it. */
+/** An image at its registry, with its attachments. */
 interface Wanted {
   readonly registry: 'docker.io' | 'quay.io' | 'ghcr.io';
   readonly repository: string;

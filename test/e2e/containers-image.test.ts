@@ -10,7 +10,7 @@ import { repository, type Site, type SiteUpstream, startSite, tag } from './site
 interface Setting {
   readonly site: Site;
   readonly directory: TemporaryDirectory;
-  /** Sends both registries to the mirror by path prefix; the places behind it are ports where nobody listens. */
+  /** Sends both registries to the mirror by path prefix; the places behind it are ports without a listener. */
   readonly registriesConf: string;
 }
 

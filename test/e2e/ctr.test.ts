@@ -17,7 +17,7 @@ for (const release of ['system', '2'] as const) {
       site = await startSite();
       containerd = await startContainerd({ release });
       const mirror = `[host."${site.front.origin}"]\n  capabilities = ["pull", "resolve"]\n`;
-      // The server is a port where nobody listens: what the mirror does not give is not to be had.
+      // The server is a port without a listener: what the mirror does not give is not to be had.
       const toml = (host: string): string => `server = "http://127.0.0.1:1"\n\n${host}`;
       const prefixed = (name: string): string =>
         `[host."${site.front.origin}/v2/${name}"]\n  capabilities = ["pull", "resolve"]\n  override_path = true\n`;

@@ -15,7 +15,7 @@ const sbom = localArtifact({ artifactType: 'application/spdx+json', subject: ind
 const signature = localArtifact({ artifactType: 'application/vnd.dev.cosign.artifact.sig.v1+json' });
 const signatureTag = `${index.digest.replace(':', '-')}.sig`;
 
-/** An archive of an image for one platform of two, with what goes with it. */
+/** An archive of an image for one platform of two, with its attachments. */
 async function writeArchive(path: string): Promise<void> {
   const files = layoutOf([
     { manifest: index, annotations: named('reg.example/app:1') },

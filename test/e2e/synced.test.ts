@@ -22,7 +22,7 @@ describeWith(['strace'], 'a blob', () => {
     const log = join(folder.path, 'calls');
     const through = [
       toolPath('strace'),
-      // As a grandchild, so that the mirror is told itself to stop.
+      // As a grandchild, so that the mirror itself gets the signal.
       '-D',
       '-f',
       '-y',

@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 
-/** A connection that sends what it is told to, byte by byte, and reads nothing until it is asked to. */
+/** A connection that sends the given bytes one by one, and reads nothing until it is asked to. */
 export interface RawClient extends Disposable {
   readonly socket: Socket;
   /** Everything that has come so far. */

@@ -7,7 +7,7 @@ import { SharedTags } from '../../src/replicas/shared-tags.ts';
 const key = { repository: 'docker.io/library/app', tag: '1', variant: '' };
 const record = { digest: digestOf(Buffer.from('then')), contentType: 'a/b', size: 4, checkedAtMs: 1_000 };
 
-/** Tells what it is told to tell. */
+/** Delivers the messages of the test. */
 class Telling extends SoloCoordinator {
   readonly listeners: MessageListener[] = [];
   override subscribe(listener?: MessageListener): Disposable {

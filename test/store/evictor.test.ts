@@ -107,7 +107,7 @@ describe('a cache over its budget', () => {
     await shelf.evictor.makeRoom();
     expect(shelf.evicted[0]?.digest).toBe(image.manifest);
     expect(await shelf.here(image.manifest, image.layer, recent.layer)).toEqual([false, false, true]);
-    // What goes with another image too goes with the last of them.
+    // An attachment of several images is evicted with the last of them.
     expect(await shelf.here(other.manifest, shared)).toEqual([true, true]);
     expect(shelf.evictor.excess).toBeUndefined();
   });

@@ -11,7 +11,7 @@ export interface Certificate {
   readonly key: string;
 }
 
-/** An authority that nobody else trusts. */
+/** An authority that no system trusts. */
 export interface Authority extends Certificate {
   /** A certificate, as a server and as a client. @param subject default: 127.0.0.1 */
   issue(name: string, subject?: string): Promise<Certificate>;

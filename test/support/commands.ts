@@ -29,7 +29,7 @@ export async function runBinaryCommand(
   const code = await runProgram(args, {
     stdout: {
       write: (chunk: string | Uint8Array, done?: () => void) => {
-        // Whoever has been told that they are gone may use the bytes again.
+        // Once they are reported as gone, the bytes may be used again.
         written.push(Buffer.from(chunk as string));
         done?.();
       },

@@ -102,7 +102,7 @@ export class RegistryContents {
     return added;
   }
 
-  /** Points a tag at a manifest, anew or as one more variant. */
+  /** Points a tag at a manifest, instead of the former one or as one more variant. */
   tag(repository: string, tag: string, digest: Digest, options: { readonly variant?: boolean } = {}): void {
     const tags = entryOf(this.#tags, repository, () => new Map<string, readonly Digest[]>());
     tags.set(tag, [...(options.variant ? (tags.get(tag) ?? []) : []), digest]);

@@ -4,7 +4,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RegistryContents } from './contents.ts';
 
-/** What a registry does to whoever asks it for what another one has as well. */
+/** How a registry answers requests for content that another one has as well. */
 export const behaviours = {
   drip: 'a byte of a blob every half second',
   slow: 'a blob at 100 KB/s',

@@ -36,7 +36,7 @@ export async function networkNamespace(): Promise<NetworkNamespace> {
 /** A line between two namespaces, and the addresses at its ends. It is gone with either of them. */
 export interface NetworkLine {
   readonly addresses: readonly [one: string, other: string];
-  /** Nothing goes through it any more: whoever sends is told by nobody. */
+  /** Nothing goes through it any more, and senders get no notice. */
   cut(): Promise<void>;
   mend(): Promise<void>;
 }

@@ -1,15 +1,15 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
-/** A port that the system has given and gives to nobody else, whether somebody listens on it or not. */
+/** A port that the system has given and gives to no other process, whether it is listened on or not. */
 export interface ReservedPort extends AsyncDisposable {
   readonly port: number;
 }
 
 /**
  * Reserves a port for a program that cannot choose one itself, or for a server that goes and comes back. As long as a
- * connection of a port is open nobody is given it by chance, while whoever names it may listen on it; until somebody does,
- * connections to it are refused.
+ * connection of a port is open the system does not choose it for another program, while a program that names it may listen
+ * on it; until one does, connections to it are refused.
  * @param host address at which it will be listened on
  */
 export async function reservePort(host = '127.0.0.1'): Promise<ReservedPort> {

@@ -32,7 +32,7 @@ interface Placement {
   readonly placed: PlacedFault;
 }
 
-/** An HTTP server that records what it is asked and answers wrongly where it is told to. */
+/** An HTTP server that records what it is asked and answers wrongly on demand. */
 export class ScriptedServer implements AsyncDisposable {
   readonly requests: RecordedRequest[] = [];
   readonly #options: ScriptedServerOptions;

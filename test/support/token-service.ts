@@ -14,7 +14,7 @@ export interface TokenServiceOptions {
   readonly expiresInSeconds?: number;
   /** Whether `issued_at` is there (default false). */
   readonly issuedAt?: boolean;
-  /** Required of whoever asks for a token; without it, tokens are given to anybody. */
+  /** Required with each request for a token; without it, tokens are given to any client. */
   readonly credentials?: Credentials;
   /** What the registry's challenge says as `realm`, instead of the service's own address. */
   readonly realm?: string;

@@ -2,7 +2,7 @@ import { Admission } from '../../src/http/admission.ts';
 import type { ListenOptions } from '../../src/http/server.ts';
 import { MemoryBudget } from '../../src/memory/memory-budget.ts';
 
-/** What a listener needs that refuses nobody. */
+/** The parts of a listener that refuses no client. */
 export function unlimited(): Pick<ListenOptions, 'admission' | 'onMalformed'> {
   const limits = {
     connections: 1_000,

@@ -48,7 +48,7 @@ export async function readCredential(
   return await source.get({ signal: never() });
 }
 
-/** A signal that nobody aborts. */
+/** A signal that is never aborted. */
 export function never(): AbortSignal {
   return new AbortController().signal;
 }

@@ -224,7 +224,7 @@ export class IndexWriter {
   }
 }
 
-/** What an entry is found by, beside its words. */
+/** The values by which an entry is found, beside its words. */
 function facetsOf({ repository, digest }: GivenEntry, facts: ManifestFacts): string[] {
   const platforms = facts.platforms.flatMap((platform) => {
     const parts = platform.split('/');

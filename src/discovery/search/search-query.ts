@@ -2,7 +2,7 @@
 export const searchTimes = ['created', 'changed', 'cached', 'pulled'] as const;
 export type SearchTime = (typeof searchTimes)[number];
 
-/** What results are sorted by. */
+/** The orders that results can have. */
 export const searchOrders = ['name', 'version', ...searchTimes, 'size', 'pulls'] as const;
 export type SearchOrder = (typeof searchOrders)[number];
 
@@ -12,7 +12,7 @@ export interface SearchPosition {
   readonly id: number;
 }
 
-/** What is searched for. Conditions that are absent or empty set no condition; all that are set have to hold. */
+/** A query. Conditions that are absent or empty set no condition; all that are set have to hold. */
 export interface SearchQuery {
   /** Words in a row, as `words.ts` gives them; the last may go on. */
   readonly phrases: readonly string[];

@@ -11,8 +11,7 @@ const maxDepth = 4;
 /**
  * When an image was made, by its annotations or its config; of an index, when that of linux/amd64 was, or the first.
  * @param read the bytes of a manifest or config; `undefined` if they are not available
- * @returns milliseconds; `undefined` where nothing says it, and for the times near 1970 of builds that are to be
- *   repeatable
+ * @returns milliseconds; `undefined` where nothing says it, and for the times near 1970 of builds that are to be repeatable
  */
 export async function createdAt(
   image: Pick<Descriptor, 'digest' | 'mediaType'>,

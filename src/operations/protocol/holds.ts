@@ -4,7 +4,7 @@ import type { Digest } from '../../oci/digest.ts';
 export interface DecisionParameters {
   readonly images: readonly string[];
   readonly verdict: 'approved' | 'rejected';
-  /** Shown to those who pull what is rejected. */
+  /** Shown to clients that pull a rejected image. */
   readonly reason?: string | undefined;
 }
 

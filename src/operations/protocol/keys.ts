@@ -9,7 +9,7 @@ export interface KeyParameters {
   readonly lifeMs?: number | undefined;
 }
 
-/** A key, without what opens anything. */
+/** An API key, without its secret. */
 export interface KeyEvent {
   readonly id: string;
   readonly name: string;

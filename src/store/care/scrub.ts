@@ -19,7 +19,7 @@ export interface ScrubRound {
   readonly fetched: number;
 }
 
-/** What has become of a blob that was lost. */
+/** The result for a blob that was lost. */
 export type RepairResult =
   | 'fetched'
   /** No configured repository has it. */
@@ -27,7 +27,7 @@ export type RepairResult =
   /** No upstream may be asked, or none could give it: it is fetched on the next request for it. */
   | 'lost';
 
-/** What a scrub does, for the log and the metrics. */
+/** The events of a scrub, for the log and the metrics. */
 export type ScrubEvent =
   | { readonly kind: 'scrub-started'; readonly startedAtMs: number; readonly after: string }
   | { readonly kind: 'scrub-read'; readonly bytes: number }

@@ -21,7 +21,7 @@ export interface ListedManifest {
 /** Configs are smaller, in bytes. */
 const maxSmallBytes = 1024 * 1024;
 
-/** What is stored of each repository, for those who look for it. */
+/** What is stored of each repository, for lists and the search. */
 export class ListedRecords {
   readonly #database: Database;
   readonly #grants: GrantRecords;

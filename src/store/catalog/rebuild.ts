@@ -12,7 +12,7 @@ import { recallManifest } from './remembered-manifest.ts';
 /** The sources of a rebuild, in this order. */
 export type RebuildStage = 'names' | 'manifests' | 'files';
 
-/** What a rebuild has found. */
+/** The findings of a rebuild. */
 export interface RebuildCounts {
   readonly names: number;
   readonly manifests: number;
@@ -56,7 +56,7 @@ export class Rebuild {
     return note === 'manifests' || note === 'files' ? note : 'names';
   }
 
-  /** What the current rebuild has found so far. */
+  /** The findings of the current rebuild so far. */
   get counts(): RebuildCounts {
     return this.#counts;
   }

@@ -14,7 +14,7 @@ import { digestIn, number, optionalText, type Row, text } from './row.ts';
 /** Precision of the time of confirmation in the journal of names. */
 const confirmationEveryMs = 10 * 60_000;
 
-/** What a tag meant when the upstream was last asked. */
+/** A tag as its upstream last confirmed it. */
 export interface TagRecord {
   readonly digest: Digest;
   readonly contentType: string;
@@ -43,7 +43,7 @@ export interface TagRecordsOptions {
   readonly onNews: ((news: CatalogNews) => void) | undefined;
 }
 
-/** What tags meant when the upstream was last asked. Reads come from bounded memory first. */
+/** The records of tags, as upstreams last confirmed them. Reads come from bounded memory first. */
 export class TagRecords {
   readonly #database: Database;
   readonly #options: TagRecordsOptions;
@@ -54,7 +54,7 @@ export class TagRecords {
     this.#options = options;
   }
 
-  /** What a tag meant when it was last checked. */
+  /** The record of a tag. */
   get(key: TagKey): TagRecord | undefined {
     const cacheKey = tagCacheKey(key);
     const cached = this.#tags.get(cacheKey);

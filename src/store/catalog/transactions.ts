@@ -52,7 +52,7 @@ export class Transactions {
     this.#applying ??= setImmediate(() => this.apply());
   }
 
-  /** Runs what waits, for those who read. */
+  /** Runs what waits, before a read. */
   apply({ mayCommit = true } = {}): void {
     if (this.#isWriting) return;
     clearImmediate(this.#applying);

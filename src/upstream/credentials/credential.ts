@@ -1,6 +1,6 @@
 import type { Environment } from '../../transport/proxies.ts';
 
-/** What is sent to an upstream or its token service. */
+/** The credential that is sent to an upstream or its token service. */
 export type Credential =
   | { readonly kind: 'basic'; readonly username: string; readonly password: string }
   /** An identity token of `docker login`, exchanged for tokens by OAuth 2. */

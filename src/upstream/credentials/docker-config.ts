@@ -1,7 +1,7 @@
 import { isRecord, parseSecretJson } from './answers.ts';
 import { type Credential, storedCredential } from './credential.ts';
 
-/** What Docker's `config.json` says of one host: a credential, or the program that has it. */
+/** An entry of Docker's `config.json` for one host: a credential, or the program that has it. */
 export type DockerEntry =
   | { readonly credential: Credential }
   /** `docker-credential-<helper>`, to be asked for `serverUrl`. */
@@ -32,7 +32,7 @@ export function dockerEntry(text: string, host: string): DockerEntry | undefined
   return { helper, serverUrl: own?.[0] ?? key ?? serverUrlOf(host) };
 }
 
-/** What a credential store has the credentials of a host under. */
+/** The key under which a credential store has the credentials of a host. */
 export function serverUrlOf(host: string): string {
   return hubHosts.has(host.toLowerCase()) ? hubKey : host;
 }

@@ -10,7 +10,7 @@ const freshMs = 5 * 60_000;
 /** … and while they fail, the last credential is used for this long. */
 const usableMs = 3_600_000;
 
-/** What a helper writes, with exit code 1, if it has nothing for the server (docker-credential-helpers). */
+/** The output of a helper, with exit code 1, if it has nothing for the server (docker-credential-helpers). */
 const notFound = 'credentials not found in native keychain';
 
 /**

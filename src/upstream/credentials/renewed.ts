@@ -18,7 +18,7 @@ export interface RenewedOptions {
   readonly now: () => number;
 }
 
-/** The state of a credential that is renewed, for those who watch. */
+/** The status of a credential that is renewed. */
 export interface RenewalStatus {
   /** Of what is used now; absent if nothing is. */
   readonly expiresAtMs?: number;

@@ -14,7 +14,7 @@ export interface CredentialSource {
   get(options: { readonly signal: AbortSignal }): Promise<Credential | undefined>;
   /** The other side refused it. @returns whether there is another one now */
   refused(credential: Credential, options: { readonly signal: AbortSignal }): Promise<boolean>;
-  /** What tells this credential from others; to be kept secret. @throws RegistryError no-credentials */
+  /** A text that identifies this credential; keep it secret. @throws RegistryError no-credentials */
   identity(): Promise<Identity>;
   status(): RenewalStatus;
 }

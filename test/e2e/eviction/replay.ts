@@ -194,7 +194,7 @@ async function faultOf(
 
 /**
  * Sends a request; once more where the connection that was kept for it has been closed before any answer, as every client
- * does (RFC 9112, 9.3.1): whoever keeps one for long may use it in the very moment in which the other side lets it go.
+ * does (RFC 9112, 9.3.1): a client that keeps one for long may use it at the very moment in which the other side closes it.
  */
 async function open(url: string, agent: Agent): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();

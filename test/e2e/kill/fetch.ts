@@ -25,7 +25,7 @@ export interface FetchKillReport {
   readonly mostPartials: number;
   /** Answers about tags in between, without the upstream. */
   readonly alone: { readonly served: number; readonly refused: number };
-  /** Tags that are served without the upstream after the last fetch, which nobody killed. */
+  /** Tags that are served without the upstream after the last fetch, which was not killed. */
   readonly servedAtEnd: number;
   readonly tags: number;
 }

@@ -54,8 +54,7 @@ export class ImageNames {
    * Parses `[registry/]repository[:tag][@digest]`, or a pattern: `[registry/]repository:tags` or
    * `[registry/]repository@*`, where `*` matches any characters within one segment of a repository's name, `**` any
    * segments, and tags are a tag, a pattern of tags or a version range. `*` as the registry means all registries.
-   * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN for a registry that is neither configured nor
-   *   stored
+   * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN for a registry that is neither configured nor stored
    */
   read(text: string, untagged: Untagged): ImageSelection {
     const { named, reference } = parted(text);

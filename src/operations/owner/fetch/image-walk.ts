@@ -26,7 +26,7 @@ const maxPages = 100;
 const maxNesting = 4;
 /** The signature of an image's SBOM is at depth 2. */
 const maxReferrerDepth = 4;
-/** What cosign stores beside an image under its own tags. */
+/** Suffixes of the tags under which cosign stores artifacts beside an image. */
 const cosignSuffixes = ['.sig', '.att', '.sbom'] as const;
 
 export interface WalkOptions {
@@ -38,7 +38,7 @@ export interface WalkOptions {
   readonly nondistributable: boolean;
 }
 
-/** What an image consists of. Its manifests are stored. */
+/** The parts of an image. Its manifests are stored. */
 export interface WalkedImage {
   readonly digest: Digest;
   readonly manifests: number;
@@ -202,7 +202,7 @@ class Walk {
     return ask(() => manifests.isAbsence(this.#target, subject, { error, signal }));
   }
 
-  /** What cosign stores under a tag made from the digest. */
+  /** Artifacts that cosign stores under a tag made from the digest. */
   async #followTag(subject: Digest, suffix: string, depth: number): Promise<void> {
     const tag = `${digestAlgorithm(subject)}-${digestHex(subject)}${suffix}`;
     if (!isTag(tag)) return;

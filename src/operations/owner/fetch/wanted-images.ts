@@ -37,8 +37,7 @@ export interface ExpandOptions {
 
 /**
  * The images that one line selects; asks the upstream for its tags only if the line has patterns or ranges.
- * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED, MANIFEST_UNKNOWN if no tag matches, and
- *   what
+ * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, NAME_UNKNOWN, DENIED, MANIFEST_UNKNOWN if no tag matches, and what
  *   listing the tags throws
  */
 export async function expandImages(wanted: WantedImages, options: ExpandOptions): Promise<WantedImage[]> {

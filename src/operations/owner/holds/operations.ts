@@ -1,7 +1,7 @@
 import type { Operations } from '../../protocol/operations.ts';
 import type { OwnedCache } from '../cache/owned-cache.ts';
 
-/** What commands do with images that are held for scanners. */
+/** The operations on images that are held for scanners. */
 export function holdOperations({ decisions, holds }: OwnedCache): Pick<Operations, 'decide' | 'listHeld'> {
   return {
     async *decide({ images, verdict, reason }) {

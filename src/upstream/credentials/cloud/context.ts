@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Environment } from '../../../transport/proxies.ts';
 import { type ServiceClient, ServiceError } from '../service-client.ts';
 
-/** What it takes to obtain a credential from a cloud. */
+/** The parts that obtain a credential from a cloud. */
 export interface CloudContext {
   readonly services: ServiceClient;
   readonly environment: Environment;

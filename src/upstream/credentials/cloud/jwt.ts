@@ -1,6 +1,6 @@
 import { decodeJwt, importPKCS8, SignJWT } from 'jose';
 
-/** What an assertion says (RFC 7523, 3). */
+/** The claims of an assertion (RFC 7523, 3). */
 export interface Assertion {
   readonly issuer: string;
   readonly audience: string;

@@ -37,14 +37,14 @@ export function formatChecksumList({ id, since, complete, files }: ChecksumList)
 /** @returns `undefined` if a text is not a list of Millpond */
 function parseChecksumList(text: string): ChecksumList | undefined {
   const lines = text.split('\n');
-  const id = lines[0]?.startsWith(idLine) ? lines[0].slice(idLine.length) : '';
+  const id = text.startsWith(idLine) ? lines[0]!.slice(idLine.length) : '';
   if (!isDigest(id)) return undefined;
   const after = (start: string): Digest[] =>
     lines.filter((line) => line.startsWith(start)).map((line) => line.slice(start.length) as Digest);
-  const files = lines.flatMap((line) => {
-    const [, sha256, name] = /^([0-9a-f]{64}) {2}(.+)$/.exec(line) ?? [];
-    return sha256 === undefined || name === undefined ? [] : [{ sha256, name }];
-  });
+  const files = [...text.matchAll(/^([0-9a-f]{64}) {2}(.+)$/gm)].map(([, sha256, name]) => ({
+    sha256: sha256!,
+    name: name!,
+  }));
   return { id, since: after(sinceLine)[0], complete: after(holdsLine).filter(isDigest), files };
 }
 

@@ -1,6 +1,6 @@
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { ArchiveError } from './archive-error.ts';
-import { parseObject } from './archived-json.ts';
+import { asObject, parseObject } from './archived-json.ts';
 
 /** A file at the root of an archive that identifies the archive and its base. */
 export const descriptionName = 'millpond.json';
@@ -36,8 +36,8 @@ export function writeDescription(parts: {
     ...(parts.base && { base: parts.base }),
     needs: parts.needs
       .map(({ digest, size }) => ({ digest, size }))
-      .toSorted((one, other) => compare(one.digest, other.digest)),
-    complete: parts.complete.toSorted(compare),
+      .toSorted((one, other) => (one.digest < other.digest ? -1 : 1)),
+    complete: parts.complete.toSorted(),
   };
   const id = digestOf(Buffer.from(JSON.stringify(content)));
   return { id, bytes: Buffer.from(JSON.stringify({ archive: id, ...content })) };
@@ -58,12 +58,8 @@ export function readDescription(bytes: Buffer, index: Digest): ArchiveDescriptio
     needs.every(isBlobSize) &&
     Array.isArray(complete) &&
     complete.every(isDigestText);
-  if (!isWhole) throw altered();
+  if (!isWhole) throw new ArchiveError(`its ${descriptionName} or index.json has been altered`);
   return { id: archive as Digest, base, needs, complete };
-}
-
-function altered(): ArchiveError {
-  return new ArchiveError(`its ${descriptionName} or index.json has been altered`);
 }
 
 function isDigestText(value: unknown): value is Digest {
@@ -71,11 +67,6 @@ function isDigestText(value: unknown): value is Digest {
 }
 
 function isBlobSize(value: unknown): value is BlobSize {
-  if (typeof value !== 'object' || value === null) return false;
-  const { digest, size } = value as Record<string, unknown>;
+  const { digest, size } = asObject(value);
   return isDigestText(digest) && Number.isSafeInteger(size) && (size as number) >= 0;
-}
-
-function compare(one: string, other: string): number {
-  return one < other ? -1 : one > other ? 1 : 0;
 }

@@ -66,8 +66,7 @@ async function readTar(opened: ArchiveFile): Promise<Archive> {
     if (entries.has(name)) unreadable.set(name, 'is there twice');
   }
   for (const name of unreadable.keys()) {
-    entries.delete(name);
-    links.delete(name);
+    for (const known of [entries, links, kept]) known.delete(name);
   }
   owned.move();
   return new TarArchive(file, { entries, links, kept, unreadable });
@@ -123,8 +122,8 @@ class TarArchive implements Archive {
       yield* this.#visitStream(names);
       return;
     }
-    const wanted = [...this.#entries.values()].filter(({ name }) => names.has(name));
-    for (const entry of wanted.toSorted((one, other) => one.position - other.position)) {
+    for (const [name, entry] of this.#entries) {
+      if (!names.has(name)) continue;
       await using cursor = this.#file.cursor(entry.position);
       yield archivedFile(cursor, entry);
     }
@@ -140,7 +139,8 @@ class TarArchive implements Archive {
     if (left.size === 0) return;
     await using cursor = this.#file.cursor();
     for await (const entry of tarEntries(cursor)) {
-      if (entry.link || entry.unreadable !== undefined || !left.delete(entry.name)) continue;
+      // What is there twice is not among the entries: the first of a name is the one.
+      if (!left.delete(entry.name)) continue;
       yield archivedFile(cursor, entry);
       if (left.size === 0) return;
     }
@@ -162,7 +162,7 @@ async function contentOf({ body }: ArchivedFile): Promise<Buffer> {
 
 /** The bytes are copied: chunks are the reader's. */
 async function* chunksOf(bytes: Buffer): AsyncGenerator<Buffer> {
-  if (bytes.length > 0) yield Buffer.from(bytes);
+  yield Buffer.from(bytes);
 }
 
 /** The names of blobs in an image layout, wherever that lies in the archive. */
@@ -173,6 +173,5 @@ function isBlob(name: string): boolean {
 /** The name that a link leads to; `undefined` where that is outside of the archive. */
 function linkTarget(name: string, { kind, target }: NonNullable<TarEntry['link']>): string | undefined {
   const from = kind === 'symbolic' && !target.startsWith('/') ? posix.dirname(name) : '';
-  const joined = posix.join(from, target);
-  return target === '' ? undefined : plainName(joined);
+  return plainName(posix.join(from, target));
 }

@@ -46,8 +46,8 @@ export function decodeHeader(block: Buffer): TarHeader | undefined {
   return {
     name: prefix === '' ? name : `${prefix}/${name}`,
     size,
-    // Before ustar a slash at the end said that it is a directory; contiguous files are files.
-    type: flag === '7' ? '0' : flag === '0' && name.endsWith('/') ? '5' : flag,
+    // Contiguous files are files.
+    type: flag === '7' ? '0' : flag,
     linkName: readText(block.subarray(157, 257)),
   };
 }
@@ -61,7 +61,7 @@ export function encodeHeader(name: string, size: number): Buffer {
   return Buffer.concat([
     headerBlock('pax-header', { size: record.length, type: 'x' }),
     attributes,
-    headerBlock(name.slice(0, 100), { size, type: '0' }),
+    headerBlock(name, { size, type: '0' }),
   ]);
 }
 
@@ -78,10 +78,10 @@ export function decodeAttributes(content: Buffer): Map<string, string> {
   const attributes = new Map<string, string>();
   for (let start = 0; start < content.length && content[start] !== 0; ) {
     const space = content.indexOf(0x20, start);
-    const digits = space === -1 ? '' : content.toString('latin1', start, Math.min(space, start + 10));
+    const digits = content.toString('latin1', start, Math.min(space, start + 10));
     const end = start + Number(digits);
     const equals = content.indexOf(0x3d, space);
-    if (!/^\d+$/.test(digits) || end > content.length || content[end - 1] !== 0x0a || equals === -1 || equals >= end) {
+    if (!/^\d+$/.test(digits) || content[end - 1] !== 0x0a || equals === -1 || equals >= end) {
       throw new ArchiveError('a pax header in it is damaged');
     }
     attributes.set(content.toString('utf8', space + 1, equals), content.toString('utf8', equals + 1, end - 1));
@@ -111,7 +111,7 @@ function headerBlock(name: string, { size, type }: { size: number; type: string 
 function paxRecord(key: string, value: string): Buffer {
   const rest = ` ${key}=${value}\n`;
   // The length counts its own digits.
-  let length = Buffer.byteLength(rest) + 1;
+  let length = Buffer.byteLength(rest);
   while (Buffer.byteLength(rest) + String(length).length !== length) length += 1;
   return Buffer.from(`${length}${rest}`);
 }
@@ -129,7 +129,5 @@ function readNumber(field: Buffer): number | undefined {
     return field.readUIntBE(field.length - 6, 6);
   }
   const text = field.toString('latin1').trimStart();
-  const [digits = ''] = /^[0-7]*/.exec(text) ?? [];
-  const isNumber = /^[\0 ]*$/.test(text.slice(digits.length));
-  return isNumber ? Number.parseInt(digits || '0', 8) : undefined;
+  return /^[0-7]*[\0 ]*$/.test(text) ? Number.parseInt(text, 8) || 0 : undefined;
 }

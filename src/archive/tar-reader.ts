@@ -53,8 +53,8 @@ export async function* tarEntries(cursor: Cursor): AsyncGenerator<TarEntry> {
     namesLength += (entry.name?.length ?? 0) + (entry.link?.target.length ?? 0);
     if (namesLength > maxNamesLength) throw new ArchiveError('the names of its entries are too long');
     const end = cursor.position + padded(entry.size);
-    const { name } = entry;
-    if (header.type !== '5' && name !== undefined) yield { ...entry, name };
+    const { name, isFolder, ...rest } = entry;
+    if (!isFolder && name !== undefined) yield { ...rest, name };
     if (cursor.position > end) throw new Error('more was read than the entry has');
     await cursor.skipTo(end, entry.name ?? header.name);
   }
@@ -71,23 +71,24 @@ export function plainName(name: string): string | undefined {
   return parts.join('/');
 }
 
-type MaybeNamed = Omit<TarEntry, 'name'> & { readonly name: string | undefined };
+type MaybeNamed = Omit<TarEntry, 'name'> & { readonly name: string | undefined; readonly isFolder: boolean };
 
 function entryOf(header: TarHeader, attributes: ReadonlyMap<string, string>, position: number): MaybeNamed {
   const written = attributes.get('path') ?? header.name;
+  // Before ustar a slash at the end said that it is a directory. The name in a header may be cut off at one.
+  const isFolder = header.type === '5' || (header.type === '0' && written.endsWith('/'));
   const said = attributes.has('size') ? Number(attributes.get('size')) : header.size;
-  const size = isHeaderOnly(header) ? 0 : said;
+  const size = isFolder || isHeaderOnly(header) ? 0 : said;
   if (!Number.isSafeInteger(size) || size < 0) throw new ArchiveError(`the size of ${shownName(written)} is no number`);
   // A sparse file of GNU tar may be called something else in its header.
   const sparseName = attributes.get('GNU.sparse.name');
   const isSparse = header.type === 'S' || [...attributes.keys()].some((key) => key.startsWith('GNU.sparse.'));
   const name = plainName(sparseName ?? written);
   const target = attributes.get('linkpath') ?? header.linkName;
-  const entry = { name, size, position, link: undefined, unreadable: undefined };
+  const entry = { name, size, position, link: undefined, unreadable: undefined, isFolder };
   if (isSparse) return { ...entry, unreadable: 'is stored as a sparse file: pack it without --sparse' };
   switch (header.type) {
     case '0':
-    case '5':
       return entry;
     case '1':
       return { ...entry, link: { kind: 'hard', target } };
@@ -100,7 +101,7 @@ function entryOf(header: TarHeader, attributes: ReadonlyMap<string, string>, pos
 
 /** Entries whose size, where they say one, is not that of content (POSIX.1-2001, ustar: `typeflag`). */
 function isHeaderOnly({ type }: TarHeader): boolean {
-  return type >= '1' && type <= '6' && type.length === 1;
+  return type >= '1' && type <= '6';
 }
 
 function isExtra({ type }: TarHeader): boolean {

@@ -75,7 +75,7 @@ describe('a compressed archive', () => {
 test.each([
   ['plain', (bytes: Buffer) => bytes],
   ['compressed', (bytes: Buffer) => gzipSync(bytes)],
-])('a %s archive that nobody waits for any more is not read on', async (_, pack) => {
+])('a %s archive without a reader is not read on', async (_, pack) => {
   const image = { manifest: localImage({ label: 'x' }), annotations: named('docker.io/library/x:1') };
   await using file = await written(pack(tarArchive({ ...layoutOf([image]), large: Buffer.alloc(100_000) })));
   const reason = new Error('interrupted');

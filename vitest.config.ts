@@ -9,8 +9,8 @@ export default defineConfig({
     // They mostly wait for processes and sockets: two files at once take little more than one, on two cores too.
     maxWorkers: Math.max(2, availableParallelism() - 1),
     // Tests wait for events: these only end what hangs, on the slowest machine too.
-    testTimeout: 180_000,
-    hookTimeout: 180_000,
-    expect: { poll: { interval: 10, timeout: 60_000 } },
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
+    expect: { poll: { interval: 10, timeout: 180_000 } },
   },
 });

@@ -28,6 +28,10 @@ export const folders: Readonly<Record<string, MutatedFolder>> = {
       'test/cluster/empty-replica',
     ],
   },
+  replicas: {
+    near: ['test/replicas'],
+    far: ['test/cluster/freshness', 'test/cluster/one-fetch', 'test/cluster/holdings', 'test/cluster/hosted'],
+  },
   operations: {
     near: ['test/operations', 'test/site'],
     far: ['test/cli/administration', 'test/cli/ls', 'test/cli/import', 'test/cli/export', 'test/cli/fetch'],

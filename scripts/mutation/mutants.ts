@@ -7,6 +7,8 @@ import { Instrumenter } from '@stryker-mutator/instrumenter';
 export interface Mutant {
   /** The source within the project. */
   readonly file: string;
+  /** Its number among the changes of the source. */
+  readonly id: string;
   readonly line: number;
   /** Stryker's name of the kind of change. */
   readonly mutator: string;
@@ -29,21 +31,28 @@ const silent = {
 
 /** Every change that Stryker would make to a source, but for the words of messages. */
 export async function mutantsOf(root: string, file: string): Promise<Mutant[]> {
+  return (await instrumented(root, file)).mutants.filter((mutant) => !isMessage(mutant));
+}
+
+/**
+ * The source with calls of `stryCov_9fa48` wherever a change would be, which name the change; and all changes.
+ * @returns a content that lacks the functions it calls
+ */
+export async function instrumented(root: string, file: string): Promise<{ content: string; mutants: Mutant[] }> {
   const content = await readFile(join(root, file), 'utf8');
   const lines = lineStarts(content);
   const offset = ({ line, column }: { line: number; column: number }): number => lines[line]! + column;
-  const options = { plugins: null, ignorers: [], excludedMutations: [], noHeader: false } as never;
+  const options = { plugins: null, ignorers: [], excludedMutations: [], noHeader: true } as never;
   const instrumenter = new Instrumenter(silent as never);
-  const { mutants } = await instrumenter.instrument([{ name: file, content, mutate: true }], options);
-  return mutants
-    .map((mutant): Mutant => {
-      const { start, end } = mutant.location;
-      const place = { start: offset(start), end: offset(end) };
-      const original = content.slice(place.start, place.end);
-      const { mutatorName: mutator, replacement } = mutant;
-      return { file, line: start.line + 1, mutator, ...place, original, replacement };
-    })
-    .filter((mutant) => !isMessage(mutant));
+  const result = await instrumenter.instrument([{ name: file, content, mutate: true }], options);
+  const mutants = result.mutants.map((mutant): Mutant => {
+    const { start, end } = mutant.location;
+    const place = { start: offset(start), end: offset(end) };
+    const original = content.slice(place.start, place.end);
+    const { id, mutatorName: mutator, replacement } = mutant;
+    return { file, id, line: start.line + 1, mutator, ...place, original, replacement };
+  });
+  return { content: result.files[0]!.content, mutants };
 }
 
 /** The source with the change. */
@@ -62,8 +71,12 @@ export function sampleOf(mutants: readonly Mutant[], { size, seed }: { size: num
     .map(({ mutant }) => mutant);
 }
 
-/** Sentences are read by people, and nothing is decided by them. SQL and scripts for Redis are code. */
+/**
+ * Sentences, and the cause of an error, are read by people, and nothing is decided by them. SQL and scripts for Redis are
+ * code.
+ */
 function isMessage({ mutator, original }: Mutant): boolean {
+  if (mutator === 'ObjectLiteral') return /^\{\s*cause: \w+,?\s*\}$/.test(original);
   if (mutator !== 'StringLiteral' || !/^['"`]/.test(original)) return false;
   const isCode = /\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|BEGIN|WITH|redis\.call|local)\b/.test(original);
   return !isCode && /[a-z]+ [a-z]/i.test(original);

@@ -6,25 +6,27 @@ export interface Verdict {
   /** How many changes there are in the folder. */
   readonly of: number;
   readonly mutant: Mutant;
-  /** `hung`: a test did not end, which is seen too. */
-  readonly result: 'killed' | 'hung' | 'survived';
+  /** `hung`: a test did not end, which is seen too. `unreached`: no test runs the code. */
+  readonly result: 'killed' | 'hung' | 'survived' | 'unreached';
   /** The test that failed. */
   readonly by?: string | undefined;
 }
 
+const isUnseen = ({ result }: Verdict): boolean => result === 'survived' || result === 'unreached';
+
 /** A table of the folders, and after it what no test has seen. */
 export function report(verdicts: readonly Verdict[]): string {
   const rows = [...Map.groupBy(verdicts, ({ folder }) => folder)].map(([folder, all]) => {
-    const survived = all.filter(({ result }) => result === 'survived').length;
+    const survived = all.filter(isUnseen).length;
     const score = ((100 * (all.length - survived)) / all.length).toFixed(0);
     return `| ${folder} | ${all[0]!.of} | ${all.length} | ${all.length - survived} | ${score} % |`;
   });
   const table = ['| folder | changes | tried | seen | score |', '|---|---|---|---|---|', ...rows];
   const survivors = verdicts
-    .filter(({ result }) => result === 'survived')
+    .filter(isUnseen)
     .map(
-      ({ mutant: { file, line, original, replacement } }) =>
-        `${file}:${line}\n  - ${oneLine(original)}\n  + ${oneLine(replacement)}`,
+      ({ result, mutant: { file, line, original, replacement } }) =>
+        `${file}:${line}${result === 'unreached' ? ' (no test runs it)' : ''}\n  - ${oneLine(original)}\n  + ${oneLine(replacement)}`,
     );
   return [...table, '', ...survivors].join('\n');
 }

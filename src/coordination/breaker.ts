@@ -1,3 +1,5 @@
+import { afterReading } from '../waiting/after-reading.ts';
+
 /**
  * Stops asking a service that does not answer: open after the first timeout, or after several slow answers in a row;
  * closed again by background probes.
@@ -100,9 +102,4 @@ export function within<Value>(
     clearTimeout(silent);
   });
   return promise;
-}
-
-/** Runs a function after everything that has arrived by now has been read. */
-function afterReading(act: () => void): void {
-  setImmediate(() => setImmediate(act));
 }

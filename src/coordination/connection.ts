@@ -48,6 +48,8 @@ function connect(location: RedisLocation): RedisClient {
     lazyConnect: true,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
+    // It is done when a connection is ready: the library does it once more, and nothing would handle a refusal.
+    autoResubscribe: false,
     maxRetriesPerRequest: 0,
     connectTimeout: connectMs,
     keepAlive: 5_000,

@@ -4,7 +4,7 @@ import { type ConnectionPair, connectMs, connectPair, endPair, type RedisLocatio
 import { codeOf, describe, describeLogin, isForbidden } from './refusals.ts';
 import { probeKey, probeScript, type Script } from './scripts.ts';
 
-/** What happens between this replica and Redis, for the log and the metrics. */
+/** The events of the link to Redis, for the log and the metrics. */
 export type LinkEvent =
   | { readonly kind: 'redis-lost'; readonly reason: string }
   | { readonly kind: 'redis-found' }
@@ -17,7 +17,7 @@ export type LinkEvent =
       readonly seconds: number;
     };
 
-/** What the parts of the coordination need of Redis. */
+/** The commands of Redis that the coordination uses. */
 export interface Link {
   /** Why nothing is asked now; `undefined`: it is. */
   readonly reason: string | undefined;
@@ -90,7 +90,8 @@ export class RedisLink implements Link, AsyncDisposable {
     this.#pair = this.#open(options.location);
     // A Redis that was never reached is reported like one that was lost.
     this.#firstLook = setTimeout(() => {
-      if (!this.#breaker.isClosed) options.report({ kind: 'redis-lost', reason: this.#breaker.reason! });
+      const { reason } = this.#breaker;
+      if (reason !== undefined) options.report({ kind: 'redis-lost', reason: this.#away ?? reason });
     }, options.firstLookMs ?? defaultFirstLookMs);
     this.#schedule();
   }
@@ -258,6 +259,8 @@ export class RedisLink implements Link, AsyncDisposable {
       if (soon < probesInARow) {
         if (!this.#breaker.isClosed) this.#breaker.open('answers too slowly');
       } else if (this.#breaker.close()) {
+        // From now on each loss is reported when it happens.
+        clearTimeout(this.#firstLook);
         this.#options.report({ kind: 'redis-found' });
         this.#options.onFound();
       }

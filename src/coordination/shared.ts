@@ -31,6 +31,8 @@ export interface SharedCoordinatorOptions {
   readonly isOffline?: boolean | undefined;
   /** Maximum wait for an answer of Redis, in milliseconds; default: that of {@link RedisLink}. */
   readonly deadlineMs?: number | undefined;
+  /** How long after the start a Redis that has not answered yet is reported, in milliseconds; default: that of {@link RedisLink}. */
+  readonly firstLookMs?: number | undefined;
   /** Heartbeat interval, in milliseconds; default: that of {@link Fleet}. */
   readonly beatMs?: number | undefined;
   /** Called when other replicas have come or gone. */
@@ -55,13 +57,15 @@ export class SharedCoordinator implements Coordinator {
   #isEnding = false;
 
   constructor(options: SharedCoordinatorOptions) {
-    const { location, keyPrefix, seal, report, isOffline = false, deadlineMs, beatMs, onChange, onUnread } = options;
+    const { location, keyPrefix, seal, report, isOffline = false, beatMs, onChange, onUnread } = options;
+    const { deadlineMs, firstLookMs } = options;
     this.#seal = seal;
     this.#link = new RedisLink({
       location,
       keyPrefix,
       report,
       ...(deadlineMs !== undefined && { deadlineMs }),
+      ...(firstLookMs !== undefined && { firstLookMs }),
       onFound: () => void this.#fleet.beat(),
       onWake: () => void this.#fleet.beat(),
     });

@@ -9,7 +9,7 @@ import { Seal } from '../../src/coordination/seal.ts';
 const seal = new Seal(Buffer.from('the secret of these tests'));
 const change = (kind: Change['kind'], reference: string): Change => ({ kind, repository: 'docker.io/x', reference });
 
-/** A Redis that answers when it is told to, and what it was told. */
+/** A Redis that answers on demand, and the requests that it has received. */
 async function start() {
   const told: string[][] = [];
   const tried: string[][] = [];
@@ -73,7 +73,7 @@ test('what is being told is not told once more by a beat that comes in between',
   expect(told).toEqual([['purge 1']]);
 });
 
-test('what is undone and done again while it is being told is told again, last', async () => {
+test('what is undone and done again while it is being announced is announced again, last', async () => {
   const { changes, told, next } = await start();
   const first = changes.announce(change('pin', '1'));
   const answering = await next();
@@ -84,7 +84,7 @@ test('what is undone and done again while it is being told is told again, last',
   expect(told).toEqual([['pin 1'], ['unpin 1', 'pin 1']]);
 });
 
-test('what could not be told is told the next time, before what has come since', async () => {
+test('what could not be announced is announced the next time, before what has come since', async () => {
   const { changes, told, tried, next } = await start();
   const first = changes.announce(change('purge', '1'));
   const refusing = await next();

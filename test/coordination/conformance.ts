@@ -7,7 +7,7 @@ export function testCoordinator(start: () => Promise<Coordinator>): void {
   const signal = (): AbortSignal => AbortSignal.timeout(60_000);
   const key = { repository: 'docker.io/library/app', tag: '1', variant: '', access: 'alike' };
 
-  test('lets a replica fetch what nobody else has or fetches', async () => {
+  test('lets a replica fetch what no other replica has or fetches', async () => {
     await using coordinator = await start();
     const claim = await coordinator.claim(digest(1));
     expect(['lease', 'alone']).toContain(claim.kind);
@@ -30,7 +30,7 @@ export function testCoordinator(start: () => Promise<Coordinator>): void {
     }
   });
 
-  test('knows nothing to be missing that nobody has said is', async () => {
+  test('knows nothing to be missing unless a replica has said so', async () => {
     await using coordinator = await start();
     expect(await coordinator.missing('docker.io/library/app nothing')).toBeUndefined();
   });
@@ -43,7 +43,7 @@ export function testCoordinator(start: () => Promise<Coordinator>): void {
     }
   });
 
-  test('tells nobody what it has announced itself', async () => {
+  test('does not deliver its own announcements', async () => {
     await using coordinator = await start();
     const heard: unknown[] = [];
     using _subscription = coordinator.subscribe({

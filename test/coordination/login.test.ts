@@ -11,17 +11,17 @@ function location(port: number, password: string): RedisLocation {
 }
 
 describeWith(['redis-server'], 'the password of Redis', () => {
-  test('is told as refused, and the right one is taken without a restart', async () => {
+  test('is reported as refused, and the right one is taken without a restart', async () => {
     await using redis = await startRedis({ args: ['--requirepass', 'right'] });
-    await using a = startCoordinator(redis.port, 'a', { password: 'wrong' });
+    await using a = startCoordinator(redis.port, 'a', { password: 'wrong', firstLookMs: 3_000 });
     await expect.poll(() => a.coordinator.status().reason).toBe('refuses our password (WRONGPASS)');
-    await expect.poll(() => a.events, { timeout: 10_000 }).toEqual(['lost: refuses our password (WRONGPASS)']);
+    await expect.poll(() => a.events).toEqual(['lost: refuses our password (WRONGPASS)']);
     a.coordinator.renewLogin(location(redis.port, 'right'));
     await expect.poll(sees(a.coordinator, 0)).toBe(true);
     expect(a.events).toEqual(['lost: refuses our password (WRONGPASS)', 'found']);
   });
 
-  test('that is absent where one is asked for is told as refused', async () => {
+  test('that is absent where one is asked for is reported as refused', async () => {
     await using redis = await startRedis({ args: ['--requirepass', 'right'] });
     await using a = startCoordinator(redis.port, 'a');
     await expect.poll(() => a.coordinator.status().reason).toBe('refuses our password (NOAUTH)');
@@ -43,17 +43,17 @@ describeWith(['redis-server'], 'the password of Redis', () => {
       if (order === 'first here') here();
       await there();
       if (order === 'first there') here();
-      await expect.poll(sees(a.coordinator, 0), { timeout: 10_000 }).toBe(true);
+      await expect.poll(sees(a.coordinator, 0)).toBe(true);
       await using b = startCoordinator(redis.port, 'b', { password: 'two' });
       await expect.poll(sees(a.coordinator, 1)).toBe(true);
       expect(b.events).toEqual(['found']);
     },
   );
 
-  test('a Redis that was never there is told of within seconds', async () => {
+  test('a Redis that was never there is reported within seconds', async () => {
     await using port = await reservePort();
-    await using a = startCoordinator(port.port, 'a');
-    await expect.poll(() => a.events, { timeout: 10_000 }).toEqual([expect.stringMatching(/^lost: .*ECONNREFUSED/)]);
+    await using a = startCoordinator(port.port, 'a', { firstLookMs: 3_000 });
+    await expect.poll(() => a.events).toEqual([expect.stringMatching(/^lost: .*ECONNREFUSED/)]);
     expect(a.coordinator.status().state).toBe('lost');
   });
 });

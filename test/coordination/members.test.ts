@@ -31,7 +31,7 @@ async function beat(
 }
 
 describeWith(['redis-server'], 'the replicas of a fleet', () => {
-  test('are told of all once, and then of those alone that have come, changed or gone', async () => {
+  test('learn of all once, and then only of those that have come, changed or gone', async () => {
     await using redis = await startRedis();
     using client = connect(redis.port);
     for (let index = 0; index < 300; index += 1) await beat(client, `r${index}`);

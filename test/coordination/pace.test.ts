@@ -14,7 +14,7 @@ test('three answers that are late one after another are too many', () => {
   expect([late(pace), late(pace), late(pace)]).toEqual([false, false, true]);
 });
 
-test('one in between that is not begins anew', () => {
+test('one in between that is not starts over', () => {
   const pace = new Pace();
   expect([late(pace), late(pace)]).toEqual([false, false]);
   pace.ask().ended();

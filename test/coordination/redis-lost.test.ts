@@ -24,7 +24,7 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     expect(a.events).toEqual(['found', expect.stringMatching(/^lost: /), 'found']);
   });
 
-  test('is told by a later run what operators did while it was lost', async () => {
+  test('learns from a later run what operators did while it was lost', async () => {
     await using redis = await startRedis();
     await using b = startCoordinator(redis.port, 'b');
     await expect.poll(sees(b.coordinator, 0)).toBe(true);
@@ -46,7 +46,7 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await expect.poll(() => a.kept).toEqual(['[]']);
   });
 
-  test('is told by a later run what this one was about to tell when it was killed, and has it done once', async () => {
+  test('learns from a later run what this one was about to announce when it was killed, and has it done once', async () => {
     await using redis = await startRedis();
     await using b = startCoordinator(redis.port, 'b');
     await expect.poll(sees(b.coordinator, 0)).toBe(true);
@@ -193,14 +193,14 @@ describeWith(['redis-server'], 'a Redis that fails', () => {
     await client.replicaof('127.0.0.1', after.port);
     await expect.poll(sees(a.coordinator, 1)).toBe(true);
     expect(a.events).toEqual(['found', 'lost: refuses (READONLY)', 'found']);
-    // Whoever tells it that there is news does so there too.
+    // News is announced there too.
     await expect.poll(async () => (await client.pubsub('NUMSUB', 'test:wake'))[1]).toBe(0);
     client.disconnect();
     // It would keep the other one from ending for a while.
     await before.kill();
   });
 
-  test('that refuses everything is lost, and tells nobody its password', async () => {
+  test('that refuses everything is lost, and does not reveal its password', async () => {
     await using redis = await startRedis({ args: ['--requirepass', 'the right one'] });
     await using wrong = startCoordinator(redis.port, 'a', { password: 'the wrong one' });
     await using right = startCoordinator(redis.port, 'b', { password: 'the right one' });

@@ -82,7 +82,7 @@ describeWith(['redis-server'], 'several replicas', () => {
     for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 2)).toBe(true);
   });
 
-  test('have one lease for a digest, and the others are told whom to read from', async () => {
+  test('have one lease for a digest, and the others learn which replica to read from', async () => {
     await using fleet = await startFleet(['a', 'b', 'c']);
     const [a, b, c] = fleet.all.map(({ coordinator }) => coordinator);
     const claims = await Promise.all([a!, b!, c!].map((one) => one.claim(digest(10))));
@@ -129,7 +129,7 @@ describeWith(['redis-server'], 'several replicas', () => {
     const before = claims();
     expect(await reader!.coordinator.claim(digest(16))).toMatchObject({ kind: 'lease' });
     expect(claims() - before).toBe(3);
-    // Those to avoid take nobody else's place.
+    // Replicas to avoid do not take the place of others.
     const avoid = Array.from({ length: 1_000 }, (_, index) => `gone${index}`);
     expect(await reader!.coordinator.claim(digest(15), { avoid })).toMatchObject({ kind: 'held' });
     expect(claims() - before).toBe(4);
@@ -139,7 +139,7 @@ describeWith(['redis-server'], 'several replicas', () => {
     await using fleet = await startFleet(['a', 'b']);
     const [a, b] = fleet.all.map(({ coordinator }) => coordinator);
     const first = await a!.claim(digest(11));
-    if (first.kind !== 'lease') throw new Error('nobody else is there');
+    if (first.kind !== 'lease') throw new Error('no other replica is there');
     const told = await b!.claim(digest(11));
     if (told.kind !== 'filling') throw new Error('a lease is given once');
     expect(told.fence).toBe(first.lease.fence);
@@ -154,14 +154,14 @@ describeWith(['redis-server'], 'several replicas', () => {
     expect(await a!.claim(digest(11), { takeOver: told.fence })).toMatchObject({ kind: 'filling' });
   });
 
-  test('are told what one has no more, a thousand at once too, behind its back', async () => {
+  test('learn in the background what one has no more, a thousand at once too', async () => {
     await using fleet = await startFleet(['a', 'b']);
     const [a, b] = fleet.all.map(({ coordinator }) => coordinator);
     const digests = Array.from({ length: 1_000 }, (_, index) => digest(1_000 + index));
     const [back] = digests;
     await Promise.all(digests.map((one) => a!.hold(one)));
     for (const one of digests) a!.drop(one);
-    // It is fetched again before the others were told.
+    // It is fetched again before the others have learnt of it.
     await a!.hold(back!);
     const last = digests.at(-1)!;
     await expect.poll(async () => (await b!.claim(last)).kind).toBe('lease');
@@ -189,7 +189,7 @@ describeWith(['redis-server'], 'several replicas', () => {
     expect(claims[5]).toMatchObject({ replicas: [{ id: replicas[1]!.self }, { id: replicas[0]!.self }] });
   });
 
-  test('ask once what a tag is: the others wait and are told', async () => {
+  test('ask once what a tag is: the others wait and get the answer', async () => {
     await using fleet = await startFleet(['a', 'b']);
     const [a, b] = fleet.all.map(({ coordinator }) => coordinator);
     const key = { repository: 'docker.io/library/app', tag: 'one', variant: '', access: 'alike' };

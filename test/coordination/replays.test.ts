@@ -1,26 +1,15 @@
-import { Redis } from 'ioredis';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Change, Message } from '../../src/coordination/coordinator.ts';
 import { Seal } from '../../src/coordination/seal.ts';
-import { type RedisServer, startRedis } from '../support/redis.ts';
 import { describeWith } from '../support/tools.ts';
-import { digest, secret, sees, startCoordinator } from './support.ts';
+import { digest, secret, sees, startCoordinator, suiteRedis } from './support.ts';
 
 const signal = (): AbortSignal => AbortSignal.timeout(60_000);
 const hourMs = 3_600_000;
 
 describeWith(['redis-server'], 'who can write to Redis and not sign what replicas say', () => {
   const seal = new Seal(secret);
-  let redis: RedisServer;
-  let client: Redis;
-  beforeAll(async () => {
-    redis = await startRedis();
-    client = new Redis(redis.port, '127.0.0.1');
-  });
-  afterAll(async () => {
-    client.disconnect();
-    await redis[Symbol.asyncDispose]();
-  });
+  const redis = suiteRedis();
 
   test('makes no tag what it was before', async () => {
     await using a = startCoordinator(redis.port, 'a');
@@ -34,13 +23,13 @@ describeWith(['redis-server'], 'who can write to Redis and not sign what replica
       );
     const place = 'test:tag:{alike:docker.io/library/app:one:}';
     await record(1, 120_000);
-    const before = await client.hget(place, 'v');
+    const before = await redis.client.hget(place, 'v');
     await record(2, 0);
     // One that comes late takes nothing back.
     await record(1, 120_000);
     const options = { maxAgeMs: 60_000, signal: signal() };
     expect(await a.coordinator.claimTag(key, options)).toMatchObject({ kind: 'known', tag: { digest: digest(2) } });
-    await client.hset(place, { v: before!, at: Date.now() });
+    await redis.client.hset(place, { v: before!, at: Date.now() });
     expect(await a.coordinator.claimTag(key, options)).toEqual({ kind: 'alone' });
   });
 
@@ -48,7 +37,7 @@ describeWith(['redis-server'], 'who can write to Redis and not sign what replica
     await using a = startCoordinator(redis.port, 'a');
     await expect.poll(sees(a.coordinator, 0)).toBe(true);
     const say = (untilMs: number) =>
-      client.set('test:missing:{x}', seal.close('missing x', { code: 'BLOB_UNKNOWN', message: 'none', untilMs }));
+      redis.client.set('test:missing:{x}', seal.close('missing x', { code: 'BLOB_UNKNOWN', message: 'none', untilMs }));
     await say(Date.now() + hourMs);
     expect(await a.coordinator.missing('x')).toEqual({ code: 'BLOB_UNKNOWN', message: 'none' });
     await say(Date.now() - 1_000);
@@ -65,8 +54,8 @@ describeWith(['redis-server'], 'who can write to Redis and not sign what replica
     });
     const limit: Message = { kind: 'limit', upstream: 'docker.io', url: 'u', service: 'registry', forMs: hourMs };
     const sealed = seal.close('message', { from: 'b', message: limit, atMs: Date.now() - 2 * hourMs });
-    const seq = await client.hincrby('test:{fleet}', '#seq', 1);
-    await client.xadd('test:{fleet}:messages', `${seq}-0`, 'm', sealed);
+    const seq = await redis.client.hincrby('test:{fleet}', '#seq', 1);
+    await redis.client.xadd('test:{fleet}:messages', `${seq}-0`, 'm', sealed);
     await expect.poll(() => ages).toHaveLength(1);
     expect(ages[0]).toBeGreaterThan(hourMs);
   });
@@ -79,32 +68,32 @@ describeWith(['redis-server'], 'who can write to Redis and not sign what replica
     await a.coordinator.announce(change('told'));
     await expect.poll(() => b.heard.messages).toEqual([change('told')]);
     const place = 'test:{fleet}:changes';
-    const [told] = await client.zrange(place, '0', '-1');
+    const [told] = await redis.client.zrange(place, '0', '-1');
     const long = seal.close('change', { from: 'a', message: change('long ago'), atMs: Date.now() - 2 * hourMs });
     const now = String(Date.now() + 1_000);
-    await client.zadd(place, now, told!, now, long);
+    await redis.client.zadd(place, now, told!, now, long);
     await a.coordinator.announce(change('last'));
     await expect.poll(() => b.heard.messages).toEqual([change('told'), change('last')]);
   });
 
-  test('keeps nobody from hearing what is done later, whatever time he writes', async () => {
-    await client.flushall();
+  test('hides no later news from other replicas, whatever time it writes', async () => {
+    await redis.client.flushall();
     const place = 'test:{fleet}:changes';
     const aheadMs = 8e15;
     const change = (reference: string): Change => ({ kind: 'purge', repository: 'docker.io/x', reference });
     const old = seal.close('change', { from: 'b', message: change('old'), atMs: Date.now() });
-    await client.zadd(place, aheadMs, 'what nobody has signed', aheadMs, old);
+    await redis.client.zadd(place, aheadMs, 'unsigned', aheadMs, old);
     await using a = startCoordinator(redis.port, 'a');
     await using b = startCoordinator(redis.port, 'b');
     for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 1)).toBe(true);
     await a.coordinator.announce(change('1'));
     await expect.poll(() => b.heard.messages).toEqual([change('1')]);
-    await client.flushall();
+    await redis.client.flushall();
     // What they write again is what they have said themselves.
-    await expect.poll(() => client.zcard(place)).toBe(1);
+    await expect.poll(() => redis.client.zcard(place)).toBe(1);
     await a.coordinator.announce(change('2'));
     await expect.poll(() => b.heard.messages).toEqual([change('1'), change('2')]);
-    expect(await client.zcount(place, aheadMs, '+inf')).toBe(0);
+    expect(await redis.client.zcount(place, aheadMs, '+inf')).toBe(0);
     for (const { coordinator } of [a, b]) {
       const { changedAt } = JSON.parse(coordinator.position!) as { changedAt: number };
       expect(changedAt).toBeLessThan(aheadMs);

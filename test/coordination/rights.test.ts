@@ -1,30 +1,19 @@
 import { readFile } from 'node:fs/promises';
-import { Redis } from 'ioredis';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Change } from '../../src/coordination/coordinator.ts';
-import { type RedisServer, startRedis } from '../support/redis.ts';
 import { describeWith } from '../support/tools.ts';
-import { digest, sees, startCoordinator } from './support.ts';
+import { digest, sees, startCoordinator, suiteRedis } from './support.ts';
 
 const password = 'of that user';
 const signal = (): AbortSignal => AbortSignal.timeout(60_000);
 const purge = (reference: string): Change => ({ kind: 'purge', repository: 'docker.io/x', reference });
 
 describeWith(['redis-server'], 'a user of Redis', () => {
-  let redis: RedisServer;
-  let client: Redis;
-  beforeAll(async () => {
-    redis = await startRedis();
-    client = new Redis(redis.port, '127.0.0.1');
-  });
-  afterAll(async () => {
-    client.disconnect();
-    await redis[Symbol.asyncDispose]();
-  });
+  const redis = suiteRedis();
 
   const allow = async (username: string, ...rules: string[]) =>
-    void (await client.call('ACL', 'SETUSER', username, 'on', `>${password}`, ...rules));
-  const changesThere = () => client.zcard('test:{fleet}:changes');
+    void (await redis.client.call('ACL', 'SETUSER', username, 'on', `>${password}`, ...rules));
+  const changesThere = () => redis.client.zcard('test:{fleet}:changes');
 
   /** Waits until a replica has looked what is new so many times more. */
   async function beats({ calls }: { readonly calls: readonly string[] }, count: number): Promise<void> {
@@ -41,7 +30,7 @@ describeWith(['redis-server'], 'a user of Redis', () => {
     await using b = startCoordinator(redis.port, 'b', { username: 'documented', password });
     for (const { coordinator } of [a, b]) await expect.poll(sees(coordinator, 1)).toBe(true);
     const claim = await a.coordinator.claim(digest(1));
-    if (claim.kind !== 'lease') throw new Error('nobody else asks');
+    if (claim.kind !== 'lease') throw new Error('no other replica asks');
     expect(await a.coordinator.renew(claim.lease)).toBe('held');
     expect(await b.coordinator.claim(digest(1))).toMatchObject({ kind: 'filling' });
     await a.coordinator.hold(digest(1));
@@ -60,14 +49,14 @@ describeWith(['redis-server'], 'a user of Redis', () => {
     await a.coordinator.announce({ kind: 'tag', repository: 'docker.io/x', tag: '1', variant: '', digest: digest(2) });
     await a.coordinator.announce(purge('1'));
     await expect.poll(() => b.heard.messages).toHaveLength(2);
-    await expect.poll(async () => (await client.pubsub('NUMSUB', 'test:wake'))[1]).toBe(2);
+    await expect.poll(async () => (await redis.client.pubsub('NUMSUB', 'test:wake'))[1]).toBe(2);
     await a.coordinator[Symbol.asyncDispose]();
     await expect.poll(sees(b.coordinator, 0)).toBe(true);
     expect([a.failures, b.failures, a.events, b.events]).toEqual([[], [], ['found'], ['found']]);
   });
 
   test('who may use no channel tells once what operators do, and says what he may not', async () => {
-    await client.flushall();
+    await redis.client.flushall();
     await allow('silent', '~test:*', 'resetchannels', '+@all');
     await using a = startCoordinator(redis.port, 'a', { username: 'silent', password });
     await using b = startCoordinator(redis.port, 'b', { username: 'silent', password });
@@ -85,7 +74,7 @@ describeWith(['redis-server'], 'a user of Redis', () => {
   });
 
   test('whose change is written and then refused has it done once, and hears the others', async () => {
-    await client.flushall();
+    await redis.client.flushall();
     await allow('hindered', '~test:*', '&test:*', '+@all', '-zremrangebyrank');
     await using a = startCoordinator(redis.port, 'a', { username: 'hindered', password });
     await using b = startCoordinator(redis.port, 'b');
@@ -106,8 +95,8 @@ describeWith(['redis-server'], 'a user of Redis', () => {
   test.each([
     { command: 'zadd', script: 'beat' },
     { command: 'hincrby', script: 'claim' },
-  ])('who may not use $command is told so until he may', async ({ command, script }) => {
-    await client.flushall();
+  ])('without the right to $command the login is reported as refused until it has it', async ({ command, script }) => {
+    await redis.client.flushall();
     const username = `without ${command}`.replace(' ', '-');
     await allow(username, '~test:*', '&test:*', '+@all', `-${command}`);
     await using a = startCoordinator(redis.port, 'a', { username, password });

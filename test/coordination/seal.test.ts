@@ -24,6 +24,10 @@ test('what another secret has sealed, what is altered and what is no text does n
   }
 });
 
+test('the code of an empty text is no sealed value', () => {
+  expect(seal.open('replica', seal.mac('replica', ''))).toBeUndefined();
+});
+
 test('a secret of fewer than 16 bytes is refused', () => {
   expect(() => new Seal(Buffer.alloc(15))).toThrow('fewer than 16 bytes');
   expect(new Seal(Buffer.alloc(16)).open('a', '')).toBeUndefined();

@@ -1,8 +1,11 @@
+import { Redis } from 'ioredis';
+import { afterAll, beforeAll } from 'vitest';
 import type { RedisLocation } from '../../src/coordination/connection.ts';
 import type { Message } from '../../src/coordination/coordinator.ts';
 import { Seal } from '../../src/coordination/seal.ts';
 import { SharedCoordinator } from '../../src/coordination/shared.ts';
 import type { Digest } from '../../src/oci/digest.ts';
+import { type RedisServer, startRedis } from '../support/redis.ts';
 
 export const secret = Buffer.from('a secret of the replicas');
 
@@ -11,7 +14,7 @@ export function digest(number: number): Digest {
   return `sha256:${number.toString(16).padStart(64, '0')}` as Digest;
 }
 
-/** What a replica was told. */
+/** The messages that a replica has received. */
 export interface Heard {
   readonly messages: Message[];
   missed: number;
@@ -27,6 +30,8 @@ export function startCoordinator(
     readonly password?: string;
     /** Default: longer than a busy machine takes, so that none loses a Redis that is there. */
     readonly deadlineMs?: number;
+    /** Default: longer than a busy machine takes to reach a Redis that is there. */
+    readonly firstLookMs?: number;
     /** Default: a single server. */
     readonly location?: RedisLocation;
     /** Default: its name. */
@@ -62,6 +67,7 @@ export function startCoordinator(
     },
     keyPrefix: 'test:',
     deadlineMs: options.deadlineMs ?? 5_000,
+    firstLookMs: options.firstLookMs ?? 60_000,
     seal: new Seal(options.secret ?? secret),
     report(event) {
       switch (event.kind) {
@@ -107,8 +113,37 @@ export function startCoordinator(
   };
 }
 
-/** Whether a coordinator is connected, has looked who is there and what time it is, and sees so many others. */
+/** Whether a coordinator is connected, has looked who is there and what was done, and sees so many others. */
 export function sees(coordinator: SharedCoordinator, others: number): () => boolean {
-  return () =>
-    coordinator.status().state === 'connected' && coordinator.epoch !== '' && coordinator.replicas.length === others;
+  return () => {
+    const { atMs } = JSON.parse(coordinator.position ?? '{"atMs":0}') as { readonly atMs: number };
+    return (
+      coordinator.status().state === 'connected' &&
+      coordinator.epoch !== '' &&
+      atMs > 0 &&
+      coordinator.replicas.length === others
+    );
+  };
+}
+
+/** A Redis for the tests of one suite, and a connection to it. Call it in `describe`. */
+export function suiteRedis(): { readonly port: number; readonly client: Redis } {
+  let redis: RedisServer;
+  let client: Redis;
+  beforeAll(async () => {
+    redis = await startRedis();
+    client = new Redis(redis.port, '127.0.0.1');
+  });
+  afterAll(async () => {
+    client.disconnect();
+    await redis[Symbol.asyncDispose]();
+  });
+  return {
+    get port() {
+      return redis.port;
+    },
+    get client() {
+      return client;
+    },
+  };
 }

@@ -59,6 +59,8 @@ function addressKind(text: string): AddressKind {
  */
 export class AddressGuard {
   readonly #ownHosts: ReadonlySet<string>;
+  /** Hosts and ports that are configured. */
+  readonly #configured: ReadonlySet<string>;
   /** The kind of the address that each own host was last connected to, or is configured as. */
   readonly #ownKinds = new Map<string, AddressKind>();
 
@@ -71,6 +73,7 @@ export class AddressGuard {
   constructor(urls: readonly URL[], systemLookup: SystemLookup = lookup) {
     this.#lookup = systemLookup;
     this.#ownHosts = new Set(urls.map((url) => url.hostname));
+    this.#configured = new Set(urls.map((url) => url.origin));
     for (const host of this.#ownHosts) {
       const literal = addressLiteral(host);
       if (literal !== undefined) this.#ownKinds.set(host, addressKind(literal));
@@ -88,22 +91,25 @@ export class AddressGuard {
    */
   checkLiteral(url: URL): void {
     const literal = addressLiteral(url.hostname);
-    if (literal !== undefined && !this.isOwn(url)) this.#check(literal);
+    if (literal !== undefined && !this.isOwn(url) && !this.#isAllowed(literal)) throw forbidden();
   }
 
-  /** The look-up for a connection to a URL; fails with ForbiddenAddressError if any of the addresses is guarded. */
+  /**
+   * The look-up for a connection to a URL. Of a configured host it leaves out what its name may not lead to, since the
+   * owner of the name can change its addresses at any time. It fails with ForbiddenAddressError if nothing is left, and
+   * for other hosts if any of the addresses is guarded.
+   */
   lookupFor(url: URL): LookupFunction {
     const own = this.isOwn(url);
     return (hostname, options, callback) => {
-      this.#lookup(hostname, { ...options, all: true }, (error, addresses) => {
+      this.#lookup(hostname, { ...options, all: true }, (error, found) => {
         if (error) {
           callback(error, '');
           return;
         }
-        try {
-          if (!own) for (const { address } of addresses) this.#check(address);
-        } catch (refusal) {
-          callback(refusal as Error, '');
+        const addresses = found.filter(({ address }) => this.#mayBe(url, address));
+        if (addresses.length < (own ? Math.min(1, found.length) : found.length)) {
+          callback(forbidden(), '');
           return;
         }
         const [first] = addresses;
@@ -123,12 +129,21 @@ export class AddressGuard {
     this.#ownKinds.set(url.hostname, kind === 'metadata' ? 'never' : kind);
   }
 
-  #check(address: string): void {
-    const kind = addressKind(address);
-    if (kind === 'public') return;
-    for (const own of this.#ownKinds.values()) if (reachableFrom[own].includes(kind)) return;
-    throw new ForbiddenAddressError('the address belongs to a network that upstreams may not redirect to');
+  /** Whether a connection to a URL may go to an address that its name has. */
+  #mayBe(url: URL, address: string): boolean {
+    // Where a configured URL leads is the operator's to know; what clouds keep for their machines is never meant by a name.
+    if (this.#configured.has(url.origin)) return addressKind(address) !== 'metadata';
+    return this.#isAllowed(address);
   }
+
+  #isAllowed(address: string): boolean {
+    const kind = addressKind(address);
+    return kind === 'public' || this.#ownKinds.values().some((own) => reachableFrom[own].includes(kind));
+  }
+}
+
+function forbidden(): ForbiddenAddressError {
+  return new ForbiddenAddressError('the address belongs to a network that upstreams may not redirect to');
 }
 
 /** The address in a URL's host name, without brackets; `undefined` for a name. */

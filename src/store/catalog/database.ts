@@ -39,13 +39,17 @@ export class Database implements Disposable {
   readonly #options: DatabaseOptions;
   readonly #transactions = new Transactions({
     connection: () => this.#connection,
-    onRolledBack: () => this.#repositoryIds.clear(),
+    onRolledBack: () => {
+      this.#changes += 1;
+      this.#repositoryIds.clear();
+    },
     onFault: (error) => this.#fault(error),
     isHeld: () => this.#checkpointer?.isEnding === true,
     onCommitted: () => this.#lookAtLog(),
   });
   #checkpointer: Checkpointer | undefined;
   #commits = 0;
+  #changes = 0;
   #faults = 0;
   #replacing: NodeJS.Immediate | undefined;
 
@@ -61,8 +65,7 @@ export class Database implements Disposable {
    * Takes the lock of the file's directory, which the process holds until it ends, however it ends, and opens the file.
    * Tables of an older version are upgraded. An unreadable file, one with unknown tables, and one that is found damaged
    * later are set aside as `catalog.sqlite.broken` and replaced by an empty one.
-   * @throws CatalogTaken in one sentence if another process owns the directory; Error in one sentence if a newer version
-   *   has
+   * @throws CatalogTaken in one sentence if another process owns the directory; Error in one sentence if a newer version has
    *   written the tables, or the disk does not allow it to be opened
    */
   static async open(options: DatabaseOptions): Promise<Database> {
@@ -147,12 +150,14 @@ export class Database implements Disposable {
 
   /** Call it within {@link write}. @throws what SQLite throws */
   run(sql: string, ...values: SQLInputValue[]): void {
+    this.#changes += 1;
     this.#statement(sql).run(...values);
   }
 
   /** Runs statements without values, at once; a failure is reported. */
   script(sql: string): void {
     this.flush();
+    this.#changes += 1;
     try {
       this.#connection.exec(sql);
     } catch (error) {
@@ -169,7 +174,18 @@ export class Database implements Disposable {
     return statement;
   }
 
-  /** The id of a repository in the tables. Call it within {@link write}. */
+  /** The id of a repository in the tables; `undefined` where it has none. */
+  knownRepositoryId(name: string): number | undefined {
+    const cached = this.#repositoryIds.get(name);
+    if (cached !== undefined) return cached;
+    const row = this.get('SELECT id FROM repositories WHERE name = ?', name);
+    if (row === undefined) return undefined;
+    const id = Number(row['id']);
+    this.#repositoryIds.set(name, id);
+    return id;
+  }
+
+  /** As {@link knownRepositoryId}, of a repository that is given one. Call it within {@link write}. */
   repositoryId(name: string): number {
     const cached = this.#repositoryIds.get(name);
     if (cached !== undefined) return cached;
@@ -177,6 +193,12 @@ export class Database implements Disposable {
     const id = Number(this.get('SELECT id FROM repositories WHERE name = ?', name)?.['id']);
     this.#repositoryIds.set(name, id);
     return id;
+  }
+
+  /** Is another number when what a read finds may have changed. */
+  get changes(): number {
+    this.#transactions.apply();
+    return this.#changes;
   }
 
   /** The number of failed reads and writes: readers of many rows must know that none is missing. */
@@ -244,6 +266,7 @@ export class Database implements Disposable {
       this.#connection.close();
       this.#connection = next;
       this.#inode = inodeOf(path);
+      this.#changes += 1;
       this.#statements.clear();
       this.#repositoryIds.clear();
       this.#checkpointApart();

@@ -1,26 +1,27 @@
 /**
- * The eviction policy: the only place to change it. The store keeps these numbers in its catalog, and
- * `bench/eviction-simulation.ts` compares them with other policies on replayed traces.
+ * The eviction policy: the only place to change it; CONTRIBUTING.md says how. The store keeps these numbers in its catalog,
+ * and `bench/eviction-simulation.ts` compares them with other policies on replayed traces.
  *
- * A blob has a *heat*, recency and frequency in one number, which grows with each use of an image that needs it. The
- * coldest goes first. Two things mend what heat alone does badly: what was used last is spared up to a share of the cache
- * (a new image is cold between two pulls of its roll-out), and what was evicted is remembered with its heat for a while
- * (otherwise it would start from zero each time, and never stay).
+ * Each blob has a *heat*, recency and frequency in one number, which grows with each use of an image that needs the blob.
+ * The coldest blob is evicted first. Two rules help where heat alone does badly: the blobs used last are spared up to a
+ * share of the cache (a new image is cold between two pulls of its roll-out), and the heat of an evicted blob is remembered
+ * for a while (otherwise the blob would start from zero each time, and never stay).
  */
 
 /**
- * After this long without a use, what a use has added to the heat of a blob is worth half as much. Where what was used
- * last is spared, 1 to 30 days differ by less than 1 % of the bytes.
+ * After this time, a use counts half as much as a use now. With `recentShare` as below, 1 to 30 days differ by less than 1 %
+ * of the bytes.
  */
 export const halfLifeMs = 3 * 24 * 60 * 60 * 1000;
 
-/** The share of the stored bytes that is spared because it was used last, as long as there is anything else. */
+/** The blobs used last, up to this share of the stored bytes, are spared as long as there is anything else. */
 export const recentShare = 0.1;
 
 /**
- * The rest of an evicted image is evicted too, unless it is warmer by more than this, as if it had been used more than
- * twice as often: a layer of several images, of which one may soon be pulled again. It goes before any image all the
- * same.
+ * With the manifest of an image, its layers are evicted unless they are warmer than the manifest by more than this, in units
+ * of heat: such a layer was used more than twice as often, by other images too, of which one may soon be pulled again. It is
+ * evicted before any image all the same. Layers are read some time after their manifest: this must be more than the heat
+ * that a blob gains in the time of a pull.
  */
 export const sharedHeat = 1.1;
 
@@ -48,6 +49,23 @@ export function greatestHeat(nowMs: number): number {
   return heatAfter(undefined, 2 ** 16, nowMs);
 }
 
+/**
+ * The heat of a blob that a clock which was ahead saw used, as if it had been used now.
+ * @param aheadMs how far in the future its last use is; 0 or less: only its heat is
+ */
+export function heatSetBack(heat: number, { aheadMs, nowMs }: { aheadMs: number; nowMs: number }): number {
+  return Math.min(heat - Math.max(aheadMs, 0) / halfLifeMs, greatestHeat(nowMs));
+}
+
+/**
+ * The heat of a blob whose last use has lasted until a time. How often the blob was used is rounded, so that blobs used
+ * as often are evicted in the order in which those uses ended, to less than a millisecond.
+ * @param usedAtMs when its last use was noted
+ */
+export function heatLasted(heat: number, { usedAtMs, endMs }: { usedAtMs: number; endMs: number }): number {
+  return Math.round((heat - usedAtMs / halfLifeMs) * 1000) / 1000 + endMs / halfLifeMs;
+}
+
 /** An earlier time shows that the clock is wrong, as after a start without a battery: it is not used. */
 export const earliestMs = Date.UTC(2023, 0);
 
@@ -62,6 +80,8 @@ export interface Marks {
  * images that wait for it, whose sizes their manifests tell, and of anything else. Nothing is evicted for either.
  */
 export const guestShares = { vouched: 1, unvouched: 0.05 } as const;
+/** Above this share of what images that wait may take, some are chosen that pass through, so that the others need not. */
+export const easyGuestShare = 0.75;
 
 /** A budget within which so many bytes are, by {@link marksOf}. */
 export function budgetFor(bytes: number): number {

@@ -62,8 +62,12 @@ async function quiet(site: TestSite, images: ReadonlyMap<string, AddedImage>) {
   return { whole: whole.map(([name]) => name), lostShare: lost / all, unneededShare: unneeded / all };
 }
 
-async function fullCache(registry: ScriptedRegistry): Promise<{ site: TestSite; images: Map<string, AddedImage> }> {
-  const site = await startTestSite({ upstreams: { 'docker.io': registry }, config: { cache: { maxSize } } });
+async function fullCache(
+  registry: ScriptedRegistry,
+  { maxConnections = 32 } = {},
+): Promise<{ site: TestSite; images: Map<string, AddedImage> }> {
+  const upstreams = { 'docker.io': { urls: [registry.origin], maxConnections } };
+  const site = await startTestSite({ upstreams, config: { cache: { maxSize } } });
   const images = new Map<string, AddedImage>();
   for (let index = 0; index < 7; index += 1) {
     const name = `old-${index}`;
@@ -97,6 +101,39 @@ describe('first pulls into a full cache of seven images', () => {
     images.set('last', last);
     await pull(site, last, 'last');
     expect((await quiet(site, images)).whole).toContain('last');
+  });
+
+  test('of 40 that are on their way at once, the seven that end last are whole, and no layer is fetched twice', async () => {
+    await using registry = await startRegistry();
+    const { site, images } = await fullCache(registry, { maxConnections: 200 });
+    await using _site = site;
+    const fresh = Array.from({ length: 40 }, (_, index) => `new-${index}`);
+    const pulls = fresh.map((name) => {
+      const image = addImage(registry, name);
+      images.set(name, image);
+      const stalls = image.layers.map(({ digest }) => registry.fault(digest, { kind: 'stall', afterBytes: KB }));
+      return { name, stalls, ended: pull(site, image, name) };
+    });
+    await Promise.all(pulls.flatMap(({ stalls }) => stalls.map((stall) => stall.reached)));
+    // In an order of its own: not as they began.
+    const order = pulls.map((_, index) => pulls[(index * 17 + 11) % pulls.length]!);
+    for (const { stalls, ended } of order) {
+      for (const stall of stalls) stall.release();
+      await ended;
+    }
+    const { whole, lostShare } = await quiet(site, images);
+    expect(whole.toSorted()).toEqual(
+      order
+        .slice(-7)
+        .map(({ name }) => name)
+        .toSorted(),
+    );
+    expect(lostShare).toBeLessThan(0.05);
+    for (const { name } of pulls) {
+      for (const { digest } of images.get(name)!.layers) {
+        expect(registry.requestsFor(digest)).toHaveLength(1);
+      }
+    }
   });
 
   test('a slow one among quick ones keeps its manifest and its room until it is whole', async () => {

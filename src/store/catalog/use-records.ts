@@ -1,5 +1,5 @@
 import type { Digest } from '../../oci/digest.ts';
-import { earliestMs, greatestHeat, halfLifeMs, heatAfter, recentShare } from '../eviction-policy.ts';
+import { earliestMs, greatestHeat, heatAfter, heatLasted, heatSetBack, recentShare } from '../eviction-policy.ts';
 import type { Database } from './database.ts';
 import type { ImageGraph } from './image-graph.ts';
 import { digestIn, number, optionalNumber } from './row.ts';
@@ -13,6 +13,21 @@ const rowsPerLook = 8;
 const mostLooks = 16;
 /** Rows corrected at a time after the clock was set back. */
 const rowsPerStep = 40;
+
+/** How much of what an image needs is written in one piece; the rest of a larger one has its turn later. */
+const partsAtOnce = 200;
+/** Attachments of attachments that are followed for such an image. */
+const maxDepth = 3;
+
+const useOne = `UPDATE blobs SET used_at = MAX(used_at, ?3), recent = 1, heat = heat_after(heat, ?2, ?3) WHERE digest = ?1`;
+
+/** A manifest that names much, of which the parts up to one have been written as used. */
+interface LargeUse {
+  readonly manifest: Digest;
+  readonly uses: number;
+  readonly nowMs: number;
+  after: string;
+}
 
 export interface UseRecordsOptions {
   readonly graph: ImageGraph;
@@ -29,6 +44,9 @@ export class UseRecords {
   readonly #onUse: ((digest: Digest) => void) | undefined;
   /** How often each blob was used since that was last written. */
   readonly #used = new Map<Digest, number>();
+  readonly #large = new Map<Digest, LargeUse>();
+  /** Uses that have ended since that was last written, with the time. */
+  readonly #lasted = new Map<Digest, number>();
   #unsettled = 0;
 
   constructor(database: Database, { graph, now, onUse }: UseRecordsOptions) {
@@ -44,9 +62,21 @@ export class UseRecords {
     this.#onUse?.(digest);
   }
 
+  /**
+   * The last use of blobs has lasted until now, or until some milliseconds ago: an image is used until all of it has been
+   * received, and what ended last is evicted last.
+   */
+  lasted(digests: Iterable<Digest>, agoMs: number): void {
+    const endMs = this.#now() - agoMs;
+    for (const digest of digests) {
+      this.#lasted.delete(digest);
+      this.#lasted.set(digest, endMs);
+    }
+  }
+
   /** Whether a use of a blob has yet to be written. */
   isTouched(digest: Digest): boolean {
-    return this.#used.has(digest);
+    return this.#used.has(digest) || this.#lasted.has(digest);
   }
 
   /** Writes what {@link touch} has noted, at once: as much of it as takes a few milliseconds. @returns whether there is more */
@@ -60,19 +90,32 @@ export class UseRecords {
   }
 
   #flush({ everything }: { everything: boolean }): boolean {
-    if (this.#used.size === 0 && this.#unsettled === 0) return false;
+    if (this.#used.size === 0 && this.#large.size === 0 && this.#lasted.size === 0 && this.#unsettled === 0)
+      return false;
     const now = this.#now();
     this.#database.write(() => {
-      const startMs = performance.now();
+      const endMs = everything ? Number.POSITIVE_INFINITY : performance.now() + flushMs;
       for (const [digest, uses] of this.#used) {
         this.#used.delete(digest);
         this.#use(digest, uses, now);
-        if (!everything && performance.now() - startMs >= flushMs) break;
+        if (performance.now() >= endMs) break;
+      }
+      // One slice at a time: rows are what holds up others, however fast they are written.
+      for (const use of this.#large.values()) {
+        do this.#useSome(use);
+        while (endMs === Number.POSITIVE_INFINITY && this.#large.has(use.manifest));
+        if (endMs !== Number.POSITIVE_INFINITY) break;
+      }
+      // After the uses that they were.
+      for (const [digest, lastedUntilMs] of this.#used.size === 0 ? this.#lasted : []) {
+        this.#lasted.delete(digest);
+        this.#last(digest, lastedUntilMs);
+        if (performance.now() >= endMs) break;
       }
       this.settleRecent();
     });
     this.#database.flush();
-    return this.#used.size > 0;
+    return this.#used.size > 0 || this.#large.size > 0 || this.#lasted.size > 0;
   }
 
   /**
@@ -129,8 +172,8 @@ export class UseRecords {
   }
 
   /**
-   * Sets right, at once, some of what was used by a clock that was ahead and has been set back: it would stay until that
-   * time has come, and what is pulled now would go. It counts as used now.
+   * Corrects, at once, some of the uses that a clock noted which was ahead and has been set back: those blobs would stay until
+   * that time has come, and blobs that are pulled now would be evicted. They count as used now.
    * @returns whether there is more @throws Error where the catalog cannot be written
    */
   setClockBack(): boolean {
@@ -139,8 +182,8 @@ export class UseRecords {
     const greatest = greatestHeat(now);
     // By two indexes, and of the warmest only: mostly there is nothing to be done.
     const ahead = this.#database.all(
-      `SELECT digest FROM (SELECT digest FROM blobs WHERE recent = 1 AND used_at > ?1 LIMIT ?3)
-       UNION ALL SELECT digest FROM (SELECT digest, used_at, heat FROM blobs WHERE pinned = 0 AND recent = 0
+      `SELECT * FROM (SELECT digest, used_at, heat FROM blobs WHERE recent = 1 AND used_at > ?1 LIMIT ?3)
+       UNION ALL SELECT * FROM (SELECT digest, used_at, heat FROM blobs WHERE pinned = 0 AND recent = 0
          ORDER BY heat DESC LIMIT ?3) WHERE used_at > ?1 OR heat > ?2`,
       now,
       greatest,
@@ -149,16 +192,27 @@ export class UseRecords {
     if (ahead.length === 0) return false;
     this.#database.writeNow(() => {
       for (const row of ahead) {
+        const heat = heatSetBack(number(row, 'heat'), { aheadMs: number(row, 'used_at') - now, nowMs: now });
         this.#database.run(
-          `UPDATE blobs SET heat = MIN(heat - MAX(used_at - ?2, 0) / ?4, ?3), used_at = MIN(used_at, ?2) WHERE digest = ?1`,
+          'UPDATE blobs SET heat = ?3, used_at = MIN(used_at, ?2) WHERE digest = ?1',
           digestIn(row),
           now,
-          greatest,
-          halfLifeMs,
+          heat,
         );
       }
     });
     return true;
+  }
+
+  #last(digest: Digest, endMs: number): void {
+    const row = this.#database.get('SELECT heat, used_at FROM blobs WHERE digest = ?', digest);
+    if (row === undefined) return;
+    this.#database.run(
+      'UPDATE blobs SET heat = ?2, used_at = MAX(used_at, CAST(?3 AS INTEGER)) WHERE digest = ?1',
+      digest,
+      heatLasted(number(row, 'heat'), { usedAtMs: number(row, 'used_at'), endMs }),
+      endMs,
+    );
   }
 
   #use(digest: Digest, uses: number, nowMs: number): void {
@@ -177,7 +231,20 @@ export class UseRecords {
   #useImage(
     manifest: Digest,
     { uses, nowMs, isItselfUsed }: { uses: number; nowMs: number; isItselfUsed: boolean },
+    depth = 0,
   ): void {
+    const isLarge = this.#database.get(
+      `SELECT 1 FROM links WHERE manifest = ? LIMIT 1 OFFSET ${partsAtOnce}`,
+      manifest,
+    );
+    if (isLarge !== undefined) {
+      if (isItselfUsed) this.#database.run(useOne, manifest, uses, nowMs);
+      this.#large.set(manifest, { manifest, uses: uses + (this.#large.get(manifest)?.uses ?? 0), nowMs, after: '' });
+      for (const attachment of depth < maxDepth ? this.#attachments(manifest) : []) {
+        this.#useImage(attachment, { uses, nowMs, isItselfUsed: true }, depth + 1);
+      }
+      return;
+    }
     // An image is used as a whole, with its attachments; an index only names images, of which one is used.
     this.#database.run(
       `WITH RECURSIVE used(digest) AS (
@@ -191,5 +258,27 @@ export class UseRecords {
       nowMs,
       isItselfUsed ? 1 : 0,
     );
+  }
+
+  /** Writes the use of some of the parts of a manifest that names many. */
+  #useSome(use: LargeUse): void {
+    const { manifest, uses, nowMs } = use;
+    const rows = this.#database.all(
+      `SELECT target AS digest FROM links WHERE manifest = ? AND target > ? AND kind = 'blob' ORDER BY target LIMIT ${partsAtOnce}`,
+      manifest,
+      use.after,
+    );
+    for (const row of rows) this.#database.run(useOne, digestIn(row), uses, nowMs);
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < partsAtOnce) this.#large.delete(manifest);
+    else use.after = digestIn(last);
+  }
+
+  #attachments(manifest: Digest): Digest[] {
+    const rows = this.#database.all(
+      `SELECT DISTINCT manifest AS digest FROM attachments WHERE subject = ? LIMIT ${partsAtOnce}`,
+      manifest,
+    );
+    return rows.map((row) => digestIn(row));
   }
 }

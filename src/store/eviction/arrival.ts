@@ -19,12 +19,15 @@ export interface Part {
   readonly digest: Digest;
   bytes: number;
   isStored: boolean;
+  /** All its bytes have come: it is stored, or will be once it has room. */
+  isReceived: boolean;
   /** It counts as pinned already. */
   readonly isPinned: boolean;
   readonly arrivals: Set<Arrival>;
-  /** How many of them are admitted, and how many of these last as long as an operation. */
+  /** How many of them are admitted, how many of these last as long as an operation, and how many are still to be received. */
   admitted: number;
   lasting: number;
+  arriving: number;
 }
 
 /** An image on its way, or what an operation works on. */
@@ -34,6 +37,10 @@ export class Arrival {
   readonly isLasting: boolean;
   readonly parts = new Set<Part>();
   state: ArrivalState = 'expected';
+  /** Its place among the images of which all has been received. */
+  receivedOrder: number | undefined;
+  /** When the last of it was received, by the monotonic clock. */
+  receivedAtMs: number | undefined;
   /** When something of it was last begun or stored, by the monotonic clock. */
   activeAtMs = performance.now();
   /** Settles when it is admitted, refused or over. */
@@ -46,6 +53,11 @@ export class Arrival {
 
   get isComplete(): boolean {
     for (const part of this.parts) if (!part.isStored) return false;
+    return true;
+  }
+
+  get isReceived(): boolean {
+    for (const part of this.parts) if (!part.isReceived) return false;
     return true;
   }
 }

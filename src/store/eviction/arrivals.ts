@@ -1,19 +1,24 @@
 import type { Digest } from '../../oci/digest.ts';
 import type { ImageRecords } from '../catalog/image-records.ts';
 import { Arrival, type ArrivalState, type ArrivingPart, type Part } from './arrival.ts';
+import { Reservations } from './reservations.ts';
 
 export interface ArrivalsOptions {
   readonly images: Pick<ImageRecords, 'partsToCome' | 'parents' | 'namedLately'>;
-  /** What all that is reserved may take together, in bytes; asked again each time. */
+  /** The limit of all reservations together, in bytes; read each time. */
   readonly limitBytes: () => number;
   /** Whether a blob is being read or brought here. */
   readonly isInUse: (digest: Digest) => boolean;
+  /** All of an image is stored. `receivedAgoMs`: how long ago the last of it was received. */
+  readonly onArrived?: (digests: readonly Digest[], receivedAgoMs: number) => void;
 }
 
 /** An image with more parts than this is not reserved: nothing that is asked grows with what a manifest names. */
 export const maxParts = 2000;
 /** Most images that are known to be on their way; those that have been quiet for longest are forgotten first. */
 const maxArrivals = 1000;
+/** What may stay of an image that loses its room when it has been received: its config. */
+const mostStoredShare = 0.02;
 /** An image of which nothing was begun or stored for so long, and nothing is being read, is not on its way any more. */
 const quietMs = 60_000;
 
@@ -29,24 +34,21 @@ export class Arrivals {
   readonly #parts = new Map<Digest, Part>();
   /** Manifests that have been recorded and not been looked at yet. */
   readonly #recorded = new Set<Digest>();
-  /** In the order in which they began to wait. */
-  readonly #waiting = new Set<Arrival>();
-  #heldBytes = 0;
-  #comingBytes = 0;
-  #lastingBytes = 0;
+  readonly #reservations: Reservations;
 
   constructor(options: ArrivalsOptions) {
     this.#options = options;
+    this.#reservations = new Reservations(options.limitBytes);
   }
 
   /** Bytes of what is stored of the images that are admitted, in all, each blob once. */
   get heldBytes(): number {
-    return this.#heldBytes;
+    return this.#reservations.bytes.held;
   }
 
   /** Bytes that the images that are admitted have still to bring. */
   get comingBytes(): number {
-    return this.#comingBytes;
+    return this.#reservations.bytes.coming;
   }
 
   /** A manifest has been recorded: its image may be on its way. */
@@ -66,12 +68,15 @@ export class Arrivals {
   /** A blob is about to be brought here: its images are on their way, and ask for room. */
   begun(digest: Digest): void {
     this.#takeIn();
-    if (!this.#parts.has(digest)) {
+    const part = this.#parts.get(digest);
+    // It was received before, and had no room then.
+    if (part?.isStored === false) part.isReceived = false;
+    if (part === undefined) {
       for (const manifest of this.#options.images.namedLately(digest)) this.#expect(manifest);
     }
     for (const arrival of this.#parts.get(digest)?.arrivals ?? []) {
       this.#touch(arrival);
-      if (arrival.state === 'expected') this.#ask(arrival);
+      if (arrival.state === 'expected') this.#reservations.ask(arrival);
     }
   }
 
@@ -93,17 +98,52 @@ export class Arrivals {
     return [...(this.#parts.get(digest)?.arrivals ?? [])].filter(({ state }) => state === 'waiting');
   }
 
+  /**
+   * All bytes of a blob have come. An image of which all has come is not on its way any more: it gives way to those that
+   * are, and to those received after it.
+   */
+  received(digest: Digest): void {
+    const part = this.#parts.get(digest);
+    if (part === undefined || part.isReceived) return;
+    part.isReceived = true;
+    for (const arrival of part.arrivals) {
+      if (arrival.manifest !== undefined && arrival.isReceived) this.#reservations.received(arrival);
+    }
+    this.settle();
+  }
+
+  /**
+   * The images that can do without room, those that were received first at the head: they wait for it, or have it, and
+   * next to nothing of them is stored yet.
+   */
+  refusable(): Arrival[] {
+    const found: Arrival[] = [];
+    for (const arrival of this.#images.values()) {
+      const hasRoom = arrival.state === 'admitted' && arrival.receivedOrder !== undefined;
+      if (arrival.state === 'waiting' || (hasRoom && storedShare(arrival) <= mostStoredShare)) found.push(arrival);
+    }
+    const order = ({ receivedOrder = Number.MAX_SAFE_INTEGER }: Arrival): number => receivedOrder;
+    return found.toSorted((one, other) => order(one) - order(other));
+  }
+
   /** A blob is counted among what is stored. An image that is complete has arrived. */
   stored(digest: Digest, bytes: number): void {
+    this.received(digest);
     const part = this.#parts.get(digest);
     if (part === undefined) return;
-    this.#change(part, () => {
+    this.#reservations.bytes.change(part, () => {
       part.bytes = bytes;
       part.isStored = true;
     });
     for (const arrival of part.arrivals) {
       this.#touch(arrival);
-      if (arrival.manifest !== undefined && arrival.isComplete) this.end(arrival);
+      if (arrival.manifest === undefined || !arrival.isComplete) continue;
+      const receivedAgoMs = performance.now() - (arrival.receivedAtMs ?? performance.now());
+      this.#options.onArrived?.(
+        [...arrival.parts].map((one) => one.digest),
+        receivedAgoMs,
+      );
+      this.end(arrival);
     }
   }
 
@@ -114,35 +154,23 @@ export class Arrivals {
   reserve(parts: Iterable<ArrivingPart>, { isLasting = false } = {}): Arrival {
     const arrival = new Arrival(undefined, isLasting);
     for (const part of parts) this.#add(arrival, part);
-    this.#ask(arrival);
+    this.#reservations.ask(arrival);
     return arrival;
   }
 
   /** Admits what waits and fits, in its order; refuses what can never fit. */
   settle(): void {
-    for (const arrival of this.#waiting) {
-      if (this.#lacks(arrival) > 0) {
-        // The next one waits for its turn: else a large image would wait for ever.
-        if (this.#neverFits(arrival)) this.refuse(arrival);
-        else break;
-      } else {
-        this.#admit(arrival);
-      }
-    }
+    this.#reservations.settle();
   }
 
   /** There is no room for an image, nor will there be soon: it passes through. */
   refuse(arrival: Arrival): void {
-    this.#waiting.delete(arrival);
-    arrival.state = 'refused';
-    arrival.decided.resolve();
+    this.#reservations.refuse(arrival);
   }
 
   /** Refuses what has waited for the shortest time: what it holds may be all that is left to be evicted. @returns whether anything waits */
   refuseLast(): boolean {
-    const last = [...this.#waiting].at(-1);
-    if (last !== undefined) this.refuse(last);
-    return last !== undefined;
+    return this.#reservations.refuseLast();
   }
 
   /** Forgets the images of which nothing has come for long. */
@@ -159,15 +187,12 @@ export class Arrivals {
 
   /** It has arrived, or will not. */
   end(arrival: Arrival): void {
-    const wasAdmitted = arrival.state === 'admitted';
-    this.#waiting.delete(arrival);
+    this.#reservations.end(arrival);
     for (const part of arrival.parts) {
-      if (wasAdmitted) this.#admitPart(part, arrival, -1);
       part.arrivals.delete(arrival);
       if (part.arrivals.size === 0) this.#parts.delete(part.digest);
     }
     if (arrival.manifest !== undefined) this.#images.delete(arrival.manifest);
-    arrival.decided.resolve();
     this.settle();
   }
 
@@ -182,8 +207,8 @@ export class Arrivals {
   #expect(manifest: Digest): void {
     if (this.#images.has(manifest)) return;
     const { images } = this.#options;
-    const parts = images.partsToCome(manifest, maxParts + 1);
-    if (parts.length > maxParts || parts.every(({ isStored }) => isStored)) return;
+    const parts = images.partsToCome(manifest, maxParts);
+    if (parts.every(({ isStored }) => isStored)) return;
     const arrival = new Arrival(manifest);
     this.#images.set(manifest, arrival);
     for (const part of parts) this.#add(arrival, part);
@@ -201,10 +226,12 @@ export class Arrivals {
       digest,
       bytes: Math.max(0, bytes),
       isStored,
+      isReceived: isStored,
       isPinned,
       arrivals: new Set(),
       admitted: 0,
       lasting: 0,
+      arriving: 0,
     };
     if (known === undefined) this.#parts.set(digest, part);
     part.arrivals.add(arrival);
@@ -216,51 +243,15 @@ export class Arrivals {
     if (arrival.manifest === undefined || !this.#images.delete(arrival.manifest)) return;
     this.#images.set(arrival.manifest, arrival);
   }
+}
 
-  #ask(arrival: Arrival): void {
-    arrival.state = 'waiting';
-    this.#waiting.add(arrival);
-    this.settle();
+/** How much of an image is stored that no other image on its way consists of. */
+function storedShare({ parts }: Arrival): number {
+  let [stored, all] = [0, 0];
+  for (const { bytes, isStored, arrivals } of parts) {
+    if (arrivals.size > 1) continue;
+    all += bytes;
+    if (isStored) stored += bytes;
   }
-
-  #admit(arrival: Arrival): void {
-    this.#waiting.delete(arrival);
-    arrival.state = 'admitted';
-    for (const part of arrival.parts) this.#admitPart(part, arrival, 1);
-    arrival.decided.resolve();
-  }
-
-  /** How many bytes are missing for an image to be admitted. */
-  #lacks(arrival: Arrival): number {
-    let bytes = 0;
-    for (const part of arrival.parts) if (part.admitted === 0 && !part.isPinned) bytes += part.bytes;
-    return this.#heldBytes + this.#comingBytes + bytes - this.#options.limitBytes();
-  }
-
-  #neverFits(arrival: Arrival): boolean {
-    let bytes = 0;
-    for (const part of arrival.parts) if (!part.isPinned && part.lasting === 0) bytes += part.bytes;
-    return this.#lastingBytes + bytes > this.#options.limitBytes();
-  }
-
-  #admitPart(part: Part, { isLasting }: Arrival, by: 1 | -1): void {
-    this.#change(part, () => {
-      part.admitted += by;
-      if (isLasting) part.lasting += by;
-    });
-  }
-
-  /** Changes a part; what is held and what is to come are counted again. */
-  #change(part: Part, change: () => void): void {
-    this.#count(part, -1);
-    change();
-    this.#count(part, 1);
-  }
-
-  #count({ admitted, lasting, isPinned, isStored, bytes }: Part, sign: 1 | -1): void {
-    if (admitted === 0 || isPinned) return;
-    if (lasting > 0) this.#lastingBytes += sign * bytes;
-    if (isStored) this.#heldBytes += sign * bytes;
-    else this.#comingBytes += sign * bytes;
-  }
+  return all === 0 ? 1 : stored / all;
 }

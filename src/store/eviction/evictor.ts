@@ -18,7 +18,7 @@ export interface Eviction {
   readonly durationMs: number;
 }
 
-/** What an evictor does, for the log and the metrics. */
+/** The events of an evictor, for the log and the metrics. */
 export type EvictionEvent =
   | {
       /** A blob or manifest is gone. */
@@ -54,12 +54,12 @@ interface Freed {
   readonly failures: number;
 }
 
-/** Between two looks that nobody waits for, in milliseconds. */
+/** Between two looks in the background, in milliseconds. */
 const lookEveryMs = 50;
 /** How long a file that could not be removed is skipped, and eviction pauses if nothing could be. */
 const pauseMs = 30_000;
-/** So many that could not be removed, and none that could: the disk or the catalog is to blame, not one file. */
-const mostInVain = 16;
+/** After so many failures without a success, the disk or the catalog is to blame, not one file. */
+const mostFailures = 16;
 /** How long a file system is given to show what was freed in it: some do so only when they next write their tables. */
 const freeShowsAfterMs = 30_000;
 /** What is evicted when the disk was full although enough should have been free: a share of what is stored, at least so much. */
@@ -67,8 +67,8 @@ const fullShare = 0.02;
 const fullBytes = 64 * 1024 * 1024;
 
 /**
- * Keeps the cache within its budget: one pass at a time, in small steps, behind the requests. What is being read or
- * brought here, what is pinned and what was used last is left alone, the last as long as anything else is left.
+ * Keeps the cache within its budget: one pass at a time, in small steps, in the background. Blobs that are being read or
+ * filled and pinned ones stay; the most recently used stay as long as anything else is left.
  */
 export class Evictor implements AsyncDisposable {
   /** Gives out the room that there is. */
@@ -100,12 +100,12 @@ export class Evictor implements AsyncDisposable {
     this.#victims = new Victims({ catalog, store, holds, pauseMs });
   }
 
-  /** Why the cache should be smaller than it can be made: all that is left is pinned or in use, or may not be removed. */
+  /** Why the cache exceeds a limit although nothing more can be evicted: all that is left is pinned, in use, or cannot be removed. */
   get excess(): EvictionReason | undefined {
     return this.#excess;
   }
 
-  /** Sees to it that the cache is within its budget, what is on its way included. Never rejects. */
+  /** Evicts until the cache is within its budget, including what is on its way. Never rejects. */
   async makeRoom(): Promise<void> {
     if (this.#stop.signal.aborted) return;
     this.#isAskedAgain = true;
@@ -115,7 +115,7 @@ export class Evictor implements AsyncDisposable {
     await this.#running;
   }
 
-  /** As {@link makeRoom}, for those who do not wait; with small blobs it would otherwise look a thousand times a second. */
+  /** As {@link makeRoom}, without a wait, and at most every so often: small blobs would ask for it a thousand times a second. */
   look(): void {
     if (this.#looking !== undefined) return;
     const waitMs = this.#lookedAtMs + lookEveryMs - performance.now();
@@ -129,7 +129,7 @@ export class Evictor implements AsyncDisposable {
     void this.makeRoom();
   }
 
-  /** The disk had no room for a blob: makes some, for the next one. */
+  /** The disk was full and did not take a blob: makes room for the next one. */
   diskWasFull(): void {
     if (this.#owedBytes > 0) return;
     this.#owedBytes = Math.max(fullBytes, this.#options.catalog.blobs.usage().bytes * fullShare);
@@ -173,7 +173,7 @@ export class Evictor implements AsyncDisposable {
     const { reason } = lack;
     // What has come to be pinned is marked before anything goes.
     while (!this.#stop.signal.aborted && this.#options.catalog.pins.renew()) await nextTurn();
-    let [blobs, bytes, inVain] = [0, 0, 0];
+    let [blobs, bytes, failures] = [0, 0, 0];
     // Unfinished blobs that are no longer being fetched go before whole ones.
     disk.gone = await this.#dropLeftPartials(lack.bytes);
     if (disk.gone > 0) lack = await this.#lack('low', disk);
@@ -183,9 +183,10 @@ export class Evictor implements AsyncDisposable {
         blobs += freed.blobs;
         bytes += freed.bytes;
         disk.gone += freed.bytes;
-        inVain = freed.blobs === 0 ? inVain + freed.failures : 0;
-        if (inVain >= mostInVain) this.#pausedUntilMs = performance.now() + pauseMs;
-        const isOver = freed.blobs === 0 && (freed.failures === 0 || inVain >= mostInVain);
+        if (freed.blobs > 0) this.room.freed();
+        failures = freed.blobs === 0 ? failures + freed.failures : 0;
+        if (failures >= mostFailures) this.#pausedUntilMs = performance.now() + pauseMs;
+        const isOver = freed.blobs === 0 && (freed.failures === 0 || failures >= mostFailures);
         this.#owedBytes = isOver ? 0 : Math.max(0, this.#owedBytes - freed.bytes);
         await nextTurn();
         // Where nothing could be done, what counts is whether it has to be.
@@ -212,8 +213,7 @@ export class Evictor implements AsyncDisposable {
 
   /**
    * How many bytes are to go, if any.
-   * @param disk `found`: what the file system has said, `undefined`: it does not count; `gone`: bytes removed since. It
-   *   may
+   * @param disk `found`: what the file system has said, `undefined`: it does not count; `gone`: bytes removed since. It may
    *   show them only later: asked again, it would have other blobs removed for the same bytes
    */
   async #lack(
@@ -225,8 +225,7 @@ export class Evictor implements AsyncDisposable {
     // What is on its way is looked at only where it can matter.
     const isNear = catalog.blobs.usage().bytes > target / 2;
     const partials = isNear ? await store.partials() : [];
-    // Nothing is evicted for what has no room reserved: only a manifest vouches for the size of a blob that is on its
-    // way.
+    // Nothing is evicted for blobs without a reservation: only a manifest vouches for the size of a blob on its way.
     const reserved = partials.filter(
       // One that has become visible meanwhile is counted already.
       ({ digest }) => this.room.arrivals.stateOf(digest) === 'admitted' && !catalog.blobs.has(digest),

@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Digest } from '../../oci/digest.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import { guestShares, marksOf } from '../eviction-policy.ts';
+import { marksOf } from '../eviction-policy.ts';
 import type { Claim, Space } from '../files/blob-store.ts';
 import type { ArrivingPart } from './arrival.ts';
 import { Arrivals } from './arrivals.ts';
+import { Guests } from './guests.ts';
 
 /** A blob that is to become visible waits no longer than this for its place; only the file that becomes it waits with it. */
 const maxWaitMs = 30_000;
@@ -23,7 +24,7 @@ export interface RoomOptions {
   readonly isInUse: (digest: Digest) => boolean;
   /** Evicts until the cache is within its budget. Never rejects. */
   readonly makeRoom: () => Promise<void>;
-  /** As that, soon, for those who do not wait. */
+  /** The same soon, without a wait. */
   readonly look: () => void;
 }
 
@@ -34,20 +35,31 @@ export interface RoomOptions {
 export class Room implements Space {
   readonly arrivals: Arrivals;
   readonly #options: RoomOptions;
-  /** The last of those who wait until enough has been evicted, one after the other. */
+  /** The last of the claims that wait, one after the other, until enough has been evicted. */
   #claims: Promise<void> = Promise.resolve();
-  /** Blobs that may become visible, with their bytes. */
+  #claimsInLine = 0;
+  /** Settles when something has been evicted. */
+  #freed = Promise.withResolvers<void>();
+  /** Blobs that may become visible, with those of their bytes that are not counted among what is stored. */
   readonly #claimed = new Map<Digest, number>();
+  #claimedBytes = 0;
+  /** Those of them that have become visible in this turn, and may be counted by now. */
+  readonly #ending = new Map<Digest, number>();
   /** Of the blob whose turn it is to wait. */
   #wantedBytes = 0;
-  /** What is on disk of blobs that have no room of their own, by digest: those whose size a manifest tells, and others. */
-  readonly #guests = { vouched: new Map<Digest, number>(), unvouched: new Map<Digest, number>() };
+  readonly #guests: Guests;
   #free = { bytes: 0, atMs: Number.NEGATIVE_INFINITY };
 
   constructor(options: RoomOptions) {
     this.#options = options;
     const { catalog, isInUse } = options;
-    this.arrivals = new Arrivals({ images: catalog.images, limitBytes: () => this.#limitBytes(), isInUse });
+    this.arrivals = new Arrivals({
+      images: catalog.images,
+      limitBytes: () => this.#limitBytes(),
+      isInUse,
+      onArrived: (digests, receivedAgoMs) => catalog.uses.lasted(digests, receivedAgoMs),
+    });
+    this.#guests = new Guests(this.arrivals);
   }
 
   /** Bytes that are about to be counted among what is stored. */
@@ -60,7 +72,7 @@ export class Room implements Space {
   }
 
   closed(digest: Digest): void {
-    for (const guests of Object.values(this.#guests)) guests.delete(digest);
+    this.#guests.closed(digest);
     this.look();
   }
 
@@ -68,21 +80,21 @@ export class Room implements Space {
     this.#options.look();
   }
 
+  /** Something has been evicted. */
+  freed(): void {
+    this.#freed.resolve();
+    this.#freed = Promise.withResolvers();
+  }
+
   mayGrow(digest: Digest, bytes: number): boolean {
     const { budget, offline } = this.#options;
     const state = this.arrivals.stateOf(digest);
     if (state === 'admitted' || offline) return true;
-    const kind = state === undefined || state === 'refused' ? 'unvouched' : 'vouched';
-    const guests = this.#guests[kind];
-    guests.set(digest, bytes);
-    const all = guests.values().reduce((sum, one) => sum + one, 0);
-    const mayTake = Math.max(this.#freeBytes(), budget.maxSizeBytes * guestShares[kind]);
-    if (all <= mayTake) return true;
-    for (const arrival of this.arrivals.waitingFor(digest)) this.arrivals.refuse(arrival);
-    return false;
+    return this.#guests.mayGrow(digest, bytes, { freeBytes: this.#freeBytes(), budgetBytes: budget.maxSizeBytes });
   }
 
   async claim(digest: Digest, bytes: number): Promise<Claim> {
+    this.arrivals.received(digest);
     // What no manifest names is known by its bytes, now that they are right.
     const alone =
       this.arrivals.stateOf(digest) === undefined
@@ -92,20 +104,30 @@ export class Room implements Space {
       if (alone) this.arrivals.end(alone);
       return refused;
     }
-    if (!this.#fits(bytes)) {
-      // One after the other: what is granted to the one is not there for the next.
+    if (this.#claimsInLine > 0 || !this.#fits(bytes)) {
+      // One after the other: what is granted to the one is not there for the next, and none is overtaken for long.
+      this.#claimsInLine += 1;
       const turn = this.#claims.then(() => this.#wait(bytes));
       this.#claims = turn;
       await turn;
+      this.#claimsInLine -= 1;
+      // It may have lost its room to what was received after it.
+      if (alone === undefined && this.arrivals.stateOf(digest) === 'refused') return refused;
     }
-    this.#claimed.set(digest, bytes);
+    const isCounted = this.#claimed.has(digest) || this.#options.catalog.blobs.has(digest);
+    const uncounted = isCounted ? 0 : bytes;
+    this.#claimed.set(digest, uncounted);
+    this.#claimedBytes += uncounted;
     return {
       isGranted: true,
       end: (isStored) => {
         if (isStored) this.arrivals.stored(digest, bytes);
+        this.#claimed.delete(digest);
+        this.#claimedBytes -= uncounted;
+        this.#ending.set(digest, uncounted);
         // Its row is written by the end of this turn.
         setImmediate(() => {
-          this.#claimed.delete(digest);
+          this.#ending.delete(digest);
           if (alone) this.arrivals.end(alone);
         });
       },
@@ -140,8 +162,10 @@ export class Room implements Space {
 
   /** Waits until the image of a blob has its room, or is refused it. */
   async #isAdmitted(digest: Digest): Promise<boolean> {
-    const timeout = AbortSignal.timeout(maxWaitMs);
-    while (this.arrivals.stateOf(digest) === 'waiting' && !timeout.aborted) {
+    // Made only for a wait: it stays in memory until its time is over.
+    let timeout: AbortSignal | undefined;
+    while (this.arrivals.stateOf(digest) === 'waiting' && timeout?.aborted !== true) {
+      timeout ??= AbortSignal.timeout(maxWaitMs);
       const decided = this.arrivals.waitingFor(digest).map((arrival) => arrival.decided.promise);
       await this.#untilDecided(decided, timeout);
     }
@@ -166,27 +190,33 @@ export class Room implements Space {
   /** Of what may become visible, that which has no row yet. */
   #uncountedBytes(): number {
     const { blobs } = this.#options.catalog;
-    return this.#claimed.entries().reduce((sum, [digest, bytes]) => sum + (blobs.has(digest) ? 0 : bytes), 0);
+    let bytes = this.#claimedBytes;
+    for (const [digest, uncounted] of this.#ending) if (uncounted > 0 && !blobs.has(digest)) bytes += uncounted;
+    return bytes;
   }
 
   async #wait(bytes: number): Promise<void> {
     if (this.#fits(bytes)) return;
     this.#wantedBytes = bytes;
+    const made = new AbortController();
+    void this.#options.makeRoom().then(() => made.abort());
+    const signal = AbortSignal.any([AbortSignal.timeout(maxWaitMs), made.signal]);
     try {
-      await this.#untilDecided([this.#options.makeRoom()], new AbortController().signal);
+      // A pass lasts as long as others ask for room, too.
+      while (!signal.aborted && !this.#fits(bytes)) await this.#untilDecided([this.#freed.promise], signal);
     } finally {
       this.#wantedBytes = 0;
     }
   }
 
-  /** What all that is reserved may take together. */
+  /** The limit of all reservations together. */
   #limitBytes(): number {
     const { catalog, budget, offline } = this.#options;
     if (offline) return Number.POSITIVE_INFINITY;
     return marksOf(budget.maxSizeBytes).high - catalog.blobs.usage().pinnedBytes;
   }
 
-  /** What is free of the budget and not reserved. */
+  /** The free part of the budget that is not reserved. */
   #freeBytes(): number {
     const nowMs = performance.now();
     if (nowMs - this.#free.atMs >= lookEveryMs) {

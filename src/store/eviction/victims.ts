@@ -4,21 +4,21 @@ import type { Evictable } from '../catalog/eviction-records.ts';
 import { DiskFault } from '../files/blob-store.ts';
 import type { DiskStore } from '../files/disk-store.ts';
 
-/** What has been evicted. */
+/** An evicted blob. */
 export interface Evicted extends Evictable {
   /** Of a manifest: the repositories that had it, as the cache names them. */
   readonly repositories: readonly string[];
 }
 
-/** A blob in the order of removal. */
-export interface Link extends Evictable {
+/** A blob that is to be evicted, in a chain that is in the order of removal. */
+export interface Victim extends Evictable {
   /** Its attachments must be removed before it. */
   readonly isLastOfGroup: boolean;
-  /** It goes because what needed it has gone, and stays if something needs it again. */
+  /** It is evicted because no image needs it any more, and stays if one needs it again. */
   readonly isLeft: boolean;
 }
 
-/** Most blobs that are looked at and removed between two turns, unless more have to go together. */
+/** The most blobs that are evicted between two turns of the event loop, unless more have to be evicted together. */
 const blobsPerStep = 16;
 
 interface VictimsOptions {
@@ -30,7 +30,7 @@ interface VictimsOptions {
   readonly pauseMs: number;
 }
 
-/** What is to be evicted next: nothing that is in use or was just now, and for a while nothing that could not be removed. */
+/** Chooses and removes what is evicted next: no blob that is or was just in use, and for a while none that could not be removed. */
 export class Victims {
   readonly #options: VictimsOptions;
   /** Blobs that could not be removed and would otherwise be the coldest again. */
@@ -57,12 +57,12 @@ export class Victims {
    * A few of the coldest: chains that have nothing to do with each other, each in the order of removal.
    * @param wanted bytes
    */
-  next(wanted: number): readonly (readonly Link[])[] {
+  next(wanted: number): readonly (readonly Victim[])[] {
     const { catalog } = this.#options;
     // Where all was used just now, some of it may go all the same.
     catalog.uses.flush();
-    const chains = new Set<Link[]>();
-    const chainOf = new Map<Digest, Link[]>();
+    const chains = new Set<Victim[]>();
+    const chainOf = new Map<Digest, Victim[]>();
     let bytes = 0;
     for (const { digest } of this.#coldest()) {
       if (bytes >= wanted || chainOf.size >= blobsPerStep) break;
@@ -97,10 +97,10 @@ export class Victims {
   }
 
   /**
-   * Removes what has to go one after the other, and says what has gone.
+   * Removes the blobs of a chain one after the other. Yields each that is gone.
    * @throws DiskFault; Error where the catalog cannot be written
    */
-  async *remove(chain: readonly Link[], signal: AbortSignal): AsyncGenerator<Evicted> {
+  async *remove(chain: readonly Victim[], signal: AbortSignal): AsyncGenerator<Evicted> {
     const { catalog } = this.#options;
     const unforgotten = new Map<Digest, Evicted>();
     for (const { isLastOfGroup, isLeft, ...evictable } of chain) {

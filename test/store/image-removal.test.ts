@@ -54,7 +54,7 @@ function tag(catalog: Catalog, name: string, { digest, repository = app }: { dig
   );
 }
 
-/** Forgets an image and the blobs that nobody else needs, as if their files were gone. */
+/** Forgets an image and the blobs that no other image needs, as if their files were gone. */
 function remove(catalog: Catalog, reference: string, repository = app): Digest[] {
   const gone = catalog.removal.forget({ repository, reference }).map(({ digest }) => digest);
   for (const digest of gone) catalog.blobs.forget(digest);
@@ -62,7 +62,7 @@ function remove(catalog: Catalog, reference: string, repository = app): Digest[]
 }
 
 describe('the removal of an image', () => {
-  test('takes what only it needs, with what goes with it, and its tag and rights', async () => {
+  test('takes what only it needs, with its attachments, its tag and rights', async () => {
     using catalog = await openCatalog();
     const image = store(catalog, { layers: [blob('base'), blob('own')] });
     const index = store(catalog, { children: [image, blob('never pulled')] });
@@ -116,6 +116,33 @@ describe('the removal of an image', () => {
     expect(catalog.blobs.get(blob('child'))).toBeDefined();
     catalog.pins.remove(app, child);
     expect(remove(catalog, child)).toEqual([child, blob('child')].toSorted());
+  });
+
+  test('leaves what a tag of another repository stands for, by the same name or attached to the same image', async () => {
+    using catalog = await openCatalog();
+    const image = store(catalog, { layers: [blob('base')] });
+    const signature = store(catalog, { layers: [blob('signature')] });
+    const attaching = `sha256-${image.slice(7)}.sig`;
+    tag(catalog, '1', { digest: image });
+    tag(catalog, attaching, { digest: signature });
+    store(catalog, { repository: other, layers: [blob('signature')] });
+    tag(catalog, attaching, { digest: signature, repository: other });
+    const name = { repository: app, reference: '1' };
+    const own = (leaving = nothing) =>
+      catalog.removal
+        .own(image, name, leaving)
+        .map(({ digest }) => digest)
+        .toSorted();
+    expect(own()).toEqual([image, blob('base')].toSorted());
+    // Unless it is about to go, too.
+    const both = [image, blob('base'), signature, blob('signature')].toSorted();
+    expect(own({ ...nothing, tags: new Set([`${other}:${attaching}`]) })).toEqual(both);
+    expect(own({ ...nothing, tags: new Set([`${app}:${attaching}`]) })).toEqual([image, blob('base')].toSorted());
+    tag(catalog, '1', { digest: image, repository: other });
+    expect(own()).toEqual([]);
+    expect(own({ ...nothing, tags: new Set([`${other}:1`, `${other}:${attaching}`]) })).toEqual(both);
+    expect(remove(catalog, '1')).toEqual([]);
+    expect(catalog.tags.names(other).toSorted()).toEqual(['1', attaching]);
   });
 
   test('of something pinned frees what stays of it', async () => {

@@ -1,5 +1,5 @@
 import type { Digest } from '../../oci/digest.ts';
-import type { ManifestSource } from '../../store/catalog/image-graph.ts';
+import type { ManifestSource } from '../../store/catalog/image-parts.ts';
 
 /** A stored image; members keep their names from version to version. Times are ISO 8601, sizes bytes. */
 export interface ListedImage {

@@ -15,6 +15,7 @@ import { ImageRemoval } from './image-removal.ts';
 import { ListedRecords } from './listed-records.ts';
 import { ManifestChanges } from './manifest-changes.ts';
 import { ManifestRecords } from './manifest-records.ts';
+import { ManyParts } from './many-parts.ts';
 import { NameJournal } from './name-journal.ts';
 import { lengthNote, NameRecords } from './name-records.ts';
 import type { CatalogNews } from './news.ts';
@@ -30,7 +31,7 @@ export interface CatalogOptions extends DatabaseOptions {
   readonly onReplaced?: () => void;
   /** Called when a manifest has come to this disk. */
   readonly onManifest?: (manifest: Digest) => void;
-  /** Told what is new in the repositories; must not throw. */
+  /** Receives what is new in the repositories; must not throw. */
   readonly onNews?: (news: CatalogNews) => void;
   /** Called with each use of a blob or manifest. */
   readonly onUse?: (digest: Digest) => void;
@@ -46,33 +47,35 @@ export interface CatalogOptions extends DatabaseOptions {
 export class Catalog implements Disposable {
   readonly #database: Database;
   readonly #journal: NameJournal;
-  /** What tags mean. */
+  /** The records of tags. */
   readonly tags: TagRecords;
   /** Which repositories may read what. */
   readonly grants: GrantRecords;
   /** How upstreams were asked when they confirmed rights. */
   readonly confirmations: ConfirmationRecords;
-  /** What is on this disk. */
+  /** The records of stored blobs. */
   readonly blobs: BlobRecords;
   /** Which of it are manifests, and what they name. */
   readonly manifests: ManifestRecords;
-  /** What is kept, by name. */
+  /** What manifests with many parts name, while it is written or deleted. */
+  readonly parts: ManyParts;
+  /** Images that are exempt from eviction, by name. */
   readonly pins: PinRecords;
-  /** What was used, how often and how lately. */
+  /** The uses of blobs: how often, and when last. */
   readonly uses: UseRecords;
   /** The images, part by part, to be listed. */
   readonly images: ImageRecords;
-  /** What each repository has, for those who look for it. */
+  /** What each repository has, for lists and the search. */
   readonly listed: ListedRecords;
   /** Which manifests have changed. */
   readonly changes: ManifestChanges;
-  /** What images have for themselves, and their removal. */
+  /** The parts that only one image needs, and the removal of images. */
   readonly removal: ImageRemoval;
-  /** What is to be evicted, and to be forgotten then. */
+  /** The order of eviction, and the removal of evicted blobs. */
   readonly evictions: EvictionRecords;
   /** The part of all this that is also kept in the journal of names. */
   readonly names: NameRecords;
-  /** What came with which archive. */
+  /** Which blobs came with which archive. */
   readonly deliveries: DeliveryRecords;
   /** Small things that outlive the process, such as how far a scrub has come. */
   readonly notes: NoteRecords;
@@ -87,11 +90,13 @@ export class Catalog implements Disposable {
     const blobs = new BlobRecords(database, { journal, pins, uses, changes, now });
     const grants = new GrantRecords(database, { journal, blobs, pins, changes });
     const tags = new TagRecords(database, { journal, grants, graph, pins, changes, now, onNews });
+    const parts = new ManyParts(database, { graph, grants });
     const manifests = new ManifestRecords(database, {
       journal,
       blobs,
       grants,
       graph,
+      parts,
       pins,
       uses,
       now,
@@ -102,6 +107,7 @@ export class Catalog implements Disposable {
     this.#journal = journal;
     this.tags = tags;
     this.grants = grants;
+    this.parts = parts;
     this.blobs = blobs;
     this.confirmations = new ConfirmationRecords(database, { blobs });
     this.manifests = manifests;
@@ -113,8 +119,18 @@ export class Catalog implements Disposable {
     this.listed = new ListedRecords(database, grants);
     this.changes = new ManifestChanges(database);
     this.images = new ImageRecords(database, { graph, uses, now });
-    this.removal = new ImageRemoval(database, { journal, tags, grants, manifests, graph, pins, now });
-    this.evictions = new EvictionRecords(database, { journal, tags, grants, blobs, manifests, graph, uses, now });
+    this.removal = new ImageRemoval(database, { journal, tags, grants, manifests, parts, graph, pins, now });
+    this.evictions = new EvictionRecords(database, {
+      journal,
+      tags,
+      grants,
+      blobs,
+      manifests,
+      parts,
+      graph,
+      uses,
+      now,
+    });
   }
 
   /** Opens the catalog and takes the directory's lock. @throws Error as {@link Database.open} */
@@ -122,8 +138,10 @@ export class Catalog implements Disposable {
     const database = await Database.open(options);
     const catalog = new Catalog(database, options);
     catalog.#completeFromJournal();
+    catalog.parts.resume();
     database.onReplaced = () => {
       catalog.tags.dropAll();
+      catalog.parts.disturb();
       options.changes?.changedAll();
       catalog.changes.renew();
       options.onReplaced?.();
@@ -157,6 +175,7 @@ export class Catalog implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.parts[Symbol.dispose]();
     this.uses.flushAll();
     // The catalog notes how long the journal is, which has to be open for that.
     this.#journal.flush();

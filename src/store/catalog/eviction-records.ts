@@ -5,8 +5,9 @@ import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
 import type { ImageGraph } from './image-graph.ts';
 import type { ManifestRecords } from './manifest-records.ts';
+import type { ManyParts } from './many-parts.ts';
 import type { NameJournal } from './name-journal.ts';
-import { digestIn, isSet, number, text } from './row.ts';
+import { digestIn, isSet, number } from './row.ts';
 import type { TagKey, TagRecords } from './tag-records.ts';
 import type { UseRecords } from './use-records.ts';
 
@@ -16,7 +17,7 @@ export interface Evictable {
   readonly size: number;
 }
 
-/** What is no longer known once a blob is gone. */
+/** The records that are forgotten with a blob. */
 interface Forgotten {
   /** The tags that stood for it. */
   readonly tags: readonly TagKey[];
@@ -27,19 +28,22 @@ interface Forgotten {
 /** More than this goes in one go only where nothing less leaves what is whole. */
 const maxGroup = 32;
 const mostAtOnce = 1000;
+/** Most blobs that go with a group because nothing needs them any more: what is left of them is the first to go next. */
+const mostLeft = 200;
 
 export interface EvictionRecordsOptions {
   readonly blobs: BlobRecords;
   readonly tags: TagRecords;
   readonly grants: GrantRecords;
   readonly manifests: ManifestRecords;
+  readonly parts: ManyParts;
   readonly graph: ImageGraph;
   readonly journal: NameJournal;
   readonly uses: UseRecords;
   readonly now: () => number;
 }
 
-/** What is to be evicted first, what has to be evicted with it, and what is forgotten with it. */
+/** The order of eviction, the groups that are evicted together, and the records that are forgotten with them. */
 export class EvictionRecords {
   readonly #database: Database;
   readonly #options: EvictionRecordsOptions;
@@ -175,12 +179,12 @@ export class EvictionRecords {
     for (const { digest: manifest } of group) {
       const rows = this.#database.all(
         `SELECT l.target, b.size FROM blobs m JOIN links l ON l.manifest = m.digest JOIN blobs b ON b.digest = l.target
-         WHERE m.digest = ? AND l.kind <> 'manifest' AND b.pinned = 0 AND b.heat <= m.heat + ${sharedHeat} LIMIT ${mostAtOnce}`,
+         WHERE m.digest = ? AND l.kind <> 'manifest' AND b.pinned = 0 AND b.heat <= m.heat + ${sharedHeat} LIMIT ${mostLeft}`,
         manifest,
       );
       for (const row of rows) {
         const digest = digestIn(row, 'target');
-        if (going.has(digest) || left.has(digest) || left.size >= mostAtOnce) continue;
+        if (going.has(digest) || left.has(digest) || left.size >= mostLeft) continue;
         if (this.#options.graph.isNamed(digest, (other) => !going.has(other))) continue;
         left.set(digest, { digest, size: number(row, 'size') });
       }
@@ -199,7 +203,7 @@ export class EvictionRecords {
   }
 
   /**
-   * Forgets, at once, a blob that was evicted and what was known only for its sake; how warm it was is remembered.
+   * Forgets, at once, a blob that was evicted and everything that was known only because of it; its heat is remembered.
    * @throws Error where the catalog cannot be written: nothing is forgotten then
    */
   forget(digest: Digest): void {
@@ -218,38 +222,27 @@ export class EvictionRecords {
   }
 
   #remove(digest: Digest): Forgotten {
-    const { tags, graph } = this.#options;
+    const { tags, graph, grants, parts } = this.#options;
     const standing = tags.standingFor(digest);
-    const named = [digest, ...graph.named(digest).map((part) => part.digest)];
+    const isMany = parts.isMany(digest);
+    const named = [digest, ...(isMany ? [] : graph.named(digest).map((part) => part.digest))];
     this.#database.run(
       'INSERT OR REPLACE INTO evicted (digest, heat) SELECT digest, heat FROM blobs WHERE digest = ?',
       digest,
     );
     this.#database.run(`DELETE FROM evicted WHERE id <= (SELECT MAX(id) FROM evicted) - ${rememberedEvictions}`);
     this.#database.run('DELETE FROM blobs WHERE digest = ?', digest);
-    graph.remove(digest);
+    if (isMany) {
+      graph.removeAlone(digest);
+      parts.leave(digest);
+    } else {
+      graph.remove(digest);
+    }
     this.#database.run('DELETE FROM tags WHERE digest = ?', digest);
     return {
       tags: standing,
-      grants: named.flatMap((one) => (this.#isNeeded(one) ? [] : this.#removeGrants(one))),
+      grants: named.flatMap((one) => grants.removeUnneeded(one)),
     };
-  }
-
-  #isNeeded(digest: Digest): boolean {
-    const row = this.#database.get(
-      'SELECT 1 FROM blobs WHERE digest = ?1 UNION ALL SELECT 1 FROM links WHERE target = ?1 LIMIT 1',
-      digest,
-    );
-    return row !== undefined;
-  }
-
-  #removeGrants(digest: Digest): { repository: string; digest: Digest }[] {
-    const rows = this.#database.all(
-      'SELECT r.name FROM grants g JOIN repositories r ON r.id = g.repository WHERE g.digest = ?',
-      digest,
-    );
-    this.#database.run('DELETE FROM grants WHERE digest = ?', digest);
-    return rows.map((row) => ({ repository: text(row, 'name'), digest }));
   }
 
   #digests(sql: string, digest: Digest): Digest[] {

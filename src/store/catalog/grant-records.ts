@@ -4,7 +4,7 @@ import { blobFact, type Changes, rightFact } from '../../oci/facts.ts';
 import { upTo } from '../../oci/lru-bound.ts';
 import type { BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
-import type { NamedPart } from './image-graph.ts';
+import type { NamedPart } from './image-parts.ts';
 import type { NameJournal } from './name-journal.ts';
 import type { PinRecords } from './pin-records.ts';
 import { isSet, number, text } from './row.ts';
@@ -118,12 +118,17 @@ export class GrantRecords {
    */
   addManifest(repository: string, manifest: Digest, parts: readonly NamedPart[]): void {
     this.add(repository, manifest);
+    this.addParts(repository, parts);
+    this.#noteEntire(repository, manifest);
+  }
+
+  /** As {@link addManifest}, for some of what it names. */
+  addParts(repository: string, parts: readonly NamedPart[]): void {
     for (const { digest, size } of parts) {
       this.#grants.set(`${repository} ${digest}`, size);
       this.#missing.delete(`${repository} ${digest}`);
       this.#options.blobs.noteClaimed(digest, upstreamOf(repository));
     }
-    this.#noteEntire(repository, manifest);
     this.#database.write(() => {
       const repositoryId = this.#database.repositoryId(repository);
       for (const { digest, size } of parts) {
@@ -157,6 +162,25 @@ export class GrantRecords {
     );
   }
 
+  /**
+   * Takes back all rights to a digest that is not stored and that nothing names. To be called within a write of the
+   * database, and followed by {@link drop}.
+   * @returns what they were
+   */
+  removeUnneeded(digest: Digest): { readonly repository: string; readonly digest: Digest }[] {
+    const needed = this.#database.get(
+      'SELECT 1 FROM blobs WHERE digest = ?1 UNION ALL SELECT 1 FROM links WHERE target = ?1 LIMIT 1',
+      digest,
+    );
+    if (needed !== undefined) return [];
+    const rows = this.#database.all(
+      'SELECT r.name FROM grants g JOIN repositories r ON r.id = g.repository WHERE g.digest = ?',
+      digest,
+    );
+    this.#database.run('DELETE FROM grants WHERE digest = ?', digest);
+    return rows.map((row) => ({ repository: text(row, 'name'), digest }));
+  }
+
   /** Forgets in memory what the tables do not have any more. */
   drop(repository: string, digest: Digest): void {
     this.#options.changes.changed(rightFact(repository, digest));
@@ -176,11 +200,11 @@ export class GrantRecords {
     if (cached !== undefined) return cached;
     if (this.#missing.has(cacheKey)) return undefined;
     const { faults } = this.#database;
-    const row = this.#database.get(
-      'SELECT g.size FROM grants g JOIN repositories r ON r.id = g.repository WHERE r.name = ? AND g.digest = ?',
-      repository,
-      digest,
-    );
+    const id = this.#database.knownRepositoryId(repository);
+    const row =
+      id === undefined
+        ? undefined
+        : this.#database.get('SELECT size FROM grants WHERE repository = ? AND digest = ?', id, digest);
     if (!row) {
       if (this.#database.faults === faults) this.#missing.set(cacheKey, true);
       return undefined;

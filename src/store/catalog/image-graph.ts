@@ -1,18 +1,10 @@
 import { LRUCache } from 'lru-cache';
-import { isElsewhere, type ManifestLinks } from '../../oci/descriptor.ts';
+import type { ManifestLinks } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { upTo } from '../../oci/lru-bound.ts';
 import type { Database } from './database.ts';
+import type { ImagePart, LinkedPart, ManifestSource, NamedPart } from './image-parts.ts';
 import { digestIn, isSet, optionalNumber, text } from './row.ts';
-
-/** A part of an image, or an attachment. */
-export interface ImagePart {
-  readonly digest: Digest;
-  /** Bytes, as stored or as its manifest says; `undefined` if unknown. */
-  readonly size: number | undefined;
-  readonly isManifest: boolean;
-  readonly isStored: boolean;
-}
 
 const repositoryId = '(SELECT id FROM repositories WHERE name = ?2)';
 
@@ -42,16 +34,7 @@ WITH RECURSIVE above(digest, repository) AS (
     WHERE n.repository IS NULL OR n.repository = a.repository
 )`;
 
-/** Where a manifest came from: its upstream, another replica, or an archive. */
-export type ManifestSource = 'upstream' | 'replica' | 'archive';
-
-/** What a manifest names, and the size that it gives it in bytes (-1: none). */
-export interface NamedPart {
-  readonly digest: Digest;
-  readonly size: number;
-}
-
-/** What manifests name and what is attached to them: the images, their parts, and shared parts. */
+/** The links between manifests, their parts and their attachments. */
 export class ImageGraph {
   readonly #database: Database;
   readonly #manifests = new LRUCache<Digest, true>(upTo(50_000));
@@ -73,7 +56,12 @@ export class ImageGraph {
     this.#manifests.set(manifest, true);
   }
 
-  /** Records a manifest and what it names. Call it within a write of the database. */
+  /** Whether a manifest is in the tables, whatever is remembered of it. */
+  isRecorded(digest: Digest): boolean {
+    return this.#database.get('SELECT 1 FROM manifests WHERE digest = ?', digest) !== undefined;
+  }
+
+  /** Records a manifest, without what it names. Call it within a write of the database. */
   add(manifest: Digest, links: ManifestLinks, source: ManifestSource | undefined): void {
     const { subject, artifactType, annotations, mediaType } = links;
     this.#database.run(
@@ -85,16 +73,30 @@ export class ImageGraph {
       annotations ? JSON.stringify(annotations) : null,
       source ?? null,
     );
-    for (const { digest, kind, size } of linksOf(links)) {
+  }
+
+  /** Records what a manifest names. Call it within a write of the database. */
+  addLinks(manifest: Digest, parts: readonly LinkedPart[]): void {
+    for (const { digest, kind, size } of parts) {
       this.#database.run('INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)', manifest, digest, kind, size);
     }
   }
 
   /** Forgets that a blob is a manifest, and what it names. Call it within a write of the database. */
   remove(manifest: Digest): void {
+    this.removeAlone(manifest);
+    this.#database.run('DELETE FROM links WHERE manifest = ?', manifest);
+  }
+
+  /** As {@link remove}, without what it names. */
+  removeAlone(manifest: Digest): void {
     this.#manifests.delete(manifest);
     this.#database.run('DELETE FROM manifests WHERE digest = ?', manifest);
-    this.#database.run('DELETE FROM links WHERE manifest = ?', manifest);
+  }
+
+  /** Forgets that a manifest names a digest. Call it within a write of the database. */
+  removeLink(manifest: Digest, target: Digest): void {
+    this.#database.run('DELETE FROM links WHERE manifest = ? AND target = ?', manifest, target);
   }
 
   /** Forgets in memory what is no longer in the tables. */
@@ -102,10 +104,21 @@ export class ImageGraph {
     this.#manifests.delete(manifest);
   }
 
-  /** What a manifest names. @param options `isHeld`: only what its registry has to hold */
-  named(manifest: Digest, { isHeld = false }: { isHeld?: boolean } = {}): NamedPart[] {
+  /**
+   * What a manifest names, in the order of digests.
+   * @param options `isHeld`: only what its registry has to hold; `after`, `limit`: at most so many of those that follow
+   */
+  named(
+    manifest: Digest,
+    { isHeld = false, after = '', limit = -1 }: { isHeld?: boolean; after?: string; limit?: number } = {},
+  ): NamedPart[] {
     const held = isHeld ? ` AND kind <> 'elsewhere'` : '';
-    const rows = this.#database.all(`SELECT target, size FROM links WHERE manifest = ?${held}`, manifest);
+    const rows = this.#database.all(
+      `SELECT target, size FROM links WHERE manifest = ? AND target > ?${held} ORDER BY target LIMIT ?`,
+      manifest,
+      after,
+      limit,
+    );
     return rows.map((row) => ({ digest: digestIn(row, 'target'), size: Number(row['size']) }));
   }
 
@@ -254,12 +267,4 @@ export class ImageGraph {
   unpin(digest: Digest): void {
     this.#database.run('UPDATE blobs SET pinned = 0 WHERE digest = ? AND pinned = 1', digest);
   }
-}
-
-/** What a manifest names, as stored in the table of links: 'elsewhere' for layers that registries need not hold. */
-export function linksOf({ manifests, blobs }: ManifestLinks): (NamedPart & { readonly kind: string })[] {
-  return [
-    ...manifests.map((target) => ({ ...target, kind: 'manifest' })),
-    ...blobs.map((target) => ({ ...target, kind: isElsewhere(target) ? 'elsewhere' : 'blob' })),
-  ];
 }

@@ -1,6 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import type { Database } from './database.ts';
-import type { ImageGraph, ImagePart, ManifestSource } from './image-graph.ts';
+import type { ImageGraph } from './image-graph.ts';
+import type { ImagePart, ManifestSource } from './image-parts.ts';
 import { digestIn, isSet, number, optionalText, text } from './row.ts';
 import type { UseRecords } from './use-records.ts';
 
@@ -19,7 +20,7 @@ export interface TagRow {
   readonly checkedAtMs: number;
 }
 
-/** What is known of a stored manifest by itself. */
+/** The record of a stored manifest. */
 export interface ManifestRow {
   readonly digest: Digest;
   readonly mediaType: string;
@@ -137,7 +138,7 @@ export class ImageRecords {
     return { digests, next: rows.length < limit || last === undefined ? undefined : String(last) };
   }
 
-  /** What is known of a manifest, if it is stored. */
+  /** The record of a manifest, if it is stored. */
   manifest(digest: Digest): ManifestRow | undefined {
     const row = this.#database.get(
       `SELECT m.media_type, m.artifact_type, m.source, b.size, b.stored_at, b.used_at, b.pinned, b.recent
@@ -182,10 +183,12 @@ export class ImageRecords {
   }
 
   /**
-   * The config and layers that a manifest names, stored or not, at most so many. `bytes` as stored, else as the manifest
-   * says (-1: it does not).
+   * The config and layers that a manifest names, stored or not; none if it names more than `limit`. `bytes` as stored,
+   * else as the manifest says (-1: it does not).
    */
   partsToCome(manifest: Digest, limit: number) {
+    const beyond = `SELECT 1 FROM links WHERE manifest = ? AND kind = 'blob' LIMIT 1 OFFSET ?`;
+    if (this.#database.get(beyond, manifest, limit) !== undefined) return [];
     const rows = this.#database.all(
       `SELECT l.target, COALESCE(b.size, l.size) AS bytes, b.digest IS NOT NULL AS is_stored, b.pinned = 1 AS is_pinned
        FROM links l LEFT JOIN blobs b ON b.digest = l.target WHERE l.manifest = ? AND l.kind = 'blob' LIMIT ?`,
@@ -198,6 +201,18 @@ export class ImageRecords {
       isStored: isSet(row, 'is_stored'),
       isPinned: isSet(row, 'is_pinned'),
     }));
+  }
+
+  /** Whether a manifest names a digest, itself or through one of the manifests that it names. */
+  needs(manifest: Digest, part: Digest): boolean {
+    const row = this.#database.get(
+      `SELECT 1 FROM links WHERE manifest = ?1 AND target = ?2
+       UNION ALL SELECT 1 FROM links l JOIN links c ON c.manifest = ?1 AND c.target = l.manifest AND c.kind = 'manifest'
+         WHERE l.target = ?2 LIMIT 1`,
+      manifest,
+      part,
+    );
+    return row !== undefined;
   }
 
   /** Some of the stored manifests that name a blob and were used within the last minute. */

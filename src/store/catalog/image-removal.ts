@@ -2,8 +2,10 @@ import type { Digest } from '../../oci/digest.ts';
 import { subjectOfTag } from '../../oci/subject-of-tag.ts';
 import type { Database } from './database.ts';
 import type { GrantRecords } from './grant-records.ts';
-import type { ImageGraph, ImagePart } from './image-graph.ts';
+import type { ImageGraph } from './image-graph.ts';
+import type { ImagePart } from './image-parts.ts';
 import type { ManifestRecords } from './manifest-records.ts';
+import type { ManyParts } from './many-parts.ts';
 import type { NameEntry } from './name-entry.ts';
 import type { NameJournal } from './name-journal.ts';
 import type { PinRecords } from './pin-records.ts';
@@ -31,6 +33,7 @@ export interface ImageRemovalOptions {
   readonly tags: TagRecords;
   readonly grants: GrantRecords;
   readonly manifests: ManifestRecords;
+  readonly parts: ManyParts;
   readonly graph: ImageGraph;
   readonly pins: PinRecords;
   readonly journal: NameJournal;
@@ -104,7 +107,8 @@ export class ImageRemoval {
    * @throws Error if the catalog cannot be written; nothing has changed then
    */
   forget(name: ImageName): ImagePart[] {
-    const { manifests, graph, pins, journal } = this.#options;
+    const { manifests, parts: manyParts, graph, pins, journal } = this.#options;
+    manyParts.disturb();
     const roots = this.roots(name);
     const entries: NameEntry[] = [];
     const gone = new Map<Digest, ImagePart>();

@@ -3,7 +3,9 @@ import type { Digest } from '../../oci/digest.ts';
 import type { BlobRecord, BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
 import { type GrantRecords, upstreamOf } from './grant-records.ts';
-import { type ImageGraph, linksOf, type ManifestSource } from './image-graph.ts';
+import { type ImageGraph } from './image-graph.ts';
+import { linksOf, type ManifestSource } from './image-parts.ts';
+import type { ManyParts } from './many-parts.ts';
 import type { NameJournal } from './name-journal.ts';
 import type { CatalogNews } from './news.ts';
 import type { PinRecords } from './pin-records.ts';
@@ -35,6 +37,7 @@ export interface ManifestRecordsOptions {
   readonly blobs: BlobRecords;
   readonly grants: GrantRecords;
   readonly graph: ImageGraph;
+  readonly parts: ManyParts;
   readonly pins: PinRecords;
   readonly uses: UseRecords;
   readonly now: () => number;
@@ -56,6 +59,14 @@ export class ManifestRecords {
   /** Whether a digest is known to be a manifest. */
   has(digest: Digest): boolean {
     return this.#options.graph.isManifest(digest);
+  }
+
+  /**
+   * Writes what a verified manifest names, where that is much, over many turns of the event loop. To be awaited before
+   * {@link record} or {@link restore}, which make it visible: without it, they write all of it at once.
+   */
+  async prepare(digest: Digest, { repository, links }: Pick<NewManifest, 'repository' | 'links'>): Promise<void> {
+    await this.#options.parts.write(repository, digest, links);
   }
 
   /** Records a verified manifest, what it names, and that its repository may read all of that. */
@@ -82,7 +93,9 @@ export class ManifestRecords {
 
   /** As {@link record}, for a manifest that the journal names and that has been read again. */
   restore(digest: Digest, { repository, links, source, usedAtMs, ...blob }: NewManifest): void {
-    const { blobs, grants, graph, pins, uses, now } = this.#options;
+    const { blobs, grants, graph, parts, pins, uses, now } = this.#options;
+    const isWritten = parts.take(repository, digest);
+    const named = isWritten ? [] : linksOf(links);
     // A repository has a manifest only after its upstream has shown it.
     blobs.add(digest, { ...blob, shownBy: upstreamOf(repository), usedAtMs });
     graph.note(digest);
@@ -90,10 +103,12 @@ export class ManifestRecords {
     grants.addManifest(
       repository,
       digest,
-      linksOf(links).filter(({ kind }) => kind !== 'elsewhere'),
+      named.filter(({ kind }) => kind !== 'elsewhere'),
     );
     this.#database.write(() => {
       graph.add(digest, links, source);
+      graph.addLinks(digest, named);
+      parts.recorded(digest);
       if (links.subject) graph.warm(digest, repository);
       uses.usePartsOf(digest, usedAtMs ?? now());
       pins.stored(digest);
@@ -104,14 +119,17 @@ export class ManifestRecords {
    * The upstream has confirmed a manifest in a repository. Where it is stored, having come through another one, what it
    * names is this repository's as well then.
    */
-  share(repository: string, digest: Digest): void {
-    const { journal, blobs, grants, graph, pins } = this.#options;
+  async share(repository: string, digest: Digest): Promise<void> {
+    const { journal, blobs, grants, graph, parts, pins } = this.#options;
     if (grants.mayReadAll(repository, digest)) return;
+    if (this.has(digest)) await parts.writeRights(repository, digest);
     const contentType = this.has(digest) ? blobs.get(digest)?.contentType : undefined;
     if (contentType === undefined) return grants.grant(repository, digest);
     journal.add({ kind: 'manifest', repository, digest, contentType });
-    grants.addManifest(repository, digest, graph.named(digest, { isHeld: true }));
+    const isWritten = parts.take(repository, digest);
+    grants.addManifest(repository, digest, isWritten ? [] : graph.named(digest, { isHeld: true }));
     this.#database.write(() => {
+      parts.recorded(digest);
       if (graph.subject(digest) !== undefined) graph.warm(digest, repository);
       pins.stored(digest);
     });
@@ -142,6 +160,7 @@ export class ManifestRecords {
 
   /** Forgets that a blob is a manifest, and what it names. To be called within a write of the database. */
   forget(digest: Digest): void {
+    this.#options.parts.disturb();
     this.#options.graph.remove(digest);
     this.#options.grants.dropParts(digest);
   }

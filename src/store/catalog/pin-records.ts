@@ -1,7 +1,8 @@
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { subjectOfTag } from '../../oci/subject-of-tag.ts';
 import type { Database } from './database.ts';
-import type { ImageGraph, ImagePart } from './image-graph.ts';
+import type { ImageGraph } from './image-graph.ts';
+import type { ImagePart } from './image-parts.ts';
 import type { NameJournal } from './name-journal.ts';
 import { PinRenewal } from './pin-renewal.ts';
 import { digestIn, number, text } from './row.ts';

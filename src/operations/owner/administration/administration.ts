@@ -1,9 +1,9 @@
 import type { Downloads } from '../../../mirror/fill/downloads.ts';
-import type { Report } from '../../../mirror/mirror-event.ts';
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/error.ts';
+import type { Report } from '../../../oci/report.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
-import type { ImagePart } from '../../../store/catalog/image-graph.ts';
+import type { ImagePart } from '../../../store/catalog/image-parts.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import { canonicalName, type UpstreamTable } from '../../../upstream/table.ts';
 import type { PinEvent, RemovalEvent, RemovalQuery } from '../../protocol/administration.ts';

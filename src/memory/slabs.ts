@@ -34,11 +34,27 @@ export class Slab {
     return this.#length === this.#memory.length;
   }
 
+  /** What can still be filled. */
+  get room(): Buffer {
+    return this.#memory.subarray(this.#length);
+  }
+
   /** Takes what there is room for. @returns how many bytes that is */
   fill(chunk: Buffer): number {
     const count = chunk.copy(this.#memory, this.#length);
     this.#length += count;
     return count;
+  }
+
+  /** Bytes have been written to the beginning of {@link room}. */
+  grow(bytes: number): void {
+    if (bytes > this.#memory.length - this.#length) throw new Error('there is no room for so many bytes');
+    this.#length += bytes;
+  }
+
+  /** Filled bytes, for as long as the writer has not released them; see {@link lend}. */
+  view(start: number, end: number): Buffer {
+    return this.#memory.subarray(start, Math.min(end, this.#length));
   }
 
   /** Lends filled bytes. */
@@ -67,12 +83,26 @@ export class Slab {
   }
 }
 
+/** Filled bytes of a slab. */
+export interface SlabPart {
+  readonly slab: Slab;
+  readonly start: number;
+  readonly end: number;
+}
+
 /**
  * The memory that blobs pass through. It is used again rather than left to V8's collector, which for each 64 MiB of
  * buffers looks through everything that the program has.
  */
 export class Slabs {
   readonly #idle: Buffer[] = [];
+  /**
+   * Slabs whose memory other threads can be shown: as many as are kept, because V8 does not count such memory when it
+   * decides to collect.
+   */
+  #shared = 0;
+  readonly #forgotten = new FinalizationRegistry(() => (this.#shared -= 1));
+  readonly #inUse = new WeakMap<ArrayBufferLike, Slab>();
   readonly #onFree: ((memory: Buffer) => void) | undefined;
   #budget: MemoryBudget | undefined;
 
@@ -99,16 +129,33 @@ export class Slabs {
   /** @param expectedBytes how many are to come; for few of them there is a slab of just that size */
   take(expectedBytes: number): Slab {
     const isSmall = expectedBytes < slabBytes / 2;
-    const found = isSmall ? undefined : this.#idle.pop();
-    const memory = found ?? Buffer.allocUnsafeSlow(isSmall ? expectedBytes : slabBytes);
+    const memory = isSmall ? Buffer.allocUnsafeSlow(expectedBytes) : (this.#idle.pop() ?? this.#large());
     this.#budget?.add(memory.length);
-    return new Slab(memory, (free) => this.#free(free));
+    const slab = new Slab(memory, (free) => this.#free(free));
+    this.#inUse.set(memory.buffer, slab);
+    return slab;
+  }
+
+  /** Where a chunk lies, if it is part of a slab that is in use. */
+  partOf({ buffer, byteOffset, length }: Buffer): SlabPart | undefined {
+    const slab = this.#inUse.get(buffer);
+    return slab && { slab, start: byteOffset, end: byteOffset + length };
+  }
+
+  #large(): Buffer {
+    if (this.#shared === maxIdle) return Buffer.allocUnsafeSlow(slabBytes);
+    this.#shared += 1;
+    const memory = new SharedArrayBuffer(slabBytes);
+    this.#forgotten.register(memory, undefined);
+    return Buffer.from(memory);
   }
 
   #free(memory: Buffer): void {
+    this.#inUse.delete(memory.buffer);
     this.#onFree?.(memory);
     this.#budget?.release(memory.length);
-    if (memory.length === slabBytes && this.#idle.length < maxIdle) this.#idle.push(memory);
+    const isKept = memory.buffer instanceof SharedArrayBuffer || this.#idle.length < maxIdle;
+    if (memory.length === slabBytes && isKept) this.#idle.push(memory);
     else giveBack(memory);
   }
 }

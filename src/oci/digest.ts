@@ -1,4 +1,4 @@
-import { createHash, type Hash } from 'node:crypto';
+import { createHash, type Hash, hash as oneHash } from 'node:crypto';
 import { RegistryError } from './error.ts';
 
 /** A content digest that {@link parseDigest} has accepted: `sha256:<64 hex>` or `sha512:<128 hex>`, lower case. */
@@ -46,5 +46,11 @@ export function finishDigest(algorithm: DigestAlgorithm, hash: Hash): Digest {
 
 /** The digest of bytes in memory. */
 export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256'): Digest {
-  return finishDigest(algorithm, createHash(algorithm).update(bytes));
+  return `${algorithm}:${oneHash(algorithm, bytes)}` as Digest;
+}
+
+/** The value of `Repr-Digest` (RFC 9530) that says the same as a digest. */
+export function reprDigest(digest: Digest): string {
+  const name = digestAlgorithm(digest) === 'sha256' ? 'sha-256' : 'sha-512';
+  return `${name}=:${Buffer.from(digestHex(digest), 'hex').toString('base64')}:`;
 }

@@ -29,7 +29,7 @@ async function openIn(path: string, faults: unknown[] = []): Promise<Catalog> {
 }
 
 describe('the catalog', () => {
-  test('knows after a restart what it was told before', async () => {
+  test('knows after a restart what was recorded before', async () => {
     await using folder = await temporaryDirectory();
     {
       using catalog = await openIn(folder.path);
@@ -91,14 +91,14 @@ describe('the catalog', () => {
       });
       store(catalog);
       expect(rights(catalog)).toEqual([true, false, false]);
-      catalog.manifests.share(other, manifest);
+      await catalog.manifests.share(other, manifest);
       expect(rights(catalog)).toEqual([true, true, true]);
       expect(catalog.grants.expectedSize(other, layer)).toBe(5);
       // What was said of it has gone with it, and it comes back through the first repository alone.
       for (const digest of [manifest, layer]) catalog.evictions.forget(digest);
       store(catalog);
       expect(rights(catalog)).toEqual([true, false, false]);
-      catalog.manifests.share(other, manifest);
+      await catalog.manifests.share(other, manifest);
     }
     using catalog = await openIn(folder.path);
     expect(rights(catalog)).toEqual([true, true, true]);

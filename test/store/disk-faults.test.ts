@@ -10,7 +10,7 @@ import { startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const MiB = 1024 * 1024;
-const nobody = { 'docker.io': { origin: 'http://127.0.0.1:9' } };
+const unreachable = { 'docker.io': { origin: 'http://127.0.0.1:9' } };
 
 describe('a stored blob that cannot be read', () => {
   test('is fetched again before any header is sent; cut in the middle it is not joined to other bytes', async () => {
@@ -95,7 +95,7 @@ describe('a disk that cannot take anything', () => {
     expect(upstream.requests).toEqual([]);
   });
 
-  test.each([1, 64 * 1024, 64 * 1024 + 1, 3 * MiB])('gives nobody a wrong last byte of %i bytes', async (size) => {
+  test.each([1, 64 * 1024, 64 * 1024 + 1, 3 * MiB])('never sends a wrong last byte of %i bytes', async (size) => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
     const ingest = join(site.cacheDir, 'ingest');
@@ -128,7 +128,7 @@ describe('a disk that cannot take anything', () => {
 });
 
 describe('a disk that cannot take anything, before an upstream that says nothing', () => {
-  test('costs nobody more than the deadline, whose end is 504', async () => {
+  test('costs no client more than the deadline, which ends with 504', async () => {
     await using upstream = await startRegistry();
     const config = { timeouts: { answer: '300ms' } };
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
@@ -165,7 +165,7 @@ describe('a cache directory', () => {
   ])('of another layout (%s) is refused, and left alone', async (text, sentence) => {
     await using cache = await temporaryDirectory();
     await writeFile(join(cache.path, 'millpond.json'), text);
-    const site = startTestSite({ upstreams: nobody, cacheDir: cache.path });
+    const site = startTestSite({ upstreams: unreachable, cacheDir: cache.path });
     await expect(site).rejects.toThrow(sentence);
     expect(await readdir(cache.path)).toEqual(['millpond.json']);
   });
@@ -185,7 +185,7 @@ describe('a cache directory', () => {
     if (kind === 'file') await writeFile(spoilt, '');
     if (kind === 'link') await symlink('nowhere', spoilt);
     const cacheDir = join(parent.path, 'in', 'cache');
-    const site = startTestSite({ upstreams: nobody, cacheDir });
+    const site = startTestSite({ upstreams: unreachable, cacheDir });
     await expect(site).rejects.toThrow(sentence.replace('DIR', cacheDir));
   });
 
@@ -198,7 +198,7 @@ describe('a cache directory', () => {
     await writeFile(join(folder.path, 'oci-layout'), '{"imageLayoutVersion": "1.0.0"}');
     await writeFile(join(folder.path, 'index.json'), '{"schemaVersion":2,"manifests":[]}');
     const before = (await readdir(folder.path, { recursive: true })).toSorted();
-    const site = startTestSite({ upstreams: nobody, cacheDir: folder.path });
+    const site = startTestSite({ upstreams: unreachable, cacheDir: folder.path });
     await expect(site).rejects.toThrow(
       `the cache directory ${folder.path} has blobs that are not from a cache: use another cache.dir`,
     );
@@ -225,7 +225,7 @@ describe('a cache directory', () => {
   });
 
   test('is marked as a cache and as an OCI layout', async () => {
-    await using site = await startTestSite({ upstreams: nobody });
+    await using site = await startTestSite({ upstreams: unreachable });
     const names = await readdir(site.cacheDir);
     for (const name of ['CACHEDIR.TAG', 'oci-layout', 'blobs', 'ingest', 'millpond.json', 'catalog.sqlite']) {
       expect(names).toContain(name);

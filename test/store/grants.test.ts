@@ -34,7 +34,7 @@ test('a right that is taken back and confirmed again gives nothing of the parts 
   // A tag of the first repository keeps the manifest here.
   const tagged = { digest: manifest, contentType: ociManifest, size: body.length, checkedAtMs: 1 };
   catalog.tags.record({ repository, tag: '1', variant: '' }, tagged);
-  catalog.manifests.share(other, manifest);
+  await catalog.manifests.share(other, manifest);
   expect(catalog.grants.mayReadAll(other, manifest)).toBe(true);
   catalog.removal.forget({ repository: other, reference: manifest });
   expect(catalog.grants.mayRead(other, manifest)).toBe(false);

@@ -78,7 +78,46 @@ describe('the journal of names', () => {
     expect(journal.isComplete).toBe(true);
   });
 
-  test('is written anew while names come, and loses none', async () => {
+  test('is read in pieces of bounded size, and loses no line to where one ends', async () => {
+    await using folder = await temporaryDirectory();
+    const path = join(folder.path, 'journal');
+    const short = Array.from({ length: 400 }, (_, index) => pin(`${index}`));
+    const long = [pin('a'.repeat(8000)), pin('b'.repeat(60_000)), pin('c'.repeat(60_000))];
+    const entries = [...short, ...long, ...short];
+    await writeFile(
+      path,
+      `${entries.map((entry) => lineOf(entry)).join('')}${'x'.repeat(300_000)}\n${lineOf(pin('z'))}`,
+    );
+    using journal = new NameJournal({ path, onFault: fail });
+    const found: NameEntry[] = [];
+    let last = 0;
+    for await (const batch of journal.read(0)) {
+      found.push(...batch.entries);
+      expect(batch.end - last).toBeLessThanOrEqual(80 * 1024);
+      last = batch.end;
+    }
+    expect(found).toEqual([...entries, pin('z')]);
+    expect(last).toBe(journal.bytes);
+    const rest: NameEntry[] = [];
+    const position = Buffer.byteLength(short.map((entry) => lineOf(entry)).join(''));
+    for await (const batch of journal.read(position)) rest.push(...batch.entries);
+    expect(rest).toEqual([...long, ...short, pin('z')]);
+  });
+
+  test('that cannot be opened says so, counts no line as written, and cannot be read', async () => {
+    await using folder = await temporaryDirectory();
+    const faults: unknown[] = [];
+    let flushed = 0;
+    using journal = new NameJournal({ path: folder.path, onFault: (error) => faults.push(error) });
+    journal.onFlushed = () => (flushed += 1);
+    expect(faults).toMatchObject([{ code: 'EISDIR' }]);
+    journal.add(pin('1'));
+    journal.flush();
+    expect([journal.bytes, flushed, journal.isComplete, journal.tail(10)]).toEqual([0, 0, false, undefined]);
+    await expect(entriesOf(journal)).rejects.toThrow('the journal of names could not be opened');
+  });
+
+  test('is rewritten while names come, and loses none', async () => {
     await using folder = await temporaryDirectory();
     const path = join(folder.path, 'journal');
     using journal = new NameJournal({ path, onFault: fail });
@@ -107,7 +146,7 @@ describe('the journal of names', () => {
     expect(await entriesOf(journal)).toEqual([...expected, pin('kept')]);
   });
 
-  test('that cannot be written tells so and asks to be written anew', async () => {
+  test('that cannot be written reports it and asks to be rewritten', async () => {
     await using folder = await temporaryDirectory();
     const faults: unknown[] = [];
     using journal = new NameJournal({ path: join(folder.path, 'none', 'journal'), onFault: (e) => faults.push(e) });
@@ -143,7 +182,7 @@ async function cacheIn(path: string) {
 const never = new AbortController().signal;
 
 describe('a rebuild', () => {
-  test('gives back every right and no other, pins, unusual types, sizes; files that nobody has named are known too', async () => {
+  test('gives back every right and no other, pins, unusual types, sizes; files that no name mentions are known too', async () => {
     await using folder = await temporaryDirectory();
     const { store, layer, layerBytes, manifest, body, open, rebuild, layout } = await cacheIn(folder.path);
     const lone = Buffer.from('lone');

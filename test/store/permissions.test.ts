@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process';
-import { chmod, mkdir, readdir, stat, symlink } from 'node:fs/promises';
+import { chmod, mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { Catalog } from '../../src/store/catalog/catalog.ts';
 import { DiskStore } from '../../src/store/files/disk-store.ts';
 import { layoutOf, prepareLayout } from '../../src/store/files/layout.ts';
+import { keepPrivate } from '../../src/store/files/private-folders.ts';
 import { mountRequirements, SmallDisk } from '../support/mounts.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith } from '../support/tools.ts';
@@ -38,6 +39,32 @@ test('what is stored can be read by its owner alone, also in a cache that an ear
   expect(modes[`blobs/sha256/${digest.slice(7)}`]).toBe('600');
   expect(modes['catalog.sqlite-wal']).toBe('600');
   expect(modes['names-1.journal']).toBe('600');
+});
+
+test('permissions that an earlier version has given are corrected, of the catalog and its logs too', async () => {
+  await using folder = await temporaryDirectory();
+  const layout = layoutOf(join(folder.path, 'cache'));
+  const folders = [layout.dir, layout.blobs, layout.quarantine];
+  const files = [layout.catalog, `${layout.catalog}-wal`, `${layout.catalog}-shm`];
+  for (const path of folders) {
+    await mkdir(path);
+    await chmod(path, 0o750);
+  }
+  for (const path of files) {
+    await writeFile(path, '');
+    await chmod(path, 0o664);
+  }
+  const modesOf = async (paths: string[]): Promise<number[]> =>
+    await Promise.all(paths.map(async (path) => (await stat(path)).mode & 0o777));
+  // There is no folder for what comes, and that is no fault.
+  await keepPrivate(layout);
+  expect([await modesOf(folders), await modesOf(files)]).toEqual([
+    [0o700, 0o700, 0o700],
+    [0o600, 0o600, 0o600],
+  ]);
+  await chmod(layout.blobs, 0o500);
+  await keepPrivate(layout);
+  expect(await modesOf([layout.blobs])).toEqual([0o500]);
 });
 
 describeWith(mountRequirements(), 'a cache directory', () => {

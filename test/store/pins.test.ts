@@ -66,7 +66,7 @@ function pinnedIn(path: string): string[] {
 }
 
 describe('a pin', () => {
-  test('holds the image that a tag stands for, with what it names and what goes with it, and nothing else', async () => {
+  test('holds the image that a tag stands for, with what it names and its attachments, and nothing else', async () => {
     await using folder = await temporaryDirectory();
     const expected: Digest[] = [];
     {
@@ -89,7 +89,7 @@ describe('a pin', () => {
     expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
   });
 
-  test('holds what goes with the image in its own repository alone, whatever others attach to it', async () => {
+  test('holds the attachments of the image in its own repository alone, whatever others attach to it', async () => {
     await using folder = await temporaryDirectory();
     const expected: Digest[] = [];
     {
@@ -123,14 +123,14 @@ describe('a pin', () => {
         ...['tagged', 'referring'].map((n) => blob(`${n} ${repository}`)),
       );
       expect(new Set(catalog.images.parts(index, repository).map(({ digest }) => digest))).toEqual(new Set(expected));
-      // What goes with a pinned image elsewhere can go alone; what the pin holds cannot.
+      // An attachment of a pinned image in another repository can be evicted alone; what the pin holds cannot.
       expect(attached.map((digest) => catalog.evictions.group(digest).length)).toEqual([1, 1, 1, 1]);
       expect(catalog.evictions.group(own[0]!)).toEqual([]);
     }
     expect(pinnedIn(folder.path)).toEqual(expected.toSorted());
   });
 
-  test('of an image that comes through another repository holds what goes with it once its own may read it', async () => {
+  test('of an image that comes through another repository holds its attachments once its own repository may read it', async () => {
     await using folder = await temporaryDirectory();
     const expected: Digest[] = [];
     {
@@ -140,7 +140,7 @@ describe('a pin', () => {
       tag(catalog, `${image.replace(':', '-')}.sig`, signature);
       catalog.pins.add(repository, image);
       expect(catalog.images.attachments(image, repository)).toEqual([]);
-      catalog.manifests.share(repository, image);
+      await catalog.manifests.share(repository, image);
       expected.push(image, blob('base'), signature, blob('signature'));
     }
     expect(pinnedIn(folder.path)).toEqual(expected.toSorted());

@@ -122,19 +122,44 @@ test('an older journal beside a catalog undoes nothing, and is rewritten', async
   expect(await namesAfterLoss(cache)).toEqual({ tags: ['new', 'old'], pins: ['kept'] });
 });
 
-test('a catalog that ended without warning after its last write starts without a rebuild', async () => {
+type Cache = Awaited<ReturnType<typeof cacheIn>>;
+
+/** Copies what SQLite has on the disk now. */
+async function copyCatalog(from: Cache, to: Cache) {
+  for (const suffix of ['', '-wal']) await copyFile(from.layout.catalog + suffix, to.layout.catalog + suffix);
+}
+
+test('a catalog that ended without warning after its last commit starts without a rebuild', async () => {
   await using folder = await temporaryDirectory();
+  await using copy = await temporaryDirectory();
   const cache = await cacheIn(folder.path);
   using catalog = await cache.open();
   await cache.start(catalog);
   cache.tag(catalog, 'one');
-  for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate);
-  await using copy = await temporaryDirectory();
+  using reader = new DatabaseSync(cache.layout.catalog, { readOnly: true });
+  const committed = () => reader.prepare('SELECT count(*) AS tags FROM tags').get()?.['tags'];
+  await expect.poll(committed).toBe(1);
   const other = await cacheIn(copy.path);
-  for (const suffix of ['', '-wal']) await copyFile(cache.layout.catalog + suffix, other.layout.catalog + suffix);
+  await copyCatalog(cache, other);
   await copyFile(cache.journal, other.journal);
   using again = await other.open();
   expect(await other.start(again)).toBeUndefined();
+  expect(again.tags.names(repository)).toEqual(['one']);
+});
+
+test('a catalog that ended without warning before its last commit reads the names from the journal', async () => {
+  await using folder = await temporaryDirectory();
+  await using copy = await temporaryDirectory();
+  const cache = await cacheIn(folder.path);
+  using catalog = await cache.open();
+  await cache.start(catalog);
+  const other = await cacheIn(copy.path);
+  await copyCatalog(cache, other);
+  cache.tag(catalog, 'one');
+  await expect.poll(async () => (await stat(cache.journal)).size).toBeGreaterThan(0);
+  await copyFile(cache.journal, other.journal);
+  using again = await other.open();
+  expect(await other.start(again)).toBe('names');
   expect(again.tags.names(repository)).toEqual(['one']);
 });
 

@@ -9,7 +9,7 @@ import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const MiB = 1024 * 1024;
 
-test('a cache directory has one process; one that is killed leaves a lock to nobody and a partial blob to the next', async () => {
+test('a cache directory has one process; one that is killed leaves no lock, and a partial blob to the next', async () => {
   await using upstream = await startRegistry();
   await using folder = await temporaryDirectory('processes');
   const config = { upstreams: { 'docker.io': { urls: [upstream.origin] } } };

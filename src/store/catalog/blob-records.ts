@@ -10,7 +10,7 @@ import type { PinRecords } from './pin-records.ts';
 import { digestIn, number, optionalNumber, text } from './row.ts';
 import type { UseRecords } from './use-records.ts';
 
-/** What is known of a stored blob. */
+/** The record of a stored blob. */
 export interface BlobRecord {
   readonly size: number;
   /** The exact `Content-Type` it came with. */
@@ -41,7 +41,7 @@ export interface FoundBlob {
   readonly usedAtMs: number;
 }
 
-/** What is stored in all, in bytes but for the first. */
+/** Totals of what is stored, in bytes but for the first. */
 export interface Usage {
   /** How many blobs, manifests among them. */
   readonly blobs: number;
@@ -69,19 +69,22 @@ export class BlobRecords {
   readonly #blobs = new LRUCache<Digest, KnownBlob>(upTo(50_000));
   /** Of what is not there, what was asked for last: for one blob that comes here it is asked several times. */
   readonly #missing = new LRUCache<Digest, true>({ max: 500 });
+  /** As it was read last: for one blob that comes here it is asked for several times. */
+  #usage: { readonly usage: Usage; readonly changes: number } | undefined;
 
   constructor(database: Database, options: BlobRecordsOptions) {
     this.#database = database;
     this.#options = options;
   }
 
-  /** What is known of a blob or manifest that has been stored. */
+  /** The record of a stored blob or manifest. */
   get(digest: Digest): BlobRecord | undefined {
     return this.#known(digest)?.record;
   }
 
   /** Whether a blob is known to be stored; unlike {@link get} it leaves the memory to what is in use. */
   has(digest: Digest): boolean {
+    if (this.#missing.has(digest)) return false;
     return this.#database.get('SELECT 1 FROM blobs WHERE digest = ?', digest) !== undefined;
   }
 
@@ -97,13 +100,17 @@ export class BlobRecords {
 
   /** How much is known to be stored. */
   usage(): Usage {
+    const { changes } = this.#database;
+    if (this.#usage?.changes === changes) return this.#usage.usage;
     const row = this.#database.get('SELECT blobs, bytes, pinned_bytes, unneeded_bytes FROM totals');
-    return {
+    const usage: Usage = {
       blobs: number(row, 'blobs'),
       bytes: number(row, 'bytes'),
       pinnedBytes: number(row, 'pinned_bytes'),
       unneededBytes: number(row, 'unneeded_bytes'),
     };
+    if (row !== undefined) this.#usage = { usage, changes };
+    return usage;
   }
 
   /** Records a blob that has just been stored. */
@@ -220,7 +227,7 @@ export class BlobRecords {
     return known;
   }
 
-  /** What is known of a blob without a row: what the journal said, else what its rights say. */
+  /** The record of a blob without a row, from the journal, else from its rights. */
   #rememberedShown(digest: Digest): string[] {
     const rows = this.#database.all('SELECT upstream FROM remembered_shown WHERE digest = ?', digest);
     if (rows.length > 0) return rows.map((row) => text(row, 'upstream'));

@@ -36,7 +36,7 @@ export type NameEntry =
 type Check = (value: unknown) => boolean;
 
 const text: Check = (value) => typeof value === 'string';
-const number: Check = (value) => typeof value === 'number' && Number.isFinite(value);
+const number: Check = (value) => Number.isFinite(value);
 const digest: Check = (value) => typeof value === 'string' && isDigest(value);
 
 const members: Readonly<Record<NameEntry['kind'], Readonly<Record<string, Check>>>> = {
@@ -66,8 +66,9 @@ export function entryOf(line: string): NameEntry | undefined {
   if (line[8] !== ' ' || line.slice(0, 8) !== checksum(json)) return undefined;
   try {
     const entry = JSON.parse(json) as Record<string, unknown>;
-    const checks = members[entry['kind'] as NameEntry['kind']];
-    const isRight = checks !== undefined && Object.entries(checks).every(([name, check]) => check(entry[name]));
+    const kind = String(entry['kind']) as NameEntry['kind'];
+    const isRight =
+      Object.hasOwn(members, kind) && Object.entries(members[kind]).every(([name, check]) => check(entry[name]));
     return isRight ? (entry as unknown as NameEntry) : undefined;
   } catch {
     return undefined;

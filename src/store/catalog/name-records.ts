@@ -27,7 +27,7 @@ export interface NameRecordsOptions {
   readonly now: () => number;
 }
 
-/** Rows that are looked at in one go: some milliseconds, for which everybody waits. */
+/** Rows that are read in one go: some milliseconds, for which every request waits. */
 const pageRows = 40;
 /** Obsolete lines allowed before the journal is rewritten, however little it holds. */
 const slackBytes = 1024 * 1024;
@@ -205,8 +205,8 @@ export class NameRecords {
         variant: text(row, 'variant'),
         ...tagIn(row),
       }));
-      const end = rows.at(-1);
-      if (end === undefined || rows.length < pageRows) return;
+      if (rows.length < pageRows) return;
+      const end = rows.at(-1)!;
       last = [number(end, 'repository'), text(end, 'tag'), text(end, 'variant')];
     }
   }
@@ -224,8 +224,8 @@ export class NameRecords {
       yield rows
         .filter((row) => row['content_type'] !== octetStream && !isSet(row, 'is_manifest'))
         .map((row) => ({ kind: 'type', digest: digestIn(row), contentType: text(row, 'content_type') }));
-      const end = rows.at(-1);
-      if (end === undefined || rows.length < 10 * pageRows) return;
+      if (rows.length < 10 * pageRows) return;
+      const end = rows.at(-1)!;
       last = digestIn(end);
     }
   }
@@ -247,8 +247,8 @@ export class NameRecords {
             .split('\n')
             .map((upstream): NameEntry => ({ kind: 'shown', digest: digestIn(row), upstream })),
         );
-      const end = rows.at(-1);
-      if (end === undefined || rows.length < pageRows) return;
+      if (rows.length < pageRows) return;
+      const end = rows.at(-1)!;
       last = digestIn(end);
     }
   }
@@ -275,8 +275,8 @@ export class NameRecords {
         if (isSet(row, 'gives')) return [{ kind: 'manifest', ...named, contentType: text(row, 'content_type') }];
         return isSet(row, 'given') ? [] : [{ kind: 'grant', ...named, size: number(row, 'size') }];
       });
-      const end = rows.at(-1);
-      if (end === undefined || rows.length < pageRows) return;
+      if (rows.length < pageRows) return;
+      const end = rows.at(-1)!;
       last = [number(end, 'repository'), digestIn(end)];
     }
   }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { ListingAnswer } from '../../oci/listing.ts';
 import type { NoteRecords } from './note-records.ts';
 
@@ -6,6 +7,10 @@ const maxListBytes = 1024 * 1024;
 /** All lists together, in bytes; those remembered first go first. */
 const maxAllBytes = 16 * 1024 * 1024;
 const maxLists = 2_000;
+/** The part of both that one repository may take: a client that asks for its lists in ever new ways pushes out no others. */
+const shareOfRepository = 1 / 4;
+/** The index of all is written with each list: longer names are shortened to their digests, in characters. */
+const maxNameLength = 300;
 /** A list that has not changed is noted again after this, in milliseconds: to write it each time would cost more. */
 const rewriteMs = 60_000;
 const indexNote = 'lists';
@@ -25,7 +30,7 @@ interface Note extends Omit<ListingAnswer, 'bytes'> {
   readonly access?: string | undefined;
 }
 
-/** What upstreams have answered when they were last asked for a list, for the time when they cannot answer. */
+/** The last list that an upstream gave, for the time when it cannot answer. */
 export class RememberedLists {
   readonly #notes: NoteRecords;
   readonly #now: () => number;
@@ -38,23 +43,24 @@ export class RememberedLists {
   }
 
   /**
-   * @param name what was asked for, without secrets
+   * @param name what was asked for, without secrets; its first word is the repository
    * @param answer `access`: as of {@link RememberedList}
    */
   remember(name: string, answer: ListingAnswer & { readonly access: string | undefined }): void {
     const { bytes, ...rest } = answer;
     if (bytes.length > maxListBytes) return;
     const body = bytes.toString('utf8');
-    const former = this.#read(name);
+    const key = keyOf(name);
+    const former = this.#read(key);
     const isSame = former?.body === body && former.access === answer.access;
     if (isSame && this.#now() - former.atMs < rewriteMs) return;
     const note: Note = { ...rest, atMs: this.#now(), body };
-    this.#notes.set(`${prefix}${name}`, JSON.stringify(note));
-    this.#make(name, bytes.length);
+    this.#notes.set(`${prefix}${key}`, JSON.stringify(note));
+    this.#make(key, bytes.length);
   }
 
   get(name: string): RememberedList | undefined {
-    const note = this.#read(name);
+    const note = this.#read(keyOf(name));
     if (note === undefined) return undefined;
     const { atMs, body, access, ...answer } = note;
     const undefinedMembers = { nextQuery: undefined, filtersApplied: undefined };
@@ -65,29 +71,49 @@ export class RememberedLists {
     };
   }
 
-  #read(name: string): Note | undefined {
-    const text = this.#notes.get(`${prefix}${name}`);
+  #read(key: string): Note | undefined {
+    const text = this.#notes.get(`${prefix}${key}`);
     return text === undefined ? undefined : (JSON.parse(text) as Note);
   }
 
-  /** Makes room for a list. */
-  #make(name: string, bytes: number): void {
+  /** Makes room for a list: first among those of its repository, where they are too many. */
+  #make(key: string, bytes: number): void {
     const index = this.#readIndex();
-    index.delete(name);
-    index.set(name, bytes);
-    let allBytes = 0;
-    for (const size of index.values()) allBytes += size;
-    for (const [oldest, size] of index) {
-      if (allBytes <= maxAllBytes && index.size <= maxLists) break;
+    index.delete(key);
+    index.set(key, bytes);
+    const repository = repositoryOf(key);
+    this.#trim((other) => repositoryOf(other) === repository, shareOfRepository);
+    this.#trim(() => true, 1);
+    this.#notes.set(indexNote, JSON.stringify([...index]));
+  }
+
+  /** Forgets the oldest of some lists as long as they take more than a part of what all may. */
+  #trim(isMeant: (key: string) => boolean, part: number): void {
+    const index = this.#readIndex();
+    const meant = [...index].filter(([key]) => isMeant(key));
+    let left = meant.length;
+    let allBytes = meant.reduce((sum, [, bytes]) => sum + bytes, 0);
+    for (const [oldest, bytes] of meant) {
+      if (left === 1 || (allBytes <= maxAllBytes * part && left <= maxLists * part)) return;
       this.#notes.remove(`${prefix}${oldest}`);
       index.delete(oldest);
-      allBytes -= size;
+      allBytes -= bytes;
+      left -= 1;
     }
-    this.#notes.set(indexNote, JSON.stringify([...index]));
   }
 
   #readIndex(): Map<string, number> {
     this.#index ??= new Map(JSON.parse(this.#notes.get(indexNote) ?? '[]') as [string, number][]);
     return this.#index;
   }
+}
+
+function keyOf(name: string): string {
+  if (name.length <= maxNameLength) return name;
+  return `${repositoryOf(name)} ${createHash('sha256').update(name).digest('hex')}`;
+}
+
+function repositoryOf(name: string): string {
+  const space = name.indexOf(' ');
+  return space === -1 ? name : name.slice(0, space);
 }

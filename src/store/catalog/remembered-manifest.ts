@@ -21,23 +21,18 @@ export async function recallManifest(digest: Digest, { catalog, store }: RecallO
   const found = await store.stat(digest);
   // Bytes with a wrong digest are not returned.
   const bytes = found && (await store.read(digest));
-  let isRecorded = false;
+  const described = (bytes === undefined ? [] : remembered).flatMap(({ repository, contentType }) => {
+    const links = linksOf(bytes!, contentType);
+    return links === undefined
+      ? []
+      : [{ repository, contentType, links, size: bytes!.length, usedAtMs: found!.usedAtMs }];
+  });
+  for (const manifest of described) await catalog.manifests.prepare(digest, manifest);
   catalog.together(() => {
-    for (const { repository, contentType } of bytes === undefined ? [] : remembered) {
-      const links = linksOf(bytes!, contentType);
-      if (links === undefined) continue;
-      catalog.manifests.restore(digest, {
-        repository,
-        size: bytes!.length,
-        contentType,
-        links,
-        usedAtMs: found!.usedAtMs,
-      });
-      isRecorded = true;
-    }
+    for (const manifest of described) catalog.manifests.restore(digest, manifest);
     catalog.names.forgetRemembered(digest);
   });
-  return isRecorded;
+  return described.length > 0;
 }
 
 function linksOf(bytes: Buffer, contentType: string) {

@@ -1,8 +1,12 @@
 import type { Hash } from 'node:crypto';
+import type { Slabs } from '../../memory/slabs.ts';
 import type { Digest } from '../../oci/digest.ts';
 
 /** Blobs up to this many bytes are kept in memory once read and are served without a file system call. */
 export const smallBlobBytes = 64 * 1024;
+
+/** Blobs up to this many bytes are written when all of them has come, as long as there is memory. */
+export const heldBlobBytes = 1024 * 1024;
 
 /** A whole, verified blob, open for reading; stays readable when the blob is removed meanwhile. */
 export interface StoredBlob extends AsyncDisposable {
@@ -47,8 +51,7 @@ export interface PartialBlob extends AsyncDisposable {
   restart(): Promise<void>;
   /**
    * Makes the file visible as the blob: fsync, rename, fsync of the directory. The caller has verified it.
-   * @returns when it was last written to, in milliseconds; `undefined` where there is no room for it: the file is as it
-   *   was
+   * @returns when it was last written to, in milliseconds; `undefined` where there is no room for it: the file is unchanged
    * @throws DiskFault
    */
   commit(): Promise<number | undefined>;
@@ -64,7 +67,7 @@ export interface BlobFile {
   readonly usedAtMs: number;
 }
 
-/** What keeps the cache within its budget. */
+/** Gives out room within the budget of the cache. */
 export interface Space {
   /** A blob is about to be brought here. */
   begun(digest: Digest): void;
@@ -86,6 +89,11 @@ export interface Claim {
   end(isStored: boolean): void;
 }
 
+export interface IngestOptions {
+  readonly isApart?: boolean;
+  readonly memory?: Slabs | undefined;
+}
+
 /** The blobs on this replica's disk. */
 export interface BlobStore {
   /** The content of a small blob that is in memory. */
@@ -97,10 +105,11 @@ export interface BlobStore {
   /**
    * The partial file of a digest: a new one, or the one an earlier run left behind, hashed again.
    * At most one is open per digest; the caller sees to it.
-   * @param options `isApart`: a file of its own beside that one, which is of no use after a crash
+   * @param options `isApart`: a file of its own beside that one, which is of no use after a crash; `memory`: what the bytes
+   *   come in, where they may stay until all of a blob of up to {@link heldBlobBytes} has come
    * @throws DiskFault
    */
-  ingest(digest: Digest, options?: { readonly isApart?: boolean }): Promise<PartialBlob>;
+  ingest(digest: Digest, options?: IngestOptions): Promise<PartialBlob>;
   /** The whole content of a blob that the caller knows to be small enough, such as a manifest. @throws DiskFault */
   read(digest: Digest): Promise<Buffer | undefined>;
   /** Stores content that is in memory and that the caller has verified. @throws DiskFault; {@link small} has it even then */

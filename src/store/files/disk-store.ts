@@ -3,10 +3,12 @@ import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
 import { blobFact, type Changes, unwatched } from '../../oci/facts.ts';
+import { Tally } from '../../waiting/tally.ts';
 import {
   type BlobFile,
   type BlobStore,
   DiskFault,
+  type IngestOptions,
   type PartialBlob,
   type Space,
   type StoredBlob,
@@ -41,7 +43,7 @@ export class DiskStore implements BlobStore {
   readonly #small: LRUCache<Digest, Buffer>;
   readonly #smallFiles = new SmallFiles();
   /** How many read a blob's file, write one that is to become it, or hold it. */
-  readonly #users = new Map<Digest, number>();
+  readonly #users = new Tally();
   /** Files that are being removed: what is to be written in their place waits. */
   readonly #removals = new Map<Digest, Promise<unknown>>();
   readonly #space: Space | undefined;
@@ -114,7 +116,7 @@ export class DiskStore implements BlobStore {
     }
   }
 
-  async ingest(digest: Digest, { isApart = false }: { readonly isApart?: boolean } = {}): Promise<PartialBlob> {
+  async ingest(digest: Digest, { isApart = false, memory }: IngestOptions = {}): Promise<PartialBlob> {
     const space = this.#space;
     space?.begun(digest);
     return await this.#openForWriting(digest, async ({ onClosed, ...rest }) => {
@@ -127,7 +129,7 @@ export class DiskStore implements BlobStore {
           space?.closed(digest);
         },
       };
-      return await openGrowing({ place, small: this.#smallFiles, isApart });
+      return await openGrowing({ place, small: this.#smallFiles, isApart, memory });
     });
   }
 
@@ -190,7 +192,7 @@ export class DiskStore implements BlobStore {
 
   /** Whether a blob is being read from its file, brought here or held. */
   isInUse(digest: Digest): boolean {
-    return this.#users.has(digest) || this.#removals.has(digest);
+    return this.#users.get(digest) > 0 || this.#removals.has(digest);
   }
 
   /** Keeps blobs from being evicted until it is disposed: those that are here, and those that are still to come. */
@@ -224,7 +226,7 @@ export class DiskStore implements BlobStore {
   /** The partial files, and whether they are open or held. */
   async partials(): Promise<(LeftPartial & { readonly isOpen: boolean })[]> {
     const found = await leftPartials(this.#layout);
-    return found.map((partial) => ({ ...partial, isOpen: this.#users.has(partial.digest) }));
+    return found.map((partial) => ({ ...partial, isOpen: this.#users.get(partial.digest) > 0 }));
   }
 
   /** Removes a partial file unless the blob is in use. @throws DiskFault */
@@ -261,14 +263,12 @@ export class DiskStore implements BlobStore {
 
   /** @returns what ends the use; calling it again does nothing */
   #use(digest: Digest): () => void {
-    this.#users.set(digest, (this.#users.get(digest) ?? 0) + 1);
+    this.#users.add(digest, 1);
     let isOver = false;
     return () => {
       if (isOver) return;
       isOver = true;
-      const left = (this.#users.get(digest) ?? 1) - 1;
-      if (left === 0) this.#users.delete(digest);
-      else this.#users.set(digest, left);
+      this.#users.add(digest, -1);
     };
   }
 

@@ -13,7 +13,7 @@ const rehashBytes = 1024 * 1024;
 /** How far the prefix of a file with holes may have grown since its length was last noted beside the file. */
 const notePrefixEveryBytes = 32 * 1024 * 1024;
 
-/** Where a partial file belongs, and who has to do with it. */
+/** Where a partial file belongs, and what is called when it grows, becomes visible and is closed. */
 export interface PartialPlace {
   readonly layout: Layout;
   readonly digest: Digest;
@@ -23,16 +23,16 @@ export interface PartialPlace {
 }
 
 /** Opens the partial file of a digest, new or left behind; what is left behind is hashed again. @throws DiskFault */
-export function openPartial(place: PartialPlace): Promise<PartialBlob> {
+export function openPartial(place: PartialPlace): Promise<PartialFile> {
   return openPartialAt(place.layout.partial(place.digest), place);
 }
 
 /** A partial file without a shared name, which is of no use after a crash. @throws DiskFault */
-export function openTemporary(place: PartialPlace): Promise<PartialBlob> {
+export function openTemporary(place: PartialPlace): Promise<PartialFile> {
   return openPartialAt(`${place.layout.partial(place.digest)}.${randomUUID()}`, place);
 }
 
-async function openPartialAt(path: string, place: PartialPlace): Promise<PartialBlob> {
+async function openPartialAt(path: string, place: PartialPlace): Promise<PartialFile> {
   const { layout, digest } = place;
   try {
     // 'a+' would ignore positions on Linux, and 'r+' does not create.
@@ -80,13 +80,14 @@ async function hashOf(handle: FileHandle, digest: Digest): Promise<{ hash: Hash;
   return { hash, length: size };
 }
 
-class PartialFile implements PartialBlob {
+/** A partial blob that is a file. */
+export class PartialFile implements PartialBlob {
   readonly #handle: FileHandle;
   readonly #digest: Digest;
   readonly #path: string;
   readonly #layout: Layout;
   readonly #place: PartialPlace;
-  /** What is on disk above the prefix. */
+  /** The extents on disk above the prefix. */
   readonly #ahead = new Extents();
   #hash: Hash;
   #written: number;
@@ -148,6 +149,17 @@ class PartialFile implements PartialBlob {
       this.#hasFailed = true;
       throw error instanceof DiskFault ? error : new DiskFault('write a blob', error);
     }
+  }
+
+  /** Writes the beginning of a file that is empty, which has been hashed already. @throws DiskFault */
+  async adopt(chunks: readonly Buffer[], hash: Hash): Promise<void> {
+    try {
+      await writeAt(this.#handle, chunks, 0);
+    } catch (error) {
+      throw new DiskFault('write a blob', error);
+    }
+    this.#written = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    this.#hash = hash;
   }
 
   read(buffer: Buffer, position: number, length: number): Promise<number> {

@@ -11,6 +11,8 @@ export interface SmallFile {
   readonly path: string;
   /** Where its content ends in the memory; it begins where that of the one before ends. */
   readonly end: number;
+  /** The content instead, of a file that is on the disk before it has its name. */
+  readonly pieces?: readonly Uint8Array[];
 }
 
 /** Asks to be answered when all that has been written before is on the disk. */

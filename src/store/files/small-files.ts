@@ -5,13 +5,22 @@ import { type SmallFile, type SmallFileAnswer, type SmallFileJob, syncJob } from
 /** Files, and bytes of them, that the thread is given at once. */
 const mostFiles = 64;
 const mostBytes = 1024 * 1024;
-/** As many may wait for the disk before what brings them has to. */
+/** As many, and as many bytes of them, may wait for the disk before what brings them has to. */
 const mostWaiting = 512;
+const mostWaitingBytes = 32 * 1024 * 1024;
+
+export interface FilePlace {
+  readonly temporary: string;
+  readonly path: string;
+}
 
 interface Waiting {
   readonly temporary: string;
   readonly path: string;
-  readonly bytes: Buffer;
+  /** One, or those of a file that is to be synced. */
+  readonly pieces: readonly Buffer[];
+  readonly length: number;
+  readonly isSynced: boolean;
   readonly resolve: (modifiedAtMs: number) => void;
   readonly reject: (error: DiskFault) => void;
 }
@@ -25,6 +34,8 @@ export class SmallFiles {
   #worker: Worker | undefined;
   #queue: Waiting[] = [];
   #written: readonly Waiting[] = [];
+  /** Bytes that wait, and that are being written. */
+  #waitingBytes = 0;
   #isDue = false;
   #drained = Promise.withResolvers<void>();
   #isBroken = false;
@@ -38,7 +49,7 @@ export class SmallFiles {
 
   /** Resolves when not too many wait for the disk. */
   async room(): Promise<void> {
-    while (this.#queue.length >= mostWaiting) await this.#drained.promise;
+    while (this.#queue.length >= mostWaiting || this.#waitingBytes >= mostWaitingBytes) await this.#drained.promise;
   }
 
   /**
@@ -47,10 +58,25 @@ export class SmallFiles {
    * @returns when it was last written to, in milliseconds
    * @throws DiskFault
    */
-  write(bytes: Buffer, { temporary, path }: { readonly temporary: string; readonly path: string }): Promise<number> {
+  write(content: Buffer | readonly Buffer[], place: FilePlace): Promise<number> {
+    return this.#enqueue(Buffer.isBuffer(content) ? [content] : content, { ...place, isSynced: false });
+  }
+
+  /** As {@link write}, for a file that is on the disk before it has its name. @param pieces left as they are until then */
+  writeSynced(pieces: readonly Buffer[], place: FilePlace): Promise<number> {
+    return this.#enqueue(pieces, { ...place, isSynced: true });
+  }
+
+  #enqueue(
+    pieces: readonly Buffer[],
+    { temporary, path, isSynced }: FilePlace & { readonly isSynced: boolean },
+  ): Promise<number> {
     const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
     this.#count += 1;
-    this.#queue.push({ temporary: `${temporary}.${this.#count}`, path, bytes, resolve, reject });
+    this.#waitingBytes += length;
+    const names = { temporary: `${temporary}.${this.#count}`, path };
+    this.#queue.push({ ...names, pieces, length, isSynced, resolve, reject });
     if (this.#written.length > 0 || this.#isDue) return promise;
     // With what else comes in this turn.
     this.#isDue = true;
@@ -74,18 +100,21 @@ export class SmallFiles {
     const batch: Waiting[] = [];
     let length = 0;
     for (const each of this.#queue) {
-      if (batch.length === mostFiles || (batch.length > 0 && length + each.bytes.length > mostBytes)) break;
+      if (batch.length === mostFiles || (batch.length > 0 && length + each.length > mostBytes)) break;
       batch.push(each);
-      length += each.bytes.length;
+      length += each.length;
     }
     if (batch.length === 0) return;
     this.#queue = this.#queue.slice(batch.length);
     this.#written = batch;
-    const content = new Uint8Array(length);
+    const content = new Uint8Array(batch.reduce((sum, each) => sum + (each.isSynced ? 0 : each.length), 0));
     let end = 0;
-    const files = batch.map(({ bytes, temporary, path }): SmallFile => {
-      content.set(bytes, end);
-      end += bytes.length;
+    const files = batch.map(({ pieces, isSynced, temporary, path }): SmallFile => {
+      if (isSynced) return { temporary, path, end, pieces: pieces.map(shareable) };
+      for (const bytes of pieces) {
+        content.set(bytes, end);
+        end += bytes.length;
+      }
       return { temporary, path, end };
     });
     this.#worker ??= this.#start();
@@ -113,6 +142,7 @@ export class SmallFiles {
   #settle(answers: Exclude<SmallFileAnswer, typeof syncJob>): void {
     const written = this.#written;
     this.#written = [];
+    for (const { length } of written) this.#waitingBytes -= length;
     for (const [index, { resolve, reject }] of written.entries()) {
       const answer = answers[index];
       if (typeof answer === 'number') resolve(answer);
@@ -128,9 +158,16 @@ export class SmallFiles {
     const lost = [...this.#written, ...this.#queue];
     this.#written = [];
     this.#queue = [];
+    this.#waitingBytes = 0;
     this.#worker = undefined;
     for (const { reject } of lost) reject(new DiskFault('commit a blob', error));
     for (const resolve of this.#syncs.splice(0)) resolve();
     this.#drained.resolve();
   }
+}
+
+/** Memory that the thread can read: the same, where it can be shared, and otherwise a copy of no more than these bytes. */
+function shareable(bytes: Buffer): Uint8Array {
+  const { buffer, byteOffset, byteLength } = bytes;
+  return buffer instanceof SharedArrayBuffer ? new Uint8Array(buffer, byteOffset, byteLength) : new Uint8Array(bytes);
 }

@@ -4,7 +4,7 @@ import type { BlobHead, BlobReply } from '../mirror/blobs.ts';
 import { heldBackBytes } from '../mirror/fill/fill.ts';
 import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Outcome } from '../mirror/outcome.ts';
-import type { Digest } from '../oci/digest.ts';
+import { type Digest, reprDigest } from '../oci/digest.ts';
 import type { RegistryError } from '../oci/error.ts';
 import { type ByteRange, contentRange, readRanges } from '../oci/range.ts';
 import { type Reason, reasonFacts } from '../oci/reason.ts';
@@ -51,7 +51,7 @@ export function manifestReply(
   options: Conditions & {
     readonly byDigest: boolean;
     readonly rateLimit?: RateLimit | undefined;
-    /** What the client is warned of, in a sentence. */
+    /** A warning for the client, in a sentence. */
     readonly warning?: string | undefined;
   },
 ): Reply {
@@ -66,19 +66,25 @@ export function manifestReply(
   if (rateLimit) headers.push(...rateLimitHeaders(rateLimit));
   if (stale === undefined && ageSeconds !== undefined) headers.push('Age', String(ageSeconds));
   if (stale) headers.push('Age', String(stale.ageSeconds), 'Warning', `299 - "${stale.warning}"`);
-  if (warning !== undefined) headers.push('Warning', `299 - "${warning.replaceAll('"', "'")}"`);
+  if (warning !== undefined) headers.push('Warning', warningText(warning));
   if (isKnown(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
+  headers.push('Repr-Digest', reprDigest(digest));
   headers.push('Content-Type', contentType, 'Content-Length', String(size));
   const withBody = !conditions.head && 'bytes' in manifest;
   return { status: 200, headers, content: withBody ? { kind: 'bytes', bytes: manifest.bytes } : { kind: 'none' } };
 }
 
 /** @throws RegistryError RANGE_INVALID; the caller disposes the body then */
-export function blobReply(blob: BlobReply | BlobHead, conditions: Conditions): Reply {
+export function blobReply(
+  blob: BlobReply | BlobHead,
+  { warning, ...conditions }: Conditions & { readonly warning?: string | undefined },
+): Reply {
   const { digest, size, contentType, outcome } = blob;
   const headers = commonHeaders(cacheStatus[outcome], conditions);
   headers.push('Docker-Content-Digest', digest, 'ETag', `"${digest}"`, 'Cache-Control', immutable);
+  if (warning !== undefined) headers.push('Warning', warningText(warning));
   if (isKnown(conditions.ifNoneMatch, digest)) return { status: 304, headers, content: { kind: 'none' } };
+  headers.push('Repr-Digest', reprDigest(digest));
   if (size === undefined) {
     headers.push('Content-Type', contentType);
     // Where the size is not known, what comes first may be all of it, and then nothing of it has been verified.
@@ -124,6 +130,11 @@ function partsReply(
   const bytes = parts.reduce((sum, { head, start, end }) => sum + head.length + end - start, tail.length);
   headers.push('Content-Type', `multipart/byteranges; boundary=${boundary}`, 'Content-Length', String(bytes));
   return { status: 206, headers, content: { kind: 'parts', body, parts, tail } };
+}
+
+/** A warning of this mirror (RFC 7234, 5.5). */
+function warningText(sentence: string): string {
+  return `299 - "${sentence.replaceAll('"', "'")}"`;
 }
 
 /** @param path the path and the choosing parameters with which this client comes to the same listing again */
@@ -203,7 +214,7 @@ export function jsonReply(
   };
 }
 
-/** What is left of the upstream's pulls, as Docker Hub writes it. */
+/** The remaining pulls of the upstream, as Docker Hub writes them. */
 function rateLimitHeaders({ remaining, limit, windowSeconds }: RateLimit): string[] {
   const window = windowSeconds === undefined ? '' : `;w=${windowSeconds}`;
   const headers = ['RateLimit-Remaining', `${remaining}${window}`];

@@ -9,7 +9,7 @@ import type { CredentialSource } from './source.ts';
 const deniedMs = 600_000;
 const maxDenied = 1_000;
 
-/** One of the credentials of an upstream, for those who watch. */
+/** The status of one of the credentials of an upstream. */
 export interface CredentialStatus {
   /** Where it comes from, in words without any secret. */
   readonly name: string;
@@ -95,6 +95,7 @@ export class Wallet {
     return {
       answered: (answer) => passage.answered(this.#heard(slot, answer)),
       failed: (error, event) => passage.failed(error, event),
+      ...(passage.receiving && { receiving: passage.receiving }),
       [Symbol.dispose]: () => passage[Symbol.dispose](),
     };
   }

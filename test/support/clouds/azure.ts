@@ -32,6 +32,7 @@ export async function startAzure(): Promise<FakeAzure> {
   const state = { takesArmOnly: false };
   let refreshToken = '';
   let expired = '';
+  let generation = 0;
   const giveEntra = (resource: string) => {
     if (resource !== acrResource && resource !== armResource) throw new Violation(`is for ${resource}`);
     const token = `canary-entra-${randomUUID()}`;
@@ -105,7 +106,9 @@ export async function startAzure(): Promise<FakeAzure> {
             });
             const shown = form.get('refresh_token');
             if (shown !== refreshToken || shown === expired) return errorAnswer(401, 'UNAUTHORIZED');
-            return jsonAnswer({ access_token: Buffer.from(`access ${form.get('scope')}`).toString('base64') });
+            return jsonAnswer({
+              access_token: Buffer.from(`access ${generation} ${form.get('scope')}`).toString('base64'),
+            });
           }
         } catch (error) {
           if (!(error instanceof Violation)) throw error;
@@ -114,7 +117,8 @@ export async function startAzure(): Promise<FakeAzure> {
         }
         const [, bearer = ''] = /^Bearer (.+)$/.exec(request.headers.authorization ?? '') ?? [];
         const [, name = ''] = /^\/v2\/(.+)\/(?:manifests|blobs)\//.exec(request.path) ?? [];
-        if (Buffer.from(bearer, 'base64').toString() === `access repository:${name}:pull`) return undefined;
+        if (Buffer.from(bearer, 'base64').toString() === `access ${generation} repository:${name}:pull`)
+          return undefined;
         const challenge = `Bearer realm="${registry.origin}/oauth2/token",service="${registry.host}",scope="repository:${name}:pull"`;
         return errorAnswer(401, 'UNAUTHORIZED', { 'WWW-Authenticate': challenge });
       },
@@ -129,6 +133,7 @@ export async function startAzure(): Promise<FakeAzure> {
     federatedToken: federatedToken,
     appServiceHeader: appServiceHeader,
     expireTokens() {
+      generation += 1;
       expired = refreshToken;
     },
     get violations() {

@@ -18,7 +18,7 @@ export interface FakeGoogle extends AsyncDisposable {
   readonly workloadToken: string;
   /** Assertions that the token service has taken. */
   readonly assertions: readonly JWTPayload[];
-  /** Access tokens so far are refused from now on. */
+  /** Access tokens so far, and the registry's tokens that they have opened, are refused from now on. */
   expireTokens(): void;
   readonly violations: readonly string[];
 }
@@ -98,6 +98,7 @@ export async function startGoogle(): Promise<FakeGoogle> {
     }),
   );
   let expired = '';
+  let ended: string | undefined;
   const registry: ScriptedRegistry = owned.use(
     await startRegistry({
       instead: ({ path, headers, query }) => {
@@ -110,7 +111,8 @@ export async function startGoogle(): Promise<FakeGoogle> {
         }
         const [, bearer = ''] = /^Bearer (.+)$/.exec(headers.authorization ?? '') ?? [];
         const [, name = ''] = /^\/v2\/(.+)\/(?:manifests|blobs)\//.exec(path) ?? [];
-        const isAllowed = Buffer.from(bearer, 'base64').toString().endsWith(` repository:${name}:pull`);
+        const opened = Buffer.from(bearer, 'base64').toString();
+        const isAllowed = opened.endsWith(` repository:${name}:pull`) && !opened.startsWith(`${ended} `);
         if (isAllowed) return undefined;
         const realm = `${registry.origin}/v2/token`;
         return errorAnswer(401, 'UNAUTHORIZED', { 'WWW-Authenticate': `Bearer realm="${realm}",service="gar.test"` });
@@ -148,6 +150,7 @@ export async function startGoogle(): Promise<FakeGoogle> {
     workloadToken,
     assertions,
     expireTokens() {
+      ended = accessToken;
       expired = `Basic ${Buffer.from(`oauth2accesstoken:${accessToken}`).toString('base64')}`;
     },
     get violations() {

@@ -9,25 +9,20 @@ import { endpointPath } from './endpoint-path.ts';
 import { unavailable } from './failures.ts';
 import type { Profile } from './profile.ts';
 import { trustedRealm } from './realm.ts';
+import { RootChallenge, type RootChallengeOptions } from './root-challenge.ts';
 import { type TokenAsker, TokenCache, type TokenService } from './tokens.ts';
 
-export interface AuthenticatorOptions extends Omit<TokenAsker, 'credential'> {
+export interface AuthenticatorOptions extends Omit<TokenAsker, 'credential'>, Pick<RootChallengeOptions, 'ping'> {
   readonly endpoint: URL;
   readonly tokenRealms: readonly string[];
   /** What has been learned about the endpoint. */
   readonly profile: Profile;
-  /** Asks `/v2/` for its challenge. @returns its `WWW-Authenticate`; `undefined` where it demands nothing */
-  readonly ping: (options: RequestOptions) => Promise<string | undefined>;
 }
 
-/** What a repository demands: Basic credentials, or a token. */
+/** The demand of a repository: Basic credentials, or a token. */
 type Demand =
   | { readonly kind: 'basic' }
-  | {
-      readonly kind: 'bearer';
-      readonly service: TokenService;
-      readonly scope: string;
-    };
+  | { readonly kind: 'bearer'; readonly service: TokenService; readonly scope: string };
 
 /** A request that is about to be sent. */
 export interface SlotOptions extends RequestOptions {
@@ -42,11 +37,11 @@ export interface Renewal extends SlotOptions {
   readonly isFresh: boolean;
 }
 
+const bearer = 'Bearer ';
+
 /** How many repositories' demands are remembered, and for how long nothing is heard of them. */
 const maxDemands = 2_000;
 const demandTtlMs = 3_600_000;
-/** How long it is remembered that `/v2/` demands nothing. */
-const pingTtlMs = 600_000;
 /** How long a repository that gave nothing without a token is not asked without one. */
 const needMs = 60_000;
 /** The part of a token's time that a repository waits for one of which it is not known that it needs any. */
@@ -67,10 +62,12 @@ export class Authenticator {
   #service: TokenService | undefined;
   /** Repositories that gave nothing without a token, and until when that is believed. */
   readonly #needy = new LRUCache<string, number>({ max: maxDemands });
-  #pinged: { readonly challenge: Promise<string | undefined>; readonly untilMs: number } | undefined;
+  /** What `/v2/` demands. */
+  readonly #root: RootChallenge;
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
+    this.#root = new RootChallenge(options);
   }
 
   /** What tells a credential from others; tokens obtained with what it was before are forgotten. @throws RegistryError no-credentials */
@@ -87,14 +84,16 @@ export class Authenticator {
 
   /**
    * A credential, not a token, was refused: if it is one that expires, it is renewed.
-   * @param options.sent the header that was refused; absent: a token service refused the current credential
+   * @param options `sent`: the header that was refused; absent: a token service refused it, and had been `shown` before
    * @returns whether there is another one now
    */
-  async hasRenewed({ slot, signal, sent }: SlotOptions & { readonly sent?: string }): Promise<boolean> {
+  async hasRenewed(options: SlotOptions & { readonly sent?: string; readonly shown?: string }): Promise<boolean> {
+    const { slot, signal, sent, shown = '' } = options;
     const { source } = slot;
     const credential = await source?.get({ signal });
     if (source === undefined || credential === undefined) return false;
     if (sent !== undefined && credential.kind === 'basic' && basicAuthorization(credential) !== sent) return true;
+    if (this.#tokensOf(slot).isOther(shown, credential)) return true;
     return await source.refused(credential, { signal });
   }
 
@@ -133,7 +132,7 @@ export class Authenticator {
     const { challenge, refused, isFresh, slot, signal } = options;
     const known = this.#demands.get(repository);
     if (refused === undefined) this.#needy.set(repository, this.#options.now() + needMs);
-    if (refused?.startsWith('Bearer ') === true) this.#tokensOf(slot).drop(refused.slice('Bearer '.length));
+    if (refused?.startsWith(bearer) === true) this.#tokensOf(slot).drop(refused.slice(bearer.length));
     const isRenewed = isBasic(refused) && (await this.hasRenewed({ slot, signal, sent: refused }));
     for (const demand of this.#readDemands(challenge, repository)) {
       if (isFresh && !isRenewed && isSame(known, demand)) continue;
@@ -149,13 +148,7 @@ export class Authenticator {
    * @returns `undefined` where it demands nothing, or what it demands cannot be had
    */
   async pinged(repository: string, { slot, signal }: SlotOptions): Promise<string | undefined> {
-    const { ping, now } = this.#options;
-    if (this.#pinged === undefined || this.#pinged.untilMs <= now()) {
-      this.#pinged = { challenge: ping({ signal }).catch(() => undefined), untilMs: now() + pingTtlMs };
-    }
-    const challenge = await this.#pinged.challenge;
-    // Neither a failure nor the client that left says that nothing is demanded for all that time.
-    if (challenge === undefined && signal.aborted) this.#pinged = undefined;
+    const challenge = await this.#root.get(signal);
     const [demand] = challenge === undefined ? [] : this.#readDemands(challenge, repository);
     if (demand === undefined) return undefined;
     const authorization = await this.#answer(demand, { repository, slot, signal, isGuess: false });
@@ -163,6 +156,11 @@ export class Authenticator {
     this.#demands.set(repository, demand);
     this.#options.profile.learn('challenge', 'at /v2/');
     return authorization;
+  }
+
+  /** Forgets a refused token that may have expired, having been obtained some time ago. @returns whether it was one */
+  dropAged(slot: Slot, header: string): boolean {
+    return header.startsWith(bearer) && this.#tokensOf(slot).dropAged(header.slice(bearer.length));
   }
 
   /** What was sent has been accepted: it is worth a try at other repositories too. */
@@ -187,7 +185,7 @@ export class Authenticator {
     this.#guess = undefined;
   }
 
-  /** What another repository's demand means for this one. */
+  /** The demand to expect here, from another repository's demand. */
   #guessFor(repository: string, guess: Demand): Demand | undefined {
     if (guess.kind === 'basic') return guess;
     // The other scope is known only after a challenge.
@@ -206,12 +204,15 @@ export class Authenticator {
       this.#service = service;
       const timeoutMs = this.#options.timeoutMs * (isGuess ? guessShare : 1);
       const tokens = this.#tokensOf(slot);
+      const { shown } = tokens;
       const get = () => tokens.get(repository, { service, scope, signal, timeoutMs });
       const token = await get().catch(async (error: unknown) => {
-        if (!mayBeExpiry(error) || !(await this.hasRenewed({ slot, signal }))) throw error;
+        if (!mayBeExpiry(error) || !(await this.hasRenewed({ slot, signal, shown }))) throw error;
+        // From now on it is not shared with a request that was sent with the old one.
+        await tokens.credential({ signal });
         return await get();
       });
-      return `Bearer ${token}`;
+      return `${bearer}${token}`;
     }
     const credential = await this.#tokensOf(slot).credential({ signal });
     return credential?.kind === 'basic' ? basicAuthorization(credential) : undefined;
@@ -264,7 +265,7 @@ export class Authenticator {
   }
 }
 
-/** Whether a header of a request has a credential itself, and no token. */
+/** Whether a header has a credential itself, and no token. */
 export function isBasic(header: string | undefined): header is string {
   return header?.startsWith('Basic ') === true;
 }

@@ -5,8 +5,10 @@ import {
   createBrotliDecompress,
   createGunzip,
   createInflate,
+  createInflateRaw,
   createZstdDecompress,
   gunzipSync,
+  inflateRawSync,
   inflateSync,
   zstdDecompressSync,
 } from 'node:zlib';
@@ -16,7 +18,8 @@ import type { TransferBody } from '../transport/body.ts';
 interface Coding {
   /** What its data begins with, where it has a mark. */
   readonly magic: Buffer | undefined;
-  readonly stream: () => NodeJS.ReadWriteStream;
+  /** @param start of the data */
+  readonly stream: (start: Buffer) => NodeJS.ReadWriteStream;
   readonly decode: (bytes: Buffer, options: { maxOutputLength: number; finishFlush?: number }) => Buffer;
   /** The value of `finishFlush` with which data may end too early. */
   readonly partly: number;
@@ -25,7 +28,7 @@ interface Coding {
 const { Z_SYNC_FLUSH, BROTLI_OPERATION_FLUSH, ZSTD_e_flush } = constants;
 const gzip: Coding = {
   magic: Buffer.from([0x1f, 0x8b]),
-  stream: createGunzip,
+  stream: () => createGunzip(),
   decode: gunzipSync,
   partly: Z_SYNC_FLUSH,
 };
@@ -34,16 +37,21 @@ const gzip: Coding = {
 const known: Readonly<Record<string, Coding>> = {
   gzip,
   'x-gzip': gzip,
-  deflate: { magic: undefined, stream: createInflate, decode: inflateSync, partly: Z_SYNC_FLUSH },
+  deflate: {
+    magic: undefined,
+    stream: (start) => (isZlib(start) ? createInflate() : createInflateRaw()),
+    decode: (bytes, options) => (isZlib(bytes) ? inflateSync : inflateRawSync)(bytes, options),
+    partly: Z_SYNC_FLUSH,
+  },
   br: {
     magic: undefined,
-    stream: createBrotliDecompress,
+    stream: () => createBrotliDecompress(),
     decode: brotliDecompressSync,
     partly: BROTLI_OPERATION_FLUSH,
   },
   zstd: {
     magic: Buffer.from([0x28, 0xb5, 0x2f, 0xfd]),
-    stream: createZstdDecompress,
+    stream: () => createZstdDecompress(),
     decode: zstdDecompressSync,
     partly: ZSTD_e_flush,
   },
@@ -53,6 +61,8 @@ const known: Readonly<Record<string, Coding>> = {
 const maxTriedBytes = 256 * 1024;
 /** So much of a large body is looked at. */
 const maxPeekedBytes = 16 * 1024;
+/** More codings than this are nothing that registries do. */
+const maxCodings = 3;
 /** What a small body may become. */
 const maxDecodedBytes = 16 * 1024 * 1024;
 
@@ -63,18 +73,24 @@ export function codingsOf(header: string | undefined): string[] {
 }
 
 /**
- * The bytes that are meant by a small body: those that a test takes, as they are or decoded.
- * @returns as they are where the test takes neither
+ * The bytes that are meant by a small body: those that a test takes, as they are or decoded, also with fewer or one more
+ * coding undone than are named.
+ * @returns as they are where the test takes none
  */
 export function plainBytes(bytes: Buffer, codings: readonly string[], isRight: (bytes: Buffer) => boolean): Buffer {
-  const coding = codingIn(codings);
-  if (coding === undefined || isRight(bytes)) return bytes;
+  const chain = chainOf(codings);
+  const innermost = chain.at(-1);
+  if (innermost === undefined || isRight(bytes)) return bytes;
+  let decoded = bytes;
   try {
-    const decoded = coding.decode(bytes, { maxOutputLength: maxDecodedBytes });
-    return isRight(decoded) ? decoded : bytes;
+    for (const coding of [...chain, innermost]) {
+      decoded = coding.decode(decoded, { maxOutputLength: maxDecodedBytes });
+      if (isRight(decoded)) return decoded;
+    }
   } catch {
-    return bytes;
+    // It is no such coding any more.
   }
+  return bytes;
 }
 
 /** A blob's body without what `Content-Encoding` says of it. */
@@ -100,7 +116,8 @@ export async function plainBody(
   { digest, size }: { readonly digest: Digest; readonly size: number | undefined },
 ): Promise<PlainBody | undefined> {
   const { body, codings, contentLength } = answer;
-  const coding = codingIn(codings);
+  const chain = chainOf(codings);
+  const [coding] = chain;
   if (coding === undefined || (size !== undefined && contentLength === size)) return { body, length: contentLength };
   const source = body[Symbol.asyncIterator]();
   const head: Buffer[] = [];
@@ -121,9 +138,10 @@ export async function plainBody(
   }
   const rest = joined(start, source);
   const isKnown = size !== undefined && contentLength !== undefined;
-  const kind = isKnown ? 'coded' : guess(start, coding);
+  // Several on top of each other are believed only where the length confirms it.
+  const kind = isKnown ? 'coded' : chain.length > 1 ? 'plain' : guess(start, coding);
   if (kind === 'plain') return { body: bodyOf(rest, body), length: contentLength };
-  if (kind === 'coded') return { body: bodyOf(decoding(rest, coding), body), length: undefined };
+  if (kind === 'coded') return { body: bodyOf(decoding(rest, { chain, start }), body), length: undefined };
   body.destroy();
   return undefined;
 }
@@ -148,10 +166,15 @@ function guess(start: Buffer, coding: Coding): 'plain' | 'coded' | 'unknown' {
   return inner.subarray(257, 262).toString('latin1') === 'ustar' ? 'plain' : 'unknown';
 }
 
-function codingIn(codings: readonly string[]): Coding | undefined {
-  const names = codings.filter((name) => Object.hasOwn(known, name));
-  // Several on top of each other are nothing that registries do.
-  return names.length === 1 ? known[names[0] ?? ''] : undefined;
+/** What has to be undone, in this order: the codings are named in the order in which they were applied. */
+function chainOf(codings: readonly string[]): readonly Coding[] {
+  const chain = codings.flatMap((name) => (Object.hasOwn(known, name) ? (known[name] ?? []) : [])).toReversed();
+  return chain.length > maxCodings ? [] : chain;
+}
+
+/** Whether data has the header of zlib (RFC 1950, 2.2), as `deflate` is defined; many servers leave it out. */
+function isZlib(start: Buffer): boolean {
+  return start.length >= 2 && (start[0]! & 0x0f) === 8 && start.readUInt16BE(0) % 31 === 0;
 }
 
 async function* joined(start: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer, void, undefined> {
@@ -163,10 +186,23 @@ async function* joined(start: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerat
   }
 }
 
-function decoding(source: AsyncIterable<Buffer>, coding: Coding): AsyncIterable<Buffer> {
-  const decoder = coding.stream();
+async function* decoding(
+  source: AsyncIterable<Buffer>,
+  { chain, start }: { readonly chain: readonly Coding[]; readonly start: Buffer },
+): AsyncGenerator<Buffer, void, undefined> {
+  const [outermost, ...others] = chain;
+  if (outermost === undefined) {
+    yield* source;
+    return;
+  }
   // The reader of the decoder sees what either of them fails with.
-  return pipeline(Readable.from(source), decoder, () => undefined) as unknown as AsyncIterable<Buffer>;
+  const decoder = outermost.stream(start);
+  const decoded = pipeline(Readable.from(source), decoder, () => undefined) as unknown as AsyncIterable<Buffer>;
+  const chunks = decoded[Symbol.asyncIterator]();
+  const first = others.length === 0 ? undefined : await chunks.next();
+  if (first?.done === true) return;
+  const rest = first === undefined ? decoded : joined(first.value, chunks);
+  yield* decoding(rest, { chain: others, start: first?.value ?? start });
 }
 
 function bodyOf(chunks: AsyncIterable<Buffer> | Iterable<Buffer>, body: TransferBody): TransferBody {

@@ -2,15 +2,18 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { LRUCache } from 'lru-cache';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../oci/digest.ts';
 import type { ListingAnswer } from '../oci/listing.ts';
-import { octetStream } from '../oci/media-types.ts';
+import { ociIndex, octetStream } from '../oci/media-types.ts';
 import { type ByteRange, readContentRange } from '../oci/range.ts';
-import { type CountedMemory, drain, readBounded } from '../transport/body.ts';
-import type { Asker } from './asking.ts';
+import { drain, readBounded } from '../transport/body.ts';
+import { askHead } from './ask-head.ts';
+import type { Ask, Asker } from './asking.ts';
 import type { BlobAnswer, BlobEndpoint, BlobHead, ManifestAnswer, ManifestHead, RequestOptions } from './client.ts';
 import { plainBody, plainBytes } from './encoding.ts';
 import { unavailable } from './failures.ts';
 import type { HttpAnswer } from './http-client.ts';
+import { isListing, isObject } from './json-shape.ts';
 import { nextQuery, withoutSelection } from './link.ts';
+import type { ArrivingMemory } from './options.ts';
 import { ageOf, type ParentAge } from './parent.ts';
 import type { Profile } from './profile.ts';
 
@@ -19,6 +22,8 @@ import type { Profile } from './profile.ts';
  * understand the question. A proxy in front of one may know neither the method nor the type that is asked for.
  */
 const withoutReferrers = [400, 404, 405, 406, 501];
+/** Status codes of registries that do not understand `Range`: they are asked for the whole blob. */
+const withoutRanges = [400, 501];
 /** Largest page of tags or referrers that is taken into memory: docker-registry sends all tags in one. */
 const maxListingBytes = 16 * 1024 * 1024;
 /** How many lengths that HEADs told are remembered, to be compared with the bodies that come. */
@@ -32,11 +37,11 @@ export interface EndpointOptions {
   readonly profile: Profile;
   readonly maxManifestBytes: number;
   /** Counts manifests and lists while they arrive. */
-  readonly memory: CountedMemory | undefined;
+  readonly memory: ArrivingMemory | undefined;
 }
 
 type ManifestOptions = RequestOptions & { readonly accept: readonly string[] };
-type BlobOptions = RequestOptions & { readonly offset?: number; readonly end?: number; readonly size?: number };
+type BlobOptions = Parameters<BlobEndpoint['openBlob']>[2];
 
 /** The pull API at one URL of an upstream. Each method throws as {@link UpstreamClient} says. */
 export class Endpoint implements BlobEndpoint {
@@ -54,17 +59,14 @@ export class Endpoint implements BlobEndpoint {
     const { asker, profile } = this.#options;
     let isContradicted = false;
     if (profile.get('manifestHead') === 'trusted') {
-      const answer = await asker.ask({
-        method: 'HEAD',
+      const answer = await askHead(asker, {
         repository,
         subject: 'manifest',
         path: `manifests/${reference}`,
         headers: { accept: options.accept.join(', ') },
         signal: options.signal,
-        accepted: 'any',
       });
-      await drain(answer.body);
-      if (isGood(answer)) return this.#headOf(answer);
+      if (answer && isGood(answer)) return this.#headOf(answer);
       isContradicted = true;
     }
     const manifest = await this.getManifest(repository, reference, options);
@@ -86,7 +88,7 @@ export class Endpoint implements BlobEndpoint {
     });
     this.#requireWhole(answer);
     const told = contentDigest(answer.headers);
-    const raw = await this.#readAll(answer, { what: 'manifest', maxBytes: this.#options.maxManifestBytes });
+    const raw = await this.#readAll(answer, { what: 'manifests', maxBytes: this.#options.maxManifestBytes });
     const wanted = isDigest(reference) ? reference : told;
     const bytes = plainBytes(raw, answer.codings, (candidate) =>
       wanted === undefined ? isObject(candidate) : digestOf(candidate, digestAlgorithm(wanted)) === wanted,
@@ -101,15 +103,15 @@ export class Endpoint implements BlobEndpoint {
     const blob = { repository, subject: 'blob', path: `blobs/${digest}`, signal } as const;
     let isContradicted = false;
     if (profile.get('blobHead') === 'trusted') {
-      const answer = await asker.ask({ ...blob, method: 'HEAD', accepted: 'any' });
-      await drain(answer.body);
-      const { headers } = answer;
-      const size = answer.codings.length > 0 ? undefined : answer.contentLength;
+      const answer = await askHead(asker, blob);
+      const isGiven = answer !== undefined && isGood(answer);
+      const size = answer && answer.codings.length === 0 ? answer.contentLength : undefined;
       // Some proxies drop the length of what has no body: nothing is as long as that.
-      if (isGood(answer) && size !== 0) return { size, contentType: headers['content-type'] ?? octetStream };
-      isContradicted = !isGood(answer);
+      if (isGiven && size !== 0) return { size, contentType: answer.headers['content-type'] ?? octetStream };
+      isContradicted = !isGiven;
     }
-    const answer = await asker.ask({ ...blob, method: 'GET', headers: { range: 'bytes=0-0' }, accepted: [206, 416] });
+    const get = { ...blob, method: 'GET' } as const;
+    const answer = await this.#askForPart(get, { range: 'bytes=0-0', accepted: [416], refusals: withoutRanges });
     if (isContradicted) profile.learn('blobHead', 'unreliable');
     const contentType = answer.headers['content-type'] ?? octetStream;
     if (answer.status === 206 || answer.status === 416) await drain(answer.body);
@@ -121,17 +123,15 @@ export class Endpoint implements BlobEndpoint {
   }
 
   async openBlob(repository: string, digest: Digest, options: BlobOptions): Promise<BlobAnswer> {
-    const { offset = 0, end, size, signal } = options;
+    const { offset = 0, end, size, memory, signal } = options;
     const ranged = offset > 0 || end !== undefined;
-    const answer = await this.#options.asker.ask({
-      method: 'GET',
-      repository,
-      subject: 'blob',
-      path: `blobs/${digest}`,
-      headers: ranged ? { range: `bytes=${offset}-${end === undefined ? '' : end - 1}` } : {},
-      signal,
-      accepted: [206],
-    });
+    const whole = { method: 'GET', repository, subject: 'blob', path: `blobs/${digest}`, signal, memory } as const;
+    const range = `bytes=${offset}-${end === undefined ? '' : end - 1}`;
+    // 416 of an open end may be true: what is here already may be longer than the blob.
+    const refusals = end === undefined ? withoutRanges : [416, ...withoutRanges];
+    const answer = ranged
+      ? await this.#askForPart(whole, { range, refusals })
+      : await this.#options.asker.ask({ ...whole, accepted: [206] });
     const { headers } = answer;
     const contentType = headers['content-type'] ?? octetStream;
     if (answer.status !== 206 || !ranged) {
@@ -173,8 +173,8 @@ export class Endpoint implements BlobEndpoint {
   ): Promise<ListingAnswer | undefined> {
     const path = withQuery(`referrers/${digest}`, options.query);
     const { signal } = options;
-    const accept = 'application/vnd.oci.image.index.v1+json';
-    const ask = { method: 'GET', repository, subject: 'referrers', path, headers: { accept }, signal } as const;
+    const headers = { accept: ociIndex };
+    const ask = { method: 'GET', repository, subject: 'referrers', path, headers, signal } as const;
     const answer = await this.#options.asker.ask({ ...ask, accepted: withoutReferrers });
     // A page of HTML is what a proxy or a portal has to say about a path that it does not know.
     if (isGood(answer)) return await this.#list(answer, 'manifests');
@@ -186,12 +186,13 @@ export class Endpoint implements BlobEndpoint {
   async #list(answer: HttpAnswer, member: 'tags' | 'manifests'): Promise<ListingAnswer | undefined> {
     const { headers, codings } = answer;
     const filters = headers['oci-filters-applied'];
-    const raw = await this.#readAll(answer, { what: 'list', maxBytes: maxListingBytes });
+    const raw = await this.#readAll(answer, { what: 'lists', maxBytes: maxListingBytes });
     const bytes = plainBytes(raw, codings, (candidate) => isListing(candidate, member));
     if (!isListing(bytes, member)) return undefined;
     return {
       bytes,
-      contentType: headers['content-type'] ?? 'application/json',
+      // The spec names the type of a list of referrers, and clients read it.
+      contentType: member === 'manifests' ? ociIndex : (headers['content-type'] ?? 'application/json'),
       nextQuery: nextQuery(Array.isArray(headers.link) ? headers.link.join(', ') : headers.link),
       filtersApplied: Array.isArray(filters) ? filters.join(',') : filters,
     };
@@ -211,24 +212,48 @@ export class Endpoint implements BlobEndpoint {
     if (told !== undefined && told !== length) this.#options.profile.learn('headLength', 'wrong');
   }
 
-  /** A 206 to a request for all of something counts where it has all of it. @throws RegistryError bad-answer */
+  /**
+   * A 206 to a request for all of something counts unless it says that it has only a part: its bytes are compared with
+   * the digest in any case. @throws RegistryError bad-answer
+   */
+  /** Asks for a part, and for all where one of the refusals says that there are no parts. */
+  async #askForPart(
+    whole: Ask,
+    options: { readonly range: string; readonly accepted?: readonly number[]; readonly refusals: readonly number[] },
+  ): Promise<HttpAnswer> {
+    const { asker } = this.#options;
+    const { range, accepted = [], refusals } = options;
+    const answer = await asker.ask({ ...whole, headers: { range }, accepted: [206, ...accepted, ...refusals] });
+    if (!refusals.includes(answer.status)) return answer;
+    await drain(answer.body);
+    return await asker.ask({ ...whole, accepted: [206] });
+  }
+
   #requireWhole(answer: HttpAnswer): void {
-    if (answer.status !== 206) return;
-    const window = readContentRange(answer.headers['content-range']);
-    if (window !== undefined && window.range.start === 0 && window.range.end === window.size) return;
+    const header = answer.headers['content-range'];
+    if (answer.status !== 206 || header === undefined) return;
+    const window = readContentRange(header);
+    if (window?.range.start === 0 && (window.size === undefined || window.range.end === window.size)) return;
     answer.body.destroy();
     throw unavailable(this.#options.upstream, 'answered with a part although it was asked for all');
   }
 
-  async #readAll(answer: HttpAnswer, { what, maxBytes }: { what: string; maxBytes: number }): Promise<Buffer> {
+  async #readAll(
+    answer: HttpAnswer,
+    { what, maxBytes }: { what: keyof ArrivingMemory; maxBytes: number },
+  ): Promise<Buffer> {
     const { body, contentLength = 0 } = answer;
-    const bytes =
-      contentLength > maxBytes ? undefined : await readBounded(body, maxBytes, { memory: this.#options.memory });
+    const memory = this.#options.memory?.[what];
+    const bytes = contentLength > maxBytes ? undefined : await readBounded(body, maxBytes, { memory });
     if (bytes !== undefined) return bytes;
     body.destroy();
-    throw unavailable(this.#options.upstream, `sends a ${what} larger than the ${maxBytes} bytes allowed`, {
-      reason: 'too-large',
-    });
+    throw unavailable(
+      this.#options.upstream,
+      `sends a ${what === 'lists' ? 'list' : 'manifest'} larger than the ${maxBytes} bytes allowed`,
+      {
+        reason: 'too-large',
+      },
+    );
   }
 }
 
@@ -260,23 +285,4 @@ function withAge({ headers, foreign }: HttpAnswer): { age?: ParentAge } {
 
 function isGood({ status }: HttpAnswer): boolean {
   return status === 200 || status === 203;
-}
-
-function isObject(bytes: Buffer): boolean {
-  try {
-    const value: unknown = JSON.parse(bytes.toString('utf8'));
-    return typeof value === 'object' && value !== null && !Array.isArray(value);
-  } catch {
-    return false;
-  }
-}
-
-/** Bodies up to this are parsed to see whether they are lists; of longer ones the ends have to do. */
-const maxParsedBytes = 1024 * 1024;
-
-function isListing(bytes: Buffer, member: 'tags' | 'manifests'): boolean {
-  if (bytes.length <= maxParsedBytes) return isObject(bytes) && bytes.includes(`"${member}"`);
-  const start = bytes.subarray(0, 4096).toString('utf8').trimStart();
-  const end = bytes.subarray(-4096).toString('utf8').trimEnd();
-  return start.startsWith('{') && end.endsWith('}') && bytes.includes(`"${member}"`);
 }

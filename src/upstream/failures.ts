@@ -1,4 +1,4 @@
-import { RegistryError, type RegistryErrorOptions } from '../oci/error.ts';
+import { hasReason, RegistryError, type RegistryErrorOptions } from '../oci/error.ts';
 import type { Reason } from '../oci/reason.ts';
 import { readSmall, type TransferBody } from '../transport/body.ts';
 import { codeOf, isHttp2Answer } from '../transport/error-code.ts';
@@ -10,7 +10,7 @@ const maxPauseMs = 3_600_000;
 /** The two that an upstream consists of. */
 export type Service = 'registry' | 'token service';
 
-/** What a request to an upstream is about; decides the code of its 404 and the wording of its errors. */
+/** The subject of a request to an upstream; decides the code of its 404 and the wording of its errors. */
 export type Subject = 'blob' | 'manifest' | 'repository' | 'referrers';
 
 const unknownCode = {
@@ -124,7 +124,7 @@ export function rateLimited(
   });
 }
 
-/** What an upstream does that asks for a pause, as a clause. */
+/** The description of an upstream that asks for a pause, as a clause. */
 export function pauseReason(status: number): string {
   return status === 503 ? 'asks for a pause' : 'limits our requests';
 }
@@ -136,7 +136,7 @@ export function nameOf(upstream: string, service: Service): string {
 
 /** An upstream gave no answer that can be used. */
 export class UpstreamError extends RegistryError {
-  /** What is wrong, as a clause about the upstream, without secrets. */
+  /** The problem, as a clause about the upstream, without secrets. */
   readonly clause: string;
 
   constructor(reason: Reason, clause: string, { upstream, ...options }: RegistryErrorOptions & { upstream: string }) {
@@ -158,7 +158,7 @@ export function unavailable(
   return new UpstreamError(reason, clause, { upstream, ...options });
 }
 
-/** What the code of an error of Node says about a request that got no answer. */
+/** The failure of a request without an answer, by the code of Node's error. */
 export function connectionReason(code: string | undefined): Reason {
   // An answer that cannot be parsed is an answer.
   if (code?.startsWith('HPE_') === true) return 'bad-answer';
@@ -166,7 +166,7 @@ export function connectionReason(code: string | undefined): Reason {
   return code === 'ERR_FORBIDDEN_ADDRESS' ? 'forbidden-address' : 'unreachable';
 }
 
-/** What a request failed with that got no answer, or none that can be read, as a clause about the upstream. */
+/** The failure of a request without a readable answer, as a clause about the upstream. */
 export function connectionClause(error: unknown, url: URL): string {
   const code = codeOf(error) ?? 'connection failed';
   const place = `${url.protocol}//${url.host}`;
@@ -175,6 +175,8 @@ export function connectionClause(error: unknown, url: URL): string {
       ? `speaks HTTP/2 only at ${place}, which this mirror does not`
       : `answered at ${place} in a way that is not HTTP/1.1 (${code})`;
   }
+  // Offered HTTP/1.1 alone, it found nothing that it speaks (RFC 7301, 3.2).
+  if (code.endsWith('NO_APPLICATION_PROTOCOL')) return `speaks HTTP/2 only at ${place}, which this mirror does not`;
   if (code.startsWith('ERR_SSL_') || code === 'EPROTO') return `failed the TLS handshake at ${place} (${code})`;
   if (isCertificateError(code)) return `shows a certificate at ${place} that is not trusted (${code})`;
   if (code.startsWith('ERR_PROXY_')) return `cannot be reached at ${place} through the proxy (${code})`;
@@ -208,4 +210,10 @@ export function retryAfterSeconds(header: string | undefined, now: number): numb
   // Only the date forms of HTTP, all of which begin with the name of a day: Date.parse takes far more.
   const at = /^[A-Za-z]{3,9},? /.test(text) ? Date.parse(text) : Number.NaN;
   return Number.isNaN(at) ? undefined : Math.max(0, Math.ceil((at - now) / 1000));
+}
+
+/** Whether the other side closed a connection instead of answering. */
+export function isReset(error: unknown): boolean {
+  const code = error instanceof Error ? codeOf(error.cause) : undefined;
+  return hasReason(error, 'unreachable') && (code === 'ECONNRESET' || code === 'EPIPE');
 }

@@ -1,6 +1,10 @@
-import { getDomain } from 'tldts';
+import { createRequire } from 'node:module';
 import { unavailable } from './failures.ts';
 import { tenantOf } from './tenants.ts';
+
+const require = createRequire(import.meta.url);
+/** With the list of public suffixes: read when the first registry names a realm on another host than its own. */
+const domains = () => require('tldts') as typeof import('tldts');
 
 export interface RealmOptions {
   /** Name of the upstream, for the error message. */
@@ -16,7 +20,8 @@ export interface RealmOptions {
  * @throws RegistryError UNAVAILABLE, which names the realm's host and the setting; no connection has been made
  */
 export function trustedRealm(realm: string, { upstream, endpoint, tokenRealms }: RealmOptions): URL {
-  const url = URL.parse(realm);
+  // A path alone is one of the endpoint itself.
+  const url = /^\/(?!\/)/.test(realm) ? URL.parse(realm, endpoint.origin) : URL.parse(realm);
   if (
     url === null ||
     (url.protocol !== 'https:' && url.protocol !== 'http:') ||
@@ -48,7 +53,7 @@ function isSameDomain(realmHost: string, endpointHost: string): boolean {
 }
 
 function domainOf(host: string): string | null {
-  return tenantOf(host) ?? getDomain(host, { allowPrivateDomains: true });
+  return tenantOf(host) ?? domains().getDomain(host, { allowPrivateDomains: true });
 }
 
 // Another port of a host may be anyone's service. The usual port is that of the site that the registry belongs to: a

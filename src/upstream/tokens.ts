@@ -1,11 +1,14 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
+import { hasReason } from '../oci/error.ts';
 import { drain, readBounded } from '../transport/body.ts';
 import { SharedWork } from '../waiting/shared-work.ts';
 import type { RequestOptions } from './client.ts';
 import { basicAuthorization, type Credential } from './credentials/credential.ts';
-import { denied, pauseOf, rateLimited, unavailable } from './failures.ts';
+import { plainBytes } from './encoding.ts';
+import { denied, isReset, pauseOf, rateLimited, unavailable } from './failures.ts';
 import type { HttpAnswer, HttpClient, HttpRequest } from './http-client.ts';
-import type { RequestGate } from './passage.ts';
+import { Refusal, type RequestGate } from './passage.ts';
 
 const maxTokens = 2_000;
 const maxTokenCacheBytes = 8 * 1024 * 1024;
@@ -13,6 +16,9 @@ const maxAnswerBytes = 256 * 1024;
 
 /** A token lives for this long where its answer does not say, or says less ("Token Response Fields"). */
 const leastLifetimeSeconds = 60;
+
+/** After a failure that may be over at once, a token is asked for once more, after so many milliseconds. */
+const secondTryAfterMs = 200;
 
 /** A token is renewed when this part of its life is over, so that none expires on the way. */
 const usableShare = 0.8;
@@ -24,7 +30,7 @@ export interface TokenService {
   readonly service: string | undefined;
 }
 
-/** What it takes to ask for tokens. */
+/** The parts that ask for tokens. */
 export interface TokenAsker {
   /** Name of the upstream, for error messages. */
   readonly upstream: string;
@@ -47,6 +53,7 @@ export interface TokenWish extends RequestOptions {
 
 interface CachedToken {
   readonly token: string;
+  readonly obtainedAtMs: number;
   readonly renewAtMs: number;
 }
 
@@ -54,7 +61,7 @@ interface CachedToken {
 export class TokenCache {
   readonly #options: TokenAsker;
   readonly #requests = new SharedWork<string>();
-  /** What was shown last, and how often that has changed. */
+  /** The credential shown last, and how often it has changed. */
   #shown = '';
   #generation = 0;
   readonly #tokens = new LRUCache<string, CachedToken>({
@@ -90,6 +97,19 @@ export class TokenCache {
     return credential;
   }
 
+  /**
+   * Whether a credential is another one than was sent before.
+   * @param shown as of {@link shown} then; false where nothing had been sent yet
+   */
+  isOther(shown: string, credential: Credential | undefined): boolean {
+    return shown !== '' && shown !== JSON.stringify(credential ?? null);
+  }
+
+  /** What the token service was sent last, for {@link isOther}. */
+  get shown(): string {
+    return this.#shown;
+  }
+
   /** Tokens that were obtained with another credential than the current one are forgotten. */
   hold(credential: Credential | undefined): void {
     const shown = JSON.stringify(credential ?? null);
@@ -98,6 +118,14 @@ export class TokenCache {
       this.#tokens.clear();
     }
     this.#shown = shown;
+  }
+
+  /** Forgets a token that is older than the time that every token lives. @returns whether it was */
+  dropAged(token: string): boolean {
+    const agedMs = this.#options.now() - leastLifetimeSeconds * 1000;
+    const isAged = [...this.#tokens.values()].some((entry) => entry.token === token && entry.obtainedAtMs <= agedMs);
+    if (isAged) this.drop(token);
+    return isAged;
   }
 
   /** Forgets a token that was refused, unless another has taken its place meanwhile. */
@@ -110,26 +138,40 @@ export class TokenCache {
     const request = tokenRequest(scope, { service, credential: await this.credential({ signal }) });
     const generation = this.#generation;
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    const answer = await http.send({
-      ...request,
-      gate: gate(repository),
-      lane: 'metadata',
-      redirects: 'same-origin',
-      signal: limited,
+    const send = (wish: typeof request): Promise<HttpAnswer> =>
+      http.send({ ...wish, gate: gate(repository), lane: 'metadata', redirects: 'same-origin', signal: limited });
+    let status: number | undefined;
+    const ask = async (): Promise<TokenAnswer> => {
+      status = undefined;
+      let answer = await send(request);
+      if (request.form !== undefined && (answer.status === 404 || answer.status === 405)) {
+        await drain(answer.body);
+        answer = await send({ ...request, ...post(service.realm, request.form) });
+      }
+      ({ status } = answer);
+      return await this.#read(answer, { repository, isAnonymous: request.isAnonymous });
+    };
+    const { token, lifetimeSeconds } = await ask().catch(async (error: unknown) => {
+      if (!isPassing(error, status)) throw error;
+      // Without a token nothing can be pulled, and the next request may well be answered.
+      await delay(secondTryAfterMs, undefined, { signal: limited, ref: false }).catch(() => undefined);
+      limited.throwIfAborted();
+      return await ask().catch((second: unknown) => {
+        throw second instanceof Refusal ? error : second;
+      });
     });
-    const { token, lifetimeSeconds } = await this.#read(answer, { repository, isAnonymous: request.isAnonymous });
     const renewAtMs = now() + lifetimeSeconds * 1000 * usableShare;
-    if (generation === this.#generation) this.#tokens.set(key, { token, renewAtMs });
+    if (generation === this.#generation) this.#tokens.set(key, { token, renewAtMs, obtainedAtMs: now() });
     return token;
   }
 
   async #read(
     answer: HttpAnswer,
     { repository, isAnonymous }: { readonly repository: string; readonly isAnonymous: boolean },
-  ): Promise<{ token: string; lifetimeSeconds: number }> {
+  ): Promise<TokenAnswer> {
     const { upstream, now } = this.#options;
-    const { status, headers, body } = answer;
-    if (status !== 200) {
+    const { status, headers, codings, body } = answer;
+    if (status < 200 || status > 203) {
       await drain(body);
       const pauseMs = pauseOf({ status, retryAfter: headers['retry-after'], code: answer.code }, now());
       if (pauseMs !== undefined) throw rateLimited(upstream, { status, pauseMs, service: 'token service' });
@@ -142,10 +184,11 @@ export class TokenCache {
       });
     }
     const bytes = await readBounded(body, maxAnswerBytes);
-    const fields = bytes === undefined ? {} : parseFields(bytes);
-    const token = [fields.token, fields.access_token].find((value) => typeof value === 'string' && value !== '');
+    const plain = bytes && plainBytes(bytes, codings, (candidate) => tokenIn(parseFields(candidate)) !== undefined);
+    const fields = plain === undefined ? {} : parseFields(plain);
+    const token = tokenIn(fields)?.trim();
     // Whatever it is, it becomes a header.
-    if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
+    if (token === undefined || !/^[\x21-\x7e]+$/.test(token)) {
       throw unavailable(upstream, 'has a token service that answered without a token');
     }
     const lifetime = Number(fields.expires_in ?? leastLifetimeSeconds);
@@ -156,23 +199,63 @@ export class TokenCache {
   }
 }
 
+interface TokenAnswer {
+  readonly token: string;
+  readonly lifetimeSeconds: number;
+}
+
+/** Statuses after which clients such as crane ask again. */
+const passingStatuses: readonly (number | undefined)[] = [408, 499, 500, 502, 503, 504, 522];
+
+/** Whether a failure of a token service may be over at once: not a no, a limit or silence. */
+function isPassing(error: unknown, status: number | undefined): boolean {
+  if (hasReason(error, 'bad-status')) return passingStatuses.includes(status);
+  return hasReason(error, 'cut') || isReset(error);
+}
+
+interface TokenRequest extends Pick<HttpRequest, 'method' | 'url' | 'headers' | 'body'> {
+  readonly isAnonymous: boolean;
+  /** What to send where a token service has no GET: it may speak OAuth 2 alone. */
+  readonly form?: URLSearchParams;
+}
+
 function tokenRequest(
   scope: string,
   { service, credential }: { service: TokenService; credential: Credential | undefined },
-): Pick<HttpRequest, 'method' | 'url' | 'headers' | 'body'> & { readonly isAnonymous: boolean } {
+): TokenRequest {
   const url = new URL(service.realm);
-  if (credential?.kind === 'refresh-token') {
-    const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'millpond', scope });
-    if (service.service !== undefined) form.set('service', service.service);
-    form.set('refresh_token', credential.token);
-    const headers = { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' };
-    return { method: 'POST', url, headers, body: form.toString(), isAnonymous: false };
-  }
   if (service.service !== undefined) url.searchParams.set('service', service.service);
   url.searchParams.set('scope', scope);
+  const get = { method: 'GET', url } as const;
   const accept = { accept: 'application/json' };
-  const headers = credential === undefined ? accept : { ...accept, authorization: basicAuthorization(credential) };
-  return { method: 'GET', url, headers, isAnonymous: credential === undefined };
+  if (credential === undefined) return { ...get, headers: accept, isAnonymous: true };
+  const form = new URLSearchParams({ client_id: 'millpond', scope });
+  if (service.service !== undefined) form.set('service', service.service);
+  if (credential.kind === 'refresh-token') {
+    form.set('grant_type', 'refresh_token');
+    form.set('refresh_token', credential.token);
+    return { ...post(service.realm, form), isAnonymous: false };
+  }
+  form.set('grant_type', 'password');
+  form.set('username', credential.username);
+  form.set('password', credential.password);
+  return {
+    ...get,
+    headers: { ...accept, authorization: basicAuthorization(credential) },
+    isAnonymous: false,
+    form,
+  };
+}
+
+function post(realm: URL, form: URLSearchParams): Pick<HttpRequest, 'method' | 'url' | 'headers' | 'body'> {
+  const headers = { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' };
+  return { method: 'POST', url: new URL(realm), headers, body: form.toString() };
+}
+
+function tokenIn(fields: Readonly<Record<string, unknown>>): string | undefined {
+  return [fields['token'], fields['access_token']].find(
+    (value): value is string => typeof value === 'string' && value !== '',
+  );
 }
 
 function parseFields(bytes: Buffer): Readonly<Record<string, unknown>> {

@@ -2,12 +2,10 @@ import { LRUCache } from 'lru-cache';
 import { hasReason, RegistryError } from '../oci/error.ts';
 import type { ListingAnswer } from '../oci/listing.ts';
 import { upTo } from '../oci/lru-bound.ts';
-import { tagsOf } from '../oci/tag-pages.ts';
+import { maxReadBytes, tagsOf } from '../oci/tag-pages.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import type { Repository } from './repository.ts';
 
-/** Longer lists are passed on page by page as their registry gives them: to sort them would delay other requests. In bytes. */
-const maxListBytes = 1024 * 1024;
 /** Most pages of a registry that are read for one list. */
 const maxPages = 100;
 /** A registry with smaller pages is asked once for larger ones. */
@@ -72,7 +70,7 @@ export class WholeTags {
     let page = await this.#largerPage(repository, { first, ask, signal });
     for (let bytes = 0; asked.size <= maxPages; ) {
       bytes += page.bytes.length;
-      const found = bytes > maxListBytes ? undefined : tagsOf(page.bytes);
+      const found = bytes > maxReadBytes ? undefined : tagsOf(page.bytes);
       if (found === undefined) return undefined;
       for (const tag of found) tags.add(tag);
       const { nextQuery } = page;
@@ -89,7 +87,7 @@ export class WholeTags {
     { upstream }: Repository,
     { first, ask, signal }: { readonly first: ListingAnswer; readonly ask: AskPage; readonly signal: AbortSignal },
   ): Promise<ListingAnswer> {
-    if (first.bytes.length > maxListBytes) return first;
+    if (first.bytes.length > maxReadBytes) return first;
     const tags = tagsOf(first.bytes) ?? [];
     if (first.nextQuery === undefined || tags.length >= smallPage || this.#refusesN.has(upstream.name)) return first;
     try {

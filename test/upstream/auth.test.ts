@@ -63,7 +63,7 @@ test('fifty requests at once share one token request', async () => {
   expect(site.registry.tokens.issued()).toBe(1);
 });
 
-test('a waiter that leaves fails nobody else, and the last one to leave ends the wait', async () => {
+test('a waiter that leaves does not fail the others, and the last one to leave ends the wait', async () => {
   await using site = await startSite({ token: {} });
   await site.pull();
   const pause = site.registry.tokenServer.place(undefined, { kind: 'pause' }, {});
@@ -116,7 +116,7 @@ test('a refusal after a fresh token is 403 DENIED without the challenge', async 
   expect(site.registry.requests).toHaveLength(2);
 });
 
-test('credentials go to the token service and to nobody else', async () => {
+test('credentials go to the token service and nowhere else', async () => {
   await using registry = await startRegistry({ token: { credentials } });
   const blob = registry.addBlob(Buffer.from('blob'));
   using upstream = upstreamAt(registry.origin, { credentials: inline });

@@ -24,7 +24,7 @@ async function plain(sent: Buffer, right: Buffer, options: { encoding?: string; 
   return { bytes, length: found?.length, isDestroyed: state.isDestroyed };
 }
 
-describe('a large blob whose answer names a coding, and whose size nobody knows', () => {
+describe('a large blob of unknown size whose answer names a coding', () => {
   const noise = randomBytes(2 * MiB);
 
   test('is decoded where what is in it is compressed already, or JSON', async () => {

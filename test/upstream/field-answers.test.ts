@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createServer as createSocketServer } from 'node:net';
-import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { Digest } from '../../src/oci/digest.ts';
 import { startRegistry } from '../support/registry.ts';
@@ -144,6 +144,12 @@ describe('the digest decides', () => {
     ['gzip by a proxy', 'gzip', gzipSync(content), content],
     ['gzip by a proxy, over a layer', 'gzip', gzipSync(layer), layer],
     ['deflate by a proxy', 'deflate', deflateSync(content), content],
+    ['deflate without the header of zlib', 'deflate', deflateRawSync(content), content],
+    ['gzip twice', 'gzip, gzip', gzipSync(gzipSync(content)), content],
+    ['gzip twice, applied once', 'gzip, gzip', gzipSync(content), content],
+    ['gzip twice, over what is not', 'gzip, gzip', content, content],
+    ['gzip, applied twice', 'gzip', gzipSync(gzipSync(content)), content],
+    ['deflate, then gzip', 'deflate, gzip', gzipSync(deflateSync(content)), content],
     ['br by a proxy', 'br', brotliCompressSync(content), content],
     ['zstd by a proxy', 'zstd', zstdCompressSync(content), content],
     ['gzip over nothing', 'gzip', Buffer.alloc(0), Buffer.alloc(0)],
@@ -159,11 +165,16 @@ describe('the digest decides', () => {
 
   test('a large body that a proxy has encoded is decoded where the manifest tells another length', async () => {
     const right = Buffer.alloc(3_000_000, 'abcdefghij');
-    for (const encode of [gzipSync, zstdCompressSync]) {
-      // Stored rather than compressed, so that it stays large.
-      const sent = encode === gzipSync ? gzipSync(right, { level: 0 }) : zstdCompressSync(right);
+    // Stored rather than compressed, so that it stays large.
+    const stored = gzipSync(right, { level: 0 });
+    for (const [encoding, sent] of [
+      ['gzip', stored],
+      ['zstd', zstdCompressSync(right)],
+      ['deflate', deflateRawSync(right, { level: 0 })],
+      ['gzip, gzip', gzipSync(stored, { level: 0 })],
+      ['deflate, gzip', gzipSync(deflateRawSync(right, { level: 0 }), { level: 0 })],
+    ] as const) {
       await using server = await startServer((_, response) => {
-        const encoding = encode === gzipSync ? 'gzip' : 'zstd';
         response.writeHead(200, { 'content-encoding': encoding, 'content-length': sent.length }).end(sent);
       });
       using upstream = upstreamAt(server.url);
@@ -266,21 +277,26 @@ describe('limits', () => {
 });
 
 describe('what an error says', () => {
-  /** A server that sends these bytes to whoever connects. */
+  /** A server that sends these bytes on each connection. */
   async function startRaw(bytes: string | Buffer) {
+    const requests: string[] = [];
     const server = createSocketServer((socket) => {
       socket.on('error', () => socket.destroy());
-      socket.once('data', () => socket.end(bytes));
+      socket.once('data', (data: Buffer) => {
+        requests.push(data.toString());
+        socket.end(bytes);
+      });
     });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
-    return { url: `127.0.0.1:${(server.address() as AddressInfo).port}`, [Symbol.dispose]: () => server.close() };
+    const url = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    return { url, requests, [Symbol.dispose]: () => server.close() };
   }
 
   test.each<[string, string | Buffer, string]>([
     [
-      'two lengths',
-      'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}',
+      'two different lengths',
+      'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}',
       'in a way that is not HTTP/1.1 (HPE_UNEXPECTED_CONTENT_LENGTH)',
     ],
     ['another protocol', 'SSH-2.0-OpenSSH_9.2\r\n', 'in a way that is not HTTP/1.1 (HPE_'],
@@ -295,6 +311,26 @@ describe('what an error says', () => {
     const error = await failureOf(upstream.client.getManifest('a', 'v1', { accept, signal }));
     expect(error.message).toContain(sentence);
     expect(error.message).not.toContain('cannot be reached');
+  });
+
+  test.each<[string, string]>([
+    ['lines that end in LF', 'HTTP/1.1 200 OK\nContent-Length: 2\n\n{}'],
+    ['some lines that end in LF', 'HTTP/1.1 200 OK\r\nX-Debug: a\nContent-Length: 2\r\n\r\n{}'],
+    ['a folded line', 'HTTP/1.1 200 OK\r\nX-Debug: a\r\n b\r\nContent-Length: 2\r\n\r\n{}'],
+    [
+      'a length beside chunks',
+      `HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`,
+    ],
+  ])('%s are read, on a connection that is not used again', async (_, bytes) => {
+    using server = await startRaw(bytes);
+    using upstream = upstreamAt(`http://${server.url}`);
+    for (let time = 1; time <= 2; time += 1) {
+      const digest = digestOf(Buffer.from('{}'));
+      expect((await upstream.client.getManifest('a', digest, { accept, signal })).bytes.toString()).toBe('{}');
+      // Each was refused first, and read then.
+      expect(server.requests).toHaveLength(2 * time);
+    }
+    expect(server.requests.map((sent) => /connection: close/i.test(sent))).toEqual([false, true, false, true]);
   });
 
   test('a plain server behind an https address failed the handshake', async () => {

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Digest } from '../../src/oci/digest.ts';
-import { freshnessOf } from '../../src/upstream/freshness.ts';
-import { decide, tagRule } from '../../src/upstream/tag-rules.ts';
+import { decide, freshnessOf, tagRule } from '../../src/upstream/freshness.ts';
 import type { Freshness } from '../../src/upstream/upstream.ts';
 
 const record = { digest: 'sha256:0' as Digest, contentType: 'text/x', size: 1, checkedAtMs: 1_000_000 };

@@ -300,7 +300,7 @@ test('redirects that have bodies, many in a row, neither use up connections nor 
   expect(new Set(registry.requests.map(({ connection }) => connection)).size).toBe(1);
 });
 
-test('a kept connection that the upstream had just closed costs nobody an error', async () => {
+test('a kept connection that the upstream had just closed causes no error', async () => {
   let requests = 0;
   await using server = await startServer((request, response) => {
     requests += 1;

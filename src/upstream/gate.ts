@@ -5,7 +5,7 @@ import { untilAborted } from '../waiting/until-aborted.ts';
 import { nameOf, pauseOf, pauseReason, type Service, UpstreamError } from './failures.ts';
 import {
   type ClosedState,
-  type GateObserver,
+  type GateEvent,
   type GateStatus,
   type Heard,
   type Part,
@@ -28,14 +28,15 @@ export interface GateOptions {
   /** Name of the upstream, for error messages. */
   readonly upstream: string;
   readonly service: Service;
-  /** The endpoint's, for the observer. */
+  /** The endpoint's, for reports. */
   readonly url: string;
   readonly part?: Part;
   /** How long nothing is sent after a failure, in milliseconds. */
   readonly probeMs: number;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
-  readonly observer?: GateObserver | undefined;
+  /** Receives what the gate does; it must not throw. */
+  readonly report?: ((event: GateEvent) => void) | undefined;
   /** Called each time that it closes, also where it was closed before. */
   readonly onClosed?: (() => void) | undefined;
   /** Given the headers of each answer, before anything else comes of it. */
@@ -67,6 +68,7 @@ export class Gate implements RequestGate {
   #probe: Promise<void> | undefined;
   #connectionFailures = 0;
   #serverFailures = 0;
+  #failingSinceMs = 0;
 
   constructor(options: GateOptions) {
     this.#options = options;
@@ -117,6 +119,21 @@ export class Gate implements RequestGate {
   /** Whether nothing is sent, or one request to find out whether it may be. */
   get isClosed(): boolean {
     return this.#closure !== undefined;
+  }
+
+  /** When the first of the failures in a row came, in milliseconds; 0: there were none. */
+  get failingSinceMs(): number {
+    return this.#failingSinceMs;
+  }
+
+  /** Whether it is closed because requests have failed. */
+  get isBroken(): boolean {
+    return this.#closure?.state === 'broken';
+  }
+
+  /** @throws Refusal where it is closed */
+  refuse(): void {
+    if (this.#closure !== undefined) throw this.#refusal(this.#closure);
   }
 
   /** Whether nothing is known that speaks against sending. */
@@ -199,15 +216,17 @@ export class Gate implements RequestGate {
   #heard(probed: Closure | undefined): void {
     this.#connectionFailures = 0;
     this.#serverFailures = 0;
+    this.#failingSinceMs = 0;
     const closure = this.#closure;
     // An answer to a request from before a pause was asked for does not lift the pause; a failure it does refute.
     if (closure === undefined || (closure.state === 'limited' && closure !== probed)) return;
     this.#closure = undefined;
-    const { service, url, part, observer } = this.#options;
-    observer?.opened({ service, url, part });
+    const { service, url, part, report } = this.#options;
+    report?.({ kind: 'opened', service, url, part });
   }
 
   #break(reason: string, enough: boolean): void {
+    this.#failingSinceMs ||= this.#options.now();
     // Late news of requests that were under way neither prolong what is known nor lift a pause that was asked for.
     const isKnown = this.#closure !== undefined && (this.#probe !== undefined || this.#leftMs(this.#closure) > 0);
     if (enough && !isKnown) this.#close('broken', { forMs: this.#options.probeMs, reason });
@@ -217,12 +236,13 @@ export class Gate implements RequestGate {
     state: ClosedState,
     { forMs, reason, isShared = false }: { forMs: number; reason: string; isShared?: boolean },
   ): void {
-    const { service, url, part, now, observer } = this.#options;
+    const { service, url, part, now, report } = this.#options;
     const previous = this.#closure;
     if (previous?.state === state && this.#leftMs(previous) > forMs) return;
     this.#closure = { state, reason, forMs, sinceMs: now() };
     this.#options.onClosed?.();
-    if (previous?.state !== state) observer?.closed({ service, url, state, forMs, reason, isShared, part });
+    if (previous?.state === state) return;
+    report?.({ kind: 'closed', service, url, state, forMs, reason, isShared, part });
   }
 
   #leftMs(closure: Closure): number {
@@ -233,9 +253,9 @@ export class Gate implements RequestGate {
   }
 
   #refusal(closure: Closure): Refusal {
-    const { upstream, service, part, observer } = this.#options;
+    const { upstream, service, part, report } = this.#options;
     const { state, reason } = closure;
-    observer?.refused({ service, state });
+    report?.({ kind: 'refused', service, state });
     const retryAfterMs = this.#leftMs(closure);
     const until = state === 'limited' ? `for ${Math.ceil(retryAfterMs / 1000)} s` : 'before the next probe';
     const what = part === undefined ? '' : ` (${classWords[part.requests]} of ${part.repository})`;

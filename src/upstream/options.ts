@@ -5,7 +5,7 @@ import type { Environment, Proxies } from '../transport/proxies.ts';
 import type { CredentialOptions } from './credentials/options.ts';
 import type { Traits } from './profile.ts';
 import type { ExchangeRecorder } from './recorder.ts';
-import type { Freshness, UpstreamObserver } from './upstream.ts';
+import type { Freshness, UpstreamEvent } from './upstream.ts';
 
 /** TLS of an upstream; each value is PEM text or the path of a PEM file. */
 export interface TlsOptions {
@@ -26,6 +26,12 @@ export interface UpstreamTimeouts {
   readonly headersMs: number;
   /** Silence in the middle of a body, counted only while bytes are wanted. */
   readonly idleMs: number;
+}
+
+/** Counts what arrives whole in memory, and refuses what one upstream must not take of it. */
+export interface ArrivingMemory {
+  readonly manifests: CountedMemory;
+  readonly lists: CountedMemory;
 }
 
 /** All that one upstream is configured with; plain data, so that the composition root can map configuration to it. */
@@ -57,7 +63,8 @@ export interface UpstreamOptions {
   readonly probeMs?: number;
   /** How its URLs behave, where that is not to be found out. */
   readonly traits?: Partial<Traits>;
-  readonly observer?: UpstreamObserver;
+  /** Receives what happens to it; it must not throw. */
+  readonly report?: (event: UpstreamEvent) => void;
   /** Called when something of it is not asked any more, and when it has said how many pulls are left. */
   readonly onChange?: () => void;
   /** Watches every exchange; absent: none is watched. */
@@ -65,7 +72,7 @@ export interface UpstreamOptions {
   /** Largest manifest accepted. Default 4 MiB. */
   readonly maxManifestBytes?: number;
   /** Counts manifests and lists while they arrive; absent: nothing does. */
-  readonly memory?: CountedMemory | undefined;
+  readonly memory?: ArrivingMemory | undefined;
   /** For proxies, authorities (`SSL_CERT_FILE`) and credentials. Default `process.env`. */
   readonly environment?: Environment;
   /** The authorities that are trusted; default: those that the environment names, read for this upstream alone. */

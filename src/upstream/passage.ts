@@ -5,7 +5,7 @@ import type { Service } from './failures.ts';
 /** Why nothing is sent: the other side asked for a pause, or failed to answer. */
 export type ClosedState = 'limited' | 'broken';
 
-/** Whether a place can be asked, for those who watch. */
+/** The status of a place: whether it can be asked. */
 export interface GateStatus {
   /**
    * `available`: requests are sent. `limited`: it asked for a pause (429, or 503 with `Retry-After`), nothing is sent
@@ -22,30 +22,30 @@ export interface GateStatus {
 /** The class of a request: each class fails separately. */
 export type RequestClass = 'manifest' | 'blob' | 'list' | 'token';
 
-/** What a gate stands before, where that is only a part of a place. */
+/** The part of a place that a gate is for. */
 export interface Part {
   readonly requests: RequestClass;
   readonly repository: string;
 }
 
-/** Receives what a gate does. `part`: absent for the gate of a whole place. */
-export interface GateObserver {
-  /** Nothing is sent from now on. Not repeated while attempts to open keep failing in the same way. */
-  closed(event: {
-    service: Service;
-    url: string;
-    state: ClosedState;
-    forMs: number;
-    reason: string;
-    /** Whether another replica was asked for the pause. */
-    isShared: boolean;
-    part?: Part | undefined;
-  }): void;
+/** The events of a gate. `part`: absent for the gate of a whole place. */
+export type GateEvent =
+  | {
+      /** Nothing is sent from now on. Not repeated while attempts to open keep failing in the same way. */
+      readonly kind: 'closed';
+      readonly service: Service;
+      readonly url: string;
+      readonly state: ClosedState;
+      readonly forMs: number;
+      readonly reason: string;
+      /** Whether another replica was asked for the pause. */
+      readonly isShared: boolean;
+      readonly part?: Part | undefined;
+    }
   /** A request has been answered again. */
-  opened(event: { service: Service; url: string; part?: Part | undefined }): void;
+  | { readonly kind: 'opened'; readonly service: Service; readonly url: string; readonly part?: Part | undefined }
   /** A request was refused instead of being sent. */
-  refused(event: { service: Service; state: ClosedState }): void;
-}
+  | { readonly kind: 'refused'; readonly service: Service; readonly state: ClosedState };
 
 /** A request that was not sent, because what it was for is known not to answer now. */
 export class Refusal extends RegistryError {
@@ -83,6 +83,12 @@ export interface Passage extends Disposable {
    * @param event `isConnected`: whether the request had a connection to go out on
    */
   failed(error: unknown, event?: { readonly isConnected: boolean }): void;
+  /**
+   * The body of a small answer is being received: its turn lasts until it has ended. To be called before
+   * {@link answered}.
+   * @returns to be called when it has ended. `failure`: what it ended with, where the other side is to blame
+   */
+  readonly receiving?: () => (failure?: unknown) => void;
 }
 
 /** Decides before a request whether it is sent, and learns what came of it. */

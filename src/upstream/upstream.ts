@@ -1,6 +1,6 @@
 import type { UpstreamClient } from './client.ts';
 import type { CredentialStatus } from './credentials/wallet.ts';
-import type { GateObserver, GateStatus } from './passage.ts';
+import type { GateEvent, GateStatus } from './passage.ts';
 import type { Profile } from './profile.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { PartStatus } from './walls.ts';
@@ -66,11 +66,11 @@ export interface Upstream {
   readonly isAvailable: boolean;
   /** Whether the blobs of a repository can be asked for now, as far as is known. */
   isAvailableFor(repository: string): boolean;
-  /** Whether it can be asked now, for those who watch. */
+  /** Whether it can be asked now. */
   status(): UpstreamStatus;
 }
 
-/** What is known of an upstream without asking it. */
+/** The status of an upstream; known without a request. */
 export interface UpstreamStatus {
   /** Each URL, in the order they are tried. */
   readonly endpoints: readonly EndpointStatus[];
@@ -86,7 +86,7 @@ export interface EndpointStatus extends GateStatus {
   readonly parts?: readonly PartStatus[];
   /** Of where its tokens come from; without it, only what needs no token or has one still can be asked for. */
   readonly tokenService: GateStatus & { readonly parts?: readonly PartStatus[] };
-  /** What was learned or configured about how it behaves, where that differs from what registries do. */
+  /** Its traits, learned or configured, where they differ from what registries do. */
   readonly traits: ReturnType<Profile['describe']>;
   /** The credentials that it is sent; absent or empty: none are configured. */
   readonly credentials?: readonly CredentialStatus[];
@@ -94,10 +94,8 @@ export interface EndpointStatus extends GateStatus {
   readonly proxy?: string | undefined;
 }
 
-/** Receives changes of the gates before an upstream's URLs and token services. */
-export type UpstreamObserver = {
-  readonly [Event in keyof GateObserver]: (upstream: string, event: Parameters<GateObserver[Event]>[0]) => void;
-};
+/** The events of the gates before an upstream's URLs and token services. */
+export type UpstreamEvent = GateEvent & { readonly upstream: string };
 
 /** Whether something of an upstream can be asked for through one of its URLs at least. */
 export function isAvailable({ endpoints }: UpstreamStatus): boolean {

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/error.ts';
 import { upTo } from '../oci/lru-bound.ts';
 import { reasonFacts } from '../oci/reason.ts';
+import { LinkedAbort } from '../waiting/linked-abort.ts';
 import { Shares } from '../waiting/shares.ts';
 import { pauseOf } from './failures.ts';
 import { Gate, type GateOptions, serverFailures } from './gate.ts';
@@ -18,7 +19,9 @@ import {
 const maxParts = 5_000;
 /** How many repositories must fail alike before the whole place is suspected. */
 const severalRepositories = 2;
-/** Most parts that are listed for those who watch. */
+/** How long a request waits that would find out whether its part is back, in milliseconds. */
+const probeWaitMs = 1_000;
+/** The most parts that a status lists. */
 const maxListedParts = 20;
 
 /** A part of a place that is not asked now. */
@@ -47,13 +50,19 @@ export class Walls {
   readonly #parts = new LRUCache<string, Gate>(upTo(maxParts));
   /** Requests for small answers under way, for each repository. */
   readonly #turns: Shares;
+  /** Requests that find out whether parts are back: however many repositories stall, they take a part of the connections. */
+  readonly #probes: Shares;
   #probe: Promise<Heard | undefined> | undefined;
   #provenUntilMs = 0;
+  /** When a request was last answered as it should be, and when the last of the parts that fail alike began to. */
+  #goodAtMs = 0;
+  #suspectedAtMs = 0;
 
   constructor(options: WallsOptions) {
     this.#options = options;
     this.#whole = new Gate(options);
     this.#turns = new Shares(options.shareOfRepository);
+    this.#probes = new Shares(options.shareOfRepository);
   }
 
   /** The gate before one class of request for one repository. */
@@ -67,15 +76,16 @@ export class Walls {
       },
       enter: async (signal) => {
         // First its own: what is refused here must not be the request that finds out about the whole place.
-        const own = await this.#parts.get(key)?.enter(signal);
+        const gate = this.#parts.get(key);
+        const isSmall = requests !== 'blob';
+        const probing = isSmall && gate?.isBroken === true ? await this.#takeProbe(gate, signal) : noTurn;
+        using turn = new DisposableStack();
+        turn.use(probing);
+        const own = await gate?.enter(signal);
         try {
-          const turn = requests === 'blob' ? noTurn : await this.#turns.take(repository, signal);
-          try {
-            return this.#passage(part, { own, turn, whole: await this.#whole.enter(signal) });
-          } catch (error) {
-            turn[Symbol.dispose]();
-            throw error;
-          }
+          if (isSmall) turn.use(await this.#turns.take(repository, signal));
+          const whole = await this.#whole.enter(signal);
+          return this.#passage(part, { own, whole, turn: turn.move() });
         } catch (error) {
           own?.[Symbol.dispose]();
           throw error;
@@ -115,22 +125,38 @@ export class Walls {
     return { ...this.#whole.status(), ...(parts.length > 0 && { parts }) };
   }
 
+  /** One of the few requests at a time that find out whether parts are back. @throws Refusal; the signal's reason */
+  async #takeProbe(gate: Gate, signal: AbortSignal): Promise<Disposable> {
+    gate.check();
+    using limited = new LinkedAbort(signal).timeoutAfter(probeWaitMs);
+    try {
+      return await this.#probes.take('', limited.signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      gate.refuse();
+      throw error;
+    }
+  }
+
   #passage(part: Part, { own, whole, turn }: { own: Passage | undefined; whole: Passage; turn: Disposable }): Passage {
     // One that was let through a closed gate is the request that finds out whether the place is back.
     const isProbe = this.#whole.isClosed;
     let isSettling = false;
+    let isReceiving = false;
     const settle = (): void => {
       isSettling = true;
       this.#settle(whole);
     };
     return {
       answered: (answer) => {
-        turn[Symbol.dispose]();
+        if (!isReceiving) turn[Symbol.dispose]();
         const isFailure = this.#isFailure(answer);
         if (own !== undefined || isFailure) (own ?? this.#part(part).late()).answered(answer);
         this.#tidy(part);
-        if (!isFailure) whole.answered(answer);
-        else if (isProbe) settle();
+        if (!isFailure) {
+          this.#goodAtMs = this.#options.now();
+          whole.answered(answer);
+        } else if (isProbe) settle();
         // It has answered, whatever it said.
         else if (!this.#whole.isClosed) whole.answered({ ...answer, status: 200 });
       },
@@ -146,8 +172,17 @@ export class Walls {
         (own ?? this.#part(part).late()).failed(error);
         if (isProbe) settle();
       },
+      receiving: () => {
+        isReceiving = true;
+        return (failure) => {
+          turn[Symbol.dispose]();
+          // Headers alone are not an answer: a body that does not come is as good as silence.
+          const isSilence = failure instanceof RegistryError && reasonFacts[failure.reason].gate === 'silence';
+          if (isSilence) this.#part(part).late().failed(failure);
+        };
+      },
       [Symbol.dispose]: () => {
-        turn[Symbol.dispose]();
+        if (!isReceiving) turn[Symbol.dispose]();
         own?.[Symbol.dispose]();
         // The result of a neutral request expires.
         if (!isSettling) whole[Symbol.dispose]();
@@ -172,18 +207,14 @@ export class Walls {
     const key = keyOf(part);
     const known = this.#parts.get(key);
     if (known) return known;
-    const { observer } = this.#options;
+    const { report } = this.#options;
     const gate = new Gate({
       ...this.#options,
       part,
       onAnswer: undefined,
-      observer: {
-        closed: (event) => {
-          observer?.closed(event);
-          if (!event.isShared) this.#suspect(part, event.state);
-        },
-        opened: (event) => observer?.opened(event),
-        refused: (event) => observer?.refused(event),
+      report: (event) => {
+        report?.(event);
+        if (event.kind === 'closed' && !event.isShared) this.#suspect(part, event.state);
       },
     });
     this.#parts.set(key, gate);
@@ -201,12 +232,24 @@ export class Walls {
     if (requests === 'list') return;
     const now = this.#options.now();
     const suspects = new Set([repository]);
+    let sinceMs = 0;
     for (const [key, gate] of this.#parts.entries()) {
       const other = partOf(key);
-      if (other.requests !== 'list' && gate.status().state === state) suspects.add(other.repository);
+      if (other.requests === 'list' || gate.status().state !== state) continue;
+      suspects.add(other.repository);
+      sinceMs = Math.max(sinceMs, gate.failingSinceMs);
     }
     if (suspects.size < severalRepositories || !this.#whole.isOpen || now < this.#provenUntilMs) return;
-    void this.#ask();
+    this.#suspectedAtMs = sinceMs === 0 ? now : sinceMs;
+    if (!this.#answersOthers) void this.#ask();
+  }
+
+  /**
+   * Whether a request was answered after the parts that fail had begun to: whatever a neutral request fails with then, it is
+   * not what pulls get.
+   */
+  get #answersOthers(): boolean {
+    return this.#goodAtMs > this.#suspectedAtMs;
   }
 
   async #ask(): Promise<void> {
@@ -214,9 +257,10 @@ export class Walls {
     try {
       const answer = await this.#ping();
       if (answer === undefined || !this.#isFailure(answer)) this.#provenUntilMs = now() + probeMs;
-      else this.#whole.shut(answer);
+      else if (!this.#answersOthers) this.#whole.shut(answer);
     } catch (error) {
-      if (error instanceof RegistryError && reasonFacts[error.reason].gate !== 'answer') this.#whole.shut(error);
+      const isEvidence = error instanceof RegistryError && reasonFacts[error.reason].gate !== 'answer';
+      if (isEvidence && !this.#answersOthers) this.#whole.shut(error);
     }
   }
 

@@ -14,10 +14,9 @@ function createGate(options: Partial<GateOptions> = {}) {
     url: 'https://registry-1.docker.io/',
     probeMs: 5_000,
     now: () => nowMs,
-    observer: {
-      closed: ({ state, reason }) => events.push(`closed ${state}: ${reason}`),
-      opened: () => events.push('opened'),
-      refused: ({ state }) => events.push(`refused ${state}`),
+    report(event) {
+      if (event.kind === 'closed') events.push(`closed ${event.state}: ${event.reason}`);
+      else events.push(event.kind === 'opened' ? 'opened' : `refused ${event.state}`);
     },
     ...options,
   });
@@ -66,7 +65,7 @@ test.each<[string, number, string | undefined, number]>([
   await enter();
 });
 
-test('what is left of a pause is told in whole seconds, rounded up', async () => {
+test('the rest of a pause is stated in whole seconds, rounded up', async () => {
   const { answer, refusal, pass } = createGate();
   await answer(429, { 'retry-after': '60' });
   expect((await refusal()).headers).toEqual({ 'Retry-After': '60' });
@@ -99,7 +98,7 @@ test('after a pause one request goes first, and the others wait for its answer',
   ]);
 });
 
-test('whoever waits for the first one after a pause can leave, and takes its place when that one leaves', async () => {
+test('a request that waits for the first one after a pause can leave, and takes its place when the first one leaves', async () => {
   const { answer, enter, pass, gate } = createGate();
   await answer(429);
   pass(10_000);

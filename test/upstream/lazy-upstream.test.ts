@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
 import { createUpstream } from '../../src/upstream/create-upstream.ts';
 import { lazyUpstream } from '../../src/upstream/lazy-upstream.ts';
+import { startRegistry } from '../support/registry.ts';
+import { accept, never } from './support.ts';
 
 const options = {
   name: 'r.example',
@@ -31,4 +33,25 @@ test('a pause counts from when it is asked for', () => {
 
 test('a certificate that cannot be used is refused at once', () => {
   expect(() => lazyUpstream({ ...options, tls: { cert: '-----BEGIN CERTIFICATE-----\nnonsense' } })).toThrow();
+});
+
+test('an upstream that has been asked for something tells what it has learned', async () => {
+  await using registry = await startRegistry({
+    headers: { 'ratelimit-limit': '9;w=60', 'ratelimit-remaining': '1;w=60' },
+  });
+  registry.addImage('library/tiny', 'v1');
+  const credentials = { kind: 'inline', username: 'u', password: 'p' } as const;
+  using lazy = lazyUpstream({ ...options, urls: [registry.origin], credentials, rateLimitFloor: 2 });
+  expect([lazy.rateLimit, lazy.isSparing, lazy.isAvailableFor('library/tiny')]).toEqual([undefined, false, true]);
+  expect(await lazy.tryCredentials({ signal: never() })).toEqual([
+    { name: 'user u, password from the configuration', isThere: true },
+  ]);
+  expect(await lazy.ping({ signal: never() })).toMatchObject({ status: 200 });
+  await lazy.client.headManifest('library/tiny', 'v1', { accept, signal: never() });
+  expect([lazy.rateLimit?.remaining, lazy.isSparing]).toEqual([1, true]);
+  expect(lazy.status().rateLimit?.remaining).toBe(1);
+  expect(await lazy.fingerprint((text) => text)).toContain(registry.origin);
+  const [{ url } = { url: '' }] = lazy.status().endpoints;
+  lazy.pause({ url, service: 'registry', forMs: 60_000, part: { requests: 'blob', repository: 'a' } });
+  expect([lazy.isAvailableFor('a'), lazy.isAvailableFor('b')]).toEqual([false, true]);
 });

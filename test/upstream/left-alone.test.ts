@@ -226,7 +226,7 @@ test('no token is asked for while the registry itself is left alone', async () =
 
 test.each<[string, number, number]>([
   ['its own time-out', 2_000, 20_000],
-  ['that of whoever waits', 20_000, 3_000],
+  ['that of the waiting request', 20_000, 3_000],
 ])('a token service that never answers is broken by %s, the registry is not', async (_, headersMs, answerMs) => {
   await using site = await startUpstream({ token: {} }, { timeouts: { headersMs }, answerMs });
   site.registry.tokenServer.place(undefined, { kind: 'silence' });
@@ -239,12 +239,12 @@ test.each<[string, number, number]>([
   expect(site.registry.tokenServer.requests).toHaveLength(1);
 });
 
-test('headers of 20 KiB are read, headers of 40 KiB are an answer that cannot be used', async () => {
+test('headers of 200 KiB are read, headers of 300 KiB are an answer that cannot be used', async () => {
   await using site = await startUpstream();
   const header = (bytes: number) => ({ kind: 'headers', headers: { 'X-Long': 'x'.repeat(bytes) } }) as const;
-  site.registry.fault(undefined, header(20 * 1024), { times: 1 });
+  site.registry.fault(undefined, header(200 * 1024), { times: 1 });
   await site.ask();
-  site.registry.fault(undefined, header(40 * 1024));
+  site.registry.fault(undefined, header(300 * 1024));
   for (let count = 0; count < 4; count += 1) {
     const error = await site.fail();
     expect(error).toMatchObject({ code: 'UNAVAILABLE', status: 502, cause: { code: 'HPE_HEADER_OVERFLOW' } });

@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { createServer as createTlsServer } from 'node:tls';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { selfSigned } from '../support/certificates.ts';
 import { startRegistry } from '../support/registry.ts';
@@ -32,6 +33,23 @@ test('a certificate of an unknown authority is refused, unless it is given or ch
     using upstream = upstreamAt(registry.origin, { tls });
     expect((await pull(upstream)).bytes.length).toBeGreaterThan(0);
   }
+});
+
+test.each([
+  ['refuses a handshake without its protocol', ['h2']],
+  ['does not look at the protocols in the handshake', undefined],
+])('a server that speaks HTTP/2 alone and %s is reported as one', async (_, ALPNProtocols) => {
+  const settings = Buffer.from('00000c04000000000000030000006400040000ffff', 'hex');
+  const server = createTlsServer({ cert, key, ...(ALPNProtocols && { ALPNProtocols }) }, (socket) => {
+    socket.on('error', () => socket.destroy());
+    socket.end(settings);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  using upstream = upstreamAt(`https://127.0.0.1:${port}`, { tls: { ca: cert } });
+  const { message } = await failureOf(pull(upstream));
+  server.close();
+  expect(message).toContain(`speaks HTTP/2 only at https://127.0.0.1:${port}`);
 });
 
 test('a client certificate is shown to the upstream', async () => {
@@ -99,4 +117,13 @@ test('https goes through the tunnel of HTTPS_PROXY, and a refused tunnel tells n
   expect(`${error.message} ${JSON.stringify(error.toBody())} ${String(error.cause)}`).not.toContain('proxy-password');
   proxy.close();
   proxy.closeAllConnections();
+});
+
+test('a redirect from https to https is followed', async () => {
+  await using registry = await startRegistry({ tls: { cert, key } });
+  const blob = registry.addBlob('layer');
+  registry.fault(/blobs/, { kind: 'redirect-to', location: `/v2/other/blobs/${blob.digest}` }, { times: 1 });
+  using upstream = upstreamAt(registry.origin, { tls: { ca: cert } });
+  const answer = await upstream.client.endpoints[0]!.openBlob('library/tiny', blob.digest, { signal: never() });
+  expect((await bytesOf(answer)).toString()).toBe('layer');
 });

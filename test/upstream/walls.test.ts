@@ -41,6 +41,17 @@ describe('what one repository does', () => {
     expect(site.upstream.isAvailable).toBe(true);
   });
 
+  test('answers whose bodies do not come take a quarter of the connections', async () => {
+    await using site = await start({}, { maxConnections: 8 });
+    const stalled = site.registry.fault(/\/v2\/bad\//, { kind: 'stall', afterBytes: 1 });
+    const bad = Array.from({ length: 12 }, () => site.get('bad'));
+    await expect.poll(() => site.registry.requestsFor(/\/v2\/bad\//).length).toBe(2);
+    for (let round = 0; round < 8; round += 1) expect((await site.get('good')).bytes.length).toBeGreaterThan(0);
+    expect(site.registry.requestsFor(/\/v2\/bad\//)).toHaveLength(2);
+    stalled.release();
+    expect((await Promise.all(bad)).every(({ bytes }) => bytes.length > 0)).toBe(true);
+  });
+
   test('a limit on manifests leaves blobs alone, also those of the same repository', async () => {
     await using site = await start();
     const blob = site.registry.addBlob('layer');

@@ -241,7 +241,7 @@ describe('a parent without a place for one more blob', () => {
 
   test('fetches two slow blobs at once for a client that waits, although it may fetch one', async () => {
     await using chain = await startChain({
-      parent: { cache: { maxFills: 1 }, timeouts: { answer: '2s', headers: '1s' } },
+      parent: { cache: { maxFills: 1 }, timeouts: { answer: '4s', headers: '3s' } },
     });
     const { origin, child } = chain;
     const image = origin.addImage('library/app', 'v1', { layers: [{ size: 100_000, seed: 'beside' }] });

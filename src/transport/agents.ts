@@ -1,7 +1,9 @@
 import { type AgentOptions, Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent, type AgentOptions as TlsAgentOptions } from 'node:https';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { SecureContext } from 'node:tls';
+import { Line } from './line.ts';
 import type { Proxies, Way } from './proxies.ts';
 import { socksConnect } from './socks.ts';
 
@@ -9,9 +11,11 @@ export interface AgentsOptions {
   readonly proxies: Proxies;
   /** Connections to one host at a time. */
   readonly maxConnections: number;
-  /** What is trusted, and shown, over TLS; made when it is first needed. */
+  /** The TLS context, created when it is first needed. */
   readonly secureContext: () => SecureContext;
   readonly rejectUnauthorized: boolean;
+  /** Whether large bodies come over these connections, which are then read as {@link Line} says. */
+  readonly isBulk?: boolean;
 }
 
 /** A kept connection, or a new one, is given by the agent. */
@@ -25,6 +29,7 @@ export interface ChosenAgent {
 export class Agents implements Disposable {
   readonly #options: AgentsOptions;
   readonly #agents = new Map<string, HttpAgent | HttpsAgent>();
+  #scratch: Buffer | undefined;
 
   constructor(options: AgentsOptions) {
     this.#options = options;
@@ -56,8 +61,50 @@ export class Agents implements Disposable {
         ? new SocksTlsAgent(way.proxy, { ...common, ...secure })
         : new SocksAgent(way.proxy, common);
     }
+    if (way.kind === 'direct' && this.#options.isBulk === true) {
+      const scratch = (this.#scratch ??= Buffer.allocUnsafeSlow(scratchBytes));
+      return protocol === 'https:'
+        ? new BulkTlsAgent(scratch, { ...common, ...secure })
+        : new BulkAgent(scratch, common);
+    }
     return protocol === 'https:' ? new HttpsAgent({ ...common, ...secure }) : new HttpAgent(common);
   }
+}
+
+/** As much as libuv would read at a time. */
+const scratchBytes = 64 * 1024;
+
+class BulkAgent extends HttpAgent {
+  readonly #scratch: Buffer;
+
+  constructor(scratch: Buffer, options: AgentOptions) {
+    super(options);
+    this.#scratch = scratch;
+  }
+
+  override createConnection(options: Wanted, callback?: Connected): Duplex | null | undefined {
+    const line = new Line(this.#scratch);
+    return attached(line, super.createConnection({ ...options, onread: line.onread } as Wanted, callback));
+  }
+}
+
+class BulkTlsAgent extends HttpsAgent {
+  readonly #scratch: Buffer;
+
+  constructor(scratch: Buffer, options: TlsAgentOptions) {
+    super(options);
+    this.#scratch = scratch;
+  }
+
+  override createConnection(options: TlsAgentOptions & Wanted, callback?: Connected): Duplex | null | undefined {
+    const line = new Line(this.#scratch);
+    return attached(line, super.createConnection({ ...options, onread: line.onread } as TlsAgentOptions, callback));
+  }
+}
+
+function attached(line: Line, socket: Duplex | null | undefined): Duplex | null | undefined {
+  if (socket) line.attach(socket as Socket);
+  return socket;
 }
 
 type Connected = (error: Error | null, stream: Duplex) => void;

@@ -1,7 +1,11 @@
 import { RegistryError } from '../oci/error.ts';
+import { afterReading } from '../waiting/after-reading.ts';
 import type { WireAnswer } from './exchange.ts';
 
-/** A body on its way; its holder ends it with `destroy()` unless it was read to its end. */
+/**
+ * A body on its way; its holder ends it with `destroy()` unless it was read to its end. Where it was asked for with memory
+ * to be read into, a chunk is a part of that, and is to be used before the next is asked for.
+ */
 export interface TransferBody extends AsyncIterable<Buffer> {
   destroy(error?: Error): unknown;
 }
@@ -27,29 +31,37 @@ export class LengthMismatchError extends Error {
 
 /** The body of an answer: never silent for ever, and it never ends cleanly unless it is complete. */
 export function transferBody(
-  answer: Pick<WireAnswer, 'stream' | 'isComplete'>,
+  answer: Pick<WireAnswer, 'stream' | 'bulk' | 'isComplete'>,
   options: TransferOptions,
 ): TransferBody {
   return {
     [Symbol.asyncIterator]: () => readTransfer(answer, options),
-    destroy: (error) => answer.stream.destroy(error),
+    destroy(error) {
+      answer.stream.destroy(error);
+      answer.bulk?.destroy();
+    },
   };
 }
 
 async function* readTransfer(
-  { stream, isComplete }: Pick<WireAnswer, 'stream' | 'isComplete'>,
+  { stream, bulk, isComplete }: Pick<WireAnswer, 'stream' | 'bulk' | 'isComplete'>,
   options: TransferOptions,
 ): AsyncGenerator<Buffer, void, undefined> {
   const { expectedBytes, translate } = options;
-  const chunks = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  const chunks = bulk?.chunks() ?? (stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>);
   let waiting = false;
+  let waits = 0;
   const timer = setTimeout(() => {
-    if (waiting) stream.destroy(new IdleTimeoutError(`no byte within ${options.idleMs} ms`));
+    const wait = waits;
+    afterReading(() => {
+      if (waiting && waits === wait) stream.destroy(new IdleTimeoutError(`no byte within ${options.idleMs} ms`));
+    });
   }, options.idleMs);
   let receivedBytes = 0;
   try {
     for (;;) {
       waiting = true;
+      waits += 1;
       timer.refresh();
       const next = await chunks.next();
       waiting = false;
@@ -67,7 +79,34 @@ async function* readTransfer(
     clearTimeout(timer);
     // Also after a clean end: the stream lets go of its abort signal only then.
     stream.destroy();
+    bulk?.destroy();
   }
+}
+
+/** The same body. @param onEnd called once, when it has been read to its end, has failed, or was destroyed */
+export function watchedBody(body: TransferBody, onEnd: (failure?: unknown) => void): TransferBody {
+  let hasEnded = false;
+  const end = (failure?: unknown): void => {
+    if (!hasEnded) onEnd(failure);
+    hasEnded = true;
+  };
+  return {
+    async *[Symbol.asyncIterator]() {
+      try {
+        yield* body;
+        end();
+      } catch (error) {
+        end(error);
+        throw error;
+      } finally {
+        end();
+      }
+    },
+    destroy(error) {
+      body.destroy(error);
+      end();
+    },
+  };
 }
 
 /** What counts bytes that are on their way in memory, and has room for no more than a limit. */

@@ -3,6 +3,8 @@ import { randomBytes } from 'node:crypto';
 
 /** A chain with more mirrors than this is taken for a loop: replicas of one mirror have names of their own. */
 const maxMirrors = 8;
+/** What each mirror keeps of the time that it has, for the way back and for what it can give without an answer. */
+const ownMs = 1000;
 /** Longest `CDN-Loop` that is read, in characters. */
 const maxHeaderLength = 2_000;
 
@@ -13,7 +15,7 @@ const maxHeaderLength = 2_000;
 export class Chain {
   /** This mirror in `CDN-Loop`. */
   readonly name = `millpond-${randomBytes(6).toString('hex')}`;
-  readonly #before = new AsyncLocalStorage<string>();
+  readonly #before = new AsyncLocalStorage<{ readonly names: string; readonly endsAtMs: number }>();
 
   /** Whether a request has come through this mirror before, or through too many. @param header its `CDN-Loop` */
   isLoop(header: string): boolean {
@@ -24,14 +26,20 @@ export class Chain {
     return names.includes(this.name) || names.filter((name) => name?.startsWith('millpond-')).length >= maxMirrors;
   }
 
-  /** Runs work for a request that came through other mirrors. */
-  run<Result>(header: string, work: () => Result): Result {
-    return this.#before.run(header.slice(0, maxHeaderLength), work);
+  /** Runs work for a request that came through other mirrors. @param waitMs how long the last of them waits for it */
+  run<Result>(header: string, { waitMs, work }: { readonly waitMs: number; readonly work: () => Result }): Result {
+    return this.#before.run({ names: header.slice(0, maxHeaderLength), endsAtMs: performance.now() + waitMs }, work);
+  }
+
+  /** How long those that are asked for the request under way may take, less what this mirror needs, in milliseconds. */
+  get leftMs(): number {
+    const endsAtMs = this.#before.getStore()?.endsAtMs ?? Number.POSITIVE_INFINITY;
+    return Math.max(ownMs, endsAtMs - performance.now() - ownMs);
   }
 
   /** The `CDN-Loop` of what is asked for the request under way. */
   get header(): string {
     const before = this.#before.getStore();
-    return before === undefined ? this.name : `${before}, ${this.name}`;
+    return before === undefined ? this.name : `${before.names}, ${this.name}`;
   }
 }

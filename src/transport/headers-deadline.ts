@@ -1,4 +1,5 @@
 import type { ClientRequest } from 'node:http';
+import { afterReading } from '../waiting/after-reading.ts';
 
 /** A connection or the headers took longer than allowed. */
 export class ExchangeTimeoutError extends Error {
@@ -65,6 +66,7 @@ export class HeadersDeadline implements Disposable {
   /** Stops counting, between two requests. */
   pause(): void {
     clearTimeout(this.#connectTimer);
+    this.#connectTimer = undefined;
     if (this.#headersTimer === undefined) return;
     clearTimeout(this.#headersTimer);
     this.#headersTimer = undefined;
@@ -76,29 +78,43 @@ export class HeadersDeadline implements Disposable {
   [Symbol.dispose](): void {
     clearTimeout(this.#headersTimer);
     clearTimeout(this.#connectTimer);
+    this.#headersTimer = undefined;
+    this.#connectTimer = undefined;
   }
 
   #arm(request: ClientRequest, ms: number): void {
     clearTimeout(this.#headersTimer);
-    this.#headersTimer = setTimeout(() => {
-      request.destroy(new ExchangeTimeoutError(`no headers within ${this.#options.headersMs} ms`));
+    const timer = setTimeout(() => {
+      afterReading(() => {
+        // The headers may have come by now, or another sign of life.
+        if (this.#headersTimer !== timer) return;
+        request.destroy(new ExchangeTimeoutError(`no headers within ${this.#options.headersMs} ms`));
+      });
     }, ms);
+    this.#headersTimer = timer;
   }
 
   #watchConnection(request: ClientRequest): void {
     const { connectMs } = this.#options;
     this.#isConnected = false;
     request.once('socket', (socket) => {
-      const done = (): void => clearTimeout(this.#connectTimer);
+      const done = (): void => {
+        clearTimeout(this.#connectTimer);
+        this.#connectTimer = undefined;
+      };
       const connected = (): void => {
         done();
         this.#isConnected = true;
       };
       const step = (what: string): void => {
         done();
-        this.#connectTimer = setTimeout(() => {
-          request.destroy(new ExchangeTimeoutError(`no ${what} within ${connectMs} ms`));
+        const timer = setTimeout(() => {
+          afterReading(() => {
+            if (this.#connectTimer !== timer) return;
+            request.destroy(new ExchangeTimeoutError(`no ${what} within ${connectMs} ms`));
+          });
         }, connectMs);
+        this.#connectTimer = timer;
       };
       if (!socket.connecting) {
         connected();

@@ -42,11 +42,12 @@ export class UpstreamAgents implements Disposable {
       : createSecureContext({ ca: [...authorities.certificates], ...trusted(), ...identity });
     const foreign = ca === undefined ? undefined : createSecureContext(trusted());
     const common = { proxies, maxConnections };
-    const create = (context: typeof own, rejectUnauthorized: boolean): Agents =>
-      new Agents({ ...common, secureContext: () => context ?? authorities.context, rejectUnauthorized });
-    const isStrict = tls.insecureSkipVerify !== true;
-    this.#own = { metadata: create(own, isStrict), blob: create(own, isStrict) };
-    this.#foreign = { metadata: create(foreign, true), blob: create(foreign, true) };
+    const create = (context: typeof own, rejectUnauthorized: boolean): Record<Lane, Agents> => {
+      const all = { ...common, secureContext: () => context ?? authorities.context, rejectUnauthorized };
+      return { metadata: new Agents(all), blob: new Agents({ ...all, isBulk: true }) };
+    };
+    this.#own = create(own, tls.insecureSkipVerify !== true);
+    this.#foreign = create(foreign, true);
   }
 
   /** @param options `url`: where to; `own`: whether it is a configured host */

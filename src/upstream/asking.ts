@@ -1,5 +1,6 @@
 import { hasReason } from '../oci/error.ts';
 import { drain } from '../transport/body.ts';
+import type { BodyMemory } from '../transport/bulk-body.ts';
 import type { Chain } from '../transport/chain.ts';
 import { type Authenticator, isBasic, type SlotOptions } from './auth.ts';
 import type { Slot, Wallet } from './credentials/wallet.ts';
@@ -16,10 +17,12 @@ export interface Ask {
   readonly method: 'GET' | 'HEAD';
   readonly repository: string;
   readonly subject: Subject;
-  /** What follows the repository, with its query. */
+  /** The path after the repository, with its query. */
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
+  /** The memory for a large body; absent: its chunks are buffers of their own. */
+  readonly memory?: BodyMemory | undefined;
   /** Statuses handed back beside 200 and 203, where they are no failure; `any`: all but a limit. */
   readonly accepted?: readonly number[] | 'any';
 }
@@ -34,7 +37,7 @@ export interface AskerOptions {
   readonly wallet: Wallet;
   readonly foreignTokens: ForeignTokens;
   readonly now: () => number;
-  /** This mirror's place among others; absent: nothing is said of it. */
+  /** This mirror's place among mirrors that ask each other; absent: requests do not name it. */
   readonly chain: Chain | undefined;
   /** How long an answer is waited for, less the way, in milliseconds. */
   readonly waitMs: number;
@@ -78,8 +81,7 @@ export class Asker {
       parentError: foreign ? undefined : parentError(headers),
       isRemembered: !foreign && isRemembered(headers),
     };
-    if (status === 200 || status === 203 || (ask.accepted !== 'any' && ask.accepted?.includes(status) === true))
-      return answer;
+    if (isSuccess(status) || (ask.accepted !== 'any' && ask.accepted?.includes(status) === true)) return answer;
     await drain(answer.body);
     const failure = failureOf(failed, { upstream, subject, repository, now: now() });
     if (ask.accepted === 'any' && failure.reason !== 'limited') return answer;
@@ -153,6 +155,12 @@ export class Asker {
       sent = (await authenticator.authorization(repository, { slot, signal })).header ?? sent;
       answer = await this.#send(ask, { slot, authorization: sent });
     }
+    // Some registries say so of a token, too: it may have lived for less time than its service said.
+    if (sent !== undefined && answer.status === 403 && !answer.foreign && authenticator.dropAged(slot, sent)) {
+      await drain(answer.body);
+      sent = (await authenticator.authorization(repository, { slot, signal })).header ?? sent;
+      answer = await this.#send(ask, { slot, authorization: sent });
+    }
     if (sent !== undefined && answer.status !== 401 && answer.status !== 403) authenticator.accepted(repository);
     if (answer.status === 401 && answer.foreign) answer = await this.#askForeign(ask, answer);
     return { answer, shown: sent !== undefined };
@@ -194,6 +202,7 @@ export class Asker {
       },
       lane: ask.subject === 'blob' && ask.method === 'GET' ? 'blob' : 'metadata',
       redirects: 'any-origin',
+      memory: ask.memory,
       signal: ask.signal,
     });
   }
@@ -208,7 +217,8 @@ export class Asker {
   /** What a mirror that is asked as an upstream should know: who asks, and how long there is. */
   #inChain(): Record<string, string> {
     const { chain, waitMs } = this.#options;
-    const seconds = Math.floor(waitMs / 1000);
+    // The next one has less time than this one, so that what it gives at the end of it arrives here in time.
+    const seconds = Math.floor(Math.min(waitMs, chain?.leftMs ?? waitMs) / 1000);
     return {
       ...(chain && { 'cdn-loop': chain.header }),
       // RFC 7240, 4.3: an answer after that comes too late.
@@ -221,6 +231,11 @@ export class Asker {
     const { repository } = ask;
     return denied(upstream, { repository, status: answer.status, shown, request: requestOf(ask, answer) });
   }
+}
+
+/** Whether an answer has what was asked for: clients take any success that may have a body, and the digest decides. */
+function isSuccess(status: number): boolean {
+  return status >= 200 && status <= 203;
 }
 
 /** Whether an answer may say that a credential has expired. */

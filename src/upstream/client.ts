@@ -1,5 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 import type { ListingAnswer } from '../oci/listing.ts';
+import type { BodyMemory } from '../transport/bulk-body.ts';
 import type { ParentAge } from './parent.ts';
 
 /** Every request to an upstream can be abandoned. */
@@ -19,7 +20,7 @@ export interface ManifestAnswer {
   readonly digest: Digest | undefined;
 }
 
-/** What a HEAD of a manifest told. */
+/** The headers of a manifest, by HEAD. */
 export interface ManifestHead {
   /** `undefined` where the upstream does not send `Docker-Content-Digest` (ECR, some middleboxes): GET and hash then. */
   readonly digest: Digest | undefined;
@@ -27,7 +28,7 @@ export interface ManifestHead {
   readonly size: number | undefined;
   /** Of an answer from the cache of a mirror; absent: the registry's own. */
   readonly age?: ParentAge | undefined;
-  /** What a GET gave, where one had to be sent because the HEAD could not be trusted. */
+  /** The answer to a GET, if one was sent because the HEAD could not be trusted. */
   readonly answer?: ManifestAnswer;
 }
 
@@ -40,11 +41,14 @@ export interface BlobAnswer {
   /** Where in the blob it ends (exclusive); `undefined` where the upstream does not tell. */
   readonly end: number | undefined;
   readonly contentType: string;
-  /** Raw bytes, never decoded, in chunks of their own. Ends only when the body is complete; cut short it throws. */
+  /**
+   * Raw bytes, never decoded, in chunks of their own, or in parts of the memory that was given for them, which are to be
+   * used before the next are asked for. Ends only when the body is complete; cut short it throws.
+   */
   readonly body: AsyncIterable<Buffer> & { destroy(error?: Error): unknown };
 }
 
-/** What a HEAD of a blob told. */
+/** The headers of a blob, by HEAD. */
 export interface BlobHead {
   readonly size: number | undefined;
   readonly contentType: string;
@@ -69,6 +73,8 @@ export interface BlobEndpoint {
       readonly end?: number;
       /** Of the whole blob in bytes, where a manifest tells it. */
       readonly size?: number;
+      /** What the bytes are kept in: a large body is read straight into it. */
+      readonly memory?: BodyMemory;
     },
   ): Promise<BlobAnswer>;
 }

@@ -8,7 +8,9 @@ import {
   LengthMismatchError,
   type TransferBody,
   transferBody,
+  watchedBody,
 } from '../transport/body.ts';
+import type { BodyMemory } from '../transport/bulk-body.ts';
 import { codeOf, withoutSecrets } from '../transport/error-code.ts';
 import { exchange, type WireAnswer } from '../transport/exchange.ts';
 import { ExchangeTimeoutError, HeadersDeadline } from '../transport/headers-deadline.ts';
@@ -42,6 +44,8 @@ export interface HttpRequest {
   readonly redirects: 'any-origin' | 'same-origin';
   /** Decides whether the request is sent, and learns what its own origin answers; redirect targets do not count. */
   readonly gate: RequestGate;
+  /** The memory for a large body; absent: its chunks are buffers of their own. */
+  readonly memory?: BodyMemory | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -101,9 +105,11 @@ export class HttpClient {
       const answer = await this.#exchange({ ...request, url, headers }, { deadline, passage: watching });
       if (!redirectStatuses.has(answer.status)) {
         const code = answer.status === 403 ? await errorCodeOf(answer.body) : undefined;
+        const body =
+          answer.status === 403 ? emptyBody : this.#received(answer.body, { request, deadline, passage, watching });
         // A mirror that is full for one request says nothing about the registry, nor about others.
         watching?.answered(isFullParent(answer.headers) ? { ...answer, status: 200 } : { ...answer, code });
-        return { ...answer, url, foreign, code, body: answer.status === 403 ? emptyBody : answer.body };
+        return { ...answer, url, foreign, code, body };
       }
       await drain(answer.body);
       if (hop === maxRedirects) throw unavailable(upstream, `redirects more than ${maxRedirects} times`);
@@ -120,6 +126,21 @@ export class HttpClient {
       }
       url = target;
     }
+  }
+
+  /** A small body, of which the passage learns how it ends. */
+  #received(
+    body: TransferBody,
+    parts: { request: HttpRequest; deadline: HeadersDeadline; passage: Passage; watching: Passage | undefined },
+  ): TransferBody {
+    const { request, deadline, passage, watching } = parts;
+    if (request.lane !== 'metadata' || request.method === 'HEAD' || passage.receiving === undefined) return body;
+    const ended = passage.receiving();
+    const sinceMs = performance.now() - deadline.waitedMs;
+    return watchedBody(body, (failure) => {
+      const isFair = performance.now() - sinceMs >= this.#options.fairWaitMs;
+      ended(isFair && watching !== undefined ? failure : undefined);
+    });
   }
 
   #redirectTarget(location: string | undefined, from: URL): URL {
@@ -166,6 +187,7 @@ export class HttpClient {
         agent,
         isRepeatable,
         signal,
+        memory: request.memory,
         deadline,
         onRequest: record?.watch,
       };

@@ -35,7 +35,7 @@ test('chunks are written in batches of a mebibyte, in order, and the rest when i
   expect(slabs.idle).toBeGreaterThan(0);
 });
 
-test('after a write that fails nothing more is written, and everyone who writes or flushes is told', async () => {
+test('after a write that fails nothing more is written, and each later write or flush fails', async () => {
   const content = Buffer.alloc(4 * MiB, 'abc');
   const partial = await new MemoryStore().ingest(digestOf(content));
   const fault = new DiskFault('write a blob', Object.assign(new Error('full'), { code: 'ENOSPC' }));

@@ -33,6 +33,21 @@ test('a body is given up when no byte comes for as long as it may be idle', asyn
   expect(await next).toBeInstanceOf(IdleTimeoutError);
 });
 
+test('a body is not given up where a byte has come while this process was held up', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  const { stream, bytes } = bodyOf([]);
+  const next = bytes.next();
+  // What waits to be read is read after the timers that are due.
+  setImmediate(() => stream.push('late'));
+  vi.advanceTimersByTime(idleMs);
+  expect(String((await next).value)).toBe('late');
+  const rest = bytes.next().catch((error: unknown) => error);
+  await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+  expect(stream.destroyed).toBe(false);
+  vi.advanceTimersByTime(idleMs);
+  expect(await rest).toBeInstanceOf(IdleTimeoutError);
+});
+
 test('a body is never given up because its reader is slow', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   const { stream, bytes } = bodyOf(['first', 'second']);
@@ -41,7 +56,7 @@ test('a body is never given up because its reader is slow', async () => {
   expect(stream.destroyed).toBe(false);
   expect(String((await bytes.next()).value)).toBe('second');
   const last = bytes.next();
-  // Its time begins anew with each wait.
+  // Its time starts over with each wait.
   vi.advanceTimersByTime(idleMs - 1);
   stream.push(null);
   expect((await last).done).toBe(true);

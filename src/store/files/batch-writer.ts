@@ -1,4 +1,4 @@
-import { giveBack, type Loan, roomFor, type Slab, type Slabs } from '../../memory/slabs.ts';
+import { giveBack, type Loan, roomFor, type Slab, type SlabPart, type Slabs } from '../../memory/slabs.ts';
 import type { PartialBlob } from './blob-store.ts';
 
 /** A batch of this size is written at once. */
@@ -7,13 +7,6 @@ const batchBytes = 1024 * 1024;
 const lingerMs = 50;
 /** Above this many unwritten bytes the source has to wait. */
 const maxPendingBytes = 4 * 1024 * 1024;
-
-/** A part of a slab. */
-export interface SlabPart {
-  readonly slab: Slab;
-  readonly start: number;
-  readonly end: number;
-}
 
 export interface BatchWriterOptions {
   /** Where in the blob the first chunk belongs. */
@@ -51,13 +44,18 @@ export class BatchWriter implements AsyncDisposable {
   }
 
   /**
-   * Takes a chunk, whose memory is gone afterwards; resolves when there is room for the next.
+   * Takes a chunk, which is not to be used afterwards; resolves when there is room for the next. Where it lies in a slab it
+   * is taken where it is; otherwise it is copied to one, and its own memory is given back.
    * @throws DiskFault of this or an earlier chunk
    */
   async write(chunk: Buffer): Promise<void> {
     if (chunk.length === 0) return;
-    this.#take(chunk);
-    giveBack(chunk);
+    const part = this.#options.slabs.partOf(chunk);
+    if (part) this.#takePart(part);
+    else {
+      this.#take(chunk);
+      giveBack(chunk);
+    }
     if (this.#isDue) this.#start();
     else this.#linger ??= setTimeout(() => this.#start(), lingerMs);
     while (this.#pendingBytes >= maxPendingBytes * roomFor(this.#options.slabs)) {
@@ -84,6 +82,13 @@ export class BatchWriter implements AsyncDisposable {
     this.#slab = undefined;
   }
 
+  #takePart(part: SlabPart): void {
+    this.#leaveSlab();
+    this.#options.onTaken(this.#takenTo, part);
+    this.#takenTo += part.end - part.start;
+    this.#queue.push(part.slab.lend(part.start, part.end));
+  }
+
   #take(chunk: Buffer): void {
     for (let rest = chunk; rest.length > 0; ) {
       const slab = (this.#slab ??= this.#options.slabs.take(Math.max(this.#options.expectedBytes(), rest.length)));
@@ -92,12 +97,16 @@ export class BatchWriter implements AsyncDisposable {
       this.#options.onTaken(this.#takenTo, { slab, start, end: slab.length });
       this.#takenTo += count;
       rest = rest.subarray(count);
-      if (!slab.isFull) continue;
-      this.#enqueue();
-      slab.release();
-      this.#slab = undefined;
-      this.#queuedTo = 0;
+      if (slab.isFull) this.#leaveSlab();
     }
+  }
+
+  /** No more is copied to the slab. */
+  #leaveSlab(): void {
+    this.#enqueue();
+    this.#slab?.release();
+    this.#slab = undefined;
+    this.#queuedTo = 0;
   }
 
   /** Queues what has come since the last time. */

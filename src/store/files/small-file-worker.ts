@@ -11,7 +11,7 @@ const settledAfterMs = 60_000;
 /** So many are synced before other work has its turn. */
 const syncedAtOnce = 8;
 
-/** What a power failure could still take. */
+/** Files that a power failure could still take. */
 class Unsynced {
   /** When each was written, the oldest first. */
   readonly #files = new Map<string, number>();
@@ -26,6 +26,11 @@ class Unsynced {
       if (nowMs - atMs < settledAfterMs) break;
       this.#files.delete(oldest);
     }
+  }
+
+  /** A file that is on the disk has its name. */
+  addName(path: string): void {
+    this.#folders.add(dirname(path));
   }
 
   /** Answers when everything is on the disk. */
@@ -47,20 +52,27 @@ class Unsynced {
 
 const unsynced = new Unsynced();
 
-/** Not synced before it has its name: a small file is compared with its digest whenever it is read. */
-function write({ temporary, path }: SmallFile, content: Uint8Array): number {
+/**
+ * A small file is not synced before it has its name: it is compared with its digest whenever it is read. A larger one is
+ * trusted by its size and time.
+ */
+function write({ temporary, path, pieces }: SmallFile, content: Uint8Array): number {
   const descriptor = openSync(temporary, 'w', privateFile);
   let modifiedAtMs: number;
   try {
-    for (let position = 0; position < content.length; ) {
-      position += writeSync(descriptor, content, position, content.length - position);
+    for (const piece of pieces ?? [content]) {
+      for (let position = 0; position < piece.length; ) {
+        position += writeSync(descriptor, piece, position, piece.length - position);
+      }
     }
     modifiedAtMs = fstatSync(descriptor).mtimeMs;
+    if (pieces) fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);
   }
   renameSync(temporary, path);
-  unsynced.add(path);
+  if (pieces) unsynced.addName(path);
+  else unsynced.add(path);
   return modifiedAtMs;
 }
 
@@ -73,7 +85,7 @@ function sync(path: string): void {
       closeSync(descriptor);
     }
   } catch {
-    // Evicted meanwhile, or the disk fails, which the next one who writes is told.
+    // Evicted meanwhile, or the disk fails, which the next write reports.
   }
 }
 

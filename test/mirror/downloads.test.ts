@@ -1,9 +1,7 @@
 import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import { Downloads } from '../../src/mirror/fill/downloads.ts';
-import type { FillObserver } from '../../src/mirror/fill/fill-events.ts';
-import { DirectRoute } from '../../src/mirror/fill/route.ts';
-import type { Source } from '../../src/mirror/fill/sources.ts';
+import { DirectRoute, type Source } from '../../src/mirror/fill/sources.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { Repository } from '../../src/upstream/repository.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -31,7 +29,7 @@ test('a joiner whose manifest gives another size does not share the fill of a so
   const signal = AbortSignal.timeout(60_000);
   await using downloads = new Downloads({
     store: new MemoryStore(),
-    observer: new Proxy({} as FillObserver, { get: () => () => undefined }),
+    report: () => undefined,
     limits: { maxFills: 4, maxBlobBytes: 10_000_000 },
     route: (_, sources) => new DirectRoute(sources),
     onStored: () => undefined,

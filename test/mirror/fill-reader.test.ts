@@ -24,7 +24,7 @@ const source: Source = {
   },
 };
 
-/** A fill whose file has more than is hashed, and which loses its disk when it is told to. */
+/** A fill whose file has more than is hashed, and whose disk fails on demand. */
 function startFill() {
   const sources = new SourceList();
   sources.add([source]);
@@ -44,7 +44,7 @@ function startFill() {
     progress: new Progress(),
     expectedSizes: new Set<number>(),
     confirmed: new Set<string>(),
-    observer: { sourceFailed: () => undefined, received: () => undefined },
+    report: () => undefined,
     hold: () => undefined,
     release: () => Promise.resolve(),
     readableFrom: () => 200 * KiB,

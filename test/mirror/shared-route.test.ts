@@ -2,11 +2,11 @@ import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import type { Claim, ClaimOptions, Replica } from '../../src/coordination/coordinator.ts';
 import { PeerFailure, type PeerFault } from '../../src/coordination/peer-failure.ts';
-import type { PeerAccess } from '../../src/coordination/peers.ts';
 import { SoloCoordinator } from '../../src/coordination/solo.ts';
 import { type Source, SourceList } from '../../src/mirror/fill/sources.ts';
 import { SharedRoute } from '../../src/mirror/sharing/shared-route.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
+import { quietPeers } from './quiet-peers.ts';
 
 const digest = digestOf(Buffer.from('a layer'));
 const holder: Replica = { id: 'holder', address: 'http://10.0.0.1:5000', boot: '1', isOffline: false };
@@ -15,7 +15,7 @@ const upstream: Source = {
   upstream: 'docker.io',
   repository: 'docker.io/library/app',
   connections: 1,
-  open: () => Promise.reject(new Error('nobody reads here')),
+  open: () => Promise.reject(new Error('not read')),
 };
 
 /** Another replica fetches the digest, as long as it has its lease. */
@@ -44,14 +44,7 @@ function start() {
   const coordinator = new OneHolder();
   const avoided = new Map<string, PeerFault>();
   const leftAlone: string[] = [];
-  const peers: PeerAccess = {
-    open: () => Promise.reject(new Error('nobody reads here')),
-    askToCopy: () => Promise.resolve(),
-    ask: () => Promise.resolve(undefined),
-    avoid: (id, fault) => void leftAlone.push(`${id}: ${fault}`),
-    isAvoided: (id) => avoided.has(id),
-    isSlow: (id) => avoided.get(id) === 'silent',
-  };
+  const peers = quietPeers(avoided, { avoid: (id, fault) => void leftAlone.push(`${id}: ${fault}`) });
   const sources = new SourceList();
   sources.add([upstream]);
   const route = new SharedRoute({
@@ -90,7 +83,7 @@ describe('a replica that fetches for all and does not answer in time', () => {
     await route.end(false);
   });
 
-  test('has not been silent in vain if bytes came in between', async () => {
+  test('does not count as silent twice if bytes came in between', async () => {
     const { coordinator, fails, next, route } = start();
     for (let turn = 0; turn < 5; turn += 1) {
       const source = await next();
@@ -126,7 +119,7 @@ test.each(['unreachable', 'refused'] as const)(
   },
 );
 
-test('a replica whose lease was taken from it leaves its upstream, and may ask it again when nobody else can be read', async () => {
+test('a replica whose lease was taken from it leaves its upstream, and may ask it again when no other replica can be read', async () => {
   const { coordinator, fails, next, route } = start();
   coordinator.hasLapsed = true;
   const source = await next();
@@ -135,7 +128,7 @@ test('a replica whose lease was taken from it leaves its upstream, and may ask i
   expect([source, guard.aborted]).toEqual([upstream, false]);
   coordinator.isLost = true;
   await once(guard, 'abort');
-  // Whoever replaced it can be read from, and is not replaced in turn.
+  // The replica that replaced it can be read from, and is not replaced in turn.
   expect((await next()).replica).toBe(holder.id);
   fails(await next(), 'unreachable');
   expect([await next(), route.guard(upstream), coordinator.takenOver]).toEqual([upstream, undefined, []]);

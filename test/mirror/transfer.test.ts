@@ -2,8 +2,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { describe, expect, test, vi } from 'vitest';
-import { DirectRoute, type Route } from '../../src/mirror/fill/route.ts';
-import { type Source, SourceList } from '../../src/mirror/fill/sources.ts';
+import { DirectRoute, type Route, type Source, SourceList } from '../../src/mirror/fill/sources.ts';
 import { Transfer } from '../../src/mirror/fill/transfer.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/error.ts';
@@ -48,7 +47,7 @@ async function receive(list: SourceList, route: Route, isAwaited: boolean): Prom
     mayStartOver: true,
     isAwaited: () => isAwaited,
     expectedSizes: new Set([bytes.length]),
-    observer: { sourceFailed: () => undefined, received: () => undefined },
+    report: () => undefined,
     onAnswer: () => true,
     signal: AbortSignal.timeout(60_000),
   });
@@ -59,7 +58,7 @@ const refusals = (count: number, state: 'limited' | 'broken', retryAfterMs: numb
   Array.from({ length: count }, () => new Refusal(state, 'not asked', { upstream: 'docker.io', retryAfterMs }));
 
 describe('a transfer whose source may not be asked for a while', () => {
-  test('waits as long as it is told, however often, and goes on from the byte reached', async () => {
+  test('waits as long as each answer asks for, and goes on from the byte reached', async () => {
     const source = sourceOf('one', refusals(10, 'limited', 1));
     expect(await receiveFrom(source)).toEqual(bytes);
     expect(source.offsets).toEqual([0, ...Array.from({ length: 11 }, () => 10)]);

@@ -1,24 +1,26 @@
 import { Slabs } from '../../memory/slabs.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
+import type { Report } from '../../oci/report.ts';
 import type { NewBlob } from '../../store/catalog/blob-records.ts';
 import type { BlobStore } from '../../store/files/blob-store.ts';
 import type { Repository } from '../../upstream/repository.ts';
 import { Places } from '../../waiting/places.ts';
 import { untilAborted } from '../../waiting/until-aborted.ts';
 import { Fill } from './fill.ts';
-import type { FillObserver } from './fill-events.ts';
+import type { FillEvent } from './fill-events.ts';
 import { FillReader } from './fill-reader.ts';
 import type { Joiner } from './joiner.ts';
 import { type Placed, RateWatch } from './rate-watch.ts';
-import { DirectRoute, type Route } from './route.ts';
-import { SourceList, upstreamSources } from './sources.ts';
+import { DirectRoute, type Route, SourceList, upstreamSources } from './sources.ts';
 
 export interface DownloadsOptions {
   readonly store: BlobStore;
-  readonly observer: FillObserver;
-  /** Says where a fill reads from. */
-  readonly route: (digest: Digest, sources: SourceList, options: { repository: Repository; isOwned: boolean }) => Route;
+  readonly report: Report<FillEvent>;
+  /** Says where a fill reads from; absent: from its sources, in their order. */
+  readonly route?:
+    | ((digest: Digest, sources: SourceList, options: { repository: Repository; isOwned: boolean }) => Route)
+    | undefined;
   /** `maxFills`: how many blobs may be fetched at a time; read each time, as it may be changed while the mirror runs. */
   readonly limits: { readonly maxFills: number; readonly maxBlobBytes: number };
   /** Called when a fill begins: until it ends, requests for the blob join it. */
@@ -89,7 +91,7 @@ export class Downloads implements AsyncDisposable {
     return this.#fills.size;
   }
 
-  /** What is being filled now, for those who watch. */
+  /** The progress of all fills. */
   progress(): FillProgress[] {
     return [...this.#fills.values()].map(({ fill }) => ({
       digest: fill.digest,
@@ -125,12 +127,12 @@ export class Downloads implements AsyncDisposable {
   join(digest: Digest, joiner: Joiner): { fill: Fill; reader: FillReader; begun: boolean } {
     const { upstream } = joiner.repository;
     const common = keyOf(digest, upstream.name);
-    // The manifest's size counts for more than what a source says: a joiner that knows another one does not share the
-    // fill.
+    // A size from a manifest counts for more than a source's: a joiner that knows another size does not share the fill.
     const key = contradicts(this.#fills.get(common)?.fill, joiner) ? `${common} ${joiner.expectedSize}` : common;
     const last = this.#fills.get(key);
     // A failed fill that is being removed does not serve a joiner that brings its own sources.
-    const running = last?.fill.state === 'failed' || last?.hasYielded ? undefined : last?.fill;
+    const isOver = last?.fill.state === 'failed' || last?.fill.isVoid || last?.hasYielded;
+    const running = isOver ? undefined : last?.fill;
     const fill = running ?? this.#create(digest, joiner);
     fill.sources.add(joiner.sources ?? upstreamSources(joiner.repository));
     if (joiner.expectedSize !== undefined) fill.expectedSizes.add(joiner.expectedSize);
@@ -185,15 +187,15 @@ export class Downloads implements AsyncDisposable {
   }
 
   #create(digest: Digest, { repository, isRanged, isOwned = false, isLocal = false }: Joiner): Fill {
-    const { store, observer, onStored, route, isLeftoverOf } = this.#options;
+    const { store, report, onStored, route, isLeftoverOf } = this.#options;
     const upstream = repository.upstream.name;
     const sources = new SourceList(this.#options.limits.maxBlobBytes);
     return new Fill({
       digest,
       store,
       sources,
-      route: isLocal ? new DirectRoute(sources) : route(digest, sources, { repository, isOwned }),
-      observer,
+      route: (!isLocal && route?.(digest, sources, { repository, isOwned })) || new DirectRoute(sources),
+      report,
       slabs: this.slabs,
       inParts: isRanged,
       onStored: (blob) => onStored(digest, { ...blob, isForOthers: isOwned, shownBy: upstream }),

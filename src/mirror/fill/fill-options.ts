@@ -1,19 +1,19 @@
 import type { Slabs } from '../../memory/slabs.ts';
 import type { Digest } from '../../oci/digest.ts';
+import type { Report } from '../../oci/report.ts';
 import type { BlobRecord } from '../../store/catalog/blob-records.ts';
 import type { BlobStore } from '../../store/files/blob-store.ts';
-import type { FillObserver } from './fill-events.ts';
-import type { Route } from './route.ts';
-import type { SourceList } from './sources.ts';
+import type { FillEvent } from './fill-events.ts';
+import type { Route, SourceList } from './sources.ts';
 
-/** What a fill is made of. */
+/** The parts of a fill. */
 export interface FillOptions {
   readonly digest: Digest;
   readonly store: BlobStore;
   readonly sources: SourceList;
   readonly route: Route;
   readonly slabs: Slabs;
-  readonly observer: FillObserver;
+  readonly report: Report<FillEvent>;
   /** Whether it is begun for a part of the blob: then it is asked for in parts. */
   readonly inParts: boolean;
   /** Called when the blob has become visible in the store. */

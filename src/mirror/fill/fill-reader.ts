@@ -1,6 +1,6 @@
 import type { Loan } from '../../memory/slabs.ts';
 import { hasherFor } from '../../oci/digest.ts';
-import { RegistryError } from '../../oci/error.ts';
+import { hasReason, RegistryError } from '../../oci/error.ts';
 import type { BlobBody } from '../body.ts';
 import type { Fill } from './fill.ts';
 import { PassThrough } from './pass-through.ts';
@@ -24,7 +24,7 @@ export class FillReader implements BlobBody {
   readonly #repository: string;
   readonly #expectedSize: number | undefined;
   #generation: number | undefined;
-  /** What the client has been told. */
+  /** The heading that the client has been sent. */
   #promised: BlobHeading | undefined;
   #rest: PassThrough | undefined;
   #restPosition = 0;
@@ -64,7 +64,15 @@ export class FillReader implements BlobBody {
     const fill = this.#fill;
     while (true) {
       if (!this.#isAsPromised) throw this.#failure();
-      if (this.#rest) return await this.#readRest(buffer, position, signal);
+      if (this.#rest) {
+        try {
+          return await this.#readRest(buffer, position, signal);
+        } catch (error) {
+          // Those of the file may be the wrong ones: until it is removed, other clients would begin with them, too.
+          if (hasReason(error, 'wrong-bytes')) fill.isVoid = true;
+          throw error;
+        }
+      }
       // What came before wrong bytes were found cannot be joined to what comes after.
       if (this.#generation !== undefined && this.#generation !== fill.generation) throw this.#failure();
       // What is still in memory is nearer than the file, which may have it too.
@@ -74,7 +82,7 @@ export class FillReader implements BlobBody {
       const readable = fill.readableFrom(position);
       if (partial && position < readable) {
         this.#generation = generation;
-        fill.markHanded();
+        fill.markHanded(position);
         const length = Math.min(buffer.length, readable - position);
         try {
           const count = await partial.read(buffer, position, length);
@@ -109,7 +117,7 @@ export class FillReader implements BlobBody {
     const recent = fill.recentFrom(position);
     if (recent) {
       this.#generation = fill.generation;
-      fill.markHanded();
+      fill.markHanded(position);
       this.#unsettled.add(position, recent, fill.partial?.written ?? 0);
     }
     return recent;
@@ -148,7 +156,7 @@ export class FillReader implements BlobBody {
       offset: written,
       hash: fill.partial?.hashSoFar() ?? hasherFor(fill.digest),
       expectedSizes: fill.expectedSizes,
-      observer: fill.observer,
+      report: fill.report,
       onAnswer: (heading, repository) => {
         if (repository !== undefined) fill.confirmed.add(repository);
         fill.adoptHeading(heading);

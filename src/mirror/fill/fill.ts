@@ -3,10 +3,12 @@ import type { Loan } from '../../memory/slabs.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
+import type { Report } from '../../oci/report.ts';
 import { DiskFault, NoRoom, type PartialBlob } from '../../store/files/blob-store.ts';
 import { Progress } from '../../waiting/progress.ts';
-import type { FillObserver, FillResult, FillState } from './fill-events.ts';
+import type { FillEvent, FillResult, FillState } from './fill-events.ts';
 import type { FillOptions } from './fill-options.ts';
+import { Pace } from './pace.ts';
 import { Segments } from './segments.ts';
 import type { Source, SourceList } from './sources.ts';
 import type { BlobHeading } from './transfer.ts';
@@ -18,17 +20,20 @@ export const heldBackBytes = 64 * 1024;
 export class Fill {
   readonly digest: Digest;
   readonly sources: SourceList;
-  readonly observer: FillObserver;
-  /** Sizes that the manifests of those who wait give the blob. */
+  readonly report: Report<FillEvent>;
+  /** The sizes that manifests of the waiting clients' repositories give the blob. */
   readonly expectedSizes = new Set<number>();
   /** The repositories whose upstream has answered with this blob. */
   readonly confirmed = new Set<string>();
   readonly progress = new Progress();
   /** Bytes that its sources have given so far. */
   receivedBytes = 0;
+  /** Whether a reader that went on after the disk had failed has found wrong bytes: no other client may begin with them. */
+  isVoid = false;
   readonly #recent: RecentBytes;
-  readonly #options: FillOptions;
   readonly #abort = new AbortController();
+  readonly #pace: Pace;
+  readonly #options: FillOptions;
   #partial: PartialBlob | undefined;
   #segments: Segments | undefined;
   #heading: BlobHeading | undefined;
@@ -41,9 +46,10 @@ export class Fill {
   #kept: 'stored' | 'refused' | undefined;
 
   constructor(options: FillOptions) {
-    ({ digest: this.digest, sources: this.sources, observer: this.observer } = options);
+    ({ digest: this.digest, sources: this.sources, report: this.report } = options);
     this.#options = options;
     this.#recent = new RecentBytes(options.slabs);
+    this.#pace = new Pace(this.#recent, { isAlone: () => this.readers === 1, signal: this.#abort.signal });
   }
 
   /** Whether other replicas may read from it. */
@@ -60,11 +66,12 @@ export class Fill {
     return this.#state;
   }
 
-  /** What has become of the blob: visible in the store, or passed through because the cache has no room for it. */
+  /** Whether the blob is visible in the store. */
   get isStored(): boolean {
     return this.#kept === 'stored';
   }
 
+  /** Whether the blob was passed through because the cache has no room for it. */
   get isRefused(): boolean {
     return this.#kept === 'refused';
   }
@@ -75,7 +82,7 @@ export class Fill {
     return this.#holders - 1;
   }
 
-  /** What the sources told about the blob; `undefined` until one has answered. */
+  /** The size and type of the blob; `undefined` until a source has answered. */
   get heading(): BlobHeading | undefined {
     return this.#heading;
   }
@@ -122,24 +129,27 @@ export class Fill {
     this.#segments?.want(position);
   }
 
-  /** What to tell those who wait through a repository when the fill has failed. */
+  /** The error for clients that wait through a repository, after the fill has failed. */
   failure(repository: string): unknown {
     return this.#fatal ?? this.sources.errorFor(repository);
   }
 
-  /** A reader has been handed bytes: from now on sources are retried patiently. */
-  markHanded(): void {
+  /** A reader that is handed the bytes from a position on: from now on sources are retried patiently. */
+  markHanded(position: number): void {
     this.#handed = true;
+    this.#pace.reached(position);
   }
 
   /** Keeps the partial file open for one more reader. */
   hold(): void {
     this.#holders += 1;
+    this.#pace.changed();
   }
 
   /** Undoes one {@link hold}; the last one closes the file. */
   async release(): Promise<void> {
     this.#holders -= 1;
+    this.#pace.changed();
     if (this.#holders === 1) this.#options.onUnwanted();
     if (this.#holders > 0) return;
     this.#recent[Symbol.dispose]();
@@ -155,15 +165,14 @@ export class Fill {
    * Brings the blob to the disk. Never throws: what went wrong is in {@link state} and {@link failure}. The file stays
    * open until the fill's owner calls {@link release}.
    * @param options `isApart`: another fill has the partial file of the digest; `onReceived`: called when the whole blob
-   *   is
-   *   here, and only its place on the disk is left to be found
+   *   is here, and only its place on the disk is left to be found
    */
   async run({ isApart = false, onReceived }: { isApart?: boolean; onReceived?: () => void } = {}): Promise<void> {
-    const { observer, digest, store, onStored, route } = this.#options;
-    observer.started(digest);
+    const { report, digest, store, onStored, route } = this.#options;
+    report({ kind: 'fill-started', digest });
     let result: FillResult = 'failed';
     try {
-      const partial = await store.ingest(digest, { isApart });
+      const partial = await store.ingest(digest, { isApart, memory: this.#options.slabs });
       this.#partial = partial;
       if (partial.written > 0 && !this.#options.isLeftoverOurs()) await partial.restart();
       await this.#receiveVerified(partial);
@@ -186,14 +195,14 @@ export class Fill {
       await this.#failed(error, { isApart });
     } finally {
       await route.end(result === 'stored');
-      observer.ended(digest, result);
+      report({ kind: 'fill-ended', digest, result });
     }
   }
 
   async #failed(error: unknown, { isApart }: { isApart: boolean }): Promise<void> {
     if (error instanceof DiskFault) {
       if (error instanceof NoRoom) this.#kept = 'refused';
-      else this.observer.diskFault(error);
+      else this.report({ kind: 'disk-fault', error });
       if (this.#state === 'running') this.#enter('spilled');
       await this.#partial?.discard();
       return;
@@ -226,11 +235,12 @@ export class Fill {
       }
       const actual = partial.digest();
       if (actual === digest) return;
-      this.observer.wrongBytes(digest, { sources: [...contributors].map((source) => source.id), actual });
+      const ids = [...contributors].map((source) => source.id);
+      this.report({ kind: 'wrong-bytes', digest, sources: ids, actual });
       const error = new RegistryError('wrong-bytes', 'the upstream sent bytes that are not this blob', {
         detail: { expected: digest, actual },
       });
-      // The wrong bytes may be those that an earlier run left: then everybody gets another chance.
+      // The wrong bytes may be those that an earlier run left: then every source gets another chance.
       // A replica passes on unverified bytes: as long as one may be to blame, an upstream is not.
       const replicas = [...contributors].filter((source) => source.replica !== undefined);
       const suspects = replicas.length > 0 ? replicas : contributors;
@@ -255,7 +265,7 @@ export class Fill {
       route: this.#options.route,
       expectedSizes: this.expectedSizes,
       isAwaited: () => this.#handed,
-      observer: this.observer,
+      report: this.report,
       onAnswer: (source, heading) => {
         if (source.replica === undefined) this.confirmed.add(source.repository);
         this.#isFromReplica ??= source.replica !== undefined;
@@ -268,6 +278,7 @@ export class Fill {
         this.progress.received(position, part.end - part.start);
       },
       onWritten: () => this.progress.wake(),
+      pace: this.#pace,
       inParts: this.#options.inParts,
       signal: this.#abort.signal,
     });

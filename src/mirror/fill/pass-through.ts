@@ -1,10 +1,11 @@
 import type { Hash } from 'node:crypto';
 import { type Digest, digestAlgorithm, finishDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
+import type { Report } from '../../oci/report.ts';
 import { heldBackBytes } from './fill.ts';
-import { DirectRoute } from './route.ts';
-import type { SourceList } from './sources.ts';
-import { type BlobHeading, Transfer, type TransferObserver } from './transfer.ts';
+import type { TransferEvent } from './fill-events.ts';
+import { DirectRoute, type SourceList } from './sources.ts';
+import { type BlobHeading, Transfer } from './transfer.ts';
 
 export interface PassThroughOptions {
   readonly digest: Digest;
@@ -14,7 +15,7 @@ export interface PassThroughOptions {
   /** The hash of the bytes before `offset`. */
   readonly hash: Hash;
   readonly expectedSizes: ReadonlySet<number>;
-  readonly observer: TransferObserver;
+  readonly report: Report<TransferEvent>;
   /** @param repository that the answer confirms, if any */
   readonly onAnswer: (heading: BlobHeading, repository: string | undefined) => void;
 }

@@ -1,3 +1,4 @@
+import type { Slabs } from '../../memory/slabs.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../../oci/error.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
@@ -20,7 +21,7 @@ export interface Source {
   /** @throws RegistryError as BlobEndpoint.openBlob of the upstream's client */
   open(
     digest: Digest,
-    options: { offset: number; end?: number; size?: number; signal: AbortSignal },
+    options: { offset: number; end?: number; size?: number; memory?: Slabs; signal: AbortSignal },
   ): Promise<BlobAnswer>;
 }
 
@@ -59,7 +60,7 @@ interface Entry {
   lastError: unknown;
 }
 
-/** The sources that those who wait for one blob have brought along, and what became of each. */
+/** The sources of one blob, added by each request that joins, with the result of each. */
 export class SourceList {
   readonly #entries: Entry[] = [];
   /** Size beyond which no source may give a blob, in bytes. */
@@ -135,7 +136,7 @@ export class SourceList {
     entry.hasGiven = true;
   }
 
-  /** Nothing was sent to the source: that says nothing about it, except to those who ask why it gave nothing. */
+  /** Nothing was sent to the source. That is no failure of it; the error is the reason if no source gives anything. */
   refused(source: Source, error: unknown): void {
     this.#entry(source).lastError = error;
   }
@@ -162,7 +163,7 @@ export class SourceList {
     return refused.length > 0;
   }
 
-  /** The source gave bytes that are not the blob: it is not asked again by those who share this list. */
+  /** The source gave bytes that are not the blob: no user of this list asks it again. */
   condemn(source: Source, error: unknown): void {
     const entry = this.#entry(source);
     entry.verdict = error;
@@ -170,8 +171,8 @@ export class SourceList {
   }
 
   /**
-   * What to tell those who wait through a repository: what its own sources said where they said anything. A failure to
-   * answer counts for more than a definite "not here" from another of its URLs.
+   * The error for clients that wait through a repository: of its own sources if they gave one. A failure to answer counts
+   * for more than a definite "not here" from another URL.
    */
   errorFor(repository: string): unknown {
     const own = this.#entries.filter((entry) => entry.source.repository === repository);
@@ -195,4 +196,59 @@ function withoutRest(cause: unknown): RegistryError {
   return new RegistryError('cut', 'the upstream gave a part of this blob, and now says that it does not have it', {
     cause,
   });
+}
+
+/** Decides which source a fill reads next, and learns the result. */
+export interface Route {
+  /** Whether the blob is to be kept on this disk. */
+  readonly isKept: boolean;
+  /** Whether it reads from another replica now. */
+  readonly isFollowing: boolean;
+  /** Whether other replicas may read what it has so far. */
+  readonly isServing: boolean;
+  /** The source to read from; `undefined` if none is left. @throws the signal's reason */
+  next(options: NextOptions, signal: AbortSignal): Promise<Source | undefined>;
+  /** Aborted when a source is no longer the one to read from. */
+  guard(source: Source): AbortSignal | undefined;
+  /** Call it before a source is opened; dispose the result when the connection is finished. @throws the signal's reason */
+  enter(source: Source, signal: AbortSignal): Promise<AsyncDisposable | undefined>;
+  /** Bytes have arrived. */
+  received(): void;
+  failed(source: Source, error: unknown): void;
+  /** These replicas sent bytes of a transfer that was not the blob. */
+  wrongBytes(replicas: readonly Source[]): void;
+  /** The fill is over. */
+  end(isStored: boolean): Promise<void>;
+}
+
+/** The sources in their order, without coordination. */
+export class DirectRoute implements Route {
+  readonly isKept = true;
+  readonly isFollowing = false;
+  readonly isServing = false;
+  readonly #sources: SourceList;
+
+  constructor(sources: SourceList) {
+    this.#sources = sources;
+  }
+
+  next(options: NextOptions): Promise<Source | undefined> {
+    return Promise.resolve(this.#sources.next(options));
+  }
+
+  guard(): AbortSignal | undefined {
+    return undefined;
+  }
+
+  enter(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  received(): void {}
+
+  failed(): void {}
+
+  wrongBytes(): void {}
+
+  async end(): Promise<void> {}
 }

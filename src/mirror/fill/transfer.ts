@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Slabs } from '../../memory/slabs.ts';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../../oci/digest.ts';
 import { hasReason, RegistryError } from '../../oci/error.ts';
 import type { Reason } from '../../oci/reason.ts';
+import type { Report } from '../../oci/report.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
 import { Refusal } from '../../upstream/passage.ts';
 import { atLeastRate } from '../../waiting/least-rate.ts';
-import type { Route } from './route.ts';
-import type { Source, SourceList } from './sources.ts';
+import type { TransferEvent } from './fill-events.ts';
+import type { Route, Source, SourceList } from './sources.ts';
 
 /** Failures in a row, without a byte in between, that one source is allowed once bytes have flowed. */
 const patienceOnceFlowing = 8;
@@ -14,7 +16,7 @@ const patienceOnceFlowing = 8;
 const patienceOnceAnswered = 3;
 /** The same at the opening: a server that is being replaced refuses one request and answers the next. */
 const patienceAtOpening = 2;
-/** What may be otherwise a moment later. A time-out has taken the time for a second try, and a limit asks for none. */
+/** Failures that a second attempt may not have. A timeout has used the time for one, and a rate limit asks for none. */
 const worthASecondTry = ['bad-status', 'unreachable', 'cut', 'bad-answer'] as const satisfies Reason[];
 /** How long all sources together may give nothing before a transfer that had begun is given up. */
 const maxDroughtMs = 60_000;
@@ -23,19 +25,11 @@ const maxFailures = 100;
 /** Minimum wait before a source that another request probes is asked again. */
 const minRefusedMs = 200;
 
-/** What the sources have told about a blob. */
+/** The size and type of a blob, from the first source that answered. */
 export interface BlobHeading {
   /** Size of the whole blob in bytes; `undefined` where no source and no manifest tells it. */
   readonly size: number | undefined;
   readonly contentType: string;
-}
-
-/** Receives what happens to transfers, for the log and the metrics. */
-export interface TransferObserver {
-  /** A source has failed at a position, and another attempt follows if any source is left. */
-  sourceFailed(digest: Digest, event: { source: Source; error: unknown; position: number }): void;
-  /** A source has sent bytes, whether they were new or not. */
-  received(source: Source, bytes: number): void;
 }
 
 export interface TransferOptions {
@@ -57,7 +51,9 @@ export interface TransferOptions {
   readonly isAwaited: () => boolean;
   /** Sizes that manifests give the blob; empty where none does. */
   readonly expectedSizes: ReadonlySet<number>;
-  readonly observer: TransferObserver;
+  readonly report: Report<TransferEvent>;
+  /** Where the bytes are kept afterwards: where a source can, it gives them as parts of its slabs. */
+  readonly memory?: Slabs | undefined;
   /** Called for every answer, with what is known of the blob then. @returns whether the bytes are still wanted */
   readonly onAnswer: (source: Source, heading: BlobHeading) => boolean;
   readonly signal: AbortSignal;
@@ -90,10 +86,11 @@ export class Transfer {
   }
 
   /**
+   * Each chunk is to be used before the next is asked for.
    * @throws RegistryError when no source is left (each one's reason is with the {@link SourceList}), the signal's reason
    */
   async *bytes(): AsyncGenerator<Buffer, void, undefined> {
-    const { digest, sources, route, signal, observer, isAwaited, mayStartOver } = this.#options;
+    const { digest, sources, route, signal, report, isAwaited, mayStartOver } = this.#options;
     let failures = 0;
     let fruitless = 0;
     let droughtSinceMs = performance.now();
@@ -128,14 +125,14 @@ export class Transfer {
         if (guard?.aborted) continue;
         if (hasReason(error, 'too-slow')) {
           sources.slowed(source, error);
-          observer.sourceFailed(digest, { source, error, position: this.#position });
+          report({ kind: 'source-failed', digest, source, error, position: this.#position });
           continue;
         }
         if (error instanceof Refusal && this.#isBelieved) {
           // It was not sent, so it has not failed: it goes on when the source may be asked again.
           this.#refusedUntilMs.set(source, performance.now() + Math.max(error.retryAfterMs, minRefusedMs));
           sources.refused(source, error);
-          observer.sourceFailed(digest, { source, error, position: this.#position });
+          report({ kind: 'source-failed', digest, source, error, position: this.#position });
           continue;
         }
         failures += 1;
@@ -147,7 +144,7 @@ export class Transfer {
         isBegun = this.#size !== undefined;
         sources.failed(source, error, { isFinal: !this.#isBelieved && !hasReason(error, ...worthASecondTry) });
         route.failed(source, error);
-        observer.sourceFailed(digest, { source, error, position: this.#position });
+        report({ kind: 'source-failed', digest, source, error, position: this.#position });
       }
     }
   }
@@ -167,14 +164,15 @@ export class Transfer {
   }
 
   async *#from(source: Source, guard: AbortSignal | undefined): AsyncGenerator<Buffer, void, undefined> {
-    const { digest, sources, route, signal, observer, onAnswer, mayStartOver, partBytes } = this.#options;
+    const { digest, sources, route, signal, report, onAnswer, mayStartOver, partBytes } = this.#options;
     const end = Math.min(this.#end, this.#position + (partBytes ?? Number.POSITIVE_INFINITY));
     const wanted = end === Number.POSITIVE_INFINITY || end === this.#size ? undefined : end;
     const openSignal = guard ? AbortSignal.any([signal, guard]) : signal;
     await using _place = await route.enter(source, openSignal);
     const [expected] = this.#options.expectedSizes;
     const size = this.#size ?? expected;
-    const answer = await source.open(digest, { offset: this.#position, end: wanted, size, signal: openSignal });
+    const asked = { offset: this.#position, end: wanted, size, memory: this.#options.memory };
+    const answer = await source.open(digest, { ...asked, signal: openSignal });
     try {
       if (wanted !== undefined && answer.start === 0 && answer.end !== wanted && answer.end === answer.size) {
         sources.noteIgnoredRange(source);
@@ -191,7 +189,7 @@ export class Transfer {
         // A source that ignores Range begins at 0: what is already here is skipped.
         const known = Math.max(0, this.#position - place);
         place += chunk.length;
-        observer.received(source, chunk.length);
+        report({ kind: 'received', source, bytes: chunk.length });
         route.received();
         if (this.#size !== undefined && place > this.#size) throw wrongSize(place, this.#size);
         if (place > sources.maxBytes) throw tooLarge(sources.maxBytes);
@@ -228,14 +226,16 @@ export class Transfer {
     if (answer.size !== undefined && expected !== undefined && expected !== answer.size) {
       throw wrongSize(answer.size, expected);
     }
-    this.#size = expected ?? answer.size;
+    const size = expected ?? answer.size;
     const { maxBytes } = this.#options.sources;
-    if (this.#size !== undefined && this.#size > maxBytes) throw tooLarge(maxBytes);
+    if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes);
     // Nothing of an empty answer could be held back until its digest is known.
-    if (this.#size === 0 && finishDigest(digestAlgorithm(digest), hasherFor(digest)) !== digest) {
+    if (size === 0 && finishDigest(digestAlgorithm(digest), hasherFor(digest)) !== digest) {
       throw new RegistryError('wrong-size', 'the upstream gives this blob no bytes, and its digest says it has some');
     }
-    return { size: this.#size, contentType: answer.contentType };
+    // Only now: what a refused answer says must not end the transfer before another source is asked.
+    this.#size = size;
+    return { size, contentType: answer.contentType };
   }
 }
 

@@ -4,8 +4,9 @@ import type { PeerAccess, PeerWant } from '../../coordination/peers.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { findGiver } from '../../replicas/giver.ts';
-import type { Route } from '../fill/route.ts';
-import type { NextOptions, Source, SourceList } from '../fill/sources.ts';
+import { accessTo, type Replicas } from '../../replicas/replicas.ts';
+import type { Repository } from '../../upstream/repository.ts';
+import { DirectRoute, type NextOptions, type Route, type Source, type SourceList } from '../fill/sources.ts';
 
 /** How often the holder of a lease says that bytes arrive, in milliseconds: a third of the time a lease lives. */
 const renewMs = 1_000;
@@ -29,6 +30,38 @@ export interface SharedRouteOptions {
   readonly owners: readonly Replica[];
   /** Others that are to keep it beside this one. */
   readonly copies: readonly Replica[];
+}
+
+/** How a fill of a digest comes to its bytes. @param fill `isOwned`: another replica wants the blob to be kept here */
+export function routeOf(
+  replicas: Replicas,
+  {
+    digest,
+    sources,
+    repository,
+    isOwned,
+  }: {
+    digest: Digest;
+    sources: SourceList;
+    repository: Repository;
+    isOwned: boolean;
+  },
+): Route {
+  const { coordinator, peers } = replicas;
+  if (coordinator.isAlone || peers === undefined) return new DirectRoute(sources);
+  const owners = replicas.owners(digest);
+  const isOurs = isOwned || owners.some(({ id }) => id === coordinator.self);
+  const others = owners.filter(({ id }) => id !== coordinator.self);
+  return new SharedRoute({
+    digest,
+    sources,
+    through: repository.key,
+    access: () => accessTo(repository.upstream, coordinator),
+    coordinator,
+    peers,
+    owners: isOurs ? [] : others,
+    copies: isOurs ? others : [],
+  });
 }
 
 /**

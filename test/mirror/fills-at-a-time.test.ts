@@ -1,0 +1,326 @@
+import { once } from 'node:events';
+import { Readable } from 'node:stream';
+import { describe, expect, test, vi } from 'vitest';
+import { Downloads, type DownloadsOptions } from '../../src/mirror/fill/downloads.ts';
+import type { FillReader } from '../../src/mirror/fill/fill-reader.ts';
+import { type Placed, RateWatch } from '../../src/mirror/fill/rate-watch.ts';
+import { DirectRoute, type Source } from '../../src/mirror/fill/sources.ts';
+import { type Digest, digestOf } from '../../src/oci/digest.ts';
+import { RegistryError } from '../../src/oci/error.ts';
+import type { Repository } from '../../src/upstream/repository.ts';
+import { leastBytesPerSecond, leastRateWindowMs } from '../../src/waiting/least-rate.ts';
+import { MemoryStore } from '../support/memory-store.ts';
+
+const signal = AbortSignal.timeout(120_000);
+
+const repositoryOf = (upstream: string): Repository =>
+  ({ key: `${upstream}/library/app`, name: 'library/app', upstream: { name: upstream } }) as Repository;
+const repository = repositoryOf('docker.io');
+
+class Blob {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
+  readonly opened = Promise.withResolvers<void>();
+  /** Aborts of the requests for it. */
+  cuts = 0;
+  readonly #end = Promise.withResolvers<void>();
+
+  constructor(name: string, size = 100_000) {
+    this.bytes = Buffer.alloc(size, name);
+    this.digest = digestOf(this.bytes);
+  }
+
+  /** Lets its sources give the second half. */
+  finish(): this {
+    this.#end.resolve();
+    return this;
+  }
+
+  source(upstream = 'docker.io', more: Partial<Source> = {}): Source {
+    return {
+      id: `${upstream} one`,
+      upstream,
+      repository: `${upstream}/library/app`,
+      connections: 1,
+      open: async (_, { offset, signal: within }) => {
+        this.opened.resolve();
+        within.addEventListener('abort', () => (this.cuts += 1), { once: true });
+        const body = Readable.from(this.#body(offset, within));
+        const { length: size } = this.bytes;
+        return await Promise.resolve({ size, start: offset, end: size, contentType: 'a/b', body: body as never });
+      },
+      ...more,
+    };
+  }
+
+  async *#body(offset: number, within: AbortSignal): AsyncGenerator<Buffer> {
+    const half = this.bytes.length / 2;
+    if (offset < half) yield this.bytes.subarray(offset, half);
+    if (!within.aborted) await Promise.race([this.#end.promise, once(within, 'abort')]);
+    within.throwIfAborted();
+    yield this.bytes.subarray(Math.max(offset, half));
+  }
+}
+
+function downloadsWith(options: Partial<DownloadsOptions> = {}) {
+  const stored: [Digest, object][] = [];
+  const begun: Digest[] = [];
+  const store = new MemoryStore();
+  const downloads = new Downloads({
+    store,
+    report: () => undefined,
+    limits: { maxFills: 1, maxBlobBytes: 10_000_000 },
+    onBegun: (digest) => begun.push(digest),
+    onStored: (digest, blob) => stored.push([digest, blob]),
+    isLeftoverOf: () => true,
+    ...options,
+  });
+  const join = (blob: Blob, of: { upstream?: string; expectedSize?: number; source?: Source } = {}) =>
+    downloads.join(blob.digest, {
+      repository: repositoryOf(of.upstream ?? 'docker.io'),
+      sources: [of.source ?? blob.source(of.upstream)],
+      expectedSize: of.expectedSize,
+      isRanged: false,
+    });
+  return { downloads, join, stored, begun, store };
+}
+
+async function leave(...readers: { reader: FillReader }[]): Promise<void> {
+  for (const { reader } of readers) await reader[Symbol.asyncDispose]();
+}
+
+describe('a blob that several clients want', () => {
+  test('is fetched once per upstream, and its progress is that of the fill', async () => {
+    const { downloads, join, begun, stored } = downloadsWith({ limits: { maxFills: 4, maxBlobBytes: 10_000_000 } });
+    await using _ = downloads;
+    const blob = new Blob('one');
+    const one = join(blob);
+    const two = join(blob, { expectedSize: 100_000 });
+    const other = join(blob, { upstream: 'quay.io' });
+    expect([one.begun, two.begun, two.fill === one.fill, other.begun]).toEqual([true, false, true, true]);
+    expect([downloads.count, begun]).toEqual([2, [blob.digest, blob.digest]]);
+    expect([...one.fill.expectedSizes]).toEqual([100_000]);
+    await one.reader.heading(signal);
+    await expect
+      .poll(() => downloads.progress()[0])
+      .toEqual({
+        digest: blob.digest,
+        writtenBytes: 50_000,
+        sizeBytes: 100_000,
+        sources: ['docker.io one'],
+        readers: 2,
+      });
+    const { digest } = blob;
+    expect([downloads.has(digest), downloads.has(digest, 'quay.io'), downloads.has(digest, 'ghcr.io')]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect(downloads.has(digestOf(Buffer.from('other')))).toBe(false);
+    blob.finish();
+    await expect.poll(() => downloads.count).toBe(0);
+    expect(stored).toHaveLength(2);
+    for (const shownBy of ['docker.io', 'quay.io']) {
+      expect(stored).toContainEqual([digest, expect.objectContaining({ shownBy })]);
+    }
+    expect(downloads.has(digest)).toBe(false);
+    await leave(one, two, other);
+  });
+
+  test('is fetched again after it has failed, by the sources of the next client', async () => {
+    const { downloads, join } = downloadsWith();
+    await using _ = downloads;
+    const blob = new Blob('failing').finish();
+    const denied = new RegistryError('denied', 'not for you');
+    const failing = blob.source('docker.io', { open: () => Promise.reject(denied) });
+    const first = join(blob, { source: failing });
+    await expect(first.reader.heading(signal)).rejects.toBe(denied);
+    expect(first.fill.state).toBe('failed');
+    const second = join(blob);
+    expect([second.begun, second.fill === first.fill]).toEqual([true, false]);
+    expect((await second.reader.heading(signal)).size).toBe(100_000);
+    await leave(first, second);
+  });
+});
+
+describe('a fill that waits for its place', () => {
+  test('has none before another one has ended, and begins then', async () => {
+    const { downloads, join } = downloadsWith();
+    await using _ = downloads;
+    const [a, b] = [new Blob('a'), new Blob('b')];
+    const first = join(a);
+    await a.opened.promise;
+    const second = join(b);
+    const late = join(b);
+    await expect.poll(() => downloads.isQueued(second.fill)).toBe(true);
+    expect(downloads.isQueued(first.fill)).toBe(false);
+    expect(late.fill).toBe(second.fill);
+    a.finish();
+    await b.opened.promise;
+    expect(downloads.isQueued(second.fill)).toBe(false);
+    b.finish();
+    await expect.poll(() => downloads.count).toBe(0);
+    expect(downloads.isQueued(second.fill)).toBe(false);
+    await leave(first, second, late);
+  });
+
+  test('begins anyway when its client can wait no longer', async () => {
+    const { downloads, join } = downloadsWith();
+    await using _ = downloads;
+    const [a, b] = [new Blob('a'), new Blob('b').finish()];
+    const first = join(a);
+    await a.opened.promise;
+    const second = join(b);
+    await expect.poll(() => downloads.isQueued(second.fill)).toBe(true);
+    downloads.startAnyway(second.fill);
+    expect((await second.reader.heading(signal)).size).toBe(100_000);
+    // One that does not wait, or is over, is not begun twice.
+    downloads.startAnyway(first.fill);
+    await expect.poll(() => downloads.count).toBe(1);
+    downloads.startAnyway(second.fill);
+    expect([a.cuts, downloads.count]).toEqual([0, 1]);
+    a.finish();
+    await leave(first, second);
+  });
+
+  test('takes that of one without readers, which is begun again by the next request', async () => {
+    const { downloads, join, store } = downloadsWith();
+    await using _ = downloads;
+    const [a, b] = [new Blob('a'), new Blob('b').finish()];
+    const first = join(a);
+    await first.reader.heading(signal);
+    await leave(first);
+    // No one waits for its place.
+    expect([a.cuts, downloads.has(a.digest)]).toEqual([0, true]);
+    const second = join(b);
+    expect((await second.reader.heading(signal)).size).toBe(100_000);
+    await expect.poll(() => a.cuts).toBe(1);
+    const again = join(a.finish());
+    expect(again.begun).toBe(true);
+    await expect.poll(async () => (await store.read(a.digest))?.equals(a.bytes)).toBe(true);
+    await leave(second, again);
+  });
+
+  test('and whose readers have left is forgotten', async () => {
+    const { downloads, join } = downloadsWith();
+    await using _ = downloads;
+    const [a, b] = [new Blob('a'), new Blob('b')];
+    const first = join(a);
+    await a.opened.promise;
+    const second = join(b);
+    await expect.poll(() => downloads.isQueued(second.fill)).toBe(true);
+    await leave(second);
+    expect([downloads.has(b.digest), a.cuts]).toEqual([false, 0]);
+    a.finish();
+    await expect.poll(() => downloads.count).toBe(0);
+    await leave(first);
+  });
+});
+
+describe('a blob that is brought', () => {
+  test('is in the store, and its progress was told', async () => {
+    const { downloads, store } = downloadsWith();
+    await using _ = downloads;
+    const blob = new Blob('brought');
+    const told: [number, number | undefined][] = [];
+    const joiner = { repository, sources: [blob.source()], expectedSize: 100_000 };
+    const onProgress = (...of: [number, number | undefined]): void => {
+      told.push(of);
+      if (of[0] === 50_000) blob.finish();
+    };
+    await downloads.bring(blob.digest, joiner, { signal, onProgress });
+    expect((await store.read(blob.digest))?.equals(blob.bytes)).toBe(true);
+    expect(told).toContainEqual([50_000, 100_000]);
+    expect(downloads.count).toBe(0);
+  });
+
+  test('and cannot be had has the error of its sources; or the reason of the signal', async () => {
+    const { downloads } = downloadsWith();
+    await using _ = downloads;
+    const blob = new Blob('absent');
+    const denied = new RegistryError('denied', 'not for you');
+    const failing = blob.source('docker.io', { open: () => Promise.reject(denied) });
+    const bring = (source: Source, within: AbortSignal): Promise<void> =>
+      downloads.bring(blob.digest, { repository, sources: [source], expectedSize: undefined }, { signal: within });
+    await expect(bring(failing, signal)).rejects.toBe(denied);
+    const abort = new AbortController();
+    const bringing = bring(blob.source(), abort.signal);
+    await blob.opened.promise;
+    const reason = new Error('given up');
+    abort.abort(reason);
+    await expect(bringing).rejects.toBe(reason);
+  });
+
+  test('that is kept elsewhere says so', async () => {
+    class Elsewhere extends DirectRoute {
+      override readonly isKept = false as unknown as true;
+      override readonly isServing = true as unknown as false;
+    }
+    const route: DownloadsOptions['route'] = (_, sources) => new Elsewhere(sources);
+    const { downloads, stored } = downloadsWith({ route });
+    await using _ = downloads;
+    const blob = new Blob('elsewhere');
+    const joiner = { repository, sources: [blob.source()], expectedSize: undefined };
+    const bringing = downloads.bring(blob.digest, joiner, { signal });
+    await blob.opened.promise;
+    expect(downloads.following(blob.digest, 'docker.io')?.digest).toBe(blob.digest);
+    expect(downloads.following(blob.digest, 'quay.io')).toBeUndefined();
+    blob.finish();
+    await expect(bringing).rejects.toMatchObject({ reason: 'kept-elsewhere' });
+    expect([stored, downloads.following(blob.digest, 'docker.io')]).toEqual([[], undefined]);
+    // Not even where others could: its sources are free.
+    const local = new Blob('local').finish();
+    await downloads.bring(local.digest, { ...joiner, sources: [local.source()], isLocal: true }, { signal });
+    expect(stored.map(([digest]) => digest)).toEqual([local.digest]);
+  });
+});
+
+describe('a fill with a place', () => {
+  const placed = (group: string, place: Placed['place'] = 'taken') =>
+    ({ group, place, fill: { receivedBytes: 0 } }) as Omit<Placed, 'fill'> & { fill: { receivedBytes: number } };
+
+  test('gives it up when it comes forward more slowly than the least rate', () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
+    try {
+      using rates = new RateWatch();
+      const slow: string[] = [];
+      const downloads = { fast: placed('a'), slow: placed('a'), waiting: placed('a', 'none'), halting: placed('b') };
+      const watches = Object.entries(downloads).map(([name, download]) =>
+        rates.watch(download as unknown as Placed, () => slow.push(name)),
+      );
+      const least = (leastBytesPerSecond * leastRateWindowMs) / 1000;
+      downloads.fast.fill.receivedBytes = least;
+      downloads.slow.fill.receivedBytes = least - 1;
+      downloads.halting.fill.receivedBytes = least;
+      vi.advanceTimersByTime(leastRateWindowMs - 1);
+      expect(slow).toEqual([]);
+      vi.advanceTimersByTime(1);
+      expect(slow).toEqual(['slow']);
+      // What has come counts once.
+      downloads.fast.fill.receivedBytes += least;
+      downloads.slow.fill.receivedBytes += least;
+      vi.advanceTimersByTime(leastRateWindowMs);
+      expect(slow).toEqual(['slow', 'halting']);
+      for (const watch of watches) watch[Symbol.dispose]();
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test('keeps it where too many of its group have none', () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
+    try {
+      using rates = new RateWatch();
+      const slow: string[] = [];
+      for (let index = 0; index < 256; index += 1)
+        rates.watch(placed('a', 'slow') as unknown as Placed, () => undefined);
+      rates.watch(placed('a') as unknown as Placed, () => slow.push('a'));
+      rates.watch(placed('b') as unknown as Placed, () => slow.push('b'));
+      vi.advanceTimersByTime(leastRateWindowMs);
+      expect(slow).toEqual(['b']);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});

@@ -1,26 +1,19 @@
-import type { Coordinator } from '../coordination/coordinator.ts';
 import type { ListingAnswer } from '../oci/listing.ts';
-import type { ReplicaQuestions } from '../replicas/questions.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
+import { accessTo } from '../replicas/replicas.ts';
 import type { RememberedLists } from '../store/catalog/remembered-lists.ts';
 import { type Staleness, stalenessOf } from '../upstream/freshness.ts';
 import type { Repository } from '../upstream/repository.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
-import { accessTo } from './access.ts';
 import type { Waiting } from './content.ts';
 import type { Manifests } from './manifests.ts';
 import type { Outcome } from './outcome.ts';
+import type { MirrorParts } from './parts.ts';
 
-export interface ListingsOptions {
-  readonly catalog: Catalog;
+export interface ListingsOptions
+  extends Pick<MirrorParts, 'catalog' | 'questions' | 'coordinator' | 'offline' | 'now'> {
   readonly manifests: Manifests;
   readonly lists: RememberedLists;
-  readonly questions: ReplicaQuestions;
-  readonly coordinator: Coordinator;
-  readonly offline: boolean;
-  /** Wall clock in milliseconds. */
-  readonly now: () => number;
 }
 
 /** A page of tags or referrers. */
@@ -84,7 +77,7 @@ export class AskedLists {
   }
 }
 
-/** What a list is remembered by. */
+/** The key of a remembered list. */
 export function nameOf(what: string, { repository, query }: { repository: Repository; query: string }): string {
   const parameters = new URLSearchParams(query);
   parameters.sort();

@@ -1,22 +1,14 @@
 import { RegistryError } from '../oci/error.ts';
-import type { ReplicaQuestions } from '../replicas/questions.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
-import { freshnessOf, stalenessOf } from '../upstream/freshness.ts';
+import { decide, freshnessOf, stalenessOf } from '../upstream/freshness.ts';
 import type { Repository } from '../upstream/repository.ts';
-import { decide } from '../upstream/tag-rules.ts';
-import type { ResolvedTag } from './confirmed-tag.ts';
 import type { Waiting } from './content.ts';
 import type { ManifestsByDigest } from './manifests-by-digest.ts';
-import type { MirrorEvent, Report } from './mirror-event.ts';
+import type { MirrorParts } from './parts.ts';
+import type { ResolvedTag } from './tag-inquiry.ts';
 
-export interface LentTagsOptions {
-  readonly catalog: Catalog;
-  readonly questions: ReplicaQuestions;
+export interface LentTagsOptions extends Pick<MirrorParts, 'catalog' | 'questions' | 'now' | 'report'> {
   readonly manifests: ManifestsByDigest;
-  /** Wall clock in milliseconds. */
-  readonly now: () => number;
-  readonly report: Report<MirrorEvent>;
 }
 
 /** Tags of which nothing usable is known here, by the word of other replicas while the upstream cannot answer. */

@@ -1,5 +1,4 @@
-import type { Descriptor } from '../oci/descriptor.ts';
-import { manifestLimits, readDescriptor, readManifest } from '../oci/descriptor.ts';
+import { type Descriptor, manifestLimits, readDescriptor, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import { JsonLimitError, parseJson } from '../oci/json.ts';
@@ -111,7 +110,7 @@ export class Listings {
     return undefined;
   }
 
-  /** What is here: by the subjects that manifests name, and of the fallback tag also what names none. */
+  /** Lists stored referrers: by the subjects that manifests name; of the fallback tag, also those without a subject. */
   async #offlineReferrers(
     repository: Repository,
     digest: Digest,
@@ -186,7 +185,7 @@ function listingOf({ bytes, contentType, nextQuery, filtersApplied }: ListingRep
   return { bytes, contentType, nextQuery, filtersApplied };
 }
 
-/** What was asked for, where the upstream ignores `artifactType`. */
+/** Filters by `artifactType`, for upstreams that ignore it. */
 function filteredHere(reply: ListingAnswer | ListingReply, artifactType: string | undefined): ListingReply {
   const given: ListingReply = { outcome: 'bypass', ...reply };
   if (artifactType === undefined || reply.filtersApplied !== undefined || reply.nextQuery !== undefined) return given;

@@ -1,11 +1,12 @@
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { bareMediaType, manifestMediaTypes } from '../oci/media-types.ts';
-import type { TagRecord } from '../store/catalog/tag-records.ts';
+import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
 import type { ManifestAnswer, ManifestHead } from '../upstream/client.ts';
+import { decide, type Staleness, stalenessOf } from '../upstream/freshness.ts';
 import type { Repository } from '../upstream/repository.ts';
-import { confirmedAtMs } from './confirmed-tag.ts';
 import type { KeptManifests } from './kept-manifests.ts';
+import type { Outcome } from './outcome.ts';
 
 /** A HEAD that tells fewer bytes than this does not tell the size of a manifest. */
 const minManifestBytes = 20;
@@ -16,22 +17,32 @@ export interface TagInquiryOptions {
   readonly coordinator: { readonly isAlone: boolean };
 }
 
-/** What is asked about a tag. */
+/** A question about a tag. */
 export interface TagQuestion {
   readonly tag: string;
   /** The media types that the answer may have. */
   readonly accept: readonly string[];
-  /** What the tag stood for before, where that may be served as stale. */
+  /** The digest that the tag stood for before, if it may be served as stale. */
   readonly staleDigest: Digest | undefined;
   /** Whether nothing is known of the tag, and its manifest is wanted, too. */
   readonly mayGet: boolean;
   readonly signal: AbortSignal;
 }
 
-/** What an upstream said about a tag. `age`: of an answer from the cache of another mirror. */
+/** The answer of an upstream about a tag. `age`: of an answer from the cache of another mirror. */
 export interface ToldTag {
   readonly record: TagRecord;
   readonly age: ManifestHead['age'];
+}
+
+/** A resolved tag: the digest that it stands for now, as far as that can be known. */
+export interface ResolvedTag {
+  readonly key: TagKey;
+  readonly record: TagRecord;
+  readonly outcome: Outcome;
+  readonly stale?: Staleness | undefined;
+  /** The stale record, which may be served if the new manifest cannot be fetched. */
+  readonly previous?: { readonly record: TagRecord; readonly ageSeconds: number };
 }
 
 /** Asks upstreams what tags stand for. */
@@ -97,6 +108,34 @@ export class TagInquiry {
     const checkedAtMs = confirmedAtMs(now(), answer.age);
     return { record: { digest, contentType, size, checkedAtMs }, age: answer.age };
   }
+}
+
+/**
+ * What an upstream's answer means for a tag. One that is a mirror may not have been able to confirm what it has: that is
+ * no confirmation for this one either, and the time for which stale tags are served does not begin again.
+ * @throws RegistryError `unconfirmed` where that time is over
+ */
+export function resolvedBy(answer: {
+  readonly repository: Repository;
+  readonly key: TagKey;
+  readonly record: TagRecord | undefined;
+  readonly checked: TagRecord;
+  readonly age: ManifestHead['age'];
+}): ResolvedTag {
+  const { repository, key, record, checked, age } = answer;
+  if (age?.isStale !== true) {
+    return { key, record: checked, outcome: record?.digest === checked.digest ? 'revalidated' : 'miss' };
+  }
+  const { upstream } = repository;
+  const { times } = decide(upstream.freshness, { repository: repository.name, tag: key.tag });
+  const error = new RegistryError('unconfirmed', 'the mirror that it is asked through could not confirm it');
+  if (age.seconds * 1000 >= times.tagTtlMs + times.staleIfErrorMs) throw error;
+  return { key, record: checked, outcome: 'stale', stale: stalenessOf(upstream.name, age.seconds, error) };
+}
+
+/** When an answer was confirmed by the registry itself. @param age of an answer from the cache of another mirror */
+function confirmedAtMs(nowMs: number, age: ManifestHead['age']): number {
+  return nowMs - (age?.seconds ?? 0) * 1000;
 }
 
 /** The upstream could give a newer manifest, at the price of one of the few pulls that are left. */

@@ -1,38 +1,29 @@
-import type { Coordinator } from '../coordination/coordinator.ts';
 import { AcceptReader } from '../oci/accept.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
-import type { Changes } from '../oci/facts.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { NegativeAnswers } from '../replicas/negative-answers.ts';
-import type { ReplicaQuestions } from '../replicas/questions.ts';
 import { SharedTags } from '../replicas/shared-tags.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
-import { type FreshnessVerdict, freshnessOf, stalenessOf } from '../upstream/freshness.ts';
+import { decide, type FreshnessVerdict, freshnessOf, stalenessOf } from '../upstream/freshness.ts';
 import type { Repository } from '../upstream/repository.ts';
-import { decide } from '../upstream/tag-rules.ts';
 import { isTimeout, withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
 import type { Completeness } from './completeness.ts';
-import { type ResolvedTag, resolvedBy } from './confirmed-tag.ts';
 import type { Waiting } from './content.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import { LentTags } from './lent-tags.ts';
 import type { ManifestsByDigest } from './manifests-by-digest.ts';
-import type { MirrorEvent, Report } from './mirror-event.ts';
-import { TagInquiry } from './tag-inquiry.ts';
+import type { MirrorParts } from './parts.ts';
+import { type ResolvedTag, resolvedBy, TagInquiry } from './tag-inquiry.ts';
 
-export interface TagsOptions {
-  readonly catalog: Catalog;
+export interface TagsOptions
+  extends Pick<
+    MirrorParts,
+    'catalog' | 'coordinator' | 'questions' | 'gone' | 'offline' | 'now' | 'changes' | 'report'
+  > {
   readonly kept: KeptManifests;
   readonly completeness: Completeness;
   readonly manifests: ManifestsByDigest;
-  readonly coordinator: Coordinator;
-  readonly questions: ReplicaQuestions;
-  readonly offline: boolean;
-  readonly now: () => number;
-  readonly changes?: Changes | undefined;
-  readonly report: Report<MirrorEvent>;
 }
 
 interface Question {
@@ -45,12 +36,12 @@ interface Question {
 /** `isWanted`: whether the client asks for the manifest that the tag stands for, too. */
 type Wish = { readonly waiting: Waiting; readonly isWanted?: boolean };
 
-/** What the tags of repositories stand for, asking the upstream no more often than their times say. */
+/** Resolves tags, and asks the upstream no more often than their times say. */
 export class Tags implements AsyncDisposable {
   readonly #options: TagsOptions;
   readonly #flights = new SingleFlight<ResolvedTag>();
-  /** What is asked behind answers, by tag: one at a time, to its very end. */
-  readonly #behind = new Map<string, Promise<void>>();
+  /** Revalidations in the background, by tag: one at a time, to its very end. */
+  readonly #revalidations = new Map<string, Promise<void>>();
   readonly #stop = new AbortController();
   readonly #accepts = new AcceptReader();
   readonly #shared: SharedTags;
@@ -90,7 +81,7 @@ export class Tags implements AsyncDisposable {
         return await this.#resolveVariant(repository, { ...standard, variant: own.join(',') }, own, wish);
       }
     }
-    // This client cannot take what the tag is for everybody else: the upstream may have something else for it.
+    // This client does not accept what other clients get for the tag: the upstream may have something else for it.
     return await this.#resolveVariant(repository, { ...standard, variant: variant.join(',') }, variant, wish);
   }
 
@@ -98,14 +89,14 @@ export class Tags implements AsyncDisposable {
    * What a tag stands for now, by a GET of it: the digest that it stood for cannot be had.
    * @throws RegistryError as {@link resolve}
    */
-  async resolveAnew(repository: Repository, key: TagKey, waiting: Waiting): Promise<ResolvedTag> {
+  async resolveAgain(repository: Repository, key: TagKey, waiting: Waiting): Promise<ResolvedTag> {
     const { catalog } = this.#options;
     const { answerMs } = repository.upstream;
     const accept = key.variant === '' ? manifestAccept : key.variant.split(',');
     const ask = (signal: AbortSignal) => this.#inquiry.get(repository, { tag: key.tag, accept, signal });
     return await this.#noting(repository, key, () =>
       this.#flights.run(
-        `${repository.key} ${whatOf(key)} anew`,
+        `${repository.key} ${whatOf(key)} again`,
         async () => {
           const { record } = await withDeadline(ask, { answerMs, signal: this.#stop.signal });
           catalog.tags.record(key, record);
@@ -116,7 +107,7 @@ export class Tags implements AsyncDisposable {
     );
   }
 
-  /** What a tag stands for, where that is known, fresh, and what this client accepts. */
+  /** The record of a tag, if it is known, fresh, and of a type that this client accepts. */
   fresh(repository: Repository, tag: string, accept: string): TagRecord | undefined {
     const { catalog, offline, now } = this.#options;
     const key: TagKey = { repository: repository.key, tag, variant: '' };
@@ -131,7 +122,7 @@ export class Tags implements AsyncDisposable {
     return freshnessOf(record, { now: now(), times, offline }).kind === 'fresh' ? record : undefined;
   }
 
-  /** The manifest of a resolved tag is here: from now on the tag stands for it, for everybody. */
+  /** The manifest of a resolved tag is stored: from now on the tag stands for it for all clients. */
   adopt({ key, record }: ResolvedTag): void {
     const { catalog, now } = this.#options;
     const known = catalog.tags.get(key);
@@ -140,11 +131,11 @@ export class Tags implements AsyncDisposable {
     if (isOlder) catalog.tags.record(key, record);
   }
 
-  /** Ends what is asked behind answers that have gone out. */
+  /** Ends revalidations in the background. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new RegistryError('shutting-down', 'this mirror is shutting down'));
     this.#shared[Symbol.dispose]();
-    await Promise.all(this.#behind.values());
+    await Promise.all(this.#revalidations.values());
   }
 
   async #resolveVariant(
@@ -170,7 +161,7 @@ export class Tags implements AsyncDisposable {
     if (known) throw known;
     const question: Question = { accept, record, verdict, isWanted };
     if (record && verdict?.kind === 'revalidating') {
-      this.#askBehind(repository, key, question);
+      this.#revalidate(repository, key, question);
       return { key, record, outcome: 'revalidating' };
     }
     try {
@@ -197,7 +188,7 @@ export class Tags implements AsyncDisposable {
     }
   }
 
-  /** Asks the upstream, once for all who want to know. */
+  /** Asks the upstream, once for all clients that wait. */
   async #ask(repository: Repository, key: TagKey, { waiting, ...question }: Question & { waiting: Waiting }) {
     const { answerMs } = repository.upstream;
     return await this.#noting(repository, key, () =>
@@ -225,11 +216,11 @@ export class Tags implements AsyncDisposable {
     }
   }
 
-  /** Asks the upstream behind an answer that goes out now, and fetches what it says is new. */
-  #askBehind(repository: Repository, key: TagKey, question: Question): void {
+  /** Asks the upstream in the background, while the answer is sent, and fetches a manifest that is new. */
+  #revalidate(repository: Repository, key: TagKey, question: Question): void {
     const { report, manifests } = this.#options;
     const what = `${repository.key} ${whatOf(key)}`;
-    if (this.#behind.has(what)) return;
+    if (this.#revalidations.has(what)) return;
     const waiting: Waiting = { signal: this.#stop.signal };
     const work = async (): Promise<void> => {
       try {
@@ -242,13 +233,13 @@ export class Tags implements AsyncDisposable {
         report({ kind: 'revalidation-failed', repository: repository.key, tag: key.tag, error });
       }
     };
-    this.#behind.set(
+    this.#revalidations.set(
       what,
-      work().finally(() => this.#behind.delete(what)),
+      work().finally(() => this.#revalidations.delete(what)),
     );
   }
 
-  /** What a tag is now, as another replica has just been told by the upstream; else asks it, for all of them. */
+  /** Resolves a tag by the upstream's answer to another replica, if there is one; else asks the upstream, for all replicas. */
   async #agree(
     repository: Repository,
     key: TagKey,
@@ -282,7 +273,7 @@ export class Tags implements AsyncDisposable {
     }
   }
 
-  /** What the tag was before is given up only when what it is now is here, or there was nothing. */
+  /** Replaces the record of a tag only when the new manifest is stored, or there was no record. */
   async #note(key: TagKey, { checked, record }: { checked: TagRecord; record: TagRecord | undefined }): Promise<void> {
     const { catalog, kept } = this.#options;
     if (record === undefined || record.digest === checked.digest || (await kept.get(checked.digest))) {

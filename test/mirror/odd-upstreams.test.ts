@@ -62,23 +62,26 @@ test.each([dockerSchema1Signed, 'application/vnd.example.manifest+json'])(
   },
 );
 
-test.each(['application/json', 'application/octet-stream', 'text/plain; charset=utf-8'])(
-  'a manifest that comes as %s has the type that it states, or that its form tells',
-  async (contentType) => {
-    await using upstream = await startRegistry();
-    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
-    const { config } = upstream.addImage('library/app', 'stated');
-    const { mediaType, digest, size } = config;
-    const body = { schemaVersion: 2, config: { mediaType, digest, size }, layers: [] };
-    upstream.addManifest('library/app', 'formed', body, ociManifest);
-    upstream.fault(/manifests/, { kind: 'headers', headers: { 'Content-Type': contentType } });
-    for (const tag of ['stated', 'formed']) {
-      for (const reply of [await site.head(`${path}/manifests/${tag}`), await site.get(`${path}/manifests/${tag}`)]) {
-        expect(reply.headers['content-type']).toBe(ociManifest);
-      }
+test.each([
+  'application/json',
+  'application/octet-stream',
+  'text/plain; charset=utf-8',
+  'application/x-www-form-urlencoded',
+  'null',
+])('a manifest that comes as %s has the type that it states, or that its form tells', async (contentType) => {
+  await using upstream = await startRegistry();
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  const { config } = upstream.addImage('library/app', 'stated');
+  const { mediaType, digest, size } = config;
+  const body = { schemaVersion: 2, config: { mediaType, digest, size }, layers: [] };
+  upstream.addManifest('library/app', 'formed', body, ociManifest);
+  upstream.fault(/manifests/, { kind: 'headers', headers: { 'Content-Type': contentType } });
+  for (const tag of ['stated', 'formed']) {
+    for (const reply of [await site.head(`${path}/manifests/${tag}`), await site.get(`${path}/manifests/${tag}`)]) {
+      expect(reply.headers['content-type']).toBe(ociManifest);
     }
-  },
-);
+  }
+});
 
 test('a HEAD of a blob that is being filled asks no upstream', async () => {
   await using upstream = await startRegistry();

@@ -127,7 +127,7 @@ describe('a signature that was verified through the mirror', () => {
     ['with a subject', { artifactType: 'application/vnd.dev.cosign.artifact.sig.v1+json' }],
     ['by tag', undefined],
   ] as const)(
-    '%s can be verified again while the upstream is away, though nobody has read its config',
+    '%s can be verified again while the upstream is away, though its config was never read',
     async (_, type) => {
       await using upstream = await startRegistry();
       await using folder = await temporaryFolder();

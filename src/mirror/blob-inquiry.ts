@@ -1,27 +1,24 @@
 import { randomInt } from 'node:crypto';
 import type { Digest } from '../oci/digest.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
-import { type BlobStore, type StoredBlob, smallBlobBytes } from '../store/files/blob-store.ts';
+import { type StoredBlob, smallBlobBytes } from '../store/files/blob-store.ts';
 import type { BlobAnswer } from '../upstream/client.ts';
 import type { Repository } from '../upstream/repository.ts';
 import type { Inquiry } from './content.ts';
+import type { MirrorParts } from './parts.ts';
 
 /** How many places of a stored blob an upstream has to show, and the bytes of each. */
 const samples = 4;
 const sampleBytes = 4096;
 
-/** What an upstream tells about a blob. */
+/** The headers of a blob at an upstream. */
 export interface UpstreamBlob {
   /** Bytes; `undefined` where the upstream does not tell. */
   readonly size: number | undefined;
   readonly contentType: string;
 }
 
-export interface BlobInquiryOptions {
-  readonly store: BlobStore;
-  readonly catalog: Catalog;
-}
+export type BlobInquiryOptions = Pick<MirrorParts, 'store' | 'catalog'>;
 
 /** Asks upstreams about blobs. */
 export class BlobInquiry implements Inquiry<UpstreamBlob> {
@@ -41,14 +38,16 @@ export class BlobInquiry implements Inquiry<UpstreamBlob> {
     return { size, contentType };
   }
 
-  /** By a few places in it, which only chance decides; a small one whole. */
+  /**
+   * By its end and a few places in it, which only chance decides; a small one whole. The end of compressed content depends on
+   * all of it, and chance would hardly ever choose it.
+   */
   async compare(repository: Repository, digest: Digest, signal: AbortSignal): Promise<boolean | undefined> {
     await using stored = await this.#options.store.open(digest);
     if (stored === undefined) return undefined;
     const { size } = stored;
     if (size <= smallBlobBytes) return await isSame(await open(repository, digest, { signal }), { stored, end: size });
-    const compareSample = async (): Promise<boolean | undefined> => {
-      const offset = randomInt(0, size - sampleBytes + 1);
+    const compareAt = async (offset: number): Promise<boolean | undefined> => {
       const end = offset + sampleBytes;
       const answer = await open(repository, digest, { offset, end, signal });
       if (answer.start === offset && answer.end === end) return await isSame(answer, { stored, end });
@@ -56,9 +55,11 @@ export class BlobInquiry implements Inquiry<UpstreamBlob> {
       return undefined;
     };
     // Whether it gives parts at all is seen by the first one.
-    const first = await compareSample();
+    const last = size - sampleBytes;
+    const first = await compareAt(last);
     if (first !== true) return first;
-    const others = await Promise.all(Array.from({ length: samples - 1 }, compareSample));
+    const places = Array.from({ length: samples - 1 }, () => randomInt(0, last + 1));
+    const others = await Promise.all(places.map(compareAt));
     return others.includes(false) ? false : others.includes(undefined) ? undefined : true;
   }
 }

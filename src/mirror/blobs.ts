@@ -1,13 +1,10 @@
-import type { Coordinator } from '../coordination/coordinator.ts';
 import type { Digest } from '../oci/digest.ts';
 import { emptyBlob, emptyBlobDigest } from '../oci/empty-blob.ts';
 import { hasReason, isTransient, RegistryError } from '../oci/error.ts';
 import { blobFact, rightFact } from '../oci/facts.ts';
 import { octetStream } from '../oci/media-types.ts';
-import type { ReplicaQuestions } from '../replicas/questions.ts';
 import type { Custody } from '../store/care/custody.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
-import { type BlobStore, DiskFault, type StoredBlob } from '../store/files/blob-store.ts';
+import { DiskFault, type StoredBlob } from '../store/files/blob-store.ts';
 import type { Repository } from '../upstream/repository.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { BlobInquiry, type UpstreamBlob } from './blob-inquiry.ts';
@@ -18,26 +15,20 @@ import type { Fill } from './fill/fill.ts';
 import type { FillReader } from './fill/fill-reader.ts';
 import type { BlobHeading } from './fill/transfer.ts';
 import type { Outcome } from './outcome.ts';
+import type { MirrorParts } from './parts.ts';
 import type { Standing, StandingFile } from './standing.ts';
 
 /** Share of the time for an answer after which a blob is fetched although as many are being fetched as may be. */
 const waitForPlaceShare = 1 / 2;
 
-export interface BlobsOptions {
-  readonly store: BlobStore;
-  readonly catalog: Catalog;
+export interface BlobsOptions
+  extends Pick<MirrorParts, 'store' | 'catalog' | 'coordinator' | 'questions' | 'offline' | 'gone' | 'now'> {
   readonly downloads: Downloads;
-  readonly coordinator: Coordinator;
-  readonly questions: ReplicaQuestions;
-  /** No upstream is ever contacted. */
-  readonly offline: boolean;
   readonly custody: Custody;
   readonly onDiskFault: (error: DiskFault) => void;
-  /** Wall clock in milliseconds. */
-  readonly now: () => number;
 }
 
-/** What a client gets to know about a blob. */
+/** The headers of a blob, without its content. */
 export interface BlobHead {
   readonly digest: Digest;
   /** Bytes; `undefined` where the upstream does not tell before the end. */
@@ -180,6 +171,8 @@ export class Blobs {
   async #open(repository: Repository, digest: Digest, waiting: Waiting): Promise<Stored | undefined> {
     const { catalog, store, downloads, custody, onDiskFault } = this.#options;
     const { answerMs } = repository.upstream;
+    // A look at its name costs a twentieth of an attempt to open it in a thread.
+    if (catalog.blobs.get(digest) === undefined && !store.mayHave(digest)) return undefined;
     try {
       let verifiedMs: number | undefined;
       while (true) {

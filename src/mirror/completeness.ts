@@ -1,22 +1,20 @@
 import { type Descriptor, isElsewhere, type ManifestLinks, readManifest } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { emptyBlobDigest } from '../oci/empty-blob.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
-import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
+import { DiskFault } from '../store/files/blob-store.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
+import type { MirrorParts } from './parts.ts';
 
 /** Deepest nesting of indexes that is followed. */
 const maxDepth = 4;
 
-export interface CompletenessOptions {
-  readonly store: BlobStore;
-  readonly catalog: Catalog;
+export interface CompletenessOptions extends Pick<MirrorParts, 'store' | 'catalog'> {
   readonly kept: KeptManifests;
   /** Whether a blob that is not here can be had from another replica; absent: none counts but those that are here. */
   readonly isWithOthers?: (digest: Digest) => Promise<boolean>;
 }
 
-/** What has been found out on the way through an image. */
+/** The findings so far, on the way through an image. */
 export interface Seen {
   readonly whole: Map<Digest, boolean>;
   /** How many indexes lead to where we are. */
@@ -32,7 +30,7 @@ export function nothingSeen(): Seen {
 const attachedLayer =
   /^application\/vnd\.(?:dev\.cosign|dsse|in-toto|cncf\.notary)|^application\/jose\+json|^application\/cose/;
 
-/** What a client reads of what a manifest names. The empty blob is always at hand. */
+/** The blobs of a manifest that a client reads. The empty blob is always at hand. */
 function neededOf({ blobs, subject }: ManifestLinks): readonly Descriptor[] {
   const needed = blobs.filter(({ digest }) => digest !== emptyBlobDigest);
   const [, ...layers] = blobs;

@@ -1,17 +1,15 @@
-import type { Coordinator } from '../coordination/coordinator.ts';
 import type { Digest } from '../oci/digest.ts';
-import { isTransient, RegistryError } from '../oci/error.ts';
+import { hasReason, isTransient, RegistryError } from '../oci/error.ts';
 import type { ErrorCode } from '../oci/reason.ts';
 import { NegativeAnswers } from '../replicas/negative-answers.ts';
 import type { LentRight } from '../replicas/question.ts';
-import type { ReplicaQuestions } from '../replicas/questions.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
+import { accessTo } from '../replicas/replicas.ts';
 import type { Repository } from '../upstream/repository.ts';
 import { withDeadline } from '../waiting/deadline.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
-import { accessTo } from './access.ts';
+import type { MirrorParts } from './parts.ts';
 
-/** What lets a wait end: read only where there is something to wait for. */
+/** How a request waits; read only where there is something to wait for. */
 export interface Waiting {
   readonly signal: AbortSignal;
   /** Whether only a part of a blob is asked for. */
@@ -30,23 +28,16 @@ export interface Inquiry<Head> {
    * @throws RegistryError; the signal's reason
    */
   compare(repository: Repository, digest: Digest, signal: AbortSignal): Promise<boolean | undefined>;
-  /** What {@link ask} would give, by the word of another replica. */
+  /** The answer that {@link ask} would give, from another replica's word. */
   vouched(right: LentRight): Head;
 }
 
-export interface ContentOptions<Head> {
+export interface ContentOptions<Head>
+  extends Pick<MirrorParts, 'catalog' | 'coordinator' | 'questions' | 'offline' | 'now' | 'gone'> {
   readonly kind: 'blob' | 'manifest';
-  readonly catalog: Catalog;
-  readonly coordinator: Coordinator;
-  /** Asks other replicas what the upstream has told them. */
-  readonly questions: ReplicaQuestions;
-  /** No upstream is ever contacted. */
-  readonly offline: boolean;
-  /** Wall clock in milliseconds. */
-  readonly now: () => number;
   readonly inquiry: Inquiry<Head>;
   /** Notes that the upstream has confirmed a digest in a repository. @param repository as the cache names it */
-  readonly grant: (repository: string, digest: Digest) => void;
+  readonly grant: (repository: string, digest: Digest) => void | Promise<void>;
 }
 
 const offlineCodes = { blob: 'BLOB_UNKNOWN', manifest: 'MANIFEST_UNKNOWN' } as const satisfies Record<
@@ -59,7 +50,7 @@ const offlineCodes = { blob: 'BLOB_UNKNOWN', manifest: 'MANIFEST_UNKNOWN' } as c
  * to know, and what it said a moment ago that it does not have.
  */
 export class Content<Head> {
-  /** What upstreams have said a moment ago that they do not have. */
+  /** The recent "not found" answers of upstreams. */
   readonly negative: NegativeAnswers;
   readonly #options: ContentOptions<Head>;
   readonly #questions = new SingleFlight<Head>();
@@ -102,7 +93,7 @@ export class Content<Head> {
     try {
       const access = await this.#access(repository);
       const head = await this.ask(repository, digest, waiting);
-      grant(repository.key, digest);
+      await grant(repository.key, digest);
       await this.noteConfirmed(repository, digest, access);
       return head;
     } catch (error) {
@@ -158,7 +149,7 @@ export class Content<Head> {
         catalog.blobs.noteShown(digest, repository.upstream.name);
         return true;
       });
-      if (isShown) grant(repository.key, digest);
+      if (isShown) await grant(repository.key, digest);
       return isShown;
     } catch (error) {
       if (!isTransient(error)) throw error;
@@ -182,7 +173,7 @@ export class Content<Head> {
     const what = how === '' ? digest : `${digest} ${how}`;
     const known = await this.negative.lookUp(repository, what);
     if (known) throw known;
-    return await this.#noting(repository, what, work);
+    return await this.#noting(repository, { what, digest }, work);
   }
 
   /** @throws RegistryError where no upstream may be asked */
@@ -206,7 +197,7 @@ export class Content<Head> {
     const right = await questions.right(repository, digest, options);
     if (right === undefined) return undefined;
     if (right.isShown) catalog.blobs.noteShown(digest, repository.upstream.name);
-    grant(repository.key, digest);
+    await grant(repository.key, digest);
     catalog.confirmations.note(repository.key, digest, right.access);
     return right;
   }
@@ -224,16 +215,22 @@ export class Content<Head> {
     const known = this.negative.get(repository, digest);
     if (known) throw known;
     const { answerMs } = repository.upstream;
-    return await this.#noting(repository, digest, () =>
+    return await this.#noting(repository, { what: digest, digest }, () =>
       flights.run(`${repository.key} ${digest}`, () => withDeadline(work, { answerMs }), waiting),
     );
   }
 
-  async #noting<Value>(repository: Repository, what: string, work: () => Promise<Value>): Promise<Value> {
+  async #noting<Value>(
+    repository: Repository,
+    { what, digest }: { readonly what: string; readonly digest: Digest },
+    work: () => Promise<Value>,
+  ): Promise<Value> {
     try {
       return await work();
     } catch (error) {
       this.negative.note(repository, what, error);
+      // Of another mirror's memory, or of this one's, it is no less true.
+      if (hasReason(error, 'not-found')) this.#options.gone.note(repository, digest);
       throw error;
     }
   }

@@ -2,16 +2,16 @@ import { type ManifestLinks, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { bareMediaType, octetStream } from '../oci/media-types.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
 import { recallManifest } from '../store/catalog/remembered-manifest.ts';
-import { type BlobStore, DiskFault } from '../store/files/blob-store.ts';
+import { DiskFault } from '../store/files/blob-store.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
 import type { Repository } from '../upstream/repository.ts';
-import type { MirrorEvent, Report } from './mirror-event.ts';
+import type { MirrorParts } from './parts.ts';
 
 /** Types that registries and proxies give to what they do not know. */
 const genericTypes: readonly string[] = [
   'application/json',
+  'application/x-www-form-urlencoded',
   octetStream,
   'binary/octet-stream',
   'text/html',
@@ -35,11 +35,7 @@ export interface ReceivedManifest {
   readonly isKept: boolean;
 }
 
-export interface KeptManifestsOptions {
-  readonly store: BlobStore;
-  readonly catalog: Catalog;
-  readonly report: Report<MirrorEvent>;
-}
+export type KeptManifestsOptions = Pick<MirrorParts, 'store' | 'catalog' | 'report'>;
 
 /** The manifests that are here. */
 export class KeptManifests {
@@ -146,12 +142,16 @@ export class KeptManifests {
       report({ kind: 'disk-fault', error });
     }
     const source = isShared ? 'replica' : 'upstream';
-    catalog.manifests.record(digest, { repository: repository.key, source, size, contentType, links });
+    const manifest = { repository: repository.key, source, size, contentType, links } as const;
+    await catalog.manifests.prepare(digest, manifest);
+    catalog.manifests.record(digest, manifest);
     return { digest, size, contentType, bytes };
   }
 }
 
 // A type that says nothing, such as application/json, is no manifest's: clients refuse it.
 function toldType({ contentType }: ManifestAnswer): string {
-  return genericTypes.includes(bareMediaType(contentType)) ? '' : contentType;
+  const bare = bareMediaType(contentType);
+  // No type at all, such as `null`, says nothing either.
+  return genericTypes.includes(bare) || !/^[^\s/]+\/[^\s/]+$/.test(bare) ? '' : contentType;
 }

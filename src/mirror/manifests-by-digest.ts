@@ -1,10 +1,7 @@
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { hasReason, isTransient, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
-import type { ReplicaQuestions } from '../replicas/questions.ts';
-import type { Replicas } from '../replicas/replicas.ts';
 import { SharedManifests } from '../replicas/shared-manifests.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
 import type { Repository } from '../upstream/repository.ts';
 import { withDeadline } from '../waiting/deadline.ts';
@@ -13,16 +10,12 @@ import type { Completeness } from './completeness.ts';
 import { Content, type Inquiry, type Waiting } from './content.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
 import type { Outcome } from './outcome.ts';
+import type { MirrorParts } from './parts.ts';
 
-export interface ManifestsByDigestOptions {
-  readonly catalog: Catalog;
+export interface ManifestsByDigestOptions
+  extends Pick<MirrorParts, 'catalog' | 'replicas' | 'questions' | 'gone' | 'offline' | 'now'> {
   readonly kept: KeptManifests;
   readonly completeness: Completeness;
-  readonly replicas: Replicas;
-  readonly questions: ReplicaQuestions;
-  /** No upstream is ever contacted. */
-  readonly offline: boolean;
-  readonly now: () => number;
 }
 
 /** A manifest, and how it came about. */
@@ -35,7 +28,7 @@ export interface ManifestQuestion {
   readonly waiting: Waiting;
   /** Whether the upstream has just said that a tag of this repository stands for it. */
   readonly isConfirmed: boolean;
-  /** What the client accepts, where that is more than what upstreams are asked with. */
+  /** The media types that the client accepts beyond those that upstreams are asked for. */
   readonly accept?: readonly string[] | undefined;
 }
 
@@ -133,7 +126,7 @@ export class ManifestsByDigest {
       if (catalog.grants.mayRead(key, digest)) return;
       throw error;
     }
-    catalog.manifests.share(key, digest);
+    await catalog.manifests.share(key, digest);
   }
 
   async #fetch(

@@ -1,42 +1,32 @@
 import { AcceptReader } from '../oci/accept.ts';
 import type { Digest } from '../oci/digest.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
-import { blobFact, type Changes, rightFact, tagFact, upstreamFact } from '../oci/facts.ts';
+import { blobFact, rightFact, tagFact, upstreamFact } from '../oci/facts.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { ManifestReference } from '../oci/request.ts';
-import type { ReplicaQuestions } from '../replicas/questions.ts';
-import type { Replicas } from '../replicas/replicas.ts';
-import type { Catalog } from '../store/catalog/catalog.ts';
-import type { BlobStore } from '../store/files/blob-store.ts';
-import { type Staleness, stalenessOf } from '../upstream/freshness.ts';
+import { ageSecondsOf, decide, type Staleness, stalenessOf } from '../upstream/freshness.ts';
 import { endOf } from '../upstream/rate-limit.ts';
 import type { Repository } from '../upstream/repository.ts';
-import { decide } from '../upstream/tag-rules.ts';
 import { AnswerBudget } from '../waiting/deadline.ts';
 import { Completeness } from './completeness.ts';
-import { ageSecondsOf, type ResolvedTag } from './confirmed-tag.ts';
 import type { Content, Waiting } from './content.ts';
 import { KeptManifests } from './kept-manifests.ts';
 import { type FoundManifest, ManifestsByDigest } from './manifests-by-digest.ts';
-import type { MirrorEvent, Report } from './mirror-event.ts';
 import type { Outcome } from './outcome.ts';
+import type { MirrorParts } from './parts.ts';
 import type { Standing } from './standing.ts';
+import type { ResolvedTag } from './tag-inquiry.ts';
 import { Tags } from './tags.ts';
 
-export interface ManifestsOptions {
-  readonly store: BlobStore;
-  readonly catalog: Catalog;
-  readonly replicas: Replicas;
-  readonly questions: ReplicaQuestions;
-  /** No upstream is ever contacted. */
-  readonly offline: boolean;
-  readonly now: () => number;
-  readonly report: Report<MirrorEvent>;
-  /** Receives each fact that changes here; absent: no answers are kept. */
-  readonly changes?: Changes | undefined;
-}
+/** The errors of registries for a digest that they no longer have, or give by tag only. */
+const notByDigest = ['not-found', 'denied', 'bad-status', 'bad-answer', 'wrong-bytes'] as const;
 
-/** What a client gets to know about a manifest. */
+export type ManifestsOptions = Pick<
+  MirrorParts,
+  'store' | 'catalog' | 'replicas' | 'questions' | 'gone' | 'offline' | 'now' | 'report' | 'changes'
+>;
+
+/** The headers of a manifest, without its bytes. */
 export interface ManifestHead {
   readonly digest: Digest;
   readonly size: number;
@@ -78,6 +68,11 @@ export class Manifests implements AsyncDisposable {
   /** Who may read manifests, and what upstreams are asked about them. */
   get content(): Content<void> {
     return this.#byDigest.content;
+  }
+
+  /** Whether a digest is known to be a manifest, of whatever repository. */
+  isManifest(digest: Digest): boolean {
+    return this.#options.catalog.manifests.has(digest);
   }
 
   /**
@@ -136,9 +131,10 @@ export class Manifests implements AsyncDisposable {
       return { ...manifest, outcome: own, stale, ...ageSecondsOf(resolved.record, this.#options) };
     } catch (error) {
       // It was moved or collected, or is not served by digest: what the tag stands for is another question.
-      if (hasReason(error, 'not-found')) {
-        const anew = await this.#tags.resolveAnew(repository, resolved.key, waiting);
-        return { ...(await this.#resolved(repository, anew, waiting)), outcome: 'miss' };
+      if (hasReason(error, ...notByDigest)) {
+        const again = this.#tags.resolveAgain(repository, resolved.key, waiting);
+        const found = await (hasReason(error, 'not-found') ? again : again.catch(() => undefined));
+        if (found) return { ...(await this.#resolved(repository, found, waiting)), outcome: 'miss' };
       }
       // The upstream said what the tag is and then could not give it: what it was before is better than nothing.
       if (!isTransient(error) || !previous) throw error;
@@ -151,14 +147,14 @@ export class Manifests implements AsyncDisposable {
     }
   }
 
-  /** What {@link byTag} would answer, without fetching a manifest that is not here. @throws RegistryError */
+  /** The head of the answer of {@link byTag}; does not fetch a manifest that is not stored. @throws RegistryError */
   async headByTag(repository: Repository, tag: string, options: Waiting & { accept: string }): Promise<ManifestHead> {
     const { catalog } = this.#options;
     using waiting = new AnswerBudget({ answerMs: repository.upstream.answerMs, waiting: options });
     const { record, outcome, stale } = await this.#tags.resolve(repository, tag, { accept: options.accept, waiting });
     const { digest, size, contentType } = record;
     // A HEAD is no proof that the upstream has what another one has given.
-    if (catalog.blobs.isShown(digest, repository.upstream.name)) catalog.manifests.share(repository.key, digest);
+    if (catalog.blobs.isShown(digest, repository.upstream.name)) await catalog.manifests.share(repository.key, digest);
     else if (catalog.blobs.get(digest) === undefined) catalog.grants.grant(repository.key, digest);
     await this.#byDigest.requireCompletable(repository, digest, { waiting });
     return { digest, size, contentType, outcome, stale, ...ageSecondsOf(record, this.#options) };

@@ -1,8 +1,9 @@
 import type { Digest } from '../oci/digest.ts';
-import type { DiskFault } from '../store/files/blob-store.ts';
+import type { FillEvent } from './fill/fill-events.ts';
 
-/** What happens in a mirror beside its fills, for the log and the metrics. */
+/** The events of a mirror, for the log and the metrics. */
 export type MirrorEvent =
+  | FillEvent
   /** A manifest has come from an upstream. */
   | { readonly kind: 'manifest-received'; readonly upstream: string; readonly bytes: number }
   /** A tag was served past its time. */
@@ -12,8 +13,4 @@ export type MirrorEvent =
    */
   | { readonly kind: 'revalidation-failed'; readonly repository: string; readonly tag: string; readonly error: unknown }
   /** A stored blob had been altered by something else, and has been set aside. */
-  | { readonly kind: 'altered'; readonly digest: Digest }
-  | { readonly kind: 'disk-fault'; readonly error: DiskFault };
-
-/** Receives events; it must not throw. */
-export type Report<Event> = (event: Event) => void;
+  | { readonly kind: 'altered'; readonly digest: Digest };

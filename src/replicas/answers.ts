@@ -1,11 +1,11 @@
 import type { Coordinator } from '../coordination/coordinator.ts';
-import { accessTo } from '../mirror/access.ts';
 import type { Digest } from '../oci/digest.ts';
 import { octetStream } from '../oci/media-types.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { RememberedLists } from '../store/catalog/remembered-lists.ts';
 import type { Repository } from '../upstream/repository.ts';
 import type { LentList, LentRight, LentTag, ReplicaQuestion } from './question.ts';
+import { accessTo } from './replicas.ts';
 
 export interface ReplicaAnswersOptions {
   readonly catalog: Catalog;
@@ -19,7 +19,7 @@ export interface ReplicaAnswersOptions {
   readonly now: () => number;
 }
 
-/** What can be sent as JSON. */
+/** A value that can be sent as JSON. */
 type Answer = LentTag | LentRight | (Omit<LentList, 'answer'> & Omit<LentList['answer'], 'bytes'> & { body: string });
 
 /**

@@ -1,11 +1,10 @@
 import { LRUCache } from 'lru-cache';
 import type { Coordinator } from '../coordination/coordinator.ts';
-import { accessTo } from '../mirror/access.ts';
 import { isNotFound, RegistryError } from '../oci/error.ts';
-import { upTo } from '../oci/lru-bound.ts';
 import type { ErrorCode } from '../oci/reason.ts';
 import { SecondHandAbsence } from '../upstream/failures.ts';
 import type { Repository } from '../upstream/repository.ts';
+import { accessTo } from './replicas.ts';
 
 /** A 404 that was not asked for again: the upstream gave it a moment ago. */
 export class RememberedAnswer extends RegistryError {
@@ -21,6 +20,10 @@ export interface NegativeAnswersOptions {
   readonly kind: string;
 }
 
+/** Answers that are remembered, if their names are no longer than usual, in characters. */
+const maxAnswers = 20_000;
+const usualCharacters = 400;
+
 /** Remembers for a short while what an upstream has said it does not have. */
 export class NegativeAnswers {
   readonly #answers: LRUCache<string, RegistryError>;
@@ -32,7 +35,8 @@ export class NegativeAnswers {
   constructor({ now, coordinator, kind }: NegativeAnswersOptions) {
     this.#coordinator = coordinator;
     this.#kind = kind;
-    this.#answers = new LRUCache({ ...upTo(20_000), ttl: 1, perf: { now } });
+    const sizeCalculation = (_: RegistryError, key: string): number => Math.max(usualCharacters, key.length);
+    this.#answers = new LRUCache({ maxSize: maxAnswers * usualCharacters, sizeCalculation, ttl: 1, perf: { now } });
   }
 
   /** The 404 given for this a moment ago. */

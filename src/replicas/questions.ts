@@ -1,5 +1,4 @@
 import type { Replica } from '../coordination/coordinator.ts';
-import { accessTo } from '../mirror/access.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Repository } from '../upstream/repository.ts';
 import { SingleFlight } from '../waiting/single-flight.ts';
@@ -12,7 +11,7 @@ import {
   readLentRight,
   readLentTag,
 } from './question.ts';
-import type { Replicas } from './replicas.ts';
+import { accessTo, type Replicas } from './replicas.ts';
 
 /** Maximum replicas asked one question. */
 const maxAsked = 16;
@@ -31,7 +30,7 @@ export class ReplicaQuestions {
     this.#replicas = replicas;
   }
 
-  /** What a tag stands for, as the upstream last confirmed it to any of them. */
+  /** The record of a tag, as the upstream last confirmed it to any of them. */
   async tag(
     repository: Repository,
     { tag, variant, signal }: { readonly tag: string; readonly variant: string; readonly signal: AbortSignal },

@@ -2,12 +2,9 @@ import type { Coordinator, Replica } from '../coordination/coordinator.ts';
 import type { PeerAccess } from '../coordination/peers.ts';
 import { ownersOf } from '../coordination/placement.ts';
 import { SoloCoordinator } from '../coordination/solo.ts';
-import { accessTo } from '../mirror/access.ts';
-import { DirectRoute, type Route } from '../mirror/fill/route.ts';
-import type { SourceList } from '../mirror/fill/sources.ts';
-import { SharedRoute } from '../mirror/sharing/shared-route.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { Repository } from '../upstream/repository.ts';
+import { RegistryError } from '../oci/error.ts';
+import type { Upstream } from '../upstream/upstream.ts';
 
 export interface ReplicasOptions {
   readonly coordinator: Coordinator;
@@ -34,29 +31,6 @@ export class Replicas {
     return new Replicas({ coordinator, peers: undefined, copies: undefined });
   }
 
-  /** How a fill of a digest comes to its bytes. @param options `isOwned`: another replica wants it to be kept here */
-  route(
-    digest: Digest,
-    sources: SourceList,
-    { repository, isOwned }: { repository: Repository; isOwned: boolean },
-  ): Route {
-    const { coordinator, peers } = this;
-    if (coordinator.isAlone || peers === undefined) return new DirectRoute(sources);
-    const owners = this.#owners(digest);
-    const isOurs = isOwned || owners.some(({ id }) => id === coordinator.self);
-    const others = owners.filter(({ id }) => id !== coordinator.self);
-    return new SharedRoute({
-      digest,
-      sources,
-      through: repository.key,
-      access: () => accessTo(repository.upstream, coordinator),
-      coordinator,
-      peers,
-      owners: isOurs ? [] : others,
-      copies: isOurs ? others : [],
-    });
-  }
-
   /** Whether another one that can be asked says that it has a blob. */
   async have(digest: Digest): Promise<boolean> {
     const { coordinator, peers } = this;
@@ -64,7 +38,8 @@ export class Replicas {
     return (await coordinator.holders(digest)).some(({ id }) => !peers.isAvoided(id));
   }
 
-  #owners(digest: Digest): Replica[] {
+  /** The replicas that are to keep a blob, this one or others, best first; empty: each one keeps what it serves. */
+  owners(digest: Digest): Replica[] {
     if (this.#copies === undefined) return [];
     const { self, replicas } = this.coordinator;
     const all: Replica[] = [...replicas, { id: self, address: '', boot: '', isOffline: false }];
@@ -74,5 +49,20 @@ export class Replicas {
       this.#copies,
     );
     return ids.flatMap((id) => all.filter((replica) => replica.id === id));
+  }
+}
+
+/**
+ * Identifies how an upstream is asked, for comparison with other replicas: its answers apply to all that ask it in the
+ * same way.
+ * @returns `undefined` if nothing is shared: without replicas, or if the credentials are unknown
+ */
+export async function accessTo(upstream: Upstream, coordinator: Coordinator): Promise<string | undefined> {
+  if (coordinator.isAlone) return undefined;
+  try {
+    return await upstream.fingerprint((text) => coordinator.mark(text));
+  } catch (error) {
+    if (error instanceof RegistryError) return undefined;
+    throw error;
   }
 }

@@ -1,11 +1,10 @@
 import type { Lease, Replica } from '../coordination/coordinator.ts';
 import { PeerFailure } from '../coordination/peer-failure.ts';
-import { accessTo } from '../mirror/access.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
 import type { Repository } from '../upstream/repository.ts';
 import { findGiver } from './giver.ts';
-import type { Replicas } from './replicas.ts';
+import { accessTo, type Replicas } from './replicas.ts';
 
 /** Longest wait for a replica that fetches it, in milliseconds; a manifest takes one round trip. */
 const patienceMs = 3_000;

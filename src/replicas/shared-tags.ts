@@ -1,6 +1,5 @@
 import { LRUCache } from 'lru-cache';
 import type { Coordinator, SharedTag, SharedTagKey } from '../coordination/coordinator.ts';
-import { accessTo } from '../mirror/access.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isNotFound, RegistryError } from '../oci/error.ts';
 import { type Changes, tagFact } from '../oci/facts.ts';
@@ -9,6 +8,7 @@ import type { ErrorCode } from '../oci/reason.ts';
 import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
 import type { FreshnessVerdict } from '../upstream/freshness.ts';
 import type { TagTimes, Upstream } from '../upstream/upstream.ts';
+import { accessTo } from './replicas.ts';
 
 export interface SharedTagsOptions {
   readonly coordinator: Coordinator;
@@ -18,6 +18,8 @@ export interface SharedTagsOptions {
   readonly now: () => number;
   /** Receives each tag that another replica knows to have moved; absent: no answers are kept. */
   readonly changes?: Changes | undefined;
+  /** Says whether a tag cannot stand for its digest any more, although this replica or another one confirmed it. */
+  readonly gone?: { isDoubtful(repository: string, record: TagRecord): boolean };
 }
 
 /** One replica's turn to ask what a tag is; disposing lets the next one ask. The others learn of it in the background. */
@@ -32,7 +34,7 @@ export interface TagTurn extends Disposable {
   tellMissing(error: unknown, forMs: number): void;
 }
 
-/** What the other replicas know of tags: one asks the upstream for all of them. */
+/** Tags, shared with other replicas: one asks the upstream for all of them. */
 export class SharedTags implements Disposable {
   readonly #options: SharedTagsOptions;
   readonly #subscription: Disposable;
@@ -61,7 +63,9 @@ export class SharedTags implements Disposable {
 
   /** Whether a record can still be what the others know. */
   isTrusted(key: TagKey, record: TagRecord): boolean {
-    if (this.#options.offline) return true;
+    const { offline, gone } = this.#options;
+    if (offline) return true;
+    if (gone?.isDoubtful(key.repository, record) === true) return false;
     if (this.#moved.size === 0 && this.#missedAtMs === Number.NEGATIVE_INFINITY) return true;
     const moved = this.#moved.get(nameOf(key));
     const checkedAtMs = Math.max(record.checkedAtMs, this.#comparedAtMs.get(nameOf(key)) ?? 0);

@@ -56,7 +56,7 @@ describe('before the digest is verified', () => {
     expect(upstream.requests).toHaveLength(1);
   });
 
-  test('a wrong last byte reaches nobody, and cuts everybody', async () => {
+  test('a wrong last byte reaches no client, and cuts all of them', async () => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
     const blob = upstream.addBlob({ size: MiB, seed: 'last byte' });

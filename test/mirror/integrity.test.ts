@@ -20,7 +20,7 @@ describe.each([
   { kind: 'content-length', difference: -7 },
 ] satisfies Fault[])('an upstream that lies ($kind $declared$difference$position)', (fault) => {
   test.each([10 * KiB, 200 * KiB, 2 * MiB])(
-    'a blob of %i bytes completes for nobody, leaves nothing, and comes once the upstream is right',
+    'a blob of %i bytes never completes, leaves nothing, and comes once the upstream is right',
     async (size) => {
       await using upstream = await startRegistry();
       await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });

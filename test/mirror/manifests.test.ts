@@ -61,7 +61,7 @@ describe('a manifest passes unchanged', () => {
 });
 
 describe('a tag', () => {
-  test('is asked for once while fresh, whoever asks', async () => {
+  test('is asked for once while fresh, by any client', async () => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
     const image = upstream.addImage('library/app', '1');

@@ -195,6 +195,17 @@ describe('bytes that came from another upstream', () => {
   });
 });
 
+test('bytes of another upstream are not given to one that has all of them but the end', async () => {
+  await withSecret(async ({ site, stranger, secret }) => {
+    const layer = secret.layers[0]!;
+    stranger.addBlob({ size: MiB, seed: 'secret' });
+    stranger.fault(layer.digest, { kind: 'flip', position: MiB - 1 });
+    const reply = await site.get(`/v2/evil/app/blobs/${layer.digest}?${other}`);
+    expect(reply.status).toBe(502);
+    expect(stranger.bytesSent(layer.digest)).toBe(4096);
+  });
+});
+
 describe('bytes that another upstream has too', () => {
   test('are given once it has shown a few places of them, and are not fetched again', async () => {
     await withSecret(async ({ site, stranger, secret }) => {

@@ -124,7 +124,7 @@ test('a round that is not wanted any more stops, also in the middle of a file', 
     });
     await expect.poll(() => scrubbedBytes(site), { interval: 5 }).not.toBe('0');
     await site.reconfigure({ cache: { scrub: { every: 0, rate: '1GiB' } } });
-    await expect.poll(() => lines(site, 'scrub stopped'), { interval: 5, timeout: 10_000 }).toHaveLength(1);
+    await expect.poll(() => lines(site, 'scrub stopped'), { interval: 5 }).toHaveLength(1);
     expect(lines(site, 'scrub finished')).toEqual([]);
     expect(lines(site, 'scrub failed, goes on later')).toEqual([]);
   }
@@ -133,7 +133,7 @@ test('a round that is not wanted any more stops, also in the middle of a file', 
 });
 
 describeWith(mountRequirements(), 'a file that is altered and can be neither moved nor removed', () => {
-  test('is told of and not given out, and the round goes on behind it', async () => {
+  test('is reported and not served, and the round goes on', async () => {
     await using upstream = await startRegistry();
     await using cache = await temporaryDirectory();
     const { layer, options } = await prepared(upstream, cache.path);
@@ -171,7 +171,7 @@ test('offline nothing is fetched: what is altered is set aside, the rest is as i
   expect(upstream.requests).toEqual([]);
 });
 
-test('a file that nobody has recorded is read before it is given out, and recorded; what is no blob is told of', async () => {
+test('a file without a record is read before it is served, and recorded; what is no blob is reported', async () => {
   await using upstream = await startRegistry();
   await using cache = await temporaryDirectory();
   const { options } = await prepared(upstream, cache.path);

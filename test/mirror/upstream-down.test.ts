@@ -10,8 +10,8 @@ import { settled } from './support.ts';
 
 const config = { cache: { tagTtl: '0s', negativeTtl: '0s' } };
 /** For an upstream that says nothing, and only then: one that answers must not be too late for it on a busy machine. */
-const impatient = { ...config, timeouts: { headers: '300ms', answer: '600ms' } };
-const idle = { ...config, timeouts: { idle: '300ms' } };
+const impatient = { ...config, timeouts: { headers: '1s', answer: '5s' } };
+const idle = { ...config, timeouts: { idle: '1s' } };
 const path = '/v2/library/app';
 
 describe.each([
@@ -21,7 +21,7 @@ describe.each([
   { kind: 'silence' },
   { kind: 'reset' },
 ] satisfies Fault[])('an upstream that cannot answer ($kind $status)', (fault) => {
-  test('leaves what is stored, says that the tag is stale, and lets nobody wait for the rest', async () => {
+  test('leaves what is stored, says that the tag is stale, and lets no client wait for the rest', async () => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
     const image = upstream.addImage('library/app', '1');
@@ -240,7 +240,7 @@ describe('offline', () => {
       }
       expect((await site.head(`${path}/${what}`)).status).toBe(404);
     }
-    // Bytes that are here for one repository are not for another that nobody can be asked about.
+    // Bytes that are here for one repository are not for another while its upstream cannot be asked.
     expect((await site.get(`/v2/else/blobs/${image.layers[0]?.digest}`)).status).toBe(404);
     expect(await site.get('/v2/else/tags/list')).toMatchObject({ status: 404 });
     expect(upstream.requests).toEqual([]);

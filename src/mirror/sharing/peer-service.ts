@@ -1,24 +1,18 @@
-import type { Coordinator } from '../../coordination/coordinator.ts';
 import type { PeerWant } from '../../coordination/peers.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import { octetStream } from '../../oci/media-types.ts';
-import type { Catalog } from '../../store/catalog/catalog.ts';
-import { type BlobStore, DiskFault } from '../../store/files/blob-store.ts';
+import { accessTo } from '../../replicas/replicas.ts';
+import { DiskFault } from '../../store/files/blob-store.ts';
 import type { Repository } from '../../upstream/repository.ts';
-import { accessTo } from '../access.ts';
 import { type BlobBody, storedBody } from '../body.ts';
 import type { Waiting } from '../content.ts';
 import type { Downloads } from '../fill/downloads.ts';
+import type { MirrorParts } from '../parts.ts';
 import { PeerReader } from './peer-reader.ts';
 
-export interface PeerServiceOptions {
-  readonly store: BlobStore;
-  readonly catalog: Catalog;
+export interface PeerServiceOptions extends Pick<MirrorParts, 'store' | 'catalog' | 'coordinator' | 'offline'> {
   readonly downloads: Downloads;
-  readonly coordinator: Coordinator;
-  /** No upstream is ever contacted, for other replicas neither. */
-  readonly offline: boolean;
   /** A repository by the cache's name of it, where this mirror may pull from it. */
   readonly repository: (key: string) => Repository | undefined;
   readonly onDiskFault: (error: DiskFault) => void;
@@ -45,7 +39,7 @@ export interface PeerQuestion {
   readonly signal: AbortSignal;
 }
 
-/** What other replicas may have from here: blobs by digest, also those under way. Whether a client may is theirs to know. */
+/** Gives blobs to other replicas by digest, also those that are being filled. They check the rights of their clients. */
 export class PeerService {
   readonly #options: PeerServiceOptions;
 

@@ -1,0 +1,29 @@
+import type { Coordinator } from '../coordination/coordinator.ts';
+import type { Changes } from '../oci/facts.ts';
+import type { Report } from '../oci/report.ts';
+import type { ReplicaQuestions } from '../replicas/questions.ts';
+import type { Replicas } from '../replicas/replicas.ts';
+import type { Catalog } from '../store/catalog/catalog.ts';
+import type { BlobStore } from '../store/files/blob-store.ts';
+import type { GoneParts } from './gone-parts.ts';
+import type { MirrorEvent } from './mirror-event.ts';
+
+/** The dependencies that the parts of a mirror share; each picks those that it uses. */
+export interface MirrorParts {
+  readonly store: BlobStore;
+  readonly catalog: Catalog;
+  readonly replicas: Replicas;
+  readonly coordinator: Coordinator;
+  /** Asks other replicas what upstreams have told them. */
+  readonly questions: ReplicaQuestions;
+  /** Remembers what upstreams no longer have. */
+  readonly gone: GoneParts;
+  /** No upstream is ever contacted. */
+  readonly offline: boolean;
+  /** Receives what is worth a log line or a metric. */
+  readonly report: Report<MirrorEvent>;
+  /** Receives each fact that changes here; absent: no answers are kept. */
+  readonly changes?: Changes | undefined;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
+}

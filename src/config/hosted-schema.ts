@@ -4,6 +4,7 @@ import {
   describeFound,
   duration,
   flag,
+  integer,
   originUrl,
   repositoryPattern,
   tagPattern,
@@ -68,7 +69,7 @@ export const hostedSchema = z.strictObject({
   quota: value(quotaKind)
     .optional()
     .describe(
-      'Maximum bytes of a repository: one size, or sizes by pattern, of which the first that fits decides. A push past it gets 413 `QUOTA_EXCEEDED`.',
+      'Maximum bytes of a repository: one size, or sizes by pattern, of which the first that fits decides. Uploads that have not ended count. A push past it gets 413 `QUOTA_EXCEEDED`.',
     ),
   immutableTags: z
     .array(value(tagPattern))
@@ -87,6 +88,11 @@ export const hostedSchema = z.strictObject({
     .prefault('24h')
     .describe(
       'A blob that no manifest of its repository names is removed this long after it was last pushed, mounted or asked for with HEAD.',
+    ),
+  maxUploads: value(integer(1, 1_000_000))
+    .prefault(1000)
+    .describe(
+      'Uploads that have begun and not ended, of one caller, or of one client address where nothing is shown. Those left alone for 10 minutes give way to new ones; past the limit, beginning one gets 429 `TOOMANYREQUESTS`.',
     ),
   uploadExpiry: value(duration({ minMs: 1000 }))
     .prefault('7d')

@@ -65,24 +65,27 @@ export class HostedBlobs {
     return true;
   }
 
-  /** Takes a file whose digest is right and that is synced. When this has resolved it survives a loss of power. */
-  async adopt(repository: string, digest: Digest, path: string): Promise<void> {
+  /**
+   * Takes a file whose digest is right and that is synced. When this has resolved it survives a loss of power.
+   * @returns whether the repository did not have it before
+   */
+  async adopt(repository: string, digest: Digest, path: string): Promise<boolean> {
     using _ = await this.#locks.take(digest);
     const blob = this.#layout.blob(digest);
     // The same bytes are here already: these are the second copy.
     if ((await sizeOf(blob)) === undefined) await moveFile(path, blob);
     await this.#use(blob);
-    await linkFile(blob, this.#layout.blobLink(repository, digest));
+    return await linkFile(blob, this.#layout.blobLink(repository, digest));
   }
 
-  /** Takes content that is in memory and right. */
-  async put(repository: string, digest: Digest, bytes: Uint8Array): Promise<void> {
+  /** Takes content that is in memory and right. @returns as {@link adopt} */
+  async put(repository: string, digest: Digest, bytes: Uint8Array): Promise<boolean> {
     const path = await this.#temporary();
     try {
       await using handle = await open(path, 'wx', 0o600);
       await handle.writeFile(bytes);
       await handle.sync();
-      await this.adopt(repository, digest, path);
+      return await this.adopt(repository, digest, path);
     } finally {
       await rm(path, { force: true });
     }
@@ -93,23 +96,28 @@ export class HostedBlobs {
     return await sizeOf(from === undefined ? this.#layout.blob(digest) : this.#layout.blobLink(from, digest));
   }
 
-  /** Gives a repository a blob of another one, or of any. @returns whether there is one. @throws Error of the file system */
-  async mount(repository: string, digest: Digest, from: string | undefined): Promise<boolean> {
+  /**
+   * Gives a repository a blob of another one, or of any.
+   * @returns whether the repository did not have it before; `undefined` where there is none. @throws Error of the file system
+   */
+  async mount(repository: string, digest: Digest, from: string | undefined): Promise<boolean | undefined> {
     using _ = await this.#locks.take(digest);
     const source = from === undefined ? this.#layout.blob(digest) : this.#layout.blobLink(from, digest);
-    if (!(await this.#use(source))) return false;
-    await linkFile(source, this.#layout.blobLink(repository, digest));
-    return true;
+    if (!(await this.#use(source))) return undefined;
+    return await linkFile(source, this.#layout.blobLink(repository, digest));
   }
 
-  /** Takes a copy of a verified file, sharing its blocks where the file system can. @throws Error of the file system */
-  async copy(repository: string, digest: Digest, from: string): Promise<void> {
+  /**
+   * Takes a copy of a verified file, sharing its blocks where the file system can.
+   * @returns as {@link adopt}. @throws Error of the file system
+   */
+  async copy(repository: string, digest: Digest, from: string): Promise<boolean> {
     const path = await this.#temporary();
     try {
       await copyFile(from, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
       await using handle = await open(path, 'r+');
       await handle.sync();
-      await this.adopt(repository, digest, path);
+      return await this.adopt(repository, digest, path);
     } finally {
       await rm(path, { force: true });
     }

@@ -32,6 +32,3 @@ export type HostedChange =
     }
   | { readonly kind: 'deleted'; readonly repository: string; readonly digest: Digest }
   | { readonly kind: 'blob-deleted'; readonly repository: string; readonly digest: Digest };
-
-/** Receives changes in the order in which they happen within a repository; must not throw. */
-export type HostedObserver = (change: HostedChange) => void;

@@ -2,12 +2,8 @@ import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readManifest } from '../oci/descriptor.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
-import type { Locks } from '../waiting/locks.ts';
-import type { HostedBlobs } from './blobs.ts';
 import { isMissing, temporaryPrefix } from './durable-files.ts';
-import type { HostedLayout } from './layout.ts';
-import type { HostedRepositories } from './repositories.ts';
-import type { Usage } from './usage.ts';
+import type { RegistryParts } from './parts.ts';
 
 /** How many blobs are removed at most before pushes to their repository go on. */
 const blobsPerTurn = 20;
@@ -16,20 +12,12 @@ const leftoverAgeMs = 3_600_000;
 /** A file this much older than the start is left over too, in milliseconds: clocks of file systems are coarse. */
 const startSlackMs = 2000;
 
-export interface CollectorOptions {
-  readonly layout: HostedLayout;
-  readonly blobs: HostedBlobs;
-  readonly repositories: HostedRepositories;
-  readonly usage: Usage;
-  /** By repository: a push or a delete of a manifest holds it. */
-  readonly locks: Locks;
+export interface CollectorOptions extends RegistryParts {
   /** A blob that no manifest names stays for so long after its last use, in milliseconds; read each time. */
   readonly graceMs: () => number;
-  /** Wall clock in milliseconds. */
-  readonly now: () => number;
 }
 
-/** What a collection has removed. */
+/** The result of a collection. */
 export interface Collected {
   /** Blobs that no manifest of their repository named. */
   readonly blobs: number;

@@ -35,15 +35,21 @@ export async function moveFile(from: string, to: string): Promise<void> {
   await syncFolder(dirname(to));
 }
 
-/** Gives a file a second name, durably; a file that is there already stays. @throws Error of the file system */
-export async function linkFile(from: string, to: string): Promise<void> {
+/**
+ * Gives a file a second name, durably; a file that is there already stays.
+ * @returns whether the name is new. @throws Error of the file system
+ */
+export async function linkFile(from: string, to: string): Promise<boolean> {
   await makeFolder(dirname(to));
+  let isNew = true;
   try {
     await link(from, to);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    isNew = false;
   }
   await syncFolder(dirname(to));
+  return isNew;
 }
 
 /** Removes a file, durably. @returns whether it was there. @throws Error of the file system */

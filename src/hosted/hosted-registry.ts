@@ -1,15 +1,16 @@
 import type { Digest } from '../oci/digest.ts';
 import { isNotFound } from '../oci/error.ts';
+import type { Report } from '../oci/report.ts';
 import { Locks } from '../waiting/locks.ts';
 import { HostedBlobs } from './blobs.ts';
-import type { HostedObserver } from './changes.ts';
+import type { HostedChange } from './changes.ts';
 import { Collector } from './collector.ts';
 import { type HostedLayout, hostedLayout } from './layout.ts';
 import { HostedManifests } from './manifests.ts';
 import { noBlob } from './refusals.ts';
 import { HostedRepositories } from './repositories.ts';
 import type { HostedRules } from './rules.ts';
-import { Uploads } from './uploads.ts';
+import { type Arrived, Uploads } from './uploads.ts';
 import { Usage } from './usage.ts';
 
 export interface HostedRegistryOptions {
@@ -26,7 +27,7 @@ export interface HostedRegistryOptions {
   /** Wall clock in milliseconds. */
   readonly now: () => number;
   /** Default: none. */
-  readonly observer?: HostedObserver;
+  readonly report?: Report<HostedChange>;
 }
 
 /**
@@ -43,21 +44,29 @@ export class HostedRegistry {
   readonly collector: Collector;
   readonly #options: HostedRegistryOptions;
   readonly #locks = new Locks();
-  readonly #observer: HostedObserver;
+  readonly #report: Report<HostedChange>;
 
   constructor(options: HostedRegistryOptions) {
-    const { folder, maxBlobBytes, uploadExpiryMs, now, observer = () => undefined } = options;
+    const { folder, maxBlobBytes, uploadExpiryMs, now, report = () => undefined } = options;
     this.#options = options;
-    this.#observer = observer;
+    this.#report = report;
     this.layout = hostedLayout(folder);
     this.blobs = new HostedBlobs(this.layout, now);
     this.repositories = new HostedRepositories(this.layout);
-    this.usage = new Usage({ blobs: this.blobs, repositories: this.repositories });
-    const { layout, blobs, repositories, usage } = this;
-    const common = { ...options, layout, blobs, repositories, usage, locks: this.#locks, observer };
+    this.uploads = new Uploads({
+      layout: this.layout,
+      maxBlobBytes,
+      expiryMs: uploadExpiryMs,
+      now,
+      maxPerCaller: () => this.rules.maxUploads,
+      claim: (name, bytes, take) => this.usage.claim(name, { bytes, quota: this.rules.quota(name), take }),
+    });
+    const { layout, blobs, repositories, uploads } = this;
+    this.usage = new Usage({ blobs, repositories, uploads });
+    const { usage } = this;
+    const common = { ...options, layout, blobs, repositories, usage, locks: this.#locks, report };
     this.manifests = new HostedManifests(common);
     this.collector = new Collector(common);
-    this.uploads = new Uploads({ layout: this.layout, maxBlobBytes, expiryMs: uploadExpiryMs, now });
   }
 
   /** Largest manifest, in bytes. */
@@ -69,29 +78,17 @@ export class HostedRegistry {
     return this.#options.rules();
   }
 
-  /**
-   * Makes sure that so many bytes more fit into a repository.
-   * @throws RegistryError QUOTA_EXCEEDED (413); Error of the file system
-   */
-  async requireRoom(repository: string, bytes: number): Promise<void> {
-    await this.usage.requireRoom(repository, { bytes, quota: this.rules.quota(repository) });
-  }
-
   /** Takes a blob that has arrived whole and right. @throws RegistryError QUOTA_EXCEEDED; Error of the file system */
-  async adoptBlob(repository: string, digest: Digest, { path, size }: { path: string; size: number }): Promise<void> {
-    if ((await this.blobs.get(repository, digest)) === undefined) await this.requireRoom(repository, size);
-    await this.blobs.adopt(repository, digest, path);
-    this.usage.changed(repository);
+  async adoptBlob(repository: string, digest: Digest, { path, size, release }: Arrived): Promise<void> {
+    await this.#add(repository, { digest, size, release }, () => this.blobs.adopt(repository, digest, path));
   }
 
   /**
    * Takes a copy of a file outside of hosted storage that has been verified.
    * @throws RegistryError QUOTA_EXCEEDED; Error of the file system
    */
-  async copyBlob(repository: string, digest: Digest, { path, size }: { path: string; size: number }): Promise<void> {
-    await this.requireRoom(repository, size);
-    await this.blobs.copy(repository, digest, path);
-    this.usage.changed(repository);
+  async copyBlob(repository: string, digest: Digest, { path, size }: Arrived): Promise<void> {
+    await this.#add(repository, { digest, size }, () => this.blobs.copy(repository, digest, path));
   }
 
   /**
@@ -115,10 +112,8 @@ export class HostedRegistry {
     if (source !== undefined && !this.rules.isHosted(source)) return false;
     const size = await this.blobs.size(digest, source);
     if (size === undefined) return false;
-    await this.requireRoom(repository, size);
-    const isMounted = await this.blobs.mount(repository, digest, source);
-    this.usage.changed(repository);
-    return isMounted;
+    const added = await this.#add(repository, { digest, size }, () => this.blobs.mount(repository, digest, source));
+    return added !== undefined;
   }
 
   /** Removes a blob from a repository; a manifest with its tags. @throws RegistryError BLOB_UNKNOWN, DENIED for a tag that is immutable */
@@ -133,7 +128,30 @@ export class HostedRegistry {
     const wasThere = await this.blobs.remove(repository, digest);
     this.usage.changed(repository);
     if (!wasThere) throw noBlob(repository);
-    this.#observer({ kind: 'blob-deleted', repository, digest });
+    this.#report({ kind: 'blob-deleted', repository, digest });
+  }
+
+  async #reserve(repository: string, bytes: number): Promise<Disposable> {
+    return await this.usage.reserve(repository, { bytes, quota: this.rules.quota(repository) });
+  }
+
+  /** Counts what is added to a repository. @param add whether it was added, or `undefined` where it cannot be */
+  async #add<Added extends boolean | undefined>(
+    repository: string,
+    {
+      digest,
+      size,
+      release,
+    }: { readonly digest: Digest; readonly size: number; readonly release?: (() => void) | undefined },
+    add: () => Promise<Added>,
+  ): Promise<Added> {
+    const isHere = (await this.blobs.get(repository, digest)) !== undefined;
+    // The bytes of an upload are counted already.
+    using _ = await this.#reserve(repository, isHere || release !== undefined ? 0 : size);
+    const added = await add();
+    if (added === true) this.usage.added(repository, size);
+    release?.();
+    return added;
   }
 
   async #readableSource(

@@ -1,17 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
-import type { Locks } from '../waiting/locks.ts';
-import type { HostedBlobs } from './blobs.ts';
-import type { HostedObserver } from './changes.ts';
+import type { Report } from '../oci/report.ts';
+import type { HostedChange } from './changes.ts';
 import { isMissing } from './durable-files.ts';
-import type { HostedLayout } from './layout.ts';
 import { readPushedManifest, requireParts } from './manifest-checks.ts';
+import type { RegistryParts } from './parts.ts';
 import { descriptorsOf, fallbackTag, referrerOf } from './referrers.ts';
 import { immutableTag, noManifest } from './refusals.ts';
-import type { HostedReferrer, HostedRepositories } from './repositories.ts';
+import type { HostedReferrer } from './repositories.ts';
 import type { HostedRules } from './rules.ts';
-import type { Usage } from './usage.ts';
 
 /** A manifest of a hosted repository, whole. */
 export interface HostedManifestReply {
@@ -37,19 +35,11 @@ export interface PutManifest {
   readonly subject: Digest | undefined;
 }
 
-export interface HostedManifestsOptions {
-  readonly layout: HostedLayout;
-  readonly blobs: HostedBlobs;
-  readonly repositories: HostedRepositories;
-  readonly usage: Usage;
-  /** By repository: a change of its manifests or tags holds it. */
-  readonly locks: Locks;
+export interface HostedManifestsOptions extends RegistryParts {
   /** Read each time. */
   readonly rules: () => HostedRules;
   readonly maxManifestBytes: number;
-  /** Wall clock in milliseconds. */
-  readonly now: () => number;
-  readonly observer: HostedObserver;
+  readonly report: Report<HostedChange>;
 }
 
 /** The manifests and tags of hosted repositories. */
@@ -87,7 +77,7 @@ export class HostedManifests {
    *   DENIED for a tag that is immutable, QUOTA_EXCEEDED; Error of the file system
    */
   async put(repository: string, pushed: PushedManifest): Promise<PutManifest> {
-    const { repositories, blobs, usage, locks, now, observer, maxManifestBytes } = this.#options;
+    const { repositories, blobs, usage, locks, now, report, maxManifestBytes } = this.#options;
     const { bytes, contentType, tags } = pushed;
     const digest = digestOf(bytes, pushed.digest === undefined ? 'sha256' : digestAlgorithm(pushed.digest));
     if (pushed.digest !== undefined && digest !== pushed.digest) {
@@ -101,16 +91,15 @@ export class HostedManifests {
     for (const tag of tags) await this.#requireMovable(repository, tag, digest);
     await requireParts(links, { ...this.#options, repository, rules });
     const isNew = (await repositories.manifest(repository, digest)) === undefined;
-    if (isNew) await usage.requireRoom(repository, { bytes: bytes.length, quota: rules.quota(repository) });
+    using _room = await usage.reserve(repository, { bytes: isNew ? bytes.length : 0, quota: rules.quota(repository) });
     const subject = links.subject?.digest;
-    await blobs.put(repository, digest, bytes);
+    if (await blobs.put(repository, digest, bytes)) usage.added(repository, bytes.length);
     if (subject !== undefined) await repositories.putReferrer(repository, subject, referrerOf(digest, bytes, links));
     const { mediaType, artifactType } = links;
     const size = bytes.length;
     await repositories.putManifest(repository, digest, { contentType: mediaType, size, pushedAtMs: now(), subject });
-    if (isNew) observer({ kind: 'pushed', repository, digest, mediaType, artifactType, size, subject, tags });
+    if (isNew) report({ kind: 'pushed', repository, digest, mediaType, artifactType, size, subject, tags });
     for (const tag of tags) await this.#moveTag(repository, tag, digest);
-    usage.changed(repository);
     return { digest, subject };
   }
 
@@ -136,7 +125,7 @@ export class HostedManifests {
 
   /** Removes a manifest with the tags that stand for it. @throws RegistryError MANIFEST_UNKNOWN, DENIED; Error of the file system */
   async delete(repository: string, digest: Digest): Promise<void> {
-    const { locks, repositories, blobs, usage, observer } = this.#options;
+    const { locks, repositories, blobs, usage, report } = this.#options;
     using _ = await locks.take(repository);
     const record = await repositories.manifest(repository, digest);
     if (record === undefined) throw noManifest(repository, digest);
@@ -147,7 +136,7 @@ export class HostedManifests {
     for (const tag of tags) await this.#removeTag(repository, tag, digest);
     // First what names it, then the bytes: killed in between, nothing names what is not there.
     await repositories.removeManifest(repository, digest);
-    observer({ kind: 'deleted', repository, digest });
+    report({ kind: 'deleted', repository, digest });
     if (record.subject !== undefined) await repositories.removeReferrer(repository, record.subject, digest);
     await blobs.remove(repository, digest);
     usage.changed(repository);
@@ -172,16 +161,16 @@ export class HostedManifests {
 
   /** To be called with the lock. */
   async #moveTag(repository: string, tag: string, digest: Digest): Promise<void> {
-    const { repositories, now, observer } = this.#options;
+    const { repositories, now, report } = this.#options;
     const before = (await repositories.tag(repository, tag))?.digest;
     await repositories.putTag(repository, tag, { digest, movedAtMs: now() });
-    if (before !== digest) observer({ kind: 'tagged', repository, tag, digest, before });
+    if (before !== digest) report({ kind: 'tagged', repository, tag, digest, before });
   }
 
   /** To be called with the lock. */
   async #removeTag(repository: string, tag: string, digest: Digest): Promise<void> {
     await this.#options.repositories.removeTag(repository, tag);
-    this.#options.observer({ kind: 'untagged', repository, tag, digest });
+    this.#options.report({ kind: 'untagged', repository, tag, digest });
   }
 
   async #requireMovable(repository: string, tag: string, digest: Digest): Promise<void> {

@@ -1,4 +1,4 @@
-import type { ManifestLinks } from '../oci/descriptor.ts';
+import { type ManifestLinks, readDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { ociIndex } from '../oci/media-types.ts';
 import type { HostedReferrer } from './repositories.ts';
@@ -27,7 +27,8 @@ export function referrerOf(
 export function descriptorsOf(bytes: Buffer): HostedReferrer[] {
   try {
     const { manifests } = JSON.parse(bytes.toString()) as { readonly manifests?: unknown };
-    return Array.isArray(manifests) ? (manifests as HostedReferrer[]) : [];
+    if (!Array.isArray(manifests)) return [];
+    return (manifests as unknown[]).filter((entry): entry is HostedReferrer => readDescriptor(entry) !== undefined);
   } catch {
     return [];
   }

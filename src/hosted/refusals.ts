@@ -19,3 +19,9 @@ export function immutableTag(tag: string): RegistryError {
   const sentence = `the tag ${tag} is immutable here: push under another tag`;
   return new RegistryError('tag-immutable', sentence, { detail: { tag } });
 }
+
+/** @param received bytes that the upload has */
+export function outOfOrder(range: { readonly start: number }, received: number): RegistryError {
+  const sentence = `the chunk begins at ${range.start}; the next byte here is ${received}`;
+  return new RegistryError('out-of-order', sentence, { detail: { received } });
+}

@@ -12,13 +12,15 @@ export interface HostedRulesOptions {
   readonly mediaTypes: readonly string[];
   /** Whether an index may list manifests that its repository does not have. */
   readonly sparseIndexes: boolean;
+  /** Uploads that one client may have at a time. Default: any number. */
+  readonly maxUploads?: number | undefined;
   /** The origin that uploads go to; absent: where they were begun. */
   readonly uploadUrl?: string | undefined;
   /** Bytes that a repository may have, by the first pattern that fits it; none fits: any number. */
   readonly quotas: readonly { readonly pattern: string; readonly bytes: number }[];
 }
 
-/** What may be pushed where. */
+/** The rules for hosted repositories. */
 export class HostedRules {
   readonly #options: HostedRulesOptions;
   readonly #isHosted: readonly ((name: string) => boolean)[];
@@ -50,6 +52,11 @@ export class HostedRules {
   /** Whether an index may list manifests that its repository does not have. */
   get sparseIndexes(): boolean {
     return this.#options.sparseIndexes;
+  }
+
+  /** Uploads that one client may have at a time. */
+  get maxUploads(): number {
+    return this.#options.maxUploads ?? Number.POSITIVE_INFINITY;
   }
 
   /** What the `Location` of an upload begins with: an origin, or nothing. */

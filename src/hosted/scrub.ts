@@ -1,29 +1,22 @@
 import { createReadStream } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Digest, digestAlgorithm, finishDigest, hasherFor } from '../oci/digest.ts';
-import type { HostedBlobs } from './blobs.ts';
 import { isMissing } from './durable-files.ts';
-import type { HostedLayout } from './layout.ts';
-import type { HostedRepositories } from './repositories.ts';
-import type { Usage } from './usage.ts';
+import type { RegistryParts } from './parts.ts';
 
 const pieceBytes = 1024 * 1024;
 
-export interface HostedScrubOptions {
-  readonly layout: HostedLayout;
-  readonly blobs: HostedBlobs;
-  readonly repositories: HostedRepositories;
-  readonly usage: Usage;
+export interface HostedScrubOptions extends Pick<RegistryParts, 'layout' | 'blobs' | 'repositories' | 'usage'> {
   /** Most bytes read in a second; read each time. */
   readonly bytesPerSecond: () => number;
-  /** Told of each file that does not have the digest that it is named by, and of the repositories that had it. */
+  /** Receives each file whose content does not match the digest in its name, with the repositories that had it. */
   readonly onDamage: (
     digest: Digest,
     event: { readonly repositories: readonly string[]; readonly error?: unknown },
   ) => void;
 }
 
-/** What a scrub has read. */
+/** The result of a scrub. */
 export interface HostedScrubbed {
   readonly blobs: number;
   readonly bytes: number;
@@ -76,6 +69,8 @@ export class HostedScrub {
     } catch (error) {
       signal.throwIfAborted();
       if (isMissing(error)) return undefined;
+      // Too many open files, for example, say nothing about this one, which is the only copy.
+      if ((error as NodeJS.ErrnoException).code !== 'EIO') throw error;
       return { isRight: false, bytes, error };
     }
     return { isRight: finishDigest(digestAlgorithm(digest), hash) === digest, bytes };

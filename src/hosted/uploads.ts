@@ -1,16 +1,22 @@
-import { createHash, type Hash, randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { type FileHandle, open, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { type Digest, digestAlgorithm, finishDigest } from '../oci/digest.ts';
+import { randomBytes } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { type Digest, digestAlgorithm } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { Locks } from '../waiting/locks.ts';
-import { makeFolder, namesIn, putFile, readText, sizeOf } from './durable-files.ts';
+import { Slots } from '../waiting/slots.ts';
 import type { HostedLayout } from './layout.ts';
+import { PendingUploads } from './pending-uploads.ts';
+import { outOfOrder } from './refusals.ts';
+import { SessionFiles, unknownUpload } from './session-files.ts';
+import { digestOfUpload, RunningHash, SyncError, UploadWriter } from './upload-writer.ts';
 
-/** Gathered before they are written, in bytes: fewer and larger writes. */
-const batchBytes = 1024 * 1024;
-const idForm = /^[0-9a-f]{32}$/;
+/** How many threads of the pool wait for the disk at most: hits need the others. */
+const syncsAtOnce = 2;
+const never = { signal: new AbortController().signal };
+/** An upload that has received nothing for so long is ended where it is in the way of others, in milliseconds. */
+const abandonedAfterMs = 10 * 60_000;
+/** When a client that has too many uploads may try again, in seconds. */
+const retryAfterSeconds = 60;
 
 export interface UploadsOptions {
   readonly layout: HostedLayout;
@@ -18,19 +24,25 @@ export interface UploadsOptions {
   readonly maxBlobBytes: number;
   /** A session that nothing was sent to for so long is removed, in milliseconds. */
   readonly expiryMs: number;
+  /** How many sessions one client may have at a time; read each time. Default: any number. */
+  readonly maxPerCaller?: () => number;
+  /**
+   * Calls `take` in the turn in which so many bytes more fit into a repository. Default: at once.
+   * @throws RegistryError QUOTA_EXCEEDED (413); Error of the file system
+   */
+  readonly claim?: (repository: string, bytes: number, take: () => void) => Promise<void>;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
 
 /** A chunk of a blob as it arrives. */
 export interface Chunk {
-  readonly body: AsyncIterable<Buffer>;
+  /** Several pieces at a time. Their memory is given back as soon as they are written: nothing else may use them. */
+  readonly body: AsyncIterable<readonly Buffer[]>;
   /** Where it belongs, by `Content-Range`: bytes `start` to `end` (exclusive). Absent: at the end of what is there. */
   readonly range?: { readonly start: number; readonly end: number } | undefined;
   /** `Content-Length`, in bytes. */
   readonly length?: number | undefined;
-  /** Called before bytes are written, with how many there are by then. @throws what the caller thinks of it, such as a quota */
-  readonly onBytes?: ((total: number) => void) | undefined;
 }
 
 /** A session as a client sees it. */
@@ -44,6 +56,8 @@ export interface Upload {
 export interface Arrived {
   readonly path: string;
   readonly size: number;
+  /** To be called when its bytes count as the repository's: until then they count as those of the upload. */
+  readonly release?: () => void;
 }
 
 /**
@@ -53,38 +67,69 @@ export interface Arrived {
 export class Uploads {
   readonly #options: UploadsOptions;
   readonly #locks = new Locks();
+  readonly #syncs = new Slots(syncsAtOnce);
   /** The running sha256 of sessions that have been written to since the start, and how far it goes. */
-  readonly #hashes = new Map<string, { readonly hash: Hash; length: number }>();
+  readonly #hashes = new Map<string, RunningHash>();
+  readonly #pending: PendingUploads;
+  readonly #files: SessionFiles;
+  #loading: Promise<void> | undefined;
 
   constructor(options: UploadsOptions) {
     this.#options = options;
+    this.#pending = new PendingUploads(options.now);
+    this.#files = new SessionFiles(options.layout, options.now);
   }
 
-  /** Begins a session. @throws Error of the file system */
-  async begin(repository: string): Promise<Upload> {
+  /**
+   * Begins a session. @param caller a key of the client; the sessions of each are counted
+   * @throws RegistryError TOOMANYREQUESTS (429) where the client has too many; Error of the file system
+   */
+  async begin(repository: string, caller = ''): Promise<Upload> {
+    await this.#loaded();
+    await this.#requireFew(caller);
     const id = randomBytes(16).toString('hex');
-    const folder = this.#options.layout.upload(id);
-    await makeFolder(folder);
-    await using handle = await open(join(folder, 'data'), 'wx', 0o600);
-    await handle.sync();
-    await putFile(join(folder, 'repository'), repository);
+    this.#pending.add(id, { repository, caller, bytes: 0 });
+    using _ = this.#pending.receiving(id);
+    try {
+      await this.#files.create(id, { repository, caller });
+    } catch (error) {
+      await this.#remove(id).catch(() => undefined);
+      throw error;
+    }
     return { id, received: 0 };
+  }
+
+  /** Bytes of the sessions of a repository. @throws Error of the file system */
+  async bytes(repository: string): Promise<number> {
+    await this.#loaded();
+    return this.pendingBytes(repository);
+  }
+
+  /** As {@link bytes}, of the sessions that are known already. */
+  pendingBytes(repository: string): number {
+    return this.#pending.bytes(repository);
+  }
+
+  /** Ends the sessions of a repository that have been left alone for long. @returns whether there were any */
+  async endAbandoned(repository: string): Promise<boolean> {
+    return await this.#endIdle({ repository });
   }
 
   /** @throws RegistryError BLOB_UPLOAD_UNKNOWN */
   async get(repository: string, id: string): Promise<Upload> {
-    return { id, received: await this.#received(repository, id) };
+    return { id, received: await this.#files.received(repository, id) };
   }
 
   /**
    * Adds a chunk. What arrived before the client left stays, to be continued.
-   * @throws RegistryError BLOB_UPLOAD_UNKNOWN; 416 where the chunk does not follow what is here; SIZE_INVALID; the
-   *   session
+   * @throws RegistryError BLOB_UPLOAD_UNKNOWN; 416 where the chunk does not follow what is here; SIZE_INVALID; the session
    *   goes on after the latter two
    */
   async append(repository: string, id: string, chunk: Chunk): Promise<Upload> {
+    await this.#loaded();
+    using session = this.#pending.receiving(id);
     using _ = await this.#locks.take(id);
-    return { id, received: await this.#append(repository, id, chunk) };
+    return { id, received: await this.#append(repository, id, { ...chunk, ...session }) };
   }
 
   /**
@@ -97,156 +142,152 @@ export class Uploads {
     id: string,
     { digest, chunk, keep }: { digest: Digest; chunk: Chunk; keep: (arrived: Arrived) => Promise<Result> },
   ): Promise<Result> {
+    await this.#loaded();
+    using session = this.#pending.receiving(id);
     using _ = await this.#locks.take(id);
-    const size = await this.#append(repository, id, chunk);
-    const path = this.#data(id);
-    const actual = await this.#digest(id, { digest, path, size });
+    const size = await this.#append(repository, id, { ...chunk, ...session });
+    const path = this.#files.data(id);
+    const actual = await digestOfUpload(path, { size, algorithm: digestAlgorithm(digest), hash: this.#hashes.get(id) });
     if (actual !== digest) {
       await this.#remove(id);
       throw new RegistryError('damaged', `the ${size} bytes that were sent are not the blob of that digest`, {
         detail: { expected: digest, actual },
       });
     }
-    await using handle = await open(path, 'r');
-    await handle.sync();
-    const result = await keep({ path, size });
+    await this.#sync(id, path);
+    const result = await keep({ path, size, release: () => this.#pending.remove(id) });
     await this.#remove(id);
     return result;
   }
 
-  /** @throws RegistryError BLOB_UPLOAD_UNKNOWN */
+  /** Ends a session, also one that is being sent to. @throws RegistryError BLOB_UPLOAD_UNKNOWN */
   async cancel(repository: string, id: string): Promise<void> {
+    await this.#files.received(repository, id);
+    this.#pending.interrupt(id, unknownUpload());
     using _ = await this.#locks.take(id);
-    await this.#received(repository, id);
+    await this.#files.received(repository, id);
     await this.#remove(id);
   }
 
   /** Removes sessions that nothing was sent to for too long. @returns how many */
   async sweep(): Promise<number> {
-    const { layout, expiryMs, now } = this.#options;
+    const { expiryMs, now } = this.#options;
+    await this.#loaded();
     let removed = 0;
-    for (const id of await namesIn(layout.uploads)) {
+    const isExpired = async (id: string): Promise<boolean> => now() - (await this.#files.usedAtMs(id)) >= expiryMs;
+    for (const id of await this.#files.ids()) {
+      // One that is being sent to is not waited for.
+      if (this.#pending.isReceiving(id) || !(await isExpired(id))) continue;
       using _ = await this.#locks.take(id);
-      const usedAtMs = await stat(this.#data(id)).then(
-        ({ mtimeMs }) => mtimeMs,
-        () => 0,
-      );
-      if (now() - usedAtMs < expiryMs) continue;
+      if (!(await isExpired(id))) continue;
       await this.#remove(id);
       removed += 1;
     }
     return removed;
   }
 
-  async #append(repository: string, id: string, { body, range, length, onBytes }: Chunk): Promise<number> {
-    const received = await this.#received(repository, id);
+  /** Counts the sessions that an earlier run has left. */
+  async #loaded(): Promise<void> {
+    this.#loading ??= this.#load().catch((error: unknown) => {
+      this.#loading = undefined;
+      throw error;
+    });
+    await this.#loading;
+  }
+
+  async #load(): Promise<void> {
+    for (const id of await this.#files.ids()) {
+      const session = await this.#files.read(id);
+      if (session !== undefined) this.#pending.add(id, session);
+    }
+  }
+
+  /** @throws RegistryError TOOMANYREQUESTS (429) */
+  async #requireFew(caller: string): Promise<void> {
+    const most = this.#options.maxPerCaller?.() ?? Number.POSITIVE_INFINITY;
+    if (this.#pending.count(caller) >= most) await this.#endIdle({ caller });
+    if (this.#pending.count(caller) < most) return;
+    const sentence = `${most} uploads that this client has begun have not ended (hosted.maxUploads): finish or cancel some`;
+    throw new RegistryError('too-many-uploads', sentence, { headers: { 'Retry-After': String(retryAfterSeconds) } });
+  }
+
+  /** @returns whether any were ended */
+  async #endIdle(which: { readonly repository?: string; readonly caller?: string }): Promise<boolean> {
+    const idle = this.#pending.idle(abandonedAfterMs, which);
+    let ended = 0;
+    for (const id of idle) {
+      // One that goes on meanwhile is not waited for.
+      if (this.#pending.isReceiving(id)) continue;
+      using _ = await this.#locks.take(id);
+      if (this.#pending.isReceiving(id)) continue;
+      await this.#remove(id);
+      ended += 1;
+    }
+    return ended > 0;
+  }
+
+  async #append(
+    repository: string,
+    id: string,
+    { body, range, length, signal }: Chunk & { readonly signal: AbortSignal },
+  ): Promise<number> {
+    signal.throwIfAborted();
+    const received = await this.#files.received(repository, id);
     if (range !== undefined && range.start !== received) throw outOfOrder(range, received);
     if (range !== undefined && length !== undefined && length !== range.end - range.start) {
       throw new RegistryError('wrong-length', 'Content-Range and Content-Length do not agree');
     }
-    if (length !== undefined) this.#allow(received + length, onBytes);
-    await using handle = await open(this.#data(id), 'r+');
-    const written = await this.#write(handle, { id, at: received, body, onBytes });
+    // What is announced is set aside at once: of several that do not fit together, the first ones come through.
+    if (length !== undefined) await this.#allow(repository, id, received + length);
+    await using handle = await open(this.#files.data(id), 'r+');
+    let running = this.#hashes.get(id);
+    if (running === undefined && received === 0) this.#hashes.set(id, (running = new RunningHash()));
+    const writer = new UploadWriter(handle, { at: received, syncs: this.#syncs, hash: running });
+    try {
+      await writer.write(body, { signal, allow: (total) => this.#allow(repository, id, total) });
+    } catch (error) {
+      this.#pending.setSize(id, writer.position);
+      if (error instanceof SyncError) await this.#remove(id);
+      throw error;
+    }
+    this.#pending.setSize(id, writer.position);
+    const written = writer.position - received;
     const expected = range === undefined ? length : range.end - range.start;
-    if (expected === undefined || written === expected) return received + written;
+    if (expected === undefined || written === expected) return writer.position;
     // What is wrong of a chunk is not kept: its sender begins it again.
     await handle.truncate(received);
+    this.#pending.setSize(id, received);
     this.#hashes.delete(id);
     throw new RegistryError('wrong-length', `the chunk has ${written} bytes instead of ${expected}`);
   }
 
-  /** @returns bytes written. What was written when the body failed stays */
-  async #write(
-    handle: FileHandle,
-    { id, at, body, onBytes }: { id: string; at: number } & Pick<Chunk, 'body' | 'onBytes'>,
-  ): Promise<number> {
-    let waiting: Buffer[] = [];
-    let waitingBytes = 0;
-    let position = at;
-    const flush = async (): Promise<void> => {
-      if (waitingBytes === 0) return;
-      const [pieces, bytes] = [waiting, waitingBytes];
-      [waiting, waitingBytes] = [[], 0];
-      await writeAll(handle, pieces, position);
-      this.#hashed(id, { at: position, pieces });
-      position += bytes;
-    };
+  /** @throws SyncError, and the session is gone */
+  async #sync(id: string, path: string): Promise<void> {
+    await using handle = await open(path, 'r');
     try {
-      for await (const piece of body) {
-        this.#allow(position + waitingBytes + piece.length, onBytes);
-        waiting.push(piece);
-        waitingBytes += piece.length;
-        if (waitingBytes >= batchBytes) await flush();
-      }
-    } finally {
-      await flush();
+      await this.#syncs.run(() => handle.sync(), never);
+    } catch (cause) {
+      await this.#remove(id);
+      throw new SyncError(cause);
     }
-    return position - at;
   }
 
-  #allow(total: number, onBytes: Chunk['onBytes']): void {
-    const { maxBlobBytes } = this.#options;
+  /** @throws RegistryError SIZE_INVALID (413), QUOTA_EXCEEDED (413); Error of the file system */
+  async #allow(repository: string, id: string, total: number): Promise<void> {
+    const { maxBlobBytes, claim } = this.#options;
     if (total > maxBlobBytes) {
       throw new RegistryError('blob-too-large', `a blob may have at most ${maxBlobBytes} bytes here`);
     }
-    onBytes?.(total);
-  }
-
-  #hashed(id: string, { at, pieces }: { at: number; pieces: readonly Buffer[] }): void {
-    let running = this.#hashes.get(id);
-    if (running === undefined && at === 0) {
-      running = { hash: createHash('sha256'), length: 0 };
-      this.#hashes.set(id, running);
-    }
-    if (running?.length !== at) return;
-    for (const piece of pieces) {
-      running.hash.update(piece);
-      running.length += piece.length;
-    }
-  }
-
-  /** The digest of what is here: as it was hashed while it came, or read again where it was not. */
-  async #digest(id: string, { digest, path, size }: { digest: Digest; path: string; size: number }): Promise<Digest> {
-    const algorithm = digestAlgorithm(digest);
-    const running = this.#hashes.get(id);
-    if (algorithm === 'sha256' && running?.length === size) return finishDigest(algorithm, running.hash.copy());
-    const hash = createHash(algorithm);
-    for await (const piece of createReadStream(path, { highWaterMark: batchBytes })) hash.update(piece as Buffer);
-    return finishDigest(algorithm, hash);
-  }
-
-  async #received(repository: string, id: string): Promise<number> {
-    const owner = idForm.test(id) ? await readText(join(this.#options.layout.upload(id), 'repository')) : undefined;
-    const size = owner === repository ? await sizeOf(this.#data(id)) : undefined;
-    if (size === undefined) {
-      throw new RegistryError('unknown-upload', 'there is no such upload in this repository: begin again with POST');
-    }
-    return size;
-  }
-
-  #data(id: string): string {
-    return join(this.#options.layout.upload(id), 'data');
+    const more = total - this.#pending.size(id);
+    if (more <= 0) return;
+    const take = (): void => this.#pending.setSize(id, total);
+    if (claim === undefined) take();
+    else await claim(repository, more, take);
   }
 
   async #remove(id: string): Promise<void> {
     this.#hashes.delete(id);
-    await rm(this.#options.layout.upload(id), { recursive: true, force: true });
-  }
-}
-
-function outOfOrder(range: { readonly start: number }, received: number): RegistryError {
-  return new RegistryError('out-of-order', `the chunk begins at ${range.start}; the next byte here is ${received}`, {
-    detail: { received },
-  });
-}
-
-async function writeAll(handle: FileHandle, pieces: readonly Buffer[], at: number): Promise<void> {
-  let position = at;
-  for (let left = [...pieces]; left.length > 0; ) {
-    const { bytesWritten } = await handle.writev(left, position);
-    position += bytesWritten;
-    let skip = bytesWritten;
-    while (left.length > 0 && skip >= left[0]!.length) skip -= left.shift()!.length;
-    if (skip > 0) left[0] = left[0]!.subarray(skip);
+    this.#pending.remove(id);
+    await this.#files.remove(id);
   }
 }

@@ -1,10 +1,13 @@
 import type { Context, Middleware, Next } from 'koa';
 import { RegistryError } from '../oci/error.ts';
+import { batchesOf } from './body-batches.ts';
 import type { Exchange } from './exchange.ts';
 import { overloadError } from './overload-error.ts';
 
 /** How long a body that is left of a refused request is read away before its connection is closed, in milliseconds. */
 const maxLeaveMs = 5_000;
+/** A body that is kept whole is counted after so many bytes. */
+const readBytes = 64 * 1024;
 
 export interface Sending {
   readonly ctx: Context;
@@ -19,30 +22,37 @@ export function lengthOf({ req }: Context): number | undefined {
   return text === undefined || !/^\d{1,15}$/.test(text) ? undefined : Number(text);
 }
 
+/** Memory that a body passes through at most: a batch that is worked on, and one that is gathered. */
+const batchesAtOnce = 2;
+/** Larger batches cost no less, in bytes. */
+const mostBatchBytes = 256 * 1024;
+
 /**
- * The body of a request, piece by piece. @throws what Node does when the client leaves or sends nothing for too long
+ * The body of a request in batches of several pieces, smaller ones while much memory is in use. The pieces belong to the
+ * caller. @throws RegistryError 503 where there is no memory; `client-idle`; what Node does when the client leaves
  */
-export function bodyOf({ ctx, clientIdleMs }: Sending): AsyncIterable<Buffer> {
-  const { req } = ctx;
-  req.setTimeout(clientIdleMs, () =>
-    req.destroy(new RegistryError('client-idle', `the client has sent nothing for ${clientIdleMs} ms`)),
-  );
-  // A handler that stops reading still has to answer on the connection.
-  return req.iterator({ destroyOnReturn: false });
+export function bodyOf({ ctx, exchange, clientIdleMs }: Sending): AsyncIterable<readonly Buffer[]> {
+  const { ticket } = exchange;
+  const batchBytes = Math.min(ticket.pieceBytes, mostBatchBytes);
+  const mostBytes = Math.min(batchesAtOnce * batchBytes, lengthOf(ctx) ?? Number.POSITIVE_INFINITY);
+  if (!ticket.take(mostBytes)) throw overloadError(ticket.overload ?? 'memory');
+  return batchesOf(ctx.req, { batchBytes, idleMs: clientIdleMs });
 }
 
 /** The whole body of a request. @throws RegistryError 413 where it has more bytes than that; 503 where there is no memory */
 export async function readBody(sending: Sending, { maxBytes }: { readonly maxBytes: number }): Promise<Buffer> {
-  const { ctx, exchange } = sending;
+  const { ctx, exchange, clientIdleMs } = sending;
   const length = lengthOf(ctx);
   if (length !== undefined && length > maxBytes) throw tooLarge(maxBytes);
   const pieces: Buffer[] = [];
   let bytes = 0;
-  for await (const piece of bodyOf(sending)) {
-    bytes += piece.length;
-    if (bytes > maxBytes) throw tooLarge(maxBytes);
-    if (!exchange.ticket.take(piece.length)) throw overloadError(exchange.ticket.overload ?? 'memory');
-    pieces.push(piece);
+  for await (const batch of batchesOf(ctx.req, { batchBytes: readBytes, idleMs: clientIdleMs })) {
+    for (const piece of batch) {
+      bytes += piece.length;
+      if (bytes > maxBytes) throw tooLarge(maxBytes);
+      if (!exchange.ticket.take(piece.length)) throw overloadError(exchange.ticket.overload ?? 'memory');
+      pieces.push(piece);
+    }
   }
   return Buffer.concat(pieces);
 }

@@ -2,6 +2,7 @@ import type { Arrived, Chunk } from '../hosted/uploads.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { type PushRequest, readChunkRange } from '../oci/push-request.ts';
+import { clientAddress, clientKey } from './client-address.ts';
 import { type HostedRequest, notOffered } from './hosted-request.ts';
 import { emptyReply } from './replies.ts';
 import { bodyOf, lengthOf } from './request-body.ts';
@@ -28,8 +29,7 @@ async function begin(asked: HostedRequest, { digest, mount }: Extract<PushReques
     if (await hosted.mountBlob(repository, digest, { from: undefined, mayPull })) return created(asked, digest);
     const length = lengthOf(ctx);
     if (length !== 0 || ctx.req.headers['transfer-encoding'] !== undefined) {
-      if (length !== undefined) await hosted.requireRoom(repository, length);
-      const { id } = await hosted.uploads.begin(repository);
+      const { id } = await hosted.uploads.begin(repository, uploaderOf(asked));
       try {
         return await finish(asked, id, digest);
       } catch (error) {
@@ -39,13 +39,13 @@ async function begin(asked: HostedRequest, { digest, mount }: Extract<PushReques
       }
     }
   }
-  const { id } = await hosted.uploads.begin(repository);
+  const { id } = await hosted.uploads.begin(repository, uploaderOf(asked));
   return emptyReply(202, sessionHeaders(asked, { id, received: 0 }, '0-0'));
 }
 
-/** What the caller may read; `undefined`: everything. */
+/** The repositories that the caller may read; `undefined`: all. */
 function readableBy({ exchange, rights }: HostedRequest): ((name: string) => boolean) | undefined {
-  return exchange.caller && ((name) => rights.may(exchange, 'pull', name));
+  return exchange.caller && ((name) => rights.mayWithToken(exchange, 'pull', name));
 }
 
 async function go(asked: HostedRequest, { id, digest }: Extract<PushRequest, { kind: 'upload' }>): Promise<Reply> {
@@ -95,18 +95,19 @@ async function recoverably<Result>(asked: HostedRequest, id: string, work: () =>
 }
 
 function chunkOf(asked: HostedRequest): Chunk {
-  const { ctx, hosted, repository } = asked;
-  const quota = hosted.rules.quota(repository);
+  const { ctx } = asked;
   return {
     body: bodyOf(asked),
     range: readChunkRange(headerOf(ctx.req.headers['content-range'])),
     length: ctx.req.headers['transfer-encoding'] === undefined ? lengthOf(ctx) : undefined,
-    onBytes(total) {
-      if (quota !== undefined && total > quota) {
-        throw new RegistryError('quota-exceeded', `${repository} may have ${quota} bytes`, { detail: { quota } });
-      }
-    },
   };
+}
+
+/** Whose uploads are counted together: a caller, or the clients of an address. */
+function uploaderOf({ ctx, exchange: { caller } }: HostedRequest): string {
+  if (caller === undefined) return `address ${clientKey(clientAddress(ctx.req.socket))}`;
+  if (caller.kind === 'anonymous') return `address ${clientKey(caller.address)}`;
+  return `${caller.kind} ${caller.name}`;
 }
 
 function created({ repository }: HostedRequest, digest: Digest): Reply {
@@ -128,7 +129,7 @@ function sessionHeaders(
   ];
 }
 
-/** What is here, first and last byte. regctl goes on after the last; docker cannot read the form for nothing. */
+/** The range that is here, first and last byte. regctl continues after the last; docker cannot read the form for an empty one. */
 function shownRange(received: number, nothing = '0--1'): string {
   return received === 0 ? nothing : `0-${received - 1}`;
 }

@@ -15,8 +15,11 @@ export function hostedRules(config: () => Config): () => HostedRules {
         quota = [],
         sparseIndexes = false,
         uploadUrl,
+        maxUploads,
       } = current.hosted ?? {};
-      rules = new HostedRules({ repositories, immutableTags, mediaTypes, sparseIndexes, uploadUrl, quotas: quota });
+      const where = { repositories, uploadUrl };
+      const limits = { immutableTags, mediaTypes, sparseIndexes, maxUploads, quotas: quota };
+      rules = new HostedRules({ ...where, ...limits });
       from = current;
     }
     return rules;

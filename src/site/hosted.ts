@@ -1,34 +1,38 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Config } from '../config/config.ts';
 import type { HoldStore } from '../holds/hold-store.ts';
-import type { HostedObserver } from '../hosted/changes.ts';
+import type { HostedChange } from '../hosted/changes.ts';
 import { HostedRegistry } from '../hosted/hosted-registry.ts';
 import { hostedLayout } from '../hosted/layout.ts';
 import { HostedScrub } from '../hosted/scrub.ts';
+import { HostedTotals } from '../hosted/totals.ts';
+import type { Report } from '../oci/report.ts';
 import { type Layout, layoutOf } from '../store/files/layout.ts';
-import { changeObserver } from './content-events.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import { changeReport } from './content-events.ts';
 import { described } from './described.ts';
 import { hostedRules } from './hosted-rules.ts';
+import { scrubIfDue } from './hosted-scrub.ts';
 import type { Parts } from './parts.ts';
+import { Rounds } from './rounds.ts';
 
-/** How often sessions that nothing was sent to are looked for, in milliseconds. */
+/** Interval between searches for expired upload sessions, in milliseconds. */
 const sweepEveryMs = 10 * 60_000;
-/** How often blobs that nothing names are looked for, in milliseconds. */
+/** Interval between searches for blobs that no manifest names, in milliseconds. */
 const collectEveryMs = 24 * 3_600_000;
-/** How often it is looked whether hosted content is to be read again, in milliseconds. */
+/** Interval between checks whether a scrub of hosted content is due, in milliseconds. */
 const scrubLookEveryMs = 3_600_000;
-/** Largest blob where nothing else is configured, in bytes. */
+/** The largest blob, in bytes. */
 const maxBlobBytes = 50 * 2 ** 30;
 
 /** Repositories that live here alone, and what is done for them in the background. */
 export interface Hosted extends AsyncDisposable {
   readonly registry: HostedRegistry;
-  /** For those who watch. */
+  /** For `status`. */
   status(): Promise<HostedStatus>;
 }
 
-/** Hosted content, for those who watch. */
+/** The status of hosted content. */
 export interface HostedStatus {
   /** Whether this replica keeps it. */
   readonly role: 'owner' | 'replica';
@@ -45,30 +49,11 @@ export interface HostedStatus {
 /** @returns `undefined` where none are configured. @param config read each time: it may be replaced while the mirror runs */
 export function openHosted(
   config: () => Config,
-  { log, now, health, observer }: Parts & { readonly observer: HostedObserver },
+  { log, now, health, report }: Parts & { readonly report: Report<HostedChange> },
 ): Hosted | undefined {
   const started = config().hosted;
   if (started === undefined) return undefined;
-  const registry = registryOf(config, { started, now, observer });
-  let sweeping: Promise<void> = Promise.resolve();
-  const sweep = (): void => {
-    sweeping = registry.uploads.sweep().then(
-      (removed) => {
-        if (removed > 0) log.info({ uploads: removed }, 'uploads expired');
-      },
-      (error: unknown) => log.error({ error: String(error) }, 'uploads cannot be looked through'),
-    );
-  };
-  sweep();
-  const timer = setInterval(sweep, sweepEveryMs).unref();
-  const stopping = new AbortController();
-  let collecting: Promise<void> = Promise.resolve();
-  const collect = (): void => {
-    // One that takes longer than a day goes first.
-    collecting = collecting.then(() => collectOnce(registry, { log, signal: stopping.signal }));
-  };
-  collect();
-  const collectTimer = setInterval(collect, collectEveryMs).unref();
+  const registry = registryOf(config, { started, now, report });
   let damaged = 0;
   const { layout, blobs, repositories: names, usage } = registry;
   const scrub = new HostedScrub({
@@ -87,29 +72,24 @@ export function openHosted(
       );
     },
   });
-  let scrubbing: Promise<void> = Promise.resolve();
   const note = join(config().cache.dir, 'hosted', 'scrubbed');
-  const scrubAll = (): void => {
-    const { everyMs } = config().cache.scrub;
-    scrubbing = scrubbing.then(() => scrubIfDue(scrub, { log, signal: stopping.signal, note, everyMs, now }));
-  };
-  const scrubTimer = setInterval(scrubAll, scrubLookEveryMs).unref();
+  const everyMs = () => config().cache.scrub.everyMs;
+  const rounds = [
+    new Rounds(() => sweepOnce(registry, log), { everyMs: sweepEveryMs, startsAtOnce: true }),
+    new Rounds((signal) => collectOnce(registry, { log, signal }), { everyMs: collectEveryMs, startsAtOnce: true }),
+    new Rounds((signal) => scrubIfDue(scrub, { log, signal, note, everyMs: everyMs(), now }), {
+      everyMs: scrubLookEveryMs,
+      startsAtOnce: false,
+    }),
+  ];
+  const totals = new HostedTotals(registry);
   return {
     registry,
     async status() {
-      let [repositories, bytes] = [0, 0];
-      for await (const name of registry.repositories.all()) {
-        repositories += 1;
-        bytes += await registry.usage.bytes(name);
-      }
-      return { role: 'owner', owner: null, away: null, repositories, bytes, damaged };
+      return { role: 'owner', owner: null, away: null, ...(await totals.count()), damaged };
     },
     async [Symbol.asyncDispose]() {
-      clearInterval(timer);
-      clearInterval(collectTimer);
-      clearInterval(scrubTimer);
-      stopping.abort();
-      await Promise.all([sweeping, collecting, scrubbing]);
+      await Promise.all(rounds.map((one) => one[Symbol.asyncDispose]()));
     },
   };
 }
@@ -120,8 +100,8 @@ export function openHosted(
  */
 export function hostedAlone(config: () => Config, holds: HoldStore): HostedRegistry | undefined {
   const started = config().hosted;
-  const observer = changeObserver(() => undefined, holds);
-  return started && registryOf(config, { started, now: Date.now, observer });
+  const report = changeReport(() => undefined, holds);
+  return started && registryOf(config, { started, now: Date.now, report });
 }
 
 /** Where the blobs of a cache directory are: those that are cached, then those of hosted repositories. */
@@ -134,10 +114,10 @@ function registryOf(
   {
     started,
     now,
-    observer,
+    report,
   }: Pick<Parts, 'now'> & {
     readonly started: NonNullable<Config['hosted']>;
-    readonly observer: HostedObserver;
+    readonly report: Report<HostedChange>;
   },
 ): HostedRegistry {
   return new HostedRegistry({
@@ -148,32 +128,21 @@ function registryOf(
     uploadExpiryMs: started.uploadExpiryMs,
     graceMs: () => (config().hosted ?? started).unusedBlobGraceMs,
     now,
-    observer,
+    report,
   });
 }
 
-/** @param options `note`: a file that is as old as the last round */
-async function scrubIfDue(
-  scrub: HostedScrub,
-  options: Pick<Parts, 'log' | 'now'> & {
-    readonly signal: AbortSignal;
-    readonly note: string;
-    readonly everyMs: number;
-  },
-): Promise<void> {
-  const { log, signal, note, everyMs, now } = options;
+/** Removes upload sessions to which nothing was sent for too long. */
+async function sweepOnce(registry: HostedRegistry, log: Logger): Promise<void> {
   try {
-    const last = await readFile(note, 'utf8').catch(() => '');
-    if (everyMs === 0 || now() - Date.parse(last) < everyMs) return;
-    const read = last === '' ? undefined : await scrub.run(signal);
-    await mkdir(dirname(note), { recursive: true, mode: 0o700 });
-    await writeFile(note, new Date(now()).toISOString());
-    if (read) log.info({ ...read }, 'hosted content scrubbed');
+    const removed = await registry.uploads.sweep();
+    if (removed > 0) log.info({ uploads: removed }, 'uploads expired');
   } catch (error) {
-    if (!signal.aborted) log.error({ error: String(error) }, 'hosted content cannot be scrubbed');
+    log.error({ error: String(error) }, 'expired uploads cannot be removed');
   }
 }
 
+/** Removes blobs that no manifest names. */
 async function collectOnce(
   registry: HostedRegistry,
   { log, signal }: Pick<Parts, 'log'> & { readonly signal: AbortSignal },

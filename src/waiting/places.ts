@@ -1,3 +1,5 @@
+import { Tally } from './tally.ts';
+
 /** Who wants a place: places of one group are kept apart from those of the others. */
 export interface Claimant {
   readonly group: string;
@@ -16,7 +18,7 @@ const minBeyond = 64;
 export class Places {
   readonly #limits: { readonly maxFills: number };
   readonly #queue: { readonly who: Claimant; readonly settle: (isGiven: boolean) => void }[] = [];
-  readonly #taken = new Map<string, number>();
+  readonly #taken = new Tally();
   #total = 0;
   #isClosed = false;
 
@@ -80,14 +82,12 @@ export class Places {
   #hasPlace({ group }: Claimant): boolean {
     const { maxFills } = this.#limits;
     const guaranteed = Math.max(1, Math.floor(maxFills * guaranteedShare));
-    return this.#isClosed || this.#total < maxFills || (this.#taken.get(group) ?? 0) < guaranteed;
+    return this.#isClosed || this.#total < maxFills || this.#taken.get(group) < guaranteed;
   }
 
   #count({ group }: Claimant, change: 1 | -1): void {
     this.#total += change;
-    const taken = (this.#taken.get(group) ?? 0) + change;
-    if (taken === 0) this.#taken.delete(group);
-    else this.#taken.set(group, taken);
+    this.#taken.add(group, change);
   }
 
   #hand(): void {

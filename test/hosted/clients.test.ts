@@ -137,3 +137,20 @@ describeWith(['root', 'podman'], 'podman', () => {
     expect((await podman('image', 'inspect', '--format', '{{.Digest}}', name)).trim()).toBe(digest);
   });
 });
+
+describeWith(['root', 'buildah'], 'buildah', () => {
+  test('pushes an image under another name, and pulls back the same digest', async () => {
+    await using stack = new AsyncDisposableStack();
+    const { site, host, folder, env } = await start(stack);
+    await pushImage(site, 'local/app', image, 'v1');
+    const own = ['--root', join(folder, 'root'), '--runroot', join(folder, 'run'), '--storage-driver', 'vfs'];
+    const buildah = (...args: readonly string[]) => run('buildah', [...own, ...args], { env });
+    const name = `${host}/local/copy:v1`;
+    await buildah('pull', '--quiet', '--tls-verify=false', `${host}/local/app:v1`);
+    await buildah('push', '--quiet', '--tls-verify=false', `${host}/local/app:v1`, `docker://${name}`);
+    const digest = await digestAt(site, 'local/copy:v1');
+    await buildah('rmi', '--all', '--force');
+    await buildah('pull', '--quiet', '--tls-verify=false', name);
+    expect(await buildah('images', '--format', '{{.Digest}}')).toContain(digest);
+  });
+});

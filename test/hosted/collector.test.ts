@@ -1,10 +1,10 @@
 import { readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { HostedRegistry } from '../../src/hosted/hosted-registry.ts';
-import { HostedRules } from '../../src/hosted/rules.ts';
+import type { HostedRegistry } from '../../src/hosted/hosted-registry.ts';
 import { type LocalManifest, localBlob, localImage, localIndex } from '../support/images.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
+import { registryIn } from './registry.ts';
 import { blobPath, pushBlob, pushImage, send } from './support.ts';
 
 const repository = 'local/app';
@@ -16,22 +16,7 @@ interface Clock {
 }
 
 function openRegistry(folder: string, clock: Clock, graceMs = 24 * hourMs): HostedRegistry {
-  const rules = new HostedRules({
-    repositories: ['local/**'],
-    immutableTags: [],
-    mediaTypes: [],
-    sparseIndexes: false,
-    quotas: [],
-  });
-  return new HostedRegistry({
-    folder,
-    rules: () => rules,
-    maxBlobBytes: 1e9,
-    maxManifestBytes: 1e6,
-    uploadExpiryMs: hourMs,
-    graceMs: () => graceMs,
-    now: () => clock.nowMs,
-  });
+  return registryIn(folder, { uploadExpiryMs: hourMs, graceMs: () => graceMs, now: () => clock.nowMs });
 }
 
 async function push(registry: HostedRegistry, name: string, manifest: LocalManifest, tags: readonly string[] = []) {
@@ -143,7 +128,7 @@ function untilCollected(site: TestSite): Promise<void> {
   return expect.poll(() => site.logLines.some(({ msg }) => msg === 'hosted blobs collected')).toBe(true);
 }
 
-test('a blob that a client was told of is kept for the grace from then on', async () => {
+test('a blob that was announced to a client is kept for the grace from then on', async () => {
   await using folder = await temporaryFolder();
   const clock = { nowMs: Date.now() };
   const [asked, posted, mounted, forgotten] = ['a', 'b', 'c', 'd'].map((text) => localBlob(text));

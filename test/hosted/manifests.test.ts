@@ -206,7 +206,7 @@ describe('rules', () => {
     expect((await send(site, ['POST', `/v2/${repository}/blobs/uploads/?ns=registry.test`])).status).toBe(202);
   });
 
-  test('a registry name of its own is told by ns on pulls', async () => {
+  test('pulls name a registry of its own by ns', async () => {
     await using site = await startHostedSite({ hosted: { repositories: ['registry.ours/**'] } });
     await pushImage(site, 'registry.ours/app', image, '1');
     expect((await send(site, ['GET', '/v2/app/manifests/1?ns=registry.ours'])).body.equals(image.bytes)).toBe(true);

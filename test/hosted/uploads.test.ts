@@ -77,7 +77,7 @@ describe('a blob is pushed', () => {
 });
 
 describe('an upload', () => {
-  test('goes on after a chunk out of order, which is told where it stands', async () => {
+  test('goes on after a chunk out of order, whose answer states the position', async () => {
     await using site = await startHostedSite();
     const location = await begin(site, repository);
     const chunk = (start: number, end: number) =>
@@ -186,7 +186,7 @@ describe('a blob is mounted', () => {
   });
 
   test.each([
-    ['nobody has it', '&from=local/empty'],
+    ['no repository has it', '&from=local/empty'],
     ['the repository it should come from is none of ours', '&from=docker.io/library/app'],
     ['it should come from nowhere in particular', ''],
   ])('by an upload where %s', async (_name, from) => {

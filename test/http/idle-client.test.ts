@@ -28,14 +28,14 @@ describe('a client that takes nothing of what waits for it', () => {
 
   test('is not one that waits for a silent upstream', async () => {
     await using upstream = await startRegistry();
-    const config = { timeouts: { clientIdle: '500ms' } };
+    const config = { timeouts: { clientIdle: '2s' } };
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
     const blob = upstream.addBlob({ size: MiB, seed: 'waits' });
     const stall = upstream.fault(blob.digest, { kind: 'stall', afterBytes: MiB / 2 });
     const running = site.get(`/v2/library/app/blobs/${blob.digest}`);
     await stall.reached;
     // One that takes nothing comes later, and is cut when it has been idle: so long the first has waited by then.
-    const large = upstream.addBlob({ size: 32 * MiB, seed: 'taken by nobody' });
+    const large = upstream.addBlob({ size: 32 * MiB, seed: 'never taken' });
     await site.get(`/v2/library/app/blobs/${large.digest}`, { keepBody: false });
     const { hostname, port } = new URL(site.origin);
     const socket = connect({ host: hostname, port: Number(port) });

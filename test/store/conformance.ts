@@ -2,8 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import { Downloads } from '../../src/mirror/fill/downloads.ts';
-import type { FillObserver } from '../../src/mirror/fill/fill-events.ts';
-import { DirectRoute } from '../../src/mirror/fill/route.ts';
+import { DirectRoute } from '../../src/mirror/fill/sources.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { BlobStore, PartialBlob, StoredBlob } from '../../src/store/files/blob-store.ts';
 import type { Repository } from '../../src/upstream/repository.ts';
@@ -183,7 +182,7 @@ export function testBlobStore(open: () => Promise<{ readonly store: BlobStore } 
     const stored: number[] = [];
     await using downloads = new Downloads({
       store,
-      observer: new Proxy({} as FillObserver, { get: () => () => undefined }),
+      report: () => undefined,
       limits: { maxFills: 1, maxBlobBytes: 1_000_000 },
       route: (_, sources) => new DirectRoute(sources),
       onStored: (_, { size }) => void stored.push(size),

@@ -23,11 +23,12 @@ export class SmallDisk implements Disposable {
   readonly path: string;
   readonly #parent: string;
 
-  constructor(size: string) {
+  /** @param options `type`: of the file system */
+  constructor(size: string, { type = 'tmpfs' }: { readonly type?: 'tmpfs' | 'ramfs' } = {}) {
     this.#parent = mkdtempSync(join(tmpdir(), 'millpond-disk-'));
     this.path = join(this.#parent, 'disk');
     mkdirSync(this.path);
-    mount('-t', 'tmpfs', '-o', `size=${size},mode=755`, 'tmpfs', this.path);
+    mount('-t', type, '-o', `size=${size},mode=755`, type, this.path);
   }
 
   resize(size: string): void {

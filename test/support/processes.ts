@@ -10,14 +10,15 @@ export interface StartOptions {
   readonly cwd?: string;
   /** Output that says that the program is ready; its groups are in `readyMatch`. */
   readonly ready: RegExp;
-  /** How long that may take (default a minute). */
+  /** How long that may take (default three minutes). */
   readonly readyWithinMs?: number;
 }
 
 const keptOutputCharacters = 256 * 1024;
-const stopWithinMs = 5000;
-/** How long something is waited for that comes soon, or else never. */
-const patienceMs = 60_000;
+/** How long something is waited for that comes soon, or else never, on the slowest machine too. */
+const patienceMs = 180_000;
+/** How long one that is not needed any more may take to end. */
+const leavingMs = 5_000;
 
 /** A real program that runs beside the tests. */
 export class RunningProcess implements AsyncDisposable {
@@ -87,16 +88,16 @@ export class RunningProcess implements AsyncDisposable {
     return this.exit ?? 0;
   }
 
-  /** Asks the program to end, and ends it after five seconds. */
-  async stop(): Promise<void> {
+  /** Asks the program to end; one that hangs is killed in the end. */
+  async stop(withinMs = patienceMs): Promise<void> {
     if (this.exit === undefined) this.#child.kill('SIGTERM');
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), stopWithinMs);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), withinMs);
     await this.#exited;
     clearTimeout(timer);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
+    await this.stop(leavingMs);
   }
 
   #change(): void {
@@ -120,7 +121,7 @@ export async function startProcess(
   try {
     return { process: running, readyMatch: await running.untilOutput(options.ready, options.readyWithinMs) };
   } catch (error) {
-    await running.stop();
+    await running.stop(leavingMs);
     throw error;
   }
 }
@@ -138,7 +139,7 @@ const execute = promisify(execFile);
 /**
  * Runs a client to its end.
  * @param program its name or its whole path
- * @throws Error with the command line and all that it said, when it fails or takes over two minutes
+ * @throws Error with the command line and all that it said, when it fails or takes over six minutes
  */
 export async function run(
   program: string,

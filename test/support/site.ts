@@ -55,7 +55,9 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
   );
   const load = async ({ cache, ...rest }: Readonly<Record<string, unknown>>) => {
     const parts = { cache: { dir: cacheDir, minFree: '1B', ...(cache as object) }, ...rest };
-    await writeFile(file, stringify({ listen: '127.0.0.1:0', upstreams, ...parts }));
+    // Front threads have clocks of their own.
+    const serve = { threads: 1, ...(rest['serve'] as object) };
+    await writeFile(file, stringify({ listen: '127.0.0.1:0', upstreams, ...parts, serve }));
     return await loadConfig({ flags: { config: file }, environment: {}, workingDirectory: folder.path });
   };
   const { config } = await load(options.config ?? {});
@@ -64,7 +66,7 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
     { level: options.keepsLog === false ? 'silent' : 'trace' },
     { write: (line) => void logLines.push(JSON.parse(line) as Record<string, unknown>) },
   );
-  // Whoever read memory that has been given back would send this.
+  // Code that read memory that has been given back would send this.
   const slabs = new Slabs({ onFree: (memory) => memory.fill(0xdb) });
   const { now, redisDeadlineMs, keepsAnswers } = options;
   const site = await startSite(config, { log, now, slabs, redisDeadlineMs, keepsAnswers });

@@ -5,13 +5,13 @@ import { isTransient, RegistryError } from '../oci/error.ts';
 import { nextPageLink, readPageQuery } from '../oci/page.ts';
 import { selectUpstream } from '../upstream/selection.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
-import type { Rights } from './callers.ts';
 import type { Exchange } from './exchange.ts';
+import type { HostedOwner } from './hosted-owner.ts';
 import { notOffered } from './hosted-request.ts';
 import { ownerNames } from './owner-names.ts';
-import type { HostedOwner } from './owner-routes.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { jsonReply } from './replies.ts';
+import type { Rights } from './rights.ts';
 import { selectionInput } from './selecting.ts';
 import type { Sender } from './send.ts';
 
@@ -38,7 +38,7 @@ export function catalogRoute(options: CatalogRouteOptions): Middleware {
     const exchange = ctx.state['exchange'] as Exchange;
     if (exchange.path !== '/v2/_catalog') return await next();
     if (ctx.method !== 'GET' && ctx.method !== 'HEAD') throw notOffered(ctx.method, 'GET, HEAD');
-    options.rights.requireToken(exchange);
+    options.rights.requireListing(exchange);
     const prefix = prefixOf(options, ctx);
     const parameters = new URLSearchParams(exchange.query);
     const { n = maxNames, last } = readPageQuery(parameters);
@@ -51,7 +51,7 @@ export function catalogRoute(options: CatalogRouteOptions): Middleware {
       prefix,
       after: `${prefix}${last}`,
       limit: Math.min(n, maxNames),
-      mayRead: (key) => options.rights.may(exchange, 'search', key),
+      mayRead: (key) => options.rights.mayKnow(exchange, key),
       elsewhere,
       // Another replica lists what it has cached itself.
       onlyHosted: exchange.isPeer,
@@ -70,7 +70,7 @@ export function catalogRoute(options: CatalogRouteOptions): Middleware {
   };
 }
 
-/** What the owner of the hosted repositories lists for a caller. */
+/** The repositories that the owner of the hosted repositories lists for a caller. */
 class OwnerList implements HostedElsewhere {
   /** Whether the owner could not be asked. */
   isAway = false;

@@ -1,9 +1,9 @@
 import type { Context } from 'koa';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import { RegistryError } from '../oci/error.ts';
-import type { Rights } from './callers.ts';
 import type { Exchange } from './exchange.ts';
 import type { HoldGate } from './hold-gate.ts';
+import type { Rights } from './rights.ts';
 import type { Sender } from './send.ts';
 
 export interface HostedParts {

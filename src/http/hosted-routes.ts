@@ -7,9 +7,9 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { ociIndex, octetStream } from '../oci/media-types.ts';
 import { tagParameters } from '../oci/push-request.ts';
-import { type ManifestReference, parseRequest, type RegistryRequest } from '../oci/request.ts';
+import { type ManifestReference, parseRequest, type RegistryRequest, requireRepository } from '../oci/request.ts';
 import type { Exchange } from './exchange.ts';
-import { holdHeader } from './hold-gate.ts';
+import { heldHeader, holdHeader } from './hold-gate.ts';
 import { type HostedParts, type HostedRequest, notOffered } from './hosted-request.ts';
 import { hostedTarget } from './hosted-target.ts';
 import { conditionsOf } from './registry-routes.ts';
@@ -27,6 +27,8 @@ async function serve(parts: HostedParts, ctx: Context, next: Next): Promise<void
   const target = hostedTarget(exchange, ctx.method);
   if (target === undefined || !parts.hosted.rules.isHosted(target.repository)) return next();
   const { repository } = target;
+  // A file system may take capitals for small letters, and rules do not.
+  requireRepository(repository);
   exchange.hosted = repository;
   parts.rights.require(exchange, target.action, repository);
   const asked = { ...parts, ctx, exchange, repository };
@@ -62,7 +64,7 @@ async function answerManifest(asked: HostedRequest, reference: ManifestReference
       if (found === undefined) throw unknownManifest(repository);
       const isAskedForClient = ctx.req.headers[holdHeader] !== undefined;
       const isOfReplica = exchange.isPeer && !isAskedForClient;
-      // A HEAD gives nothing away but the digest, and those who push need it.
+      // A HEAD reveals only the digest, and clients that push need it.
       if (!isOfReplica && (ctx.method === 'GET' || isAskedForClient)) {
         asked.gate.require(exchange, { repository, digest: found.digest, isKnown: true });
       }
@@ -70,7 +72,11 @@ async function answerManifest(asked: HostedRequest, reference: ManifestReference
       const { bytes, ...head } = found;
       const manifest = { ...head, size: bytes.length, outcome: 'hit' as const };
       const conditions = { ...conditionsOf(ctx, exchange), byDigest: reference.kind === 'digest' };
-      return await sender.send(ctx.res, manifestReply({ ...manifest, bytes }, conditions), exchange);
+      const reply = manifestReply({ ...manifest, bytes }, conditions);
+      // A replica does not give it while this one cannot be asked.
+      const isNoted = exchange.isPeer && asked.gate.isHeld(repository, found.digest);
+      const headers = isNoted ? [...reply.headers, heldHeader, found.digest] : reply.headers;
+      return await sender.send(ctx.res, { ...reply, headers }, exchange);
     }
     case 'PUT':
       return await putManifest(asked, reference);
@@ -111,6 +117,7 @@ async function answerBlob(asked: HostedRequest, digest: Digest): Promise<void> {
       if (found === undefined || (isHead && !(await hosted.blobs.renew(repository, digest)))) {
         throw unknownBlob(repository);
       }
+      await requireReleased(asked, digest);
       exchange.outcome = 'hit';
       const head = { digest, size: found.size, contentType: octetStream, outcome: 'hit' as const };
       const conditions = conditionsOf(ctx, exchange);
@@ -124,6 +131,17 @@ async function answerBlob(asked: HostedRequest, digest: Digest): Promise<void> {
     default:
       throw notOffered(ctx.method, 'GET, HEAD, DELETE');
   }
+}
+
+/** A manifest is a blob of its repository, too: what holds it holds it there. @throws RegistryError DENIED */
+async function requireReleased(
+  { ctx, exchange, gate, hosted, repository }: HostedRequest,
+  digest: Digest,
+): Promise<void> {
+  const isAskedForClient = ctx.req.headers[holdHeader] !== undefined;
+  if (!gate.isOn || (exchange.isPeer && !isAskedForClient) || (ctx.method === 'HEAD' && !isAskedForClient)) return;
+  if ((await hosted.repositories.manifest(repository, digest)) === undefined) return;
+  gate.require(exchange, { repository, digest, isKnown: true });
 }
 
 /** The tags, in byte order, a page at a time where `n` is given (distribution-spec, "Listing Tags"). */

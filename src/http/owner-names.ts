@@ -2,7 +2,7 @@ import { RegistryError } from '../oci/error.ts';
 import { parseJson } from '../oci/json.ts';
 import { readBounded, transferBody } from '../transport/body.ts';
 import type { Exchange } from './exchange.ts';
-import type { HostedOwner } from './owner-routes.ts';
+import type { HostedOwner } from './hosted-owner.ts';
 import { writeCaller } from './passed-on.ts';
 
 /** Names on a page of the owner. */

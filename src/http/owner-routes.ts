@@ -1,41 +1,22 @@
 import type { Context, Middleware, Next } from 'koa';
-import type { HostedRules } from '../hosted/rules.ts';
 import type { Mirror } from '../mirror/mirror.ts';
-import { isTransient, RegistryError } from '../oci/error.ts';
+import { RegistryError } from '../oci/error.ts';
 import { parseExtensionPath } from '../oci/extension-path.ts';
-import { parseRequest } from '../oci/request.ts';
+import { parseRequest, requireRepository } from '../oci/request.ts';
 import { readBounded, transferBody } from '../transport/body.ts';
 import type { WireAnswer } from '../transport/exchange.ts';
-import { type Repository, repositoryOf } from '../upstream/repository.ts';
-import type { Upstream } from '../upstream/upstream.ts';
-import type { Rights } from './callers.ts';
+import { repositoryOf } from '../upstream/repository.ts';
 import type { Exchange } from './exchange.ts';
-import { holdHeader } from './hold-gate.ts';
+import type { HostedOwner } from './hosted-owner.ts';
 import { hostedTarget } from './hosted-target.ts';
+import { confirmed, noteChange } from './owner-confirmation.ts';
 import { writeCaller } from './passed-on.ts';
 import { answerFrom, conditionsOf, type RepositoryRequest } from './registry-routes.ts';
 import { bodyOf, leaveBody, leavingBodies, lengthOf } from './request-body.ts';
+import type { Rights } from './rights.ts';
 import type { Reply, Sender } from './send.ts';
 
-/** The replica that keeps the hosted repositories, as this one reaches it. */
-export interface HostedOwner {
-  /** What is read of it. */
-  readonly upstream: Upstream;
-  readonly rules: HostedRules;
-  /** @throws RegistryError 503 where it cannot be reached; what reading the body throws; the signal's reason */
-  send(request: {
-    readonly method: string;
-    readonly path: string;
-    readonly headers: Readonly<Record<string, string>>;
-    readonly body: AsyncIterable<Buffer> | undefined;
-    readonly isPush: boolean;
-    /** Who asks, as {@link writeCaller} writes it. */
-    readonly caller: string | undefined;
-    readonly signal: AbortSignal;
-  }): Promise<WireAnswer>;
-}
-
-/** What the routes need. */
+/** The parts that the routes use. */
 export interface OwnerParts {
   readonly owner: HostedOwner;
   readonly mirror: Mirror;
@@ -81,20 +62,22 @@ async function serve(parts: OwnerParts, ctx: Context, next: Next): Promise<void>
   const { owner, mirror, sender } = parts;
   const target = extensionTarget(exchange, ctx.method) ?? hostedTarget(exchange, ctx.method);
   if (target === undefined || !owner.rules.isHosted(target.repository)) return next();
+  requireRepository(target.repository);
   exchange.hosted = target.repository;
   if (exchange.isPeer) {
     throw new RegistryError('loop', 'this replica does not keep the hosted repositories: hosted.owner differs');
   }
   parts.rights.require(exchange, target.action, target.repository);
   if (target.kind !== 'content' || (ctx.method !== 'GET' && ctx.method !== 'HEAD')) {
-    return await passOn(parts, ctx, exchange);
+    return await passOn(parts, ctx, { exchange, repository: target.repository });
   }
   const request = parseRequest(exchange.path) as RepositoryRequest;
   exchange.request = request;
   const repository = repositoryOf(owner.upstream, target.repository);
-  await requireConfirmed(owner, { repository, request, exchange, isHead: ctx.method === 'HEAD' });
+  const isHead = ctx.method === 'HEAD';
+  const requireGiven = await confirmed(owner, { repository, request, exchange, isHead, isStored: mirror.isStored });
   const asked = { ctx, exchange, conditions: conditionsOf(ctx, exchange), repository, request };
-  return await answerFrom({ mirror, sender }, asked);
+  return await answerFrom({ mirror, sender, requireGiven }, asked);
 }
 
 /** An extension of a hosted repository is answered by the replica that keeps it. */
@@ -107,52 +90,11 @@ function extensionTarget({ path, query }: Exchange, method: string) {
   return { kind: 'extension', repository, action: isQuestion ? 'pull' : 'push' } as const;
 }
 
-/**
- * What was deleted is gone on every replica at once, and what is held is held at each: what is cached counts only while
- * the owner cannot be asked.
- */
-async function requireConfirmed(
-  owner: HostedOwner,
-  asked: {
-    readonly repository: Repository;
-    readonly request: RepositoryRequest;
-    readonly exchange: Exchange;
-    readonly isHead: boolean;
-  },
+async function passOn(
+  parts: OwnerParts,
+  ctx: Context,
+  { exchange, repository }: { readonly exchange: Exchange; readonly repository: string },
 ): Promise<void> {
-  const { repository, request, exchange, isHead } = asked;
-  if (request.kind !== 'manifest' && request.kind !== 'blob') return;
-  const last =
-    request.kind === 'blob'
-      ? `blobs/${request.digest}`
-      : `manifests/${'tag' in request.reference ? request.reference.tag : request.reference.digest}`;
-  let answer: WireAnswer;
-  try {
-    answer = await owner.send({
-      method: 'HEAD',
-      path: `/v2/${repository.name}/${last}`,
-      headers: isHead ? {} : { [holdHeader]: 'check' },
-      body: undefined,
-      isPush: false,
-      caller: writeCaller(exchange),
-      signal: exchange.signal,
-    });
-  } catch (error) {
-    if (!isTransient(error)) throw error;
-    return;
-  }
-  answer.stream.resume();
-  if (answer.status === 404) {
-    const code = request.kind === 'blob' ? 'BLOB_UNKNOWN' : 'MANIFEST_UNKNOWN';
-    throw new RegistryError('not-found', `${repository.name} has no such ${request.kind}`, { code });
-  }
-  if (answer.status === 403) {
-    const [, said] = /299 - "([^"]*)"/.exec(answer.headers.warning ?? '') ?? [];
-    throw new RegistryError('held', said ?? 'no policy of this mirror allows this to you');
-  }
-}
-
-async function passOn(parts: OwnerParts, ctx: Context, exchange: Exchange): Promise<void> {
   const { owner, sender, clientIdleMs } = parts;
   const { req } = ctx;
   const headers: Record<string, string> = {};
@@ -166,13 +108,19 @@ async function passOn(parts: OwnerParts, ctx: Context, exchange: Exchange): Prom
     method: ctx.method,
     path: req.url ?? '',
     headers,
-    body: hasBody ? bodyOf({ ctx, exchange, clientIdleMs }) : undefined,
+    body: hasBody ? piecesOf(bodyOf({ ctx, exchange, clientIdleMs })) : undefined,
     isPush: true,
     caller: writeCaller(exchange),
     signal: exchange.gone,
   });
   leaveBody(ctx);
-  await sender.send(ctx.res, await replyOf(answer, exchange.gone), exchange);
+  const reply = await replyOf(answer, exchange.gone);
+  await noteChange(owner.word, { repository, method: ctx.method, exchange, reply });
+  await sender.send(ctx.res, reply, exchange);
+}
+
+async function* piecesOf(batches: AsyncIterable<readonly Buffer[]>): AsyncGenerator<Buffer> {
+  for await (const batch of batches) yield* batch;
 }
 
 async function replyOf(answer: WireAnswer, signal: AbortSignal): Promise<Reply> {

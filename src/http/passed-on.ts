@@ -40,12 +40,12 @@ export function passedOn(sender: Sender, options: PeerRoutesOptions | undefined)
       caller: caller === undefined ? undefined : String(caller),
     });
     if ('refused' in admission) {
-      options.observer({ result: admission.refused, bytes: 0 });
+      options.report({ result: admission.refused, bytes: 0 });
       throw new RegistryError('not-allowed', 'only replicas of this mirror may pass requests on', {
         headers: { 'Millpond-Refused': admission.refused },
       });
     }
-    options.observer({ result: 'ok', bytes: 0 });
+    options.report({ result: 'ok', bytes: 0 });
     exchange.isPeer = true;
     if (caller !== undefined) readCaller(exchange, String(caller));
     return next();
@@ -53,7 +53,7 @@ export function passedOn(sender: Sender, options: PeerRoutesOptions | undefined)
 }
 
 /** Who asks, for the replica that a request is passed on to. */
-export function writeCaller({ caller, grants }: Exchange): string | undefined {
+export function writeCaller({ caller, grants }: Pick<Exchange, 'caller' | 'grants'>): string | undefined {
   return caller && encodeURIComponent(JSON.stringify({ caller, grants }));
 }
 

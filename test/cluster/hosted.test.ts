@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { basic, htpasswdFile } from '../access/support.ts';
+import { runMillpond } from '../holds/command.ts';
 import { begin, blobPath, codeOf, pushBlob, pushImage, putManifest, send } from '../hosted/support.ts';
 import { settled } from '../mirror/support.ts';
 import { readAll, seededSource } from '../support/bytes.ts';
@@ -132,7 +133,7 @@ describe('hosted repositories that one replica keeps', () => {
 });
 
 describe('while the owner of hosted repositories is away', () => {
-  test('pushes are told so, and pulls get what the replica holds', async () => {
+  test('pushes are refused with the reason, and pulls get what the replica holds', async () => {
     await using fleet = await startHostedFleet();
     const [one] = fleet.others;
     await pushImage(one!, repository, image, '1');
@@ -150,6 +151,74 @@ describe('while the owner of hosted repositories is away', () => {
       expect((await send(one!, ['GET', blobPath(repository, blob.digest)])).body.equals(blob.bytes)).toBe(true);
     }
     expect((await send(one!, ['GET', manifest('2')])).status).toBe(503);
+  });
+
+  test('a replica gives nothing that was deleted, also after a restart of its own, and goes on with the rest', async () => {
+    await using fleet = await startHostedFleet();
+    const [one] = fleet.others;
+    const other = localImage({ label: 'two' });
+    await pushImage(one!, repository, image, '1');
+    await pushImage(one!, repository, other, '2');
+    for (const reference of ['1', '2', other.digest]) {
+      expect((await send(one!, ['GET', manifest(reference)])).status).toBe(200);
+    }
+    for (const blob of [...image.blobs, ...other.blobs]) await send(one!, ['GET', blobPath(repository, blob.digest)]);
+    await settled(one!);
+    const [layer] = other.blobs;
+    expect((await send(one!, ['DELETE', manifest(other.digest)])).status).toBe(202);
+    // What was deleted elsewhere counts as soon as this replica has asked for it once.
+    expect((await send(fleet.owner, ['DELETE', blobPath(repository, layer!.digest)])).status).toBe(202);
+    expect((await send(one!, ['GET', blobPath(repository, layer!.digest)])).status).toBe(404);
+    await fleet.owner.stop();
+    const gone = [manifest('2'), manifest(other.digest), blobPath(repository, layer!.digest)];
+    const expectGone = async (site: { readonly origin: string }): Promise<void> => {
+      for (const path of gone) {
+        for (const method of ['GET', 'HEAD']) expect((await send(site, [method, path])).status, path).toBe(503);
+      }
+      expect((await send(site, ['GET', manifest('1')])).status).toBe(200);
+    };
+    await expectGone(one!);
+    const { cacheDir } = one!;
+    await one!.stop();
+    await using again = await fleet.add({ cacheDir });
+    await expectGone(again);
+  });
+
+  test('a replica serves nothing that is held, even if a client has pulled it before', async () => {
+    await using folder = await temporaryFolder();
+    const auth = await annAndBob(folder.path);
+    await using fleet = await startHostedFleet({ config: { auth, hold: [{ repositories: ['local/**'] }] } });
+    const [one] = fleet.others;
+    const [ann, bob] = [basic('ann', 'a-secret'), basic('bob', 'b-secret')];
+    const name = 'local/bob';
+    const artifacts = ['held', 'approved'].map((label) => localArtifact({ annotations: { label } }));
+    const path = (reference: string) => `/v2/${name}/manifests/${reference}`;
+    for (const { digest, bytes } of artifacts[0]!.blobs) {
+      await send(fleet.owner, ['POST', `/v2/${name}/blobs/uploads/?digest=${digest}`], { headers: ann, body: bytes });
+    }
+    for (const [at, { bytes, mediaType }] of artifacts.entries()) {
+      const put = await send(fleet.owner, ['PUT', path(String(at))], {
+        headers: { ...ann, 'content-type': mediaType },
+        body: bytes,
+      });
+      expect(put.status).toBe(201);
+    }
+    // A scanner, and those who push, read what is held; a HEAD is answered to all.
+    const [held, approved] = artifacts;
+    for (const reference of ['0', held!.digest]) {
+      expect((await send(one!, ['GET', path(reference)], { headers: ann })).status).toBe(200);
+      expect((await send(one!, ['HEAD', path(reference)], { headers: bob })).status).toBe(200);
+      expect((await send(one!, ['GET', path(reference)], { headers: bob })).status).toBe(403);
+    }
+    await runMillpond(fleet.owner, ['approve', `${name}@${approved!.digest}`]);
+    expect((await send(one!, ['GET', path('1')], { headers: bob })).status).toBe(200);
+    for (const blob of held!.blobs) await send(one!, ['GET', blobPath(name, blob.digest)], { headers: bob });
+    await fleet.owner.stop();
+    // Once its blobs are stored, the image is whole.
+    await expect.poll(async () => (await send(one!, ['GET', path('1')], { headers: bob })).status).toBe(200);
+    for (const reference of ['0', held!.digest]) {
+      expect((await send(one!, ['GET', path(reference)], { headers: bob })).status).toBe(503);
+    }
   });
 
   test('nothing has to be restarted for pushes to go on once it is back', async () => {

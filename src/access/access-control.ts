@@ -8,7 +8,7 @@ import type { Identity, Proof } from './identity.ts';
 import { type Decision, Policies, type PolicyRule } from './policies.ts';
 import type { Tokens } from './tokens.ts';
 
-/** What is configured about callers. */
+/** The settings for callers. */
 export interface AccessSettings {
   /** Where clients reach this mirror; `undefined`: where the request says. */
   readonly url?: string | undefined;
@@ -21,7 +21,7 @@ export interface AccessSettings {
   readonly policies: readonly PolicyRule[];
 }
 
-/** What a request shows of its caller. */
+/** The credentials of a request. */
 export interface Presented extends Origin {
   /** The `Authorization` header. */
   readonly authorization: string | undefined;
@@ -34,6 +34,8 @@ export interface Identified {
   readonly grants: readonly Grant[] | undefined;
   /** Credentials for one upstream, sealed. */
   readonly guest?: Guest | undefined;
+  /** Whether what was shown would still be accepted now. */
+  readonly isCurrent: () => boolean;
 }
 
 /** Credentials that a caller has shown for one upstream. */
@@ -52,6 +54,8 @@ export interface AccessControlOptions {
   readonly settings: () => AccessSettings | undefined;
   readonly identities: Identities;
   readonly tokens: Tokens;
+  /** Wall clock in milliseconds. */
+  readonly now: () => number;
   /** The upstream of a repository as a scope names it, if it judges the credentials of callers itself. */
   readonly guestUpstream: (name: string) => string | undefined;
   /** Receives each refusal. */
@@ -73,7 +77,7 @@ export class AccessControl implements Access {
     this.#options = options;
   }
 
-  /** What is configured; `undefined`: callers are not distinguished at all. */
+  /** The settings; `undefined`: callers are not distinguished at all. */
   get settings(): AccessSettings | undefined {
     return this.#options.settings();
   }
@@ -88,16 +92,19 @@ export class AccessControl implements Access {
     if (shown?.scheme === 'bearer') {
       const content = await tokens.read(shown.token, { use: 'access', address: presented.address });
       if (content) {
-        const identity = identities.current(content.identity, this.#mark());
+        const identity = this.#current(content.identity);
         if (identity === undefined) throw this.#wrong(presented, 'a token that has been revoked');
         const { proof } = identity;
         const guest = proof.by === 'guest' ? proof : undefined;
-        return { caller: this.#known(identity), grants: content.grants, guest };
+        const isCurrent = (): boolean => this.#isCurrent(content.identity);
+        return { caller: this.#known(identity), grants: content.grants, guest, isCurrent };
       }
     }
     const identity = await identities.find(shown, presented);
     if (identity === undefined) throw this.#wrong(presented, shown?.scheme ?? 'certificate');
-    return { caller: this.#known(identity), grants: undefined };
+    const remembered = this.#trimmed(identity);
+    const isCurrent = (): boolean => this.#isCurrent(remembered);
+    return { caller: this.#known(identity), grants: undefined, isCurrent };
   }
 
   /**
@@ -175,7 +182,7 @@ export class AccessControl implements Access {
     const { refreshToken, authorization, address } = presented;
     if (refreshToken === undefined) return await identities.find(parseAuthorization(authorization), presented);
     const content = await tokens.read(refreshToken, { use: 'refresh', address });
-    const identity = content && identities.current(content.identity, this.#mark());
+    const identity = content && this.#current(content.identity);
     return identity && { ...identity, untilMs: undefined };
   }
 
@@ -183,7 +190,25 @@ export class AccessControl implements Access {
   #trimmed(identity: Identity): Identity {
     const policies = this.#policies();
     if (identity.proof.by !== 'issuer' || !policies) return identity;
-    return { ...identity, caller: policies.trimmed(identity.caller), proof: { by: 'issuer', mark: policies.mark } };
+    return {
+      ...identity,
+      caller: policies.trimmed(identity.caller),
+      proof: { ...identity.proof, mark: policies.mark },
+    };
+  }
+
+  /** Whether an identity would be accepted again; where callers are not distinguished any more, each is. */
+  #isCurrent(identity: Identity): boolean {
+    return this.settings === undefined || this.#current(identity) !== undefined;
+  }
+
+  /** What an identity that was found out before is now; `undefined` where it would not be accepted again. */
+  #current(identity: Identity): Identity | undefined {
+    const { identities, now } = this.#options;
+    const { proof, untilMs = Number.POSITIVE_INFINITY } = identity;
+    if (untilMs <= now()) return undefined;
+    if (proof.by === 'certificate' && this.settings?.certificates !== true) return undefined;
+    return identities.current(identity, this.#mark());
   }
 
   #mark(): string {

@@ -1,9 +1,11 @@
-/** What an `Authorization` header holds. */
+/** The credentials in an `Authorization` header. */
 export type Authorization =
   | { readonly scheme: 'basic'; readonly user: string; readonly password: string }
   | { readonly scheme: 'bearer'; readonly token: string }
   /** Something that cannot be read. */
   | { readonly scheme: 'unknown' };
+
+const controlCharacter = /\p{Cc}/u;
 
 /** @returns `undefined` where there is no header, or an empty one, which some anonymous clients send */
 export function parseAuthorization(header: string | undefined): Authorization | undefined {
@@ -24,7 +26,11 @@ function basic(encoded: string): Authorization {
   const colon = text.indexOf(':');
   if (colon === -1) return { scheme: 'unknown' };
   // Some clients pad what they send with NULs.
-  return { scheme: 'basic', user: text.slice(0, colon), password: withoutPadding(text.slice(colon + 1)) };
+  const [user, password] = [text.slice(0, colon), withoutPadding(text.slice(colon + 1))];
+  // No name and no password has any (RFC 7617, 2). To bcrypt, which goes over a password and a NUL again and again, the
+  // password, a NUL and the password are the same as the password.
+  if (controlCharacter.test(user) || controlCharacter.test(password)) return { scheme: 'unknown' };
+  return { scheme: 'basic', user, password };
 }
 
 function withoutPadding(password: string): string {

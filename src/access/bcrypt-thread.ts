@@ -38,7 +38,11 @@ export class BcryptThread implements AsyncDisposable {
 
   #started(): Worker {
     if (this.#worker) return this.#worker;
-    const worker = new Worker(new URL('./bcrypt-worker.ts', import.meta.url), { env: {}, execArgv: [] });
+    const worker = new Worker(new URL('./bcrypt-worker.ts', import.meta.url), {
+      env: {},
+      // A diagnostic report has a part for each thread, and the options of the process do not hold for this one.
+      execArgv: ['--report-exclude-env'],
+    });
     worker.unref();
     worker.on('message', ({ id, isRight }: BcryptResult) => {
       this.#waiting.get(id)?.resolve(isRight);

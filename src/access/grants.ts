@@ -1,4 +1,4 @@
-/** What a token was asked for: `repository:docker.io/library/alpine:pull,push`. */
+/** A scope: `repository:docker.io/library/alpine:pull,push`. */
 export interface Grant {
   /** `repository` or `registry`; others are kept and mean nothing here. */
   readonly type: string;
@@ -29,6 +29,14 @@ export function parseScopes(values: readonly string[]): readonly Grant[] {
     grants.push({ type, name: scope.slice(first + 1, last), actions });
   }
   return grants;
+}
+
+/** What a token is asked for that lists repositories (distribution, "Token Scope Documentation", `registry`). */
+export const listingScope = 'registry:catalog:*';
+
+/** Whether grants cover lists of all repositories. */
+export function isListingGranted(grants: readonly Grant[]): boolean {
+  return grants.some(({ type, name, actions }) => type === 'registry' && name === 'catalog' && actions.includes('*'));
 }
 
 /** Whether grants cover an action on one of the names of a repository. */

@@ -28,13 +28,7 @@ export function parseHtpasswd(text: string, key: string): PasswordHashes {
   return hashes;
 }
 
-/** The cost that most hashes have: what checking the password of an unknown user has to take. */
-export function usualCost(hashes: PasswordHashes): string {
-  const counts = new Map<string, number>();
-  for (const hash of hashes.values()) {
-    const cost = hash.slice(4, 6);
-    counts.set(cost, (counts.get(cost) ?? 0) + 1);
-  }
-  const [usual] = [...counts].toSorted(([, one], [, other]) => other - one);
-  return usual?.[0] ?? '10';
+/** The costs of the hashes, one for each user. */
+export function costsOf(hashes: PasswordHashes): readonly string[] {
+  return [...hashes.values()].map((hash) => hash.slice(4, 6));
 }

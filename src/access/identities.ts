@@ -10,7 +10,7 @@ import type { Passwords } from './passwords.ts';
 /** Where a request comes from. */
 export interface Origin {
   readonly address: string;
-  /** What counts as one client, for the back-off. */
+  /** The key of a client, for the back-off. */
   readonly client: string;
   /** What the certificate of its connection says; absent: it has shown none, or certificates mean nothing here. */
   readonly certificate?: CertificateIdentity | 'refused' | undefined;
@@ -50,8 +50,10 @@ export class Identities {
         const { passwords } = this.#options;
         if (looksLikeKey(password) || this.#options.issuers().has(claimsOf(password)?.iss ?? ''))
           return await this.#bySecret(password, address);
-        if (!(await passwords.isRight(user, password, client))) return undefined;
-        return { caller: userCaller(user, address), proof: { by: 'password', mark: this.#passwordMark(user) ?? '' } };
+        const hash = await passwords.fitting(user, password, client);
+        if (hash === undefined) return undefined;
+        // The file may have changed meanwhile: what is vouched for is the password that was compared.
+        return { caller: userCaller(user, address), proof: { by: 'password', mark: markOf(hash) } };
       }
       case 'unknown':
         return undefined;
@@ -69,12 +71,14 @@ export class Identities {
     const { proof } = rest;
     switch (proof.by) {
       case 'password':
-        return this.#passwordMark(caller.name) === proof.mark ? { caller, ...rest } : undefined;
+        return this.#isPassword(caller.name, proof.mark) ? { caller, ...rest } : undefined;
       case 'key': {
         const key = this.#options.keys.get(proof.id);
         return key && { caller: keyCaller(key, caller.address), ...rest };
       }
       case 'issuer':
+        // Of its issuer nothing is known any more, or others are meant now.
+        if (this.#options.issuers().get(proof.issuer)?.mark !== proof.settings) return undefined;
         // Only what the policies of then looked at is known of it.
         return proof.mark === mark ? { caller, ...rest } : undefined;
       case 'guest':
@@ -104,14 +108,19 @@ export class Identities {
     }
     const issuer = this.#options.issuers().get(claimsOf(secret)?.iss ?? '');
     const found = await issuer?.check(secret);
-    return found && issued(found, address);
+    return found && issuer && issued(found, { issuer, address });
   }
 
-  /** Changes with the password of a user, and tells nothing of its hash. */
-  #passwordMark(user: string): string | undefined {
+  /** Whether the password of a user is still the one that has this mark. */
+  #isPassword(user: string, mark: string): boolean {
     const hash = this.#options.passwords.mark(user);
-    return hash && createHash('sha256').update(`mark ${hash}`).digest('base64url').slice(0, 16);
+    return hash !== undefined && markOf(hash) === mark;
   }
+}
+
+/** Changes with the hash of a password, and tells nothing of it. */
+function markOf(hash: string): string {
+  return createHash('sha256').update(`mark ${hash}`).digest('base64url').slice(0, 16);
 }
 
 function keyCaller({ name, repositories, actions }: KeyRecord, address: string): Caller {
@@ -122,8 +131,11 @@ function certified({ name, groups, untilMs }: CertificateIdentity, address: stri
   return { caller: { kind: 'certificate', name, groups, claims: {}, address }, proof: { by: 'certificate' }, untilMs };
 }
 
-function issued({ name, groups, claims, untilMs }: IssuedIdentity, address: string): Identity {
-  const proof: Proof = { by: 'issuer', mark: '' };
+function issued(
+  { name, groups, claims, untilMs }: IssuedIdentity,
+  { issuer: { settings, mark }, address }: { readonly issuer: Issuer; readonly address: string },
+): Identity {
+  const proof: Proof = { by: 'issuer', issuer: settings.issuer, settings: mark, mark: '' };
   return { caller: { kind: 'user', name, groups, claims, address }, proof, untilMs };
 }
 

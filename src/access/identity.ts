@@ -9,8 +9,8 @@ export type Proof =
   | { readonly by: 'certificate' }
   /** Credentials of an upstream, for that upstream alone; `sealed` with the key of our tokens. */
   | { readonly by: 'guest'; readonly upstream: string; readonly sealed: string }
-  /** A token of an issuer, whose caller was looked at with the policies that had this mark. */
-  | { readonly by: 'issuer'; readonly mark: string };
+  /** A token of an issuer with these settings, whose caller was looked at with the policies that had this mark. */
+  | { readonly by: 'issuer'; readonly issuer: string; readonly settings: string; readonly mark: string };
 
 /** A caller and how it is known. */
 export interface Identity {

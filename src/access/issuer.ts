@@ -32,7 +32,7 @@ export interface IssuerSettings {
   readonly groupsClaim: string;
 }
 
-/** What a good token says. */
+/** The claims of a valid token. */
 export interface IssuedIdentity {
   readonly name: string;
   readonly groups: readonly string[];
@@ -44,6 +44,8 @@ export interface IssuedIdentity {
 /** Finds out whether tokens of one issuer are good. */
 export class Issuer {
   readonly settings: IssuerSettings;
+  /** Changes with what its tokens mean here. */
+  readonly mark: string;
   readonly #fetch: FetchJson;
   readonly #now: () => number;
   readonly #good = new LRUCache<string, IssuedIdentity & { readonly lookAgainMs: number }>({ max: 10_000 });
@@ -51,6 +53,8 @@ export class Issuer {
 
   constructor(settings: IssuerSettings, { fetch, now }: { readonly fetch: FetchJson; readonly now: () => number }) {
     this.settings = settings;
+    const { keys: _, ...meaning } = settings;
+    this.mark = createHash('sha256').update(JSON.stringify(meaning)).digest('base64url').slice(0, 12);
     this.#fetch = fetch;
     this.#now = now;
     this.#keys = new IssuerKeys({ issuer: settings.issuer, jwks: settings.jwks, fetch, now });

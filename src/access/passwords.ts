@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/error.ts';
 import type { BackOff } from './back-off.ts';
 import { CheckQueue } from './check-queue.ts';
-import { type PasswordHashes, usualCost } from './htpasswd.ts';
+import { costsOf, type PasswordHashes } from './htpasswd.ts';
 
 /** How long a right password is remembered, and a wrong one, in milliseconds. */
 const rightMs = 10 * 60_000;
@@ -16,6 +16,15 @@ interface Remembered {
   /** The hash that it was compared with; another one in the file makes this void. */
   readonly hash: string | undefined;
   readonly untilMs: number;
+}
+
+/** A password that is being checked. */
+interface Asked {
+  readonly user: string;
+  readonly password: string;
+  readonly hash: string | undefined;
+  readonly client: string;
+  readonly key: string;
 }
 
 export interface PasswordsOptions {
@@ -34,10 +43,11 @@ export class Passwords {
   readonly #key = randomBytes(32);
   // Takes memory as it fills: `max` would take all of it at the start.
   readonly #remembered = new LRUCache<string, Remembered>({ maxSize: 10_000, sizeCalculation: () => 1 });
-  readonly #underWay = new Map<string, Promise<boolean>>();
+  readonly #underWay = new Map<string, Promise<string | undefined>>();
   readonly #queue = new CheckQueue();
   #hashes: PasswordHashes = new Map();
-  #stranger = strangerHash('10');
+  /** Of the hashes of the users. */
+  #costs: readonly string[] = [];
 
   constructor(options: PasswordsOptions) {
     this.#options = options;
@@ -46,7 +56,7 @@ export class Passwords {
   /** Takes other hashes; passwords that were right for a hash that is still there stay so. */
   replace(hashes: PasswordHashes): void {
     this.#hashes = hashes;
-    this.#stranger = strangerHash(usualCost(hashes));
+    this.#costs = costsOf(hashes);
   }
 
   /** Something that changes with the password of a user; `undefined` for an unknown one. */
@@ -55,18 +65,19 @@ export class Passwords {
   }
 
   /**
-   * Whether a password is that of a user.
+   * The hash of a user that a password fits: the one that it was compared with, whatever the file says by now.
    * @param client what counts as one client, for the back-off
+   * @returns `undefined` for a wrong password, and for an unknown user
    * @throws RegistryError 429 where the client has to wait
    */
-  async isRight(user: string, password: string, client: string): Promise<boolean> {
-    if (Buffer.byteLength(user) > maxBytes || Buffer.byteLength(password) > maxBytes) return false;
-    if (this.#hashes.size === 0) return false;
+  async fitting(user: string, password: string, client: string): Promise<string | undefined> {
+    if (Buffer.byteLength(user) > maxBytes || Buffer.byteLength(password) > maxBytes) return undefined;
+    if (this.#hashes.size === 0) return undefined;
     const hash = this.#hashes.get(user);
-    const key = createHmac('sha256', this.#key).update(`${user}\0${password}`).digest('base64');
+    const key = this.#keyOf([user, password]);
     const known = this.#remembered.get(key);
-    if (known && known.hash === hash && known.untilMs > this.#options.now()) return known.isRight;
-    const shared = `${client} ${key}`;
+    if (known && known.hash === hash && known.untilMs > this.#options.now()) return known.isRight ? hash : undefined;
+    const shared = JSON.stringify([client, key, hash]);
     const before = this.#underWay.get(shared);
     if (before) return await before;
     const work = this.#check({ user, password, hash, client, key });
@@ -78,19 +89,13 @@ export class Passwords {
     }
   }
 
-  async #check(asked: {
-    readonly user: string;
-    readonly password: string;
-    readonly hash: string | undefined;
-    readonly client: string;
-    readonly key: string;
-  }): Promise<boolean> {
-    const { user, password, hash, client, key } = asked;
+  async #check({ user, password, hash, client, key }: Asked): Promise<string | undefined> {
     const { compare, backOff, now } = this.#options;
     const waitMs = backOff.waitMs(client, user);
     if (waitMs > 0) throw tooMany(waitMs);
+    const against = hash ?? strangerHash(this.#costFor(user));
     const work = this.#queue.enter(client, async () => {
-      const fits = await compare(password, hash ?? this.#stranger);
+      const fits = await compare(password, against);
       return fits && hash !== undefined;
     });
     if (work === undefined) throw tooMany(1_000);
@@ -98,7 +103,18 @@ export class Passwords {
     if (isRight) backOff.succeeded(client, user);
     else backOff.failed(client, user);
     this.#remembered.set(key, { isRight, hash, untilMs: now() + (isRight ? rightMs : wrongMs) });
-    return isRight;
+    return isRight ? hash : undefined;
+  }
+
+  /** What a check costs for an unknown user: the cost of some user of the file, always the same one. */
+  #costFor(user: string): string {
+    const place = Number.parseInt(this.#keyOf([user]).slice(0, 8), 16) % this.#costs.length;
+    return this.#costs[place] ?? '10';
+  }
+
+  /** A keyed hash in which the texts cannot run into one another, whatever they hold. */
+  #keyOf(texts: readonly string[]): string {
+    return createHmac('sha256', this.#key).update(JSON.stringify(texts)).digest('hex');
   }
 }
 

@@ -19,7 +19,7 @@ const loadJose = async () => await import('jose');
 /** What a token is for: to be shown with requests, or to be exchanged for such a one. */
 export type TokenUse = 'access' | 'refresh';
 
-/** What a token says. */
+/** The claims of a token. */
 export interface TokenContent {
   readonly identity: Identity;
   /** What it was asked for; a request has to be covered by it, and by the policies. */
@@ -37,6 +37,12 @@ interface Payload {
   readonly exp?: number;
 }
 
+/** A token that was verified, and the key by which: with the key it ends. */
+interface Verified {
+  readonly payload: Payload;
+  readonly key: Uint8Array;
+}
+
 /**
  * Our own tokens: signed with a key that is made of a secret, so that only holders of the secret can make and
  * accept them.
@@ -44,7 +50,7 @@ interface Payload {
 export class Tokens {
   readonly #now: () => number;
   // Takes memory as it fills: `max` would take all of it at the start.
-  readonly #verified = new LRUCache<string, Payload>({ maxSize: 20_000, sizeCalculation: () => 1 });
+  readonly #verified = new LRUCache<string, Verified>({ maxSize: 20_000, sizeCalculation: () => 1 });
   #key: Uint8Array | undefined;
   #former: { readonly key: Uint8Array; readonly untilMs: number } | undefined;
 
@@ -87,11 +93,13 @@ export class Tokens {
   /** @returns what a token of ours says; `undefined` for one that is not ours, is of another use, or has expired */
   async read(token: string, { use, address }: { use: TokenUse; address: string }): Promise<TokenContent | undefined> {
     const id = createHash('sha256').update(token).digest('base64');
-    let payload = this.#verified.get(id);
-    if (payload === undefined) {
-      payload = await this.#verify(token);
-      if (payload) this.#verified.set(id, payload);
+    let verified = this.#verified.get(id);
+    if (verified === undefined || !this.#keys().includes(verified.key)) {
+      verified = await this.#verify(token);
+      if (verified) this.#verified.set(id, verified);
+      else this.#verified.delete(id);
     }
+    const payload = verified?.payload;
     const { sub, kind, groups = [], claims = {}, proof, access = [], exp = 0 } = payload ?? {};
     if (payload?.use !== use || sub === undefined || kind === undefined || proof === undefined) return undefined;
     const untilMs = (exp + skewSeconds) * 1000;
@@ -110,8 +118,7 @@ export class Tokens {
   /** @returns `undefined` for what was not sealed with our secret */
   async unseal(sealed: string): Promise<string | undefined> {
     const { compactDecrypt } = await loadJose();
-    for (const key of [this.#key, this.#former?.key]) {
-      if (!key) continue;
+    for (const key of this.#keys()) {
       try {
         return Buffer.from((await compactDecrypt(sealed, key)).plaintext).toString('utf8');
       } catch {
@@ -121,15 +128,19 @@ export class Tokens {
     return undefined;
   }
 
-  async #verify(token: string): Promise<Payload | undefined> {
+  /** The keys that count now. */
+  #keys(): readonly Uint8Array[] {
+    const former = this.#former && this.#now() < this.#former.untilMs ? this.#former.key : undefined;
+    return [this.#key, former].filter((key) => key !== undefined);
+  }
+
+  async #verify(token: string): Promise<Verified | undefined> {
     const { jwtVerify } = await loadJose();
-    const isFormerGood = this.#former !== undefined && this.#now() < this.#former.untilMs;
-    for (const key of [this.#key, isFormerGood ? this.#former?.key : undefined]) {
-      if (!key) continue;
+    for (const key of this.#keys()) {
       try {
         const settings = { algorithms: [algorithm], typ: tokenType, audience, clockTolerance: skewSeconds };
         const { payload } = await jwtVerify(token, key, { ...settings, currentDate: new Date(this.#now()) });
-        return payload;
+        return { payload, key };
       } catch {
         // Not by this key, or no longer good.
       }

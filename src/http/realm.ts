@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { TLSSocket } from 'node:tls';
+import { RelayedSocket } from '../front/relayed-socket.ts';
 
 const hostForm = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/;
 
@@ -11,7 +12,8 @@ const hostForm = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+
 export function realmOf({ headers, socket }: IncomingMessage, url: string | undefined): string {
   if (url !== undefined) return `${url}/token`;
   const scheme = firstOf(headers['x-forwarded-proto']);
-  const isTls = scheme === undefined ? socket instanceof TLSSocket : scheme.toLowerCase() === 'https';
+  const isEncrypted = socket instanceof TLSSocket || socket instanceof RelayedSocket;
+  const isTls = scheme === undefined ? isEncrypted : scheme.toLowerCase() === 'https';
   const hosts = [firstOf(headers['x-forwarded-host']), headers.host, `${socket.localAddress}:${socket.localPort}`];
   const host = hosts.find((one) => one !== undefined && one.length <= 300 && hostForm.test(one)) ?? 'localhost';
   return `${isTls ? 'https' : 'http'}://${host}/token`;

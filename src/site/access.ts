@@ -7,10 +7,11 @@ import { BcryptThread } from '../access/bcrypt-thread.ts';
 import { type ExplainedAccess, explainAccess } from '../access/explain.ts';
 import { parseHtpasswd } from '../access/htpasswd.ts';
 import { Identities } from '../access/identities.ts';
+import type { KeyStore } from '../access/key-store.ts';
 import { Passwords } from '../access/passwords.ts';
 import { Tokens } from '../access/tokens.ts';
 import type { Config } from '../config/config.ts';
-import type { GuestUpstreams } from '../http/callers.ts';
+import type { GuestUpstreams } from '../http/rights.ts';
 import type { Cache } from './cache.ts';
 import { CallerUpstreams } from './caller-upstreams.ts';
 import { named } from './configured-files.ts';
@@ -23,7 +24,7 @@ import type { FileUse } from './watched-files.ts';
 export interface LiveAccess extends AsyncDisposable {
   readonly control: AccessControl;
   readonly guests: GuestUpstreams;
-  /** What the policies say to a caller, for people. @throws RegistryError */
+  /** The decision of the policies about a caller, for `explain`. @throws RegistryError */
   readonly decide: (who: string, repository: string) => ExplainedAccess | undefined;
   /**
    * Reads the files of the configuration that is about to take effect, so that no caller is refused meanwhile.
@@ -52,6 +53,7 @@ export async function openAccess(
     settings: () => config().auth,
     identities: new Identities({ passwords, keys, issuers: () => issuers.all }),
     tokens,
+    now,
     onRefused: audit,
     guestUpstream(name) {
       const slash = name.indexOf('/');
@@ -60,32 +62,7 @@ export async function openAccess(
     },
   });
   const guests = new CallerUpstreams({ config, upstreams, access: control, now });
-  const usesOf = async (current: Config): Promise<FileUse[]> => {
-    const { auth, cluster, redis } = current;
-    if (!auth) return [];
-    const uses: FileUse[] = issuers.files(auth);
-    keys.path = keysFileOf(current);
-    uses.push(keysUse(keys, keysFileOf(current)));
-    if (auth.htpasswdFile !== undefined) {
-      const key = 'auth.htpasswdFile';
-      uses.push({
-        name: 'passwords of callers',
-        files: { [key]: auth.htpasswdFile },
-        code: 'file-refused',
-        take: (texts) => passwords.replace(parseHtpasswd(texts[key] ?? '', key)),
-      });
-    }
-    // Replicas accept the tokens of one another.
-    if (redis && cluster.secretFile !== undefined) {
-      uses.push({
-        name: 'key of tokens',
-        files: named(['cluster'], { secretFile: cluster.secretFile }),
-        code: 'file-refused',
-        take: (texts) => tokens.renew(Buffer.from(Object.values(texts).join('').trim())),
-      });
-    } else tokens.renew(await ownSecret(join(current.cache.dir, 'tokens.key')));
-    return uses;
-  };
+  const usesOf = (current: Config) => accessFiles(current, { passwords, tokens, issuers, keys });
   await files.takeAll('auth', await usesOf(config()));
   return {
     control,
@@ -105,8 +82,49 @@ export async function openAccess(
   };
 }
 
-/** A file that is not there is no mistake: no key has been made yet. */
-function keysUse(keys: Cache['keys'], path: string): FileUse {
+/** The files that decide who a caller is. A mirror that shares its token secret with no other makes one. */
+async function accessFiles(
+  current: Config,
+  {
+    passwords,
+    tokens,
+    issuers,
+    keys,
+  }: {
+    readonly passwords: Passwords;
+    readonly tokens: Tokens;
+    readonly issuers: LiveIssuers;
+    readonly keys: KeyStore;
+  },
+): Promise<FileUse[]> {
+  const { auth, cluster, redis } = current;
+  if (!auth) return [];
+  const uses: FileUse[] = issuers.files(auth);
+  keys.path = keysFileOf(current);
+  uses.push(keysUse(keys, keysFileOf(current)));
+  if (auth.htpasswdFile !== undefined) {
+    const key = 'auth.htpasswdFile';
+    uses.push({
+      name: 'passwords of callers',
+      files: { [key]: auth.htpasswdFile },
+      code: 'file-refused',
+      take: (texts) => passwords.replace(parseHtpasswd(texts[key] ?? '', key)),
+    });
+  }
+  // Replicas accept each other's tokens.
+  if (redis && cluster.secretFile !== undefined) {
+    uses.push({
+      name: 'key of tokens',
+      files: named(['cluster'], { secretFile: cluster.secretFile }),
+      code: 'file-refused',
+      take: (texts) => tokens.renew(Buffer.from(Object.values(texts).join('').trim())),
+    });
+  } else tokens.renew(await ownSecret(join(current.cache.dir, 'tokens.key')));
+  return uses;
+}
+
+/** A missing file is no error: no key has been created yet. */
+function keysUse(keys: KeyStore, path: string): FileUse {
   return {
     name: 'keys of robots',
     files: {},

@@ -2,7 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { AccessControl } from '../access/access-control.ts';
 import type { Config } from '../config/config.ts';
-import type { GuestUpstreams } from '../http/callers.ts';
+import type { GuestUpstreams } from '../http/rights.ts';
 import { hasReason, RegistryError } from '../oci/error.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { RegistryRequest } from '../oci/request.ts';
@@ -100,7 +100,7 @@ export class CallerUpstreams implements GuestUpstreams, Disposable {
     return upstream;
   }
 
-  /** What is under way with it goes on; its idle connections close by themselves. */
+  /** Requests under way with it go on; its idle connections close by themselves. */
   #leave(upstream: OwnedUpstream): void {
     this.#left.push(upstream);
     if (this.#left.length > maxCallers) this.#left.shift()?.[Symbol.dispose]();

@@ -41,7 +41,7 @@ function setting({ isHeld = false } = {}) {
   };
   const check = async (user: string, password: string, client = 'one'): Promise<boolean | 'later'> => {
     try {
-      return await passwords.isRight(user, password, client);
+      return (await passwords.fitting(user, password, client)) !== undefined;
     } catch (error) {
       if (hasReason(error, 'login-limited')) return 'later';
       throw error;

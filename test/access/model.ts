@@ -1,185 +1,149 @@
 import { expect } from 'vitest';
-import { type LocalImage, localImage } from '../support/images.ts';
-import { startRegistry } from '../support/registry.ts';
-import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
+import { follow } from '../events/follow.ts';
+import type { Reply } from '../support/client.ts';
+import { localImage } from '../support/images.ts';
+import type { TestSite } from '../support/site.ts';
+import {
+  type Asked,
+  askedOf,
+  type Folder,
+  isGiven,
+  isShown,
+  type Rule,
+  randomOf,
+  ruleOf,
+  type User,
+  users,
+} from './model-requests.ts';
+import { common, prepare, root } from './model-setting.ts';
 import { pushAs } from './push.ts';
-import { basic, bearer, htpasswdFile } from './support.ts';
 
-/** A rule as the model knows it: whom it means, which folder, what it says. */
-interface Rule {
-  readonly who: User;
-  readonly folder: Folder;
-  readonly effect: 'allow' | 'deny';
-}
+type Rules = readonly Rule[] | undefined;
 
-const users = ['ann', 'bob', 'anonymous'] as const;
-const folders = ['registry.test/ann', 'registry.test/bob', 'local/ann', 'local/bob'] as const;
-type User = (typeof users)[number];
-type Folder = (typeof folders)[number];
-
-/** What a request asks for, and what it may give away. */
-interface Asked {
-  readonly user: User;
-  readonly folder: Folder;
-  readonly method: string;
-  readonly path: string;
-  readonly headers: Readonly<Record<string, string>>;
-}
-
-/** Numbers that a seed decides (mulberry32). */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return (((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296) * below;
-  };
+export interface ModelOptions {
+  readonly requests: number;
+  readonly seed: number;
+  /** Whether two replicas are asked, each of which may have it from the other; without hosted repositories. */
+  readonly isFleet?: boolean;
 }
 
 /**
- * Asks at random for what two users have, as those users and as no one, while the policies change, and compares each answer
+ * Asks at random for what two users have, as those users and anonymously, while the policies change, and compares each answer
  * with what the first rule that matches says. Requests that a change overtakes may be answered by either policy.
  * @returns how many requests were answered as they have to be
  * @throws on the first wrong answer
  */
-export async function compareWithModel({ requests, seed }: { requests: number; seed: number }): Promise<number> {
+export async function compareWithModel({ requests, seed, isFleet = false }: ModelOptions): Promise<number> {
   await using stack = new AsyncDisposableStack();
   const random = randomOf(seed);
   const pick = <Value>(values: readonly Value[]): Value => values[Math.floor(random(values.length))]!;
-  const { site, images, config, credentials } = await prepare(stack);
-  let rules: readonly Rule[] | undefined;
+  const setting = await prepare(stack, { isFleet });
+  const { sites, folders, images, reconfigure } = setting;
+  const streams = isFleet ? undefined : await openStreams(stack, setting);
+  let rules: Rules;
   let done = 0;
-  while (done < requests) {
+  for (let round = 0; done < requests; round += 1) {
     const before = rules;
-    rules = random(12) < 1 ? undefined : Array.from({ length: 1 + random(5) }, () => ruleOf(pick));
-    const overtaken = random(3) < 1;
-    const asked = Array.from({ length: 24 }, () => askedOf(pick, images, credentials));
-    const change = site.reconfigure(config(rules));
-    if (!overtaken || done === 0) await change;
-    const answers = await Promise.all(asked.map(({ path, ...one }) => site.get(path, one)));
-    await change;
-    const accepted = overtaken && done > 0 ? [before, rules] : [rules];
-    for (const [index, one] of asked.entries()) {
-      const answer = answers[index]!;
-      const verdicts = new Set(accepted.map((set) => mayPull(set, one)));
-      const isGiven = answer.status < 400;
-      const text = answer.body.toString('latin1') + JSON.stringify(answer.headers);
-      const given = isGiven ? 'given' : `refused with ${answer.status}`;
-      const shown = `${one.user} ${one.method} ${one.path} ${JSON.stringify(one.headers['range'] ?? '')}: ${given}, seed ${seed}`;
-      if (one.path === '/v2/_catalog?n=100') {
-        if (answer.status === 200) expectCatalog(answer.body, { accepted, user: one.user, shown });
-        continue;
+    rules = random(12) < 1 ? undefined : Array.from({ length: 1 + random(5) }, () => ruleOf(pick, folders));
+    const isOvertaken = random(3) < 1 && done > 0;
+    const asked = Array.from({ length: 24 }, () => askedOf(pick, { ...setting, isFleet }));
+    const change = reconfigure(rules);
+    if (!isOvertaken) await change;
+    const accepted = isOvertaken ? [before, rules] : [rules];
+    // What was answered is kept: the second time another thread may give it.
+    for (const _ of isOvertaken ? [0] : [0, 1]) {
+      const answers = await Promise.all(asked.map(({ path, ...one }) => pick(sites).get(path, one)));
+      for (const [index, one] of asked.entries()) {
+        const answer = answers[index]!;
+        const shown = `${one.user} (${one.shown}) ${one.method} ${one.path} ${JSON.stringify(one.headers)}: ${answer.status}, seed ${seed}, round ${round}`;
+        expectRight(one, answer, { accepted, shown, first: folders[0]!, own: images.get(one.folder)! });
       }
-      if (!verdicts.has(isGiven)) throw new Error(`${shown}; rules ${JSON.stringify(accepted)}`);
-      if (isGiven) continue;
-      expect([401, 403], shown).toContain(answer.status);
-      for (const digest of images.get(one.folder)!.blobs.map((blob) => blob.digest)) {
-        if (!one.path.includes(digest)) expect(text, shown).not.toContain(digest);
-      }
+      done += asked.length;
     }
-    done += asked.length;
+    await change;
+    if (streams && round % 8 === 0) await streams.expectRight(rules, `seed ${seed}, round ${round}`);
   }
+  for (const body of setting.received) expect(body).toMatch(/"repository":"local\/ann\//);
   return done;
 }
 
-async function prepare(stack: AsyncDisposableStack) {
-  const folder = stack.use(await temporaryFolder());
-  const passwords = { ann: 'a-secret', bob: 'b-secret' };
-  const file = await htpasswdFile(folder.path, passwords);
-  const registry = stack.use(await startRegistry());
-  const images = new Map<Folder, LocalImage>();
-  for (const [index, name] of folders.entries()) {
-    images.set(name, localImage({ label: `of ${name} ${index}` }));
-  }
-  for (const name of ['ann', 'bob'] as const) {
-    // The two have a layer in common: by its digest alone no one gets it.
-    const layers = ['in common', `layer of ${name}`].map((seed) => registry.addBlob({ size: 2_000, seed }));
-    const { digest } = registry.addImage(`${name}/app`, 'v1', { layers });
-    images.set(`registry.test/${name}`, { digest, blobs: layers } as unknown as LocalImage);
-  }
-  const hosted = { repositories: ['local/**'] };
-  const config = (rules: readonly Rule[] | undefined) => ({
-    hosted,
-    log: { level: 'error' },
-    ...(rules && { auth: { htpasswdFile: file, anonymous: true, tokenExpiry: '1h', policies: policiesOf(rules) } }),
-  });
-  const site: TestSite = stack.use(
-    await startTestSite({ upstreams: { 'registry.test': registry }, config: config(undefined), keepsLog: false }),
-  );
-  for (const name of ['ann', 'bob'] as const) {
-    const image = images.get(`local/${name}`)!;
-    await pushAs(site, {}, { repository: `local/${name}/app`, image, tag: 'v1' });
-  }
-  await site.reconfigure(config([]));
-  const tokens = new Map<User, string>();
-  const scope = folders.map((name) => `scope=repository:${name}/app:pull`).join('&');
-  for (const user of users) {
-    const headers = user === 'anonymous' ? {} : basic(user, passwords[user]);
-    const answer = await site.get(`/token?${scope}`, { headers });
-    tokens.set(user, (JSON.parse(answer.body.toString()) as { token: string }).token);
-  }
-  const credentials = (user: User, isToken: boolean): Readonly<Record<string, string>> => {
-    if (isToken) return bearer(tokens.get(user)!);
-    return user === 'anonymous' ? {} : basic(user, passwords[user]);
-  };
-  return { site, images, config, credentials };
-}
-
-type Choose = <Value>(values: readonly Value[]) => Value;
-
-function ruleOf(pick: Choose): Rule {
-  return { who: pick(users), folder: pick(folders), effect: pick(['allow', 'allow', 'deny']) };
-}
-
-function policiesOf(rules: readonly Rule[]) {
-  return rules.map(({ who, folder, effect }) => ({
-    ...(who === 'anonymous' ? { anonymous: true, users: ['no one'] } : { users: [who] }),
-    repositories: [`${folder}/**`],
-    actions: ['pull', 'search'],
-    effect,
-  }));
-}
-
-/** What the first rule that matches says; without `auth`, all may pull. */
-function mayPull(rules: readonly Rule[] | undefined, { user, folder }: Pick<Asked, 'user' | 'folder'>): boolean {
-  if (rules === undefined) return true;
-  return rules.find((rule) => rule.who === user && rule.folder === folder)?.effect === 'allow';
-}
-function askedOf(
-  pick: Choose,
-  images: ReadonlyMap<Folder, LocalImage>,
-  credentials: (user: User, isToken: boolean) => Readonly<Record<string, string>>,
-): Asked {
-  const [user, folder] = [pick(users), pick(folders)];
-  const image = images.get(folder)!;
-  const { digest } = pick(image.blobs);
-  const accept = { accept: 'application/vnd.oci.image.manifest.v1+json' };
-  const base = `/v2/${folder}/app`;
-  const [path, more] = pick<readonly [string, Readonly<Record<string, string>>]>([
-    [`${base}/manifests/v1`, accept],
-    [`${base}/manifests/${image.digest}`, accept],
-    [`${base}/manifests/${image.digest}`, { ...accept, 'if-none-match': `"${image.digest}"` }],
-    [`${base}/blobs/${digest}`, {}],
-    [`${base}/blobs/${digest}`, { range: 'bytes=0-9' }],
-    [`${base}/blobs/${digest}`, { range: 'bytes=0-1,4-5' }],
-    [`${base}/blobs/${digest}`, { 'if-none-match': '*' }],
-    [`${base}/tags/list`, {}],
-    [`${base}/referrers/${image.digest}`, {}],
-    [`/v2/_catalog?n=100`, {}],
-  ]);
-  const method = path.includes('_catalog') ? 'GET' : pick(['GET', 'GET', 'HEAD']);
-  return { user, folder, method, path, headers: { ...more, ...credentials(user, pick([true, false])) } };
-}
-
-function expectCatalog(
-  body: Buffer,
-  { accepted, user, shown }: { accepted: readonly (readonly Rule[] | undefined)[]; user: User; shown: string },
+function expectRight(
+  asked: Asked,
+  answer: Reply,
+  {
+    accepted,
+    shown,
+    first,
+    own,
+  }: {
+    readonly accepted: readonly Rules[];
+    readonly shown: string;
+    readonly first: Folder;
+    readonly own: { readonly blobs: readonly { readonly digest: string }[] };
+  },
 ): void {
-  const { repositories } = JSON.parse(body.toString()) as { repositories: readonly string[] };
-  for (const name of repositories) {
-    const folder = folders.find((one) => name.startsWith(`${one}/`));
-    if (folder === undefined) throw new Error(`${shown}: lists ${name}`);
-    if (accepted.every((rules) => !mayPull(rules, { user, folder }))) throw new Error(`${shown}: lists ${name}`);
+  const isAnswered = answer.status < 400;
+  const verdicts = new Set(accepted.map((rules) => isGiven(rules, asked, first)));
+  // Administration is not offered where callers are not distinguished.
+  if (asked.kind === 'write' && verdicts.has(true) && !isAnswered) return;
+  if (!verdicts.has(isAnswered)) throw new Error(`${shown}; rules ${JSON.stringify(accepted)}`);
+  const text = answer.body.toString('latin1') + JSON.stringify(answer.headers);
+  if (isAnswered) {
+    if (asked.kind === 'list') expectNames(text, { accepted, user: asked.user, shown });
+    return;
   }
+  expect([401, 403, 404, 429], shown).toContain(answer.status);
+  if (asked.kind === 'content' && asked.shown !== 'wrong') expect([401, 403], shown).toContain(answer.status);
+  for (const { digest } of own.blobs) if (!asked.path.includes(digest)) expect(text, shown).not.toContain(digest);
+}
+
+/** A list may name only what one of the policies shows. */
+function expectNames(
+  text: string,
+  { accepted, user, shown }: { readonly accepted: readonly Rules[]; readonly user: User; readonly shown: string },
+): void {
+  for (const [, folder] of text.matchAll(/((?:registry\.test|local)\/(?:ann|bob))\//g)) {
+    const isAnywhere = accepted.some((rules) => isShown(rules, { user, folder: folder as Folder }));
+    if (!isAnywhere) throw new Error(`${shown}: names ${folder}; rules ${JSON.stringify(accepted)}`);
+  }
+}
+
+/** A stream of events for each user, open while the policies change. */
+async function openStreams(
+  stack: AsyncDisposableStack,
+  { sites: [site], credentials }: Awaited<ReturnType<typeof prepare>>,
+) {
+  const streams = new Map<User, ReturnType<typeof follow>>();
+  for (const user of users) {
+    const stream = stack.use(follow(site!, credentials(user, 'token')));
+    await expect.poll(stream.isOpened).toBe(true);
+    streams.set(user, stream);
+  }
+  let pushes = 0;
+  return {
+    /** Pushes to each hosted repository, and checks which callers get the events. */
+    async expectRight(rules: Rules, shown: string): Promise<void> {
+      pushes += 1;
+      const tag = `push-${pushes}`;
+      for (const folder of ['local/ann', 'local/bob'] as const) await push(site!, `${folder}/app`, tag);
+      await push(site!, common, tag);
+      for (const user of users) {
+        const stream = streams.get(user)!;
+        const told = (): readonly string[] =>
+          stream.events.flatMap(({ data: { data } }) => (data.tag === tag ? [data.repository ?? ''] : []));
+        // It comes last, and to all.
+        await expect.poll(() => told().includes(common)).toBe(true);
+        const visible = (['local/ann', 'local/bob'] as const).filter((folder) => isShown(rules, { user, folder }));
+        expect([...new Set(told())], `${user}, ${shown}`).toEqual([
+          ...visible.map((folder) => `${folder}/app`),
+          common,
+        ]);
+        stream.events.length = 0;
+      }
+    },
+  };
+}
+
+async function push(site: TestSite, repository: string, tag: string): Promise<void> {
+  await pushAs(site, root, { repository, image: localImage({ label: `${repository} ${tag}` }), tag });
 }

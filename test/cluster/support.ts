@@ -34,6 +34,8 @@ export interface AddOptions {
 export interface TestFleet extends AsyncDisposable {
   readonly sites: readonly TestSite[];
   readonly redis: RedisServer;
+  /** Puts another configuration in force at one of them, which stays a replica. @param config all but the upstreams */
+  reconfigure(site: TestSite, config: Readonly<Record<string, unknown>>): Promise<void>;
   /** Starts one more. @param options `cacheDir`: of one that has run before, kept at the end; the others: its own */
   add(options?: AddOptions): Promise<TestSite>;
 }
@@ -45,28 +47,30 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
   const secretFile = join(directory.path, 'secret');
   await writeFile(secretFile, clusterSecret);
   const sites: TestSite[] = [];
+  const joinedBy = new Map<TestSite, object>();
   const add = async (
     into: AsyncDisposableStack,
     { cacheDir, upstreams = options.upstreams, config = options.config }: AddOptions = {},
   ): Promise<TestSite> => {
+    const joined = {
+      redis: { url: redis.url },
+      cluster: {
+        secretFile,
+        ...options.cluster,
+        ...(options.advertise && { advertise: options.advertise(sites.length) }),
+      },
+    };
     const site = into.use(
       await startTestSite({
         upstreams,
         now: options.now,
         redisDeadlineMs,
         ...(cacheDir !== undefined && { cacheDir }),
-        config: {
-          ...config,
-          redis: { url: redis.url },
-          cluster: {
-            secretFile,
-            ...options.cluster,
-            ...(options.advertise && { advertise: options.advertise(sites.length) }),
-          },
-        },
+        config: { ...config, ...joined },
       }),
     );
     sites.push(site);
+    joinedBy.set(site, joined);
     return site;
   };
   for (let index = 0; index < options.replicas; index += 1) await add(stack);
@@ -75,6 +79,7 @@ export async function startFleet(options: FleetOptions): Promise<TestFleet> {
   return {
     sites,
     redis,
+    reconfigure: (site, config) => site.reconfigure({ ...config, ...joinedBy.get(site) }),
     add: (given) => add(owned, given),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

@@ -9,13 +9,16 @@ export interface ContainerdOptions {
   readonly release?: 'system' | '2';
   /** Lets release 2 fetch a layer in several requests, each for so many bytes (default: in one request). */
   readonly layerFetchBytes?: number;
+  /** Also what kubelet asks (CRI), with registries as this folder says (default: without CRI). */
+  readonly cri?: { readonly hostsDirectory: string };
   /** What goes before each command line, such as `ip netns exec NAME`. */
   readonly through?: readonly string[];
 }
 
-/** A containerd with root, state and socket in a temporary folder, without CRI, for pulls by `ctr`. */
+/** A containerd with root, state and socket in a temporary folder, for pulls by `ctr` or through CRI. */
 export interface Containerd extends AsyncDisposable {
   readonly process: RunningProcess;
+  readonly socket: string;
   /** Runs `ctr` against it. */
   ctr(...args: readonly string[]): Promise<string>;
   /**
@@ -25,11 +28,13 @@ export interface Containerd extends AsyncDisposable {
   hostsDirectory(name: string, hosts: Readonly<Record<string, string>>): Promise<string>;
 }
 
-const unneededPlugins = [
+const criPlugins = [
   'io.containerd.grpc.v1.cri',
   'io.containerd.cri.v1.images',
   'io.containerd.cri.v1.runtime',
   'io.containerd.podsandbox.controller.v1.podsandbox',
+];
+const unneededPlugins = [
   'io.containerd.nri.v1.nri',
   'io.containerd.internal.v1.opt',
   'io.containerd.internal.v1.restart',
@@ -55,7 +60,7 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
     `version = 2`,
     `root = ${JSON.stringify(join(directory.path, 'root'))}`,
     `state = ${JSON.stringify(join(directory.path, 'state'))}`,
-    `disabled_plugins = ${JSON.stringify(unneededPlugins)}`,
+    `disabled_plugins = ${JSON.stringify(options.cri ? unneededPlugins : [...criPlugins, ...unneededPlugins])}`,
     `[grpc]`,
     `address = ${JSON.stringify(socket)}`,
     `[ttrpc]`,
@@ -72,6 +77,7 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
         ]
       : []),
   ];
+  if (options.cri) lines.push(...criLines(options.release, options.cri.hostsDirectory));
   await writeFile(configFile, `${lines.join('\n')}\n`);
   const line = (name: string): string[] => [...(options.through ?? []), toolPath(name)];
   const [command = '', ...before] = line(`containerd${suffix}`);
@@ -83,6 +89,7 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
   const owned = stack.move();
   return {
     process,
+    socket,
     ctr(...args) {
       const [client = '', ...rest] = line(`ctr${suffix}`);
       return run(client, [...rest, '--address', socket, ...args]);
@@ -97,4 +104,15 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
     },
     [Symbol.asyncDispose]: async () => await owned.disposeAsync(),
   };
+}
+
+/** The plugin is called otherwise in release 2, and has parts. */
+function criLines(release: ContainerdOptions['release'], hostsDirectory: string): string[] {
+  const folder = `config_path = ${JSON.stringify(hostsDirectory)}`;
+  if (release === '2') {
+    const images = 'plugins."io.containerd.cri.v1.images"';
+    return [`[${images}]`, `snapshotter = "native"`, `[${images}.registry]`, folder];
+  }
+  const cri = 'plugins."io.containerd.grpc.v1.cri"';
+  return [`[${cri}.containerd]`, `snapshotter = "native"`, `[${cri}.registry]`, folder];
 }

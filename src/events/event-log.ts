@@ -10,6 +10,9 @@ const maxInMemory = 1_000;
 /** Most events that wait to be written: beyond it the disk does not take them, and they are in memory only. */
 const maxWaiting = 10_000;
 
+/** Longest type of an event, in characters: a manifest may give itself one of megabytes, and many events are in memory. */
+const maxTypeLength = 255;
+
 export interface EventLogOptions {
   /** A folder of its own. */
   readonly folder: string;
@@ -17,7 +20,7 @@ export interface EventLogOptions {
   readonly keep: () => number;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
-  /** Told when the disk does not take events. */
+  /** Called when the disk does not take events. */
   readonly onFault: (error: unknown) => void;
 }
 
@@ -38,13 +41,17 @@ export class EventLog implements AsyncDisposable {
   /** A run begins a file of its own: the last line of the one before may be cut. */
   #isFirst = true;
   #writing: Promise<void> | undefined;
-  #news = Promise.withResolvers<void>();
+  /** The latest event that is written, or that the disk does not take. */
+  #settled: number;
+  /** Called with the next event. */
+  readonly #sleepers = new Set<() => void>();
 
   private constructor(options: EventLogOptions, state: { id: string; files: number[]; last: number }) {
     this.#options = options;
     this.id = state.id;
     this.#files = state.files;
     this.#last = state.last;
+    this.#settled = state.last;
   }
 
   /** Goes on with the log of a folder, or begins one. A folder that cannot be read or written is one in memory. */
@@ -72,25 +79,36 @@ export class EventLog implements AsyncDisposable {
     }
   }
 
-  /** The number of the latest event; 0: there was none. */
+  /**
+   * The number of the latest event that a reader may have been given; 0: there was none. Events behind it are not written yet: a
+   * kill would let others have their numbers.
+   */
   get last(): number {
-    return this.#last;
+    return this.#settled;
   }
 
   /** Notes an event. Never waits, and never throws. */
   add(event: MillpondEvent): void {
     this.#last += 1;
-    const logged: LoggedEvent = { number: this.#last, atMs: this.#options.now(), ...event };
+    const { mediaType, artifactType } = event;
+    const types = {
+      ...(mediaType && { mediaType: short(mediaType) }),
+      ...(artifactType && { artifactType: short(artifactType) }),
+    };
+    const logged: LoggedEvent = { number: this.#last, atMs: this.#options.now(), ...event, ...types };
     this.#memory.push(logged);
     this.#trim();
     if (this.#waiting.length < maxWaiting) this.#waiting.push(logged);
     this.#writing ??= this.#write();
-    this.#news.resolve();
-    this.#news = Promise.withResolvers();
   }
 
-  /** The events behind a number, at most so many. @throws Error of the file system */
+  /** The events behind a number that are written, at most so many. @throws Error of the file system */
   async after(number: number, limit: number): Promise<readonly LoggedEvent[]> {
+    if (number + limit > this.#settled) await this.#writing;
+    return (await this.#after(number, limit)).filter((event) => event.number <= this.#settled);
+  }
+
+  async #after(number: number, limit: number): Promise<readonly LoggedEvent[]> {
     const inMemory = this.#memory[0]?.number ?? this.#last + 1;
     if (number + 1 >= inMemory) {
       const from = number + 1 - inMemory;
@@ -110,12 +128,15 @@ export class EventLog implements AsyncDisposable {
 
   /** Resolves when there is an event behind a number, or the signal is aborted. */
   async news(number: number, signal: AbortSignal): Promise<void> {
-    if (this.#last > number || signal.aborted) return;
-    const { promise: aborted, resolve } = Promise.withResolvers<void>();
-    const abort = (): void => resolve();
-    signal.addEventListener('abort', abort, { once: true });
-    await Promise.race([this.#news.promise, aborted]);
-    signal.removeEventListener('abort', abort);
+    if (this.#settled > number || signal.aborted) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const wake = (): void => resolve();
+    // One promise for all who wait would keep what each of them has hung on it until the next event.
+    this.#sleepers.add(wake);
+    signal.addEventListener('abort', wake, { once: true });
+    await promise;
+    this.#sleepers.delete(wake);
+    signal.removeEventListener('abort', wake);
   }
 
   /** Resolves when all events so far have been written, as far as the disk takes them. */
@@ -147,8 +168,15 @@ export class EventLog implements AsyncDisposable {
       } catch (error) {
         this.#options.onFault(error);
       }
+      this.#settle(events.at(-1)!.number);
     }
+    this.#settle(this.#last);
     this.#writing = undefined;
+  }
+
+  #settle(number: number): void {
+    this.#settled = number;
+    for (const wake of this.#sleepers) wake();
   }
 
   async #append(events: readonly LoggedEvent[]): Promise<void> {
@@ -182,4 +210,9 @@ async function eventsIn(folder: string, first: number): Promise<LoggedEvent[]> {
       return [];
     }
   });
+}
+
+/** The beginning of a long text. A part of a string would keep all of it in memory: this is a copy. */
+function short(text: string): string {
+  return text.length <= maxTypeLength ? text : Buffer.from(text.slice(0, maxTypeLength)).toString();
 }

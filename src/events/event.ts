@@ -28,7 +28,7 @@ export interface MillpondEvent {
   readonly repository?: string | undefined;
   readonly digest?: Digest | undefined;
   readonly tag?: string | undefined;
-  /** What a tag stood for before. */
+  /** The previous digest of a tag. */
   readonly before?: Digest | undefined;
   readonly mediaType?: string | undefined;
   readonly artifactType?: string | undefined;
@@ -70,8 +70,8 @@ export function eventId(log: string, number: number): string {
   return `${log}-${number}`;
 }
 
-/** @returns the place of an event in a log; 0 for one of another log, and for what is no id */
-export function numberOf(id: string, log: string): number {
+/** @returns the place of an event in a log; 0, the beginning, for one that it does not have, and for what is no id */
+export function numberOf(id: string, log: { readonly id: string; readonly last: number }): number {
   const [, name, number] = /^([0-9a-f]+)-(\d{1,15})$/.exec(id) ?? [];
-  return name === log ? Number(number) : 0;
+  return name === log.id && Number(number) <= log.last ? Number(number) : 0;
 }

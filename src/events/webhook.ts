@@ -2,7 +2,8 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
-import { drain, transferBody } from '../transport/body.ts';
+import type { Report } from '../oci/report.ts';
+import { readBounded, transferBody } from '../transport/body.ts';
 import { forward } from '../transport/forward.ts';
 import { cloudEvent, type EventKind, eventId, type LoggedEvent } from './event.ts';
 import type { EventLog } from './event-log.ts';
@@ -11,6 +12,9 @@ import { webhookHeaders } from './signature.ts';
 /** The first wait after a failure, and the longest, in milliseconds. */
 const firstRetryMs = 1_000;
 const longestRetryMs = 5 * 60_000;
+/** How long a delivery may take in all, in milliseconds, and how much of an answer is read, in bytes. */
+const deliveryMs = 30_000;
+const maxAnswerBytes = 64 * 1024;
 /** Events that are read at a time. */
 const batch = 100;
 
@@ -31,22 +35,22 @@ export interface WebhookOptions {
   readonly now: () => number;
   /** Waits; default: by the system's timer. */
   readonly wait?: (ms: number, signal: AbortSignal) => Promise<void>;
-  readonly observer: WebhookObserver;
+  readonly report: Report<WebhookEvent>;
 }
 
-/** Receives each attempt. */
-export interface WebhookObserver {
-  delivered(event: { readonly url: string; readonly attempts: number }): void;
+/** The events of deliveries. */
+export type WebhookEvent =
+  | { readonly kind: 'delivered'; readonly url: string; readonly attempts: number }
   /** The receiver did not take an event; it is tried again in so many milliseconds. */
-  failed(event: {
-    readonly url: string;
-    readonly reason: string;
-    readonly attempts: number;
-    readonly retryMs: number;
-  }): void;
+  | {
+      readonly kind: 'failed';
+      readonly url: string;
+      readonly reason: string;
+      readonly attempts: number;
+      readonly retryMs: number;
+    }
   /** Events that the receiver will not get: tried for too long, or gone from the log. */
-  dropped(event: { readonly url: string; readonly events: number; readonly reason: string }): void;
-}
+  | { readonly kind: 'dropped'; readonly url: string; readonly events: number; readonly reason: string };
 
 /** Sends events to one receiver, one after the other, in order, at least once. How far it has got outlives the process. */
 export class Webhook implements AsyncDisposable {
@@ -88,12 +92,8 @@ export class Webhook implements AsyncDisposable {
         await this.#writePosition(position);
       } catch (error) {
         if (signal.aborted) return;
-        this.#options.observer.failed({
-          url: this.#shown,
-          reason: String(error),
-          attempts: 0,
-          retryMs: longestRetryMs,
-        });
+        const failed = { url: this.#shown, reason: String(error), attempts: 0, retryMs: longestRetryMs };
+        this.#options.report({ kind: 'failed', ...failed });
         await this.#wait(longestRetryMs);
       }
     }
@@ -106,37 +106,38 @@ export class Webhook implements AsyncDisposable {
 
   #noteGap(position: number, next: number): void {
     const events = next - position - 1;
-    if (events > 0) this.#options.observer.dropped({ url: this.#shown, events, reason: 'gone from the log' });
+    if (events <= 0) return;
+    this.#options.report({ kind: 'dropped', url: this.#shown, events, reason: 'gone from the log' });
   }
 
   /** Tries until the receiver has taken the event, or time is over. */
   async #deliver(event: LoggedEvent): Promise<void> {
-    const { now, retryForMs, observer, log } = this.#options;
+    const { now, retryForMs, report, log } = this.#options;
     const { signal } = this.#stopping;
     const url = this.#shown;
     for (let attempts = 1; !signal.aborted; attempts += 1) {
       const failure = await this.#send(event);
       if (failure === undefined) {
         await this.#writePosition(event.number);
-        observer.delivered({ url, attempts });
+        report({ kind: 'delivered', url, attempts });
         return;
       }
       const { reason, afterMs = 0 } = failure;
       const backOffMs = Math.min(longestRetryMs, firstRetryMs * 2 ** Math.min(attempts - 1, 20));
       const retryMs = Math.min(Math.max(afterMs, backOffMs), longestRetryMs);
       if (now() + retryMs > event.atMs + retryForMs) {
-        observer.dropped({ url, events: 1, reason: `${eventId(log.id, event.number)}: ${reason}` });
+        report({ kind: 'dropped', url, events: 1, reason: `${eventId(log.id, event.number)}: ${reason}` });
         return;
       }
       if (signal.aborted) return;
-      observer.failed({ url, reason, attempts, retryMs });
+      report({ kind: 'failed', url, reason, attempts, retryMs });
       await this.#wait(retryMs);
     }
   }
 
   async #send(event: LoggedEvent): Promise<{ readonly reason: string; readonly afterMs?: number } | undefined> {
     const { url, secret, log, now } = this.#options;
-    const { signal } = this.#stopping;
+    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(deliveryMs)]);
     const body = JSON.stringify(cloudEvent(event, log.id));
     const id = eventId(log.id, event.number);
     const headers = {
@@ -157,7 +158,9 @@ export class Webhook implements AsyncDisposable {
         idleMs: 15_000,
         signal,
       });
-      await drain(transferBody(answer, { idleMs: 5_000, expectedBytes: undefined, translate: (error) => error }));
+      // The status says it all; the body is read for the connection's sake.
+      const text = transferBody(answer, { idleMs: 5_000, expectedBytes: undefined, translate: (error) => error });
+      await readBounded(text, maxAnswerBytes).catch(() => undefined);
       if (answer.status >= 200 && answer.status < 300) return undefined;
       const after = Number(answer.headers['retry-after']);
       return { reason: `answered ${answer.status}`, ...(after > 0 && { afterMs: after * 1000 }) };
@@ -182,7 +185,8 @@ export class Webhook implements AsyncDisposable {
     const { position, log } = this.#options;
     try {
       const { log: id, number } = JSON.parse(await readFile(position, 'utf8')) as { log: string; number: number };
-      return id === log.id ? number : 0;
+      // After a loss of power the log may end before what the receiver has.
+      return id === log.id && number <= log.last ? number : 0;
     } catch {
       await this.#writePosition(log.last);
       return log.last;

@@ -1,10 +1,11 @@
 import type { MillpondEvent } from '../events/event.ts';
 import type { HoldStore } from '../holds/hold-store.ts';
-import type { HostedChange, HostedObserver } from '../hosted/changes.ts';
+import type { HostedChange } from '../hosted/changes.ts';
+import type { Report } from '../oci/report.ts';
 import type { CatalogNews } from '../store/catalog/news.ts';
 
-/** Tells of changes of hosted repositories, and holds what is new. */
-export function changeObserver(onEvent: (event: MillpondEvent) => void, holds: HoldStore): HostedObserver {
+/** Turns changes of hosted repositories into events, and holds new manifests for scanners. */
+export function changeReport(onEvent: (event: MillpondEvent) => void, holds: HoldStore): Report<HostedChange> {
   return (change) => {
     const event = eventOfChange(change);
     if (event) onEvent(event);
@@ -12,7 +13,7 @@ export function changeObserver(onEvent: (event: MillpondEvent) => void, holds: H
   };
 }
 
-/** What a change of a hosted repository is to those who follow; a blob by itself is nothing to them. */
+/** The event for a change of a hosted repository; a blob by itself has none. */
 function eventOfChange(change: HostedChange): MillpondEvent | undefined {
   switch (change.kind) {
     case 'pushed': {
@@ -30,7 +31,7 @@ function eventOfChange(change: HostedChange): MillpondEvent | undefined {
   }
 }
 
-/** What is new in the catalog, to those who follow. */
+/** The event for what is new in the catalog. */
 export function eventOfNews(news: CatalogNews): MillpondEvent {
   switch (news.kind) {
     case 'manifest':

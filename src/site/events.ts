@@ -3,12 +3,13 @@ import { join } from 'node:path';
 import type { Config } from '../config/config.ts';
 import type { MillpondEvent } from '../events/event.ts';
 import { EventLog } from '../events/event-log.ts';
-import { Webhook } from '../events/webhook.ts';
+import { Webhook, type WebhookEvent } from '../events/webhook.ts';
 import { repositoryGlob } from '../oci/glob.ts';
+import type { Report } from '../oci/report.ts';
 import { described } from './described.ts';
 import type { Parts } from './parts.ts';
 
-/** What happens to content, for those who follow it. */
+/** The events about content: a log, a stream and webhooks. */
 export interface LiveEvents extends AsyncDisposable {
   readonly log: EventLog;
   /** Aborted when streams have to end. */
@@ -56,42 +57,8 @@ export async function openEvents(
       },
     }),
   );
-  for (const { url, secretFile, types, repositories, retryForMs } of started.events.webhooks) {
-    let secret = Buffer.alloc(0);
-    const key = 'events.webhooks.secretFile';
-    await files.take('events', {
-      name: `secret for ${url}`,
-      files: { [key]: secretFile },
-      code: 'file-refused',
-      take(texts) {
-        secret = Buffer.from((texts[key] ?? '').trim());
-        if (secret.length < 16) throw new Error(`${key}: ${secretFile} holds fewer than 16 bytes`);
-      },
-    });
-    const globs = repositories.map(repositoryGlob);
-    owned.use(
-      new Webhook({
-        url,
-        secret: () => secret,
-        kinds: types,
-        wants: (repository) => globs.some((fits) => fits(repository)),
-        retryForMs,
-        position: join(folder, `webhook-${createHash('sha256').update(url).digest('hex').slice(0, 16)}.json`),
-        log: events,
-        now,
-        observer: {
-          delivered: () => metrics.webhooks.inc({ result: 'delivered' }),
-          failed({ url: to, reason, attempts, retryMs }) {
-            metrics.webhooks.inc({ result: 'failed' });
-            log.warn({ url: to, reason, attempts, retryMs }, 'event not taken, tried again');
-          },
-          dropped({ url: to, events: count, reason }) {
-            metrics.webhooks.inc({ result: 'dropped' }, count);
-            log.error({ url: to, events: count, reason }, 'events not delivered');
-          },
-        },
-      }),
-    );
+  for (const webhook of started.events.webhooks) {
+    owned.use(await openWebhook(webhook, { folder, events, log, metrics, files, now }));
   }
   const ending = new AbortController();
   const held = owned.move();
@@ -107,5 +74,49 @@ export async function openEvents(
       ending.abort();
       await held.disposeAsync();
     },
+  };
+}
+
+/** Sends events to one receiver, with the secret that its file holds now. */
+async function openWebhook(
+  { url, secretFile, types, repositories, retryForMs }: Config['events']['webhooks'][number],
+  parts: Pick<Parts, 'log' | 'metrics' | 'files' | 'now'> & { readonly folder: string; readonly events: EventLog },
+): Promise<Webhook> {
+  const { folder, events, files, now } = parts;
+  let secret = Buffer.alloc(0);
+  const key = 'events.webhooks.secretFile';
+  await files.take('events', {
+    name: `secret for ${url}`,
+    files: { [key]: secretFile },
+    code: 'file-refused',
+    take(texts) {
+      secret = Buffer.from((texts[key] ?? '').trim());
+      if (secret.length < 16) throw new Error(`${key}: ${secretFile} holds fewer than 16 bytes`);
+    },
+  });
+  const globs = repositories.map(repositoryGlob);
+  return new Webhook({
+    url,
+    secret: () => secret,
+    kinds: types,
+    wants: (repository) => globs.some((fits) => fits(repository)),
+    retryForMs,
+    position: join(folder, `webhook-${createHash('sha256').update(url).digest('hex').slice(0, 16)}.json`),
+    log: events,
+    now,
+    report: webhookReport(parts),
+  });
+}
+
+function webhookReport({ log, metrics }: Pick<Parts, 'log' | 'metrics'>): Report<WebhookEvent> {
+  return (event) => {
+    const { kind: result, url } = event;
+    metrics.webhooks.inc({ result }, event.kind === 'dropped' ? event.events : 1);
+    if (event.kind === 'failed') {
+      const { reason, attempts, retryMs } = event;
+      log.warn({ url, reason, attempts, retryMs }, 'event not taken, tried again');
+    } else if (event.kind === 'dropped') {
+      log.error({ url, events: event.events, reason: event.reason }, 'events not delivered');
+    }
   };
 }

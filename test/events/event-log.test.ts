@@ -76,6 +76,17 @@ test('a line that a kill has cut costs nothing but itself', async () => {
   expect(numbers(await again.after(0, 10))).toEqual([1, 2, 3]);
 });
 
+test('no client gets an event that a kill could still take back', async () => {
+  await using folder = await temporaryFolder();
+  await using log = await openLog(folder.path);
+  addMany(log, 3);
+  expect(log.last).toBe(0);
+  const events = await log.after(0, 10);
+  // Another run goes on behind what was given.
+  await using other = await openLog(folder.path);
+  expect({ given: numbers(events), last: other.last }).toEqual({ given: [1, 2, 3], last: 3 });
+});
+
 test('who waits is woken by an event, and by a signal', async () => {
   await using folder = await temporaryFolder();
   await using log = await openLog(folder.path);
@@ -106,4 +117,16 @@ test('a log in a folder that cannot be written is one in memory', async () => {
   await log.flush();
   expect(numbers(await log.after(0, 10))).toEqual([1, 2]);
   expect(faults.length).toBeGreaterThan(0);
+});
+
+test('types of events are short, however long those of a manifest are', async () => {
+  await using folder = await temporaryFolder();
+  await using log = await openLog(folder.path);
+  const long = 't'.repeat(4_000_000);
+  log.add({ kind: 'cached', repository: 'docker.io/app', mediaType: 'a/b', artifactType: long });
+  log.add({ kind: 'cached', repository: 'docker.io/app', mediaType: long });
+  const [first, second] = await log.after(0, 10);
+  expect(first).toMatchObject({ mediaType: 'a/b', artifactType: long.slice(0, 255) });
+  expect(second).toMatchObject({ mediaType: long.slice(0, 255) });
+  expect(second).not.toHaveProperty('artifactType');
 });

@@ -1,53 +1,13 @@
-import { request } from 'node:http';
 import { expect, test } from 'vitest';
 import { basic, htpasswdFile } from '../access/support.ts';
 import { pushImage, send } from '../hosted/support.ts';
 import { localImage } from '../support/images.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
+import { follow } from './follow.ts';
 
 const image = localImage({ label: 'one' });
 const other = localImage({ label: 'two' });
-
-interface StreamedEvent {
-  readonly id: string;
-  readonly type: string;
-  readonly data: { readonly data: { readonly repository?: string; readonly tag?: string } };
-}
-
-/** Follows the events of a mirror until it is disposed. */
-function follow(site: TestSite, headers: Readonly<Record<string, string>> = {}, query = '') {
-  const events: StreamedEvent[] = [];
-  let opened = false;
-  let ended = false;
-  const asked = request(new URL(`/v2/_millpond/events${query}`, site.origin), {
-    agent: false,
-    headers: { accept: 'text/event-stream', ...headers },
-  });
-  asked.on('response', (response) => {
-    let rest = '';
-    response.on('data', (piece: Buffer) => {
-      rest += piece.toString();
-      const blocks = rest.split('\n\n');
-      rest = blocks.pop() ?? '';
-      for (const block of blocks) {
-        opened = true;
-        const of = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(block)?.[1];
-        const data = of('data');
-        if (data !== undefined) events.push({ id: of('id') ?? '', type: of('event') ?? '', data: JSON.parse(data) });
-      }
-    });
-    response.on('end', () => (ended = true));
-  });
-  asked.on('error', () => undefined);
-  asked.end();
-  return {
-    events,
-    isOpened: () => opened,
-    isEnded: () => ended,
-    [Symbol.dispose]: () => void asked.destroy(),
-  };
-}
 
 async function startSite(config: object = {}): Promise<TestSite> {
   return await startTestSite({
@@ -73,6 +33,23 @@ test('a stream of events goes on where it was cut', async () => {
   await expect.poll(() => stream.events.map(({ data }) => data.data.tag)).toEqual(['1', undefined, '2']);
 });
 
+test('a stream from an id that the log does not have yet, or that another log had, begins at the beginning', async () => {
+  await using site = await startSite();
+  await pushImage(site, 'local/app', image, '1');
+  let last: string;
+  {
+    using stream = follow(site);
+    await expect.poll(stream.isOpened).toBe(true);
+    await pushImage(site, 'local/app', other, '2');
+    await expect.poll(() => stream.events.length).toBeGreaterThan(0);
+    last = stream.events[0]!.id;
+  }
+  for (const id of [last.replace(/\d+$/, '999999'), `0123456789abcdef-1`]) {
+    using stream = follow(site, { 'last-event-id': id });
+    await expect.poll(() => stream.events.map(({ data }) => data.data.tag)).toEqual([undefined, '1', undefined, '2']);
+  }
+});
+
 test('events are read in pages, of some kinds, and of one repository', async () => {
   await using site = await startSite();
   for (const name of ['local/app', 'local/web']) await pushImage(site, name, image, '1');
@@ -93,7 +70,7 @@ test('events are read in pages, of some kinds, and of one repository', async () 
   expect((await send(site, ['GET', '/v2/_millpond/events?types=nothing'])).status).toBe(400);
 });
 
-test('what comes from an upstream is told as well, and that an upstream is away', async () => {
+test('arrivals from an upstream are events as well, and so is an upstream that is away', async () => {
   await using registry = await startRegistry();
   const remote = registry.addImage('app', '1');
   await using site = await startTestSite({

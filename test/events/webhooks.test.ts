@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { pushImage, send } from '../hosted/support.ts';
 import { localImage } from '../support/images.ts';
+import { reservePort } from '../support/ports.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
 
 const secret = 'a secret that both sides share';
@@ -18,7 +19,7 @@ interface Received {
 }
 
 /** A receiver that answers with one status after the other, and then with 204. */
-async function startReceiver(statuses: readonly number[] = []) {
+async function startReceiver(statuses: readonly number[] = [], listenOn = 0) {
   const received: Received[] = [];
   const left = [...statuses];
   const server = createServer((request, response) => {
@@ -30,7 +31,7 @@ async function startReceiver(statuses: readonly number[] = []) {
       response.writeHead(left.shift() ?? 204).end();
     });
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(listenOn, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   return {
@@ -96,26 +97,72 @@ test('an event that is not taken is sent again, before those behind it', async (
   await using site = await startSite(folder.path, { url: receiver.url, types: ['pushed', 'deleted'] });
   await pushImage(site, 'local/app', image);
   await send(site, ['DELETE', `/v2/local/app/manifests/${image.digest}`]);
-  await expect.poll(() => receiver.received.length, { timeout: 10_000 }).toBe(3);
+  await expect.poll(() => receiver.received.length).toBe(3);
   const types = receiver.received.map(({ event }) => event.type.split('.').at(-1));
   expect(types).toEqual(['pushed', 'pushed', 'deleted']);
   expect(receiver.received[0]!.event.id).toBe(receiver.received[1]!.event.id);
   expect(site.logLines.filter(({ msg }) => msg === 'event not taken, tried again')).toHaveLength(1);
 });
 
+test('a receiver whose answer has no end is given the next event', async () => {
+  await using folder = await temporaryFolder();
+  const ids: unknown[] = [];
+  const server = createServer((request, response) => {
+    ids.push(request.headers['webhook-id']);
+    request.resume();
+    response.writeHead(200);
+    const endless = setInterval(() => response.write('x'.repeat(10_000)), 1);
+    response.once('close', () => clearInterval(endless));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`;
+  await using site = await startSite(folder.path, { url, types: ['pushed', 'deleted'] });
+  await pushImage(site, 'local/app', image);
+  await send(site, ['DELETE', `/v2/local/app/manifests/${image.digest}`]);
+  await expect.poll(() => new Set(ids).size).toBe(2);
+  expect(ids).toHaveLength(2);
+  server.closeAllConnections();
+  server.close();
+});
+
+test('an answer that leads elsewhere is not followed', async () => {
+  await using folder = await temporaryFolder();
+  await using elsewhere = await startReceiver();
+  let asked = 0;
+  const server = createServer((request, response) => {
+    asked += 1;
+    request.resume();
+    response.writeHead(307, { location: elsewhere.url }).end();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`;
+  await using site = await startSite(folder.path, { url, types: ['pushed'] });
+  await pushImage(site, 'local/app', image);
+  await expect.poll(() => asked).toBeGreaterThan(1);
+  expect(elsewhere.received).toEqual([]);
+  server.closeAllConnections();
+  server.close();
+});
+
 test('events that no receiver took are sent after a restart', async () => {
   await using folder = await temporaryFolder();
+  // At another address there is another receiver: the position is that of an address.
+  await using reserved = await reservePort();
   let url: string;
   {
-    await using receiver = await startReceiver(Array.from({ length: 100 }, () => 500));
+    await using receiver = await startReceiver(
+      Array.from({ length: 100 }, () => 500),
+      reserved.port,
+    );
     ({ url } = receiver);
     await using site = await startSite(folder.path, { url, types: ['pushed'] });
     await pushImage(site, 'local/app', image);
     await expect.poll(() => receiver.received.length).toBeGreaterThan(0);
   }
-  // At another address there is another receiver: the position is that of an address.
   const server = createServer();
-  server.listen(Number(new URL(url).port), '127.0.0.1');
+  server.listen(reserved.port, '127.0.0.1');
   await once(server, 'listening');
   const taken = new Promise<string>((resolve) => {
     server.once('request', (request: IncomingMessage, response) => {
@@ -135,10 +182,12 @@ test('events that no receiver took are sent after a restart', async () => {
 
 test('an event that is not taken for too long is given up, and the log says so', async () => {
   await using folder = await temporaryFolder();
-  await using receiver = await startReceiver([500]);
+  // An answer within the same millisecond leaves time for a second attempt.
+  await using receiver = await startReceiver([500, 500]);
   await using site = await startSite(folder.path, { url: receiver.url, types: ['pushed'], retryFor: '1s' });
   await pushImage(site, 'local/app', image);
   await expect.poll(() => site.logLines.some(({ msg }) => msg === 'events not delivered')).toBe(true);
-  await pushImage(site, 'local/app', localImage({ label: 'two' }));
-  await expect.poll(() => receiver.received.length).toBe(2);
+  const next = localImage({ label: 'two' });
+  await pushImage(site, 'local/app', next);
+  await expect.poll(() => receiver.received.at(-1)?.event.data).toMatchObject({ digest: next.digest });
 });

@@ -3,6 +3,7 @@ import { mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
+import type { Report } from '../oci/report.ts';
 
 /** Which repositories hold what is new. */
 export interface HoldRule {
@@ -11,10 +12,10 @@ export interface HoldRule {
   readonly forMs: number | undefined;
 }
 
-/** What was decided of a digest. */
+/** A decision about a digest. */
 export type Verdict = 'approved' | 'rejected';
 
-/** What is known of a digest that has been held. */
+/** The record of a digest that has been held. */
 export interface HoldRecord {
   readonly digest: Digest;
   /** When it came to each repository, in milliseconds since 1970. */
@@ -39,13 +40,17 @@ export interface HoldStoreOptions {
   readonly rules: () => readonly HoldRule[];
   /** Wall clock in milliseconds. */
   readonly now: () => number;
-  /** Told of each digest that is held from now on. */
-  readonly onHeld: (repository: string, digest: Digest) => void;
-  /** Told of each decision, in each repository that it concerns. */
-  readonly onDecided: (repository: string, record: HoldRecord) => void;
-  /** Told when the disk does not take what is held; a restart holds it again then. */
-  readonly onFault: (error: unknown) => void;
+  readonly report: Report<HoldEvent>;
 }
+
+/** The events of held manifests. */
+export type HoldEvent =
+  /** A digest is held from now on. */
+  | { readonly kind: 'held'; readonly repository: string; readonly digest: Digest }
+  /** It was decided about a digest: one event for each repository that it concerns. */
+  | ({ readonly kind: 'decided'; readonly repository: string } & Pick<HoldRecord, 'digest' | 'verdict' | 'reason'>)
+  /** The disk has not taken a record, or not given it; a restart holds the manifest again then. */
+  | { readonly kind: 'fault'; readonly error: unknown };
 
 const free: HoldState = { kind: 'free' };
 
@@ -70,7 +75,7 @@ export class HoldStore implements AsyncDisposable {
         const record = JSON.parse(await readFile(join(options.folder, name), 'utf8')) as HoldRecord;
         if (isDigest(record.digest)) store.#records.set(record.digest, record);
       } catch (error) {
-        options.onFault(error);
+        options.report({ kind: 'fault', error });
       }
     }
     return store;
@@ -83,14 +88,14 @@ export class HoldStore implements AsyncDisposable {
 
   /** A manifest has come to a repository: it is held from now on, if the repository holds what is new. */
   note(repository: string, digest: Digest): void {
-    const { rules, now, onHeld } = this.#options;
+    const { rules, now, report } = this.#options;
     if (!rules().some(({ fits }) => fits(repository))) return;
     const before = this.#records.get(digest);
     if (before?.heldAtMs[repository] !== undefined) return;
     const record = { ...before, digest, heldAtMs: { ...before?.heldAtMs, [repository]: now() } };
     this.#records.set(digest, record);
-    void this.#write(record).catch(this.#options.onFault);
-    if (record.verdict === undefined) onHeld(repository, digest);
+    void this.#write(digest).catch((error: unknown) => report({ kind: 'fault', error }));
+    if (record.verdict === undefined) report({ kind: 'held', repository, digest });
   }
 
   /** Whether a digest may be pulled from a repository. */
@@ -129,17 +134,25 @@ export class HoldStore implements AsyncDisposable {
     digests: readonly Digest[],
     { verdict, reason }: { readonly verdict: Verdict; readonly reason: string | undefined },
   ): Promise<void> {
-    const { now, onDecided } = this.#options;
+    const { now, report } = this.#options;
     for (const digest of digests) {
       const before = this.#records.get(digest);
       const record = { digest, heldAtMs: before?.heldAtMs ?? {}, verdict, decidedAtMs: now(), reason };
-      await this.#write(record);
+      // At once: what comes to another repository meanwhile adds to it, and takes nothing of it back.
       this.#records.set(digest, record);
-      for (const repository of Object.keys(record.heldAtMs)) onDecided(repository, record);
+      try {
+        await this.#write(digest);
+      } catch (error) {
+        this.#takeBack(record, before);
+        throw error;
+      }
+      for (const repository of Object.keys(record.heldAtMs)) {
+        report({ kind: 'decided', repository, digest, verdict, reason });
+      }
     }
   }
 
-  /** What is held, or has been decided. */
+  /** All records, of held and decided digests. */
   *all(): Generator<HoldRecord> {
     yield* this.#records.values();
   }
@@ -148,9 +161,21 @@ export class HoldStore implements AsyncDisposable {
     await this.#writing;
   }
 
-  async #write(record: HoldRecord): Promise<void> {
+  /** A decision that the disk has not taken does not count. */
+  #takeBack({ digest, decidedAtMs, verdict }: HoldRecord, before: HoldRecord | undefined): void {
+    const now = this.#records.get(digest);
+    // Somebody may have decided otherwise since.
+    if (now === undefined || now.verdict !== verdict || now.decidedAtMs !== decidedAtMs) return;
+    const { verdict: former, decidedAtMs: formerAtMs, reason } = before ?? {};
+    this.#records.set(digest, { ...now, verdict: former, decidedAtMs: formerAtMs, reason });
+  }
+
+  /** Writes what is known of a digest when its turn comes. */
+  async #write(digest: Digest): Promise<void> {
     const { folder } = this.#options;
     const work = this.#writing.then(async () => {
+      const record = this.#records.get(digest);
+      if (record === undefined) return;
       await mkdir(folder, { recursive: true, mode: 0o700 });
       const path = join(folder, `${record.digest.replace(':', '-')}.json`);
       const temporary = join(folder, `.new-${randomBytes(6).toString('hex')}`);
@@ -168,10 +193,11 @@ export class HoldStore implements AsyncDisposable {
   }
 }
 
-/** A HEAD has no body: what it is told is in a header as well. */
+/** A HEAD has no body: its explanation is in a header as well, and the digest for a replica that asks. */
 function held(sentence: string, digest: Digest): RegistryError {
   const text = sentence.replaceAll(/[^ -~]|["\\]/g, '?').slice(0, 500);
-  return new RegistryError('held', sentence, { detail: { digest }, headers: { Warning: `299 - "${text}"` } });
+  const headers = { Warning: `299 - "${text}"`, 'Millpond-Held': digest };
+  return new RegistryError('held', sentence, { detail: { digest }, headers });
 }
 
 async function namesIn(folder: string): Promise<string[]> {

@@ -1,12 +1,15 @@
 import type { HoldStore } from '../holds/hold-store.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { Rights } from './callers.ts';
 import type { Exchange } from './exchange.ts';
+import type { Rights } from './rights.ts';
 
 /** Sent by a replica that asks for a client: the owner says what the client may not have yet, to a HEAD as well. */
 export const holdHeader = 'millpond-hold';
 
-/** Keeps manifests from those who pull, as long as they are held for a scanner. */
+/** With the digest of a manifest that is held, for the replica that asks. */
+export const heldHeader = 'Millpond-Held';
+
+/** Refuses pulls of manifests that are held for a scanner. */
 export class HoldGate {
   readonly #holds: HoldStore;
   readonly #rights: Rights;
@@ -14,6 +17,16 @@ export class HoldGate {
   constructor(holds: HoldStore, rights: Rights) {
     this.#holds = holds;
     this.#rights = rights;
+  }
+
+  /** Whether anything is held. */
+  get isOn(): boolean {
+    return this.#holds.isOn;
+  }
+
+  /** Whether a manifest is held, for any client. */
+  isHeld(repository: string, digest: Digest): boolean {
+    return this.#holds.isOn && this.#holds.state(repository, digest).kind !== 'free';
   }
 
   /**

@@ -1,12 +1,12 @@
 import type { HoldRecord } from '../holds/hold-store.ts';
 import { parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
-import type { Rights } from './callers.ts';
 import type { ExtensionEndpoint, ExtensionRequest } from './extension-request.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { jsonReply } from './replies.ts';
+import type { Rights } from './rights.ts';
 
-/** What the endpoints need of what is held. */
+/** The parts of the hold store that the endpoints use. */
 export interface HoldRoutesOptions {
   all(): Iterable<HoldRecord>;
   /** @throws Error in one sentence where there is no such image here */
@@ -24,6 +24,7 @@ export function holdEndpoints(options: HoldRoutesOptions, rights: Rights): Exten
       ...common,
       levels: ['registry'],
       methods: ['GET', 'HEAD'],
+      isList: true,
       answer: (request) => list(request, options),
     },
     {

@@ -57,15 +57,72 @@ export function isBundleType(type: string | undefined): boolean {
   return /^application\/vnd\.dev\.sigstore\.bundle(?:\.v[0-9.]{1,9})?\+json(?:;version=[0-9.]{1,9})?$/.test(type ?? '');
 }
 
+/** Members of a manifest that decide what it is, and of a descriptor. */
+const manifestMembers: ReadonlySet<string> = new Set([
+  'schemaVersion',
+  'mediaType',
+  'artifactType',
+  'config',
+  'layers',
+  'manifests',
+  'subject',
+  'annotations',
+]);
+const descriptorMembers: ReadonlySet<string> = new Set([
+  'mediaType',
+  'artifactType',
+  'digest',
+  'size',
+  'urls',
+  'data',
+  'annotations',
+  'platform',
+]);
+
 /**
  * Whether a manifest is what images are verified with, rather than an image: it needs no signature of its own. An index of
  * such manifests gives its parts no rights.
  */
 export function isMaterial(bytes: Uint8Array): boolean {
-  const { layers, manifests, subject } = fieldsOf(bytes);
-  if (Array.isArray(manifests)) {
-    return subject === undefined && descriptorsOf(manifests).every(({ artifactType }) => artifactType !== undefined);
+  const fields = fieldsOf(bytes);
+  if (!isUnambiguous(fields, bytes)) return false;
+  const { config, layers, manifests, subject } = fields;
+  if (manifests !== undefined) {
+    if (config !== undefined || layers !== undefined || subject !== undefined || !Array.isArray(manifests))
+      return false;
+    const parts = descriptorsOf(manifests);
+    return parts.length === manifests.length && parts.every(({ artifactType }) => artifactType !== undefined);
   }
+  if (!Array.isArray(layers)) return false;
   const parts = descriptorsOf(layers);
-  return parts.length > 0 && parts.every(({ mediaType }) => materialTypes.has(mediaType) || isBundleType(mediaType));
+  if (parts.length === 0 || parts.length !== layers.length) return false;
+  return parts.every(({ mediaType }) => materialTypes.has(mediaType) || isBundleType(mediaType));
+}
+
+/**
+ * Whether every client reads the same in a manifest. Go takes `Layers` for `layers`, and of a member that is there twice a
+ * mixture: without this, an image could show its layers to clients alone.
+ */
+function isUnambiguous(fields: Fields, bytes: Uint8Array): boolean {
+  const { config, layers, manifests, subject } = fields;
+  const descriptors = [config, subject, layers, manifests].flat().filter((one) => one !== undefined);
+  return (
+    Object.keys(fields).every((member) => manifestMembers.has(member)) &&
+    descriptors.every((one) => Object.keys(asFields(one)).every((member) => descriptorMembers.has(member))) &&
+    memberCount(fields) === writtenMembers(bytes)
+  );
+}
+
+/** How many members the objects in a value have. */
+function memberCount(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 0;
+  const parts = Object.values(value);
+  const own = Array.isArray(value) ? 0 : parts.length;
+  return parts.reduce<number>((sum, part) => sum + memberCount(part), own);
+}
+
+/** How many members are written in a JSON text: one that is there twice counts twice. */
+function writtenMembers(bytes: Uint8Array): number {
+  const text = new TextDecoder().decode(bytes);
+  return text.replaceAll(/"(?:[^"\\]|\\.)*"/gs, '').split(':').length - 1;
 }

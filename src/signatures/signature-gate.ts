@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
+import type { Report } from '../oci/report.ts';
 import { SharedWork } from '../waiting/shared-work.ts';
 import type { Material, Waiting } from './material.ts';
 import type { SignaturePolicy } from './policy.ts';
@@ -18,18 +19,21 @@ export interface SignedRepository {
 
 export interface SignatureGateOptions<Repository extends SignedRepository> {
   readonly material: (repository: Repository) => Material;
-  readonly observer: SignatureObserver;
+  /** Receives verdicts that were reached, not those that were remembered. */
+  readonly report: Report<SignatureEvent>;
   readonly now: () => number;
 }
 
-/** Told of verdicts that were reached, not of those that were remembered. */
-export interface SignatureObserver {
-  verified(repository: string, event: { readonly digest: Digest; readonly by: string }): void;
-  unsigned(
-    repository: string,
-    event: { readonly digest: Digest; readonly reason: string; readonly mode: SignaturePolicy['mode'] },
-  ): void;
-}
+/** A verdict about a manifest. `repository`: the cache's name of it. */
+export type SignatureEvent =
+  | { readonly kind: 'verified'; readonly repository: string; readonly digest: Digest; readonly by: string }
+  | {
+      readonly kind: 'unsigned';
+      readonly repository: string;
+      readonly digest: Digest;
+      readonly reason: string;
+      readonly mode: SignaturePolicy['mode'];
+    };
 
 const maxVerdicts = 100_000;
 const maxRepositories = 10_000;
@@ -136,7 +140,7 @@ export class SignatureGate<Repository extends SignedRepository> {
       begin: async (shared) => {
         const verdict = await this.#decide(policy, { repository, digest, signal: shared });
         this.#remember(key, verdict);
-        this.#tell(policy, { repository, digest, verdict });
+        this.#report(policy, { repository, digest, verdict });
         return verdict;
       },
     });
@@ -184,13 +188,13 @@ export class SignatureGate<Repository extends SignedRepository> {
     this.#verdicts.set(key, { ...verdict, untilMs });
   }
 
-  #tell(
+  #report(
     { mode }: SignaturePolicy,
-    { repository, digest, verdict }: { repository: Repository; digest: Digest; verdict: Verdict },
+    { repository: { key }, digest, verdict }: { repository: Repository; digest: Digest; verdict: Verdict },
   ): void {
-    const { observer } = this.#options;
-    if (verdict.kind === 'verified') observer.verified(repository.key, { digest, by: verdict.by });
-    else observer.unsigned(repository.key, { digest, reason: verdict.reason, mode });
+    const { report } = this.#options;
+    if (verdict.kind === 'verified') report({ kind: 'verified', repository: key, digest, by: verdict.by });
+    else report({ kind: 'unsigned', repository: key, digest, reason: verdict.reason, mode });
   }
 }
 

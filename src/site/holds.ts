@@ -2,13 +2,14 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config } from '../config/config.ts';
 import type { MillpondEvent } from '../events/event.ts';
-import { HoldStore, type Verdict } from '../holds/hold-store.ts';
+import { type HoldEvent, HoldStore, type Verdict } from '../holds/hold-store.ts';
 import { hostedLayout } from '../hosted/layout.ts';
 import { HostedRepositories } from '../hosted/repositories.ts';
 import { readManifest } from '../oci/descriptor.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { repositoryGlob } from '../oci/glob.ts';
 import { parseReference } from '../oci/reference.ts';
+import type { Report } from '../oci/report.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { DiskStore } from '../store/files/disk-store.ts';
 import { namedRepository } from '../upstream/repository.ts';
@@ -24,11 +25,11 @@ export interface HoldsOptions extends Pick<Parts, 'log' | 'now'> {
   /** Read each time. */
   readonly config: () => Config;
   readonly onEvent?: ((event: MillpondEvent) => void) | undefined;
-  /** Told of each decision. */
+  /** Called with each digest that was decided about. */
   readonly onDecided: (digest: Digest) => void;
 }
 
-/** What is held in the cache directory of a configuration. */
+/** Opens the list of held manifests in the cache directory of a configuration. */
 export async function openHolds({ config, log, now, onEvent, onDecided }: HoldsOptions): Promise<HoldStore> {
   let from: Config['hold'] | undefined;
   let rules: { readonly fits: (name: string) => boolean; readonly forMs: number | undefined }[] = [];
@@ -46,17 +47,37 @@ export async function openHolds({ config, log, now, onEvent, onDecided }: HoldsO
       return rules;
     },
     now,
-    onHeld(repository, digest) {
-      log.info({ repository, digest }, 'held for scanning');
-      onEvent?.({ kind: 'quarantined', repository, digest });
-    },
-    onDecided(repository, { digest, verdict, reason }) {
-      log.info({ repository, digest, verdict, reason }, 'hold decided');
-      onDecided(digest);
-      if (verdict !== undefined) onEvent?.({ kind: verdict, repository, digest, reason });
-    },
-    onFault: (error) => log.error({ error: described(error) }, 'what is held cannot be written or read'),
+    report: holdReport({ log, onEvent, onDecided }),
   });
+}
+
+function holdReport({
+  log,
+  onEvent,
+  onDecided,
+}: Pick<HoldsOptions, 'log' | 'onEvent' | 'onDecided'>): Report<HoldEvent> {
+  return (event) => {
+    switch (event.kind) {
+      case 'held': {
+        const { repository, digest } = event;
+        log.info({ repository, digest }, 'held for scanning');
+        onEvent?.({ kind: 'quarantined', repository, digest });
+        break;
+      }
+      case 'decided': {
+        const { repository, digest, verdict, reason } = event;
+        log.info({ repository, digest, verdict, reason }, 'hold decided');
+        onDecided(digest);
+        if (verdict !== undefined) onEvent?.({ kind: verdict, repository, digest, reason });
+        break;
+      }
+      case 'fault':
+        log.error({ error: described(event.error) }, 'the list of held manifests cannot be written or read');
+        break;
+      default:
+        event satisfies never;
+    }
+  };
 }
 
 interface DecisionParts {

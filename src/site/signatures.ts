@@ -3,31 +3,73 @@ import { formatPath } from '../config/problems.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { isNotFound, RegistryError } from '../oci/error.ts';
-import type { Material } from '../signatures/material.ts';
-import { SignatureGate, type SignatureObserver } from '../signatures/signature-gate.ts';
+import type { Report } from '../oci/report.ts';
+import type { OwnedCache, SignatureChecks } from '../operations/owner/cache/owned-cache.ts';
+import type { Material, Waiting } from '../signatures/material.ts';
+import type { SignaturePolicy } from '../signatures/policy.ts';
+import { type SignatureEvent, SignatureGate } from '../signatures/signature-gate.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import type { Repository } from '../upstream/repository.ts';
-import type { Cache } from './cache.ts';
 import { named } from './configured-files.ts';
 import type { Parts } from './parts.ts';
 import { signatureFiles, signaturePolicies } from './signature-policies.ts';
+import { storedMaterial } from './stored-material.ts';
 import type { FileUse } from './watched-files.ts';
 
 /** Decides by signatures which manifests of a mirror are served. */
 export type MirrorSignatures = SignatureGate<Repository>;
 
-/** @throws Error in one sentence where a key or a trust root cannot be used */
-export async function openSignatures(
-  { config, mirror, catalog, now }: Pick<Cache, 'config' | 'mirror' | 'catalog' | 'now'>,
-  parts: Pick<Parts, 'log' | 'metrics'>,
-): Promise<MirrorSignatures> {
-  const gate = new SignatureGate<Repository>({
-    material: (repository) => materialOf(repository, { mirror, catalog }),
-    observer: signatureObserver(parts),
-    now,
-  });
-  gate.use(await signaturePolicies(config));
-  return gate;
+/** The signature policies of a cache, for pulls and for what operators move. */
+export class CacheSignatures implements SignatureChecks {
+  /** For pulls: looks at what upstreams have. */
+  readonly gate: MirrorSignatures;
+  readonly #config: () => Config;
+  /** Looks at stored signatures each time: they have to go along with what is exported. */
+  readonly #storedGate: () => MirrorSignatures;
+  #policies: ReadonlyMap<string, readonly SignaturePolicy[]> = new Map();
+  #isInUse: Promise<void> | undefined;
+
+  constructor(
+    { mirror, catalog, store, now }: Pick<OwnedCache, 'mirror' | 'catalog' | 'store' | 'now'>,
+    { config, ...parts }: Pick<Parts, 'log' | 'metrics'> & { readonly config: () => Config },
+  ) {
+    const common = { report: signatureReport(parts), now };
+    this.#config = config;
+    this.gate = new SignatureGate({
+      ...common,
+      material: (repository) => materialOf(repository, { mirror, catalog }),
+    });
+    this.#storedGate = () =>
+      new SignatureGate({ ...common, material: (repository) => storedMaterial(repository, { store, catalog }) });
+  }
+
+  /**
+   * Puts the policies of the configuration in force; a command that needs none does not read their files.
+   * @throws Error in one sentence where a key or a trust root cannot be used
+   */
+  async load(): Promise<void> {
+    this.#isInUse ??= signaturePolicies(this.#config()).then((policies) => this.use(policies));
+    await this.#isInUse;
+  }
+
+  /** As {@link SignatureGate.use}. */
+  use(policies: ReadonlyMap<string, readonly SignaturePolicy[]>): void {
+    this.#isInUse = Promise.resolve();
+    this.#policies = policies;
+    this.gate.use(policies);
+  }
+
+  async ofUpstream(repository: Repository, digest: Digest, waiting: Waiting): Promise<string | undefined> {
+    await this.load();
+    return await this.gate.check(repository, digest, waiting);
+  }
+
+  async ofStored(repository: Repository, digest: Digest, waiting: Waiting): Promise<string | undefined> {
+    await this.load();
+    const gate = this.#storedGate();
+    gate.use(this.#policies);
+    return await gate.check(repository, digest, waiting);
+  }
 }
 
 /** Keys and trust roots, to be watched. @param take puts what they hold now in force */
@@ -85,15 +127,12 @@ async function blobOf(
   }
 }
 
-function signatureObserver({ log, metrics }: Pick<Parts, 'log' | 'metrics'>): SignatureObserver {
-  return {
-    verified(repository, { digest, by }) {
-      metrics.signatureVerdicts.inc({ result: 'verified' });
-      log.debug({ repository, digest, by }, 'signature verified');
-    },
-    unsigned(repository, { digest, reason, mode }) {
-      metrics.signatureVerdicts.inc({ result: mode === 'warn' ? 'warned' : 'refused' });
-      log.warn({ repository, digest, reason, mode }, 'no valid signature');
-    },
+function signatureReport({ log, metrics }: Pick<Parts, 'log' | 'metrics'>): Report<SignatureEvent> {
+  return ({ kind, ...event }) => {
+    const isVerified = kind === 'verified';
+    const result = 'mode' in event && event.mode === 'warn' ? 'warned' : 'refused';
+    metrics.signatureVerdicts.inc({ result: isVerified ? 'verified' : result });
+    if (isVerified) log.debug(event, 'signature verified');
+    else log.warn(event, 'no valid signature');
   };
 }

@@ -59,6 +59,23 @@ describe('a manifest of a repository that holds what is new', () => {
     expect(rejected.body.toString()).toContain('CVE-2026-1');
   });
 
+  test('is not given as a blob either', async () => {
+    await using registry = await startRegistry();
+    const added = registry.addImage('app', '1');
+    registry.addBlob(added.bytes, { repository: 'app' });
+    await using site = await startTestSite({
+      upstreams: { 'registry.test': registry },
+      config: { hosted, hold: [{ repositories: ['**'] }] },
+    });
+    await pushImage(site, 'local/app', image, '1');
+    const paths = [`/v2/local/app/blobs/${image.digest}`, `/v2/registry.test/app/blobs/${added.digest}`];
+    for (const path of paths) expect((await site.get(path)).status, path).toBe(403);
+    expect((await site.get(`/v2/registry.test/app/blobs/${added.config.digest}`)).status).toBe(200);
+    await runMillpond(site, ['approve', 'local/app:1']);
+    await runMillpond(site, ['approve', `registry.test/app@${added.digest}`]);
+    for (const path of paths) expect((await site.get(path)).status, path).toBe(200);
+  });
+
   test('is released by time, where a time is configured', async () => {
     let nowMs = Date.parse('2026-11-30T12:00:00Z');
     await using site = await startTestSite({
@@ -91,7 +108,7 @@ describe('a manifest of a repository that holds what is new', () => {
   });
 });
 
-test('a scanner with the right reads what is held, decides over the extension, and is told by events', async () => {
+test('a scanner with the right reads what is held, decides over the extension, and learns of it by events', async () => {
   await using folder = await temporaryFolder();
   const auth = {
     htpasswdFile: await htpasswdFile(folder.path, { scan: 's-secret', ann: 'a-secret', bob: 'b-secret' }),

@@ -20,14 +20,18 @@ export interface Setting {
 }
 
 /** A mirror of a registry whose images must be signed by a key or an identity. */
-export async function startSigned(policy: object = {}, registryOptions: Parameters<typeof startRegistry>[0] = {}) {
+export async function startSigned(
+  policy: object = {},
+  registryOptions: Parameters<typeof startRegistry>[0] = {},
+  trusting: (root: object) => object = (root) => root,
+) {
   await using owned = new AsyncDisposableStack();
   const folder = owned.use(await temporaryFolder());
   const registry = owned.use(await startRegistry(registryOptions));
   const setting: Setting = { registry, key: signingKey(), other: signingKey(), sigstore: new FakeSigstore() };
   const [keyFile, rootFile] = [join(folder.path, 'cosign.pub'), join(folder.path, 'trusted_root.json')];
   await writeFile(keyFile, setting.key.publicPem);
-  await writeFile(rootFile, JSON.stringify(setting.sigstore.trustRoot));
+  await writeFile(rootFile, JSON.stringify(trusting(setting.sigstore.trustRoot)));
   const signatures = [
     {
       repositories: ['org/**'],

@@ -1,5 +1,5 @@
 import { createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { certificateDer, certificatePem } from './certificate-der.ts';
+import { type CertificateDescription, certificateBody, certificateDer, certificatePem } from './certificate-der.ts';
 import type { RegistryContents } from './contents.ts';
 
 const simpleSigning = 'application/vnd.dev.cosign.simplesigning.v1+json';
@@ -170,7 +170,7 @@ export class FakeSigstore {
           baseUrl: 'https://rekor.test',
           hashAlgorithm: 'SHA2_256',
           publicKey: { rawBytes: this.#logKey.toString('base64'), keyDetails: 'PKIX_ECDSA_P256_SHA_256', validFor },
-          logId: { keyId: this.#logId.toString('base64') },
+          logId: { keyId: this.logId.toString('base64') },
         },
       ],
       certificateAuthorities: [
@@ -200,7 +200,7 @@ export class FakeSigstore {
       usages = ['1.3.6.1.5.5.7.3.3'],
     }: { issuer: string; subject: string; atMs: number; isLogged?: boolean; usages?: readonly string[] },
   ): SimpleSignature {
-    const { privateKey, certificate: raw } = this.#certify({ issuer, subject, atMs, usages });
+    const { privateKey, certificate: raw } = this.certify({ issuer, subject, atMs, usages });
     const certificate = certificatePem(raw);
     const signed = simpleSignature(payload, { privateKey });
     const signature = signed.annotations['dev.cosignproject.cosign/signature']!;
@@ -219,7 +219,7 @@ export class FakeSigstore {
 
   /** A bundle with a certificate: a statement about a digest, with an entry in the log. */
   bundle(digest: string, { issuer, subject, atMs }: { issuer: string; subject: string; atMs: number }): object {
-    const { privateKey, certificate } = this.#certify({ issuer, subject, atMs, usages: ['1.3.6.1.5.5.7.3.3'] });
+    const { privateKey, certificate } = this.certify({ issuer, subject, atMs, usages: ['1.3.6.1.5.5.7.3.3'] });
     const { dsseEnvelope } = statementBundle(digest, { privateKey }) as {
       dsseEnvelope: { payload: string; signatures: { sig: string }[] };
     };
@@ -228,7 +228,7 @@ export class FakeSigstore {
       payloadHash: { algorithm: 'sha256', value },
       signatures: [{ signature: dsseEnvelope.signatures[0]!.sig }],
     };
-    const { promise, signedEntry } = this.#promise({ apiVersion: '0.0.1', kind: 'dsse', spec }, atMs);
+    const { promise, signedEntry } = this.promise({ apiVersion: '0.0.1', kind: 'dsse', spec }, atMs);
     const { body, integratedTime, logIndex } = signedEntry;
     return {
       mediaType: 'application/vnd.dev.sigstore.bundle+json;version=0.1',
@@ -237,7 +237,7 @@ export class FakeSigstore {
         tlogEntries: [
           {
             logIndex: String(logIndex),
-            logId: { keyId: this.#logId.toString('base64') },
+            logId: { keyId: this.logId.toString('base64') },
             kindVersion: { kind: 'dsse', version: '0.0.1' },
             integratedTime: String(integratedTime),
             inclusionPromise: { signedEntryTimestamp: promise },
@@ -249,19 +249,25 @@ export class FakeSigstore {
     };
   }
 
-  #certify({
+  /**
+   * A key and its certificate for ten minutes.
+   * @param options `stamped`: the value of an extension by what the certificate says without it
+   */
+  certify({
     issuer,
     subject,
     atMs,
-    usages,
+    usages = ['1.3.6.1.5.5.7.3.3'],
+    stamped,
   }: {
     issuer: string;
     subject: string;
     atMs: number;
-    usages: readonly string[];
+    usages?: readonly string[];
+    stamped?: { readonly id: string; readonly value: (body: Buffer, authority: Buffer) => Buffer } | undefined;
   }) {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const certificate = certificateDer({
+    const description: CertificateDescription = {
       subject: 'sigstore',
       issuer: 'fake fulcio',
       publicKey,
@@ -271,8 +277,12 @@ export class FakeSigstore {
       uri: subject,
       usages,
       texts: { '1.3.6.1.4.1.57264.1.1': issuer },
-    });
-    return { privateKey, certificate };
+    };
+    if (stamped === undefined) return { privateKey, certificate: certificateDer(description) };
+    const authority = this.#authority.publicKey.export({ type: 'spki', format: 'der' });
+    const value = stamped.value(certificateBody(description), authority);
+    const texts = { ...description.texts, [stamped.id]: value };
+    return { privateKey, certificate: certificateDer({ ...description, texts }) };
   }
 
   /** An entry of the log, with its promise (Rekor, "Signed Entry Timestamp"). */
@@ -296,27 +306,33 @@ export class FakeSigstore {
         signature: { content: signature, publicKey: { content: Buffer.from(certificate).toString('base64') } },
       },
     };
-    const { promise, signedEntry } = this.#promise(entry, atMs);
+    const { promise, signedEntry } = this.promise(entry, atMs);
     return { SignedEntryTimestamp: promise, Payload: signedEntry };
   }
 
-  #promise(entry: object, atMs: number) {
+  /** What the log promises of an entry. */
+  promise(entry: object, atMs: number) {
     // The members in the order of RFC 8785.
     const signedEntry = {
       body: Buffer.from(JSON.stringify(entry)).toString('base64'),
       integratedTime: Math.floor(atMs / 1000),
-      logID: this.#logId.toString('hex'),
+      logID: this.logId.toString('hex'),
       logIndex: 7,
     };
     const promise = sign('sha256', Buffer.from(JSON.stringify(signedEntry)), this.#log.privateKey);
     return { promise: promise.toString('base64'), signedEntry };
   }
 
+  /** Signs something as the log. */
+  signAsLog(bytes: Buffer): Buffer {
+    return sign('sha256', bytes, this.#log.privateKey);
+  }
+
   get #logKey(): Buffer {
     return this.#log.publicKey.export({ type: 'spki', format: 'der' });
   }
 
-  get #logId(): Buffer {
+  get logId(): Buffer {
     return createHash('sha256').update(this.#logKey).digest();
   }
 }

@@ -6,6 +6,8 @@ import { addConfigFlags, type Command, type CommandIo, UsageError } from './comm
 import { withOperations } from './operation-command.ts';
 import { counted, shownAge, table } from './terminal.ts';
 
+const ownerAway = 'hosted repositories are not searched: the replica that keeps them cannot be reached';
+
 type Found = Extract<SearchEvent, { kind: 'found' }>;
 
 interface SearchFlags {
@@ -59,8 +61,10 @@ export function registerSearch(program: Command, io: CommandIo): void {
         const found: Found[] = [];
         let isMore = false;
         for await (const event of operations.search({ query, limit }, context)) {
-          if (event.kind === 'end') isMore = event.more;
-          else if (flags.json) io.stdout.write(`${JSON.stringify(shownEntry(event))}\n`);
+          if (event.kind === 'end') {
+            isMore = event.more;
+            if (event.ownerAway === true) io.stderr.write(`millpond: ${ownerAway}\n`);
+          } else if (flags.json) io.stdout.write(`${JSON.stringify(shownEntry(event))}\n`);
           else found.push(event);
         }
         if (flags.json) return;

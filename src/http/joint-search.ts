@@ -1,8 +1,13 @@
+import type { ShownEntry } from '../discovery/search/entry.ts';
+import type { FoundPage } from '../discovery/search/search.ts';
+import { writePosition } from '../discovery/search/search-parameters.ts';
+import type { SearchQuery } from '../discovery/search/search-query.ts';
 import { isTransient, RegistryError } from '../oci/error.ts';
 import { parseJson } from '../oci/json.ts';
 import { readBounded, transferBody } from '../transport/body.ts';
+import type { Exchange } from './exchange.ts';
 import type { ExtensionRequest } from './extension-request.ts';
-import type { HostedOwner } from './owner-routes.ts';
+import type { HostedOwner } from './hosted-owner.ts';
 import { writeCaller } from './passed-on.ts';
 
 /** Largest page of the owner that is read, in bytes. */
@@ -11,7 +16,8 @@ const limits = { maxValues: 500_000, maxDepth: 20 };
 
 /** Results in the order of a search, as they are shown, each with the token of the page that begins behind it. */
 export interface ShownPage {
-  readonly results: readonly object[];
+  /** Each a {@link ShownEntry} as JSON. */
+  readonly results: readonly string[];
   readonly tokens: readonly string[];
   /** The token of the next page; `undefined` at the end. */
   readonly next: string | undefined;
@@ -24,6 +30,11 @@ export interface JointPage extends ShownPage {
   readonly isAway: boolean;
 }
 
+/** Who searches, and what for. */
+export interface JointRequest extends Pick<ExtensionRequest, 'parameters' | 'mayRead'> {
+  readonly exchange: Pick<Exchange, 'caller' | 'grants' | 'signal'>;
+}
+
 /** Where each of the two continues; `null`: it has given everything. */
 interface Places {
   readonly own: string | null | undefined;
@@ -32,13 +43,23 @@ interface Places {
 
 const nothing: ShownPage = { results: [], tokens: [], next: undefined, complete: true };
 
+/** The results found here, as they are shown. */
+export function shownPage({ entries, positions, next, isComplete }: FoundPage, query: SearchQuery): ShownPage {
+  return {
+    results: entries.map(({ json }) => json),
+    tokens: positions.map((position) => writePosition(position, query)),
+    next: next && query.limit > 0 ? writePosition(next, query) : undefined,
+    complete: isComplete,
+  };
+}
+
 /**
  * Searches here and, for hosted repositories, at the replica that keeps them, and gives one page in the order of the search.
  * @param options `own`: searches here; `limit`: most results
  * @throws RegistryError for a parameter that cannot be read; the signal's reason
  */
 export async function searchJointly(
-  request: Pick<ExtensionRequest, 'exchange' | 'parameters' | 'mayRead'>,
+  request: JointRequest,
   options: {
     readonly owner: HostedOwner;
     readonly own: (parameters: URLSearchParams) => Promise<ShownPage>;
@@ -54,7 +75,7 @@ export async function searchJointly(
   ]);
   const hosted = there ?? { ...nothing, complete: false };
   const [one, other] = [new Taking(here), new Taking(hosted)];
-  const results: object[] = [];
+  const results: string[] = [];
   while (results.length < limit) {
     // What one of them has not given yet may come first.
     if (there !== undefined && (one.isShort || other.isShort)) break;
@@ -87,7 +108,7 @@ class Taking {
     this.#page = page;
   }
 
-  get result(): object | undefined {
+  get result(): string | undefined {
     return this.#page.results[this.#taken];
   }
 
@@ -114,7 +135,7 @@ class Taking {
     return this.#taken === 0 ? before : tokens[this.#taken - 1];
   }
 
-  /** What its next result is sorted by. */
+  /** The sort position of its next result. */
   get #key(): string | number {
     const [, key] = JSON.parse(Buffer.from(this.#page.tokens[this.#taken] ?? '', 'base64url').toString()) as [
       string,
@@ -126,7 +147,7 @@ class Taking {
 
 /** @returns `undefined` where the owner cannot be asked */
 async function askOwner(
-  { exchange, parameters, mayRead }: Pick<ExtensionRequest, 'exchange' | 'parameters' | 'mayRead'>,
+  { exchange, parameters, mayRead }: JointRequest,
   { owner, next }: { readonly owner: HostedOwner; readonly next: string | undefined },
 ): Promise<ShownPage | undefined> {
   const { signal } = exchange;
@@ -144,11 +165,12 @@ async function askOwner(
     const body = transferBody(answer, { idleMs: 10_000, expectedBytes: undefined, translate });
     const bytes = await readBounded(body, maxPageBytes);
     if (answer.status !== 200 || bytes === undefined) throw unreadable();
-    const page = parseJson(bytes, limits) as ShownPage & { readonly results: readonly { repository: string }[] };
+    const page = parseJson(bytes, limits) as Omit<ShownPage, 'results'> & { readonly results: readonly ShownEntry[] };
     if (!Array.isArray(page.results) || page.tokens?.length !== page.results.length) throw unreadable();
     const isShown = page.results.map(({ repository }) => owner.rules.isHosted(repository) && mayRead(repository));
     const shown = <Value>(values: readonly Value[]): Value[] => values.filter((_, index) => isShown[index]);
-    return { results: shown(page.results), tokens: shown(page.tokens), next: page.next, complete: page.complete };
+    const results = shown(page.results).map((result) => JSON.stringify(result));
+    return { results, tokens: shown(page.tokens), next: page.next, complete: page.complete };
   } catch (error) {
     if (!isTransient(error)) throw error;
     return undefined;

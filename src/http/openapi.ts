@@ -1,4 +1,5 @@
 import type { ExtensionEndpoint, ExtensionLevel } from './extension-request.ts';
+import { registryPaths } from './openapi-registry.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { jsonReply } from './replies.ts';
 
@@ -34,10 +35,15 @@ const nameParameter = {
 };
 
 /**
- * `GET /v2/_millpond/openapi`: the endpoints of extensions that are offered as configured, as an OpenAPI 3.1 document.
+ * `GET /v2/_millpond/openapi`: the endpoints of the distribution-spec and of extensions that are offered as configured, as
+ * an OpenAPI 3.1 document.
  * @param offered read for each request
+ * @param options `takesPushes`: whether there are hosted repositories
  */
-export function openApi(offered: () => readonly ExtensionEndpoint[]): ExtensionEndpoint {
+export function openApi(
+  offered: () => readonly ExtensionEndpoint[],
+  { takesPushes }: { readonly takesPushes: boolean },
+): ExtensionEndpoint {
   const own: ExtensionEndpoint = {
     extension: '_millpond',
     component: 'openapi',
@@ -48,14 +54,14 @@ export function openApi(offered: () => readonly ExtensionEndpoint[]): ExtensionE
     async answer({ ctx, exchange, sender }) {
       const contentType = 'application/vnd.oai.openapi+json;version=3.1';
       const conditions = { ...conditionsOf(ctx, exchange), contentType };
-      await sender.send(ctx.res, jsonReply(documentOf([own, ...offered()]), conditions), exchange);
+      await sender.send(ctx.res, jsonReply(documentOf([own, ...offered()], takesPushes), conditions), exchange);
     },
   };
   return own;
 }
 
-function documentOf(endpoints: readonly ExtensionEndpoint[]): object {
-  const paths: Record<string, Record<string, unknown>> = {};
+function documentOf(endpoints: readonly ExtensionEndpoint[], takesPushes: boolean): object {
+  const paths: Record<string, Record<string, unknown>> = { ...registryPaths({ takesPushes, error: errorResponse }) };
   for (const endpoint of endpoints) {
     for (const level of endpoint.levels) {
       const path = pathOf(endpoint, level);
@@ -65,7 +71,7 @@ function documentOf(endpoints: readonly ExtensionEndpoint[]): object {
   }
   return {
     openapi: '3.1.0',
-    info: { title: 'Millpond: endpoints of extensions', version: '1', description: 'see /v2/_millpond/documentation' },
+    info: { title: 'Millpond', version: '1', description: 'see /v2/_millpond/documentation' },
     paths,
   };
 }

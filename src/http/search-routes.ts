@@ -1,11 +1,10 @@
-import { shownEntry } from '../discovery/search/entry.ts';
 import type { Search } from '../discovery/search/search.ts';
-import { readSearch, writePosition } from '../discovery/search/search-parameters.ts';
+import { readSearch } from '../discovery/search/search-parameters.ts';
 import { artifactTypes } from '../oci/artifact-types.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { ExtensionEndpoint, ExtensionRequest } from './extension-request.ts';
-import { type ShownPage, searchJointly } from './joint-search.ts';
-import type { HostedOwner } from './owner-routes.ts';
+import type { HostedOwner } from './hosted-owner.ts';
+import { type ShownPage, searchJointly, shownPage } from './joint-search.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { jsonReply } from './replies.ts';
 
@@ -26,6 +25,7 @@ export function searchEndpoints(
       listed: 'search',
       levels: ['registry', 'repository'],
       action: 'search',
+      isList: true,
       answer: (request) => answerSearch(search, { ...request, nowMs: now(), owner }),
     },
     {
@@ -65,7 +65,8 @@ async function answerSearch(
     following.set('next', next);
     headers.push('Link', `<${exchange.path}?${following.toString()}>; rel="next"`);
   }
-  const body = { results, ...(next !== undefined && { next }), complete, ...(exchange.isPeer && { tokens }) };
+  const rest = JSON.stringify({ ...(next !== undefined && { next }), complete, ...(exchange.isPeer && { tokens }) });
+  const body = Buffer.from(`{"results":[${results.join(',')}],${rest.slice(1)}`);
   const conditions = { ...conditionsOf(ctx, exchange), headers, contentType: searchType };
   await sender.send(ctx.res, jsonReply(body, conditions), exchange);
 }
@@ -78,13 +79,7 @@ async function pageOf(
   const { exchange, parameters, repository, mayRead, nowMs } = asked;
   const isHosted = exchange.isPeer && repository === undefined;
   const query = { ...readSearch(parameters, { nowMs, exactRepository: repository?.key }), isHosted };
-  const { entries, positions, next, isComplete } = await search.page(query, { mayRead, signal: exchange.signal });
-  return {
-    results: entries.map(shownEntry),
-    tokens: positions.map((position) => writePosition(position, query)),
-    next: next && query.limit > 0 ? writePosition(next, query) : undefined,
-    complete: isComplete,
-  };
+  return shownPage(await search.page(query, { mayRead, signal: exchange.signal }), query);
 }
 
 function withoutNext(parameters: URLSearchParams): URLSearchParams {

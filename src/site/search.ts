@@ -3,13 +3,14 @@ import { inMemory } from '../discovery/search/index-file.ts';
 import { Search } from '../discovery/search/search.ts';
 import type { KeptAnswer } from '../front/kept-answer.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
-import type { RequestObserver } from '../http/middleware.ts';
+import type { EndedExchange } from '../http/middleware.ts';
+import type { Report } from '../oci/report.ts';
 import { findRepository } from '../upstream/repository.ts';
 import type { Cache } from './cache.ts';
 import { described } from './described.ts';
 import type { Parts } from './parts.ts';
 
-/** What finds the content of a cache; its index is a file of its own beside the catalog. */
+/** Opens the search of a cache; its index is a file of its own beside the catalog. */
 export function openSearch(
   { catalog, layout, upstreams }: Pick<Cache, 'catalog' | 'layout' | 'upstreams'>,
   { hosted, log, now }: Pick<Parts, 'log' | 'now'> & { readonly hosted: HostedRegistry | undefined },
@@ -26,7 +27,7 @@ export function openSearch(
 }
 
 /** Counts the pulls of manifests: by tag, or by digest, whole. */
-export function countPulls(search: Search): RequestObserver {
+export function countPulls(search: Search): Report<EndedExchange> {
   return ({ exchange, method, status, complete }) => {
     const { request, selection, hosted } = exchange;
     if (request?.kind !== 'manifest' || method !== 'GET' || status !== 200 || !complete) return;
@@ -46,7 +47,7 @@ export function countServed(
 }) => void {
   return ({ answer: { status, about, digest }, isComplete }) => {
     const { kind, method, upstream, repository, path } = about;
-    if (kind !== 'manifest' || method !== 'GET' || status !== 200 || !isComplete) return;
+    if (kind !== 'manifest' || digest === undefined || method !== 'GET' || status !== 200 || !isComplete) return;
     const reference = path.slice(path.lastIndexOf('/') + 1);
     search.pulled(`${upstream}/${repository}`, /^sha\d+(?::|%3a)/i.test(reference) ? digest : reference);
   };

@@ -1,5 +1,6 @@
 import { expect, test, vi } from 'vitest';
 import { basic } from '../access/support.ts';
+import { launcher, run } from '../cli/spawn.ts';
 import { pushImage, send } from '../hosted/support.ts';
 import { localImage } from '../support/images.ts';
 import { startRegistry } from '../support/registry.ts';
@@ -57,20 +58,38 @@ test('a replica finds what the owner hosts beside what it has cached, in one ord
     expect([status, cached[index]?.digest]).toEqual([200, expect.any(String)]);
   }
   const all = ['local/a:1', 'local/b:1', 'registry.test/m:1', 'registry.test/n:1', 'zebra/z:1'];
-  await vi.waitFor(async () => expect((await search(replica!, 'sort=name')).names).toEqual(all), { timeout: 15_000 });
+  const found = () => search(replica!, 'sort=name');
+  await vi.waitFor(async () => expect(await found()).toMatchObject({ names: all, complete: true }), {
+    timeout: 180_000,
+  });
   for (const n of [1, 2, 3, 5]) {
     expect(await allPages(replica!, `sort=name&n=${n}`)).toEqual(all);
     expect(await allPages(replica!, `sort=-name&n=${n}`)).toEqual(all.toReversed());
     expect((await allPages(replica!, `sort=-size&n=${n}`)).toSorted()).toEqual(all);
   }
-  const found = await search(replica!, 'q=zebra');
-  expect(found).toEqual({ names: ['zebra/z:1'], next: undefined, complete: true, warning: undefined, members: [] });
+  const zebra = await search(replica!, 'q=zebra');
+  expect(zebra).toEqual({ names: ['zebra/z:1'], next: undefined, complete: true, warning: undefined, members: [] });
   // The owner finds what it hosts and has cached itself.
   expect((await search(fleet.owner, 'sort=name')).names).toEqual(['local/a:1', 'local/b:1', 'zebra/z:1']);
   const refused = await send(replica!, ['GET', '/v2/_millpond/search?next=none']);
   expect(refused.status).toBe(400);
 
+  const command = async (...flags: readonly string[]) => {
+    const { cacheDir: cwd } = replica!;
+    const environment = { MILLPOND_CACHE_DIR: cwd };
+    const args = ['search', '--all', '--sort', 'name', '--json', ...flags];
+    const { code, stdout, stderr } = await run(launcher, args, { cwd, environment });
+    const lines = stdout.split('\n').filter((line) => line !== '');
+    const entries = lines.map((line) => JSON.parse(line) as { readonly repository: string; readonly tag: string });
+    return { code, names: entries.map(({ repository, tag }) => `${repository}:${tag}`), stderr };
+  };
+  expect(await command()).toEqual({ code: 0, names: all, stderr: '' });
+  expect((await command('--limit', '2')).names).toEqual(all.slice(0, 2));
+
   await fleet.owner.stop();
+  const commanded = await command();
+  expect(commanded).toMatchObject({ code: 0, names: ['registry.test/m:1', 'registry.test/n:1'] });
+  expect(commanded.stderr).toContain('hosted repositories are not searched');
   const away = await search(replica!, 'sort=name');
   expect(away).toMatchObject({ names: ['registry.test/m:1', 'registry.test/n:1'], next: undefined, complete: false });
   expect(away.warning).toContain('hosted repositories are not searched');
@@ -94,7 +113,7 @@ test('a search at a replica finds only what its caller may search at the owner',
   const [replica] = fleet.others;
   await vi.waitFor(
     async () => expect((await search(replica!, '', ann)).names).toEqual(['local/app:1', 'local/bob:1']),
-    { timeout: 15_000 },
+    { timeout: 180_000 },
   );
   expect((await search(replica!, '', basic('bob', 'b-secret'))).names).toEqual(['local/bob:1']);
 });

@@ -88,9 +88,7 @@ test('a cached image has what is known of it, as far as it is here', async () =>
     whole: true,
     kept: expect.stringMatching(/^(?:recent|use)$/) as string,
   });
-  await expect
-    .poll(async () => detailsOf(await site.get('/v2/library/app/_millpond/images/1')).pulls, { timeout: 10_000 })
-    .toBe(1);
+  await expect.poll(async () => detailsOf(await site.get('/v2/library/app/_millpond/images/1')).pulls).toBe(1);
   expect(upstream.requests.length).toBe(before);
 });
 
@@ -144,7 +142,7 @@ test('what is not here is 404 without asking the upstream, and what cannot be re
   expect(upstream.requests).toEqual([]);
 });
 
-test('who shares a layer is told as far as the caller may know of it, and an image to those that may pull it', async () => {
+test('images that share a layer are shown as far as the caller may know of them, and an image to callers that may pull it', async () => {
   await using upstream = await startRegistry();
   await using folder = await temporaryFolder();
   const file = await htpasswdFile(folder.path, { ann: 'a-secret' });

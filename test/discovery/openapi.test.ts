@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { pushImage, send, startHostedSite } from '../hosted/support.ts';
 import { localImage } from '../support/images.ts';
+import { startTestSite } from '../support/site.ts';
 
 const image = localImage({ label: 'one' });
 
@@ -19,7 +20,13 @@ test('the OpenAPI document has every endpoint that is offered, and every one of 
   });
   const document = JSON.parse(served.body.toString()) as Document;
   expect(document.openapi).toBe('3.1.0');
-  const filled = (path: string) => path.replace('{name}', 'local/app').replace('{reference}', '1');
+  const values: Readonly<Record<string, string>> = {
+    name: 'local/app',
+    reference: '1',
+    digest: image.digest,
+    upload: '0123456789abcdef0123456789abcdef',
+  };
+  const filled = (path: string) => path.replaceAll(/\{(\w+)\}/g, (_, name: string) => values[name] ?? 'x');
 
   // What the document names answers, by its methods and by no others.
   const methods = ['get', 'head', 'put', 'post', 'patch', 'delete'];
@@ -49,4 +56,38 @@ test('the OpenAPI document has every endpoint that is offered, and every one of 
     expect(listed.length).toBeGreaterThan(1);
     expect(listed.filter((endpoint) => document.paths[endpoint] === undefined)).toEqual([]);
   }
+});
+
+test('the OpenAPI document has the endpoints of the distribution-spec, those for pushes where they are taken', async () => {
+  const methodsOf = ({ paths }: Document): Record<string, string[]> =>
+    Object.fromEntries(
+      Object.entries(paths)
+        .filter(([path]) => !path.includes('/_millpond/') && !path.includes('/_oci/'))
+        .map(([path, operations]) => [path, Object.keys(operations).filter((name) => name !== 'parameters')]),
+    );
+  const read = ['get', 'head'];
+  const pulls = {
+    '/v2/': read,
+    '/v2/_catalog': read,
+    '/v2/{name}/tags/list': read,
+    '/v2/{name}/manifests/{reference}': read,
+    '/v2/{name}/blobs/{digest}': read,
+    '/v2/{name}/referrers/{digest}': read,
+  };
+  await using hosting = await startHostedSite();
+  const whole = JSON.parse((await send(hosting, ['GET', '/v2/_millpond/openapi'])).body.toString()) as Document;
+  expect(methodsOf(whole)).toEqual({
+    ...pulls,
+    '/v2/{name}/manifests/{reference}': [...read, 'put', 'delete'],
+    '/v2/{name}/blobs/{digest}': [...read, 'delete'],
+    '/v2/{name}/blobs/uploads/': ['post'],
+    '/v2/{name}/blobs/uploads/{upload}': [...read, 'patch', 'put', 'delete'],
+  });
+  const ids = Object.values(whole.paths).flatMap((operations) =>
+    Object.values(operations).flatMap(({ operationId }) => (operationId === undefined ? [] : [operationId])),
+  );
+  expect(new Set(ids).size).toBe(ids.length);
+  await using pulling = await startTestSite({ upstreams: { 'registry.test': { origin: 'http://127.0.0.1:1' } } });
+  const own = JSON.parse((await send(pulling, ['GET', '/v2/_millpond/openapi'])).body.toString()) as Document;
+  expect(methodsOf(own)).toEqual(pulls);
 });

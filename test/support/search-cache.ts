@@ -14,7 +14,6 @@ const configTypes = [
   'application/vnd.wasm.config.v0+json',
 ];
 const topics = ['database', 'proxy', 'queue', 'metrics', 'gateway', 'builder', 'runner', 'cache', 'ledger', 'mailer'];
-const imagesPerRepository = 100;
 const imagesAtOnce = 1_000;
 
 /** What the images of a cache are called. */
@@ -25,10 +24,14 @@ export interface SearchCache {
 }
 
 /**
- * Makes a cache of many small images with annotations, a hundred to a repository: manifests and configs are stored, layers are
- * not. Written straight into the tables, as through a mirror it takes an hour.
+ * Makes a cache of many small images with annotations, a hundred to a repository unless told: manifests and configs are
+ * stored, layers are not. Written straight into the tables, as through a mirror it takes an hour.
  */
-export async function makeSearchCache(directory: string, images: number): Promise<SearchCache> {
+export async function makeSearchCache(
+  directory: string,
+  images: number,
+  { imagesPerRepository = 100 }: { readonly imagesPerRepository?: number } = {},
+): Promise<SearchCache> {
   const layout = layoutOf(directory);
   await prepareLayout(layout);
   const catalog = await Catalog.open({

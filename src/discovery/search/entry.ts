@@ -32,7 +32,7 @@ export type IndexChange =
   | { readonly kind: 'gone'; readonly repository: string; readonly tag: string; readonly digest: Digest | undefined }
   | { readonly kind: 'pulled'; readonly name: PulledName; readonly count: number; readonly atMs: number };
 
-/** What was pulled: a tag, or a digest, of a repository. */
+/** A pulled image: a tag, or a digest, of a repository. */
 export interface PulledName {
   readonly repository: string;
   readonly reference: string;
@@ -59,6 +59,12 @@ export interface FoundEntry {
   readonly pulls: number;
 }
 
+/** An entry on a page of results: what decides whether it is shown, and what is shown of it. */
+export interface ListedEntry extends Pick<FoundEntry, 'repository' | 'tag' | 'digest' | 'isHosted'> {
+  /** A {@link ShownEntry} as JSON: made by the thread of the index, and passed on as it is. */
+  readonly json: string;
+}
+
 /** The name of an entry, by which it is unique and sorted: its repository, and behind a space its tag or digest. */
 export function entryName(
   repository: string,
@@ -68,7 +74,31 @@ export function entryName(
 }
 
 /** An entry as clients see it, over HTTP and with `--json`. */
-export function shownEntry(entry: FoundEntry): object {
+export interface ShownEntry
+  extends Pick<
+    FoundEntry,
+    | 'repository'
+    | 'tag'
+    | 'digest'
+    | 'type'
+    | 'artifactType'
+    | 'mediaType'
+    | 'platforms'
+    | 'annotations'
+    | 'subject'
+    | 'pulls'
+  > {
+  readonly hosted: boolean;
+  /** Bytes. */
+  readonly size: number;
+  /** All in the form of RFC 3339; `null`: not known, or never. */
+  readonly created: string | null;
+  readonly changed: string | null;
+  readonly cached: string | null;
+  readonly pulled: string | null;
+}
+
+export function shownEntry(entry: FoundEntry): ShownEntry {
   const { repository, tag, digest, isHosted, type, artifactType, mediaType, platforms, annotations, subject } = entry;
   return {
     repository,
@@ -90,6 +120,41 @@ export function shownEntry(entry: FoundEntry): object {
   };
 }
 
+/** As {@link shownEntry}, as JSON. @param detail the JSON of an object with what an entry has beside its columns */
+export function shownJson(
+  entry: Omit<FoundEntry, 'artifactType' | 'mediaType' | 'platforms' | 'annotations' | 'subject'>,
+  detail: string,
+): string {
+  const { repository, tag, digest, isHosted, type } = entry;
+  const before = JSON.stringify({ repository, tag, digest, hosted: isHosted, type });
+  const after = JSON.stringify({
+    size: entry.sizeBytes,
+    created: shownTime(entry.createdAtMs),
+    changed: shownTime(entry.changedAtMs),
+    cached: shownTime(entry.cachedAtMs),
+    pulled: shownTime(entry.pulledAtMs),
+    pulls: entry.pulls,
+  });
+  return `${before.slice(0, -1)},${detail.slice(1, -1)},${after.slice(1)}`;
+}
+
 function shownTime(ms: number): string | null {
   return ms === 0 ? null : new Date(ms).toISOString();
+}
+
+/** The entry that {@link shownEntry} has shown. */
+export function entryShown({ hosted, size, created, changed, cached, pulled, ...rest }: ShownEntry): FoundEntry {
+  return {
+    ...rest,
+    isHosted: hosted,
+    sizeBytes: size,
+    createdAtMs: timeShown(created),
+    changedAtMs: timeShown(changed),
+    cachedAtMs: timeShown(cached),
+    pulledAtMs: timeShown(pulled),
+  };
+}
+
+function timeShown(text: string | null): number {
+  return text === null ? 0 : Date.parse(text);
 }

@@ -1,6 +1,6 @@
 import type { SQLInputValue } from 'node:sqlite';
 import type { Digest } from '../../oci/digest.ts';
-import type { FoundEntry } from './entry.ts';
+import { type FoundEntry, type ListedEntry, shownJson } from './entry.ts';
 import type { IndexFile, IndexRow } from './index-file.ts';
 import type { SearchPosition, SearchQuery } from './search-query.ts';
 import { digestFacet, facet } from './words.ts';
@@ -8,9 +8,13 @@ import { digestFacet, facet } from './words.ts';
 /** Up to so many matches are sorted; more are found by going through the order that is asked for. */
 const maxSorted = 3_000;
 
+/** How long and for how many conditions it is remembered that they match more; in milliseconds. */
+const rememberMs = 60_000;
+const maxRemembered = 1_000;
+
 /** An entry with its place in the order of the query. */
 export interface PlacedEntry {
-  readonly entry: FoundEntry;
+  readonly entry: ListedEntry;
   readonly position: SearchPosition;
 }
 
@@ -29,6 +33,8 @@ interface Conditions {
 /** Answers queries from the index. */
 export class IndexReader {
   readonly #file: IndexFile;
+  /** Conditions that were found to match more than can be sorted: to find that out takes longer than the search itself. */
+  readonly #denseUntilMs = new Map<string, number>();
 
   constructor(file: IndexFile) {
     this.#file = file;
@@ -39,24 +45,29 @@ export class IndexReader {
     const texts = textConditions(query);
     const conditions = entryConditions(query, excluded);
     const order = orderOf(query);
+    const match = texts.map((text) => text.match).join(' AND ');
+    const sparse = this.#sparse(match);
     const columns = `e.id, e.${query.sort} AS key, e.repository, e.tag, e.digest, e.hosted, e.type, e.size, e.created, e.changed,
       e.cached, e.pulled, e.pulls, d.detail`;
-    const match = texts.map((text) => text.match).join(' AND ');
-    const rows = this.#isSparse(match)
-      ? this.#file.all(
-          `SELECT ${columns} FROM texts JOIN entries e ON e.id = texts.rowid JOIN documents d ON d.id = e.id
-           WHERE texts MATCH ? AND ${conditions.sql.join(' AND ')} ORDER BY ${order} LIMIT ?`,
-          match,
-          ...conditions.values,
-          query.limit,
-        )
-      : this.#file.all(
-          `SELECT ${columns} FROM entries e INDEXED BY ${this.#indexFor(query)} CROSS JOIN documents d ON d.id = e.id
-           WHERE ${[...conditions.sql, ...texts.map((text) => text.sql)].join(' AND ')} ORDER BY ${order} LIMIT ?`,
-          ...conditions.values,
-          ...texts.flatMap((text) => text.values),
-          query.limit,
-        );
+    // The long rows of documents are read for what is shown alone.
+    const rows =
+      sparse === undefined
+        ? this.#file.all(
+            `SELECT ${columns} FROM entries e INDEXED BY ${this.#indexFor(query)} CROSS JOIN documents d ON d.id = e.id
+             WHERE ${[...conditions.sql, ...texts.map((text) => text.sql)].join(' AND ')} ORDER BY ${order} LIMIT ?`,
+            ...conditions.values,
+            ...texts.flatMap((text) => text.values),
+            query.limit,
+          )
+        : this.#file.all(
+            `SELECT ${columns} FROM (
+               SELECT e.* FROM json_each(?) AS found CROSS JOIN entries e ON e.id = found.value
+               WHERE ${conditions.sql.join(' AND ')} ORDER BY ${order} LIMIT ?
+             ) e CROSS JOIN documents d ON d.id = e.id ORDER BY ${order}`,
+            sparse,
+            ...conditions.values,
+            query.limit,
+          );
     return rows.map(placed);
   }
 
@@ -68,16 +79,22 @@ export class IndexReader {
         digest,
         repository,
       )
-      .map((row) => placed(row).entry);
+      .map(whole);
   }
 
-  #isSparse(match: string): boolean {
-    if (match === '') return false;
+  /** The ids of what matches, as JSON; `undefined` where they are too many to be sorted, or everything matches. */
+  #sparse(match: string): string | undefined {
+    const nowMs = performance.now();
+    if (match === '' || (this.#denseUntilMs.get(match) ?? 0) > nowMs) return undefined;
     const row = this.#file.get(
-      `SELECT COUNT(*) AS found FROM (SELECT 1 FROM texts WHERE texts MATCH ? LIMIT ${maxSorted + 1})`,
+      `SELECT COUNT(*) AS found, json_group_array(id) AS ids
+       FROM (SELECT rowid AS id FROM texts WHERE texts MATCH ? LIMIT ${maxSorted + 1})`,
       match,
     );
-    return Number(row?.['found']) <= maxSorted;
+    if (Number(row?.['found']) <= maxSorted) return String(row?.['ids']);
+    if (this.#denseUntilMs.size >= maxRemembered) this.#denseUntilMs.clear();
+    this.#denseUntilMs.set(match, nowMs + rememberMs);
+    return undefined;
   }
 
   /** The index of the order; that of a time or size where it leaves only a few. */
@@ -152,27 +169,34 @@ function entryConditions(query: SearchQuery, excluded: readonly string[]): Condi
 }
 
 function placed(row: IndexRow): PlacedEntry {
-  const detail = JSON.parse(String(row['detail'])) as Pick<
-    FoundEntry,
-    'artifactType' | 'mediaType' | 'platforms' | 'annotations' | 'subject'
-  >;
-  const tag = String(row['tag']);
   const key = row['key'];
+  const columns = columnsOf(row);
+  const { repository, tag, digest, isHosted } = columns;
   return {
     position: { key: typeof key === 'string' ? key : Number(key), id: Number(row['id']) },
-    entry: {
-      repository: String(row['repository']),
-      tag: tag === '' ? null : tag,
-      digest: row['digest'] as Digest,
-      isHosted: row['hosted'] === 1,
-      type: String(row['type']),
-      ...detail,
-      sizeBytes: Number(row['size']),
-      createdAtMs: Number(row['created']),
-      changedAtMs: Number(row['changed']),
-      cachedAtMs: Number(row['cached']),
-      pulledAtMs: Number(row['pulled']),
-      pulls: Number(row['pulls']),
-    },
+    entry: { repository, tag, digest, isHosted, json: shownJson(columns, String(row['detail'])) },
+  };
+}
+
+type Detail = Pick<FoundEntry, 'artifactType' | 'mediaType' | 'platforms' | 'annotations' | 'subject'>;
+
+function whole(row: IndexRow): FoundEntry {
+  return { ...columnsOf(row), ...(JSON.parse(String(row['detail'])) as Detail) };
+}
+
+function columnsOf(row: IndexRow): Omit<FoundEntry, keyof Detail> {
+  const tag = String(row['tag']);
+  return {
+    repository: String(row['repository']),
+    tag: tag === '' ? null : tag,
+    digest: row['digest'] as Digest,
+    isHosted: row['hosted'] === 1,
+    type: String(row['type']),
+    sizeBytes: Number(row['size']),
+    createdAtMs: Number(row['created']),
+    changedAtMs: Number(row['changed']),
+    cachedAtMs: Number(row['cached']),
+    pulledAtMs: Number(row['pulled']),
+    pulls: Number(row['pulls']),
   };
 }

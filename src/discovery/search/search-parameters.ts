@@ -8,6 +8,10 @@ export const maxResults = 1_000;
 const defaultResults = 100;
 /** Longest words that are read, in characters. */
 const maxWordsLength = 500;
+/** Most types of one parameter: each is looked for in every entry. */
+const maxTypes = 50;
+/** Longest other text that is read, in characters: a type, a platform or a repository. */
+const maxTextLength = 300;
 
 /**
  * Reads what is searched for.
@@ -33,9 +37,9 @@ export function readSearch(
       ...listOf(parameters, 'mediaType'),
       ...listOf(parameters, 'artifactType'),
     ],
-    platform: parameters.get('platform')?.toLowerCase() || undefined,
+    platform: readText(parameters, 'platform')?.toLowerCase(),
     digest: readDigest(parameters.get('digest')),
-    repository: parameters.get('repository') || undefined,
+    repository: readText(parameters, 'repository'),
     exactRepository,
     minSizeBytes: readSize(parameters, 'minSize'),
     maxSizeBytes: readSize(parameters, 'maxSize'),
@@ -85,7 +89,17 @@ function oneOf<Value extends string>(
 
 function listOf(parameters: URLSearchParams, name: string): string[] {
   const values = parameters.getAll(name).flatMap((value) => value.split(','));
-  return values.map((value) => value.trim().toLowerCase()).filter((value) => value !== '');
+  const list = [...new Set(values.map((value) => value.trim().toLowerCase()).filter((value) => value !== ''))];
+  if (list.length > maxTypes || list.some((value) => value.length > maxTextLength)) {
+    throw refused(name, `at most ${maxTypes} types of at most ${maxTextLength} characters`);
+  }
+  return list;
+}
+
+function readText(parameters: URLSearchParams, name: string): string | undefined {
+  const text = parameters.get(name) ?? '';
+  if (text.length > maxTextLength) throw refused(name, `at most ${maxTextLength} characters`);
+  return text === '' ? undefined : text;
 }
 
 function requireMediaType(type: string): string {

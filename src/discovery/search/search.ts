@@ -1,7 +1,8 @@
 import type { HostedChange } from '../../hosted/changes.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { Catalog } from '../../store/catalog/catalog.ts';
-import type { FoundEntry } from './entry.ts';
+import type { FoundEntry, ListedEntry } from './entry.ts';
+import type { PlacedEntry } from './index-reader.ts';
 import { IndexThread } from './index-thread.ts';
 import { Indexer, type IndexerOptions } from './indexer.ts';
 import type { SearchPosition, SearchQuery } from './search-query.ts';
@@ -12,8 +13,12 @@ const firstLookMs = 10_000;
 const patienceMs = 1_000;
 /** Most times the index is asked for one page: each time without the repositories that the caller may not read. */
 const maxRounds = 60;
-/** Entries that are asked for beyond those that are wanted: some are not there any more, or not for the caller. */
+/**
+ * Entries that are asked for beyond those that are wanted: some are not there any more, or not for the caller. Each time
+ * twice as many, up to the most.
+ */
 const reserve = 20;
+const maxReserve = 1_000;
 
 export interface SearchOptions extends Omit<IndexerOptions, 'thread'> {
   /** Path of the database. */
@@ -31,7 +36,7 @@ export interface Searcher {
 
 /** A page of results. */
 export interface FoundPage {
-  readonly entries: readonly FoundEntry[];
+  readonly entries: readonly ListedEntry[];
   /** Where each entry is in the order of the query. */
   readonly positions: readonly SearchPosition[];
   /** Where the next page begins; `undefined` at the end. */
@@ -76,29 +81,31 @@ export class Search implements AsyncDisposable {
     await this.#waitForStart(signal);
     const { isComplete } = this.#indexer;
     const allowed = new Map<string, boolean>();
-    const isAllowed = (entry: FoundEntry): boolean => {
+    const isAllowed = (entry: ListedEntry): boolean => {
       const key = `${entry.isHosted} ${entry.repository}`;
       let verdict = allowed.get(key);
       if (verdict === undefined) allowed.set(key, (verdict = this.#isServed(entry) && mayRead(entry.repository)));
       return verdict;
     };
     const excluded = new Set<string>();
-    const found: { entry: FoundEntry; position: SearchPosition }[] = [];
+    const found: PlacedEntry[] = [];
     let after = query.after;
     for (let round = 0; round < maxRounds && found.length <= query.limit; round += 1) {
       signal.throwIfAborted();
-      const limit = query.limit + 1 - found.length + reserve;
+      const limit = query.limit + 1 - found.length + Math.min(maxReserve, reserve * 2 ** round);
       const rows = await this.#thread.ask('search', { query: { ...query, limit, after }, excluded: [...excluded] });
       for (const row of rows) {
         const { entry } = row;
         after = row.position;
         if (!isAllowed(entry)) excluded.add(entry.repository);
-        else if (await this.#isHere(entry)) found.push(row);
+        else if (entry.isHosted ? await this.#isHosted(entry) : isCached(this.#options.catalog, entry)) found.push(row);
         if (found.length > query.limit) break;
       }
       if (rows.length < limit) return { ...shown(), next: nextOf(), isComplete };
     }
-    return { ...shown(), next: nextOf() ?? after, isComplete };
+    // The place that was reached may be that of an entry that the caller may not know of: clients can read it.
+    const next = nextOf() ?? found.at(-1)?.position;
+    return { ...shown(), next, isComplete: isComplete && next !== undefined };
 
     function shown(): Pick<FoundPage, 'entries' | 'positions'> {
       const page = found.slice(0, query.limit);
@@ -133,16 +140,15 @@ export class Search implements AsyncDisposable {
   }
 
   /** Whether a pull of a repository would be answered from here as configured now. */
-  #isServed({ repository, isHosted }: FoundEntry): boolean {
+  #isServed({ repository, isHosted }: ListedEntry): boolean {
     const { hosted, isReachable } = this.#options;
     const isHostedNow = hosted?.rules.isHosted(repository) === true;
     return isHosted ? isHostedNow : !isHostedNow && isReachable(repository);
   }
 
   /** Whether an entry is still what a pull would give: the index is a moment behind. */
-  async #isHere({ repository, tag, digest, isHosted }: FoundEntry): Promise<boolean> {
-    const { hosted, catalog } = this.#options;
-    if (!isHosted) return isCached(catalog, { repository, tag, digest });
+  async #isHosted({ repository, tag, digest }: ListedEntry): Promise<boolean> {
+    const { hosted } = this.#options;
     if (hosted === undefined) return false;
     const { repositories } = hosted;
     if (tag !== null && (await repositories.tag(repository, tag))?.digest !== digest) return false;
@@ -150,6 +156,7 @@ export class Search implements AsyncDisposable {
   }
 }
 
+/** As for a hosted entry, of one in the cache. */
 function isCached(
   { grants, blobs, tags }: Catalog,
   { repository, tag, digest }: Pick<FoundEntry, 'repository' | 'tag' | 'digest'>,

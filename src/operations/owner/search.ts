@@ -1,3 +1,4 @@
+import { entryShown, type ShownEntry } from '../../discovery/search/entry.ts';
 import type { Search } from '../../discovery/search/search.ts';
 import { readSearch } from '../../discovery/search/search-parameters.ts';
 import type { SearchEvent, SearchParameters } from '../protocol/search.ts';
@@ -17,7 +18,7 @@ export async function* searchEverything(
   for (let left = limit; left > 0; ) {
     const searcher = { mayRead: () => true, signal };
     const { entries, next } = await search.page({ ...query, after, limit: Math.min(pageSize, left) }, searcher);
-    for (const entry of entries) yield { kind: 'found', ...entry };
+    for (const { json } of entries) yield { kind: 'found', ...entryShown(JSON.parse(json) as ShownEntry) };
     left -= entries.length;
     after = next;
     if (next === undefined) break;

@@ -11,4 +11,10 @@ export interface SearchParameters {
 /** An image or artifact, or the end of the results. */
 export type SearchEvent =
   | ({ readonly kind: 'found' } & FoundEntry)
-  | { readonly kind: 'end' /** Whether there are more than were asked for. */; readonly more: boolean };
+  | {
+      readonly kind: 'end';
+      /** Whether there are more than were asked for. */
+      readonly more: boolean;
+      /** Whether the replica that keeps the hosted repositories could not be asked. */
+      readonly ownerAway?: boolean;
+    };

@@ -140,6 +140,10 @@ async function findImages(
     };
     try {
       for await (const event of operations.exportImages({ ...image, ...choice }, context)) {
+        if (event.kind === 'warned') {
+          io.stderr.write(`millpond: warning: ${event.warning}\n`);
+          continue;
+        }
         if (event.kind === 'left-out') {
           leftOut.set(event.name, event);
           continue;

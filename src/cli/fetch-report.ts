@@ -52,6 +52,9 @@ export class FetchReport implements Disposable {
         progress.line(`${event.image} ${shownDigest(event.digest)} ${shownBytes(event.bytes)}${fetchedPart(event)}`);
         if (event.lacks.length > 0) progress.line(`  without ${event.lacks.join(', ')}`);
         break;
+      case 'warned':
+        progress.line(`warning: ${event.warning}`);
+        break;
       case 'left-out':
         progress.line(`left out ${event.name}: ${event.reason}`);
         break;

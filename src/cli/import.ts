@@ -32,7 +32,7 @@ export function registerImport(program: Command, io: CommandIo): void {
       '<archive...>',
       'a tar archive (plain, gzip, zstd), its parts in any order, or a folder; "-" is standard input',
     )
-    .option('--name <image>', 'what to call its image, or the repository of its images, where it does not say')
+    .option('--name <image>', 'the name of the image, or the repository of the images, where the archive has none')
     .option('--dry-run', 'say what would change, image by image, and change nothing')
     .option('--json', 'one JSON object a line for each event')
     .action(async (paths: readonly string[], options: ImportFlags, command: Command) => {
@@ -78,7 +78,7 @@ async function seenOnly(config: Config): Promise<AsyncDisposable & { readonly co
   };
 }
 
-/** What went wrong, in words for the terminal. */
+/** The error, in words for the terminal. */
 function inWords(error: unknown, paths: readonly string[]): unknown {
   if (!(error instanceof NoRoom)) return withFileName(error, paths);
   const { bytes, room } = error;

@@ -70,19 +70,19 @@ export async function* importArchive(
   operations: Operations,
   options: ImportOptions,
 ): AsyncGenerator<ImportEvent> {
+  const { dryRun, signal } = options;
   const content = await readContent(archive);
-  if (options.listed !== undefined && options.listed !== content.id) {
-    throw new ArchiveError(`it is archive ${content.id}, and the list beside it is of archive ${options.listed}`);
-  }
-  const { dryRun, signal, onBytes } = options;
-  const context = { signal, input: noInput() };
+  requireListed(content, options.listed);
   const run = { operations, archive: content.id, signal };
+
+  // Which images there are, and what they are called here.
   const { images, refused } = await chooseImages({ archive, content, override: options.name }, run);
   for (const { isAttachment, name, reason } of refused) {
     yield { kind: isAttachment ? 'left-out' : 'refused', name, reason };
   }
   if (dryRun) for (const { mediaType: _, ...image } of images) yield { kind: 'foreseen', ...image };
-  // Until its images are complete, an archive's blobs are the coldest of all.
+
+  // Which blobs the cache lacks. Until its images are complete, an archive's blobs are the coldest of all.
   await using held = new AsyncDisposableStack();
   const needs = await hold(run, content.description?.needs ?? [], held);
   requireBase(content, needs.lacking.size);
@@ -90,7 +90,7 @@ export async function* importArchive(
   const { lacking, undelivered, isReserved } = await hold(run, contained, held);
   const wanted = contained.filter(({ digest }) => lacking.has(digest));
   const wantedBytes = wanted.reduce((sum, { size }) => sum + size, 0);
-  const room = await firstOf(operations.importRoom({ bytes: wantedBytes }, context));
+  const room = await firstOf(operations.importRoom({ bytes: wantedBytes }, { signal, input: noInput() }));
   if (!room.isEnough || !isReserved) throw new NoRoom(wantedBytes, room);
   yield {
     kind: 'plan',
@@ -100,14 +100,48 @@ export async function* importArchive(
     present: contained.length - wanted.length,
   };
   if (dryRun || images.length === 0) return;
-  // Manifests were verified when they were read.
-  const proven = new Set(content.manifests.map(({ digest }) => digest));
-  const wrong = new Map<Digest, string>();
-  const image = images[0]!.name;
+
+  // The bytes. Manifests were verified when they were read.
+  const found: FoundBytes = { proven: new Set(content.manifests.map(({ digest }) => digest)), wrong: new Map() };
+  yield* deliver(archive, run, { blobs: wanted, image: images[0]!.name, onBytes: options.onBytes, found });
+  await hashUndelivered(archive, { blobs: contained, undelivered, found, signal });
+  const { proven, wrong } = found;
+  for (const [digest, reason] of content.wrong) if (content.damaged.has(digest)) wrong.set(digest, reason);
+  for (const [digest, reason] of wrong) yield { kind: 'damaged', digest, reason };
+  await noteDelivered(run, { digests: [...undelivered].filter((digest) => proven.has(digest)) });
+  const base = content.description?.base;
+  if (base) await noteDelivered(run, { digests: [...needs.undelivered], base });
+
+  yield* nameAll(images, run, new Map([...content.wrong, ...wrong]));
+}
+
+/** What has been found out about the bytes of an archive. */
+interface FoundBytes {
+  /** Blobs whose bytes have been hashed and are right. */
+  readonly proven: Set<Digest>;
+  /** What is wrong with the others, in one sentence. */
+  readonly wrong: Map<Digest, string>;
+}
+
+/** Sends blobs, and again those that arrived wrong: the remains of an earlier run, which are gone then, may have caused it. */
+async function* deliver(
+  archive: Archive,
+  run: ImportRun,
+  {
+    blobs,
+    image,
+    onBytes,
+    found: { proven, wrong },
+  }: Pick<ImportOptions, 'onBytes'> & {
+    readonly blobs: readonly ArchivedBlob[];
+    readonly image: string;
+    readonly found: FoundBytes;
+  },
+): AsyncGenerator<ImportEvent> {
   for (const attempt of ['first', 'second']) {
-    // What an earlier run had left of a blob may have been wrong, and is gone at the second attempt.
-    const blobs = attempt === 'first' ? wanted : wanted.filter(({ digest }) => wrong.has(digest));
-    for await (const sent of send(archive, run, { blobs, image, onBytes: attempt === 'first' ? onBytes : ignore })) {
+    const isFirst = attempt === 'first';
+    const now = isFirst ? blobs : blobs.filter(({ digest }) => wrong.has(digest));
+    for await (const sent of send(archive, run, { blobs: now, image, onBytes: isFirst ? onBytes : ignore })) {
       const { digest, size } = sent.blob;
       if (sent.wrong === undefined) wrong.delete(digest);
       else wrong.set(digest, sent.wrong);
@@ -115,28 +149,44 @@ export async function* importArchive(
       if (sent.wrong === undefined) yield { kind: 'blob', digest, size };
     }
   }
-  const passedOver = contained.filter(
-    ({ digest }) => undelivered.has(digest) && !proven.has(digest) && !wrong.has(digest),
-  );
-  for await (const { digest, isRight } of hashed(archive, passedOver, signal)) {
+}
+
+/** Hashes what the cache has already, but not from this archive, and what was not hashed on its way. */
+async function hashUndelivered(
+  archive: Archive,
+  {
+    blobs,
+    undelivered,
+    found: { proven, wrong },
+    signal,
+  }: {
+    readonly blobs: readonly ArchivedBlob[];
+    readonly undelivered: ReadonlySet<Digest>;
+    readonly found: FoundBytes;
+    readonly signal: AbortSignal;
+  },
+): Promise<void> {
+  const unknown = blobs.filter(({ digest }) => undelivered.has(digest) && !proven.has(digest) && !wrong.has(digest));
+  for await (const { digest, isRight } of hashed(archive, unknown, signal)) {
     if (isRight) proven.add(digest);
     else wrong.set(digest, otherBytes(digest));
   }
-  for (const [digest, reason] of content.wrong) if (content.damaged.has(digest)) wrong.set(digest, reason);
-  for (const [digest, reason] of wrong) yield { kind: 'damaged', digest, reason };
-  await tell(run, { digests: [...undelivered].filter((digest) => proven.has(digest)) });
-  const base = content.description?.base;
-  if (base) await tell(run, { digests: [...needs.undelivered], base });
-  const known = new Map([...content.wrong, ...wrong]);
-  // The attachments of an image are imported with it.
+}
+
+/** Gives images their names. The attachments of an image come after it. */
+async function* nameAll(
+  images: readonly ChosenImage[],
+  { operations, archive, signal }: ImportRun,
+  wrong: ReadonlyMap<Digest, string>,
+): AsyncGenerator<ImportEvent> {
   const inOrder = images.toSorted((one, other) => +other.isAttachment - +one.isAttachment);
   for (const { isAttachment, mediaType, ...named } of inOrder) {
     const { name, digest } = named;
-    const adopting = { images: [{ name, digest, mediaType }], archive: content.id };
-    for await (const outcome of operations.importImages(adopting, context)) {
+    const adopting = { images: [{ name, digest, mediaType }], archive };
+    for await (const outcome of operations.importImages(adopting, { signal, input: noInput() })) {
       if ('refused' in outcome) {
-        yield { kind: isAttachment ? 'left-out' : 'refused', name, reason: explained(outcome, known) };
-      } else yield { kind: 'image', isAttachment, ...named, leftOut: leftOutParts(outcome, known) };
+        yield { kind: isAttachment ? 'left-out' : 'refused', name, reason: explained(outcome, wrong) };
+      } else yield { kind: 'image', isAttachment, ...named, leftOut: leftOutParts(outcome, wrong) };
     }
   }
 }
@@ -171,6 +221,12 @@ function leftOutParts({ leftOut }: AdoptedImage, wrong: ReadonlyMap<Digest, stri
   return [...parts.values()];
 }
 
+/** @throws ArchiveError where the list beside an archive is of another one */
+function requireListed({ id }: ArchivedContent, listed: Digest | undefined): void {
+  if (listed === undefined || listed === id) return;
+  throw new ArchiveError(`it is archive ${id}, and the list beside it is of archive ${listed}`);
+}
+
 /** @throws ArchiveError where an archive builds upon something that is not there */
 function requireBase({ description, images }: ArchivedContent, lacking: number): void {
   if (lacking === 0) return;
@@ -199,7 +255,7 @@ async function hold(
 }
 
 /** Notes which blobs an archive has, or may count as its own where its base has brought them. */
-async function tell(
+async function noteDelivered(
   { operations, archive, signal }: ImportRun,
   { digests, base }: { digests: readonly Digest[]; base?: Digest | undefined },
 ): Promise<void> {

@@ -2,7 +2,7 @@ import type { Search } from '../../discovery/search/search.ts';
 import type { Operations } from '../protocol/operations.ts';
 import { administrationOperations } from './administration/operations.ts';
 import type { HostedHere } from './archives/named-images.ts';
-import { archiveOperations } from './archives/operations.ts';
+import { exportOperations, importOperations } from './archives/operations.ts';
 import type { OwnedCache } from './cache/owned-cache.ts';
 import { type FetchDependencies, fetchImages } from './fetch/fetch.ts';
 import { holdOperations } from './holds/operations.ts';
@@ -17,7 +17,8 @@ export function operationsOf(
 ): Operations {
   return {
     fetch: (parameters, { signal }) => fetchImages(parameters, fetchDependencies(cache), { signal }),
-    ...archiveOperations(cache, hosted),
+    ...exportOperations(cache, hosted),
+    ...importOperations(cache, hosted),
     ...administrationOperations(cache),
     ...keyOperations(cache.keys, (event, { id, name }) => cache.audit(event, { key: id, name })),
     search: (parameters, { signal }) => searchEverything(search, parameters, { signal, now: cache.now }),
@@ -28,7 +29,8 @@ export function operationsOf(
 
 /** The dependencies of a fetch, with the configuration in effect now. */
 export function fetchDependencies(owned: OwnedCache): FetchDependencies {
-  const { mirror, store, catalog, room, upstreams, config, now } = owned;
+  const { mirror, store, catalog, room, upstreams, config, signatures, now } = owned;
   const { offline, cache } = config;
-  return { mirror, store, catalog, room, upstreams: upstreams.table, offline, maxFills: cache.maxFills, now };
+  const { maxFills } = cache;
+  return { mirror, store, catalog, room, upstreams: upstreams.table, offline, maxFills, signatures, now };
 }

@@ -18,5 +18,7 @@ export type ExportParameters = WantedImages & ExportChoice;
 /** What an export reports, image by image. */
 export type ExportEvent =
   | { readonly kind: 'image'; readonly image: ExportedImage }
+  /** It is exported, and clients that pull it get this warning. */
+  | { readonly kind: 'warned'; readonly name: string; readonly warning: string }
   /** An incomplete attachment: its image is exported without it. */
   | { readonly kind: 'left-out'; readonly name: string; readonly reason: string };

@@ -55,6 +55,8 @@ export type FetchEvent =
     }
   /** An attachment that the upstream lists and does not have completely. */
   | { readonly kind: 'left-out'; readonly image: string; readonly name: string; readonly reason: string }
+  /** It is fetched, and clients that pull it get this warning. */
+  | { readonly kind: 'warned'; readonly image: string; readonly warning: string }
   | { readonly kind: 'waiting'; readonly image: string; readonly seconds: number; readonly reason: string }
   /** It is complete; `fetched` of it since the fetch began. */
   | {

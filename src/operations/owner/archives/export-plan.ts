@@ -37,16 +37,24 @@ export interface ExportPlannerOptions {
   readonly shelf: ImageShelf;
   /** Resolves a name as a person writes it. @throws RegistryError */
   readonly resolve: (text: string) => WantedName;
+  /**
+   * Makes sure that an image may be passed on; absent: each may.
+   * @returns what its clients are warned of
+   * @throws RegistryError
+   */
+  readonly requireSigned?: (repository: string, digest: Digest) => Promise<string | undefined>;
 }
 
 /** Determines what stored images consist of. Counts no use and contacts no upstream. */
 export class ExportPlanner {
   readonly #shelf: ImageShelf;
   readonly #resolve: ExportPlannerOptions['resolve'];
+  readonly #requireSigned: ExportPlannerOptions['requireSigned'];
 
-  constructor({ shelf, resolve }: ExportPlannerOptions) {
+  constructor({ shelf, resolve, requireSigned }: ExportPlannerOptions) {
     this.#shelf = shelf;
     this.#resolve = resolve;
+    this.#requireSigned = requireSigned;
   }
 
   /**
@@ -72,6 +80,8 @@ export class ExportPlanner {
     const found = digest ?? (await this.#shelf.tag(repository, tag ?? ''));
     if (found === undefined) throw this.#notHere(name);
     const image = await this.#collect(repository, found, { name, choice });
+    const warning = await this.#requireSigned?.(repository, found);
+    if (warning !== undefined) yield { kind: 'warned', name, warning };
     yield { kind: 'image', image };
     if (!choice.referrers) return;
     yield* this.#attachments(repository, image, { choice, seen: new Set([name]), depth: 0 });

@@ -10,6 +10,7 @@ import { upstreamOf } from '../../../store/catalog/grant-records.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
 import type { Repository } from '../../../upstream/repository.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
+import { Turns } from '../../../waiting/turns.ts';
 import { createdAt } from '../../protocol/created-at.ts';
 import {
   type AdoptedImage,
@@ -18,7 +19,7 @@ import {
   otherBytes,
   type RefusedImage,
 } from '../../protocol/import.ts';
-import { namedImage } from './named-image.ts';
+import { namedImage } from './named-images.ts';
 import { pushedSource } from './pushed-source.ts';
 import { IncompleteError, type WholeManifest, wholeImage } from './whole-image.ts';
 
@@ -165,8 +166,14 @@ export class Imports {
     }
     const { manifest, manifests, leftOut } = await wholeImage({ digest, mediaType }, { name, store, signal });
     for (const part of manifests) await this.#requireRights(repository.key, part, { name, archive });
+    for (const part of manifests) {
+      await this.#recordBlobs(repository.key, part);
+      await catalog.manifests.prepare(part.digest, { repository: repository.key, links: part.links });
+    }
     // Its parts before it, and its tag last: all in one turn, so that nothing comes between.
-    for (const part of manifests) this.#record(repository.key, part);
+    for (const { digest: own, size, contentType, links } of manifests) {
+      catalog.manifests.record(own, { repository: repository.key, source: 'archive', size, contentType, links });
+    }
     if (tag !== undefined) {
       const { contentType, size } = manifest;
       const record = { digest, contentType, size, checkedAtMs: now() };
@@ -182,7 +189,9 @@ export class Imports {
     { name, archive }: { name: string; archive: Digest },
   ): Promise<void> {
     const { catalog } = this.#options;
+    const turns = new Turns();
     for (const part of [{ digest, size: -1, mediaType: '' }, ...links.blobs]) {
+      await turns.next();
       if (catalog.grants.isReadable(repository, part.digest) || catalog.deliveries.has(archive, part.digest)) continue;
       if (isElsewhere(part) && !(await this.#has(part))) continue;
       throw new RegistryError(
@@ -192,17 +201,19 @@ export class Imports {
     }
   }
 
-  #record(repository: string, { digest, size, contentType, links }: WholeManifest): void {
+  /** Records what a manifest names: the archive has brought it for this repository, or its upstream has shown it. */
+  async #recordBlobs(repository: string, { links }: WholeManifest): Promise<void> {
     const { catalog } = this.#options;
-    for (const blob of links.blobs) {
-      // A process that was killed may have left the blob without its row.
-      if (catalog.blobs.get(blob.digest) || isElsewhere(blob) || blob.size < 0) continue;
-      catalog.blobs.record(blob.digest, { size: blob.size, contentType: octetStream });
-    }
-    // The archive has brought them for this repository, or its upstream has shown them already.
     const upstream = upstreamOf(repository);
-    for (const blob of links.blobs) catalog.blobs.noteShown(blob.digest, upstream);
-    catalog.manifests.record(digest, { repository, source: 'archive', size, contentType, links });
+    const turns = new Turns();
+    for (const blob of links.blobs) {
+      await turns.next();
+      // A process that was killed may have left the blob without its row.
+      if (!catalog.blobs.get(blob.digest) && !isElsewhere(blob) && blob.size >= 0) {
+        catalog.blobs.record(blob.digest, { size: blob.size, contentType: octetStream });
+      }
+      catalog.blobs.noteShown(blob.digest, upstream);
+    }
   }
 
   async #has({ digest, size }: BlobSize): Promise<boolean> {

@@ -3,7 +3,7 @@ import type { BlobSize } from '../../../archive/description.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import { isTransient, RegistryError } from '../../../oci/error.ts';
 import { marksOf } from '../../../store/eviction-policy.ts';
-import type { Repository } from '../../../upstream/repository.ts';
+import { findRepository, type Repository } from '../../../upstream/repository.ts';
 import type { ImportRoom, KnownName, NewImage, RefusedImage } from '../../protocol/import.ts';
 import type { Operations } from '../../protocol/operations.ts';
 import type { OwnedCache } from '../cache/owned-cache.ts';
@@ -11,41 +11,40 @@ import { ExportPlanner } from './export-plan.ts';
 import { HostedImports } from './hosted-imports.ts';
 import { CachedShelf, HostedShelf } from './image-shelf.ts';
 import { Imports } from './imports.ts';
-import { namedImage } from './named-image.ts';
-import { type HostedHere, hostedName } from './named-images.ts';
+import { type HostedHere, hostedName, namedImage } from './named-images.ts';
 
-type ArchiveOperations = Pick<
+type ExportOperations = Pick<Operations, 'exportImages' | 'exportHold'>;
+type ImportOperations = Pick<
   Operations,
-  | 'exportImages'
-  | 'exportHold'
-  | 'importNames'
-  | 'importHold'
-  | 'importRoom'
-  | 'importBlob'
-  | 'importDelivered'
-  | 'importImages'
+  'importNames' | 'importHold' | 'importRoom' | 'importBlob' | 'importDelivered' | 'importImages'
 >;
 
-/** What `export` and `import` ask of a cache that this process owns. */
-export function archiveOperations(cache: OwnedCache, hosted: HostedHere): ArchiveOperations {
-  const { store, catalog, mirror, layout, now } = cache;
-  const hostedImports = new HostedImports({ store, catalog, layout });
-  const imports = (): Imports =>
-    new Imports({ store, catalog, downloads: mirror.downloads, upstreams: cache.upstreams.table, now });
+/** What `export` asks of a cache that this process owns. */
+export function exportOperations(cache: OwnedCache, hosted: HostedHere): ExportOperations {
+  const { store } = cache;
   return {
-    exportImages({ image, tags, limit, ...choice }) {
-      return plannerFor(image, { cache, hosted }).images({ image, tags, limit }, choice);
+    exportImages({ image, tags, limit, ...choice }, { signal }) {
+      return plannerFor(image, { cache, hosted, signal }).images({ image, tags, limit }, choice);
     },
     async *exportHold({ blobs }, { signal }) {
       using _ = await store.hold(blobs.map(({ digest }) => digest));
       const hostedBlobs = hosted.registry?.blobs;
       const lacking: Digest[] = [];
-      for (const digest of await imports().lacking(blobs)) {
+      for (const digest of await importsOf(cache).lacking(blobs)) {
         if ((await hostedBlobs?.size(digest, undefined)) === undefined) lacking.push(digest);
       }
       yield { lacking };
       if (!signal.aborted) await once(signal, 'abort');
     },
+  };
+}
+
+/** What `import` asks of a cache that this process owns. */
+export function importOperations(cache: OwnedCache, hosted: HostedHere): ImportOperations {
+  const { store, catalog, layout } = cache;
+  const hostedImports = new HostedImports({ store, catalog, layout });
+  const imports = () => importsOf(cache);
+  return {
     async *importNames({ images }) {
       const known: (KnownName | RefusedImage)[] = [];
       for (const image of images) known.push(await knownName(image, { imports: imports(), hostedImports, hosted }));
@@ -94,13 +93,21 @@ export function archiveOperations(cache: OwnedCache, hosted: HostedHere): Archiv
   };
 }
 
+/** The imports into a cache, as its upstreams are now. */
+function importsOf({ store, catalog, mirror, upstreams, now }: OwnedCache): Imports {
+  return new Imports({ store, catalog, downloads: mirror.downloads, upstreams: upstreams.table, now });
+}
+
 interface Places {
   readonly cache: OwnedCache;
   readonly hosted: HostedHere;
 }
 
 /** @throws RegistryError where another replica has the image */
-function plannerFor(image: string, { cache, hosted }: Places): ExportPlanner {
+function plannerFor(
+  image: string,
+  { cache, hosted, signal }: Places & { readonly signal: AbortSignal },
+): ExportPlanner {
   const registry = hostedName(hosted, image)?.registry;
   if (registry) {
     return new ExportPlanner({ shelf: new HostedShelf(registry), resolve: (text) => hostedName(hosted, text)! });
@@ -112,10 +119,14 @@ function plannerFor(image: string, { cache, hosted }: Places): ExportPlanner {
       const { repository, ...named } = namedImage(table, text);
       return { ...named, repository: repository.key };
     },
+    async requireSigned(key, digest) {
+      const repository = findRepository(table, key);
+      return repository && (await cache.signatures.ofStored(repository, digest, { signal }));
+    },
   });
 }
 
-/** What is here under the name of an image. */
+/** Looks up the image that is stored under a name. */
 async function knownName(
   image: NewImage,
   {

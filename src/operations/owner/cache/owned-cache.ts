@@ -1,11 +1,12 @@
 import type { KeyStore } from '../../../access/key-store.ts';
 import type { Mirror } from '../../../mirror/mirror.ts';
-import type { Report } from '../../../mirror/mirror-event.ts';
 import type { Digest } from '../../../oci/digest.ts';
+import type { Report } from '../../../oci/report.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { Room } from '../../../store/eviction/room.ts';
 import type { DiskStore } from '../../../store/files/disk-store.ts';
 import type { Layout } from '../../../store/files/layout.ts';
+import type { Repository } from '../../../upstream/repository.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import type { Repair } from '../verify/repair.ts';
 
@@ -39,6 +40,26 @@ export interface HoldDecider {
   ): Promise<{ readonly repository: string; readonly digest: Digest; readonly digests: readonly Digest[] }>;
 }
 
+/** Decides by signatures which images are taken from an upstream and passed on. */
+export interface SignatureChecks {
+  /**
+   * Makes sure that an image could be pulled.
+   * @returns what a client would be warned of; `undefined`: nothing
+   * @throws RegistryError unsigned, or what the look-up of its signatures failed with; the signal's reason
+   */
+  ofUpstream(
+    repository: Repository,
+    digest: Digest,
+    waiting: { readonly signal: AbortSignal },
+  ): Promise<string | undefined>;
+  /** As {@link ofUpstream}, by the signatures that are stored: no upstream is contacted. */
+  ofStored(
+    repository: Repository,
+    digest: Digest,
+    waiting: { readonly signal: AbortSignal },
+  ): Promise<string | undefined>;
+}
+
 /** A cache directory that this process owns, with the mirror on top; the configuration is read at each use. */
 export interface OwnedCache {
   readonly layout: Layout;
@@ -60,6 +81,7 @@ export interface OwnedCache {
   /** Decides of what is held for scanners. */
   readonly decisions: HoldDecider;
   readonly holds: { all(): Iterable<HoldRecord> };
+  readonly signatures: SignatureChecks;
   readonly reportAdministration: Report<AdministrationEvent>;
   /** Keys of robots. */
   readonly keys: KeyStore;

@@ -4,9 +4,8 @@ import { KeptManifests } from '../../../mirror/kept-manifests.ts';
 import { parseReference } from '../../../oci/reference.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { BlobStore } from '../../../store/files/blob-store.ts';
-import { type FreshnessVerdict, freshnessOf } from '../../../upstream/freshness.ts';
+import { type Decision, decide, type FreshnessVerdict, freshnessOf } from '../../../upstream/freshness.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
-import { type Decision, decide } from '../../../upstream/tag-rules.ts';
 import { isAvailable } from '../../../upstream/upstream.ts';
 import type { Explanation, StoredImage } from '../../protocol/explain.ts';
 import { selectRepository } from '../administration/image-names.ts';
@@ -108,7 +107,7 @@ function outcomeOf(
   const whole = stored?.whole ?? false;
   const kind = of.verdict?.kind ?? (stored ? 'stored' : 'missing');
   const ask = `HEAD to ${upstream.urls[0]}`;
-  const nobody = `${name} is not contacted`;
+  const uncontacted = `${name} is not contacted`;
   if (offline) {
     if (!stored) return { kind: 'missing', text: `Not found (404): the mirror is offline and has not stored ${key}.` };
     if (!whole) return { kind, text: `Not found (404): the mirror is offline and ${lacks}.` };
@@ -122,7 +121,7 @@ function outcomeOf(
     }
     if (!stored.readable) return { kind, text: `Stored for another repository: ${ask} confirms the right to read it.` };
     if (!available && !whole) return { kind, text: `Refused until ${name} answers again: ${lacks}.` };
-    return { kind, text: whole ? `Served from disk; ${nobody}.` : `Served from disk; ${lacks} and are fetched.` };
+    return { kind, text: whole ? `Served from disk; ${uncontacted}.` : `Served from disk; ${lacks} and are fetched.` };
   }
   const { tagTtlMs, staleWhileRevalidateMs = 0, staleIfErrorMs } = of.decision.times;
   const left = (ms: number): string => duration((of.checkedAtMs ?? 0) + ms - now());
@@ -133,13 +132,13 @@ function outcomeOf(
       return {
         kind,
         text: stored
-          ? `Fresh for another ${left(tagTtlMs)}: served from disk, ${nobody}.${trouble}`
+          ? `Fresh for another ${left(tagTtlMs)}: served from disk, ${uncontacted}.${trouble}`
           : `Fresh for another ${left(tagTtlMs)}, but its manifest is not here: fetched from ${name} by its digest.`,
       };
     case 'revalidating':
       return {
         kind,
-        text: `Past its time, served at once for another ${left(tagTtlMs + staleWhileRevalidateMs)}: ${ask} behind the answer.${trouble}`,
+        text: `Past its time, served at once for another ${left(tagTtlMs + staleWhileRevalidateMs)}: ${ask} in the background.${trouble}`,
       };
     case 'stale':
       return {

@@ -38,3 +38,8 @@ export class BlobAmounts {
     Object.assign(amount, { doneBytes, totalBytes });
   }
 }
+
+/** Sum of sizes; one that is unknown counts as 0. */
+export function bytesOf(blobs: readonly Descriptor[]): number {
+  return blobs.reduce((sum, { size }) => sum + Math.max(0, size), 0);
+}

@@ -10,14 +10,15 @@ import type { Repository } from '../../../upstream/repository.ts';
 import type { UpstreamTable } from '../../../upstream/table.ts';
 import { allOf, Slots } from '../../../waiting/slots.ts';
 import type { FetchChoice, FetchEvent, FetchParameters, WantedImages } from '../../protocol/fetch.ts';
-import { type BlobAmount, BlobAmounts } from './blob-amounts.ts';
+import type { SignatureChecks } from '../cache/owned-cache.ts';
+import { type BlobAmount, BlobAmounts, bytesOf } from './blob-amounts.ts';
 import { bringBlob } from './blob-arrival.ts';
 import { EventQueue } from './event-queue.ts';
 import { type WalkedBlob, walkImage } from './image-walk.ts';
 import { withPatience } from './patience.ts';
 import { ReservedRoom } from './reserved-room.ts';
 import { expandImages, type WantedImage } from './wanted-images.ts';
-import { byRepository, ChosenImages, type ImageChoice, readChoice } from './wanted-list.ts';
+import { byRepository, ChosenImages, type ImageChoice, readChoice, withoutUndefined } from './wanted-list.ts';
 
 /** Concurrent requests for manifests and listings. */
 const maxQuestions = 8;
@@ -31,6 +32,7 @@ export interface FetchDependencies {
   readonly room: Pick<Room, 'reserve'>;
   readonly upstreams: UpstreamTable;
   readonly offline: boolean;
+  readonly signatures: Pick<SignatureChecks, 'ofUpstream'>;
   /** The mirror's own setting. */
   readonly maxFills: number;
   readonly now: () => number;
@@ -131,7 +133,7 @@ class Fetch {
   }
 
   async #image(image: WantedImage, choice: ImageChoice): Promise<void> {
-    const { mirror, now } = this.#dependencies;
+    const { mirror, signatures, now } = this.#dependencies;
     const { name, target, reference } = image;
     this.#images += 1;
     this.#sayTotal();
@@ -148,6 +150,9 @@ class Fetch {
     for (const { digest: absent, reason } of leftOut) {
       this.events.push({ kind: 'left-out', image: name, name: `${target.key}@${absent}`, reason });
     }
+    const waiting = { signal: this.#signal };
+    const warning = await this.#asking(name)(() => signatures.ofUpstream(target, digest, waiting));
+    if (warning !== undefined) this.events.push({ kind: 'warned', image: name, warning });
     const missing = await this.#missing(target, blobs);
     const counted = { blobs: blobs.length, bytes: bytesOf(blobs) };
     this.events.push({
@@ -289,12 +294,4 @@ class Fetch {
     const { doneBytes, totalBytes } = this.#amounts;
     this.events.push({ kind: 'total', doneBytes, totalBytes, images: this.#images }, 'total');
   }
-}
-
-function bytesOf(blobs: readonly Descriptor[]): number {
-  return blobs.reduce((sum, { size }) => sum + Math.max(0, size), 0);
-}
-
-function withoutUndefined<Part extends object>(part: Part): Part {
-  return Object.fromEntries(Object.entries(part).filter(([, value]) => value !== undefined)) as Part;
 }

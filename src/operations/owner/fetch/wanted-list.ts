@@ -58,3 +58,8 @@ function readPlatform(text: string): Platform {
   if (platform) return platform;
   throw new RegistryError('bad-name', `"${text}" is not a platform such as linux/amd64 or linux/arm/v7`);
 }
+
+/** An object without the members that are `undefined`: spread over another one it replaces nothing with them. */
+export function withoutUndefined<Part extends object>(part: Part): Part {
+  return Object.fromEntries(Object.entries(part).filter(([, value]) => value !== undefined)) as Part;
+}

@@ -2,12 +2,10 @@ import type { KeyRecord, KeyStore } from '../../../access/key-store.ts';
 import type { Operations } from '../../protocol/operations.ts';
 
 /** Receives each change. */
-type KeyObserver = (change: 'key created' | 'key removed', key: Pick<KeyRecord, 'id' | 'name'>) => void;
-
-/** What commands do with the keys of robots. */
+/** The operations on API keys. */
 export function keyOperations(
   keys: KeyStore,
-  onChange: KeyObserver,
+  onChange: (change: 'key created' | 'key removed', key: Pick<KeyRecord, 'id' | 'name'>) => void,
 ): Pick<Operations, 'keyCreate' | 'keyList' | 'keyRemove'> {
   return {
     async *keyCreate(parameters) {

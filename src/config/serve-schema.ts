@@ -1,13 +1,13 @@
 import { z } from 'zod';
-import { integer, oneOf } from './value-kinds.ts';
+import { integer, oneOf, orAuto } from './value-kinds.ts';
 import { value } from './value-schema.ts';
 
 /** How answers leave. */
 export const serveSchema = z.strictObject({
-  threads: value(integer(1, 64))
-    .prefault(1)
+  threads: value(orAuto(integer(1, 64)))
+    .prefault('auto')
     .describe(
-      'Threads that answer what is stored, beside the main one; 1: the main one answers by itself. With `tls` the main one always does.',
+      'Threads that answer what is stored, beside the main one; 1: the main one answers by itself. `auto`: as many as there are cores, at most 4; 1 with `auth` or `hold`, where each request is decided. With `tls.clientCaFile` the main one always answers.',
     ),
   sendfile: value(oneOf(['auto', 'off', 'nginx']))
     .prefault('auto')

@@ -103,6 +103,14 @@ export function oneOf<const T extends string>(words: readonly T[]): ValueKind<T>
 }
 
 /** A whole number within bounds, both included. */
+/** Another kind, or `auto`. */
+export function orAuto<T>(kind: ValueKind<T>): ValueKind<T | 'auto'> {
+  return {
+    jsonSchema: { anyOf: [{ const: 'auto' }, kind.jsonSchema] },
+    parse: (found) => (found === 'auto' ? found : kind.parse(found)),
+  };
+}
+
 export function integer(minimum: number, maximum: number): ValueKind<number> {
   return {
     jsonSchema: { type: 'integer', minimum, maximum },

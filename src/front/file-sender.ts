@@ -1,17 +1,18 @@
 import { read, readSync } from 'node:fs';
-import type { Socket } from 'node:net';
 import type { Exit } from './exit.ts';
+import { plainDescriptor } from './plain-descriptor.ts';
 import type { Room } from './room.ts';
 import type { SystemCalls } from './system-calls.ts';
 
 /** Handed to sendfile at a time. */
 const stretchBytes = 1024 * 1024;
-/** The distance of looks at whether it is in memory. */
-const lookBytes = 256 * 1024;
 /** Sent to one client before the others have their turn. */
 const turnBytes = 2 * 1024 * 1024;
-/** Written the ordinary way when the socket is full, so that the event loop waits for it. */
-const fillerBytes = 64 * 1024;
+/**
+ * Written the ordinary way when the socket is full, so that the event loop waits for it: no more than a page, because these
+ * bytes are copied. The loop goes on when a third of the buffer is free, however few they are.
+ */
+const fillerBytes = 4 * 1024;
 /** The least that is read and written at a time. */
 const leastPieceBytes = 16 * 1024;
 /** Pieces of each size that are kept for the next transfer. */
@@ -67,7 +68,7 @@ export class FileSender {
       const { socket } = exit;
       if (socket === null || socket.destroyed) return transfer.done(false);
       const length = Math.min(end - transfer.position, stretchBytes);
-      const socketFd = calls && freeFd(socket);
+      const socketFd = calls && plainDescriptor(socket);
       if (socketFd === undefined || !isInMemory(calls!, sending, length)) return this.#readAndWrite(sending);
       const sent = calls!.sendFile(socketFd, { fd, position: transfer.position, length });
       if (sent === undefined) return this.#writeFiller(sending);
@@ -134,16 +135,14 @@ export class FileSender {
 
 const shortened = 'the file is shorter than it was';
 
-/** Whether the next bytes of a file can be had without the disk, as far as a few looks tell. */
+/** Whether the next bytes of a file can be had without the disk. */
 function isInMemory(calls: SystemCalls, sending: Sending, length: number): boolean {
   const { fd, position } = sending.transfer;
   const end = position + length;
-  if (position >= sending.seenTo && !calls.isInMemory(fd, position)) return false;
-  for (let at = Math.max(position, sending.seenTo); at < end; at = sending.seenTo) {
-    const last = Math.min(at + lookBytes, end);
-    if (!calls.isInMemory(fd, last - 1)) return false;
-    sending.seenTo = last;
-  }
+  const start = Math.max(position, sending.seenTo);
+  if (start >= end) return true;
+  if (!calls.isInMemory(fd, { position: start, length: end - start })) return false;
+  sending.seenTo = end;
   return true;
 }
 
@@ -160,11 +159,4 @@ function takePiece({ room, position, end }: FileTransfer): number {
 function fail(transfer: FileTransfer, error: unknown): void {
   transfer.exit.destroy();
   transfer.done(false, error);
-}
-
-/** The descriptor of a socket all of whose bytes are with the system; `undefined` where the order would be lost. */
-function freeFd(socket: Socket): number | undefined {
-  if (socket.writableLength > 0) return undefined;
-  const fd = (socket as unknown as { readonly _handle?: { readonly fd?: number } | null })._handle?.fd;
-  return fd === undefined || fd < 0 ? undefined : fd;
 }

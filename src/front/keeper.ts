@@ -22,7 +22,8 @@ export interface Decided {
   readonly untilMs?: number | undefined;
   /** Of an answer that says its age: from when on that counts, wall clock in milliseconds. */
   readonly confirmedAtMs?: number | undefined;
-  readonly digest: string;
+  /** The digest of which each answer is a use; absent: of none. */
+  readonly digest?: string | undefined;
   readonly about: About;
 }
 
@@ -53,12 +54,24 @@ export class Keeper {
    * @returns what keeps it; to be called once it is known that it can be sent
    */
   offer(request: IncomingMessage, decided: Decided): (() => void) | undefined {
-    const { generations, keyOf, keep } = this.#options;
+    const { keyOf, keep } = this.#options;
     const key = this.wants(request) ? keyOf(request) : undefined;
+    const answer = key === undefined ? undefined : this.make(decided);
+    if (key === undefined || answer === undefined) return undefined;
+    return () => keep(key, answer);
+  }
+
+  /** Whether answers may be kept as things are configured. */
+  get isAllowed(): boolean {
+    return this.#options.isAllowed();
+  }
+
+  /** An answer as it is kept, with its facts as they are in this turn of the event loop; `undefined`: it is too large. */
+  make(decided: Decided): KeptAnswer | undefined {
     const body = bodyOf(decided);
-    if (key === undefined || body === undefined) return undefined;
+    if (body === undefined) return undefined;
     const { status, headers, file, sinceMs = 0, untilMs = Number.POSITIVE_INFINITY, digest, about } = decided;
-    const answer: KeptAnswer = {
+    return {
       status,
       headers,
       body: body.body,
@@ -67,11 +80,10 @@ export class Keeper {
       age: ageOf(decided),
       sinceMs,
       untilMs,
-      stamp: generations.stamp(decided.facts),
+      stamp: this.#options.generations.stamp(decided.facts),
       digest,
       about,
     };
-    return () => keep(key, answer);
   }
 }
 

@@ -17,7 +17,7 @@ export type KeptBody =
   /** Bytes `start` to `end` (exclusive) of the file. */
   | { readonly kind: 'file'; readonly start: number; readonly end: number };
 
-/** What the log and the metrics say of each request that gets the answer. */
+/** The fields of the log and the metrics for each request that gets the answer. */
 export interface About {
   readonly method: string;
   readonly path: string;
@@ -45,12 +45,12 @@ export interface KeptAnswer {
   readonly sinceMs: number;
   readonly untilMs: number;
   readonly stamp: Stamp;
-  /** The digest of which each answer is a use. */
-  readonly digest: string;
+  /** The digest of which each answer is a use; absent: of none. */
+  readonly digest?: string | undefined;
   readonly about: About;
 }
 
-/** What a kept answer takes of memory, in bytes, roughly. */
+/** The approximate memory of a kept answer, in bytes. */
 export function weightOf({ headers, body }: KeptAnswer, key: string): number {
   const inMemory = body.kind === 'text' ? body.text.length : body.kind === 'bytes' ? body.bytes.length : 0;
   return 1024 + key.length + headers.length * 24 + inMemory;

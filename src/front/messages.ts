@@ -1,7 +1,7 @@
 import type { Tally } from '../telemetry/tallies.ts';
 import type { KeptAnswer } from './kept-answer.ts';
 
-/** What a front thread is started with. Plain data. */
+/** The data with which a front thread starts. */
 export interface FrontSettings {
   /** `undefined`: every address. */
   readonly host: string | undefined;
@@ -14,10 +14,19 @@ export interface FrontSettings {
   /** Memory for kept answers, in bytes. */
   readonly keptBytes: number;
   readonly usesSendfile: boolean;
+  /** Absent: plain HTTP. */
+  readonly tls?: FrontTls | undefined;
   readonly limits: FrontLimits;
 }
 
-/** What may change while the thread runs. */
+/** PEM texts of a listener that asks clients for no certificate. */
+export interface FrontTls {
+  readonly cert: string;
+  readonly key: string;
+  readonly minVersion?: 'TLSv1.2' | 'TLSv1.3';
+}
+
+/** The settings that may change while the thread runs. */
 export interface FrontLimits {
   /** A client that takes nothing of what waits for it is cut after this, in milliseconds. */
   readonly clientIdleMs: number;
@@ -34,9 +43,19 @@ export interface FrontLimits {
   readonly memoryPerClientBytes: number;
 }
 
-/** A connection that goes from one thread to another, by a descriptor that nobody else uses. */
+/** The facts of an encrypted connection that the main thread needs; its own descriptor stays with the front. */
+export interface Relayed {
+  /** The address of the client. */
+  readonly remoteAddress: string | undefined;
+  /** One number, 1 from the moment when the front may have the connection back: told before the stream ends. */
+  readonly returned: SharedArrayBuffer;
+}
+
+/** A connection that goes from one thread to another, by a descriptor of its own. */
 export interface MovedConnection {
+  /** Of the connection itself, or of a stream to the front, which passes on what is decrypted, or encrypted, there. */
   readonly fd: number;
+  readonly relayed?: Relayed | undefined;
   /** What has been read of it. */
   readonly bytes: Uint8Array;
   /** The key of the request, where the bytes are one plain request and nothing else. */
@@ -45,6 +64,8 @@ export interface MovedConnection {
 
 export type ToFront =
   | { readonly kind: 'limits'; readonly limits: FrontLimits }
+  /** Another certificate, for connections that are made from now on. */
+  | { readonly kind: 'tls'; readonly tls: FrontTls }
   | { readonly kind: 'keep'; readonly key: string; readonly answer: KeptAnswer }
   /** A connection comes back, and idles. */
   | { readonly kind: 'back'; readonly fd: number }
@@ -63,7 +84,7 @@ export interface GivenAnswer extends Pick<KeptAnswer, 'status' | 'about' | 'dige
   whole: number;
 }
 
-/** What a front has done since its last report. */
+/** The work of a front since its last report. */
 export interface FrontReport {
   /** Members of the log lines of requests that were answered whole, as JSON, each on a line of its own. */
   readonly lines: string;

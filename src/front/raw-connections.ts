@@ -3,13 +3,15 @@ import { LRUCache } from 'lru-cache';
 import { AnswerTexts } from './answer-texts.ts';
 import type { Exit } from './exit.ts';
 import type { KeptAnswer } from './kept-answer.ts';
+import { plainDescriptor } from './plain-descriptor.ts';
 import { readHead } from './request-head.ts';
 import { type ReadRequest, readRequest } from './request-key.ts';
 import type { ShortWay } from './short-way.ts';
+import type { SystemCalls } from './system-calls.ts';
 
 /** A connection on which nothing has come for so long is the application's, in milliseconds. */
 const firstMs = 1_000;
-/** A connection idles for so long, in milliseconds: a second more than the client is told. */
+/** A connection idles for so long, in milliseconds: a second more than the answer says. */
 const keepAliveMs = 76_000;
 /** Characters of heads that are remembered: clients send the same ones again and again. */
 const maxHeadCharacters = 2 * 1024 * 1024;
@@ -18,7 +20,7 @@ const maxHeadBytes = 8 * 1024;
 
 const nothing = Buffer.alloc(0);
 
-/** What has been read of a connection that goes to the application. */
+/** The bytes that were read from a connection that goes to the application. */
 export interface Unanswered {
   readonly bytes: Buffer;
   /** The key of the request, where the bytes are the head of one plain request and nothing else. */
@@ -27,13 +29,15 @@ export interface Unanswered {
 
 export interface RawConnectionsOptions {
   readonly way: ShortWay;
+  /** Absent: all leaves by the sockets. */
+  readonly calls?: Pick<SystemCalls, 'send'> | undefined;
   /** Gives a connection to the application. */
   readonly handOver: (socket: Socket, read: Unanswered) => void;
 }
 
 /**
  * Reads plain requests straight from their connections and answers them out of what is kept. A connection goes to the
- * application with its first request that is anything else, for good.
+ * application with its first request that is anything else.
  */
 export class RawConnections {
   readonly #options: RawConnectionsOptions;
@@ -58,9 +62,10 @@ export class RawConnections {
    * @param isNew false: it has had requests answered before, and idles
    */
   take(socket: Socket, { isNew = true }: { readonly isNew?: boolean } = {}): void {
-    const { way, handOver } = this.#options;
+    const { way, calls, handOver } = this.#options;
     const connection: RawConnection = new RawConnection(socket, {
       way,
+      calls,
       texts: this.#texts,
       read: (text) => this.#read(text),
       left: (unanswered) => {
@@ -95,6 +100,7 @@ export class RawConnections {
 
 interface Surroundings {
   readonly way: ShortWay;
+  readonly calls: Pick<SystemCalls, 'send'> | undefined;
   readonly texts: AnswerTexts;
   readonly read: (text: string) => ReadRequest | undefined;
   /** The connection is not read here any more. @param unanswered where it is open: what has been read of it */
@@ -120,7 +126,7 @@ class RawConnection implements Exit {
       if (!this.#isBusy) this.socket.end();
     },
     timeout: (): void => this.#timedOut(),
-    // What it means is told by `close`.
+    // `close` says what it means.
     error: (): void => undefined,
     close: (): void => this.#around.left(undefined),
   };
@@ -137,18 +143,22 @@ class RawConnection implements Exit {
   }
 
   send(answer: KeptAnswer, headers: readonly string[], body: string | Uint8Array | undefined): void {
+    const { texts } = this.#around;
     if (body === undefined || typeof body === 'string') {
-      this.socket.write(this.#around.texts.of(answer, headers, body), 'latin1', this.#taken);
+      const rest = this.#sendAtOnce(texts.of(answer, headers, body), false);
+      if (rest === undefined) this.#finished(true);
+      else this.socket.write(rest, 'latin1', this.#taken);
       return;
     }
     this.socket.cork();
-    this.socket.write(this.#around.texts.of(answer, headers), 'latin1');
+    this.socket.write(texts.of(answer, headers), 'latin1');
     this.socket.write(body, this.#taken);
     this.socket.uncork();
   }
 
   open(answer: KeptAnswer, headers: readonly string[]): void {
-    this.socket.write(this.#around.texts.of(answer, headers), 'latin1');
+    const rest = this.#sendAtOnce(this.#around.texts.of(answer, headers), answer.length > 0);
+    if (rest !== undefined) this.socket.write(rest, 'latin1');
   }
 
   write(bytes: Uint8Array, onTaken: (error?: Error | null) => void): void {
@@ -170,6 +180,20 @@ class RawConnection implements Exit {
 
   onDone(call: (isComplete: boolean) => void): void {
     this.#done = call;
+  }
+
+  /**
+   * Gives bytes to the system past the socket, which costs half.
+   * @param isPart more follows at once
+   * @returns what the socket has to send; `undefined`: nothing
+   */
+  #sendAtOnce(bytes: string | Buffer, isPart: boolean): string | Buffer | undefined {
+    const { calls } = this.#around;
+    // Text is that of an answer that is not given often: to make bytes of it costs as much as the socket does.
+    const fd = calls && typeof bytes !== 'string' ? plainDescriptor(this.socket) : undefined;
+    if (typeof bytes === 'string' || fd === undefined) return bytes;
+    const sent = calls!.send(fd, { of: bytes, isPart }) ?? 0;
+    return sent === bytes.length ? undefined : bytes.subarray(sent);
   }
 
   #took(chunk: Buffer): void {

@@ -9,12 +9,20 @@ export interface RequestHead {
   readonly rawHeaders: readonly string[];
 }
 
-/** What the short way reads of a request. */
+/** The parts of a request that the short way reads. */
 export interface ReadRequest {
   /** Everything of a request that decides its answer, and nothing else. */
   readonly key: string;
   readonly userAgent: string | undefined;
+  readonly method: 'GET' | 'HEAD';
+  readonly url: string;
+  readonly host: string | undefined;
+  /** The headers beside `Host` and `Accept` that decide the answer, by lower-case name; `undefined` where one came twice. */
+  readonly deciding: Readonly<Record<string, string>> | undefined;
 }
+
+/** Shared by nearly all requests, which have none. */
+const noHeaders: Readonly<Record<string, string>> = {};
 
 /**
  * Reads a request for the short way, in one pass over its headers.
@@ -25,6 +33,8 @@ export function readRequest({ method, url, rawHeaders }: RequestHead): ReadReque
   let host: string | undefined;
   let accept = '';
   let others = '';
+  let deciding: Record<string, string> | undefined;
+  let hasTwice = false;
   let userAgent: string | undefined;
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at]!;
@@ -43,6 +53,9 @@ export function readRequest({ method, url, rawHeaders }: RequestHead): ReadReque
         break;
       case 'deciding':
         others += `\n${name.toLowerCase()}:${value}`;
+        deciding ??= {};
+        hasTwice ||= name.toLowerCase() in deciding;
+        deciding[name.toLowerCase()] = value;
         break;
       case 'refused':
         return undefined;
@@ -53,7 +66,8 @@ export function readRequest({ method, url, rawHeaders }: RequestHead): ReadReque
   }
   // No header, URL or method contains a line feed: the parts cannot run into one another.
   const key = `${method} ${url}\n${host ?? ''}\n${accept}${others}`;
-  return key.length > maxKeyCharacters ? undefined : { key, userAgent };
+  if (key.length > maxKeyCharacters) return undefined;
+  return { key, userAgent, method, url, host, deciding: hasTwice ? undefined : (deciding ?? noHeaders) };
 }
 
 type Meaning = 'host' | 'accept' | 'user-agent' | 'deciding' | 'refused' | 'nothing';

@@ -13,6 +13,8 @@ import type { Room, Rooms } from './room.ts';
 export interface Served {
   readonly key: string;
   readonly answer: KeptAnswer;
+  /** Whether it was decided for this request, and not given as before. */
+  readonly isNew: boolean;
   /** Bytes of the body handed to the system. */
   readonly sentBytes: number;
   /** Whether the whole answer left this process. */
@@ -32,13 +34,15 @@ export interface ShortWayOptions {
   /** A blob is read from its file until this is disposed. */
   readonly reading: (digest: string) => Disposable;
   readonly onServed: (served: Served) => void;
+  /** Decides what needs no waiting; `undefined`: the application has to. Absent: it decides everything. */
+  readonly decide?: (read: ReadRequest) => KeptAnswer | undefined;
   /** A client that takes nothing of what waits for it is cut after this, in milliseconds; read for each answer. */
   readonly clientIdleMs: () => number;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
 }
 
-/** Answers requests out of what is kept: no application, no promise, no catalog. */
+/** Answers requests from what is kept, or stored and at hand: no application, no promise. */
 export class ShortWay {
   readonly #options: ShortWayOptions;
   readonly #keys = new WeakMap<IncomingMessage, string>();
@@ -60,9 +64,15 @@ export class ShortWay {
   }
 
   /** Answers a request, if there is an answer to give. @returns false: it has to be decided, and nothing was sent */
-  answerRead({ key, userAgent }: ReadRequest, { exit, socket }: { exit: Exit; socket: Socket }): boolean {
-    const answer = this.#options.answers.get(key);
-    return answer !== undefined && this.#give(new Sending({ exit, socket, userAgent, key, answer }));
+  answerRead(read: ReadRequest, { exit, socket }: { exit: Exit; socket: Socket }): boolean {
+    const { key, userAgent } = read;
+    const { answers, decide } = this.#options;
+    const kept = answers.get(key);
+    const answer = kept ?? decide?.(read);
+    if (answer === undefined) return false;
+    const isNew = kept === undefined;
+    if (isNew) answers.set(key, answer);
+    return this.#give(new Sending({ exit, socket, userAgent, key, answer, isNew }));
   }
 
   /** The key under which the answer to a request may be kept; `undefined`: it has to be decided each time. */
@@ -114,9 +124,9 @@ export class ShortWay {
   #sendFile(sending: Sending, { start, end, open }: { start: number; end: number; open: OpenFile }): void {
     const { exit, answer, key, room } = sending;
     const { answers, reading, sender } = this.#options;
-    const inUse = reading(answer.digest);
+    const inUse = answer.digest === undefined ? undefined : reading(answer.digest);
     exit.open(answer, this.#headersOf(answer));
-    this.#cutIdle(sending);
+    let isDone = false;
     const transfer = {
       exit,
       fd: open.fd,
@@ -124,8 +134,9 @@ export class ShortWay {
       position: start,
       end,
       done: (isComplete: boolean, error?: unknown): void => {
+        isDone = true;
         open[Symbol.dispose]();
-        inUse[Symbol.dispose]();
+        inUse?.[Symbol.dispose]();
         if (error !== undefined) {
           sending.failure = error;
           // The application finds another source as long as no header is out.
@@ -135,6 +146,8 @@ export class ShortWay {
       },
     };
     sender.start(transfer);
+    // Often the system has taken all of it by now.
+    if (!isDone) this.#cutIdle(sending);
   }
 
   #headersOf(answer: KeptAnswer): readonly string[] {
@@ -163,11 +176,12 @@ export class ShortWay {
   }
 
   #served(sending: Sending, sent: Pick<Served, 'sentBytes' | 'isComplete'>): void {
-    const { key, answer, socket, userAgent, failure, startedAtMs, room } = sending;
+    const { key, answer, isNew, socket, userAgent, failure, startedAtMs, room } = sending;
     room?.[Symbol.dispose]();
     this.#options.onServed({
       key,
       answer,
+      isNew,
       ...sent,
       failure,
       durationMs: performance.now() - startedAtMs,
@@ -184,16 +198,18 @@ class Sending {
   readonly userAgent: string | undefined;
   readonly key: string;
   readonly answer: KeptAnswer;
+  readonly isNew: boolean;
   readonly startedAtMs = performance.now();
   room: Room | undefined;
   /** Why it did not leave whole; `undefined` where the client has left. */
   failure: unknown;
 
-  constructor(asked: Pick<Sending, 'exit' | 'socket' | 'userAgent' | 'key' | 'answer'>) {
+  constructor(asked: Pick<Sending, 'exit' | 'socket' | 'userAgent' | 'key' | 'answer' | 'isNew'>) {
     this.exit = asked.exit;
     this.socket = asked.socket;
     this.userAgent = asked.userAgent;
     this.key = asked.key;
     this.answer = asked.answer;
+    this.isNew = asked.isNew;
   }
 }

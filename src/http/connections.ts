@@ -21,6 +21,12 @@ interface Asked {
   readonly response: ServerResponse;
 }
 
+interface Guest {
+  /** Bytes that had been read of it when it came. */
+  readonly bytesRead: number;
+  readonly giveBack: () => void;
+}
+
 interface Queue {
   readonly waiting: (Asked & { readonly ticket: Ticket })[];
   isPaused: boolean;
@@ -36,8 +42,8 @@ export class Connections {
   readonly #latest = new Map<Socket, ServerResponse | undefined>();
   readonly #queues = new Map<Socket, Queue>();
   readonly #refusing = new Map<Socket, Overload>();
-  /** Connections that go back where they come from after an answer, and what gives them back. */
-  readonly #guests = new Map<Socket, () => void>();
+  /** Connections that go back where they come from after an answer. */
+  readonly #guests = new Map<Socket, Guest>();
   #isDraining = false;
 
   constructor(handler: RequestListener, admission: Admission) {
@@ -72,10 +78,15 @@ export class Connections {
     return this.#latest.size;
   }
 
-  /** A connection has come from another thread with one request, and goes back after its answer, if nothing else comes. */
+  /** A connection has come with one request that was read before, and goes back after its answer, if nothing else comes. */
   hosts(socket: Socket, giveBack: () => void): void {
-    this.#guests.set(socket, giveBack);
+    this.#guests.set(socket, { bytesRead: socket.bytesRead, giveBack });
     socket.once('close', () => this.#guests.delete(socket));
+  }
+
+  /** A connection goes where it is accepted again. */
+  leaves(socket: Socket): void {
+    this.#admission.leaves(socket);
   }
 
   /** A TLS handshake on a connection that was accepted is over. */
@@ -113,7 +124,8 @@ export class Connections {
     this.#isDraining = true;
     for (const [socket, response] of this.#latest) {
       if (response && !response.headersSent) response.shouldKeepAlive = false;
-      if (socket.bytesRead === 0) socket.destroy();
+      // What a front has read of a connection counts nowhere here: it waits in the socket, or is being answered.
+      if (socket.bytesRead === 0 && socket.readableLength === 0 && response === undefined) socket.destroy();
     }
   }
 
@@ -139,13 +151,13 @@ export class Connections {
   }
 
   #watchGuest(socket: Socket, response: ServerResponse): void {
-    const giveBack = this.#guests.get(socket);
-    if (giveBack === undefined) return;
+    const guest = this.#guests.get(socket);
+    if (guest === undefined) return;
     this.#guests.delete(socket);
     response.once('close', () => {
       const isOpen = response.writableFinished && response.shouldKeepAlive && !socket.destroyed && !this.#isDraining;
       // What has been read of a further request is here, and nowhere else.
-      if (isOpen && socket.bytesRead === 0 && !this.#queues.has(socket)) giveBack();
+      if (isOpen && socket.bytesRead === guest.bytesRead && !this.#queues.has(socket)) guest.giveBack();
     });
   }
 

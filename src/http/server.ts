@@ -1,9 +1,11 @@
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
-import { type Server as Acceptor, type AddressInfo, createServer as createPlainServer, type Socket } from 'node:net';
+import { type Server as Acceptor, type AddressInfo, createServer as createPlainServer, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
-import { RawConnections } from '../front/raw-connections.ts';
+import { createServer as createTlsServer, TLSSocket, Server as TlsServer } from 'node:tls';
+import { moveAway } from '../front/moved-connection.ts';
+import { RawConnections, type RawConnectionsOptions } from '../front/raw-connections.ts';
 import type { ShortWay } from '../front/short-way.ts';
+import { type SystemCalls, systemCalls } from '../front/system-calls.ts';
 import type { Admission } from './admission.ts';
 import { Connections } from './connections.ts';
 
@@ -39,6 +41,8 @@ export interface Guest {
 export interface FrontListener {
   /** `host:port` they listen on. */
   readonly address: string;
+  /** As of {@link Listener.renewTls}. */
+  renewTls(tls: ServerTls): void;
   /** As of {@link Listener.close}. */
   close(drainMs: number): Promise<void>;
 }
@@ -71,9 +75,14 @@ export interface Listener {
 export async function listen(handler: RequestListener, options: ListenOptions): Promise<Listener> {
   const connections = new Connections(handler, options.admission);
   const server = createServer((request, response) => connections.requested(request, response), options);
-  const raw =
-    options.way &&
-    new RawConnections({ way: options.way, handOver: (socket, { bytes }) => give(server, socket, bytes) });
+  const calls = options.way && systemCalls();
+  const handOver: RawConnectionsOptions['handOver'] = (socket, { bytes, key }) => {
+    if (raw && calls && key !== undefined && !(socket instanceof TLSSocket)) {
+      connections.hosts(socket, () => takeBack(socket, { server, raw, calls, connections }));
+    }
+    give(server, socket, bytes);
+  };
+  const raw: RawConnections | undefined = options.way && new RawConnections({ way: options.way, calls, handOver });
   const read = (socket: Socket, isRaw: boolean): void => {
     if (raw && isRaw) raw.take(socket);
     else server.emit('connection', socket);
@@ -104,30 +113,18 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
     const closed = (drainMs: number) => Promise.all([fronts.close(drainMs), untilEmpty(connections)]);
     return {
       address: fronts.address,
-      renewTls,
+      renewTls: (tls) => fronts.renewTls(tls),
       close: (drainMs) => close(() => closed(drainMs), { server, connections, raw, drainMs }),
     };
   }
-  await new Promise<void>((resolve, reject) => {
-    acceptor.once('error', reject);
-    acceptor.listen(options.port, options.host, () => {
-      acceptor.removeListener('error', reject);
-      resolve();
-    });
-  }).catch((error: NodeJS.ErrnoException) => {
-    const place = `${options.host ?? '*'}:${options.port}`;
-    const why = error.code === 'EADDRINUSE' ? 'another program listens there' : (error.code ?? error.message);
-    throw new Error(`cannot listen on ${place}: ${why}`, { cause: error });
-  });
-  const { address, family, port } = acceptor.address() as AddressInfo;
   return {
-    address: family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`,
+    address: await startAccepting(acceptor, options),
     renewTls,
     close: (drainMs) => close(() => stopAccepting(acceptor), { server, connections, raw, drainMs }),
   };
 }
 
-/** What reads requests. It never listens itself: connections are given to it. */
+/** Creates the server that reads requests. It never listens itself: connections are given to it. */
 function createServer(handler: RequestListener, { takesBodies = false }: ListenOptions): Server {
   const settings = {
     // A mirror is asked rarely by each node and often by all: connections may idle, but not for ever.
@@ -152,7 +149,23 @@ function give(server: Server, socket: Socket, bytes: Buffer): void {
   server.emit('connection', socket);
 }
 
-/** What accepts connections. */
+/**
+ * Has a plain connection read straight again. It gets a new descriptor, because Node's server does not let go of a socket.
+ */
+function takeBack(
+  socket: Socket,
+  parts: { server: Server; raw: RawConnections; calls: SystemCalls; connections: Connections },
+): void {
+  const { server, raw, calls, connections } = parts;
+  connections.leaves(socket);
+  const moved = moveAway(socket, { bytes: Buffer.alloc(0), key: undefined, calls });
+  if (moved === undefined) return;
+  const again = new Socket({ fd: moved.fd, allowHalfOpen: true });
+  if (connections.accepted(again)) raw.take(again, { isNew: false });
+  else server.emit('connection', again);
+}
+
+/** Creates the server that accepts connections. */
 function createAcceptor(
   { tls }: ListenOptions,
   on: {
@@ -210,6 +223,23 @@ function refuseMalformed(socket: Duplex, kind: MalformedKind): void {
   socket.end(`HTTP/1.1 ${malformedAnswers[kind]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () =>
     socket.destroy(),
   );
+}
+
+/** @returns `host:port`. @throws Error in one sentence if the address is not available */
+async function startAccepting(acceptor: Acceptor, wanted: Pick<ListenOptions, 'host' | 'port'>): Promise<string> {
+  await new Promise<void>((resolve, reject) => {
+    acceptor.once('error', reject);
+    acceptor.listen(wanted.port, wanted.host, () => {
+      acceptor.removeListener('error', reject);
+      resolve();
+    });
+  }).catch((error: NodeJS.ErrnoException) => {
+    const place = `${wanted.host ?? '*'}:${wanted.port}`;
+    const why = error.code === 'EADDRINUSE' ? 'another program listens there' : (error.code ?? error.message);
+    throw new Error(`cannot listen on ${place}: ${why}`, { cause: error });
+  });
+  const { address, family, port } = acceptor.address() as AddressInfo;
+  return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 /** Resolves when every connection is closed. */

@@ -9,6 +9,7 @@ import type {
   FrontLimits,
   FrontReport,
   FrontSettings,
+  FrontTls,
   MovedConnection,
   ToFront,
 } from '../front/messages.ts';
@@ -74,6 +75,12 @@ export class Fronts {
   replaceLimits(limits: FrontLimits): void {
     this.#settings = { ...this.#settings, limits };
     this.#send({ kind: 'limits', limits });
+  }
+
+  /** Takes another certificate for connections that are made from now on. */
+  renewTls(tls: FrontTls): void {
+    this.#settings = { ...this.#settings, tls };
+    this.#send({ kind: 'tls', tls });
   }
 
   /** Lets all threads give an answer, as long as it holds. */

@@ -2,13 +2,15 @@ import { Socket } from 'node:net';
 import { noticesOf } from '../config/notices.ts';
 import type { Generations } from '../front/generations.ts';
 import type { Loads } from '../front/loads.ts';
-import type { FrontLimits } from '../front/messages.ts';
+import type { FrontLimits, FrontTls } from '../front/messages.ts';
 import { moveAway } from '../front/moved-connection.ts';
+import { RelayedSocket } from '../front/relayed-socket.ts';
 import { type SystemCalls, systemCalls } from '../front/system-calls.ts';
-import type { FrontListener, Guest } from '../http/server.ts';
+import type { FrontListener, Guest, ServerTls } from '../http/server.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Cache } from './cache.ts';
 import { described } from './described.ts';
+import { wantedThreads } from './front-threads.ts';
 import { Fronts, type MovedHere } from './fronts.ts';
 import { limitsInForce, processMeans } from './limits.ts';
 import type { Parts } from './parts.ts';
@@ -31,16 +33,16 @@ export function frontThreads(
   { config }: Pick<Cache, 'config'>,
   { log, calls = systemCalls() }: { readonly log: Logger; readonly calls?: SystemCalls | undefined },
 ): { threads: number; calls: SystemCalls } | undefined {
-  const { threads } = config.serve;
+  const threads = wantedThreads(config);
   if (threads === 1) return undefined;
   const notices = noticesOf(config);
-  if (calls === undefined) {
+  if (calls === undefined && config.serve.threads !== 'auto') {
     notices.push(
       `serve.threads: ${threads} has no effect here, because front threads need node:ffi and 64-bit Linux with glibc: the main thread answers alone`,
     );
   }
   for (const notice of notices) log.warn(notice);
-  return config.tls === undefined && calls ? { threads, calls } : undefined;
+  return config.tls?.clientCaFile === undefined && calls ? { threads, calls } : undefined;
 }
 
 /** @throws Error in one sentence when the address cannot be had */
@@ -53,6 +55,7 @@ export async function openFronts(
     readonly threads: number;
     readonly calls: SystemCalls;
     readonly adopt: (guest: Guest) => void;
+    readonly tls: ServerTls | undefined;
   },
 ): Promise<OpenFronts> {
   const { generations, loads, short, threads, calls, adopt, log, metrics } = parts;
@@ -66,6 +69,7 @@ export async function openFronts(
       generations: generations.buffer,
       loads: loads.buffer,
       keptBytes: Math.floor(keptBytes / threads),
+      tls: parts.tls && frontTlsOf(parts.tls),
       usesSendfile: cache.config.serve.sendfile !== 'off',
       limits: limits(),
     },
@@ -83,11 +87,25 @@ export async function openFronts(
   return {
     address: fronts.address,
     close: (drainMs) => fronts.close(drainMs),
+    renewTls: (tls) => fronts.renewTls(frontTlsOf(tls)),
     look: () => fronts.replaceLimits(limits()),
   };
 }
 
-function guestOf({ fd, bytes, key, giveBack }: MovedHere, calls: SystemCalls): Guest {
+function frontTlsOf({ cert, key, minVersion }: ServerTls): FrontTls {
+  return { cert, key, ...(minVersion && { minVersion }) };
+}
+
+function guestOf(from: MovedHere, calls: SystemCalls): Guest {
+  const { fd, bytes, key, giveBack } = from;
+  if (from.relayed) {
+    const relayed = new RelayedSocket(from);
+    return {
+      socket: relayed,
+      bytes: Buffer.from(bytes),
+      giveBack: key === undefined ? undefined : () => relayed.giveBack(),
+    };
+  }
   const socket = new Socket({ fd, allowHalfOpen: true });
   const goBack = (): void => {
     const moved = moveAway(socket, { bytes: Buffer.alloc(0), key: undefined, calls });

@@ -6,6 +6,7 @@ import type { KeptAnswer } from '../front/kept-answer.ts';
 import { KeptAnswers } from '../front/kept-answers.ts';
 import type { FrontReport } from '../front/messages.ts';
 import { OpenFiles } from '../front/open-files.ts';
+import type { ReadRequest } from '../front/request-key.ts';
 import { fieldsOf, RequestLines, resultOf } from '../front/request-line.ts';
 import { type Served, ShortWay } from '../front/short-way.ts';
 import { systemCalls } from '../front/system-calls.ts';
@@ -27,42 +28,47 @@ const maxOpenFiles = 128;
 export interface OwnShortWay extends Disposable {
   readonly way: ShortWay;
   readonly keeper: Keeper;
-  /** Told of each answer that is kept or given here; may be set once there are other threads that give them. */
+  /** Receives each answer that is kept or given here; set when there are other threads that give them. */
   share: (key: string, answer: KeptAnswer) => void;
+  /** Decides what needs no waiting; set once everything is there that has a say in it. */
+  decide: (read: ReadRequest) => KeptAnswer | undefined;
   /** Counts what other threads have answered. */
   reported(report: FrontReport): void;
 }
 
+interface ShortWayParts {
+  readonly generations: Generations;
+  readonly admission: Admission;
+  readonly log: RequestLog;
+  readonly metrics: Metrics;
+  readonly now: () => number;
+  readonly search: Search;
+}
+
 /** Answers what has been decided before, without the application. */
-export function openShortWay(
-  cache: Cache,
-  parts: {
-    readonly generations: Generations;
-    readonly admission: Admission;
-    readonly log: RequestLog;
-    readonly metrics: Metrics;
-    readonly now: () => number;
-    readonly search: Search;
-  },
-): OwnShortWay {
+export function openShortWay(cache: Cache, parts: ShortWayParts): OwnShortWay {
   const { generations, admission, now, search } = parts;
   const count = countServed(search);
   const { store, catalog } = cache;
   const answers = new KeptAnswers({ generations, maxBytes: keptBytes, now });
   const files = new OpenFiles({ max: maxOpenFiles });
-  const observer = servedObserver(parts);
+  const reports = servedReports(parts);
+  const touch = ({ digest }: Pick<KeptAnswer, 'digest'>): void => {
+    if (digest !== undefined) catalog.uses.touch(digest as Digest);
+  };
   const way = new ShortWay({
     answers,
     files,
     sender: new FileSender(cache.config.serve.sendfile === 'off' ? undefined : systemCalls()),
     rooms: roomsOf(admission),
     reading: (digest) => store.reading(digest as Digest),
-    onServed(served) {
-      catalog.uses.touch(served.answer.digest as Digest);
-      observer.served(served);
-      count(served);
-      own.share(served.key, served.answer);
+    onServed(request) {
+      touch(request.answer);
+      reports.served(request);
+      count(request);
+      own.share(request.key, request.answer);
     },
+    decide: (read) => own.decide(read),
     clientIdleMs: () => cache.config.timeouts.clientIdleMs,
     now,
   });
@@ -80,12 +86,13 @@ export function openShortWay(
     way,
     keeper,
     share: () => undefined,
+    decide: () => undefined,
     reported(report) {
       for (const { times, whole, ...answer } of report.given) {
-        for (let time = 0; time < times; time += 1) catalog.uses.touch(answer.digest as Digest);
+        for (let time = 0; time < times; time += 1) touch(answer);
         for (let time = 0; time < whole; time += 1) count({ answer, isComplete: true });
       }
-      observer.reported(report);
+      reports.reported(report);
     },
     [Symbol.dispose]: () => files[Symbol.dispose](),
   };
@@ -93,17 +100,21 @@ export function openShortWay(
 }
 
 /** One log line and one count for each request, as of those that are decided. */
-function servedObserver({ log, metrics }: { log: RequestLog; metrics: Metrics }) {
+function servedReports({ log, metrics }: { log: RequestLog; metrics: Metrics }) {
   const lines = new RequestLines();
   let count = 0;
+  let readyCount = 0;
   metrics.watchCount('kept_answers_total', 'Requests that were answered as before, without a decision.', () => count);
+  const help = 'First requests for stored blobs that were answered without the application.';
+  metrics.watchCount('ready_answers_total', help, () => readyCount);
   const write = (members: string): void => {
     if (log.line) log.line('info', members);
     else log('info', JSON.parse(`{${members}}`) as Record<string, unknown>);
   };
   return {
     served(served: Served): void {
-      count += 1;
+      if (served.isNew) readyCount += 1;
+      else count += 1;
       const { answer, sentBytes, durationMs, isComplete } = served;
       const { upstream, kind } = answer.about;
       const result = resultOf(served);

@@ -174,7 +174,7 @@ export class Twin implements AsyncDisposable {
     };
     const target = `/v2/${prefix}library/${place.repository}/${path}${by === 'ns' ? '?ns=docker.io' : ''}`;
     const reply = await this.#site.get(target, { method, headers, agent: this.#agent });
-    // What of a blob is still fetched behind the answer is done before the next request.
+    // The rest of a blob that is fetched after the answer is complete before the next request.
     if (reply.headers['cache-status'] !== 'millpond; hit') {
       await expect.poll(() => this.#metric('fills_running'), { interval: 2 }).toBe(0);
     }
@@ -229,7 +229,7 @@ export class Twin implements AsyncDisposable {
       this.#durations.skip(quietMs + 1);
       return (await this.#metric('cache_bytes')) - (await this.#metric('cache_pinned_bytes'));
     };
-    await expect.poll(unpinned, { timeout: 20_000 }).toBe(0);
+    await expect.poll(unpinned).toBe(0);
     await this.#configure({}, []);
   }
 
@@ -251,7 +251,7 @@ function nameOf({ repository, tag }: Place): string {
   return `docker.io/library/${repository}:${tag}`;
 }
 
-/** What of an answer has to be the same: all but the ports of the registries and the boundaries of parts. */
+/** The parts of an answer that have to be the same: all but the ports of the registries and the boundaries of parts. */
 function comparable({ status, rawHeaders, sha256, complete, receivedBytes }: Reply): unknown {
   const headers: string[] = [];
   for (let at = 0; at < rawHeaders.length; at += 2) {

@@ -1,13 +1,21 @@
 import { expect, test } from 'vitest';
 import type { Config } from '../../src/config/config.ts';
 import { loadConfig } from '../../src/config/load.ts';
+import { wantedThreads } from '../../src/site/front-threads.ts';
 import { frontThreads } from '../../src/site/open-fronts.ts';
 
 async function threadsOf(changed: Partial<Config>) {
   const { config } = await loadConfig({ flags: {}, environment: {}, workingDirectory: '/nowhere' });
   const notices: string[] = [];
   const log = { warn: (text: string) => notices.push(text) };
-  const calls = { sendFile: () => 0, isInMemory: () => true, duplicate: (fd: number) => fd };
+  const calls = {
+    sendFile: () => 0,
+    send: () => 0,
+    isInMemory: () => true,
+    duplicate: (fd: number) => fd,
+    pair: () => [0, 0] as const,
+    duplicateOnto: () => undefined,
+  };
   const serve = { ...config.serve, threads: 3 };
   const wanted = frontThreads({ config: { ...config, serve, ...changed } }, { log: log as never, calls });
   return { threads: wanted?.threads, notices };
@@ -15,9 +23,24 @@ async function threadsOf(changed: Partial<Config>) {
 
 test('front threads that are configured and cannot be used are named in the log, with the reason', async () => {
   expect(await threadsOf({})).toEqual({ threads: 3, notices: [] });
-  const { threads, notices } = await threadsOf({ tls: {} as never });
+  expect(await threadsOf({ tls: {} as never })).toEqual({ threads: 3, notices: [] });
+  const { threads, notices } = await threadsOf({ tls: { clientCaFile: 'ca.pem' } as never });
   expect(threads).toBeUndefined();
-  expect(notices).toEqual([expect.stringMatching(/^serve\.threads: 3 has no effect with tls, because /)]);
+  expect(notices).toEqual([expect.stringMatching(/^serve\.threads: 3 has no effect with tls\.clientCaFile, because /)]);
+});
+
+test('as many threads as there are cores answer, at most four, where nothing else is configured', async () => {
+  const { config } = await loadConfig({ flags: {}, environment: {}, workingDirectory: '/nowhere' });
+  expect([1, 2, 4, 64].map((cores) => wantedThreads(config, cores))).toEqual([1, 2, 4, 4]);
+  // Each request is decided: there is nothing for them to do.
+  expect(wantedThreads({ ...config, auth: {} as never }, 4)).toBe(1);
+  expect(wantedThreads({ ...config, hold: [{} as never] }, 4)).toBe(1);
+  expect(wantedThreads({ ...config, serve: { ...config.serve, threads: 7 } }, 2)).toBe(7);
+});
+
+test('threads that nobody has asked for need no word where they cannot be used', async () => {
+  const serve = { threads: 'auto', sendfile: 'auto' } as const;
+  expect((await threadsOf({ serve, tls: { clientCaFile: 'ca.pem' } as never })).notices).toEqual([]);
 });
 
 test('one thread needs no word', async () => {

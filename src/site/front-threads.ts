@@ -1,0 +1,16 @@
+import { availableParallelism } from 'node:os';
+import type { Config } from '../config/config.ts';
+
+/** Threads beyond these are rarely of use beside what the main one does. */
+const mostThreads = 4;
+
+/** How many threads are to answer what is stored: what is configured, or as many as there are cores to run them. */
+export function wantedThreads(
+  { serve, auth, hold }: Pick<Config, 'serve' | 'auth' | 'hold'>,
+  cores = availableParallelism(),
+): number {
+  if (serve.threads !== 'auto') return serve.threads;
+  // The main thread decides each request, and would only have it handed over.
+  if (auth !== undefined || hold.length > 0) return 1;
+  return Math.min(mostThreads, cores);
+}

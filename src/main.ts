@@ -1,9 +1,11 @@
 import process from 'node:process';
+import { quickenImports } from './cli/imports.ts';
 
 // The first import of node:http reads all that it exports, and one getter there loads Node's WebSocket with a second HTTP
 // client: 45 ms and 15 MB of a start, for what nothing here uses.
 const http = process.getBuiltinModule('node:http');
 for (const name of ['WebSocket', 'CloseEvent', 'MessageEvent']) Object.defineProperty(http, name, { value: undefined });
+quickenImports();
 const [{ runProgram }, { endSoon }] = await Promise.all([import('./cli/program.ts'), import('./cli/ending.ts')]);
 
 // Work continues when nothing reads its output any more (`millpond fetch … | head`), as if it went to /dev/null: its

@@ -44,7 +44,7 @@ test('without a Node beside the program, one on the PATH that is new enough is t
   await fakeNode('path/node', { major: 24 });
   expect(await launch(['x'])).toEqual({
     code: 0,
-    stdout: `node 24: --disable-warning=ExperimentalWarning --max-semi-space-size=4 --heap-growing-percent=100 ${join(root, 'app/src/main.ts')} x\n`,
+    stdout: `node 24: --disable-warning=ExperimentalWarning --report-exclude-env --max-semi-space-size=4 --heap-growing-percent=100 --initial-old-space-size=64 ${join(root, 'app/src/main.ts')} x\n`,
     stderr: '',
   });
 });
@@ -70,6 +70,14 @@ test.runIf(process.getuid?.() === 0)('compiled code in a folder of another user 
   expect((await launch(['serve'])).stdout).toMatch(/none\n$/);
 });
 
+test('a crash leaves no core dump, which would contain credentials, even where the system would write one', async () => {
+  const node = join(root, 'app/node_modules/.bin/node');
+  await writeFile(node, '#!/bin/sh\n[ "$1" = --version ] || ulimit -S -c\n');
+  await chmod(node, 0o755);
+  const script = 'ulimit -S -c "$(ulimit -H -c)" && exec app/bin/millpond serve';
+  expect(await run('/bin/sh', ['-c', script], { cwd: root })).toEqual({ code: 0, stdout: '0\n', stderr: '' });
+});
+
 test('a Node on the PATH that is too old is refused in one line', async () => {
   await fakeNode('path/node', { major: 20 });
   const { code, stdout, stderr } = await launch([]);
@@ -77,7 +85,7 @@ test('a Node on the PATH that is too old is refused in one line', async () => {
   expect(stderr).toMatch(/^millpond: Node 24 or newer is needed: .*\n$/);
 });
 
-test('packages that are not installed are told in one line', async () => {
+test('packages that are not installed are reported in one line', async () => {
   await rm(join(root, 'app/node_modules'), { recursive: true });
   expect(await launch([])).toEqual({
     code: 1,

@@ -13,6 +13,7 @@ import { Slabs } from '../src/memory/slabs.ts';
 import { Downloads } from '../src/mirror/fill/downloads.ts';
 import type { Source } from '../src/mirror/fill/sources.ts';
 import { PeerService } from '../src/mirror/sharing/peer-service.ts';
+import { routeOf } from '../src/mirror/sharing/shared-route.ts';
 import { type Digest, digestOf } from '../src/oci/digest.ts';
 import { octetStream } from '../src/oci/media-types.ts';
 import { Replicas } from '../src/replicas/replicas.ts';
@@ -117,18 +118,11 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
         store,
         limits: { maxBlobBytes: Number.POSITIVE_INFINITY, maxFills: 64 },
         slabs,
-        route: (digest, sources, options) => replicas.route(digest, sources, options),
+        route: (digest, sources, fill) => routeOf(replicas, { digest, sources, ...fill }),
         onStored: (digest, blob) => catalog.blobs.record(digest, blob),
         isLeftoverOf: () => true,
-        observer: {
-          started: () => undefined,
-          ended: () => undefined,
-          received: () => undefined,
-          sourceFailed: () => undefined,
-          wrongBytes: () => undefined,
-          diskFault: (error) => {
-            throw error;
-          },
+        report(event) {
+          if (event.kind === 'disk-fault') throw event.error;
         },
       }),
     );

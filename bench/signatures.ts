@@ -17,7 +17,7 @@ const digests = Array.from({ length: count }, (_, index) =>
 );
 const gate = new SignatureGate<SignedRepository>({
   now: Date.now,
-  observer: { verified: () => undefined, unsigned: () => undefined },
+  report: () => undefined,
   // Everything passes as verification material: a verdict like any other.
   material: () => ({
     manifest: () => Promise.resolve(Buffer.from('{"manifests":[]}')),

@@ -27,7 +27,7 @@ export function registerReject(program: Command, io: CommandIo): void {
   addConfigFlags(program.command('reject'))
     .description('keep images from being pulled, with all that their indexes list, until they are approved')
     .argument('<image...>', 'such as docker.io/library/nginx:1.27 or local/app@sha256:…')
-    .option('--reason <text>', 'shown to those who pull it')
+    .option('--reason <text>', 'shown to clients that pull it')
     .option('--json', 'one JSON object per line')
     .action(async (images: readonly string[], flags: DecisionFlags, command: Command) => {
       await decide(images, 'rejected', { io, flags, command });

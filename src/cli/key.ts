@@ -36,7 +36,7 @@ export function registerKey(program: Command, io: CommandIo): void {
       });
     });
   addConfigFlags(key.command('ls'))
-    .description('list the keys, without what opens anything')
+    .description('list the keys, without their secrets')
     .option('--json', 'one JSON object per line for each key')
     .action(async (flags: JsonFlag, command: Command) => {
       await withOperations(command, io, async ({ operations, context }) => {
@@ -44,7 +44,7 @@ export function registerKey(program: Command, io: CommandIo): void {
       });
     });
   addConfigFlags(key.command('rm'))
-    .description('remove keys: what was made with them ends with the next request')
+    .description('remove keys; tokens made with them stop working at once')
     .argument('<key...>', 'ids as "key ls" shows them, or names')
     .option('--json', 'one JSON object per line for each key')
     .action(async (keys: readonly string[], flags: JsonFlag, command: Command) => {

@@ -6,12 +6,12 @@ import { noInput, type OperationContext } from '../operations/protocol/operation
 import type { Operations } from '../operations/protocol/operations.ts';
 import { namedRepository } from '../upstream/repository.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
-import type { Rights } from './callers.ts';
 import type { Exchange } from './exchange.ts';
 import type { ExtensionEndpoint, ExtensionRequest, NamedRepository } from './extension-request.ts';
 import type { OperationEnd } from './operations.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { jsonReply } from './replies.ts';
+import type { Rights } from './rights.ts';
 import { writePaced } from './write-paced.ts';
 
 /** Most operations at a time that callers have begun: each keeps a connection. */

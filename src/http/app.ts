@@ -7,13 +7,14 @@ import type { Keeper } from '../front/keeper.ts';
 import type { HoldStore } from '../holds/hold-store.ts';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import type { Mirror } from '../mirror/mirror.ts';
+import type { Report } from '../oci/report.ts';
 import type { SignatureGate } from '../signatures/signature-gate.ts';
 import type { Chain } from '../transport/chain.ts';
 import type { Repository } from '../upstream/repository.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
 import { type AdministrationRoutesOptions, administrationEndpoints } from './administration-routes.ts';
 import type { Admission } from './admission.ts';
-import { authorizePull, type GuestUpstreams, hideUpstreams, identifyCaller, Rights } from './callers.ts';
+import { authorizePull, hideUpstreams, identifyCaller } from './callers.ts';
 import { catalogRoute } from './catalog-route.ts';
 import { isClientLeft } from './client-left.ts';
 import { documentation } from './documentation.ts';
@@ -22,6 +23,7 @@ import type { ExtensionEndpoint } from './extension-request.ts';
 import { extensionRoutes } from './extension-routes.ts';
 import { HoldGate } from './hold-gate.ts';
 import { type HoldRoutesOptions, holdEndpoints } from './hold-routes.ts';
+import type { HostedOwner } from './hosted-owner.ts';
 import type { HostedParts } from './hosted-request.ts';
 import { hostedRoutes } from './hosted-routes.ts';
 import { hostedTagging } from './hosted-tagging.ts';
@@ -29,20 +31,21 @@ import { imageEndpoint } from './image-routes.ts';
 import {
   admit,
   beginExchange,
+  type EndedExchange,
   followChain,
   hasSeveralHosts,
   oneHost,
   onlyPulls,
-  type RequestObserver,
   readRequest,
   renderErrors,
 } from './middleware.ts';
 import { openApi } from './openapi.ts';
 import { type OperatorRoutesOptions, operatorRoutes } from './operator-routes.ts';
-import { type HostedOwner, type OwnerParts, ownerRoutes } from './owner-routes.ts';
+import { type OwnerParts, ownerRoutes } from './owner-routes.ts';
 import { passedOn } from './passed-on.ts';
 import { type PeerRoutesOptions, peerRoutes } from './peer-routes.ts';
 import { registryRoutes } from './registry-routes.ts';
+import { type GuestUpstreams, Rights } from './rights.ts';
 import { searchEndpoints } from './search-routes.ts';
 import { Sender } from './send.ts';
 import { tokenPath, tokenRoute } from './token-route.ts';
@@ -53,7 +56,8 @@ export interface AppOptions {
   readonly mirror: Mirror;
   /** This mirror's place among others that ask one another. */
   readonly chain: Chain;
-  readonly observer: RequestObserver;
+  /** Receives each request when it has ended. */
+  readonly report: Report<EndedExchange>;
   /** Who may do what. */
   readonly access: AccessControl;
   /** Upstreams that judge the credentials of callers. */
@@ -74,7 +78,7 @@ export interface AppOptions {
   readonly images: ImageDetails;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
-  /** What is held for scanners. */
+  /** The manifests that are held for scanners. */
   readonly holds: HoldStore;
   readonly decisions: Pick<HoldRoutesOptions, 'decide'>;
   readonly operator: OperatorRoutesOptions;
@@ -102,9 +106,9 @@ export function createApp(options: AppOptions): Koa {
   const offered = (): readonly ExtensionEndpoint[] =>
     administration.isOffered() ? [...extensions, ...forAdministrators] : extensions;
   const extensions: readonly ExtensionEndpoint[] = [
-    openApi(() => offered().slice(1)),
+    openApi(() => offered().slice(1), { takesPushes: options.hosted !== undefined || options.owner !== undefined }),
     documentation(),
-    eventsEndpoint(options.events),
+    eventsEndpoint({ ...options.events, clientIdleMs: () => options.clientIdleMs }),
     ...searchEndpoints(options.search, options),
     ...holdEndpoints(
       { all: () => options.holds.all(), decide: (image, decision) => options.decisions.decide(image, decision) },

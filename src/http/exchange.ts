@@ -9,7 +9,7 @@ import { onlySelection } from '../upstream/link.ts';
 import type { Selection } from '../upstream/selection.ts';
 import type { Ticket } from './admission.ts';
 
-/** What the steps of one request of the registry API hand to one another, in `ctx.state.exchange`. */
+/** The state of one request of the registry API, which its steps hand on in `ctx.state.exchange`. */
 export class Exchange {
   readonly startedAtMs = performance.now();
   /** The room that the request has in this process. */
@@ -17,7 +17,7 @@ export class Exchange {
   /** The request's path and its query (without `?`), both as they were sent. */
   readonly path: string;
   readonly query: string;
-  /** What was asked for, once the path has been read. */
+  /** The parsed request, once the path has been read. */
   request: RegistryRequest | undefined;
   /** Whom it was asked of, once that has been chosen. */
   selection: Selection | undefined;
@@ -29,10 +29,12 @@ export class Exchange {
   isPeer = false;
   /** Who asks; `undefined` where callers are not distinguished. */
   caller: Caller | undefined;
-  /** What its token was asked for; `undefined`: it has shown none. */
+  /** The scopes of its token; `undefined`: it has shown none. */
   grants: readonly Grant[] | undefined;
   /** Credentials that the caller has shown for one upstream. */
   guest: Guest | undefined;
+  /** Whether what the caller has shown would still be accepted: for answers that go on for long. */
+  isCurrent: () => boolean = () => true;
   /** Where clients of this mirror get tokens. */
   realm = '';
   outcome: Outcome | undefined;

@@ -28,6 +28,8 @@ export interface ExtensionRequest {
   readonly open: (name: string) => NamedRepository;
   /** Whether the caller may know of a repository and what is in it. @param key as {@link NamedRepository} */
   readonly mayRead: (key: string) => boolean;
+  /** Whether the caller may still do with a repository what the endpoint does: for answers that go on for long. */
+  readonly isAllowed: (key: string) => boolean;
 }
 
 /** An endpoint that is offered as configured now. */
@@ -41,7 +43,9 @@ export interface ExtensionEndpoint {
   readonly listed: string;
   readonly levels: readonly ExtensionLevel[];
   readonly methods: readonly string[];
-  /** What the caller has to be allowed to do with the repository (default `pull`). */
+  /** Whether, at the level of the registry, it lists what is in repositories (default false). */
+  readonly isList?: boolean;
+  /** The action that the caller needs a right to (default `pull`). */
   readonly action?: Action;
   /** Whether it is offered for hosted repositories alone (default false). */
   readonly isForHosted?: boolean;

@@ -1,11 +1,10 @@
 import type { Context, Middleware } from 'koa';
 import type { HostedRegistry } from '../hosted/hosted-registry.ts';
 import { type ExtensionPath, parseExtensionPath } from '../oci/extension-path.ts';
-import { requireName } from '../oci/request.ts';
+import { requireName, requireRepository } from '../oci/request.ts';
 import { repositoryOf } from '../upstream/repository.ts';
 import { selectUpstream } from '../upstream/selection.ts';
 import type { UpstreamTable } from '../upstream/table.ts';
-import type { Rights } from './callers.ts';
 import type { Exchange } from './exchange.ts';
 import {
   type ExtensionEndpoint,
@@ -18,6 +17,7 @@ import { notOffered } from './hosted-request.ts';
 import { conditionsOf } from './registry-routes.ts';
 import { isReplicaPath } from './replica-paths.ts';
 import { jsonReply } from './replies.ts';
+import type { Rights } from './rights.ts';
 import { selectionInput } from './selecting.ts';
 import type { Sender } from './send.ts';
 
@@ -73,9 +73,12 @@ export function extensionRoutes(
       throw unknownEndpoint(path);
     }
     if (!endpoint.methods.includes(ctx.method)) throw notOffered(ctx.method, endpoint.methods.join(', '));
-    if (repository === undefined) options.rights.requireToken(exchange);
-    else options.rights.requireHere(exchange, endpoint.action ?? 'pull', repository);
-    const mayRead = (key: string): boolean => options.rights.may(exchange, 'search', key);
+    if (repository === undefined) {
+      if (endpoint.isList === true) options.rights.requireListing(exchange);
+      else options.rights.requireToken(exchange);
+    } else options.rights.requireHere(exchange, endpoint.action ?? 'pull', repository);
+    const mayRead = (key: string): boolean => options.rights.mayKnow(exchange, key);
+    const isAllowed = (key: string): boolean => options.rights.mayWithToken(exchange, endpoint.action ?? 'pull', key);
     const open = (name: string): NamedRepository => {
       const opened = repositoryNamed(options, { ctx, name });
       options.rights.requireHere(exchange, endpoint.action ?? 'pull', opened);
@@ -91,6 +94,7 @@ export function extensionRoutes(
       repository,
       open,
       mayRead,
+      isAllowed,
     });
   };
 }
@@ -120,6 +124,7 @@ function repositoryNamed(
   const [ns] = input.nsValues;
   const key = ns === undefined ? name : `${ns}/${name}`;
   if (hosted?.rules.isHosted(key) === true) {
+    requireRepository(key);
     exchange.hosted = key;
     return { key, isHosted: true };
   }

@@ -3,6 +3,7 @@ import type { Middleware } from 'koa';
 import { LRUCache } from 'lru-cache';
 import { hasReason, RegistryError } from '../oci/error.ts';
 import { upTo } from '../oci/lru-bound.ts';
+import type { Report } from '../oci/report.ts';
 import { parseRequest, pullMethods, type RegistryRequest } from '../oci/request.ts';
 import { RememberedAnswer } from '../replicas/negative-answers.ts';
 import type { Chain } from '../transport/chain.ts';
@@ -16,8 +17,8 @@ import { errorReply } from './replies.ts';
 import { selectionInput } from './selecting.ts';
 import type { Sender } from './send.ts';
 
-/** Receives each request of the registry API when it has ended. */
-export type RequestObserver = (event: {
+/** A request of the registry API that has ended. */
+export interface EndedExchange {
   readonly exchange: Exchange;
   readonly method: string;
   readonly status: number;
@@ -27,15 +28,15 @@ export type RequestObserver = (event: {
   readonly userAgent: string | undefined;
   /** The address it came from. */
   readonly client: string;
-}) => void;
+}
 
-/** Begins a request of the registry API, and tells the observer when its connection is done with it. */
+/** Begins a request of the registry API, and reports it when its connection is done with it. */
 export function beginExchange(options: {
-  observer: RequestObserver;
+  report: Report<EndedExchange>;
   admission: Admission;
   readonly answerMs: number;
 }): Middleware {
-  const { observer, admission } = options;
+  const { report, admission } = options;
   return async function begin(ctx, next) {
     // Read for each request: it may be changed while the mirror runs.
     const answerMs = Math.min(options.answerMs, waitMsOf(ctx.req.headers['prefer']));
@@ -51,7 +52,7 @@ export function beginExchange(options: {
       const client = admission.addressOf(req.socket);
       const done = () => {
         ticket[Symbol.dispose]();
-        observer({
+        report({
           exchange,
           method: ctx.method,
           status: res.statusCode,
@@ -151,7 +152,7 @@ export function followChain(chain: Chain): Middleware {
     if (chain.isLoop(before)) {
       throw new RegistryError('loop', 'this mirror is asked through itself: an upstream leads back to it');
     }
-    return chain.run(before, next);
+    return chain.run(before, { waitMs: waitMsOf(ctx.req.headers['prefer']), work: next });
   };
 }
 

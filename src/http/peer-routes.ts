@@ -4,6 +4,7 @@ import type { PeerBlob, PeerQuestion, PeerService } from '../mirror/sharing/peer
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { contentRange } from '../oci/range.ts';
+import type { Report } from '../oci/report.ts';
 import type { ReplicaAnswers } from '../replicas/answers.ts';
 import { readQuestion } from '../replicas/question.ts';
 import type { Exchange } from './exchange.ts';
@@ -31,7 +32,7 @@ export interface PeerRoutesOptions {
   /** Says which replica this is, sealed, to one that asks with a nonce. */
   readonly identify: (nonce: string) => string;
   /** Receives each request that was admitted or refused, and the bytes sent for it. */
-  readonly observer: (event: { readonly result: string; readonly bytes: number }) => void;
+  readonly report: Report<{ readonly result: string; readonly bytes: number }>;
 }
 
 /**
@@ -58,7 +59,7 @@ export function peerRoutes(
       pass: headerOf(ctx.req, 'millpond-pass'),
     });
     if ('refused' in admission) {
-      options.observer({ result: admission.refused, bytes: 0 });
+      options.report({ result: admission.refused, bytes: 0 });
       throw new RegistryError('not-allowed', 'only replicas of this mirror are served here');
     }
     if (isQuestion) return tell(ctx, { answers, sender, exchange, options });
@@ -75,7 +76,7 @@ async function tell(
   const question = readQuestion(exchange.query);
   if (question === undefined) throw new RegistryError('bad-name', 'another replica asks something unknown');
   const found = await answers.answer(question);
-  options.observer({ result: found ? 'ok' : 'absent', bytes: 0 });
+  options.report({ result: found ? 'ok' : 'absent', bytes: 0 });
   if (!found) return await sender.send(ctx.res, plain(404), exchange);
   const bytes = Buffer.from(JSON.stringify(found));
   const headers = [
@@ -103,22 +104,22 @@ async function answer(
   const question = questionOf(ctx, exchange);
   if (question.want === 'copy') {
     const isHere = await service.copy(digest, question);
-    options.observer({ result: isHere ? 'ok' : 'absent', bytes: 0 });
+    options.report({ result: isHere ? 'ok' : 'absent', bytes: 0 });
     await sender.send(ctx.res, plain(isHere ? 202 : 404), exchange);
     return;
   }
   const blob = await waiting(ctx.res, () => service.open(digest, question));
   if (!blob) {
-    options.observer({ result: 'absent', bytes: 0 });
+    options.report({ result: 'absent', bytes: 0 });
     await sender.send(ctx.res, plain(404), exchange);
     return;
   }
   await using _body: AsyncDisposable = blob.body;
   try {
     await sender.send(ctx.res, blobReply(blob, { question, range: ctx.req.headers.range }), exchange);
-    options.observer({ result: 'ok', bytes: exchange.sentBytes });
+    options.report({ result: 'ok', bytes: exchange.sentBytes });
   } catch (error) {
-    options.observer({ result: 'cut', bytes: exchange.sentBytes });
+    options.report({ result: 'cut', bytes: exchange.sentBytes });
     throw error;
   }
 }

@@ -5,6 +5,7 @@ import type { BlobBody } from '../mirror/body.ts';
 import type { ManifestHead, ManifestReply } from '../mirror/manifests.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { Outcome } from '../mirror/outcome.ts';
+import type { Standing } from '../mirror/standing.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ManifestReference, RegistryRequest } from '../oci/request.ts';
 import type { SignatureGate } from '../signatures/signature-gate.ts';
@@ -12,18 +13,20 @@ import { type Repository, repositoryOf } from '../upstream/repository.ts';
 import type { Exchange } from './exchange.ts';
 import { handedOver, sendfileHeader } from './handed-over.ts';
 import type { HoldGate } from './hold-gate.ts';
-import { keeping } from './keeping.ts';
+import { ManifestBlobs } from './manifest-blobs.ts';
 import { blobReply, type Conditions, listingReply, manifestReply, pingReply } from './replies.ts';
 import type { Reply, Sender } from './send.ts';
 
 /** The last step of a request of the pull API: gets what was asked for from the mirror and sends it. */
-export function registryRoutes(answering: Answering): Middleware {
+export function registryRoutes(options: Omit<Answering, 'manifestBlobs'>): Middleware {
+  const isManifest = (digest: Digest): boolean => options.mirror.manifests.isManifest(digest);
+  const answering = { ...options, manifestBlobs: new ManifestBlobs({ ...options, isManifest }) };
   return function answer(ctx) {
     const exchange = ctx.state['exchange'] as Exchange;
     const { request, selection } = exchange;
     if (!request) throw new Error('no request has been read');
     const asked: Asked = { ctx, exchange, conditions: conditionsOf(ctx, exchange) };
-    if (request.kind === 'ping') return answering.sender.send(ctx.res, pingReply(asked.conditions), exchange);
+    if (request.kind === 'ping') return answerPing(answering, asked);
     if (!selection) throw new Error('no upstream has been chosen');
     return answerFrom(answering, {
       ...asked,
@@ -31,6 +34,11 @@ export function registryRoutes(answering: Answering): Middleware {
       request,
     });
   };
+}
+
+/** Stands on nothing but the configuration. */
+async function answerPing({ sender, keeper }: Answering, { ctx, exchange, conditions }: Asked): Promise<void> {
+  await sender.send(ctx.res, keeping(pingReply(conditions), { facts: [] }, { keeper, ctx, exchange }), exchange);
 }
 
 /** Gets what was asked of a repository from the mirror and sends it. */
@@ -63,8 +71,12 @@ interface Answering {
   readonly keeper?: Keeper | undefined;
   /** Absent: nothing is held. */
   readonly gate?: HoldGate | undefined;
+  /** @throws RegistryError for a manifest that is stored and may not be given. Absent: all may */
+  readonly requireGiven?: ((digest: Digest) => void) | undefined;
   /** Decides by signatures which manifests are served; absent: all are. */
   readonly signatures?: SignatureGate<Repository> | undefined;
+  /** Decides which manifests are served as blobs; absent: all are. */
+  readonly manifestBlobs?: ManifestBlobs | undefined;
   /** Whether an nginx in front sends stored blobs from their files; read for each answer. Absent: it does not. */
   readonly handsFilesOver?: (() => boolean) | undefined;
 }
@@ -79,7 +91,7 @@ interface Asked {
 const fromDisk: ReadonlySet<Outcome> = new Set(['hit', 'stale', 'revalidated', 'revalidating']);
 
 async function answerManifest(
-  { mirror, sender, keeper, gate, signatures }: Answering,
+  { mirror, sender, keeper, gate, signatures, requireGiven }: Answering,
   {
     ctx,
     exchange,
@@ -101,7 +113,8 @@ async function answerManifest(
       ? await mirror.manifests.byDigest(repository, reference.digest, new TagOptions(exchange, accept))
       : await byTag(reference.tag, new TagOptions(exchange, accept)));
   exchange.outcome = found.outcome;
-  // A HEAD gives nothing away but the digest, and those who push need it.
+  requireGiven?.(found.digest);
+  // A HEAD reveals only the digest, and clients that push need it.
   if (!conditions.head) {
     gate?.require(exchange, { repository: repository.key, digest: found.digest, isKnown: fromDisk.has(found.outcome) });
   }
@@ -117,13 +130,14 @@ async function answerManifest(
 }
 
 async function answerBlob(
-  { mirror, sender, keeper, handsFilesOver }: Answering,
+  { mirror, sender, keeper, handsFilesOver, manifestBlobs }: Answering,
   { ctx, exchange, conditions, repository, digest }: Asked & { repository: Repository; digest: Digest },
 ): Promise<void> {
   if (conditions.head) {
     const found = await mirror.blobs.head(repository, digest, exchange);
     exchange.outcome = found.outcome;
-    await sender.send(ctx.res, keepingBlob(found), exchange);
+    const warning = await manifestBlobs?.checkHead(exchange, repository, found);
+    await sender.send(ctx.res, keepingBlob(found, warning), exchange);
     return;
   }
   exchange.isRanged = conditions.range !== undefined;
@@ -143,14 +157,16 @@ async function answerBlob(
     await sendBlob(fetched);
   }
 
-  async function sendBlob(blob: BlobReply): Promise<void> {
+  async function sendBlob(given: BlobReply): Promise<void> {
+    const { blob, warning } = (await manifestBlobs?.check(exchange, repository, given)) ?? { blob: given };
     await using _body: BlobBody = blob.body;
-    await sender.send(ctx.res, keepingBlob(blob), exchange);
+    await sender.send(ctx.res, keepingBlob(blob, warning), exchange);
   }
 
-  function keepingBlob(blob: BlobReply | BlobHead): Reply {
-    const standing = keeper?.wants(ctx.req) ? mirror.blobs.standing(repository, blob) : undefined;
-    const decided = blobReply(blob, conditions);
+  function keepingBlob(blob: BlobReply | BlobHead, warning: string | undefined): Reply {
+    const mayKeep = warning === undefined && keeper?.wants(ctx.req) === true;
+    const standing = mayKeep ? mirror.blobs.standing(repository, blob) : undefined;
+    const decided = blobReply(blob, { ...conditions, warning });
     const reply = 'body' in blob && isHandedOver() ? handedOver(decided, blob, conditions) : decided;
     return keeping(reply, standing, { keeper, ctx, exchange });
   }
@@ -174,7 +190,47 @@ async function answerListing(
   await sender.send(ctx.res, listingReply(listing, { ...conditions, path, selecting }), exchange);
 }
 
-/** What the mirror has to know of a client that asks for a tag. */
+/**
+ * An answer that is kept, to be given again without a decision, as soon as its headers go out.
+ * @param standing on what it stands, in this turn of the event loop; `undefined`: it is not kept
+ */
+function keeping(
+  reply: Reply,
+  standing: (Omit<Standing, 'digest'> & Partial<Pick<Standing, 'digest'>>) | undefined,
+  {
+    keeper,
+    ctx,
+    exchange,
+  }: { readonly keeper: Keeper | undefined; readonly ctx: Context; readonly exchange: Exchange },
+): Reply {
+  const { content } = reply;
+  const { selection, request, outcome, path, through } = exchange;
+  if (!keeper || !standing || !request || content.kind === 'parts') return reply;
+  // Of what has an upstream it is known where it came from.
+  if (selection && !outcome) return reply;
+  const { start, end } = content.kind === 'body' ? content : { start: 0, end: undefined };
+  if (content.kind === 'body' && end === undefined) return reply;
+  const onStart = keeper.offer(ctx.req, {
+    ...standing,
+    status: reply.status,
+    headers: reply.headers,
+    body: content.kind === 'bytes' ? content.bytes : end === undefined ? undefined : { start, end },
+    file: standing.file,
+    about: {
+      method: ctx.method,
+      path,
+      kind: request.kind,
+      upstream: selection?.upstream.name ?? 'none',
+      repository: selection?.repository,
+      namedBy: selection?.namedBy,
+      outcome: outcome ?? 'ok',
+      through,
+    },
+  });
+  return { ...reply, onStart };
+}
+
+/** The properties of a client that matter when it asks for a tag. */
 class TagOptions {
   readonly accept: string;
   readonly #exchange: Exchange;

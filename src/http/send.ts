@@ -97,6 +97,11 @@ export class Sender {
       first = await readFirst(content, { piece, exchange });
       onStart?.();
       response.writeHead(status, headers);
+      if (content.kind === 'body' && first && first.count <= singleWriteBytes && first.count === lengthOf(content)) {
+        exchange.sentBytes = first.count;
+        response.end(piece.upTo(first.count).toString('latin1', 0, first.count), 'latin1');
+        return;
+      }
     }
     this.#cutIdle(response, exchange);
     try {

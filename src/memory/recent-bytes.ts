@@ -1,6 +1,6 @@
 import { type Loan, roomFor, type Slab, type Slabs } from './slabs.ts';
 
-/** What readers at the head of a fill share in memory. */
+/** The most bytes that readers at the head of a fill share in memory: the latest ones. */
 const mostBytes = 4 * 1024 * 1024;
 
 interface Stretch {
@@ -28,6 +28,11 @@ export class RecentBytes implements Disposable {
     this.#slabs = slabs;
   }
 
+  /** How many bytes are kept now. */
+  get capacityBytes(): number {
+    return mostBytes * roomFor(this.#slabs);
+  }
+
   /** Takes bytes of a slab that follow those taken of it before. @param position where in the blob they belong */
   add(
     position: number,
@@ -40,7 +45,7 @@ export class RecentBytes implements Disposable {
       const hold = slab.lend(start, start);
       this.#stretches.set(slab, { slab, origin: position - start, start: position, end: position + end - start, hold });
     }
-    const capacityBytes = mostBytes * roomFor(this.#slabs);
+    const { capacityBytes } = this;
     for (const oldest of this.#stretches.values()) {
       if (this.#bytes <= capacityBytes || oldest.slab === slab) break;
       this.#drop(oldest);

@@ -4,6 +4,12 @@ import { bareMediaType, manifestMediaTypes } from './media-types.ts';
 /** Most types of one client that an upstream is asked for. */
 const maxNamedTypes = 20;
 
+/** Most types of one client that are read, and most characters: no real client sends more. */
+const maxRanges = 100;
+const maxCharacters = 8 * 1024;
+/** Longer ones are read each time: what is remembered has to stay small. */
+const maxRememberedCharacters = 2 * 1024;
+
 /** Reads what clients say they accept; each client says the same with every request, so that it is read once. */
 export class AcceptReader {
   readonly #read = new LRUCache<string, ReadonlyMap<string, boolean>>({ max: 500 });
@@ -40,7 +46,7 @@ export class AcceptReader {
     let ranges = this.#read.get(accept);
     if (ranges === undefined) {
       ranges = readAccept(accept);
-      this.#read.set(accept, ranges);
+      if (accept.length <= maxRememberedCharacters) this.#read.set(accept, ranges);
     }
     return ranges;
   }
@@ -48,7 +54,7 @@ export class AcceptReader {
 
 function readAccept(accept: string): Map<string, boolean> {
   const ranges = new Map<string, boolean>();
-  for (const part of accept.split(',')) {
+  for (const part of accept.slice(0, maxCharacters).split(',', maxRanges)) {
     const range = bareMediaType(part);
     if (range !== '') ranges.set(range, !/;\s*q=0(?:\.0*)?\s*(?:;|$)/i.test(part));
   }

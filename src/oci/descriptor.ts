@@ -29,7 +29,7 @@ export function isElsewhere({ mediaType }: Descriptor): boolean {
   return mediaType.includes('.foreign.') || mediaType.includes('.nondistributable.');
 }
 
-/** What a manifest refers to. */
+/** The descriptors in a manifest. */
 export interface ManifestLinks {
   /**
    * The manifest's media type: from its body, else from the `Content-Type` it came with, else from its form; '' if none
@@ -43,6 +43,8 @@ export interface ManifestLinks {
   readonly subject: Descriptor | undefined;
   readonly artifactType: string | undefined;
   readonly annotations: Readonly<Record<string, string>> | undefined;
+  /** The first member that should be a descriptor and cannot be read as one, such as `layers[3]`; absent: there is none. */
+  readonly unreadable?: string | undefined;
 }
 
 /**
@@ -50,8 +52,7 @@ export interface ManifestLinks {
  * @param bytes the exact body, already verified against its digest
  * @param contentType the `Content-Type` it came with
  * @throws RegistryError MANIFEST_INVALID if it is not a JSON object, exceeds {@link manifestLimits}, or does not look
- *   like a
- *   manifest
+ *   like a manifest
  */
 export function readManifest(bytes: Uint8Array, contentType: string): ManifestLinks {
   const body = parseObject(bytes);
@@ -85,7 +86,23 @@ export function readManifest(bytes: Uint8Array, contentType: string): ManifestLi
     subject: readDescriptor(body['subject']),
     artifactType: typeof body['artifactType'] === 'string' ? body['artifactType'] : config?.mediaType,
     annotations: readAnnotations(body['annotations']),
+    unreadable: unreadableMember(body),
   };
+}
+
+function unreadableMember(body: Record<string, unknown>): string | undefined {
+  // Go writes `null` for what is not there.
+  const isNone = (value: unknown): boolean =>
+    value !== undefined && value !== null && readDescriptor(value) === undefined;
+  const single = ['config', 'subject'].find((member) => isNone(body[member]));
+  if (single !== undefined) return single;
+  for (const member of ['layers', 'manifests', 'blobs']) {
+    const list = body[member] ?? [];
+    if (!Array.isArray(list)) return member;
+    const at = list.findIndex((value) => readDescriptor(value) === undefined);
+    if (at >= 0) return `${member}[${at}]`;
+  }
+  return undefined;
 }
 
 function parseObject(bytes: Uint8Array): Record<string, unknown> {

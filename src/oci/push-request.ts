@@ -1,6 +1,7 @@
 import { type Digest, parseDigest } from './digest.ts';
 import { RegistryError } from './error.ts';
 import { isRepository, isTag } from './reference.ts';
+import { requireRepository } from './request.ts';
 
 /** A request of the push API by its method, path and query (distribution-spec, "Endpoints" end-4 to 11). */
 export type PushRequest =
@@ -20,7 +21,8 @@ export interface Mount {
   readonly from: string | undefined;
 }
 
-const uploadPattern = /^\/v2\/(.+)\/blobs\/uploads\/([^/]*)$/;
+// Some clients leave the last slash out, and registries take that.
+const uploadPattern = /^\/v2\/(.+)\/blobs\/uploads(?:\/([^/]*))?$/;
 
 /**
  * Reads the path of a request about uploads.
@@ -31,11 +33,7 @@ const uploadPattern = /^\/v2\/(.+)\/blobs\/uploads\/([^/]*)$/;
 export function parsePushRequest(path: string, query: string): PushRequest | undefined {
   const [, name, id = ''] = uploadPattern.exec(path) ?? [];
   if (name === undefined) return undefined;
-  if (!isRepository(name)) {
-    throw new RegistryError('bad-name', 'not a repository name by the grammar of the distribution-spec', {
-      detail: { name: name.slice(0, 300) },
-    });
-  }
+  requireRepository(name);
   const parameters = new URLSearchParams(query);
   requireAlgorithm(parameters.get('digest-algorithm'));
   const digest = digestIn(parameters, 'digest');

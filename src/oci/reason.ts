@@ -34,7 +34,7 @@ export type GateEvidence =
   /** Nothing. */
   | 'none';
 
-/** What holds for every error of one reason. */
+/** The properties of every error of one reason. */
 export interface ReasonFacts {
   /** The code that a client gets, where the error does not name another one. */
   readonly code: ErrorCode;
@@ -96,6 +96,8 @@ export const reasonFacts = {
   'unsupported-type': client('UNSUPPORTED', 415),
   /** The repository has no room for more: only deleting helps, so clients are not invited to retry. */
   'quota-exceeded': client('QUOTA_EXCEEDED', 413),
+  /** The client has begun more uploads than it may have at a time. */
+  'too-many-uploads': transient('client', { code: 'TOOMANYREQUESTS', status: 429 }),
   'tag-immutable': client('DENIED', 403),
   /** The caller has to show who it is, or has shown something wrong. */
   unauthenticated: client('UNAUTHORIZED', 401),

@@ -24,8 +24,7 @@ const endpointPattern = /^\/v2\/(.+)\/(manifests|blobs|referrers|tags)\/([^/]+)$
 /**
  * Parses the path of a request under `/v2/` (distribution-spec, "Endpoints" end-1, 2, 3, 8a and 12a).
  * @param path the undecoded path, without its query: an escape inside a name is refused instead of decoded
- * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, DIGEST_INVALID, or NAME_UNKNOWN for a path that is not an
- *   endpoint
+ * @throws RegistryError NAME_INVALID, MANIFEST_INVALID, DIGEST_INVALID, or NAME_UNKNOWN for a path that is not an endpoint
  */
 export function parseRequest(path: string): RegistryRequest {
   if (path === '/v2/' || path === '/v2') return { kind: 'ping' };
@@ -49,8 +48,16 @@ export function parseRequest(path: string): RegistryRequest {
 
 /** Makes sure that a path names a repository, with or without an upstream in front. @throws RegistryError NAME_INVALID */
 export function requireName(name: string): void {
-  if (isName(name)) return;
-  throw new RegistryError('bad-name', 'not a repository name by the grammar of the distribution-spec', {
+  if (!isName(name)) throw badName(name);
+}
+
+/** Makes sure that a text is the name of a repository, without the host of an upstream. @throws RegistryError NAME_INVALID */
+export function requireRepository(name: string): void {
+  if (!isRepository(name)) throw badName(name);
+}
+
+function badName(name: string): RegistryError {
+  return new RegistryError('bad-name', 'not a repository name by the grammar of the distribution-spec', {
     detail: { name: name.slice(0, 300) },
   });
 }

@@ -3,6 +3,8 @@ import type { ListingAnswer } from './listing.ts';
 
 /** A tag list with more values is passed on unchanged. */
 const maxTags = 1_000_000;
+/** Longer lists are passed on as their registry gives them: to read them would delay other requests. In bytes. */
+export const maxReadBytes = 1024 * 1024;
 
 /** A request for the tags of a repository. */
 export interface ListRequest {
@@ -43,10 +45,14 @@ export function pageOf(tags: readonly string[], { name, query }: ListRequest): L
   };
 }
 
-/** The page that was asked for, where the upstream ignores `n` or `last` and answers with other tags as well. */
+/**
+ * The page that was asked for, where the upstream ignores `n` or `last` and answers with other tags as well; a list that
+ * is too long to be read for one answer is left as it is.
+ */
 export function pagedHere(answer: ListingAnswer, request: ListRequest): ListingAnswer {
   const wanted = readQuery(request.query);
-  if (wanted === undefined || answer.nextQuery !== undefined) return answer;
+  const isPassedOn = answer.nextQuery !== undefined || answer.bytes.length > maxReadBytes;
+  if (wanted === undefined || isPassedOn) return answer;
   const tags = tagsOf(answer.bytes);
   const isIgnored = tags !== undefined && (tags.length > wanted.n || tags.includes(wanted.last));
   return isIgnored ? pageOf(tags, request) : answer;
@@ -58,6 +64,8 @@ export function tagsOf(bytes: Buffer): readonly string[] | undefined {
     const { tags } = parseJson(bytes, { maxValues: maxTags, maxDepth: 8 }) as {
       tags?: unknown;
     };
+    // Go's encoder writes `null` for an empty list, or leaves it out.
+    if (tags === null || tags === undefined) return [];
     return Array.isArray(tags) && tags.every((tag) => typeof tag === 'string') ? tags : undefined;
   } catch {
     return undefined;

@@ -4,11 +4,11 @@ import type { RebuildEvent } from '../store/catalog/rebuild.ts';
 import { described } from './described.ts';
 import type { Parts } from './parts.ts';
 
-/** What parts of the mirror report as it happens. */
+/** The events of the link to Redis, the rebuild of a catalog, and the scrub. */
 export type SiteEvent = LinkEvent | RebuildEvent | ScrubEvent;
 
-/** Turns what is reported into log lines, numbers and readiness. */
-export function reporter(parts: Pick<Parts, 'log' | 'metrics' | 'health'>): (event: SiteEvent) => void {
+/** Turns events into log lines, metrics and readiness. */
+export function backgroundReport(parts: Pick<Parts, 'log' | 'metrics' | 'health'>): (event: SiteEvent) => void {
   return (event) => {
     switch (event.kind) {
       case 'redis-lost':

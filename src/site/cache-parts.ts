@@ -1,8 +1,8 @@
 import type { Config } from '../config/config.ts';
-import type { FillObserver } from '../mirror/fill/fill-events.ts';
 import { Mirror } from '../mirror/mirror.ts';
-import type { MirrorEvent, Report } from '../mirror/mirror-event.ts';
+import type { MirrorEvent } from '../mirror/mirror-event.ts';
 import { unwatched } from '../oci/facts.ts';
+import type { Report } from '../oci/report.ts';
 import { Scrub } from '../store/care/scrub.ts';
 import { Catalog } from '../store/catalog/catalog.ts';
 import { Rebuild } from '../store/catalog/rebuild.ts';
@@ -18,16 +18,17 @@ import { sweepIngest } from '../store/files/sweep.ts';
 import { Verification } from '../store/files/verification.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Repository } from '../upstream/repository.ts';
-import { reporter } from './background-report.ts';
+import { backgroundReport } from './background-report.ts';
 import { eventOfNews } from './content-events.ts';
 import { described } from './described.ts';
 import { cacheConditions, evictionReport } from './eviction-report.ts';
 import { LiveUpstreams } from './live-upstreams.ts';
-import { upstreamConditions, upstreamObserver, upstreamReadings } from './observers.ts';
 import type { Opening, RebuildFirst } from './opening.ts';
 import { sayOwner, whenFree } from './owner.ts';
+import { UpstreamMemory } from './upstream-memory.ts';
+import { upstreamConditions, upstreamReadings, upstreamReport } from './upstream-report.ts';
 
-/** Interval of progress reports of a rebuild that is waited for. */
+/** Interval of progress reports while a command waits for a rebuild. */
 const tellEveryMs = 5_000;
 
 /** Commands that need nothing but what is stored. */
@@ -57,7 +58,7 @@ export async function openLayout(
   return layout;
 }
 
-/** Takes the directory, and with it its catalog. */
+/** Locks the directory and opens its catalog. */
 export async function openCatalog(opening: Opening): Promise<Catalog> {
   const { layout, command, owned, log, health, now } = opening;
   const open = (): Promise<Catalog> =>
@@ -72,7 +73,7 @@ export async function openCatalog(opening: Opening): Promise<Catalog> {
       onReplaced: () => opening.onCatalogReplaced(),
       onManifest: (manifest) => opening.evictor?.room.arrivals.recorded(manifest),
       onNews(news) {
-        // What another replica keeps is held, and told of, there.
+        // The replica that keeps a hosted repository holds its manifests and reports them.
         if (news.repository.startsWith('_')) return;
         opening.onEvent?.(eventOfNews(news));
         if (news.kind === 'manifest') opening.holds.note(news.repository, news.digest);
@@ -83,7 +84,7 @@ export async function openCatalog(opening: Opening): Promise<Catalog> {
   const onWait = (owner: unknown): void => log.info({ owner }, 'waiting for the cache directory');
   const catalog = owned.use(await whenFree(layout, open, { onWait }));
   owned.use(sayOwner(layout, command));
-  // With the catalog goes the lock of the directory: nothing else writes there.
+  // The catalog holds the lock of the directory: nothing else writes there.
   const sweptFiles = await sweepIngest(layout, { now });
   if (sweptFiles > 0) log.info({ files: sweptFiles }, 'left-over files removed');
   return catalog;
@@ -103,10 +104,10 @@ export async function openUpstreams({
 }: Opening): Promise<LiveUpstreams> {
   const upstreams = owned.use(
     new LiveUpstreams({
-      memory,
+      memory: memory && new UpstreamMemory(memory),
       now,
       changes,
-      observer: upstreamObserver({
+      report: upstreamReport({
         log,
         metrics,
         onEvent,
@@ -155,7 +156,7 @@ export async function openStore(
   return { store, evictor };
 }
 
-/** What the configuration in force allows; for a command that works alone never less than what it has found. */
+/** The budget of the configuration in force; for a command that works alone, never less than what it has found. */
 async function budgetOf(
   opening: Opening,
   catalog: Catalog,
@@ -163,7 +164,7 @@ async function budgetOf(
   const { layout, isServing } = opening;
   const isKeptAsFound = !isServing || layout.isReadOnly;
   const found = isKeptAsFound ? { ...catalog.blobs.usage(), ...(await fileSystemOf(layout.dir)) } : undefined;
-  // What less was free already, others have to mend; a disk that is full makes room all the same.
+  // If less was free already, that is not for this command to mend; a disk that is full makes room all the same.
   const freeBytesFound = layout.isReadOnly ? 0 : (found?.freeBytes ?? Number.POSITIVE_INFINITY);
   return {
     get maxSizeBytes() {
@@ -182,13 +183,12 @@ export function openMirror(
     readonly catalog: Catalog;
     readonly store: DiskStore;
     readonly evictor: Evictor;
-    readonly observer: FillObserver;
     readonly report: Report<MirrorEvent>;
     readonly repository: (key: string) => Repository | undefined;
   },
 ): Mirror {
   const { layout, owned, replicas, slabs, changes, now } = opening;
-  const { catalog, store, evictor, observer, repository } = parts;
+  const { catalog, store, evictor, repository } = parts;
   const report: Report<MirrorEvent> = (event) => {
     parts.report(event);
     if (event.kind === 'disk-fault' && isFull(event.error)) evictor.diskWasFull();
@@ -209,7 +209,6 @@ export function openMirror(
           return opening.config.cache.maxFills;
         },
       },
-      observer: { ...observer, diskFault: (error) => report({ kind: 'disk-fault', error }) },
       report,
       replicas,
       repository,
@@ -220,12 +219,12 @@ export function openMirror(
   );
 }
 
-/** What rebuilds a catalog that was lost; as far as that is waited for, it has done so. */
+/** Prepares the rebuild of a catalog that was lost, and runs it if a command waits for it. */
 export async function openRebuild(
   { config, layout, health, rebuildFirst, ...opening }: Opening,
   { catalog, store }: { readonly catalog: Catalog; readonly store: DiskStore },
 ): Promise<Rebuild> {
-  const report = reporter({ ...opening, health });
+  const report = backgroundReport({ ...opening, health });
   const rebuild = new Rebuild({
     layout,
     catalog,
@@ -238,7 +237,7 @@ export async function openRebuild(
   });
   await rebuild.skipIfEmpty();
   if (rebuildFirst) await rebuildNow(rebuild, rebuildFirst);
-  // Where no upstream can be asked, an answer without the names would be a wrong one.
+  // If no upstream can be asked, an answer without the names would be wrong.
   if (config.offline) await rebuild.readNames(new AbortController().signal);
   const text =
     'the catalog was lost or is older than names-1.journal and is being rebuilt from the disk: ' +

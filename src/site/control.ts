@@ -1,16 +1,16 @@
 import type { RequestListener } from 'node:http';
 import { type ControlOptions, createControlApp } from '../http/control-app.ts';
 import { controlSocketPath, openControlSocket } from '../http/control-socket.ts';
-import { type ExplanationOptions, explainImage } from '../operations/owner/explain/explanation.ts';
+import type { ExplanationOptions } from '../operations/owner/explain/explanation.ts';
 import type { Operations } from '../operations/protocol/operations.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { described } from './described.ts';
 import { type SiteStatusOptions, siteStatus } from './site-status.ts';
 
 /**
- * What is in the options is read at each question: it may be changed while the mirror runs.
- * Lets the commands beside a running mirror ask it, over a socket in its cache directory. Where there can be none the
- * log says so and the mirror goes on without it.
+ * Lets the commands beside a running mirror ask it, over a socket in its cache directory. If the socket cannot be opened, the
+ * log says so and the mirror runs without it.
+ * @param options read for each question: they may change while the mirror runs
  */
 export async function openControl(
   options: SiteStatusOptions & {
@@ -19,14 +19,17 @@ export async function openControl(
     readonly log: Logger;
     /** Serves it over TCP, too; absent: it does not. */
     readonly openTcp?: ((handler: RequestListener) => Promise<AsyncDisposable>) | undefined;
-    /** Answers those who come over TCP and may not ask. */
+    /** Answers callers over TCP that may not ask. */
     readonly admit: NonNullable<ControlOptions['admit']>;
   },
 ): Promise<AsyncDisposable> {
   const { log, config } = options;
   const parts: ControlOptions = {
     status: () => siteStatus(options),
-    explain: (image, who) => explainImage(image, options.explanation, who),
+    async explain(image, who) {
+      const { explainImage } = await import('../operations/owner/explain/explanation.ts');
+      return explainImage(image, options.explanation, who);
+    },
     operations: { ...options.operations },
     onOperationError: (operation, error) => log.warn({ operation, error: described(error) }, 'operation failed'),
     onError: (error) => log.error({ error: described(error) }, 'unexpected error'),

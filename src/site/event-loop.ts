@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import type { Logger } from '../telemetry/logger.ts';
 import { type StallWatch, stallMs } from './stall-watch.ts';
 
-/** What is measured takes this long where nothing is late, in milliseconds. */
+/** The interval that is measured, in milliseconds, where nothing is late. */
 const resolutionMs = 20;
 /** How often the main thread says that it goes on, in milliseconds. */
 const beatMs = 50;
@@ -96,7 +96,9 @@ export class EventLoop implements AsyncDisposable {
       this.#frames = frames;
     });
     // Without it stalls are counted and logged all the same.
-    worker.on('error', (error: unknown) => this.#log.debug({ error: String(error) }, 'stalls are not looked into'));
+    worker.on('error', (error: unknown) =>
+      this.#log.debug({ error: String(error) }, 'the causes of stalls are not recorded'),
+    );
     return worker;
   }
 }

@@ -1,8 +1,12 @@
+import { join } from 'node:path';
 import type { Config } from '../config/config.ts';
-import type { HostedOwner } from '../http/owner-routes.ts';
+import type { HostedOwner } from '../http/hosted-owner.ts';
 import { ownerUpstream } from '../replicas/owner-upstream.ts';
+import { OwnerWord } from '../replicas/owner-word.ts';
+import { described } from './described.ts';
 import type { Hosted } from './hosted.ts';
 import { hostedRules } from './hosted-rules.ts';
+import type { Parts } from './parts.ts';
 import type { LiveReplicas } from './replicas.ts';
 
 /**
@@ -12,7 +16,11 @@ import type { LiveReplicas } from './replicas.ts';
  */
 export function openHostedOwner(
   started: Config,
-  { others, config }: { readonly others: LiveReplicas | undefined; readonly config: () => Config },
+  {
+    others,
+    config,
+    log,
+  }: Pick<Parts, 'log'> & { readonly others: LiveReplicas | undefined; readonly config: () => Config },
 ): (HostedOwner & Pick<Hosted, 'status'>) | undefined {
   const address = started.hosted?.owner;
   if (address === undefined || others === undefined || !isKeptElsewhere(started)) return undefined;
@@ -28,6 +36,9 @@ export function openHostedOwner(
       return rules();
     },
     send: (request) => link.send(request),
+    word: new OwnerWord(join(started.cache.dir, 'hosted-refused'), {
+      onFault: (error) => log.error({ error: described(error) }, 'what the owner refuses cannot be kept'),
+    }),
     status: () =>
       Promise.resolve({
         role: 'replica',

@@ -10,8 +10,9 @@ import { createUpstream, type OwnedUpstream } from '../upstream/create-upstream.
 import { lazyUpstream } from '../upstream/lazy-upstream.ts';
 import type { TlsOptions, UpstreamOptions } from '../upstream/options.ts';
 import { UpstreamTable } from '../upstream/table.ts';
-import type { UpstreamObserver } from '../upstream/upstream.ts';
+import type { UpstreamEvent } from '../upstream/upstream.ts';
 import { Turns } from '../waiting/turns.ts';
+import type { UpstreamMemory } from './upstream-memory.ts';
 import { upstreamOptions } from './upstream-options.ts';
 
 interface LiveUpstream {
@@ -22,10 +23,10 @@ interface LiveUpstream {
 
 export interface LiveUpstreamsOptions {
   readonly now: () => number;
-  readonly observer: UpstreamObserver;
+  readonly report: (event: UpstreamEvent) => void;
   readonly changes: Changes;
-  /** As of {@link UpstreamOptions}. */
-  readonly memory: UpstreamOptions['memory'];
+  /** What manifests and lists take while they arrive, each upstream a part of it; absent: nothing counts them. */
+  readonly memory: UpstreamMemory | undefined;
 }
 
 /** Upstreams that are ready to be put in force. */
@@ -121,7 +122,8 @@ export class LiveUpstreams implements Disposable {
     const options = withCertificates(upstream, upstreamOptions(config, upstream));
     const { changes: _changes, ...extra } = this.#extra;
     const own = { credentials: { kind: 'inline', ...credentials } as const, moreCredentials: [] };
-    return createUpstream({ ...options, ...extra, ...this.#networks, chain: this.chain, ...own });
+    const memory = extra.memory?.ofUpstream();
+    return createUpstream({ ...options, ...extra, ...this.#networks, memory, chain: this.chain, ...own });
   }
 
   #make(
@@ -140,6 +142,7 @@ export class LiveUpstreams implements Disposable {
             ...options,
             ...extra,
             ...this.#networks,
+            memory: extra.memory?.ofUpstream(),
             chain: this.chain,
             onChange: () => changes.changed(upstreamFact(upstream.name)),
           }),
@@ -181,7 +184,7 @@ function tableOf(live: readonly LiveUpstream[], { defaultUpstream }: Config): Up
   );
 }
 
-/** What the files of an upstream's TLS hold now, in place of their paths. */
+/** The contents of an upstream's TLS files, in place of their paths. */
 function withCertificates({ name }: UpstreamConfig, options: UpstreamOptions): UpstreamOptions {
   const { ca, cert, key, ...rest } = options.tls ?? {};
   if (ca === undefined && cert === undefined && key === undefined) return options;

@@ -1,10 +1,11 @@
 import type { Audit } from '../telemetry/audit.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
-import type { Health } from './health.ts';
-import type { WatchedFiles } from './watched-files.ts';
+import { Metrics } from '../telemetry/metrics.ts';
+import type { EventLoop } from './event-loop.ts';
+import { Health } from './health.ts';
+import { WatchedFiles } from './watched-files.ts';
 
-/** What every part of a running mirror is given. */
+/** The dependencies of every part of a running mirror: log, metrics, health, watched files, and the clock. */
 export interface Parts {
   readonly log: Logger;
   readonly metrics: Metrics;
@@ -15,4 +16,29 @@ export interface Parts {
   readonly files: WatchedFiles;
   /** Wall clock in milliseconds. */
   readonly now: () => number;
+}
+
+/** Makes the parts around a log. */
+export function createParts({
+  log,
+  lostLines = () => 0,
+  eventLoop,
+  now = Date.now,
+  audit,
+}: Pick<Parts, 'log' | 'audit'> & {
+  readonly lostLines?: (() => number) | undefined;
+  readonly eventLoop?: EventLoop | undefined;
+  readonly now?: (() => number) | undefined;
+}): Parts {
+  const metrics = new Metrics();
+  metrics.watchCount('log_lines_lost_total', 'Lines of the log that could not be written.', lostLines);
+  if (eventLoop) {
+    const help = 'How often the event loop was held for longer than 200 ms.';
+    metrics.watchCount('event_loop_stalls_total', help, () => eventLoop.reading().stalls);
+  }
+  const health = new Health({ now });
+  const files = new WatchedFiles({ log });
+  health.watch(() => files.conditions(now()));
+  metrics.watchCertificates(() => files.certificates());
+  return { log, metrics, audit, health, files, now };
 }

@@ -6,8 +6,6 @@ import { readImageList } from '../config/image-list.ts';
 import type { ImageEntry } from '../config/image-list-schema.ts';
 import { nextTime, scheduleOf } from '../config/schedule.ts';
 import { formatDuration } from '../config/units.ts';
-import { fetchImages } from '../operations/owner/fetch/fetch.ts';
-import { fetchDependencies } from '../operations/owner/operations.ts';
 import type { FetchEvent, FetchParameters } from '../operations/protocol/fetch.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -17,7 +15,7 @@ import { described } from './described.ts';
 /** A clock that was set forward, and a machine that slept, are noticed after this. */
 const longestSleepMs = 60_000;
 
-/** What has come of a scheduled fetch. */
+/** The result of a scheduled fetch. */
 export interface PrefetchRun {
   readonly startedAt: string;
   readonly seconds: number;
@@ -126,9 +124,15 @@ export class Prefetcher implements AsyncDisposable {
     log.info({ schedule }, 'scheduled fetch started');
     let end: Extract<FetchEvent, { kind: 'end' }> | undefined;
     try {
+      // Most mirrors have no schedule, and start without this code.
+      const [{ fetchImages }, { fetchDependencies }] = await Promise.all([
+        import('../operations/owner/fetch/fetch.ts'),
+        import('../operations/owner/operations.ts'),
+      ]);
       for await (const event of fetchImages(await parametersOf(config), fetchDependencies(cache), { signal })) {
         if (event.kind === 'failed')
           log.warn({ schedule, image: event.image, error: event.error }, 'image not fetched');
+        if (event.kind === 'warned') log.warn({ schedule, image: event.image }, event.warning);
         if (event.kind === 'left-out')
           log.warn({ schedule, image: event.image, name: event.name, error: event.reason }, 'referrer not fetched');
         if (event.kind === 'end') end = event;

@@ -2,7 +2,7 @@ import type { Config, RedisConfig } from '../config/config.ts';
 import type { RedisLocation } from '../coordination/connection.ts';
 import type { Replica } from '../coordination/coordinator.ts';
 import type { Membership } from '../coordination/fleet.ts';
-import { identityContext, OwnerLink } from '../coordination/owner-link.ts';
+import { identityContext, OwnerLink, type OwnerLinkOptions } from '../coordination/owner-link.ts';
 import { PeerPass } from '../coordination/peer-pass.ts';
 import { Peers, type PeerTrouble } from '../coordination/peers.ts';
 import { Seal } from '../coordination/seal.ts';
@@ -13,12 +13,12 @@ import type { ServerTls } from '../http/server.ts';
 import type { Digest } from '../oci/digest.ts';
 import { Replicas } from '../replicas/replicas.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import { reporter } from './background-report.ts';
+import { backgroundReport } from './background-report.ts';
 import { named } from './configured-files.ts';
 import type { Parts } from './parts.ts';
 import type { FileTexts } from './watched-files.ts';
 
-/** What a replica needs of the others, and what it gives them. */
+/** The connection of a replica with the others. */
 export interface LiveReplicas extends AsyncDisposable {
   readonly replicas: Replicas;
   readonly routes: PeerRoutesOptions;
@@ -28,13 +28,13 @@ export interface LiveReplicas extends AsyncDisposable {
   renewTls(tls: ServerTls): void;
   status(): ReplicasStatus;
   /**
-   * To be called when the mirror can be reached.
+   * Call it when the mirror can be reached.
    * @param address `host:port` it listens on
    */
   join(address: string, membership: Membership): void;
 }
 
-/** The other replicas and Redis, for those who watch. */
+/** The status of the other replicas and of Redis. */
 export interface ReplicasStatus {
   readonly self: string;
   /** Where the others reach this one. */
@@ -45,7 +45,7 @@ export interface ReplicasStatus {
     readonly id: string;
     readonly address: string;
     readonly avoided: boolean;
-    /** What it has failed with, as long as it has given nothing since. */
+    /** Its last failure; `null` once it has given anything since. */
     readonly trouble: PeerTrouble | null;
   }[];
   /** Blobs that this replica fetches for all. */
@@ -88,23 +88,13 @@ export async function openReplicas(
       admit: ({ method, url, range, pass: header, caller }) =>
         pass.check({ method, path: url, range, to: `${coordinator.self}:${coordinator.boot}`, caller }, header),
       identify: (nonce) => seal.close(identityContext, { id: coordinator.self, boot: coordinator.boot, nonce }),
-      observer: ({ result, bytes }) => {
+      report: ({ result, bytes }) => {
         metrics.peerRequests.inc({ result });
         metrics.peerSentBytes.inc(bytes);
       },
     },
     linkTo(address) {
-      const link = new OwnerLink({
-        address,
-        pass,
-        seal,
-        self: () => coordinator.self,
-        tls: parts.tls,
-        onChange(reason) {
-          if (reason === undefined) log.info({ address }, 'the owner of the hosted repositories is reached again');
-          else log.error({ address, reason }, 'the owner of the hosted repositories cannot be reached: no pushes');
-        },
-      });
+      const link = linkTo(address, { pass, seal, self: () => coordinator.self, tls: parts.tls, log });
       links.push(link);
       return link;
     },
@@ -123,6 +113,21 @@ export async function openReplicas(
       for (const link of links) link[Symbol.dispose]();
     },
   };
+}
+
+/** A link to the owner of the hosted repositories, which logs when that is lost and found again. */
+function linkTo(
+  address: string,
+  { log, ...options }: Pick<OwnerLinkOptions, 'pass' | 'seal' | 'self' | 'tls'> & Pick<Parts, 'log'>,
+): OwnerLink {
+  return new OwnerLink({
+    ...options,
+    address,
+    onChange(reason) {
+      if (reason === undefined) log.info({ address }, 'the owner of the hosted repositories is reached again');
+      else log.error({ address, reason }, 'the owner of the hosted repositories cannot be reached: no pushes');
+    },
+  });
 }
 
 /** The coordinator, which takes another login and another secret when their files change. */
@@ -158,7 +163,7 @@ async function openCoordinator(
     location: location!,
     keyPrefix: redis.keyPrefix,
     seal: seal!,
-    report: reporter(parts),
+    report: backgroundReport(parts),
     isOffline: offline,
     deadlineMs: redisDeadlineMs,
     onChange: changeLog(log, ownAddress),
@@ -196,7 +201,7 @@ function replicasStatus(
 }
 
 /**
- * Logs who has come and who has gone; not all who are there, of whom there may be thousands.
+ * Logs which replicas have come and gone; not all that are there, which may be thousands.
  * @param ownAddress where the others reach this one
  */
 function changeLog(log: Logger, ownAddress: () => string): (replicas: readonly Replica[]) => void {

@@ -1,7 +1,7 @@
 import { Scrub } from '../store/care/scrub.ts';
 import { FileHasher } from '../store/files/file-hasher.ts';
 import { Verification } from '../store/files/verification.ts';
-import { reporter } from './background-report.ts';
+import { backgroundReport } from './background-report.ts';
 import type { Cache } from './cache.ts';
 import type { Parts } from './parts.ts';
 
@@ -15,7 +15,7 @@ export function startScrub(cache: Cache, parts: Parts): Pick<Scrub, 'look'> & As
     custody: mirror.custody,
     repair,
     settings: () => ({ everyMs: cache.config.cache.scrub.everyMs }),
-    report: reporter(parts),
+    report: backgroundReport(parts),
     now,
   });
   scrub.start();

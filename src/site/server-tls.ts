@@ -71,3 +71,13 @@ function serverTls(
 function byName(texts: FileTexts): FileTexts {
   return Object.fromEntries(Object.entries(texts).map(([key, text]) => [key.slice(key.lastIndexOf('.') + 1), text]));
 }
+
+/** The certificates of the listener of clients, and of the listener of replicas. */
+export type Tls = Readonly<Record<'clients' | 'peers', LiveServerTls | undefined>>;
+
+/** Reads the certificates of both listeners; replicas show those of the clients unless they have their own. */
+export async function openTls({ tls, listeners: { peers } }: Config, parts: Parts): Promise<Tls> {
+  const clients = await openServerTls(tls, parts);
+  if (!peers) return { clients, peers: clients };
+  return { clients, peers: await openServerTls(peers.tls, { ...parts, around: ['listeners', 'peers', 'tls'] }) };
+}

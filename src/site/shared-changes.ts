@@ -4,9 +4,9 @@ import { newReplicaId } from '../coordination/members.ts';
 import { isDigest } from '../oci/digest.ts';
 import { Administration } from '../operations/owner/administration/administration.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import { administrationReport } from './administration-report.ts';
 import type { Cache } from './cache.ts';
 import { described } from './described.ts';
-import { administrationReport } from './observers.ts';
 
 const idNote = 'id among the replicas';
 const positionNote = 'heard of other replicas';
@@ -14,7 +14,7 @@ const untoldNote = 'other replicas have to hear';
 /** How often the position is noted where nothing happens, in milliseconds. */
 const noteEveryMs = 10_000;
 
-/** What other replicas have done, done here too: pauses that upstreams ask for, what operators remove and pin. */
+/** Repeats here what happened at other replicas: pauses that upstreams asked for, images that operators removed or pinned. */
 export class SharedChanges implements MessageListener, AsyncDisposable {
   readonly #cache: Cache;
   readonly #coordinator: Coordinator;

@@ -1,4 +1,5 @@
 import { admitOperator } from '../http/operator-access.ts';
+import type { ExplanationOptions } from '../operations/owner/explain/explanation.ts';
 import { addressesOf } from '../operations/owner/explain/own-address.ts';
 import type { Operations } from '../operations/protocol/operations.ts';
 import type { LiveAccess } from './access.ts';
@@ -30,7 +31,7 @@ export async function openSiteControl(
   },
 ): Promise<AsyncDisposable> {
   const { log, metrics, health, files, now, walls, others, access, prefetcher, address, eventLoop } = parts;
-  const { mirror, catalog, store, upstreams } = cache;
+  const { mirror, catalog, upstreams } = cache;
   const { administration } = cache.config.listeners;
   return await openControl({
     get config() {
@@ -40,23 +41,7 @@ export async function openSiteControl(
       return upstreams.all;
     },
     get explanation() {
-      const { config } = cache;
-      const { table } = upstreams;
-      const addresses = [
-        address,
-        ...addressesOf({ ...config.listen, port: Number(address.slice(address.lastIndexOf(':') + 1)) }),
-      ];
-      return {
-        upstreams: table,
-        store,
-        catalog,
-        offline: config.offline,
-        now,
-        credential: credentialsOf(config),
-        signatures: signaturesOf(config),
-        addresses,
-        decide: access.decide,
-      };
+      return explanationOf(cache, { address, now, decide: access.decide });
     },
     version: await readVersion(),
     address,
@@ -87,4 +72,23 @@ export async function openSiteControl(
         })),
     log,
   });
+}
+
+/** The data for `explain`, by the configuration in force. */
+function explanationOf(
+  { config, upstreams: { table }, store, catalog }: Cache,
+  { address, now, decide }: Pick<ExplanationOptions, 'now' | 'decide'> & { readonly address: string },
+): ExplanationOptions {
+  const port = Number(address.slice(address.lastIndexOf(':') + 1));
+  return {
+    upstreams: table,
+    store,
+    catalog,
+    offline: config.offline,
+    now,
+    credential: credentialsOf(config),
+    signatures: signaturesOf(config),
+    addresses: [address, ...addressesOf({ ...config.listen, port })],
+    decide,
+  };
 }

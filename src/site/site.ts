@@ -1,62 +1,35 @@
 import type { Config } from '../config/config.ts';
-import { changedKeys, withoutRestart } from '../config/restart.ts';
 import type { Search } from '../discovery/search/search.ts';
 import { Generations } from '../front/generations.ts';
-import type { HostedObserver } from '../hosted/changes.ts';
+import type { HostedChange } from '../hosted/changes.ts';
+import type { HostedOwner } from '../http/hosted-owner.ts';
 import type { Slabs } from '../memory/slabs.ts';
-import { operationsOf } from '../operations/owner/operations.ts';
+import type { Report } from '../oci/report.ts';
+import type { Operations } from '../operations/protocol/operations.ts';
 import { Holdings } from '../replicas/holdings.ts';
 import { AuditLog } from '../telemetry/audit.ts';
 import type { Logger, RequestLog } from '../telemetry/logger.ts';
-import { Metrics } from '../telemetry/metrics.ts';
-import { Turns } from '../waiting/turns.ts';
 import { openAccess } from './access.ts';
 import { type Cache, openCache } from './cache.ts';
-import { upstreamFiles } from './configured-files.ts';
-import { changeObserver } from './content-events.ts';
+import { changeReport } from './content-events.ts';
 import type { EventLoop } from './event-loop.ts';
 import { EarlyEvents, openEvents } from './events.ts';
-import { Health } from './health.ts';
-import { openHosted } from './hosted.ts';
+import type { Hosted } from './hosted.ts';
 import { hostedRules } from './hosted-rules.ts';
-import { type ClientListener, openListener } from './open-listener.ts';
-import type { Parts } from './parts.ts';
+import { lazyOperations } from './lazy-operations.ts';
+import { type ClientListener, type ListenerParts, openListener } from './open-listener.ts';
+import { createParts, type Parts } from './parts.ts';
 import { Prefetcher } from './prefetcher.ts';
+import { searchAtReplica } from './replica-search.ts';
 import type { LiveReplicas } from './replicas.ts';
+import { runningSite, type Site, watchUpstreamFiles } from './running-site.ts';
 import { startScrub } from './scrub.ts';
 import { openSearch } from './search.ts';
-import { openServerTls } from './server-tls.ts';
+import { type LiveServerTls, openTls, type Tls } from './server-tls.ts';
 import { SharedChanges } from './shared-changes.ts';
 import { openShortWay } from './short-way.ts';
-import { signaturePolicies } from './signature-policies.ts';
-import { openSignatures, policyFiles } from './signatures.ts';
 import { openSiteControl } from './site-control.ts';
 import { Walls } from './walls.ts';
-import { WatchedFiles } from './watched-files.ts';
-
-/** A running mirror. */
-export interface Site {
-  /** `host:port` it listens on. */
-  readonly address: string;
-  /** Closes the listener at once, lets transfers end within the configured time, gives everything back. */
-  stop(): Promise<void>;
-  /**
-   * Puts another configuration in force for requests that come from now on; those under way end with what they began. Files
-   * that it names are read again where they have changed.
-   * @throws Error where an upstream cannot be made of it; nothing has changed then
-   */
-  reload(config: Config): Promise<Reload>;
-}
-
-/** What has come of another configuration: keys, such as `cache.tagTtl`. */
-export interface Reload {
-  /** In force now. */
-  readonly changed: readonly string[];
-  /** Of files that hold something else than before, which is in force now. */
-  readonly files: readonly string[];
-  /** They differ and need a restart: they stay as they were. */
-  readonly restart: readonly string[];
-}
 
 export interface SiteOptions {
   readonly log: Logger;
@@ -77,167 +50,172 @@ export interface SiteOptions {
 }
 
 /**
- * Puts a mirror together from its configuration and starts it: the one place that knows all the parts.
+ * Puts a mirror together from its configuration and starts it: the one place that knows all the parts. What is opened first
+ * is given back last.
  * @throws Error in one sentence when the directory or the address cannot be had
  */
 export async function startSite(started: Config, options: SiteOptions): Promise<Site> {
-  const { slabs, redisDeadlineMs, keepsAnswers = true } = options;
   await using owned = new AsyncDisposableStack();
+  // What is in force now; before the cache is open, what the mirror was started with.
+  let cache: Cache | undefined;
+  const config = () => cache?.config ?? started;
+
+  // What observes.
   const audit = owned.use(new AuditLog({ log: options.log, file: started.log.auditFile }));
   const parts = createParts({ ...options, audit: audit.write });
-  const tls = await openServerTls(started.tls, parts);
-  const { peers } = started.listeners;
-  const peersTls = peers ? await openServerTls(peers.tls, { ...parts, around: ['listeners', 'peers', 'tls'] }) : tls;
-  // A mirror by itself does not load the client of Redis, nor what replicas say to each other.
-  const joining = started.redis && (await import('./replicas.ts'));
-  const others = await joining?.openReplicas(started, { ...parts, redisDeadlineMs, tls: peersTls?.current });
+
+  // The other replicas.
+  const tls = await openTls(started, parts);
+  const others = await openOthers(started, { ...parts, redisDeadlineMs: options.redisDeadlineMs, tls: tls.peers });
   if (others) owned.use(others);
-  const linking = started.hosted?.owner !== undefined && (await import('./hosted-owner.ts'));
-  const owner = linking ? linking.openHostedOwner(started, { others, config: () => cache.config }) : undefined;
-  let inForce = () => started;
+  const owner = await openOwner(started, { others, config, log: parts.log });
+
+  // What is stored, and what happens to it.
+  const walls = new Walls({ config, ...parts });
+  const generations = options.keepsAnswers === false ? undefined : new Generations();
   const early = new EarlyEvents();
-  const onEvent = early.add;
-  const { replicas } = others ?? {};
-  const walls = new Walls({ config: () => inForce(), ...parts });
-  const { memory } = walls;
-  const generations = keepsAnswers ? new Generations() : undefined;
-  const opening = {
-    ...parts,
-    command: 'serve',
-    slabs,
-    memory,
-    replicas,
-    hostedOwner: owner?.upstream,
-    changes: generations,
-    onEvent,
-  };
-  const cache: Cache = owned.use(await openCache(started, opening));
-  inForce = () => cache.config;
-  const events = owned.use(await openEvents(started, { ...parts, config: inForce }));
+  cache = owned.use(
+    await openCache(started, {
+      ...parts,
+      command: 'serve',
+      slabs: options.slabs,
+      memory: walls.memory,
+      replicas: others?.replicas,
+      hostedOwner: owner?.upstream,
+      changes: generations,
+      onEvent: early.add,
+    }),
+  );
+  cache.mirror.downloads.slabs.countIn(walls.memory);
+  const events = owned.use(await openEvents(started, { ...parts, config }));
   early.handTo(events);
-  cache.mirror.downloads.slabs.countIn(memory);
-  const observeEvents = changeObserver(onEvent, cache.holds);
-  const onHostedChange: HostedObserver = (change) => {
-    observeEvents(change);
-    search.hostedChanged(change);
-  };
-  const hosted = owner ? undefined : openHosted(() => cache.config, { ...parts, observer: onHostedChange });
-  if (hosted) owned.use(hosted);
-  const search: Search = owned.use(openSearch(cache, { ...parts, hosted: hosted?.registry }));
-  search.start();
-  const signatures = await openSignatures(cache, parts);
-  const access = owned.use(await openAccess(() => cache.config, { ...parts, cache }));
-  const operations = operationsOf(cache, {
-    search,
-    hosted: { registry: hosted?.registry, rules: hostedRules(inForce) },
-  });
-  const requestLog = options.requestLog ?? ((level, fields) => parts.log[level](fields, 'request'));
-  const { admission } = walls;
-  const short =
-    generations && owned.use(openShortWay(cache, { ...parts, generations, admission, search, log: requestLog }));
-  const listener = await openListener(cache, {
-    ...parts,
-    walls,
-    others,
-    tls,
-    peersTls,
-    hosted,
-    owner,
-    access,
-    events,
-    search,
-    operations,
-    requestLog,
-    short,
-    signatures,
-    generations,
-  });
-  if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
+
+  // Hosted repositories, search, access, and what operators can have done.
+  const { hosted, search } = await openHere(started, { ...parts, cache, owner, config, early, owned });
+  const access = owned.use(await openAccess(config, { ...parts, cache }));
+  const operations = operationsOf(cache, { ...parts, config, search, hosted, owner });
+
+  // From here on clients and other replicas are answered.
+  const serving = { ...parts, walls, others, access, operations, search, hosted, owner, events, generations };
+  const listener = await openListeners(cache, { ...serving, tls, owned, requestLog: options.requestLog });
+
+  // What is done in the background, and what commands ask.
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
   const scrub = owned.use(startScrub(cache, parts));
-  const control = await openSiteControl(cache, {
-    ...parts,
-    walls,
-    others,
-    prefetcher,
-    operations,
-    hosted: owner ?? hosted,
-    address: listener.address,
-    access,
-    eventLoop: options.eventLoop,
-  });
-  if (control) owned.use(control);
+  const control = { ...serving, prefetcher, address: listener.address, eventLoop: options.eventLoop };
+  owned.use(await openSiteControl(cache, { ...control, hosted: owner ?? hosted }));
+  await watchUpstreamFiles({ ...parts, cache, generations });
+  owned.use(parts.files).start();
 
-  const { files, health, log } = parts;
-  const watchUpstreams = async (): Promise<void> => {
-    const { config, upstreams } = cache;
-    const uses = await upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) });
-    const takeKeys = async (): Promise<void> => {
-      signatures.use(await signaturePolicies(cache.config));
-      generations?.changedAll();
-    };
-    files.replace('upstreams', [...uses, ...policyFiles(config, takeKeys)]);
-  };
-  await watchUpstreams();
-  files.start();
-  owned.use(files);
-  const rest = owned.move();
+  return runningSite({ ...parts, cache, access, events, listener, prefetcher, scrub, generations, rest: owned.move() });
+}
+
+/** The other replicas. A mirror by itself does not load the client of Redis, nor what replicas say to each other. */
+async function openOthers(
+  started: Config,
+  { tls, ...parts }: Parts & Pick<SiteOptions, 'redisDeadlineMs'> & { readonly tls: LiveServerTls | undefined },
+): Promise<LiveReplicas | undefined> {
+  if (!started.redis) return undefined;
+  const { openReplicas } = await import('./replicas.ts');
+  return await openReplicas(started, { ...parts, tls: tls?.current });
+}
+
+/** The replica that keeps the hosted repositories, where that is another one. */
+async function openOwner(
+  started: Config,
+  parts: Pick<Parts, 'log'> & { readonly others: LiveReplicas | undefined; readonly config: () => Config },
+) {
+  if (started.hosted?.owner === undefined) return undefined;
+  const { openHostedOwner } = await import('./hosted-owner.ts');
+  return openHostedOwner(started, parts);
+}
+
+/** The hosted repositories that this replica keeps, and the index of everything that is here. */
+async function openHere(
+  started: Config,
+  parts: Parts & {
+    readonly cache: Cache;
+    readonly owner: unknown;
+    readonly config: () => Config;
+    readonly early: EarlyEvents;
+    readonly owned: AsyncDisposableStack;
+  },
+): Promise<{ readonly hosted: Hosted | undefined; readonly search: Search }> {
+  const { cache, early, owned } = parts;
+  const observe = changeReport(early.add, cache.holds);
+  const hosted = await openOwnHosted(started, parts, (change) => {
+    observe(change);
+    search.hostedChanged(change);
+  });
+  if (hosted) owned.use(hosted);
+  const search = owned.use(openSearch(cache, { ...parts, hosted: hosted?.registry }));
+  search.start();
+  return { hosted, search };
+}
+
+/** The hosted repositories, where this replica keeps them. A mirror without any does not load what takes pushes. */
+async function openOwnHosted(
+  started: Config,
+  { owner, config, ...parts }: Parts & { readonly owner: unknown; readonly config: () => Config },
+  report: Report<HostedChange>,
+) {
+  if (!started.hosted || owner !== undefined) return undefined;
+  const { openHosted } = await import('./hosted.ts');
+  return openHosted(config, { ...parts, report });
+}
+
+/** The operations of operators. Their code is loaded with the first one that is asked for. */
+function operationsOf(
+  cache: Cache,
+  parts: Pick<Parts, 'now'> & {
+    readonly config: () => Config;
+    readonly search: Search;
+    readonly hosted: Hosted | undefined;
+    readonly owner: HostedOwner | undefined;
+  },
+): Operations {
+  const { config, search, owner, now } = parts;
+  const hosted = { registry: parts.hosted?.registry, rules: hostedRules(config) };
+  const operations = lazyOperations(async () => {
+    const loaded = await import('../operations/owner/operations.ts');
+    return loaded.operationsOf(cache, { search, hosted });
+  });
+  if (!owner) return operations;
   return {
-    address: listener.address,
-    async stop() {
-      health.drain();
-      events.end();
-      await Promise.all([listener.close(cache.config.timeouts.drainMs), prefetcher[Symbol.asyncDispose]()]);
-      await rest.disposeAsync();
-    },
-    async reload(wanted) {
-      const { config, left } = withoutRestart(cache.config, wanted);
-      const changed: string[] = [];
-      const turns = new Turns();
-      for (const key of changedKeys(cache.config, config)) {
-        if (key !== undefined) changed.push(key);
-        await turns.next();
-      }
-      const policies = await signaturePolicies(config);
-      // Callers have to be known as soon as they are distinguished.
-      const taken = await access.prepare(config);
-      try {
-        await cache.replaceConfig(config, () => signatures.use(policies));
-      } catch (error) {
-        await access.prepare(cache.config);
-        throw error;
-      }
-      access.settle();
-      if (changed.length > 0) audit.write('configuration changed', { changed });
-      prefetcher.replace(config);
-      scrub.look();
-      log.level = config.log.level;
-      listener.look();
-      await watchUpstreams();
-      return { changed, files: [...taken, ...(await files.look())], restart: left };
-    },
+    ...operations,
+    search: (asked, { signal }) => searchAtReplica(search, asked, { owner, signal, now }),
   };
 }
 
-/** What observes, and the clock. */
-function createParts({
-  log,
-  lostLines = () => 0,
-  eventLoop,
-  now = Date.now,
-  audit,
-}: SiteOptions & Pick<Parts, 'audit'>): Parts {
-  const metrics = new Metrics();
-  metrics.watchCount('log_lines_lost_total', 'Lines of the log that could not be written.', lostLines);
-  if (eventLoop) {
-    const help = 'How often the event loop was held for longer than 200 ms.';
-    metrics.watchCount('event_loop_stalls_total', help, () => eventLoop.reading().stalls);
-  }
-  const health = new Health({ now });
-  const files = new WatchedFiles({ log });
-  health.watch(() => files.conditions(now()));
-  metrics.watchCertificates(() => files.certificates());
-  return { log, metrics, audit, health, files, now };
+/** Answers clients, and lets other replicas know that they can reach this one. */
+async function openListeners(
+  cache: Cache,
+  {
+    owned,
+    tls,
+    requestLog,
+    ...parts
+  }: Omit<ListenerParts, 'tls' | 'peersTls' | 'requestLog' | 'short' | 'signatures'> & {
+    readonly tls: Tls;
+    readonly requestLog: RequestLog | undefined;
+    readonly owned: AsyncDisposableStack;
+  },
+): Promise<ClientListener> {
+  const { generations, walls, others, log } = parts;
+  const writesRequests: RequestLog = requestLog ?? ((level, fields) => log[level](fields, 'request'));
+  const short =
+    generations && openShortWay(cache, { ...parts, generations, admission: walls.admission, log: writesRequests });
+  if (short) owned.use(short);
+  const listener = await openListener(cache, {
+    ...parts,
+    tls: tls.clients,
+    peersTls: tls.peers,
+    requestLog: writesRequests,
+    short,
+    signatures: cache.signatures.gate,
+  });
+  if (others) owned.use(joinReplicas(others, { ...parts, cache, listener }));
+  return listener;
 }
 
 /** Lets other replicas know of this one, now that they can reach it. */

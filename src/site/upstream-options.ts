@@ -1,10 +1,10 @@
 import type { Config, UpstreamAuth, UpstreamConfig } from '../config/config.ts';
 import type { CredentialOptions, StaticCredentials } from '../upstream/credentials/options.ts';
 import { credentialInWords } from '../upstream/credentials/words.ts';
+import { tagRule } from '../upstream/freshness.ts';
 import type { UpstreamOptions } from '../upstream/options.ts';
-import { tagRule } from '../upstream/tag-rules.ts';
 
-/** What an upstream is built from, as the configuration says. */
+/** The options of an upstream, from its configuration. */
 export function upstreamOptions(config: Config, upstream: UpstreamConfig): UpstreamOptions {
   const { caFile, certFile, keyFile, insecureSkipVerify } = upstream.tls;
   const { tagTtlMs, staleWhileRevalidateMs, staleIfErrorMs, negativeTtlMs } = upstream;

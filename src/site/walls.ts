@@ -5,20 +5,21 @@ import type { MalformedKind } from '../http/server.ts';
 import { MemoryBudget } from '../memory/memory-budget.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { wantedThreads } from './front-threads.ts';
 import type { Health } from './health.ts';
 import { limitsInForce, processMeans } from './limits.ts';
 
 /** How often one kind of refusal is logged, in milliseconds. */
 const logEveryMs = 10_000;
 
-/** What is used up in the whole process, so that every client may be refused. */
+/** The limits of the whole process: if one is reached, every client may be refused. */
 const ofAll: Partial<Record<Overload, string>> = {
   connections: 'limits.connections is reached: further connections are refused',
   requests: 'limits.requests is reached: further requests are refused',
   memory: 'limits.memory is reached: further answers are refused',
 };
 
-/** How much clients take of this process, for those who watch. */
+/** The status of the limits: how much clients take of this process. */
 export interface WallsStatus extends Load {
   /** Memory of answers and of blobs on their way. */
   readonly memoryBytes: number;
@@ -32,7 +33,7 @@ export interface WallsStatus extends Load {
 export class Walls {
   readonly memory: MemoryBudget;
   readonly admission: Admission;
-  /** What the main thread and the fronts do for clients: the limits are for all of them together. */
+  /** The loads of the main thread and the fronts: the limits are for all of them together. */
   readonly loads: Loads;
   readonly #refusals: Partial<Record<Overload, number>> = {};
   readonly #loggedAtMs = new Map<string, number>();
@@ -50,7 +51,7 @@ export class Walls {
       config = parts.config();
       return inForce;
     };
-    const { threads } = parts.config().serve;
+    const threads = wantedThreads(parts.config());
     this.loads = new Loads(threads === 1 ? 1 : 1 + threads);
     const seat = threads === 1 ? undefined : this.loads.seat(0);
     const memoryLimit = {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Condition, ConditionCode } from '../http/operator-routes.ts';
@@ -10,12 +11,20 @@ const lookEveryMs = 2_000;
 /** Looking at them takes at most this share of the time, however many they are. */
 const busyShare = 1 / 20;
 
-/** What the files of one purpose hold, by key. */
+/**
+ * A file that has changed within this time may change again and look the same: file systems give times of a few
+ * milliseconds, or of two seconds.
+ */
+const youngMs = 2_500;
+/** A larger file is not one of the files that are taken, but a program that makes one: it is not read to be compared. */
+const mostComparedBytes = 1024 * 1024;
+
+/** The texts of the files of one purpose, by key. */
 export type FileTexts = Readonly<Record<string, string>>;
 
 /** Files of one purpose, which are taken together: a certificate and its key. */
 export interface FileUse {
-  /** What they are for, unlike any other of the group. */
+  /** Their purpose, unique in the group. */
   readonly name: string;
   /** Paths by the key that names them, such as `tls.certFile`. None: what `take` looks at is no file. */
   readonly files: FileTexts;
@@ -26,7 +35,7 @@ export interface FileUse {
    * @throws Error in one sentence if it cannot be used: the previous content stays in effect
    */
   readonly take: (texts: FileTexts) => void | Promise<void>;
-  /** What it means where they cannot be used. */
+  /** The condition to report where they cannot be used. */
   readonly code: ConditionCode;
 }
 
@@ -34,6 +43,8 @@ interface Watched {
   use: FileUse;
   /** By which a change is noticed; `undefined`: not looked at yet. */
   signature: string | undefined;
+  /** A hash of the content, where the signature does not tell whether it has changed since. */
+  young: string | undefined;
   problem: string | undefined;
   certificates: readonly CertificateStatus[];
 }
@@ -65,7 +76,7 @@ export class WatchedFiles implements AsyncDisposable {
   async takeAll(group: string, uses: readonly FileUse[]): Promise<void> {
     const all = new Map<string, Watched>();
     for (const use of uses) {
-      const watched: Watched = { use, signature: undefined, problem: undefined, certificates: [] };
+      const watched = newlyWatched(use);
       await look(watched);
       if (watched.problem !== undefined) throw new Error(watched.problem);
       all.set(nameOf(use), watched);
@@ -80,7 +91,7 @@ export class WatchedFiles implements AsyncDisposable {
       const name = nameOf(use);
       const before = known?.get(name);
       if (before) before.use = use;
-      return [name, before ?? { use, signature: undefined, problem: undefined, certificates: [] }];
+      return [name, before ?? newlyWatched(use)];
     });
     this.#groups.set(group, new Map(watched));
   }
@@ -153,13 +164,24 @@ export class WatchedFiles implements AsyncDisposable {
   }
 }
 
+function newlyWatched(use: FileUse): Watched {
+  return { use, signature: undefined, young: undefined, problem: undefined, certificates: [] };
+}
+
 /** @returns whether there was something new to be read; never rejects */
 async function look(watched: Watched): Promise<boolean> {
   const { use } = watched;
-  const signature = (await Promise.all([...Object.values(use.files), ...(use.looksAt ?? [])].map(signatureOf))).join(
-    '\n',
+  const files = [...Object.values(use.files), ...(use.looksAt ?? [])];
+  const signatures = await Promise.all(files.map(signatureOf));
+  const signature = signatures.map(({ text }) => text).join('\n');
+  const { young: before } = watched;
+  if (signature === watched.signature && before === undefined) return false;
+  const isYoung = signatures.some(
+    ({ isComparable, changedAtMs }) => isComparable && changedAtMs > Date.now() - youngMs,
   );
-  if (signature === watched.signature) return false;
+  const hash = isYoung || before !== undefined ? await hashOf(files, signatures) : undefined;
+  watched.young = isYoung ? hash : undefined;
+  if (signature === watched.signature && hash === before) return false;
   watched.signature = signature;
   try {
     const texts: Record<string, string> = {};
@@ -176,13 +198,36 @@ async function look(watched: Watched): Promise<boolean> {
   return true;
 }
 
-async function signatureOf(file: string): Promise<string> {
+interface Signature {
+  readonly text: string;
+  readonly changedAtMs: number;
+  /** Whether its content may be read to be compared. */
+  readonly isComparable: boolean;
+}
+
+async function signatureOf(file: string): Promise<Signature> {
   try {
-    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
-    return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+    const stats = await stat(file, { bigint: true });
+    const { dev, ino, size, mtimeNs, ctimeNs } = stats;
+    return {
+      text: [dev, ino, size, mtimeNs, ctimeNs].join(' '),
+      changedAtMs: Number(ctimeNs / 1_000_000n),
+      isComparable: stats.isFile() && size <= mostComparedBytes,
+    };
   } catch (error) {
-    return String((error as NodeJS.ErrnoException).code);
+    return { text: String((error as NodeJS.ErrnoException).code), changedAtMs: 0, isComparable: false };
   }
+}
+
+/** Of what those of the files hold that may be compared. */
+async function hashOf(files: readonly string[], signatures: readonly Signature[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const [index, file] of files.entries()) {
+    if (signatures[index]?.isComparable !== true) continue;
+    const content = await readFile(file).catch((error: NodeJS.ErrnoException) => Buffer.from(String(error.code)));
+    hash.update(`${index} ${content.length} `).update(content);
+  }
+  return hash.digest('base64');
 }
 
 async function read(key: string, file: string): Promise<string> {

@@ -164,7 +164,7 @@ describe('the secrets that the containers share', () => {
 });
 
 describeWith(['redis-server', 'redis-cli'], 'the Redis of docker-compose.yml', () => {
-  test('takes its settings, and lets nobody in without the password', async () => {
+  test('takes its settings, and refuses requests without the password', async () => {
     await using folder = await temporaryDirectory('secrets');
     const made = await makeSecrets(folder);
     const { entrypoint: [program = '', file = ''] = [] } = await serviceOf('redis');

@@ -131,7 +131,7 @@ describe('deploy/kubernetes', () => {
 });
 
 describeWith(['redis-server', 'redis-cli'], 'the Redis of deploy/kubernetes', () => {
-  test('runs as it is started there, and lets nobody in without the password', async () => {
+  test('runs as it is started there, and refuses requests without the password', async () => {
     const redis = ofKind(await readFolder(join(root, 'base')), 'Deployment')[0];
     const [shell = '', flags = '', script = ''] = podSpec(redis!).containers[0]?.command ?? [];
     await using folder = await temporaryDirectory('redis');

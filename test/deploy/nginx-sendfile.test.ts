@@ -100,15 +100,15 @@ describeWith(['nginx', 'root'], 'the nginx that sends the files of one mirror', 
 
   test('a file that nginx cannot read comes from Millpond, which can', async () => {
     const blob = await storedBlob({ size: 200_000, seed: 5 });
-    await using stranger = await startFileSender(mirror, { user: 'nobody' });
+    await using unprivileged = await startFileSender(mirror, { user: 'nobody' });
     for (const headers of [{}, { range: 'bytes=10-19' }] as Record<string, string>[]) {
       const [theirs, ours] = [
-        await stranger.get(pathOf(blob.digest), { headers }),
+        await unprivileged.get(pathOf(blob.digest), { headers }),
         await nginx.get(pathOf(blob.digest), { headers }),
       ];
       expect([theirs.status, theirs.complete, theirs.sha256]).toEqual([ours.status, true, ours.sha256]);
       expect(theirs.headers['docker-content-digest']).toBe(blob.digest);
     }
-    await stranger.process.untilOutput(/Permission denied/);
+    await unprivileged.process.untilOutput(/Permission denied/);
   });
 });

@@ -21,6 +21,8 @@ export interface ContestantOptions {
 }
 
 export interface MillpondOptions extends ContestantOptions {
+  /** Certificate and key, as files; absent: plain connections. */
+  readonly tls?: { readonly certFile: string; readonly keyFile: string };
   readonly profileDirectory: string | undefined;
 }
 
@@ -34,13 +36,14 @@ export function documentRoot(directory: string): string {
 
 /** Millpond as its users run it, all settings as by default, its log of every request in a file. */
 export async function startMillpond(options: MillpondOptions): Promise<Contestant> {
-  const { directory, upstreamOrigin, threads = 1, profileDirectory } = options;
+  const { directory, upstreamOrigin, threads = 1, profileDirectory, tls } = options;
   const listen = `127.0.0.1:${await freePort()}`;
   const config = {
     listen,
     cache: { dir: join(directory, 'data') },
     upstreams: { 'docker.io': { urls: [upstreamOrigin] } },
     serve: { threads },
+    ...(tls && { tls: { certFile: tls.certFile, keyFile: tls.keyFile } }),
   };
   const configFile = join(directory, 'millpond.yaml');
   // JSON is YAML.
@@ -53,6 +56,29 @@ export async function startMillpond(options: MillpondOptions): Promise<Contestan
     listen,
     env: profiling || {},
     threads,
+    isTls: tls !== undefined,
+  });
+}
+
+/** Node's own TLS server, which reads one file in pieces of 512 KiB and logs each request into a file. */
+export async function startNodeTls({
+  directory,
+  file,
+  tls,
+}: {
+  readonly directory: string;
+  readonly file: string;
+  readonly tls: { readonly certFile: string; readonly keyFile: string };
+}): Promise<Contestant> {
+  const port = await freePort();
+  const program = fileURLToPath(new URL('tls-server.ts', import.meta.url));
+  return await start('node', {
+    command: process.execPath,
+    args: [program, String(port), tls.certFile, tls.keyFile, file],
+    directory,
+    listen: `127.0.0.1:${port}`,
+    env: {},
+    isTls: true,
   });
 }
 
@@ -132,19 +158,18 @@ async function start(
     readonly listen: string;
     readonly env: Readonly<Record<string, string>>;
     readonly threads?: number;
+    readonly isTls?: boolean;
   },
 ): Promise<Contestant & { readonly program: Program }> {
-  const { command, args, directory, env } = options;
-  const origin = `http://${options.listen}`;
-  const logFile = join(directory, 'output.log');
-  const readyUrl = `${origin}/v2/`;
+  const { command, args, directory, env, isTls = false } = options;
+  const origin = `${isTls ? 'https' : 'http'}://${options.listen}`;
   const program = await startServer(command, {
     args,
     core: serverCores(options.threads ?? 1),
-    logFile,
+    logFile: join(directory, 'output.log'),
     env,
     cwd: directory,
-    readyUrl,
+    ...(isTls ? { port: Number(new URL(origin).port) } : { readyUrl: `${origin}/v2/` }),
   });
   return { name, origin, program };
 }

@@ -13,10 +13,12 @@ import { type EvictionEvent, Evictor } from '../src/store/eviction/evictor.ts';
 import { DiskStore } from '../src/store/files/disk-store.ts';
 import { layoutOf } from '../src/store/files/layout.ts';
 import { type LargeCache, makeLargeCache } from '../test/support/large-cache.ts';
-import { loadPathsWithWrk } from './load.ts';
+import { loadPathsWithWrk, pullEach } from './load.ts';
 import { ensurePrerequisites } from './prerequisites.ts';
 import { freePort, Program, serverCore } from './program.ts';
+import { pathOf } from './stage.ts';
 import { median } from './statistics.ts';
+import { startUpstream, type Upstream } from './upstream-process.ts';
 
 const command = fileURLToPath(new URL('../bin/millpond', import.meta.url));
 const rounds = 5;
@@ -24,6 +26,11 @@ const secondsPerRound = 3;
 /** Blobs out of all that are asked for in a round. */
 const blobsPerRound = 20_000;
 const startsPerCache = 3;
+/** Cold blobs of 1 MiB that are pulled while hits are measured, in a round. */
+const fillsPerRound = 150;
+const fillBytes = 1024 * 1024;
+/** What is stored beside the many blobs of a cache that evicts, in MiB: those that are pulled go again. */
+const roomMebibytes = 64;
 
 interface Site extends AsyncDisposable {
   readonly origin: string;
@@ -87,6 +94,7 @@ async function measure(empty: Prepared, full: Prepared, count: number) {
     startsMs.push(site.firstAnswerMs);
     startsCpu.push(site.firstAnswerCpuSeconds);
   }
+  const beside = await besideFills(empty, full, count);
   await using few = await startSite(empty);
   await using many = await startSite(full);
   const startBytes = many.program.peakMemoryBytes();
@@ -125,6 +133,7 @@ async function measure(empty: Prepared, full: Prepared, count: number) {
     'hit p99 µs': of(hits.many, 'p99'),
     'p99, empty, µs': of(hits.few, 'p99'),
     'p99 / empty': Number((of(hits.many, 'p99') / of(hits.few, 'p99')).toFixed(2)),
+    ...beside,
     'any blob p50 µs': of(hits.any, 'p50'),
     'any blob p99 µs': of(hits.any, 'p99'),
     'peak RSS with ls MB': Math.round(peakWithListBytes / 1e6),
@@ -133,12 +142,48 @@ async function measure(empty: Prepared, full: Prepared, count: number) {
   };
 }
 
-async function startSite({ directory: own, cache }: Prepared): Promise<Site> {
+/** The slowest hits of the hot images while cold blobs come and are evicted again, in both caches. */
+async function besideFills(empty: Prepared, full: Prepared, count: number) {
+  await using upstream = await startUpstream({ directory });
+  // A manifest and its rows take some 250 bytes a blob.
+  const maxSize = `${roomMebibytes + Math.ceil(count / 4_000)}MiB`;
+  const settings = { upstreamOrigin: upstream.origin, maxSize };
+  await using few = await startSite(empty, settings);
+  await using many = await startSite(full, settings);
+  const p99s: { few: number[]; many: number[] } = { few: [], many: [] };
+  for (let round = 0; round < rounds; round += 1) {
+    p99s.few.push(await p99BesideFills(few, { upstream, hot: full.cache.hot }));
+    p99s.many.push(await p99BesideFills(many, { upstream, hot: full.cache.hot }));
+  }
+  const [fewP99, manyP99] = [median(p99s.few.slice(1)), median(p99s.many.slice(1))];
+  return {
+    'p99 beside fills µs': manyP99,
+    'the same, empty, µs': fewP99,
+    'p99 beside fills / empty': Number((manyP99 / fewP99).toFixed(2)),
+  };
+}
+
+async function p99BesideFills(
+  site: Site,
+  { upstream, hot }: { readonly upstream: Upstream; readonly hot: readonly string[] },
+): Promise<number> {
+  const digests = await upstream.addBlobs(fillsPerRound, fillBytes);
+  const pathsFile = join(directory, 'fills');
+  await writeFile(pathsFile, digests.map((digest) => pathOf('blobs', digest)).join('\n'));
+  const { origin } = site;
+  const [{ p99 }] = await Promise.all([latencies(site, hot), pullEach({ origin, pathsFile, connections: 2 })]);
+  return p99;
+}
+
+async function startSite(
+  { directory: own, cache }: Prepared,
+  { upstreamOrigin = 'http://127.0.0.1:9', maxSize = '10TiB' } = {},
+): Promise<Site> {
   const listen = `127.0.0.1:${await freePort()}`;
   const config = {
     listen,
-    cache: { dir: join(own, 'data'), tagTtl: '365d', maxSize: '10TiB', minFree: '0' },
-    upstreams: { 'docker.io': { urls: ['http://127.0.0.1:9'] } },
+    cache: { dir: join(own, 'data'), tagTtl: '365d', maxSize, minFree: '0' },
+    upstreams: { 'docker.io': { urls: [upstreamOrigin] } },
     log: { level: 'warn' },
   };
   await writeFile(join(own, 'millpond.yaml'), JSON.stringify(config));
@@ -167,7 +212,6 @@ async function startSite({ directory: own, cache }: Prepared): Promise<Site> {
   throw new Error(`millpond has ended: see ${own}/output.log`);
 }
 
-/** One request after the other on one connection. @returns microseconds */
 /** Asks for some paths in turn, one request at a time, with a client that collects no garbage of its own meanwhile. */
 async function latencies({ origin }: Site, paths: readonly string[]): Promise<Latencies> {
   const pathsFile = join(directory, 'paths');

@@ -16,15 +16,19 @@ export interface ImageManifest {
   readonly digest: string;
 }
 
-/** The manifest of an image of eight layers: about two kilobytes, as those of real images. */
-export function imageManifest(): ImageManifest {
+/**
+ * The manifest of an image of eight layers: about two kilobytes, as those of real images.
+ * @param more bytes of annotations
+ */
+export function imageManifest(more = 0): ImageManifest {
   const layers = Array.from({ length: 8 }, (_, index) => ({
     mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
     digest: digestOf(`layer ${index}`),
     size: 1_000_000 * (index + 1),
   }));
   const config = { mediaType: 'application/vnd.oci.image.config.v1+json', digest: digestOf('config'), size: 7_000 };
-  const manifest = { schemaVersion: 2, mediaType: ociManifestType, config, layers };
+  const annotations = more === 0 ? undefined : { 'org.example.filler': 'x'.repeat(more) };
+  const manifest = { schemaVersion: 2, mediaType: ociManifestType, config, layers, annotations };
   const bytes = Buffer.from(JSON.stringify(manifest, undefined, 3));
   return { bytes, size: bytes.length, digest: digestOf(bytes) };
 }

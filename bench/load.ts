@@ -48,14 +48,29 @@ export async function loadPathsWithWrk(
   return await runWrk('wrk-paths.lua', { connections, seconds, url: origin, args: ['--', pathsFile] });
 }
 
-/** Asks with a client that throws the bytes away in the kernel: `seconds` long, or without them once. */
-export async function pull(work: Work, { seconds }: { readonly seconds?: number }): Promise<Pull> {
+/**
+ * Asks with a client that throws the bytes away in the kernel: `seconds` long, or without them once.
+ * @param options `perSecond`: no more often than that; absent: again and again
+ */
+export async function pull(
+  work: Work,
+  { seconds, perSecond }: { readonly seconds?: number; readonly perSecond?: number },
+): Promise<Pull> {
   const program = fileURLToPath(new URL('pull.py', import.meta.url));
   const { path, connections } = work;
   const port = Number(new URL(work.origin).port);
-  const options = { port, path, connections, seconds, headers: { Accept: acceptManifests } };
+  const options = { port, path, connections, seconds, perSecond, headers: { Accept: acceptManifests } };
   const { stdout } = await onClientCore('python3', [program, JSON.stringify(options)]);
   return JSON.parse(stdout) as Pull;
+}
+
+/**
+ * The same path several times one after the other, over one encrypted connection. The bytes are thrown away.
+ * @throws Error where an answer is not whole
+ */
+export async function pullEncrypted({ origin, path }: Omit<Work, 'connections'>, times: number): Promise<void> {
+  const urls = Array.from({ length: times }, () => ['-o', '/dev/null', `${origin}${path}`]).flat();
+  await onClientCore('curl', ['-sSkf', ...urls]);
 }
 
 /**

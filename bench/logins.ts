@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -44,11 +44,31 @@ function get(user: string, password: string, localAddress: string): Promise<{ st
   });
 }
 
+/** Processor time of the mirror so far, of all its threads. */
+async function cpuSeconds(): Promise<number> {
+  const stat = await readFile(`/proc/${mirror.process.pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  // In hundredths of a second (proc_pid_stat(5), utime and stime).
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/**
+ * How long the main thread has run, and how long it was ready and had no processor, in milliseconds (scheduler statistics of
+ * Linux): what it waited for is the machine's and not its own.
+ */
+async function mainThread(): Promise<{ ranMs: number; waitedMs: number }> {
+  const { pid } = mirror.process;
+  const [ran, waited] = (await readFile(`/proc/${pid}/task/${pid}/schedstat`, 'utf8')).split(' ').map(Number);
+  return { ranMs: (ran ?? 0) / 1e6, waitedMs: (waited ?? 0) / 1e6 };
+}
+
 const right: { status: number; ms: number }[] = [];
 const first: { status: number; ms: number }[] = [];
 const wrong = new Map<number, number>();
 const waiting: Promise<void>[] = [];
 await get(users[0]!, 'right', '127.0.0.1');
+const cpuBefore = await cpuSeconds();
+const threadBefore = await mainThread();
 const startedMs = performance.now();
 let sent = 0;
 let asked = 0;
@@ -71,6 +91,11 @@ while (performance.now() - startedMs < seconds * 1000) {
   await new Promise((resolve) => setTimeout(resolve, 2));
 }
 await Promise.all(waiting);
+const cpu = (await cpuSeconds()) - cpuBefore;
+const threadAfter = await mainThread();
+const ranSeconds = (threadAfter.ranMs - threadBefore.ranMs) / 1000;
+const waitedSeconds = (threadAfter.waitedMs - threadBefore.waitedMs) / 1000;
+const elapsedSeconds = (performance.now() - startedMs) / 1000;
 const shown = (answers: readonly { status: number; ms: number }[]): string => {
   const times = answers.map(({ ms }) => ms).toSorted((one, other) => one - other);
   const at = (share: number): string =>
@@ -91,6 +116,8 @@ process.stdout.write(
     `wrong passwords: ${sent} in ${seconds} s, answered ${[...wrong].map(([status, count]) => `${count} × ${status}`).join(', ')}`,
     `right, remembered: ${shown(right)}`,
     `right, for the first time: ${shown(first)}`,
+    `processor: ${cpu.toFixed(1)} s in ${elapsedSeconds.toFixed(1)} s, ${((cpu / Math.max(1, sent)) * 1000).toFixed(2)} ms a wrong password`,
+    `main thread: ran ${ranSeconds.toFixed(1)} s, and waited ${waitedSeconds.toFixed(1)} s for a processor`,
     `stalls of the event loop over 200 ms: ${(mirror.process.output.match(/event loop/g) ?? []).length}; readyz ${metrics}`,
     '',
   ].join('\n'),

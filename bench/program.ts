@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** Core of the servers that are measured; the client and the upstream have the other. */
@@ -81,24 +81,38 @@ export class Program implements AsyncDisposable {
 
 /**
  * Starts a server on one core and waits until it answers.
+ * @param options `readyUrl`: what it answers; absent: it is ready when it accepts a connection at `port`
  * @throws Error with its log when it does not within ten seconds
  */
 export async function startServer(
   command: string,
-  options: ProgramOptions & { readonly readyUrl: string },
+  options: ProgramOptions & ({ readonly readyUrl: string } | { readonly port: number }),
 ): Promise<Program> {
   const program = new Program(command, options);
   const deadline = AbortSignal.timeout(10_000);
   while (!program.hasEnded && !deadline.aborted) {
-    const answered = await fetch(options.readyUrl, { signal: deadline }).then(
-      (response) => response.arrayBuffer().then(() => true),
-      () => false,
-    );
-    if (answered) return program;
+    if (await ('port' in options ? accepts(options.port) : answers(options.readyUrl, deadline))) return program;
     await delay(20);
   }
   await program[Symbol.asyncDispose]();
   throw new Error(`${command} does not answer; its log:\n${readFileSync(options.logFile, 'utf8')}`);
+}
+
+function answers(url: string, signal: AbortSignal): Promise<boolean> {
+  return fetch(url, { signal }).then(
+    (response) => response.arrayBuffer().then(() => true),
+    () => false,
+  );
+}
+
+function accepts(port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect(port, '127.0.0.1', () => {
+    socket.destroy();
+    resolve(true);
+  });
+  socket.once('error', () => resolve(false));
+  return promise;
 }
 
 /** CPU time that anything has taken on the servers' core since the system started, in seconds. */

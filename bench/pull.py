@@ -1,8 +1,8 @@
 """Pulls one path over many connections and tells how long it took, as JSON.
 
 The bytes are thrown away in the kernel (recv with MSG_TRUNC), so that the client costs next to nothing and the server
-is what is measured. Argument, as JSON: port, path, connections, headers, and `seconds` (pull again and again),
-`pathsFile` (instead of path: pull each line of it once, over all connections, and compare what comes with the digest in
+is what is measured. Argument, as JSON: port, path, connections, headers, and `seconds` (pull again and again; with
+`perSecond` so many times a second as long as connections are free), `pathsFile` (instead of path: pull each line of it once, over all connections, and compare what comes with the digest in
 the line, as clients do) or nothing (pull once, all connections at
 the same moment, each after one GET of /v2/ on the same connection).
 """
@@ -75,8 +75,8 @@ class Pull:
         return count
 
 
-def drive(pulls, whole, until):
-    """Reads until `until` says so; calls `whole` for each answer that has come."""
+def drive(pulls, whole, until, wait=1):
+    """Reads until `until` says so, which is asked every `wait` seconds; calls `whole` for each answer that has come."""
     poll = select.epoll()
     by_number = {}
     for pull in pulls:
@@ -84,7 +84,7 @@ def drive(pulls, whole, until):
         poll.register(pull.socket, select.EPOLLIN)
     total = 0
     while not until():
-        for number, _ in poll.poll(1):
+        for number, _ in poll.poll(wait):
             pull = by_number[number]
             total += pull.read()
             if pull.remaining == 0:
@@ -114,7 +114,7 @@ start = time.perf_counter()
 for pull in pulls:
     if paths:
         pull.begin_checked(next(paths))
-    else:
+    elif not options.get("perSecond"):
         pull.begin(request)
 if paths:
     left = set(pulls)
@@ -130,6 +130,24 @@ if paths:
             left.discard(pull)
 
     total = drive(pulls, another, lambda: not left)
+    first = []
+elif options.get("perSecond"):
+    free = list(pulls)
+    begun = 0
+
+    def freed(pull):
+        done.append(time.perf_counter() - pull.sent)
+        free.append(pull)
+
+    def over():
+        global begun
+        passed = time.perf_counter() - start
+        while free and begun < passed * options["perSecond"]:
+            free.pop().begin(request)
+            begun += 1
+        return passed >= options["seconds"]
+
+    total = drive(pulls, freed, over, 0.001)
     first = []
 elif options.get("seconds"):
     deadline = start + options["seconds"]

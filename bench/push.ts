@@ -1,14 +1,25 @@
-// Measures pushes to a hosted repository beside a copy with sha256 and fsync: node bench/push.ts [MIB] [PUSHES AT ONCE]
+// Measures pushes to a hosted repository beside a copy with sha256 and fsync, and beside docker-registry:
+// node bench/push.ts [MIB] [PUSHES AT ONCE] [ROUNDS]. Of each round, the push is compared with the copy of the same round.
+import { spawnSync } from 'node:child_process';
 import { createHash, randomFillSync } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { startDockerRegistry } from '../test/support/docker-registry.ts';
 import { startMillpond } from '../test/support/millpond.ts';
 import { temporaryDirectory } from '../test/support/temporary-directory.ts';
 
 const pieceBytes = 1024 * 1024;
-const [mib = 1024, atOnce = 32] = process.argv.slice(2).map(Number);
+const [mib = 1024, atOnce = 32, rounds = 3] = process.argv.slice(2).map(Number);
+const copyProgram = fileURLToPath(new URL('copy.ts', import.meta.url));
+
+/** What one of them took for a GiB. */
+interface Took {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+}
 
 /** What a process has used so far: processor time in seconds, and the most memory it has had resident in MB. */
 function usedBy(pid: number): { readonly cpuSeconds: number; readonly peakMegabytes: number } {
@@ -33,13 +44,16 @@ function digestOf(base: Buffer, blob: number, pieces: number): string {
   return `sha256:${hash.digest('hex')}`;
 }
 
-/** Pushes a blob by one POST. */
+/** Pushes a blob by POST and PUT, as containerd does. @returns milliseconds */
 async function push(origin: string, base: Buffer, { push: number, pieces }: { push: number; pieces: number }) {
   const digest = digestOf(base, number, pieces);
-  const path = `/v2/local/bench/blobs/uploads/?digest=${digest}`;
+  const startMs = performance.now();
+  const begun = await fetch(`${origin}/v2/local/bench/blobs/uploads/`, { method: 'POST' });
+  const location = new URL(begun.headers.get('location') ?? '', origin);
+  location.searchParams.set('digest', digest);
   const { promise, resolve, reject } = Promise.withResolvers<number>();
-  const sent = request(new URL(path, origin), {
-    method: 'POST',
+  const sent = request(location, {
+    method: 'PUT',
     agent: false,
     headers: { 'content-length': String(pieces * pieceBytes), 'content-type': 'application/octet-stream' },
   });
@@ -48,7 +62,6 @@ async function push(origin: string, base: Buffer, { push: number, pieces }: { pu
     response.resume();
     resolve(response.statusCode ?? 0);
   });
-  const startMs = performance.now();
   for (let index = 0; index < pieces; index += 1) {
     if (!sent.write(pieceOf(base, number, index))) await new Promise((go) => sent.once('drain', go));
   }
@@ -58,56 +71,75 @@ async function push(origin: string, base: Buffer, { push: number, pieces }: { pu
   return performance.now() - startMs;
 }
 
-/** Reads a file, hashes it, writes and syncs a copy, in this process. */
-function copy(from: string, to: string): { readonly cpuSeconds: number; readonly seconds: number } {
-  const before = process.cpuUsage();
-  const startMs = performance.now();
-  const hash = createHash('sha256');
-  const [source, target] = [openSync(from, 'r'), openSync(to, 'w')];
-  const piece = Buffer.allocUnsafe(pieceBytes);
-  for (let count = readSync(source, piece); count > 0; count = readSync(source, piece)) {
-    hash.update(piece.subarray(0, count));
-    writeSync(target, piece, 0, count);
-  }
-  fsyncSync(target);
-  closeSync(source);
-  closeSync(target);
-  hash.digest();
-  const { user, system } = process.cpuUsage(before);
-  return { cpuSeconds: (user + system) / 1e6, seconds: (performance.now() - startMs) / 1000 };
-}
-
 await using directory = await temporaryDirectory('push-bench');
 await using mirror = await startMillpond(
   { upstreams: { 'registry.test': { urls: ['http://127.0.0.1:1'] } }, hosted: { repositories: ['local/**'] } },
   { directory: directory.path },
 );
-const { pid } = mirror.process;
+await using registry = await startDockerRegistry();
 const base = randomFillSync(Buffer.alloc(pieceBytes));
-await push(mirror.origin, base, { push: 1, pieces: 16 });
-
-const before = usedBy(pid);
-const ms = await push(mirror.origin, base, { push: 2, pieces: mib });
-const cpuSeconds = usedBy(pid).cpuSeconds - before.cpuSeconds;
-
 const source = join(directory.path, 'source');
-const file = openSync(source, 'w');
-for (let index = 0; index < mib; index += 1) writeSync(file, pieceOf(base, 3, index));
-fsyncSync(file);
-closeSync(file);
-const copied = copy(source, join(directory.path, 'copy'));
-rmSync(source);
 const gib = mib / 1024;
+let pushes = 0;
+
+async function pushOne(to: { readonly origin: string; readonly process: { readonly pid: number } }, pieces: number) {
+  const before = usedBy(to.process.pid);
+  pushes += 1;
+  const ms = await push(to.origin, base, { push: pushes, pieces });
+  return { seconds: ms / 1000 / gib, cpuSeconds: (usedBy(to.process.pid).cpuSeconds - before.cpuSeconds) / gib };
+}
+
+/** The same as a copy, in a process of its own. The source is in memory, as what a client sends is. */
+function copyOne(): Took {
+  const target = join(directory.path, 'copy');
+  const { stdout } = spawnSync(process.execPath, [copyProgram, source, target], { encoding: 'utf8' });
+  rmSync(target);
+  const { seconds, cpuSeconds } = JSON.parse(stdout) as Took;
+  return { seconds: seconds / gib, cpuSeconds: cpuSeconds / gib };
+}
+
+function makeSource(): void {
+  const file = openSync(source, 'w');
+  for (let index = 0; index < mib; index += 1) writeSync(file, pieceOf(base, 0, index));
+  fsyncSync(file);
+  closeSync(file);
+}
+
+await pushOne(mirror, 16);
+await pushOne(registry, 16);
+makeSource();
+const took: Record<'push' | 'copy' | 'docker-registry', Took[]> = { push: [], copy: [], 'docker-registry': [] };
+for (let round = 0; round < rounds; round += 1) {
+  // What comes first finds the disk and the memory as the round before has left them: each comes first in turn.
+  const runs = [
+    async () => took.push.push(await pushOne(mirror, mib)),
+    () => took.copy.push(copyOne()),
+    async () => took['docker-registry'].push(await pushOne(registry, mib)),
+  ];
+  for (let at = 0; at < runs.length; at += 1) await runs[(round + at) % runs.length]!();
+}
+for (const [name, rows] of Object.entries(took)) {
+  const seconds = rows.map((row) => row.seconds);
+  const cpu = rows.map((row) => row.cpuSeconds);
+  console.log(`${name}: ${shown(seconds)} s/GiB, ${shown(cpu)} CPU s/GiB`);
+}
+const ratios = (of: (row: Took) => number, other: 'copy' | 'docker-registry'): string =>
+  shown(took.push.map((row, round) => of(took[other][round]!) / of(row)));
 console.log({
-  'push s/GiB': ms / 1000 / gib,
-  'push CPU s/GiB': cpuSeconds / gib,
-  'copy s/GiB': copied.seconds / gib,
-  'copy CPU s/GiB': copied.cpuSeconds / gib,
-  'speed of the push to that of the copy': copied.seconds / (ms / 1000),
-  'processor time of the copy to that of the push': copied.cpuSeconds / cpuSeconds,
+  'speed of the push to that of the copy': ratios(({ seconds }) => seconds, 'copy'),
+  'processor time of the copy to that of the push': ratios(({ cpuSeconds }) => cpuSeconds, 'copy'),
+  "speed of the push to docker-registry's": ratios(({ seconds }) => seconds, 'docker-registry'),
 });
 
-const many = Array.from({ length: atOnce }, (_, index) => push(mirror.origin, base, { push: 10 + index, pieces: 32 }));
-await Promise.all(many);
+await Promise.all(
+  Array.from({ length: atOnce }, (_, at) => push(mirror.origin, base, { push: 1000 + at, pieces: 32 })),
+);
 await delay(100);
-console.log({ pushes: atOnce, 'peak MB of the mirror': usedBy(pid).peakMegabytes });
+console.log({ pushes: atOnce, 'peak MB of the mirror': usedBy(mirror.process.pid).peakMegabytes });
+
+/** The median, and the least and the most. */
+function shown(values: readonly number[]): string {
+  const sorted = values.toSorted((one, other) => one - other);
+  const [least = 0, median = 0, most = 0] = [sorted[0], sorted[Math.floor(sorted.length / 2)], sorted.at(-1)];
+  return `${median.toFixed(2)} (${least.toFixed(2)} to ${most.toFixed(2)})`;
+}

@@ -1,5 +1,5 @@
-/** What is measured side by side; `direct` is the upstream without anything between. */
-export type ContestantName = 'millpond' | 'nginx' | 'docker-registry' | 'direct';
+/** What is measured side by side; `direct` is the upstream without anything between, `node` a server of Node alone. */
+export type ContestantName = 'millpond' | 'nginx' | 'docker-registry' | 'direct' | 'node';
 
 export interface RowOptions {
   readonly contestants: ReadonlySet<ContestantName>;

@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { besideRow } from './beside.ts';
 import { coldRows } from './cold.ts';
 import { coldManyRows } from './cold-many.ts';
 import { memoryRow } from './memory.ts';
@@ -12,10 +13,23 @@ import { clientCore } from './program.ts';
 import { asMarkdown, asText, describeMachine, withFigures } from './report.ts';
 import type { ContestantName, Row, RowOptions, RowResult } from './row.ts';
 import { startRow } from './start.ts';
+import { threadsRow } from './threads.ts';
+import { tlsRow } from './tls.ts';
 import { warmRows } from './warm.ts';
+import { warmManyRow } from './warm-many.ts';
 
-const rows: readonly Row[] = [...warmRows, ...coldRows, ...coldManyRows, memoryRow, startRow];
-const names: readonly ContestantName[] = ['millpond', 'nginx', 'docker-registry', 'direct'];
+const rows: readonly Row[] = [
+  ...warmRows,
+  threadsRow,
+  tlsRow,
+  besideRow,
+  warmManyRow,
+  ...coldRows,
+  ...coldManyRows,
+  memoryRow,
+  startRow,
+];
+const names: readonly ContestantName[] = ['millpond', 'nginx', 'docker-registry', 'direct', 'node'];
 
 const usage = `usage: npm run bench -- [ROW…] [options]
 rows: ${rows.map(({ name }) => name).join(', ')} (default: all)

@@ -38,9 +38,9 @@ export class Upstream implements AsyncDisposable {
     return (await this.#control<{ digests: string[] }>(`blobs?count=${count}&bytes=${bytes}`)).digests;
   }
 
-  /** Adds an image with the tag `latest`; gives the digest of its manifest. */
-  async addImage(): Promise<string> {
-    return (await this.#control<{ digest: string }>('image')).digest;
+  /** Adds an image with the tag `latest`; gives the digest of its manifest. @param more bytes beyond two kilobytes */
+  async addImage(more = 0): Promise<string> {
+    return (await this.#control<{ digest: string }>(`image?more=${more}`)).digest;
   }
 
   /** How often a digest or tag has been asked for with GET. */

@@ -69,7 +69,7 @@ function control(url: URL, response: ServerResponse): void {
     return json(response, { digests: made.map(({ digest }) => digest) });
   }
   if (url.pathname === '/-/image') {
-    const manifest = imageManifest();
+    const manifest = imageManifest(Number(url.searchParams.get('more')));
     manifests.set(manifest.digest, manifest);
     manifests.set('latest', manifest);
     return json(response, { digest: manifest.digest });

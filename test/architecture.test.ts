@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join, posix } from 'node:path';
+import { parse } from '@babel/parser';
 import { describe, expect, test } from 'vitest';
 
 const root = join(dirname(import.meta.dirname), 'src');
@@ -33,6 +34,7 @@ const allowed: Record<string, readonly string[]> = {
     'holds',
     'operations',
     'mirror',
+    'replicas',
     'store',
     'upstream',
     'coordination',
@@ -54,17 +56,19 @@ const allowed: Record<string, readonly string[]> = {
     'discovery',
     'hosted',
     'mirror',
+    'replicas',
     'upstream',
     'transport',
     'memory',
     'oci',
   ],
   operations: ['access', 'discovery', 'hosted', 'mirror', 'store', 'upstream', 'archive', 'waiting', 'oci'],
-  mirror: ['store', 'upstream', 'coordination', 'waiting', 'memory', 'oci'],
+  mirror: ['replicas', 'store', 'upstream', 'coordination', 'waiting', 'memory', 'oci'],
+  replicas: ['store', 'upstream', 'coordination', 'waiting', 'oci'],
   front: ['telemetry', 'oci'],
   access: ['waiting', 'oci'],
   discovery: ['hosted', 'store', 'waiting', 'oci'],
-  hosted: ['waiting', 'oci'],
+  hosted: ['waiting', 'memory', 'oci'],
   store: ['waiting', 'memory', 'oci'],
   upstream: ['transport', 'waiting', 'oci'],
   coordination: ['transport', 'waiting', 'oci'],
@@ -145,6 +149,34 @@ async function sourceFiles(): Promise<SourceFile[]> {
   );
 }
 
+/** Functions and methods with their lengths; a function within another counts as lines of both. */
+function functionsOf(text: string): { readonly name: string; readonly lines: number }[] {
+  const found: { name: string; lines: number }[] = [];
+  visit(parse(text, { sourceType: 'module', plugins: ['typescript'] }).program, 'a function without a name');
+  return found;
+
+  function visit(node: unknown, nameAround: string): void {
+    if (Array.isArray(node)) for (const one of node) visit(one, nameAround);
+    if (!isNode(node)) return;
+    const name = node.id?.name ?? node.key?.name ?? node.key?.id?.name ?? nameAround;
+    const isFunction = /^(?:Function|ArrowFunction|ClassMethod|ClassPrivateMethod|ObjectMethod)/.test(node.type);
+    if (isFunction) found.push({ name, lines: node.loc.end.line - node.loc.start.line + 1 });
+    for (const value of Object.values(node)) visit(value, name);
+  }
+}
+
+interface Node {
+  readonly type: string;
+  readonly loc: { readonly start: { readonly line: number }; readonly end: { readonly line: number } };
+  /** Of what has a name. */
+  readonly id?: { readonly name?: string } | null;
+  readonly key?: { readonly name?: string; readonly id?: { readonly name?: string } };
+}
+
+function isNode(value: unknown): value is Node {
+  return typeof value === 'object' && value !== null && 'type' in value && 'loc' in value;
+}
+
 const layerOf = (file: string): string => file.split('/', 1)[0] ?? '';
 
 const files = await sourceFiles();
@@ -221,6 +253,15 @@ describe('the source', () => {
   test('has no file of more than 300 lines', () => {
     const long = files.filter(({ text }) => text.split('\n').length > 300 + 1);
     expect(long.map(({ file }) => file)).toEqual([]);
+  });
+
+  test('has no function of more than 60 lines', () => {
+    const long = files.flatMap(({ file, text }) =>
+      functionsOf(text)
+        .filter(({ lines }) => lines > 60)
+        .map(({ name, lines }) => `${file}: ${name} has ${lines} lines`),
+    );
+    expect(long).toEqual([]);
   });
 
   test('keeps no state in modules', () => {

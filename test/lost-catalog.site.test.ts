@@ -106,7 +106,7 @@ async function garbage(path: string): Promise<void> {
   await writeFile(path, Buffer.alloc(size, 'no database '));
 }
 
-/** Damages the middle: the header is right, so that nobody notices before something is read. */
+/** Damages the middle: the header is right, so that the damage is found only when something is read. */
 async function damageInside(path: string): Promise<void> {
   const { size } = await stat(path);
   await using file = await open(path, 'r+');
@@ -233,7 +233,7 @@ test('a blob that was altered or cut before its catalog was lost is fetched agai
   expect(upstream.requests.map(({ path }) => path)).toEqual([altered, cut].map(pathOf));
 });
 
-test('a catalog that is lost twice is rebuilt twice, also from a journal that was written anew', async () => {
+test('a catalog that is lost twice is rebuilt twice, also from a journal that was rewritten', async () => {
   await using upstream = await startRegistry();
   await using cache = await temporaryDirectory();
   const now = Date.now();
@@ -252,7 +252,7 @@ test('a catalog that is lost twice is rebuilt twice, also from a journal that wa
       await using site = await startTestSite(offline);
       seen.push([await answers(site, asked), await answers(site, refused)]);
       await rebuilt(site);
-      // A rebuilt catalog writes its names anew at once: it does not know how much of the old ones was in vain.
+      // A rebuilt catalog rewrites its names at once: it does not know how many of the old ones are obsolete.
       if (time > 0)
         await expect.poll(() => site.logLines.map((line) => line['msg'])).toContain('journal of names rewritten');
     }

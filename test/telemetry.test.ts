@@ -66,7 +66,7 @@ describe('the logger', () => {
        log.info({ lost: log.lostLines() }, 'room');`,
     );
     const limited = ['-c', 'ulimit -f 2 && exec "$0" "$@" >> log', program, ...args];
-    await run('sh', limited, { cwd: directory.path, timeout: 30_000 });
+    await run('sh', limited, { cwd: directory.path });
     const lines = (await readFile(join(directory.path, 'log'), 'utf8')).trimEnd().split('\n');
     const told = lines.slice(-2).map((line) => JSON.parse(line) as Record<string, unknown>);
     expect(told).toMatchObject([

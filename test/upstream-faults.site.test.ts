@@ -194,7 +194,7 @@ test('/readyz, the metrics and the log say which upstream is left alone, and tha
   expect(scene.logged('upstream asked again')).toHaveLength(1);
 });
 
-test('a token service that is gone is told as that', async () => {
+test('a token service that is gone is reported as such', async () => {
   await using scene = await startFaultSite({ token: true });
   scene.pass(60_000);
   scene.upstream.tokenServer.place(undefined, { kind: 'silence' });

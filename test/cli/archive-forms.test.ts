@@ -354,10 +354,16 @@ describe('import', () => {
       ...layoutOf([{ manifest: app, annotations: named('docker.io/library/app:1') }]),
     });
     await writeFile(here.path('a.tar.zst'), zstdCompressSync(tar, { params }));
+    const before = process.availableMemory();
     const done = await here.run('import', here.path('a.tar.zst'));
-    // Eight times the window has to be free.
-    if (process.availableMemory() > 2.5 * 2 ** 30) expect(done).toMatchObject({ code: 0, stderr: '' });
-    else expect(done).toMatchObject({ code: 1, stderr: expect.stringContaining('zstd window that is too large') });
+    const after = process.availableMemory();
+    const taken = { code: 0, stderr: '' };
+    const refused = { code: 1, stderr: expect.stringContaining('zstd window that is too large') as string };
+    // Eight times the window has to be free when it is read, which may be less or more than before and after that.
+    const needed = 8 * 2 ** 28;
+    const isEnough =
+      Math.min(before, after) > 1.25 * needed || (Math.max(before, after) > 0.75 * needed && done.code === 0);
+    expect(done).toMatchObject(isEnough ? taken : refused);
   });
 
   test('says which tags are new, newer and going back, and at a dry run changes nothing', async () => {

@@ -27,10 +27,13 @@ describe('config check', () => {
   });
 
   test('what has no effect is a note', async () => {
-    await folder.write('tls.yaml', 'serve: { threads: 2 }\ntls: { certFile: cert.pem, keyFile: key.pem }\n');
+    const tls = 'serve: { threads: 2 }\ntls: { certFile: cert.pem, keyFile: key.pem';
+    await folder.write('tls.yaml', `${tls} }\n`);
+    expect(await millpond(['config', 'check', 'tls.yaml'])).toMatchObject({ stdout: 'tls.yaml is valid\n' });
+    await folder.write('tls.yaml', `${tls}, clientCaFile: ca.pem }\n`);
     const checked = await millpond(['config', 'check', 'tls.yaml']);
     expect(checked.stdout).toMatch(
-      /^tls\.yaml is valid\nnote: serve\.threads: 2 has no effect with tls, because .+\n$/,
+      /^tls\.yaml is valid\nnote: serve\.threads: 2 has no effect with tls\.clientCaFile, because .+\n$/,
     );
   });
 

@@ -70,7 +70,7 @@ describe('import', () => {
     await expectServed(site, 'docker.io/library/alpine', alpine, 'edge');
   });
 
-  test('under another name, with what goes with the image', async () => {
+  test('under another name, with the attachments of the image', async () => {
     const signature = localArtifact({ artifactType: 'application/x-signature', subject: alpine });
     const tag = `${alpine.digest.replace(':', '-')}.sig`;
     const attached = [`ghcr.io/org/app@${signature.digest}`, `ghcr.io/org/app:${tag}`].map((name) => ({
@@ -189,7 +189,7 @@ test('import takes in every image that is whole, and says of each other one what
   expect((await site.get('/v2/docker.io/library/x/manifests/forged')).status).toBe(404);
 });
 
-describe('a blob whose bytes are other ones is told of, and the exit code is 1,', () => {
+describe('a blob with wrong bytes is reported, and the exit code is 1,', () => {
   const signature = localArtifact({ artifactType: 'application/x-signature', layers: [localBlob('signed')] });
   const attached = { 'io.millpond.attachment': `docker.io/library/nginx@${signature.digest}` };
   const good = layoutOf([...images, { manifest: signature, annotations: attached }]);

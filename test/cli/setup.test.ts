@@ -109,7 +109,7 @@ test('the tools of the tests are seen to for the tests only', async () => {
   expect((await setup(['--for-tests'])).stderr).toBe(`${announcement}tools\n`);
 });
 
-test('without a network the reason is told at once, and what npm has in its cache is enough', async () => {
+test('without a network the reason is reported at once, and the cache of npm is enough', async () => {
   await using port = await reservePort();
   const away = { npm_config_registry: `http://127.0.0.1:${port.port}/` };
   const failed = await setup([], { ...away, NPM_FAILS: '1' });
@@ -122,7 +122,7 @@ test('without a network the reason is told at once, and what npm has in its cach
   for (const call of await npmCalls()) expect(call).toContain('--offline');
 });
 
-test('an npm that fails is told in one line, and the next run tries again', async () => {
+test('an npm that fails is reported in one line, and the next run tries again', async () => {
   const failed = await setup([], { NPM_FAILS: '1' });
   expect(failed.code).toBe(1);
   expect(failed.stderr).toBe(`${announcement}millpond: "npm ci" did not succeed; run it by hand to see why\n`);

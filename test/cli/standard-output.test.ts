@@ -34,7 +34,7 @@ async function place(origin = 'http://127.0.0.1:1') {
   };
 }
 
-describe('a command whose output nobody reads', () => {
+describe('a command whose output is not read', () => {
   test('goes on to its end', async () => {
     await using upstream = await startRegistry();
     upstream.addImage('library/nginx', '1.28', { layers: [{ size: 100_000 }] });

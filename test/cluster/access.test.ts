@@ -48,7 +48,7 @@ describeWith(['redis-server'], 'replicas that reach an upstream with credentials
     },
   );
 
-  test('share what they are told to be absent only where they ask in the same way, and no credential', async () => {
+  test('share what upstreams say is absent only where they ask in the same way, and no credential', async () => {
     await using upstream = await startRegistry();
     const upstreamsWith = (password: string) => ({
       'docker.io': { urls: [upstream.origin], auth: { username: 'user', password } },

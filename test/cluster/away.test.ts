@@ -96,7 +96,7 @@ describeWith(['redis-server'], 'a replica that was down', () => {
     expect(messages(second)).toContainEqual(lossLine);
   });
 
-  test('is told what was done while Redis could not be reached, when it can be again', async () => {
+  test('learns what was done while Redis could not be reached, when it can be again', async () => {
     await using upstream = await startRegistry();
     await using pair = await startPair(upstream);
     const { fleet, here, start } = pair;

@@ -8,6 +8,7 @@ import { basic, bearer, htpasswdFile, tokenOf } from '../access/support.ts';
 import { get } from '../support/client.ts';
 import { startRegistry } from '../support/registry.ts';
 import type { TestSite } from '../support/site.ts';
+import { startTap } from '../support/tap.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith } from '../support/tools.ts';
 import { clusterSecret, startFleet } from './support.ts';
@@ -66,14 +67,19 @@ describeWith(['redis-server'], 'replicas with callers', () => {
         { users: ['ann', 'robot'], repositories: ['registry.test/ann/**'] },
       ],
     };
+    const ports: number[] = [];
+    await using taps = new AsyncDisposableStack();
+    const between = [taps.use(await startTap(() => ports[0])), taps.use(await startTap(() => ports[1]))];
     await using fleet = await startFleet({
       replicas: 2,
+      advertise: (index) => between[index]!.origin,
       upstreams: {
         'registry.test': { urls: [registry.origin], auth: { username: 'mirror', password: secrets.upstream } },
       },
       config: { auth },
     });
     const [one, two] = fleet.sites as [TestSite, TestSite];
+    ports.push(...[one, two].map(({ origin }) => Number(new URL(origin).port)));
     const path = `/v2/registry.test/ann/app/blobs/${blob.digest}`;
     const ann = basic('ann', secrets.ann);
     expect(await one.get(path, { headers: ann })).toMatchObject({ status: 200, sha256: blob.digest });
@@ -85,9 +91,7 @@ describeWith(['redis-server'], 'replicas with callers', () => {
     expect(after).toBe(before);
 
     const key = await createKey(one);
-    await expect
-      .poll(async () => (await two.get(path, { headers: basic('x', key) })).status, { timeout: 10_000 })
-      .toBe(200);
+    await expect.poll(async () => (await two.get(path, { headers: basic('x', key) })).status).toBe(200);
 
     const answers: string[] = [];
     const forged = encodeURIComponent(
@@ -118,6 +122,9 @@ describeWith(['redis-server'], 'replicas with callers', () => {
       answers.push(JSON.stringify(site.logLines), await filesBelow(site.cacheDir));
     }
     answers.push(await contentsOf(fleet.redis.url));
+    const passed = between.map(({ seen }) => seen()).join('\n');
+    expect(passed).toContain('/v2/_millpond/blobs/');
+    answers.push(passed);
     const everything = answers.join('\n');
     expect(everything).toContain('"msg":"audit"');
     const keySecret = key.slice(-43);

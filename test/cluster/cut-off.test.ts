@@ -73,7 +73,7 @@ describeWith(['root', 'ip', 'curl', 'redis-server'], 'a replica that is cut off 
       const headers = await network.run('curl', [
         '-sS',
         '-m',
-        '20',
+        '120',
         '-D',
         '-',
         '-o',

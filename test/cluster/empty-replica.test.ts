@@ -112,7 +112,7 @@ describeWith(['redis-server'], 'a replica with an empty disk, while the upstream
     expect(headers['warning']).toContain('docker.io could not confirm it');
   });
 
-  test('is told nothing by a replica that asks the upstream with other credentials', async () => {
+  test('learns nothing from a replica that asks the upstream with other credentials', async () => {
     await using upstream = await startRegistry();
     const upstreamsWith = (password: string) => ({
       'docker.io': { urls: [upstream.origin], auth: { username: 'user', password } },

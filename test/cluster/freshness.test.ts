@@ -11,14 +11,15 @@ describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
 
   test('a tag that moved is seen by all after its time, with one HEAD and one GET in all', async () => {
     await using upstream = await startRegistry();
-    const upstreams = { 'docker.io': { urls: [upstream.origin], tagTtl: '2s' } };
+    // Longer than a busy machine takes for three answers.
+    const upstreams = { 'docker.io': { urls: [upstream.origin], tagTtl: '8s' } };
     await using fleet = await startFleet({ replicas: 3, upstreams });
     const first = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'first' }] });
     for (const site of fleet.sites) {
       const reply = await site.get('/v2/library/app/manifests/1', accept);
       expect(reply).toMatchObject({ status: 200, sha256: first.digest });
     }
-    // They ask in the same way, so what the upstream told the first one is told to all.
+    // They ask in the same way, so the upstream's answer to the first one counts for all.
     const count = (method: string): number => upstream.requests.filter((request) => request.method === method).length;
     expect([count('HEAD'), count('GET')]).toEqual([1, 1]);
     const second = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'second' }] });
@@ -32,7 +33,7 @@ describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
     expect([count('HEAD'), count('GET')]).toEqual([1, 1]);
   });
 
-  test('a replica that is told that a tag has moved does not wait until its own time is over', async () => {
+  test('a replica that learns that a tag has moved does not wait until its own time is over', async () => {
     await using upstream = await startRegistry();
     await using fleet = await startFleet({
       replicas: 2,
@@ -114,7 +115,7 @@ describeWith(['redis-server'], 'what an operator does on one replica', () => {
     expect(status).toMatch(/^redis +connected$/m);
   });
 
-  test('who gives two replicas one address is told so', async () => {
+  test('two replicas with one address are reported', async () => {
     await using upstream = await startRegistry();
     const address = 'http://127.0.0.1:9';
     await using fleet = await startFleet({

@@ -52,7 +52,7 @@ async function seen(coordinator: SharedCoordinator, site: TestSite): Promise<{ i
 }
 
 describeWith(['redis-server'], 'what a replica gives to another', () => {
-  test('is given to nobody else: unsigned, forged, old, replayed, or meant for another one', async () => {
+  test('is refused if unsigned, forged, old, replayed, or meant for another one', async () => {
     await using upstream = await startRegistry();
     await using fleet = await startFleet({ replicas: 1, upstreams: { 'docker.io': upstream } });
     const site = fleet.sites[0]!;
@@ -74,7 +74,7 @@ describeWith(['redis-server'], 'what a replica gives to another', () => {
     const refused: readonly (() => string | undefined)[] = [
       () => undefined,
       () => 'nonsense',
-      () => signedWith('a secret that nobody here has'),
+      () => signedWith('a secret of no replica here'),
       () => signedWith(clusterSecret, { path: path.replace('stored', 'fill') }),
       () => signedWith(clusterSecret, { to: `${id}:another-run` }),
       () => signedWith(clusterSecret, { range: 'bytes=0-1' }),
@@ -97,7 +97,7 @@ describeWith(['redis-server'], 'what a replica gives to another', () => {
     expect((await site.get(`/v2/_millpond/blobs/sha256:${'0'.repeat(64)}?want=stored`)).status).toBe(404);
   });
 
-  test('may be wrong: nobody ends with a wrong byte, the upstream is asked, and the replica is left alone', async () => {
+  test('may be wrong: no client ends with a wrong byte, the upstream is asked, and the replica is left alone', async () => {
     await using upstream = await startRegistry();
     await using fleet = await startFleet({ replicas: 1, upstreams: { 'docker.io': upstream } });
     const site = fleet.sites[0]!;
@@ -164,7 +164,7 @@ describeWith(['redis-server'], 'what a replica gives to another', () => {
 describeWith(['redis-server'], 'replicas that cannot reach one another', () => {
   test('serve what they are asked for all the same', async () => {
     await using upstream = await startRegistry({ bytesPerSecond: { total: 20 * MiB } });
-    // Nobody listens on the lowest ports.
+    // Nothing listens on the lowest ports.
     const advertise = (index: number): string => `http://127.0.0.1:${index + 2}`;
     await using fleet = await startFleet({ replicas: 3, upstreams: { 'docker.io': upstream }, advertise });
     const blob = upstream.addBlob({ size: 4 * MiB, seed: 'partition' });
@@ -180,7 +180,7 @@ describeWith(['redis-server'], 'replicas that cannot reach one another', () => {
 });
 
 describeWith(['redis-server'], 'sharded replicas', () => {
-  test('fetch a blob once, keep as many copies as they are told, and serve it all', async () => {
+  test('fetch a blob once, keep as many copies as configured, and serve it all', async () => {
     await using upstream = await startRegistry({ bytesPerSecond: { total: 40 * MiB } });
     const cluster = { placement: 'sharded', copies: 2 };
     await using fleet = await startFleet({ replicas: 4, upstreams: { 'docker.io': upstream }, cluster });

@@ -109,7 +109,7 @@ describeWith(['redis-server'], 'replicas that share their disks', () => {
     expect((await one!.get('/v2/library/app/manifests/1')).status).toBe(502);
   });
 
-  test('keep the whole of an image where it is fetched by a command, whoever keeps its parts', async () => {
+  test('keep the whole of an image where it is fetched by a command, whichever replicas keep its parts', async () => {
     await using upstream = await startRegistry();
     await using fleet = await startFleet({
       replicas: 2,

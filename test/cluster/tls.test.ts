@@ -40,7 +40,7 @@ describeWith(['redis-server', 'openssl'], 'replicas with tls.clientCaFile', () =
     });
   const urlOf = (site: TestSite, path: string): string => `${site.origin.replace(/^http:/, 'https:')}${path}`;
 
-  test('read from one another over TLS, and let nobody in who has no certificate', async () => {
+  test('read from one another over TLS, and refuse clients without a certificate', async () => {
     await using upstream = await startRegistry();
     await using one = await start(upstream, replica);
     await using other = await start(upstream, replica);
@@ -73,7 +73,7 @@ describeWith(['redis-server', 'openssl'], 'replicas with tls.clientCaFile', () =
     const seen = async (): Promise<boolean> =>
       (await get(urlOf(one, '/metrics'), client)).body.toString().includes('millpond_peer_replicas 2');
     await expect.poll(seen).toBe(true);
-    // The manifest comes first, and then nobody asks that replica for the blob.
+    // The manifest comes first, and then no replica asks that one for the blob.
     const image = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'small' }] });
     for (const [site, ca] of [
       [odd, third.cert],

@@ -236,7 +236,7 @@ test('one upstream may be written only once, whatever the case', async () => {
   expect(problems[0]).toContain('upstreams."ghcr.io": this upstream is in the table twice');
 });
 
-test('every problem is told, each with its own line', async () => {
+test('every problem is reported, each on its own line', async () => {
   expect(await problemsOf('ofline: true\ncache:\n  tagTtl: soon\nlog:\n  level: loud\n')).toEqual([
     'millpond.yaml:1: unknown key "ofline"; did you mean "offline"?',
     'millpond.yaml:3: cache.tagTtl: found "soon"; accepted: a duration with its unit, such as 10s or 30d (ms, s, m, h, d)',
@@ -289,7 +289,7 @@ test.each([
   expect(problems.join('\n')).not.toContain('1908');
 });
 
-test('a loaded secret shows itself to nobody who does not ask for it', async () => {
+test('a loaded secret is shown only on request', async () => {
   const { config } = await loadText('upstreams: { a.example: { auth: { username: u, password: s3cret } } }');
   const auth = config.upstreams[0]?.auth;
   expect(inspect(auth, { depth: 9, showHidden: true })).not.toContain('s3cret');

@@ -3,7 +3,7 @@ import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { damageUnderLoad } from './damage.ts';
 
 // `node bench/damage.ts` does the same with 200 files.
-test('thirty stored files that are damaged under load are found, set aside and fetched again; nobody gets a wrong body', async () => {
+test('thirty stored files that are damaged under load are found, set aside and fetched again; no client gets a wrong body', async () => {
   await using directory = await temporaryDirectory('damage');
   const seed = 30;
   const report = await damageUnderLoad({ count: 30, seed, directory: directory.path });

@@ -101,7 +101,7 @@ class Run {
     this.#directory = parts.directory;
   }
 
-  /** Reads at random until it is told to stop. */
+  /** Reads at random until it is stopped. */
   async reads(random: Random, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const { digest, path } = random.pick(this.#stored);
@@ -197,7 +197,7 @@ class Run {
     let fetchedAgain = 0;
     for (const [digest, { damage }] of this.#damaged) {
       damaged[damage] += 1;
-      if (damage !== 'deleted' && !altered.has(digest)) violations.push(`${digest}, ${damage}: nobody has noticed`);
+      if (damage !== 'deleted' && !altered.has(digest)) violations.push(`${digest}, ${damage}: not noticed`);
       const gets = this.#upstream.requestsFor(digest).filter(({ method }) => method === 'GET').length;
       if (gets >= 2) fetchedAgain += 1;
       else violations.push(`${digest}, ${damage}: not fetched again`);

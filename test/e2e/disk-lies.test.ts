@@ -9,7 +9,7 @@ const size = 60_000_000;
 
 describeWith(mountRequirements(), 'a disk that fills up under a blob that came wrong', () => {
   // Where the disk gives up differs from run to run: flips on both sides of that place are tried.
-  test.each([0, 1, 2, 3, 4, 5])('completes for nobody, wherever the wrong byte lies (%i)', async (round) => {
+  test.each([0, 1, 2, 3, 4, 5])('never completes, wherever the wrong byte lies (%i)', async (round) => {
     await using upstream = await startRegistry();
     using disk = new SmallDisk('40m');
     await using site = await startTestSite({

@@ -1,7 +1,7 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { blobFile, filesOf, settled } from '../mirror/support.ts';
+import { blobFile, filesIn, filesOf, settled } from '../mirror/support.ts';
 import { readAll } from '../support/bytes.ts';
 import { json } from '../support/client.ts';
 import type { AddedImage } from '../support/contents.ts';
@@ -94,7 +94,7 @@ describeWith(mountRequirements(), 'a mirror that is started', () => {
       expect(upstream.requests).toEqual([]);
     }
     await using site = await startTestSite({ ...options, config: { cache: { minFree: '1MiB' } } });
-    await expect.poll(() => filesOf(site), { timeout: 10_000 }).toEqual([]);
+    await expect.poll(() => filesOf(site)).toEqual([]);
     await expect
       .poll(async () => (await site.get('/metrics')).body.toString())
       .toMatch(/^millpond_evictions_total{reason="free"} 3$/m);
@@ -156,6 +156,10 @@ test.each(['ingest', 'blobs'])(
     const stall = upstream.fault(layer?.digest, { kind: 'stall', afterBytes: 10 * MB });
     const pulling = pull(site, image, { clients: 3 });
     await stall.reached;
+    // The other two have arrived: nothing is written to the folder while it is deleted.
+    const arrived = [image, image.config].map(({ digest }) => blobFile(digest)).toSorted();
+    const blobs = async () => (await filesIn(site.cacheDir)).filter((file) => file.startsWith('blobs/')).toSorted();
+    await expect.poll(blobs).toEqual(arrived);
     await rm(join(site.cacheDir, folder), { recursive: true });
     stall.release();
     await pulling;

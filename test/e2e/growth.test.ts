@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { get } from '../support/client.ts';
 import { type LargeCache, makeLargeCache } from '../support/large-cache.ts';
-import { startMillpond } from '../support/millpond.ts';
+import { type MillpondProcess, startMillpond } from '../support/millpond.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const hot = { hotImages: 3, hotSizes: [2_000, 70_000] };
@@ -16,6 +16,9 @@ async function bytesReadBy(pid: number): Promise<number> {
   return Number(/^rchar: (\d+)$/m.exec(await readFile(`/proc/${pid}/io`, 'utf8'))?.[1]);
 }
 
+/** The index of the search reads everything, a while after each start; this is well before that. */
+const quietMs = 8_000;
+
 /** Bytes that it reads to start and to answer for a few images, and for any blob, with so many others beside them. */
 async function readsWith(blobs: number): Promise<{ start: number; perHit: number; cache: LargeCache }> {
   await using directory = await temporaryDirectory('growth');
@@ -24,7 +27,16 @@ async function readsWith(blobs: number): Promise<{ start: number; perHit: number
   const config = { cache: { tagTtl: '365d', maxSize: '1TiB' }, upstreams };
   // The code is compiled each time: how much of it other starts have left to be read is chance.
   const env = { NODE_DISABLE_COMPILE_CACHE: '1' };
-  await using millpond = await startMillpond(config, { directory: directory.path, env });
+  for (;;) {
+    const startedMs = performance.now();
+    await using millpond = await startMillpond(config, { directory: directory.path, env });
+    const reads = await readsOf(millpond, cache);
+    if (performance.now() - startedMs < quietMs) return { ...reads, cache };
+    // The machine was too busy for it: it is measured again.
+  }
+}
+
+async function readsOf(millpond: MillpondProcess, cache: LargeCache): Promise<{ start: number; perHit: number }> {
   for (const path of cache.hot) expect((await get(`${millpond.origin}${path}`)).status).toBe(200);
   const start = await bytesReadBy(millpond.process.pid);
   const hits = Math.min(50, cache.coldBlobs);
@@ -32,7 +44,7 @@ async function readsWith(blobs: number): Promise<{ start: number; perHit: number
     const path = cache.cold((hit * 7919) % cache.coldBlobs);
     expect((await get(`${millpond.origin}${path}`)).status).toBe(200);
   }
-  return { start, perHit: ((await bytesReadBy(millpond.process.pid)) - start) / hits, cache };
+  return { start, perHit: ((await bytesReadBy(millpond.process.pid)) - start) / hits };
 }
 
 // Counted, not timed: `node bench/growth.ts` has the times, up to a million blobs.

@@ -115,7 +115,7 @@ test.each([
   ['oci-ref-name=quay.io/library/other', {}],
   ['ns=docker.io', { 'OCI-REF-NAME': 'quay.io' }],
   ['ns=', {}],
-])('%s is a contradiction: 400 that names both, and nobody is asked', async (query, headers) => {
+])('%s is a contradiction: 400 that names both, and no upstream is asked', async (query, headers) => {
   await using house = await startHouse();
   const reply = await house.site.get(`/v2/library/app/manifests/1?${query}`, { headers });
   expect(reply.status).toBe(400);
@@ -129,7 +129,7 @@ test.each([
   ['/v2/library/app/manifests/1', { 'OCI-REF-NAME': 'evil.example/library/app:1' }],
   ['/v2/evil.example/library/app/manifests/1', {}],
   ['/v2/localhost:5000/app/manifests/1', {}],
-])('%s names nobody in the table: 404 that says so, and nobody is asked', async (path, headers) => {
+])('%s names no upstream in the table: 404 that says so, and none is asked', async (path, headers) => {
   await using house = await startHouse();
   const reply = await house.site.get(path, { headers });
   expect(reply.status).toBe(404);

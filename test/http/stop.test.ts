@@ -24,7 +24,7 @@ function dial(origin: string): Promise<string> {
   });
 }
 
-describe('a mirror that is told to stop', () => {
+describe('a mirror that is stopping', () => {
   test('takes no connection any more, lets a running transfer end whole, and is gone', async () => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
@@ -82,7 +82,7 @@ describe('a mirror that is told to stop', () => {
   });
 });
 
-describe('a listener that is told to close', () => {
+describe('a listener that is closing', () => {
   let listener: Listener | undefined;
   const sockets: Socket[] = [];
   afterEach(async () => {

@@ -6,7 +6,7 @@ import { giveBack, type Loan, Slabs, slabBytes } from '../../src/memory/slabs.ts
 fc.configureGlobal({ seed: 1 });
 
 describe('a slab', () => {
-  test('is used again when whoever fills it and all who read from it have let it go, and not before', () => {
+  test('is used again when its writer and all its readers have released it, and not before', () => {
     const freed: Buffer[] = [];
     const slabs = new Slabs({ onFree: (memory) => freed.push(memory) });
     const slab = slabs.take(Number.POSITIVE_INFINITY);
@@ -91,7 +91,7 @@ describe('a slab', () => {
   });
 });
 
-test('the memory of a chunk is given back where nobody else has a part of it', () => {
+test('the memory of a chunk is given back where no other holder has a part of it', () => {
   const own = Buffer.allocUnsafeSlow(65_536);
   giveBack(own);
   expect([own.length, own.buffer.byteLength]).toEqual([0, 0]);

@@ -47,7 +47,7 @@ describe('what a manifest refers to', () => {
     expect(links.blobs.map((link) => link.digest)).toEqual([digest('2')]);
   });
 
-  test('the layers of schema 1, whose size nobody knows', () => {
+  test('the layers of schema 1, whose size is unknown', () => {
     const links = read({ schemaVersion: 1, fsLayers: [{ blobSum: digest('1') }, {}, null] }, dockerSchema1Signed);
     expect(links.blobs).toEqual([{ mediaType: '', digest: digest('1'), size: -1 }]);
   });

@@ -170,7 +170,7 @@ describe('millpond status', () => {
 });
 
 describe('millpond explain', () => {
-  test('asks the running mirror, which contacts nobody', async () => {
+  test('asks the running mirror, which contacts no upstream', async () => {
     await using upstream = await startRegistry();
     await using mirror = await startMillpond({
       upstreams: { 'docker.io': { urls: [upstream.origin], tags: [{ match: 'v*', tagTtl: '1h' }] } },

@@ -10,7 +10,7 @@ import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { describeWith } from '../support/tools.ts';
 
 describeWith(['ip', 'root'], 'a mirror whose DNS never answers', () => {
-  test('ends when it is told to, though it is looking for its Redis', async () => {
+  test('ends on a signal, though it is looking for its Redis', async () => {
     await using owned = new AsyncDisposableStack();
     const network = owned.use(await networkNamespace());
     // What `ip netns exec` puts in the place of the files of /etc.

@@ -48,10 +48,10 @@ describeWith(['openssl'], 'certificates in files', () => {
     const pull = get(`https://${mirror.host}/v2/library/app/blobs/${blob.digest}`, { ca });
     await stalled.reached;
     await put(second);
-    await expect.poll(() => shown(mirror.host), { timeout: 10_000 }).toBe(fingerprint(second.cert));
+    await expect.poll(() => shown(mirror.host)).toBe(fingerprint(second.cert));
     stalled.release();
     expect(await pull).toMatchObject({ complete: true, sha256: blob.digest });
-    // A key that does not fit changes nothing, and is told.
+    // A key that does not fit changes nothing, and is reported.
     await copyFile(first.keyFile, tls.keyFile);
     await mirror.process.untilOutput(/"problem":"tls: the certificate.+cannot be used/);
     expect(await shown(mirror.host)).toBe(fingerprint(second.cert));
@@ -75,13 +75,11 @@ describeWith(['openssl'], 'certificates in files', () => {
     });
     expect((await site.get('/v2/library/app/manifests/v1')).status).toBe(502);
     await copyFile(authority.certFile, caFile);
-    await expect
-      .poll(async () => (await site.get('/v2/library/app/manifests/v1')).sha256, { timeout: 15_000 })
-      .toBe(image.digest);
+    await expect.poll(async () => (await site.get('/v2/library/app/manifests/v1')).sha256).toBe(image.digest);
   });
 });
 
-test('credentials that are not there are told at the start, by readyz and until they are there', async () => {
+test('missing credentials are reported at the start, by readyz and until they are there', async () => {
   await using folder = await temporaryDirectory('credentials');
   const passwordFile = join(folder.path, 'password');
   const auth = { username: 'me' };
@@ -101,8 +99,8 @@ test('credentials that are not there are told at the start, by readyz and until 
     expect.stringContaining(unset),
   ]);
   await writeFile(passwordFile, '');
-  await expect.poll(reasons, { timeout: 10_000 }).toContainEqual(expect.stringContaining('is empty'));
+  await expect.poll(reasons).toContainEqual(expect.stringContaining('is empty'));
   await writeFile(passwordFile, 'secret\n');
-  await expect.poll(reasons, { timeout: 10_000 }).toEqual([expect.stringContaining(unset)]);
+  await expect.poll(reasons).toEqual([expect.stringContaining(unset)]);
   expect(await readFile(passwordFile, 'utf8')).toBe('secret\n');
 });

@@ -3,7 +3,7 @@ import { json } from '../support/client.ts';
 import { reservePort } from '../support/ports.ts';
 import { startTestSite } from '../support/site.ts';
 
-test('an upstream that the first pull could not reach is told by readyz, until that is long ago', async () => {
+test('an upstream that the first pull could not reach is reported by readyz, until that is long ago', async () => {
   await using port = await reservePort();
   let nowMs = Date.now();
   await using site = await startTestSite({

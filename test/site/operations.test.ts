@@ -101,7 +101,7 @@ describe('an operation over the control socket', () => {
     }
   });
 
-  test('ends when whoever asked leaves', async () => {
+  test('ends when its client leaves', async () => {
     const ended = Promise.withResolvers<void>();
     await using mirror = await withOperations({
       async *wait(_: unknown, { signal }: OperationContext) {

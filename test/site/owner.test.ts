@@ -39,7 +39,7 @@ test('a mirror that is started while a command works alone waits for it', async 
   expect((await runCommand(['ls'], folder.path)).stdout).toContain('v1');
 });
 
-test('whoever has waited long enough for a command is told of it', async () => {
+test('a command that has waited long enough says so', async () => {
   await using folder = await temporaryDirectory('owner');
   const layout = layoutOf(folder.path);
   {

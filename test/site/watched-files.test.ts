@@ -4,7 +4,9 @@ import pino from 'pino';
 import { expect, test } from 'vitest';
 import { expiryConditions } from '../../src/site/certificates.ts';
 import { type FileTexts, type FileUse, WatchedFiles } from '../../src/site/watched-files.ts';
+import { mountRequirements, SmallDisk } from '../support/mounts.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
+import { describeWith } from '../support/tools.ts';
 
 async function watched(refused: (texts: FileTexts) => boolean = () => false) {
   const owned = new AsyncDisposableStack();
@@ -40,6 +42,27 @@ test('files are taken together, once for each change, however they are replaced'
   await files.look();
   expect(await files.look()).toEqual([]);
   expect(taken.map((texts) => Object.values(texts).join())).toEqual(['1,1', '1,2', '3,2']);
+});
+
+describeWith(mountRequirements(), 'a file system that gives times of a few milliseconds', () => {
+  test('hides no change of a file that was read at the same time and has the same size', async () => {
+    using disk = new SmallDisk('1m', { type: 'ramfs' });
+    const file = join(disk.path, 'password');
+    const taken: string[] = [];
+    await using files = new WatchedFiles({ log: pino({ level: 'silent' }) });
+    const take = ({ password }: FileTexts): void => void taken.push(password!);
+    await writeFile(file, '0000');
+    await files.take('group', { name: 'password', files: { password: file }, code: 'file-refused', take });
+    const written = ['0000'];
+    // Some of them are written within one of its milliseconds.
+    for (let number = 1; number <= 200; number += 1) {
+      written.push(String(number).padStart(4, '0'));
+      await writeFile(file, written.at(-1)!);
+      await files.look();
+    }
+    expect(await files.look()).toEqual([]);
+    expect(taken).toEqual(written);
+  });
 });
 
 test('what cannot be used is a condition until it can, and nothing is taken meanwhile', async () => {
@@ -78,7 +101,7 @@ test.each([
   ['one of three years', { days: 1_095, leftDays: 13 }, ['certificate-expiring']],
   ['one of a day', { days: 1, leftDays: 0.5 }, []],
   ['one that was good', { days: 90, leftDays: 0 }, ['certificate-expired']],
-])('%s is told of in time', (_, { days, leftDays }, codes) => {
+])('%s is reported in time', (_, { days, leftDays }, codes) => {
   const dayMs = 86_400_000;
   const untilMs = 10_000 * dayMs;
   const certificate = { key: 'tls.certFile', file: '/c', fromMs: untilMs - days * dayMs, untilMs };

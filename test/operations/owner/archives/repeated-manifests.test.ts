@@ -115,7 +115,7 @@ describe.each([
   });
 });
 
-test('an import that nobody waits for any more ends between two manifests', async () => {
+test('an abandoned import ends between two manifests', async () => {
   await using cache = await cacheOf(localImage({ label: 'nested' }), { lacksLayer: false });
   const { store, outer } = cache;
   const looked = wholeImage(outer, { name: 'nested:1', store, signal: AbortSignal.abort(new Error('enough')) });

@@ -411,7 +411,7 @@ describe('a fetch', () => {
     expect(of(events, 'fetched')).toMatchObject([{ digest: next.digest, fetchedBlobs: 1 }]);
   });
 
-  test('does not wait longer than it was told, and says what it would have waited for', async () => {
+  test('does not wait longer than its limit, and says what it would have waited for', async () => {
     await using upstream = await startRegistry();
     upstream.addImage('app', 'v1');
     upstream.fault(undefined, { kind: 'status', status: 429, headers: { 'retry-after': '3600' } });
@@ -433,7 +433,7 @@ describe('a fetch', () => {
     await pause.reached;
     expect((await site.get(`/v2/reg.example/app/blobs/${second!.digest}`)).status).toBe(200);
     await expect
-      .poll(async () => (await site.get('/metrics')).body.toString(), { interval: 5, timeout: 20_000 })
+      .poll(async () => (await site.get('/metrics')).body.toString(), { interval: 5 })
       .toMatch(/^millpond_fills_running 1$/m);
     pause.release();
     const events = await fetching;
@@ -442,7 +442,7 @@ describe('a fetch', () => {
     expect(endOf(events)).toMatchObject({ fetched: 1, fetchedBytes });
   });
 
-  test('ends when whoever asked leaves, and what is half here is continued by the next', async () => {
+  test('ends when its caller leaves, and the next one continues what is half here', async () => {
     await using upstream = await startRegistry();
     const image = upstream.addImage('app', 'v1', { layers: [{ size: 3_000_000, seed: 2 }] });
     const digest = image.layers[0]!.digest;

@@ -11,6 +11,8 @@ export default defineConfig({
     // Tests wait for events: these only end what hangs, on the slowest machine too.
     testTimeout: 600_000,
     hookTimeout: 600_000,
+    // A test that passes only when it is repeated does not end the work of others, and is named at the end of the run.
+    retry: 2,
     expect: { poll: { interval: 10, timeout: 180_000 } },
   },
 });

@@ -2,10 +2,10 @@ import { Worker } from 'node:worker_threads';
 import { DiskFault } from './blob-store.ts';
 import { type SmallFile, type SmallFileAnswer, type SmallFileJob, syncJob } from './small-file-job.ts';
 
-/** Files, and bytes of them, that the thread is given at once. */
+/** The most files, and bytes of them, that the thread gets at once; a single file may be larger. */
 const mostFiles = 64;
 const mostBytes = 1024 * 1024;
-/** As many, and as many bytes of them, may wait for the disk before what brings them has to. */
+/** While so many files, or so many bytes of them, wait for the disk, there is no room for another. */
 const mostWaiting = 512;
 const mostWaitingBytes = 32 * 1024 * 1024;
 
@@ -13,6 +13,9 @@ export interface FilePlace {
   readonly temporary: string;
   readonly path: string;
 }
+
+/** The thread that writes the files; ended by its `error` event. */
+export type SmallFileThread = Pick<Worker, 'on' | 'postMessage' | 'ref' | 'unref'>;
 
 interface Waiting {
   readonly temporary: string;
@@ -31,7 +34,8 @@ interface Waiting {
  * is read.
  */
 export class SmallFiles {
-  #worker: Worker | undefined;
+  readonly #startThread: () => SmallFileThread;
+  #worker: SmallFileThread | undefined;
   #queue: Waiting[] = [];
   #written: readonly Waiting[] = [];
   /** Bytes that wait, and that are being written. */
@@ -41,6 +45,10 @@ export class SmallFiles {
   #isBroken = false;
   #syncs: (() => void)[] = [];
   #count = 0;
+
+  constructor(startThread: () => SmallFileThread = workerThread) {
+    this.#startThread = startThread;
+  }
 
   /** Whether the thread can be had. */
   get isUsable(): boolean {
@@ -123,10 +131,8 @@ export class SmallFiles {
     this.#worker.postMessage({ bytes: content, files } satisfies SmallFileJob, [content.buffer]);
   }
 
-  #start(): Worker {
-    const worker = new Worker(new URL('small-file-worker.ts', import.meta.url), {
-      resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 },
-    });
+  #start(): SmallFileThread {
+    const worker = this.#startThread();
     worker.on('message', (answers: SmallFileAnswer) => this.#answered(answers));
     worker.on('error', (error: unknown) => this.#fail(error));
     return worker;
@@ -164,6 +170,12 @@ export class SmallFiles {
     for (const resolve of this.#syncs.splice(0)) resolve();
     this.#drained.resolve();
   }
+}
+
+function workerThread(): Worker {
+  return new Worker(new URL('small-file-worker.ts', import.meta.url), {
+    resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 },
+  });
 }
 
 /** Memory that the thread can read: the same, where it can be shared, and otherwise a copy of no more than these bytes. */

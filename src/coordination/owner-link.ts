@@ -1,13 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import { RegistryError } from '../oci/error.ts';
 import { readBounded, transferBody } from '../transport/body.ts';
 import type { WireAnswer } from '../transport/exchange.ts';
 import { forward } from '../transport/forward.ts';
 import { ExchangeTimeoutError } from '../transport/headers-deadline.ts';
 import { type PeerPass, passHeader } from './peer-pass.ts';
-import type { PeerTls } from './peers.ts';
+import { type PeerTls, ReplicaAgents } from './replica-agents.ts';
 import type { Seal } from './seal.ts';
 
 /** Where a replica says which one it is. */
@@ -78,9 +76,7 @@ export class OwnerLink implements Disposable {
   readonly address: string;
   readonly #options: OwnerLinkOptions;
   readonly #times: OwnerTimes;
-  readonly #http = new HttpAgent({ keepAlive: true, maxFreeSockets: 16 });
-  #https: HttpsAgent;
-  readonly #former: HttpsAgent[] = [];
+  readonly #agents: ReplicaAgents;
   #known: { readonly to: string; readonly atMs: number } | undefined;
   #restUntilMs = 0;
   #away: string | undefined;
@@ -89,7 +85,7 @@ export class OwnerLink implements Disposable {
     this.address = options.address;
     this.#options = options;
     this.#times = options.times ?? defaultTimes;
-    this.#https = agentFor(options.tls ?? {});
+    this.#agents = new ReplicaAgents({ tls: options.tls, maxFreeSockets: 16 });
   }
 
   /** Why the owner could not be reached the last time; `undefined` if it could. */
@@ -97,9 +93,9 @@ export class OwnerLink implements Disposable {
     return this.#away;
   }
 
+  /** Uses other certificates for new connections. */
   renewTls(tls: PeerTls): void {
-    this.#former.push(this.#https);
-    this.#https = agentFor(tls);
+    this.#agents.renew(tls);
   }
 
   /**
@@ -135,8 +131,7 @@ export class OwnerLink implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#http.destroy();
-    for (const agent of [this.#https, ...this.#former]) agent.destroy();
+    this.#agents[Symbol.dispose]();
   }
 
   async #forward(
@@ -154,7 +149,7 @@ export class OwnerLink implements Disposable {
       url,
       headers: { ...headers, ...(caller !== undefined && { [callerHeader]: caller }), [passHeader]: signed },
       body: body && ofClient(body),
-      agent: this.#agent(),
+      agent: this.#agents.for(url),
       connectMs,
       answerMs: isPush === true ? pushMs : answerMs,
       idleMs,
@@ -171,7 +166,16 @@ export class OwnerLink implements Disposable {
     const nonce = randomBytes(16).toString('base64url');
     const url = new URL(`${identityPath}?nonce=${nonce}`, this.address);
     try {
-      const asked = { method: 'GET', url, headers: {}, agent: this.#agent(), connectMs, answerMs, idleMs, signal };
+      const asked = {
+        method: 'GET',
+        url,
+        headers: {},
+        agent: this.#agents.for(url),
+        connectMs,
+        answerMs,
+        idleMs,
+        signal,
+      };
       const answer = await forward(asked);
       const body = transferBody(answer, { idleMs: answerMs, expectedBytes: undefined, translate: (error) => error });
       const text = (await readBounded(body, maxIdentityBytes))?.toString() ?? '';
@@ -185,10 +189,6 @@ export class OwnerLink implements Disposable {
       signal.throwIfAborted();
       throw this.#failed(error);
     }
-  }
-
-  #agent(): HttpAgent | HttpsAgent {
-    return this.address.startsWith('https:') ? this.#https : this.#http;
   }
 
   #reached(to: string): void {
@@ -223,14 +223,4 @@ async function* ofClient(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   } catch (cause) {
     throw new BodyError('the body cannot be read', { cause });
   }
-}
-
-function agentFor({ cert, key, ca }: PeerTls): HttpsAgent {
-  return new HttpsAgent({
-    keepAlive: true,
-    maxFreeSockets: 16,
-    ...(cert !== undefined && { cert }),
-    ...(key !== undefined && { key }),
-    ...(ca !== undefined && { ca }),
-  });
 }

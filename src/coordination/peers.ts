@@ -1,5 +1,3 @@
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
 import { type JsonLimits, parseJson } from '../oci/json.ts';
@@ -11,6 +9,7 @@ import { ExchangeTimeoutError, HeadersDeadline } from '../transport/headers-dead
 import type { Replica } from './coordinator.ts';
 import { PeerFailure, type PeerFault } from './peer-failure.ts';
 import { type PeerPass, passHeader } from './peer-pass.ts';
+import { type PeerTls, ReplicaAgents } from './replica-agents.ts';
 
 /** What another replica is asked for: a stored blob, also one that it is fetching, or to fetch one. */
 export type PeerWant = 'stored' | 'filling' | 'fill' | 'copy';
@@ -33,13 +32,6 @@ export interface PeerTimes {
   readonly headersMs: number;
   /** For the next bytes of a body. */
   readonly idleMs: number;
-}
-
-/** PEM texts: the certificate presented to other replicas, and the authorities of theirs. */
-export interface PeerTls {
-  readonly cert?: string | undefined;
-  readonly key?: string | undefined;
-  readonly ca?: string | undefined;
 }
 
 export interface PeersOptions {
@@ -84,10 +76,7 @@ export type PeerAccess = Pick<Peers, 'open' | 'ask' | 'askToCopy' | 'avoid' | 'i
 export class Peers implements Disposable {
   readonly #options: PeersOptions;
   readonly #times: PeerTimes;
-  readonly #http = new HttpAgent({ keepAlive: true, maxFreeSockets: 8 });
-  #https: HttpsAgent;
-  /** Agents with former certificates: transfers in progress continue. */
-  readonly #former: HttpsAgent[] = [];
+  readonly #agents: ReplicaAgents;
   /** Until when, by the monotonic clock, and why. */
   readonly #avoided = new Map<string, { readonly untilMs: number; readonly fault: PeerFault | 'wrong' }>();
   readonly #troubles = new LRUCache<string, PeerTrouble>({ max: 2_000 });
@@ -95,13 +84,12 @@ export class Peers implements Disposable {
   constructor(options: PeersOptions) {
     this.#options = options;
     this.#times = options.times ?? defaultTimes;
-    this.#https = createAgent(options.tls ?? {});
+    this.#agents = new ReplicaAgents({ tls: options.tls, maxFreeSockets: 8 });
   }
 
   /** Uses other certificates for new connections. */
   renewTls(tls: PeerTls): void {
-    this.#former.push(this.#https);
-    this.#https = createAgent(tls);
+    this.#agents.renew(tls);
   }
 
   /** Whether a replica is avoided for now, because it has failed. */
@@ -192,8 +180,7 @@ export class Peers implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#http.destroy();
-    for (const agent of [this.#https, ...this.#former]) agent.destroy();
+    this.#agents[Symbol.dispose]();
   }
 
   #read(replica: Replica, { status, headers }: WireAnswer, offset: number): Omit<PeerAnswer, 'body'> {
@@ -259,7 +246,7 @@ export class Peers implements Disposable {
     try {
       // Its pass is good for one request.
       const url = new URL(path, address);
-      const agent = url.protocol === 'https:' ? this.#https : this.#http;
+      const agent = this.#agents.for(url);
       return await exchange({ method: 'GET', url, headers, agent, deadline, isRepeatable: false, signal });
     } catch (error) {
       signal.throwIfAborted();
@@ -267,16 +254,6 @@ export class Peers implements Disposable {
       throw this.#failed(replica, fault, { sentence: `another replica is ${fault}`, cause: error });
     }
   }
-}
-
-function createAgent({ cert, key, ca }: PeerTls): HttpsAgent {
-  return new HttpsAgent({
-    keepAlive: true,
-    maxFreeSockets: 8,
-    ...(cert !== undefined && { cert }),
-    ...(key !== undefined && { key }),
-    ...(ca !== undefined && { ca }),
-  });
 }
 
 function lengthOf(header: string | undefined): number | undefined {

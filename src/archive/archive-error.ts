@@ -5,7 +5,7 @@ export class ArchiveError extends Error {
   override readonly name = 'ArchiveError';
 }
 
-/** What is wrong with an archive, prefixed with the name of its file. @param paths of the archive, at least one */
+/** The error of an archive, prefixed with the name of its file. @param paths of the archive, at least one */
 export function withFileName(error: unknown, paths: readonly string[]): unknown {
   if (!(error instanceof ArchiveError) || paths.some((path) => error.message.includes(path))) return error;
   return new ArchiveError(`${basename(paths[0] ?? '')}: ${error.message}`, { cause: error });

@@ -13,7 +13,7 @@ export interface ArchivedFile {
 export interface Archive extends AsyncDisposable {
   /** Sizes in bytes of all files by their names. */
   readonly files: ReadonlyMap<string, number>;
-  /** What has a name but no content that could be read, with the reason in words that follow the name. */
+  /** Names without readable content, with the reason in words that follow the name. */
   readonly unreadable: ReadonlyMap<string, string>;
   /** The name of the file that a name refers to, following links; `undefined` if there is none. */
   resolve(name: string): string | undefined;

@@ -27,7 +27,7 @@ export interface ArchivedLinks {
   readonly subject: Digest | undefined;
 }
 
-/** What is in an archive, as far as its images name it; anything else in it is left alone. */
+/** The content of an archive, as far as its images name it; anything else in it is ignored. */
 export interface ArchivedContent {
   /** Names the archive: what it says about itself, or the digest of its list of images. */
   readonly id: Digest;
@@ -40,9 +40,9 @@ export interface ArchivedContent {
   readonly blobs: readonly ArchivedBlob[];
   /** Manifests that it has, verified. */
   readonly manifests: readonly ArchivedBlob[];
-  /** What those refer to. */
+  /** The references of those manifests. */
   readonly links: ReadonlyMap<Digest, ArchivedLinks>;
-  /** What its images name and it has, but not as a manifest says: one sentence each. */
+  /** Content that is not as a manifest says: one sentence each. */
   readonly wrong: ReadonlyMap<Digest, string>;
   /** Those of them whose bytes are other ones than their digests say. */
   readonly damaged: ReadonlySet<Digest>;
@@ -50,7 +50,7 @@ export interface ArchivedContent {
 
 /**
  * Reads what an archive has: OCI image layouts, archives in the form of `docker save`, or folders with one image each.
- * What is wrong with one image says nothing of the others.
+ * A fault of one image does not affect the others.
  * @throws ArchiveError where it can be read in no part
  */
 export async function readContent(archive: Archive): Promise<ArchivedContent> {
@@ -86,7 +86,7 @@ class Closure {
   /** Manifests that cannot be used, with the reason. */
   readonly #wrong = new Map<Digest, string>();
   readonly #damaged = new Set<Digest>();
-  /** What one manifest says something else of: others may be right about it. */
+  /** Content that contradicts one manifest: others may be right about it. */
   readonly #doubts = new Map<Digest, string>();
   #manifestsBytes = 0;
   #next = new Map<Digest, Link>();

@@ -31,7 +31,7 @@ export function maxUnpackedBytes(size: number): number {
 export function compressionOf(start: Buffer): Compression {
   const hex = start.toString('hex', 0, 6);
   if (hex.startsWith('1f8b')) return 'gzip';
-  // What compresses in parallel begins with a frame that is to be skipped (RFC 8878, 3.1.2).
+  // Parallel compressors begin with a frame that is to be skipped (RFC 8878, 3.1.2).
   if (hex.startsWith('28b52ffd') || /^5[0-9a-f]2a4d18/.test(hex)) return 'zstd';
   if (hex === 'fd377a585a00' || hex.startsWith('425a68')) {
     throw new UnknownCompression('is compressed with xz or bzip2: unpack it first');

@@ -19,7 +19,7 @@ export interface ArchiveDescription {
   readonly base: Digest | undefined;
   /** Blobs of its images that are not in it, but in the base or in what that builds upon. */
   readonly needs: readonly BlobSize[];
-  /** What is here once it and its bases are imported: what an archive since this one need not have. */
+  /** The content that is here once it and its bases are imported: an archive since this one need not have it. */
   readonly complete: readonly Digest[];
 }
 

@@ -143,7 +143,7 @@ function layersBy(
   return image.layers.map((file, at) => {
     const diffId = diffIds[at]!;
     const { compression, size, packed } = layers.get(file)!;
-    // What is not compressed is found wrong when it is read as what it has to be.
+    // A wrong layer that is not compressed is found when it is read as a layer.
     if (packed === undefined) return { digest: diffId, size, file, compression };
     if (packed.reason !== undefined) throw new ArchiveError(`${shownName(file)} in it ${packed.reason}`);
     if (!packed.unpacked.includes(diffId)) {

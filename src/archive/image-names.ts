@@ -10,7 +10,7 @@ export const imageNameAnnotation = 'io.containerd.image.name';
  */
 export const attachmentAnnotation = 'io.millpond.attachment';
 
-/** What an entry is: cosign and hauler give an image and its signatures one name, and tell them apart by this. */
+/** The kind of an entry: cosign and hauler give an image and its signatures one name, and tell them apart by this. */
 export const kindAnnotation = 'kind';
 
 /** The name of an image in an archive. */
@@ -20,7 +20,7 @@ export type ArchivedName =
   | { readonly kind: 'tag'; readonly tag: string }
   | { readonly kind: 'none' };
 
-/** What the annotations of a descriptor in `index.json` say. */
+/** The name in the annotations of a descriptor in `index.json`. */
 export function nameIn(annotations: Readonly<Record<string, unknown>>): ArchivedName {
   const full = annotations[imageNameAnnotation];
   if (typeof full === 'string' && full.includes('/')) return { kind: 'full', name: full };

@@ -6,7 +6,7 @@ import type { ArchivedImage, UnreadableImage } from './found-images.ts';
 import { attachmentAnnotation, isAttachmentTag, kindAnnotation, nameIn } from './image-names.ts';
 import { maxImages } from './limits.ts';
 
-/** What `cosign save` and hauler write as the kind of an entry, by its last part, and the tag that cosign gives it. */
+/** The last part of the kind that `cosign save` and hauler write for an entry, and the suffix of the tag that cosign gives it. */
 const suffixes: Readonly<Record<string, '.sig' | '.att' | '.sbom'>> = {
   sigs: '.sig',
   atts: '.att',

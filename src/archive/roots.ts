@@ -6,7 +6,7 @@ import { maxImages } from './limits.ts';
 export interface Root {
   /** `index.json` of an image layout; `manifest.json` of `docker save`, or of a folder with one image. */
   readonly list: 'index.json' | 'manifest.json';
-  /** What the names of its files begin with: nothing, or a path that ends with a slash. */
+  /** The names of its files begin with this: nothing, or a path that ends with a slash. */
   readonly prefix: string;
 }
 

@@ -87,7 +87,7 @@ async function measure(
   try {
     await pipeline(Readable.from(bytes(), { objectMode: false }), decompressor(compression), hashing);
   } catch (error) {
-    // What is wrong with the archive itself is no matter of this layer.
+    // A fault of the archive itself does not concern this layer.
     if (failure !== undefined) throw failure.error;
     return { reason: unpackedBytes > most ? (error as Error).message : unpackFailure(error) };
   }

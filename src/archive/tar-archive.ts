@@ -11,7 +11,7 @@ const maxLinks = 8;
 /** Files of a compressed archive that are kept in memory, so that it is not gone through again for each of them. */
 const keptBytes = 64 * 1024;
 const maxKeptBytes = 8 * 1024 * 1024;
-/** What one costs beside its content. */
+/** Bytes of memory that an entry costs beside its content. */
 const keptOverhead = 300;
 
 /**
@@ -139,7 +139,7 @@ class TarArchive implements Archive {
     if (left.size === 0) return;
     await using cursor = this.#file.cursor();
     for await (const entry of tarEntries(cursor)) {
-      // What is there twice is not among the entries: the first of a name is the one.
+      // The entries have each name once: the first of a name counts.
       if (!left.delete(entry.name)) continue;
       yield archivedFile(cursor, entry);
       if (left.size === 0) return;

@@ -21,7 +21,7 @@ export interface AnswersOptions {
 type SealedTag = SharedTag & { readonly atMs: number };
 type SealedMissing = MissingAnswer & { readonly atMs: number; readonly untilMs: number };
 
-/** What upstreams have said about tags, and their 404s: asked by one replica, known to all. */
+/** The answers of upstreams about tags, and their 404s: one replica asks, all know. */
 export class Answers {
   readonly #options: AnswersOptions;
 

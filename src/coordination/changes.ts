@@ -131,7 +131,7 @@ export class Changes {
     const isFirst = this.#seen === undefined;
     const left = this.#unread;
     const found = await this.#read(now);
-    // What Redis has lost is announced again before it is forgotten.
+    // Changes that Redis has lost are announced again before they are forgotten.
     const lost = this.#isLost ? this.#known : [];
     this.#known = new Map([...lost, ...found].toSorted(([, one], [, other]) => one.at - other.at));
     const news = new Set<Told>();
@@ -202,7 +202,7 @@ export class Changes {
       const { from, message } = this.#options.seal.open('change', sealed) as SealedChange;
       // Redis may lose it before it can be read back.
       this.#known.set(sealed, { from, message, at: Number(times[index]) });
-      // What was repeated meanwhile is announced again.
+      // A change that was repeated meanwhile is announced again.
       if (this.#untold.get(text) === sealed) this.#untold.delete(text);
     }
     this.#keep();
@@ -272,7 +272,7 @@ function isOver(at: number, now: number): boolean {
   return now - at > changesKeptMs;
 }
 
-/** What only the last command about counts. */
+/** The image that a command is about: of several commands about one, only the last counts. */
 function imageOf({ kind, repository, reference }: Change): string {
   const about = kind === 'approve' || kind === 'reject' ? 'hold' : 'pin';
   return `${about}\n${repository}\n${reference}`;

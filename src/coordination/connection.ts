@@ -86,7 +86,7 @@ function connect(location: RedisLocation): RedisClient {
         // A name stays one: certificates are for names, and what it stands for may change.
         dnsLookup: (host, callback) => callback(null, host),
         slotsRefreshTimeout: connectMs,
-        // What one part of it cannot answer is refused at once, and is no silence of all.
+        // A node of a cluster that cannot answer refuses at once: the others still answer.
         retryDelayOnClusterDown: 0,
         retryDelayOnFailover: 0,
         slotsRefreshInterval: 5_000,

@@ -158,7 +158,7 @@ export interface Coordinator extends AsyncDisposable {
   drop(digest: Digest): void;
   /** A keyed hash by which replicas compare a secret text: it cannot be found by trying without the key. '' alone. */
   mark(text: string): string;
-  /** What others learned about a tag within `maxAgeMs`, or the right to ask; waits for a replica that is asking. */
+  /** Finds what other replicas learned about a tag within `maxAgeMs`, or the right to ask; waits for a replica that is asking. */
   claimTag(key: SharedTagKey, options: { readonly maxAgeMs: number; readonly signal: AbortSignal }): Promise<TagClaim>;
   /** Announces what the upstream has said about a tag, for a limited time. */
   recordTag(key: SharedTagKey, tag: SharedTag, options: { readonly forMs: number }): Promise<void>;

@@ -29,7 +29,7 @@ export interface Membership {
   readonly id: string;
   /** How far its last run had heard the others. */
   readonly position?: string | undefined;
-  /** What its last run could not tell them. */
+  /** The changes that its last run could not announce. */
   readonly untold?: string | undefined;
   /** Called at once when that has changed: the next run has to be given it even if this one is killed. */
   readonly keepUntold?: ((untold: string) => void) | undefined;
@@ -105,7 +105,7 @@ export class Fleet {
     return this.#self;
   }
 
-  /** What all this is kept in, since it was empty; '' before it has been looked at. */
+  /** Identifies the content of Redis, since it was empty; '' before the first answer. */
   get epoch(): string {
     return this.#hasLooked ? this.#epoch : '';
   }
@@ -165,7 +165,7 @@ export class Fleet {
   async beat(): Promise<void> {
     if (this.#isEnding || this.self === '') return;
     if (this.#beating) {
-      // What was just announced may not be in the pending answer.
+      // The pending answer may lack what was just announced.
       this.#isWanted = true;
       return await this.#beating;
     }
@@ -284,7 +284,7 @@ export class Fleet {
     const [, sealed] = fields;
     const opened = this.#options.seal.open('message', sealed) as SealedMessage | undefined;
     if (opened === undefined || opened.from === this.self) return;
-    // What an earlier run has heard, or what has to be looked up anyway; but a pause that was asked for may still last.
+    // An earlier run has heard an old message, or it has to be looked up anyway; but a pause that an upstream asked for may still last.
     if (isOld && opened.message.kind !== 'limit') return;
     const event = { from: opened.from, ageMs: Math.max(0, now - opened.atMs) };
     for (const listener of this.#listeners) listener.received(opened.message, event);

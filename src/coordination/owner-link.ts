@@ -157,7 +157,7 @@ export class OwnerLink implements Disposable {
     });
   }
 
-  /** Whom a pass is for. @throws RegistryError */
+  /** The owner for whom a pass is made, `id:boot`. @throws RegistryError */
   async #identity(signal: AbortSignal, maxAgeMs: number): Promise<string> {
     if (this.#known !== undefined && performance.now() - this.#known.atMs <= maxAgeMs) return this.#known.to;
     if (performance.now() < this.#restUntilMs) throw this.#error();

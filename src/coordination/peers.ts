@@ -11,7 +11,7 @@ import { PeerFailure, type PeerFault } from './peer-failure.ts';
 import { type PeerPass, passHeader } from './peer-pass.ts';
 import { type PeerTls, ReplicaAgents } from './replica-agents.ts';
 
-/** What another replica is asked for: a stored blob, also one that it is fetching, or to fetch one. */
+/** A request to another replica: for a stored blob, also for one that it is fetching, to fetch one, or to keep a copy. */
 export type PeerWant = 'stored' | 'filling' | 'fill' | 'copy';
 
 /** A blob from another replica; end `body` with `destroy()` unless it was read to its end. */

@@ -100,7 +100,7 @@ export class RedisLink implements Link, AsyncDisposable {
     return this.#breaker.reason;
   }
 
-  /** What it refuses though it can be asked; `undefined`: nothing that is needed. */
+  /** Why Redis, although it answers, refuses a command, and which; `undefined`: it refuses none that is needed. */
   get refusal(): string | undefined {
     const [script] = [...this.#failures].find(([, times]) => times >= refusalsOfScript) ?? [];
     return script && `${this.#refused.get(script.name) ?? 'fails'} in ${script.name}`;
@@ -176,7 +176,7 @@ export class RedisLink implements Link, AsyncDisposable {
       if (!this.#breaker.isClosed) void this.#probe();
     });
     client.on('close', () => {
-      // What was wrong before is not made good by a connection's end.
+      // The end of a connection mends no earlier fault.
       if (pair === this.#pair && this.#breaker.isClosed) this.#lose('has closed the connection');
     });
     subscriber.on('ready', () => {
@@ -193,7 +193,7 @@ export class RedisLink implements Link, AsyncDisposable {
     this.#former = this.#pair;
     this.#pair = pair;
     this.#next = undefined;
-    // What was asked over the former one is answered first.
+    // Questions over the former connection are answered first.
     clearTimeout(this.#ending);
     this.#ending = setTimeout(() => this.#endFormer(), connectMs);
   }

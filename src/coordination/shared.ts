@@ -199,7 +199,7 @@ export class SharedCoordinator implements Coordinator {
   }
 }
 
-/** What could not be coordinated is done alone; a caller that leaves while waiting gets its signal's reason. */
+/** Falls back to working alone while Redis is lost; a caller that leaves while waiting gets its signal's reason. */
 async function orElse<Value>(work: Promise<Value>, fallback: Value): Promise<Value> {
   try {
     return await work;

@@ -76,7 +76,7 @@ export interface Marks {
 }
 
 /**
- * What may be on disk of blobs whose image has no room, as shares of the budget and where less than that is free: of
+ * The bytes that may be on disk of blobs whose image has no room, as shares of the budget and where less than that is free: of
  * images that wait for it, whose sizes their manifests tell, and of anything else. Nothing is evicted for either.
  */
 export const guestShares = { vouched: 1, unvouched: 0.05 } as const;

@@ -36,7 +36,7 @@ export class UpstreamAgents implements Disposable {
     this.certificate = identity.cert;
     const trusted = () => (ca === undefined ? {} : { ca: [...authorities.certificates, ca] });
     const isPlain = ca === undefined && identity.cert === undefined && identity.key === undefined;
-    // What is configured is tried at once, so that a mistake shows at the start.
+    // Configured certificates are read at once, so that a mistake shows at the start.
     const own = isPlain
       ? undefined
       : createSecureContext({ ca: [...authorities.certificates], ...trusted(), ...identity });

@@ -214,7 +214,7 @@ export class Asker {
     return { check: () => gate.check(), enter: async (signal) => wallet.watch(await gate.enter(signal), slot) };
   }
 
-  /** What a mirror that is asked as an upstream should know: who asks, and how long there is. */
+  /** Headers for a mirror that is the upstream: the mirrors that ask, and how long they wait. */
   #inChain(): Record<string, string> {
     const { chain, waitMs } = this.#options;
     // The next one has less time than this one, so that what it gives at the end of it arrives here in time.

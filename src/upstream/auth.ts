@@ -15,7 +15,7 @@ import { type TokenAsker, TokenCache, type TokenService } from './tokens.ts';
 export interface AuthenticatorOptions extends Omit<TokenAsker, 'credential'>, Pick<RootChallengeOptions, 'ping'> {
   readonly endpoint: URL;
   readonly tokenRealms: readonly string[];
-  /** What has been learned about the endpoint. */
+  /** Facts learned about the endpoint. */
   readonly profile: Profile;
 }
 
@@ -30,7 +30,7 @@ export interface SlotOptions extends RequestOptions {
   readonly slot: Slot;
 }
 
-/** What a 401 came with. */
+/** The challenge of a 401, and the request that got it. */
 export interface Renewal extends SlotOptions {
   readonly challenge: string | undefined;
   readonly refused: string | undefined;
@@ -57,12 +57,12 @@ export class Authenticator {
   /** The tokens that each credential was given. */
   readonly #tokens = new Map<Slot, TokenCache>();
   readonly #demands = new LRUCache<string, Demand>({ max: maxDemands, ttl: demandTtlMs });
-  /** What worked last: a new repository brings it along at once. */
+  /** The demand that was met last: the first request for a new repository meets it at once. */
   #guess: Demand | undefined;
   #service: TokenService | undefined;
   /** Repositories that gave nothing without a token, and until when that is believed. */
   readonly #needy = new LRUCache<string, number>({ max: maxDemands });
-  /** What `/v2/` demands. */
+  /** The challenge of `/v2/`. */
   readonly #root: RootChallenge;
 
   constructor(options: AuthenticatorOptions) {
@@ -70,7 +70,7 @@ export class Authenticator {
     this.#root = new RootChallenge(options);
   }
 
-  /** What tells a credential from others; tokens obtained with what it was before are forgotten. @throws RegistryError no-credentials */
+  /** Distinguishes a credential from others; forgets tokens that were obtained with a former one. @throws RegistryError no-credentials */
   async identityOf(slot: Slot): Promise<Identity | undefined> {
     const identity = await slot.source?.identity();
     if (identity !== undefined && 'credential' in identity) this.#tokens.get(slot)?.hold(identity.credential);
@@ -163,7 +163,7 @@ export class Authenticator {
     return header.startsWith(bearer) && this.#tokensOf(slot).dropAged(header.slice(bearer.length));
   }
 
-  /** What was sent has been accepted: it is worth a try at other repositories too. */
+  /** The upstream has accepted the credential: it is worth a try at other repositories too. */
   accepted(repository: string): void {
     const demand = this.#demands.get(repository);
     if (demand === undefined) return;
@@ -228,7 +228,7 @@ export class Authenticator {
     return tokens;
   }
 
-  /** What a challenge can be met with, best first. @throws RegistryError bad-answer where only a token would do, of no realm that may be asked */
+  /** The ways to meet a challenge, best first. @throws RegistryError bad-answer where only a token would do, and no realm for it may be asked */
   #readDemands(header: string | undefined, repository: string): Demand[] {
     const challenges = parseChallenges(header);
     const demands: Demand[] = [];

@@ -73,7 +73,7 @@ export interface BlobEndpoint {
       readonly end?: number;
       /** Of the whole blob in bytes, where a manifest tells it. */
       readonly size?: number;
-      /** What the bytes are kept in: a large body is read straight into it. */
+      /** The memory for the bytes: a large body is read straight into it. */
       readonly memory?: BodyMemory;
     },
   ): Promise<BlobAnswer>;

@@ -16,7 +16,7 @@ import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import type { TransferBody } from '../transport/body.ts';
 
 interface Coding {
-  /** What its data begins with, where it has a mark. */
+  /** The first bytes of its data, where the coding has a mark. */
   readonly magic: Buffer | undefined;
   /** @param start of the data */
   readonly stream: (start: Buffer) => NodeJS.ReadWriteStream;
@@ -63,7 +63,7 @@ const maxTriedBytes = 256 * 1024;
 const maxPeekedBytes = 16 * 1024;
 /** More codings than this are nothing that registries do. */
 const maxCodings = 3;
-/** What a small body may become. */
+/** A small body may have so many bytes when it is decoded. */
 const maxDecodedBytes = 16 * 1024 * 1024;
 
 /** The codings of a `Content-Encoding`, in lower case; empty where the body is what it is. */
@@ -146,7 +146,7 @@ export async function plainBody(
   return undefined;
 }
 
-/** What the beginning of a large body tells of whether its coding was added on the way. */
+/** Guesses from the beginning of a large body whether its coding was added on the way. */
 function guess(start: Buffer, coding: Coding): 'plain' | 'coded' | 'unknown' {
   if (coding.magic !== undefined && !start.subarray(0, coding.magic.length).equals(coding.magic)) return 'plain';
   let inner: Buffer;
@@ -158,7 +158,7 @@ function guess(start: Buffer, coding: Coding): 'plain' | 'coded' | 'unknown' {
   } catch {
     return 'plain';
   }
-  // What is compressed already, and JSON, is compressed once more by proxies alone; a layer is a compressed tar.
+  // Only proxies compress JSON and compressed content once more; a layer is a compressed tar.
   const isCompressed = Object.values(known).some(
     ({ magic }) => magic !== undefined && inner.subarray(0, magic.length).equals(magic),
   );
@@ -166,7 +166,7 @@ function guess(start: Buffer, coding: Coding): 'plain' | 'coded' | 'unknown' {
   return inner.subarray(257, 262).toString('latin1') === 'ustar' ? 'plain' : 'unknown';
 }
 
-/** What has to be undone, in this order: the codings are named in the order in which they were applied. */
+/** The codings to undo, in this order: they are named in the order in which they were applied. */
 function chainOf(codings: readonly string[]): readonly Coding[] {
   const chain = codings.flatMap((name) => (Object.hasOwn(known, name) ? (known[name] ?? []) : [])).toReversed();
   return chain.length > maxCodings ? [] : chain;

@@ -18,8 +18,8 @@ import { ageOf, type ParentAge } from './parent.ts';
 import type { Profile } from './profile.ts';
 
 /**
- * What registries without a referrers API answer for its path: that there is no such thing, or that they do not
- * understand the question. A proxy in front of one may know neither the method nor the type that is asked for.
+ * The status codes of registries without a referrers API for its path: it does not exist, or they do not understand the
+ * request. A proxy in front of one may know neither the method nor the type that is asked for.
  */
 const withoutReferrers = [400, 404, 405, 406, 501];
 /** Status codes of registries that do not understand `Range`: they are asked for the whole blob. */

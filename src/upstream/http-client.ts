@@ -55,7 +55,7 @@ type WholeAnswer = Omit<HttpAnswer, 'foreign' | 'url' | 'code'>;
 export interface HttpAnswer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** What answered in the end. */
+  /** The URL that answered, after redirects. */
   readonly url: URL;
   /** Whether it came from another origin than the one first asked. */
   readonly foreign: boolean;

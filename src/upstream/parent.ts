@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
-/** What a mirror that is asked as an upstream says about its own answers. */
+/** The age of an answer of a mirror that is the upstream. */
 export interface ParentAge {
   /** How long ago its upstream confirmed the answer, in seconds. */
   readonly seconds: number;

@@ -14,7 +14,7 @@ import { type GateEvent, type Heard, openGate } from './passage.ts';
 import { Profile } from './profile.ts';
 import { Walls } from './walls.ts';
 
-/** What a mirror that is asked as an upstream is given less than is waited for it, in milliseconds. */
+/** A mirror that is the upstream gets so much less time than this one waits for it, in milliseconds. */
 const wayBackMs = 2_000;
 
 /** One URL of an upstream with its token service: what stands before it, what it is shown, and what it is asked with. */
@@ -73,7 +73,7 @@ export function openPlace(url: URL, options: UpstreamOptions, shared: SharedPart
     profile,
     ping: async ({ signal }) => {
       const { status, headers } = await ping(http, root, signal);
-      // What fails for the moment says nothing of what is demanded.
+      // A temporary failure does not say which credentials the upstream demands.
       if (serverFailures.has(status) || status === 429) throw unavailable(upstream, `answered ${status}`);
       return headers['www-authenticate'];
     },

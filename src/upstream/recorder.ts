@@ -20,7 +20,7 @@ export interface RecordedTls {
 export interface RecordedExchange {
   readonly method: string;
   readonly url: string;
-  /** What was shown in `Authorization`. */
+  /** The scheme of the `Authorization` header. */
   readonly authorization: 'none' | 'basic' | 'bearer' | 'other';
   /** Address and port of the other end; of the proxy where there is one. */
   readonly remote: string | null;

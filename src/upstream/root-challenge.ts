@@ -15,7 +15,7 @@ export interface RootChallengeOptions {
   readonly now: () => number;
 }
 
-/** What `/v2/` of an endpoint demands, asked once for all who want to know: a client that leaves ends it for no other. */
+/** The challenge of `/v2/` of an endpoint, requested once for all waiting clients: one that leaves does not end it for the others. */
 export class RootChallenge {
   readonly #options: RootChallengeOptions;
   #asked: { readonly challenge: Promise<string | undefined>; untilMs: number } | undefined;

@@ -90,7 +90,7 @@ export class TokenCache {
     });
   }
 
-  /** What the token service is sent now; tokens that were obtained with something else are forgotten. @throws RegistryError */
+  /** The credential for the token service now; forgets tokens that were obtained with another. @throws RegistryError */
   async credential(options: RequestOptions): Promise<Credential | undefined> {
     const credential = await this.#options.credential(options);
     this.hold(credential);
@@ -105,7 +105,7 @@ export class TokenCache {
     return shown !== '' && shown !== JSON.stringify(credential ?? null);
   }
 
-  /** What the token service was sent last, for {@link isOther}. */
+  /** Identifies the credential that the token service got last, for {@link isOther}. */
   get shown(): string {
     return this.#shown;
   }
@@ -215,7 +215,7 @@ function isPassing(error: unknown, status: number | undefined): boolean {
 
 interface TokenRequest extends Pick<HttpRequest, 'method' | 'url' | 'headers' | 'body'> {
   readonly isAnonymous: boolean;
-  /** What to send where a token service has no GET: it may speak OAuth 2 alone. */
+  /** The body of a POST to a token service without GET: it may speak OAuth 2 alone. */
   readonly form?: URLSearchParams;
 }
 

@@ -14,7 +14,7 @@ const largePageQuery = 'n=1000';
 /** How long a list is known to be too long, in milliseconds. */
 const tooLongForMs = 10 * 60_000;
 
-/** What has been read of a list. */
+/** The part of a list that has been read. */
 export interface TagRead {
   /** The first page, as the registry gave it. */
   readonly first: ListingAnswer | undefined;

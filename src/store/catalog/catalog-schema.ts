@@ -216,7 +216,7 @@ UPDATE blobs SET needed = 0 WHERE NOT EXISTS (SELECT 1 FROM links WHERE target =
   AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.digest = blobs.digest);
 `;
 
-/** What makes tables of a version ready for {@link catalogSchema}; they are then of the version after it. */
+/** The changes that take tables of a version to the version after it; {@link catalogSchema} adds what is missing then. */
 export const catalogMigrations: Readonly<Record<number, string>> = {
   1: `
 ALTER TABLE blobs ADD COLUMN heat REAL NOT NULL DEFAULT 0;
@@ -238,7 +238,7 @@ DROP TABLE IF EXISTS totals;
   4: `
 ALTER TABLE manifests ADD COLUMN source TEXT;
 `,
-  // What the pins hold is marked again: it may have belonged to another upstream.
+  // Pinned content is marked again: it may have belonged to another upstream.
   5: `
 DROP TABLE IF EXISTS attachments;
 ALTER TABLE tags ADD COLUMN subject TEXT;

@@ -40,7 +40,7 @@ export interface CatalogOptions extends DatabaseOptions {
 }
 
 /**
- * What the blobs on this disk are for, noun by noun. Reads come from bounded memory first; a write that fails is kept
+ * The records of what the blobs on this disk are for, noun by noun. Reads come from bounded memory first; a write that fails is kept
  * there, so that a full disk never fails a pull. A rule that concerns several nouns is kept by the one that it begins
  * with: a tag that is recorded gives its repository a right, and moves what is pinned.
  */
@@ -57,7 +57,7 @@ export class Catalog implements Disposable {
   readonly blobs: BlobRecords;
   /** Which of it are manifests, and what they name. */
   readonly manifests: ManifestRecords;
-  /** What manifests with many parts name, while it is written or deleted. */
+  /** The parts of manifests with many of them, while they are written or deleted. */
   readonly parts: ManyParts;
   /** Images that are exempt from eviction, by name. */
   readonly pins: PinRecords;
@@ -65,7 +65,7 @@ export class Catalog implements Disposable {
   readonly uses: UseRecords;
   /** The images, part by part, to be listed. */
   readonly images: ImageRecords;
-  /** What each repository has, for lists and the search. */
+  /** The content of each repository, for lists and the search. */
   readonly listed: ListedRecords;
   /** Which manifests have changed. */
   readonly changes: ManifestChanges;

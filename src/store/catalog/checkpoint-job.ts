@@ -2,7 +2,7 @@
 
 /** 1: the thread is about to reach the end of the log, which is not to grow for a moment. */
 export const holdAt = 0;
-/** What the thread has to do with the file: one of the states below. */
+/** Index of the thread's work on the file: one of the states below. */
 export const stateAt = 1;
 
 /** No checkpoint is due, and the thread has no connection. */

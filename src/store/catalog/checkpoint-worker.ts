@@ -4,7 +4,7 @@ import { asked, type CheckpointAnswer, holdAt, idle, running, stateAt } from './
 
 // The thread of a Checkpointer: it waits for the disk so that the event loop does not.
 
-/** What is written meanwhile is moved by another pass, which is shorter. */
+/** Another pass moves the pages that were written during the one before, and is shorter. */
 const mostPasses = 5;
 
 const shared = workerData as Int32Array<SharedArrayBuffer>;

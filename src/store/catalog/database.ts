@@ -9,7 +9,7 @@ import { DirectoryLock } from './directory-lock.ts';
 import { isBroken, isLocked, sqliteCode } from './sqlite-error.ts';
 import { Transactions } from './transactions.ts';
 
-/** What SQLite does by itself where there is no thread for it. */
+/** SQLite moves its log into the file after so many pages, where there is no thread for that. */
 const autocheckpointPages = 1000;
 /** The length of the log is looked at after so many commits. */
 const commitsPerLook = 16;

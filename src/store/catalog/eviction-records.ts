@@ -54,8 +54,8 @@ export class EvictionRecords {
   }
 
   /**
-   * What to evict next: what no image needs, then the rest, each the coldest first; what was used last only where nothing
-   * else is left, nothing that is pinned.
+   * The blobs to evict next: those that no image needs, then the others, each the coldest first; the ones that were used
+   * last only where nothing else is left, pinned ones never.
    */
   coldest(limit: number): Evictable[] {
     const found: Evictable[] = [];
@@ -72,15 +72,15 @@ export class EvictionRecords {
   }
 
   /**
-   * What has to be evicted so that a blob can: the stored manifests that name it, what is attached to them alone, and
-   * what these are attached to; an index only with the last of its images. In the order of removal, a layer last; if that is
-   * too much for one go, one of the manifests with its attachments, as much as there is room for. Nothing where
-   * something pinned would have to go.
+   * A blob with everything that is evicted before it: the stored manifests that name it, their own attachments, and the
+   * subjects of these; an index only with the last of its images. In the order of removal, a layer last. If that is too
+   * much for one step, one of the manifests with as many of its attachments as there is room for. Empty where one of
+   * them is pinned.
    */
   group(digest: Digest): Evictable[] {
     const whole = this.#collect(digest, maxGroup);
     if (whole !== undefined) return whole;
-    // What has to go first may have others before it, until there is one that can go by itself.
+    // The first one may need others to go before it: down to one that can go by itself.
     const tried = new Set<Digest>();
     let first = this.#naming(digest, new Map())[0] ?? digest;
     while (!tried.has(first)) {

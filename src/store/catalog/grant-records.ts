@@ -44,7 +44,7 @@ export class GrantRecords {
   isReadable(repository: string, digest: Digest): boolean {
     if (!this.mayRead(repository, digest)) return false;
     const { blobs } = this.#options;
-    // What is not stored comes from its own upstream.
+    // A blob that is not stored comes from its own upstream.
     return blobs.isShown(digest, upstreamOf(repository)) || blobs.get(digest) === undefined;
   }
 
@@ -137,7 +137,7 @@ export class GrantRecords {
     });
   }
 
-  /** What a manifest names has become known, or is not known any more: what is remembered of it holds no more. */
+  /** The parts of a manifest have become known, or are not known any more: forgets what was remembered of it. */
   dropParts(manifest: Digest): void {
     this.#options.changes.changed(blobFact(manifest));
     this.#entire.delete(manifest);

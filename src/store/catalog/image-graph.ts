@@ -105,7 +105,7 @@ export class ImageGraph {
   }
 
   /**
-   * What a manifest names, in the order of digests.
+   * The parts that a manifest names, in the order of digests.
    * @param options `isHeld`: only what its registry has to hold; `after`, `limit`: at most so many of those that follow
    */
   named(
@@ -165,7 +165,7 @@ export class ImageGraph {
   }
 
   /**
-   * What only this manifest reaches: itself and its parts, except what something else holds and what that needs.
+   * The manifest and those of its parts that nothing else holds or needs.
    * @param of `repository`: the repository; `all`: its parts, if the caller has them
    * @param isHeld whether something outside `parts` holds one of them
    */

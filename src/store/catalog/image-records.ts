@@ -12,7 +12,7 @@ export interface RepositoryRow {
   readonly name: string;
 }
 
-/** What a tag stands for, to clients that accept the same as we do (`variant` '') or something of their own. */
+/** A tag, and the manifest it stands for: to clients that accept what the mirror asks for (`variant` ''), or to those with another `Accept`. */
 export interface TagRow {
   readonly tag: string;
   readonly variant: string;

@@ -19,7 +19,7 @@ export interface ImageName {
   readonly reference: string;
 }
 
-/** What is about to be removed, though still stored: it holds nothing any more. */
+/** The tags and manifests that are about to be removed: they are still stored, and hold nothing any more. */
 export interface Leaving {
   /** Tags, as {@link tagName} writes them. */
   readonly tags: ReadonlySet<string>;
@@ -40,7 +40,7 @@ export interface ImageRemovalOptions {
   readonly now: () => number;
 }
 
-/** What only one image needs, and the removal of images. */
+/** The parts that only one image needs, and the removal of images. */
 export class ImageRemoval {
   readonly #database: Database;
   readonly #options: ImageRemovalOptions;
@@ -72,7 +72,7 @@ export class ImageRemoval {
     return own.filter(({ isStored }) => isStored);
   }
 
-  /** What the removal of a manifest would break in a repository: a tag that stands for it, an index that names it. */
+  /** The names that the removal of a manifest would break in a repository: a tag that stands for it, an index that names it. */
   holders(manifest: Digest, repository: string): string[] {
     const tags = this.#options.tags.standingFor(manifest).filter((tag) => tag.repository === repository);
     if (tags.length > 0) return [...new Set(tags.map(({ tag }) => tagName(repository, tag)))];
@@ -121,7 +121,7 @@ export class ImageRemoval {
         for (const part of own) gone.set(part.digest, part);
       }
       entries.push(...this.#forgetTags(name, gone));
-      // What stays may have been pinned by this name only; what it needs is known for a moment longer.
+      // A manifest that stays may have been pinned by this name only; its parts are known for a moment longer.
       for (const [index, root] of roots.entries()) pins.release(root, name.repository, parts[index]);
       for (const { digest, isManifest } of gone.values()) if (isManifest) manifests.forget(digest);
     });

@@ -92,7 +92,7 @@ export class JournalMark {
     if (!this.#isDue) return;
     this.#isDue = false;
     const { begunAtMs, bytes } = this.#journal;
-    // What a fault has kept out of the catalog is read from the journal at the next start.
+    // The next start reads from the journal whatever a fault has kept out of the catalog.
     if (!this.#journal.isComplete || this.#isJournalOlder || this.isCatalogBehind) return;
     const tail = this.#journal.tail(bytes);
     if (tail === undefined) return;

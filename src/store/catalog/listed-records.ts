@@ -21,7 +21,7 @@ export interface ListedManifest {
 /** Configs are smaller, in bytes. */
 const maxSmallBytes = 1024 * 1024;
 
-/** What is stored of each repository, for lists and the search. */
+/** The stored content of each repository, for lists and the search. */
 export class ListedRecords {
   readonly #database: Database;
   readonly #grants: GrantRecords;
@@ -42,7 +42,7 @@ export class ListedRecords {
       .map((row) => digestIn(row));
   }
 
-  /** What each repository that may read a stored manifest has of it. */
+  /** A stored manifest, once for each repository that may read it. */
   of(digest: Digest): ListedManifest[] {
     const row = this.#database.get(
       'SELECT m.media_type, b.size, b.stored_at FROM manifests m JOIN blobs b ON b.digest = m.digest WHERE m.digest = ?',
@@ -69,7 +69,7 @@ export class ListedRecords {
       });
   }
 
-  // What one client was answered with because of its own Accept does not decide what the tag is.
+  // The answer to a client with an Accept of its own does not decide what the tag is.
   #tags(repository: number, digest: Digest): string[] {
     const rows = this.#database.all(
       `SELECT DISTINCT t.tag FROM tags t WHERE t.digest = ?1 AND t.repository = ?2 AND (t.variant = '' OR NOT EXISTS (

@@ -11,7 +11,7 @@ import type { PinRecords } from './pin-records.ts';
 import { digestIn, isSet, number, type Row, text } from './row.ts';
 import { type TagKey, type TagRecords, tagIn } from './tag-records.ts';
 
-/** What a lost catalog is known to have said of a manifest that has not been read again. */
+/** The facts of a lost catalog about a manifest that has not been read again. */
 export interface RememberedManifest {
   readonly digest: Digest;
   readonly repository: string;
@@ -34,7 +34,7 @@ const slackBytes = 1024 * 1024;
 /** Under which the length of the journal is noted when it holds nothing that is out of date. */
 export const lengthNote = 'names bytes';
 
-/** What the catalog knows and the blobs do not say: also kept in the journal of names, and read there when the catalog is lost. */
+/** The facts of the catalog that the blobs do not say. The journal of names has them too, and a lost catalog gets them from there. */
 export class NameRecords {
   /** How much of the journal the catalog contains. */
   readonly mark: JournalMark;
@@ -167,7 +167,7 @@ export class NameRecords {
     });
   }
 
-  /** What the journal is to say, each page as true as the moment it is taken. @throws Error where the catalog cannot be read */
+  /** The content of a new journal, each page as true as the moment it is taken. @throws Error where the catalog cannot be read */
   *#pages(): Generator<NameEntry[]> {
     const faults = this.#database.faults;
     const sources = [this.#pins(), this.#tags(), this.#types(), this.#shown(), this.#rights()];

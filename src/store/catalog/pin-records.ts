@@ -110,7 +110,7 @@ export class PinRecords {
         this.#database.run('DELETE FROM pins WHERE repository = ? AND reference = ?', repository, reference);
         const roots = this.meant(repository, reference);
         for (const digest of roots) this.release(digest, repository);
-        // What it stood for is no longer known.
+        // The manifests that it stood for are no longer known.
         if (roots.length === 0) this.#pinAnew();
       });
     } catch (error) {

@@ -19,7 +19,7 @@ export interface RebuildCounts {
   readonly files: number;
 }
 
-/** What a rebuild does, for the log, the metrics and the health of the replica. */
+/** The steps of a rebuild, for the log, the metrics and the health of the replica. */
 export type RebuildEvent =
   | { readonly kind: 'rebuilding'; readonly stage: RebuildStage }
   | { readonly kind: 'rebuilt'; readonly counts: RebuildCounts }

@@ -1,6 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite';
 
-/** What a killed process may lose of its last writes: the journal of names and the files have most of it, too. */
+/** A killed process loses the writes of this time, in milliseconds; the journal of names and the files have most of them, too. */
 const commitAfterMs = 5;
 /** A commit waits no longer than this for the end of a checkpoint. */
 const mostHeldMs = 100;

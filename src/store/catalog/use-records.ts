@@ -119,8 +119,8 @@ export class UseRecords {
   }
 
   /**
-   * What a blob that comes to the disk begins with: what it had when it was evicted and one use more, and no less than
-   * what needs it. To be called within a write of the database.
+   * The heat of a blob that comes to the disk: its heat when it was evicted and one use more, and no less than that of
+   * the manifests that need it. To be called within a write of the database.
    */
   firstHeat(digest: Digest, nowMs: number): number {
     const before = this.#database.get('SELECT heat FROM evicted WHERE digest = ?', digest);

@@ -17,7 +17,7 @@ export interface ArrivalsOptions {
 export const maxParts = 2000;
 /** Most images that are known to be on their way; those that have been quiet for longest are forgotten first. */
 const maxArrivals = 1000;
-/** What may stay of an image that loses its room when it has been received: its config. */
+/** An image that loses its room when it has been received may keep this share of its bytes: its config. */
 const mostStoredShare = 0.02;
 /** An image of which nothing was begun or stored for so long, and nothing is being read, is not on its way any more. */
 const quietMs = 60_000;

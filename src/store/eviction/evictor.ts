@@ -62,7 +62,7 @@ const pauseMs = 30_000;
 const mostFailures = 16;
 /** How long a file system is given to show what was freed in it: some do so only when they next write their tables. */
 const freeShowsAfterMs = 30_000;
-/** What is evicted when the disk was full although enough should have been free: a share of what is stored, at least so much. */
+/** When the disk was full although enough should have been free, this share of the stored bytes is evicted, and at least so many. */
 const fullShare = 0.02;
 const fullBytes = 64 * 1024 * 1024;
 
@@ -171,7 +171,7 @@ export class Evictor implements AsyncDisposable {
     else if (lack === undefined && !awaitsFree) this.#excess = undefined;
     if (lack === undefined || offline || performance.now() < this.#pausedUntilMs) return;
     const { reason } = lack;
-    // What has come to be pinned is marked before anything goes.
+    // New pins are marked before anything is evicted.
     while (!this.#stop.signal.aborted && this.#options.catalog.pins.renew()) await nextTurn();
     let [blobs, bytes, failures] = [0, 0, 0];
     // Unfinished blobs that are no longer being fetched go before whole ones.
@@ -192,7 +192,7 @@ export class Evictor implements AsyncDisposable {
         // Where nothing could be done, what counts is whether it has to be.
         lack = await this.#lack(isOver ? 'high' : 'low', disk);
         this.#excess = isOver ? lack?.reason : undefined;
-        // What waits for room holds what is stored of it, which does not help if nothing else is left.
+        // Images that wait for room hold their stored blobs, which does not help if nothing else is left.
         if (isOver && !(lack !== undefined && freed.failures === 0 && arrivals.refuseLast())) break;
       }
     } finally {
@@ -222,7 +222,7 @@ export class Evictor implements AsyncDisposable {
   ): Promise<{ bytes: number; reason: EvictionReason } | undefined> {
     const { catalog, store, budget } = this.#options;
     const target = marksOf(budget.maxSizeBytes)[mark];
-    // What is on its way is looked at only where it can matter.
+    // Blobs on their way are counted only where they can matter.
     const isNear = catalog.blobs.usage().bytes > target / 2;
     const partials = isNear ? await store.partials() : [];
     // Nothing is evicted for blobs without a reservation: only a manifest vouches for the size of a blob on its way.

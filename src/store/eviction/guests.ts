@@ -2,7 +2,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { easyGuestShare, guestShares } from '../eviction-policy.ts';
 import type { Arrivals } from './arrivals.ts';
 
-/** What is on disk of blobs that have no room of their own, in bytes. Nothing is evicted for them. */
+/** The bytes on disk of blobs that have no room of their own. Nothing is evicted for them. */
 export class Guests {
   readonly #arrivals: Arrivals;
   /** Of images that wait for room, whose sizes their manifests tell. */
@@ -43,7 +43,7 @@ export class Guests {
     return this.#arrivals.stateOf(digest) !== 'refused' && !isTooMuch;
   }
 
-  /** What has its own room by now is no guest. */
+  /** Forgets blobs that have room of their own by now. */
   #dropAdmitted(): void {
     for (const digest of this.#vouched.keys()) {
       if (this.#arrivals.stateOf(digest) === 'admitted') this.#vouched.delete(digest);

@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import type { Arrival, Part } from './arrival.ts';
 
-/** What was received last, blob by blob: an image that was received before does not displace it. Keeps numbers only. */
+/** The blobs that were received last: an image that was received before does not displace it. Keeps numbers only. */
 export class LatelyReceived {
   /** Blobs with the place in the order in which their images were received; the last one at the end. */
   readonly #blobs = new Map<Digest, { readonly part: Part; readonly order: number }>();

@@ -4,7 +4,7 @@ import type { Part } from './arrival.ts';
 export class ReservedBytes {
   /** Of what is stored of the images that are admitted. */
   held = 0;
-  /** What they have still to bring. */
+  /** Bytes that have still to come. */
   coming = 0;
   /** Of what lasts as long as an operation. */
   lasting = 0;

@@ -95,7 +95,7 @@ export class Room implements Space {
 
   async claim(digest: Digest, bytes: number): Promise<Claim> {
     this.arrivals.received(digest);
-    // What no manifest names is known by its bytes, now that they are right.
+    // The bytes of a blob that no manifest names tell its size, now that they are verified.
     const alone =
       this.arrivals.stateOf(digest) === undefined
         ? this.arrivals.reserve([{ digest, bytes, isStored: false }])

@@ -25,7 +25,7 @@ export class BatchWriter implements AsyncDisposable {
   readonly #options: BatchWriterOptions;
   /** Where the next chunk belongs. */
   #takenTo: number;
-  /** What comes before is on disk, or has failed to be. */
+  /** The bytes before it are on disk, or could not be written. */
   #settledTo: number;
   #slab: Slab | undefined;
   /** The start of the part that is not queued yet. */

@@ -114,7 +114,7 @@ export interface BlobStore {
   read(digest: Digest): Promise<Buffer | undefined>;
   /** Stores content that is in memory and that the caller has verified. @throws DiskFault; {@link small} has it even then */
   put(digest: Digest, bytes: Buffer): Promise<void>;
-  /** What the file of a blob says of itself; `undefined` where the blob is not here. @throws DiskFault */
+  /** The size and time of the file of a blob; `undefined` where the blob is not here. @throws DiskFault */
   stat(digest: Digest): Promise<BlobFile | undefined>;
   /** Takes a blob whose content is wrong out of the way, and keeps it for a while for diagnosis. @throws DiskFault */
   setAside(digest: Digest): Promise<void>;

@@ -199,7 +199,7 @@ export class DiskStore implements BlobStore {
   async hold(digests: Iterable<Digest>): Promise<Disposable> {
     const held = [...digests];
     const ends = held.map((digest) => this.#use(digest));
-    // What is on its way out already is gone when the caller looks.
+    // A blob that is being removed already is gone when the caller looks.
     await Promise.allSettled(held.flatMap((digest) => this.#removals.get(digest) ?? []));
     return {
       [Symbol.dispose]: () => {

@@ -28,7 +28,7 @@ export async function openGrowing({
 interface GrowingPartialOptions {
   readonly place: PartialPlace;
   readonly small: SmallFiles;
-  /** What the bytes come in; absent: they are copied, and no more than {@link smallBlobBytes} are held. */
+  /** The memory that the bytes come in; absent: they are copied, and no more than {@link smallBlobBytes} are held. */
   readonly memory: Slabs | undefined;
   /** Opens the file, empty, for what does not stay small; its disposal calls `place.onClosed`. */
   readonly openFile: () => Promise<PartialFile>;
@@ -128,7 +128,7 @@ class GrowingPartial implements PartialBlob {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // What is closed before it is whole can be continued.
+    // A file that is closed before it is whole can be continued.
     if (this.#isKept && this.#held.length > 0) await this.#toFile().catch(() => undefined);
     const file = await this.#opened();
     this.#held.clear();
@@ -146,7 +146,7 @@ class GrowingPartial implements PartialBlob {
     return await this.#opening?.catch(() => undefined);
   }
 
-  /** What has come so far goes to a file. @throws DiskFault */
+  /** Moves the bytes that have come so far to a file. @throws DiskFault */
   #toFile(): Promise<PartialFile> {
     this.#opening ??= this.#open();
     return this.#opening;

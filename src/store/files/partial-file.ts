@@ -135,7 +135,7 @@ export class PartialFile implements PartialBlob {
   }
 
   async write(position: number, chunks: readonly Buffer[]): Promise<void> {
-    // What has been hashed or may have been read is never written over.
+    // Bytes that have been hashed or may have been read are never written over.
     const end = position + chunks.reduce((sum, chunk) => sum + chunk.length, 0);
     const next = this.nextAvailable(position) ?? end;
     if (position < this.#written || this.availableFrom(position) > position || next < end) {

@@ -25,7 +25,7 @@ export async function quarantine(layout: Layout, digest: Digest): Promise<void> 
       throw new DiskFault(`remove ${path}`, error);
     });
   }
-  // What cannot be removed now is removed with the next one.
+  // A file that cannot be removed now is removed with the next one.
   await keepLatest(layout).catch(() => undefined);
 }
 

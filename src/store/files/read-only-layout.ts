@@ -22,7 +22,7 @@ export async function openReadOnlyLayout(layout: Layout): Promise<{ readonly lay
     const state = await mkdtemp(join(tmpdir(), 'millpond-catalog-'));
     owned.defer(() => rm(state, { recursive: true, force: true }));
     const catalog = join(state, basename(layout.catalog));
-    // What has been written last is in the log beside the catalog.
+    // The last writes are in the log beside the catalog.
     for (const suffix of ['', '-wal']) await copyIfThere(layout.catalog + suffix, catalog + suffix);
     await copyIfThere(join(layout.dir, nameJournalFile), join(state, nameJournalFile));
     const moved = { catalog, ingest: join(state, 'ingest'), quarantine: join(state, 'quarantine') };

@@ -18,5 +18,5 @@ export interface SmallFile {
 /** Asks to be answered when all that has been written before is on the disk. */
 export const syncJob = 'sync';
 
-/** What has become of each: when it was last written to, in milliseconds, or the system's code. */
+/** For each file, its modification time in milliseconds, or the system's code. */
 export type SmallFileAnswer = readonly (number | string)[] | typeof syncJob;

@@ -58,7 +58,7 @@ export class Renewed {
     const now = this.#options.now();
     const held = this.#held;
     if (held !== undefined && now < held.expiresAtMs - marginMs) {
-      // What a background renewal fails with is in the status; the credential is still good.
+      // The status shows why a background renewal failed; the credential is still good.
       if (now >= held.renewAtMs && !this.#isPausing()) this.#renew().catch(() => undefined);
       return held.credential;
     }

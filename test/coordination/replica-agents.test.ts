@@ -1,5 +1,10 @@
 import { once } from 'node:events';
-import { createServer as createHttpServer, get, type IncomingMessage, type ServerResponse } from 'node:http';
+import {
+  createServer as createHttpServer,
+  get as getPlainly,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import { createServer, get as getSecurely } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -139,7 +144,7 @@ test.each([{ isSecure: false }, { isSecure: true }])('so many connections are ke
     const answers = [1, 2, 3].map(async () => {
       const request = how.isSecure
         ? getSecurely(url, { agent: agents.for(url) })
-        : get(url, { agent: agents.for(url) });
+        : getPlainly(url, { agent: agents.for(url) });
       const [response] = (await once(request, 'response')) as [IncomingMessage];
       return await text(response);
     });

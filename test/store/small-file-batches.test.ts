@@ -23,6 +23,16 @@ function start() {
   });
   let count = 0;
   const results: (number | string)[] = [];
+  const begin = (content: Buffer | Buffer[] = Buffer.from('x'), isSynced = false): Promise<number> => {
+    count += 1;
+    const place = { temporary: 't', path: `p${count}` };
+    const write = isSynced ? files.writeSynced([content].flat(), place) : files.write(content, place);
+    void write.then(
+      (atMs) => results.push(atMs),
+      (error: unknown) => results.push(String(error)),
+    );
+    return write;
+  };
   return {
     files,
     jobs,
@@ -30,16 +40,8 @@ function start() {
     /** Whether the process waits for the thread. */
     isHolding: () => isHolding,
     results,
-    write: (content: Buffer | Buffer[] = Buffer.from('x'), isSynced = false) => {
-      count += 1;
-      const place = { temporary: 't', path: `p${count}` };
-      const write = isSynced ? files.writeSynced([content].flat(), place) : files.write(content, place);
-      void write.then(
-        (atMs) => results.push(atMs),
-        (error: unknown) => results.push(String(error)),
-      );
-      return write;
-    },
+    write: (content?: Buffer | Buffer[], isSynced?: boolean): void => void begin(content, isSynced),
+    begin,
     /** The job that the thread got last. */
     last: () => {
       const job = jobs.at(-1);
@@ -198,8 +200,8 @@ describe('the thread', () => {
   });
 
   test('says of each file what went wrong', async () => {
-    const { write, answer } = start();
-    const writes = [write(), write(), write()];
+    const { begin, answer } = start();
+    const writes = [begin(), begin(), begin()];
     await nextTurn();
     await answer([1, 'ENOSPC', 3]);
     expect(await writes[0]).toBe(1);

@@ -21,7 +21,7 @@ type Name = (typeof names)[number];
 /** A cache directory, and a writer whose calls of the system are noted, and fail where a test says so. */
 async function startWriter() {
   const folder = await temporaryFolder();
-  const at = (...names: string[]): string => join(folder.path, ...names);
+  const at = (...parts: string[]): string => join(folder.path, ...parts);
   for (const name of ['ingest', 'blobs', 'blobs/sha256']) await mkdir(at(name));
   const state = {
     nowMs: 0,

@@ -1,12 +1,13 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { pushImage, send } from '../test/hosted/support.ts';
 import { localImage } from '../test/support/images.ts';
-import { startMillpond } from '../test/support/millpond.ts';
 import { makeSearchCache, searchUpstream } from '../test/support/search-cache.ts';
 import { allPages, type Measured, measure, searchQueries } from '../test/support/search-load.ts';
+import { clientCore, freePort, serverCore, startServer } from './program.ts';
 
 // node bench/search.ts [IMAGES] [SECONDS]: searches beside a busy mirror, and lists that change while they are paged.
 
@@ -20,16 +21,26 @@ owned.defer(() => rm(folder, { recursive: true, force: true }));
 const cacheDir = join(folder, 'cache');
 const { repositories, paths } = await makeSearchCache(cacheDir, images);
 const startedMs = performance.now();
-const millpond = owned.use(
-  await startMillpond({
-    offline: true,
-    upstreams: { [searchUpstream]: { urls: ['http://127.0.0.1:1'] } },
-    cache: { dir: cacheDir },
-    hosted: { repositories: ['local/**'] },
-    log: { level: 'info' },
+const listen = `127.0.0.1:${await freePort()}`;
+const origin = `http://${listen}`;
+const configFile = join(folder, 'millpond.yaml');
+const config = {
+  listen,
+  offline: true,
+  upstreams: { [searchUpstream]: { urls: ['http://127.0.0.1:1'] } },
+  cache: { dir: cacheDir, minFree: '1B' },
+  hosted: { repositories: ['local/**'] },
+};
+await writeFile(configFile, JSON.stringify(config));
+// The client has to share one of the cores: there may be no third.
+owned.use(
+  await startServer(fileURLToPath(new URL('../bin/millpond', import.meta.url)), {
+    args: ['serve', '--config', configFile],
+    core: `${serverCore},${clientCore}`,
+    logFile: join(folder, 'log'),
+    readyUrl: `${origin}/healthz`,
   }),
 );
-const { origin } = millpond;
 print(`${images} images in ${repositories.length} repositories`);
 for (;;) {
   const reply = await fetch(`${origin}/v2/_millpond/search?n=1`);
@@ -46,11 +57,16 @@ const searches = {
   pauseMs: 50,
 };
 await measure(origin, { ...hits, seconds: 3 });
-const alone = await measure(origin, hits);
-print(`hits alone:         ${shown(alone)}`);
-const [beside, searched] = await Promise.all([measure(origin, hits), measure(origin, { ...searches, seconds })]);
+const most = await measure(origin, hits);
+print(`hits at most:       ${shown(most)}`);
+// A client that sends as fast as it can has no processor left for the others: half of that is a busy mirror.
+const busy = { ...hits, perSecond: most.perSecond / 2 };
+print(`hits alone:         ${shown(await measure(origin, busy))}`);
+const [beside, searched] = await Promise.all([measure(origin, busy), measure(origin, { ...searches, seconds })]);
 print(`hits beside:        ${shown(beside)}`);
 print(`searches beside:    ${shown(searched)}`);
+const [, pressed] = await Promise.all([measure(origin, hits), measure(origin, { ...searches, seconds })]);
+print(`searches at most:   ${shown(pressed)}`);
 print(`searches alone:     ${shown(await measure(origin, { ...searches, seconds }))}`);
 
 const site = { origin };

@@ -31,6 +31,10 @@ export class Generations implements Changes {
     Atomics.add(this.#counts, everything, 1);
   }
 
+  count(fact: string): number {
+    return Atomics.load(this.#counts, everything) + Atomics.load(this.#counts, counterOf(fact));
+  }
+
   /** The counts of facts now. */
   stamp(facts: readonly string[]): Stamp {
     const indices = [everything, ...facts.map(counterOf)];

@@ -1,14 +1,18 @@
+import { LRUCache } from 'lru-cache';
 import { type Descriptor, isElsewhere, type ManifestLinks, readManifest } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { emptyBlobDigest } from '../oci/empty-blob.ts';
+import { nothingRemoved, unwatched } from '../oci/facts.ts';
 import { DiskFault } from '../store/files/blob-store.ts';
 import type { KeptManifest, KeptManifests } from './kept-manifests.ts';
 import type { MirrorParts } from './parts.ts';
 
+/** Images of which it is remembered that they are whole. */
+const maxRemembered = 10_000;
 /** Deepest nesting of indexes that is followed. */
 const maxDepth = 4;
 
-export interface CompletenessOptions extends Pick<MirrorParts, 'store' | 'catalog'> {
+export interface CompletenessOptions extends Pick<MirrorParts, 'store' | 'catalog' | 'changes'> {
   readonly kept: KeptManifests;
   /** Whether a blob that is not here can be had from another replica; absent: none counts but those that are here. */
   readonly isWithOthers?: (digest: Digest) => Promise<boolean>;
@@ -46,9 +50,30 @@ function isImageLayer(mediaType: string): boolean {
 /** Whether what a manifest names can be had, so that a client that begins with it can end without any upstream. */
 export class Completeness {
   readonly #options: CompletenessOptions;
+  /** Images whose every part was on this disk, and the count of {@link nothingRemoved} when they were looked at. */
+  readonly #foundWhole = new LRUCache<string, number>({ max: maxRemembered });
+  /** How often a part that is not on this disk counted as one that can be had. */
+  #lent = 0;
 
   constructor(options: CompletenessOptions) {
     this.#options = options;
+  }
+
+  /**
+   * Whether a manifest and all that it needs was found on this disk, and nothing has been removed since. Reads nothing: in
+   * an outage it is asked for each pull.
+   */
+  isKnownWhole(repository: string, digest: Digest): boolean {
+    return this.#foundWhole.get(`${repository} ${digest}`) === this.#removals();
+  }
+
+  /** The first of what a client would lack, as {@link missing} finds it. */
+  async firstMissing(repository: string, manifest: KeptManifest): Promise<Descriptor | undefined> {
+    if (this.isKnownWhole(repository, manifest.digest)) return undefined;
+    const [removals, lent] = [this.#removals(), this.#lent];
+    for await (const descriptor of this.missing(repository, manifest)) return descriptor;
+    if (this.#lent === lent) this.#foundWhole.set(`${repository} ${manifest.digest}`, removals);
+    return undefined;
   }
 
   /**
@@ -75,6 +100,7 @@ export class Completeness {
     { digest }: Pick<Descriptor, 'digest'>,
     seen: Seen = nothingSeen(),
   ): Promise<boolean> {
+    if (this.isKnownWhole(repository, digest)) return true;
     const found = seen.whole.get(digest);
     if (found !== undefined) return found;
     if (seen.depth > maxDepth) return false;
@@ -95,11 +121,10 @@ export class Completeness {
   async #canHave(repository: string, blob: Descriptor): Promise<boolean> {
     if (await this.hasBlob(repository, blob)) return true;
     const { catalog, isWithOthers } = this.#options;
-    return (
-      isWithOthers !== undefined &&
-      catalog.grants.isReadable(repository, blob.digest) &&
-      (await isWithOthers(blob.digest))
-    );
+    if (isWithOthers === undefined || !catalog.grants.isReadable(repository, blob.digest)) return false;
+    const isLent = await isWithOthers(blob.digest);
+    if (isLent) this.#lent += 1;
+    return isLent;
   }
 
   /** Whether a blob is on disk in its right size, and may be read through a repository without asking an upstream. */
@@ -114,5 +139,9 @@ export class Completeness {
       if (!(error instanceof DiskFault)) throw error;
       return false;
     }
+  }
+
+  #removals(): number {
+    return (this.#options.changes ?? unwatched).count(nothingRemoved);
   }
 }

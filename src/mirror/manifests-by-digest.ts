@@ -52,11 +52,16 @@ export class ManifestsByDigest {
     });
   }
 
-  /** The manifest in memory, where the repository may read all that it names. */
+  /**
+   * The manifest in memory, where the repository may read all that it names; while no upstream can be asked, only that of an
+   * image that is known to be whole.
+   */
   atHand(repository: Repository, digest: Digest): FoundManifest | undefined {
-    const { catalog, kept } = this.#options;
-    const { key } = repository;
+    const { catalog, kept, completeness, offline } = this.#options;
+    const { key, name, upstream } = repository;
     if (!catalog.grants.isReadableWhole(key, digest)) return undefined;
+    const isAway = offline || !upstream.isAvailableFor(name);
+    if (isAway && !completeness.isKnownWhole(key, digest)) return undefined;
     const manifest = kept.inMemory(digest);
     return manifest && { ...manifest, outcome: 'hit' };
   }
@@ -88,11 +93,12 @@ export class ManifestsByDigest {
   ): Promise<void> {
     const { offline, completeness } = this.#options;
     if (!offline && repository.upstream.isAvailableFor(repository.name)) return;
+    if (completeness.isKnownWhole(repository.key, digest)) return;
     const manifest = kept ?? (await this.#options.kept.get(digest));
     if (manifest) {
       // It may need the manifest alone, and asks elsewhere for what is not here.
       if (waiting.canFallBack === true && !offline) return;
-      const { value: missing } = await completeness.missing(repository.key, manifest).next();
+      const missing = await completeness.firstMissing(repository.key, manifest);
       if (missing === undefined) return;
       if (offline) {
         throw new RegistryError(

@@ -1,7 +1,7 @@
 import { AcceptReader } from '../oci/accept.ts';
 import type { Digest } from '../oci/digest.ts';
 import { hasReason, isNotFound, isTransient, RegistryError } from '../oci/error.ts';
-import { blobFact, rightFact, tagFact, upstreamFact } from '../oci/facts.ts';
+import { blobFact, nothingRemoved, rightFact, tagFact, upstreamFact } from '../oci/facts.ts';
 import { manifestAccept } from '../oci/media-types.ts';
 import type { ManifestReference } from '../oci/request.ts';
 import { ageSecondsOf, decide, type Staleness, stalenessOf } from '../upstream/freshness.ts';
@@ -81,7 +81,6 @@ export class Manifests implements AsyncDisposable {
    * @returns `undefined` where {@link byDigest} or {@link byTag} has to be asked
    */
   atHand(repository: Repository, reference: ManifestReference, accept: string): ManifestReply | undefined {
-    if (this.#options.offline || !repository.upstream.isAvailableFor(repository.name)) return undefined;
     if (reference.kind === 'digest') return this.#byDigest.atHand(repository, reference.digest);
     const record = this.#tags.fresh(repository, reference.tag, accept);
     const found = record && this.#byDigest.atHand(repository, record.digest);
@@ -90,7 +89,10 @@ export class Manifests implements AsyncDisposable {
 
   /** How an answer of {@link atHand} stands. To be called in the same turn of the event loop. */
   standing({ key, upstream, name }: Repository, reference: ManifestReference, { digest }: ManifestReply): Standing {
+    const { offline } = this.#options;
     const facts = [blobFact(digest), rightFact(key, digest), upstreamFact(upstream.name)];
+    // While no upstream can be asked, it stands for a whole image.
+    if (offline || !upstream.isAvailableFor(name)) facts.push(nothingRemoved);
     // The answer says how many pulls the upstream has left, as long as that is known.
     const limitedUntilMs = upstream.rateLimit ? endOf(upstream.rateLimit) : Number.POSITIVE_INFINITY;
     if (reference.kind === 'digest') return { digest, facts, untilMs: limitedUntilMs };
@@ -98,6 +100,8 @@ export class Manifests implements AsyncDisposable {
     const confirmedAtMs = this.#options.catalog.tags.get({ repository: key, tag, variant: '' })?.checkedAtMs ?? 0;
     const { tagTtlMs } = decide(upstream.freshness, { repository: name, tag }).times;
     facts.push(tagFact(key, tag));
+    // Offline a tag is as fresh as it can be, and its answer does not tell an age.
+    if (offline) return { digest, facts, untilMs: limitedUntilMs };
     const untilMs = Math.min(confirmedAtMs + tagTtlMs, limitedUntilMs);
     return { digest, facts, sinceMs: confirmedAtMs, untilMs, confirmedAtMs };
   }

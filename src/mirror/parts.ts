@@ -22,7 +22,7 @@ export interface MirrorParts {
   readonly offline: boolean;
   /** Receives what is worth a log line or a metric. */
   readonly report: Report<MirrorEvent>;
-  /** Receives each fact that changes here; absent: no answers are kept. */
+  /** Receives each fact that changes here; absent: nothing is kept that rests on facts. */
   readonly changes?: Changes | undefined;
   /** Wall clock in milliseconds. */
   readonly now: () => number;

@@ -8,15 +8,20 @@ export interface Changes {
   changed(fact: string): void;
   /** Any fact may have changed. */
   changedAll(): void;
+  /** A number that is another one once the fact has changed. */
+  count(fact: string): number;
 }
 
 /** For a part that keeps no answers. */
-export const unwatched: Changes = { changed: () => undefined, changedAll: () => undefined };
+export const unwatched: Changes = { changed: () => undefined, changedAll: () => undefined, count: () => Number.NaN };
 
 /** That a blob or manifest is stored, as it is recorded. */
 export function blobFact(digest: Digest): string {
   return `blob ${digest}`;
 }
+
+/** That everything that was here or could be read still is and can. */
+export const nothingRemoved = 'nothing removed';
 
 /** That a repository may read a digest. @param repository as the cache names it */
 export function rightFact(repository: string, digest: Digest): string {

@@ -15,7 +15,7 @@ export interface ListenerParts extends ClientAppParts {
   readonly tls: LiveServerTls | undefined;
   /** The certificates of the listener of replicas; those of clients if replicas have no listener of their own. */
   readonly peersTls: LiveServerTls | undefined;
-  readonly generations: Generations | undefined;
+  readonly generations: Generations;
 }
 
 /** Answers clients from now on. */
@@ -79,7 +79,7 @@ async function openBeside(
 
 /** The threads in front of this one, opened with the listener; `undefined`: this thread accepts connections itself. */
 function openingFronts(cache: Cache, { log, metrics, short, generations, walls, tls }: ListenerParts) {
-  const wanted = short && generations && frontThreads(cache, { log });
+  const wanted = short && frontThreads(cache, { log });
   if (!wanted) return undefined;
   const fronts = {
     opened: undefined as OpenFronts | undefined,

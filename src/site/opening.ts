@@ -34,7 +34,7 @@ export interface CacheOptions extends Omit<Parts, 'files'> {
   readonly onEvent?: ((event: MillpondEvent) => void) | undefined;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
-  /** Receives each fact that changes; absent: no answers are kept. */
+  /** Receives each fact that changes; absent: nothing is kept that rests on facts. */
   readonly changes?: Changes | undefined;
   /** Counts what is on its way in memory; absent: nothing does. */
   readonly memory?: MemoryBudget | undefined;

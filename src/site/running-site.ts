@@ -45,8 +45,7 @@ export interface RunningParts extends Pick<Parts, 'files' | 'health' | 'log' | '
   readonly listener: ClientListener;
   readonly prefetcher: Prefetcher;
   readonly scrub: ReturnType<typeof startScrub>;
-  /** Absent: no answers are kept. */
-  readonly generations: Generations | undefined;
+  readonly generations: Generations;
   /** Everything else, given back at the end. */
   readonly rest: AsyncDisposableStack;
 }
@@ -76,7 +75,7 @@ export async function watchUpstreamFiles({
   const uses = await upstreamFiles(config, { renew: (name) => upstreams.renew(cache.config, name) });
   const takeKeys = async (): Promise<void> => {
     signatures.use(await signaturePolicies(cache.config));
-    generations?.changedAll();
+    generations.changedAll();
   };
   files.replace('upstreams', [...uses, ...policyFiles(config, takeKeys)]);
 }

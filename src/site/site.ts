@@ -72,7 +72,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
 
   // What is stored, and what happens to it.
   const walls = new Walls({ config, ...parts });
-  const generations = options.keepsAnswers === false ? undefined : new Generations();
+  const generations = new Generations();
   const early = new EarlyEvents();
   cache = owned.use(
     await openCache(started, {
@@ -97,7 +97,8 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
 
   // From here on clients and other replicas are answered.
   const serving = { ...parts, walls, others, access, operations, search, hosted, owner, events, generations };
-  const listener = await openListeners(cache, { ...serving, tls, owned, requestLog: options.requestLog });
+  const { requestLog, keepsAnswers } = options;
+  const listener = await openListeners(cache, { ...serving, tls, owned, requestLog, keepsAnswers });
 
   // What is done in the background, and what commands ask.
   const prefetcher = owned.use(new Prefetcher({ cache, ...parts }));
@@ -194,17 +195,19 @@ async function openListeners(
     owned,
     tls,
     requestLog,
+    keepsAnswers = true,
     ...parts
-  }: Omit<ListenerParts, 'tls' | 'peersTls' | 'requestLog' | 'short' | 'signatures'> & {
-    readonly tls: Tls;
-    readonly requestLog: RequestLog | undefined;
-    readonly owned: AsyncDisposableStack;
-  },
+  }: Omit<ListenerParts, 'tls' | 'peersTls' | 'requestLog' | 'short' | 'signatures'> &
+    Pick<SiteOptions, 'requestLog' | 'keepsAnswers'> & {
+      readonly tls: Tls;
+      readonly owned: AsyncDisposableStack;
+    },
 ): Promise<ClientListener> {
   const { generations, walls, others, log } = parts;
   const writesRequests: RequestLog = requestLog ?? ((level, fields) => log[level](fields, 'request'));
-  const short =
-    generations && openShortWay(cache, { ...parts, generations, admission: walls.admission, log: writesRequests });
+  const short = keepsAnswers
+    ? openShortWay(cache, { ...parts, generations, admission: walls.admission, log: writesRequests })
+    : undefined;
   if (short) owned.use(short);
   const listener = await openListener(cache, {
     ...parts,

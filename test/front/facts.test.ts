@@ -70,3 +70,21 @@ describe('a kept answer is not given any more when', () => {
     }
   });
 });
+
+test('in an outage, the manifest of a whole image is a kept answer, and ends with the first part that is lost', async () => {
+  using durations = new Durations();
+  await using twin = await Twin.start(true, durations);
+  await twin.do({ kind: 'push', ...image });
+  for (const question of everything) await twin.do(question);
+  await twin.do({ kind: 'down' });
+  // The upstream is left alone after some failures.
+  for (let time = 0; time < 8; time += 1) await twin.do({ ...ask('tag'), repository: `other-${time}` });
+  for (let time = 0; time < 3; time += 1) await twin.do(ask('manifest'));
+  const kept = await twin.keptAnswers();
+  await twin.do(ask('manifest'));
+  expect(await twin.keptAnswers()).toBe(kept + 1);
+  await twin.do({ kind: 'lose', ...image });
+  await twin.do({ kind: 'verify' });
+  await twin.do(ask('manifest'));
+  expect(await twin.keptAnswers()).toBe(kept + 1);
+});

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { Generations } from '../../src/front/generations.ts';
 import { Completeness } from '../../src/mirror/completeness.ts';
 import { KeptManifests, type KeptManifestsOptions } from '../../src/mirror/kept-manifests.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { emptyBlob, emptyBlobDigest } from '../../src/oci/empty-blob.ts';
+import { nothingRemoved } from '../../src/oci/facts.ts';
 import { DiskFault } from '../../src/store/files/blob-store.ts';
 import { repositoryOf } from '../../src/upstream/repository.ts';
 import type { Upstream } from '../../src/upstream/upstream.ts';
@@ -43,11 +45,21 @@ type Manifest = ReturnType<typeof imageOf>;
 /** A cache that has some blobs (by text) and manifests. */
 function cacheWith(blobs: readonly string[], manifests: readonly Manifest[] = [], others?: readonly string[]) {
   const sizes = new Map<string, number>(blobs.map((text) => [of(text), text.length]));
-  const state = { unreadable: new Set<string>(), broken: new Set<string>(), opened: [] as string[], closed: 0 };
+  const changes = new Generations();
+  const state = {
+    unreadable: new Set<string>(),
+    broken: new Set<string>(),
+    opened: [] as string[],
+    closed: 0,
+    changes,
+  };
+  let onOpen = (): void => undefined;
   const options = {
+    changes,
     store: {
       open: (digest: string) => {
         state.opened.push(digest);
+        onOpen();
         if (state.broken.has(digest)) return Promise.reject(fault);
         const size = sizes.get(digest);
         if (size === undefined) return Promise.resolve(undefined);
@@ -61,8 +73,52 @@ function cacheWith(blobs: readonly string[], manifests: readonly Manifest[] = []
   const completeness = new Completeness(options as unknown as ConstructorParameters<typeof Completeness>[0]);
   const missing = async (manifest: Manifest) =>
     (await Array.fromAsync(completeness.missing('r', manifest))).map(({ digest }) => digest);
-  return { completeness, state, missing };
+  const whenOpened = (work: () => void): void => void (onOpen = work);
+  return { completeness, state, missing, whenOpened };
 }
+
+describe('an image that was found whole', () => {
+  const image = imageOf(part('config', 'application/vnd.oci.image.config.v1+json'), [part('one')]);
+  const index = indexOf([image]);
+
+  test('is looked at again only after something has been removed', async () => {
+    const { completeness, state } = cacheWith(['config', 'one'], [image]);
+    expect(completeness.isKnownWhole('r', image.digest)).toBe(false);
+    expect(await completeness.firstMissing('r', image)).toBeUndefined();
+    expect(state.opened).toHaveLength(2);
+    expect(completeness.isKnownWhole('r', image.digest)).toBe(true);
+    expect(await completeness.firstMissing('r', image)).toBeUndefined();
+    expect(await completeness.isWhole('r', image)).toBe(true);
+    expect(state.opened).toHaveLength(2);
+    state.changes.changed(nothingRemoved);
+    expect(completeness.isKnownWhole('r', image.digest)).toBe(false);
+    state.unreadable.add(of('one'));
+    expect(await completeness.firstMissing('r', image)).toMatchObject({ digest: of('one') });
+    expect(completeness.isKnownWhole('r', image.digest)).toBe(false);
+  });
+
+  test('is so in its repository alone, and also as a part of an index', async () => {
+    const { completeness, state } = cacheWith(['config', 'one'], [image]);
+    expect(await completeness.firstMissing('r', index)).toBeUndefined();
+    expect(completeness.isKnownWhole('r', index.digest)).toBe(true);
+    expect(completeness.isKnownWhole('other', index.digest)).toBe(false);
+    state.changes.changedAll();
+    expect(completeness.isKnownWhole('r', index.digest)).toBe(false);
+  });
+
+  test('is not remembered when something was removed while it was looked at', async () => {
+    const { completeness, state, whenOpened } = cacheWith(['config', 'one'], [image]);
+    whenOpened(() => state.changes.changed(nothingRemoved));
+    expect(await completeness.firstMissing('r', image)).toBeUndefined();
+    expect(completeness.isKnownWhole('r', image.digest)).toBe(false);
+  });
+
+  test('is not remembered when another replica has a part of it', async () => {
+    const { completeness } = cacheWith(['config'], [image], ['one']);
+    expect(await completeness.firstMissing('r', image)).toBeUndefined();
+    expect(completeness.isKnownWhole('r', image.digest)).toBe(false);
+  });
+});
 
 describe('what is missing of an image', () => {
   const image = imageOf(part('config', 'application/vnd.oci.image.config.v1+json'), [part('one'), part('two')]);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { writeAt } from '../../src/memory/write-at.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
+import { nothingRemoved } from '../../src/oci/facts.ts';
 import { DiskFault, NoRoom } from '../../src/store/files/blob-store.ts';
 import { DiskStore } from '../../src/store/files/disk-store.ts';
 import { Extents } from '../../src/store/files/extents.ts';
@@ -36,7 +37,7 @@ async function prepared() {
     space,
     onAltered: (one) => calls.push(`altered ${one}`),
     onGone: (one) => calls.push(`gone ${one}`),
-    changes: { changed: (fact) => calls.push(fact), changedAll: () => undefined },
+    changes: { changed: (fact) => calls.push(fact), changedAll: () => undefined, count: () => 0 },
   });
   const rest = owned.move();
   const put = async (bytes: Buffer): Promise<Digest> => {
@@ -200,11 +201,11 @@ describe('the store', () => {
     twice[Symbol.dispose]();
     const removed: string[] = [];
     expect(await store.evict(b, () => removed.push('forgotten'))).toBe(true);
-    expect([removed, store.mayHave(b), store.mayHave(a), on.calls.slice(-3)]).toEqual([
+    expect([removed, store.mayHave(b), store.mayHave(a), on.calls.slice(-4)]).toEqual([
       ['forgotten'],
       false,
       true,
-      [`blob ${b}`, `blob ${b}`, `gone ${b}`],
+      [`blob ${b}`, `blob ${b}`, nothingRemoved, `gone ${b}`],
     ]);
   });
 

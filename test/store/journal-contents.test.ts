@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readManifest } from '../../src/oci/descriptor.ts';
 import type { Digest } from '../../src/oci/digest.ts';
+import { nothingRemoved } from '../../src/oci/facts.ts';
 import { ociManifest, octetStream } from '../../src/oci/media-types.ts';
 import { Catalog } from '../../src/store/catalog/catalog.ts';
 import type { NameEntry } from '../../src/store/catalog/name-entry.ts';
@@ -253,7 +254,7 @@ describe('what has changed', () => {
     );
     records.changed.length = 0;
     blobs.forget(layer);
-    expect(records.changed).toEqual([`blob ${layer}`]);
+    expect(records.changed).toEqual([`blob ${layer}`, nothingRemoved]);
     // A pinned tag that moves takes its pin along.
     const second = records.manifest('second', {});
     pins.add(app, '1');

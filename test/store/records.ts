@@ -31,7 +31,7 @@ export class Records implements Disposable {
           throw error;
         },
         onNews: (news) => own.records?.news.push(news),
-        changes: { changed: (fact) => own.records?.changed.push(fact), changedAll: () => undefined },
+        changes: { changed: (fact) => own.records?.changed.push(fact), changedAll: () => undefined, count: () => 0 },
       }),
     );
     return own.records;

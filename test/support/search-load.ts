@@ -42,22 +42,29 @@ export async function measure(
     connections,
     seconds,
     pauseMs = 0,
+    perSecond,
   }: {
     readonly pathOf: (index: number) => string;
     readonly connections: number;
     readonly seconds: number;
     /** Between two requests of a connection. */
     readonly pauseMs?: number;
+    /** Over all connections, no more often than this; absent: again and again. */
+    readonly perSecond?: number;
   },
 ): Promise<Measured> {
   const agent = new Agent({ keepAlive: true, maxSockets: connections });
   const times: number[] = [];
-  const untilMs = performance.now() + seconds * 1_000;
+  const beganMs = performance.now();
+  const untilMs = beganMs + seconds * 1_000;
   let index = 0;
   const one = async (): Promise<void> => {
     while (performance.now() < untilMs) {
+      const number = (index += 1);
+      const earlyMs = perSecond === undefined ? 0 : beganMs + (number / perSecond) * 1_000 - performance.now();
+      if (earlyMs > 0) await delay(earlyMs);
       const startedMs = performance.now();
-      await request(`${origin}${pathOf((index += 1))}`, agent);
+      await request(`${origin}${pathOf(number)}`, agent);
       times.push(performance.now() - startedMs);
       if (pauseMs > 0) await delay(pauseMs);
     }

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
-import { blobFact, type Changes } from '../../oci/facts.ts';
+import { blobFact, type Changes, nothingRemoved } from '../../oci/facts.ts';
 import { upTo } from '../../oci/lru-bound.ts';
 import { octetStream } from '../../oci/media-types.ts';
 import { soleUpstreamOf } from './catalog-schema.ts';
@@ -263,6 +263,7 @@ export class BlobRecords {
   /** Forgets in memory what the tables do not have any more. */
   drop(digest: Digest): void {
     this.#options.changes.changed(blobFact(digest));
+    this.#options.changes.changed(nothingRemoved);
     this.#blobs.delete(digest);
   }
 }

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
-import { blobFact, type Changes, rightFact } from '../../oci/facts.ts';
+import { blobFact, type Changes, nothingRemoved, rightFact } from '../../oci/facts.ts';
 import { upTo } from '../../oci/lru-bound.ts';
 import type { BlobRecords } from './blob-records.ts';
 import type { Database } from './database.ts';
@@ -184,6 +184,7 @@ export class GrantRecords {
   /** Forgets in memory what the tables do not have any more. */
   drop(repository: string, digest: Digest): void {
     this.#options.changes.changed(rightFact(repository, digest));
+    this.#options.changes.changed(nothingRemoved);
     this.#grants.delete(`${repository} ${digest}`);
     this.#entire.get(digest)?.delete(repository);
   }

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
-import { blobFact, type Changes, unwatched } from '../../oci/facts.ts';
+import { blobFact, type Changes, nothingRemoved, unwatched } from '../../oci/facts.ts';
 import { Tally } from '../../waiting/tally.ts';
 import {
   type BlobFile,
@@ -289,6 +289,7 @@ export class DiskStore implements BlobStore {
 
   #isGone(digest: Digest): void {
     this.#changes.changed(blobFact(digest));
+    this.#changes.changed(nothingRemoved);
     this.#onGone?.(digest);
   }
 

@@ -158,16 +158,21 @@ describe('a beat', () => {
     await expect.poll(() => site.fleet.epoch).toBe('e1');
   });
 
-  test('comes about once a second', async () => {
+  test.each([
+    [0, 800],
+    [0.5, 1_000],
+    [1, 1_200],
+  ])('comes about once a second: by a chance of %d, after %i ms', async (chance, afterMs) => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    using _chance = vi.spyOn(Math, 'random').mockReturnValue(chance);
     try {
       await using site = fleetWith({ beatMs: undefined });
       await site.start();
       const before = site.beats().length;
       expect(site.beats()[0]?.values[3]).toBe(5_000);
-      vi.advanceTimersByTime(799);
+      vi.advanceTimersByTime(afterMs - 1);
       expect(site.beats()).toHaveLength(before);
-      vi.advanceTimersByTime(401);
+      vi.advanceTimersByTime(1);
       expect(site.beats()).toHaveLength(before + 1);
     } finally {
       vi.useRealTimers();

@@ -172,6 +172,24 @@ describe('a connection out of those of all replicas', () => {
     }
   });
 
+  test('is asked for again after 25 to 75 ms, by chance', async () => {
+    using chance = vi.spyOn(Math, 'random');
+    for (const [drawn, waitMs] of [
+      [0, 25],
+      [1, 75],
+    ] as const) {
+      chance.mockReturnValue(drawn);
+      const times: number[] = [];
+      const { link } = fakeLink((_, count) => {
+        times.push(performance.now());
+        return count < 2 ? 0 : 1;
+      });
+      await using _place = await new Budget(link).enter('docker.io', { max: 5, signal });
+      // A timer of Node may be a millisecond early.
+      expect(times[1]! - times[0]!).toBeGreaterThanOrEqual(waitMs - 2);
+    }
+  });
+
   test('is waited for two seconds; then the request goes without', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     try {

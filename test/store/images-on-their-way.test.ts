@@ -86,6 +86,25 @@ describe('an image whose manifest has come', () => {
     ]);
   });
 
+  test('holds no more indexes than an image may have parts', () => {
+    const { arrivals, state } = start(5000, { image: parts });
+    state.parents[digest('image')] = Array.from({ length: maxParts + 1 }, (_, at) => digest(`index ${at}`));
+    arrivals.recorded(digest('image'));
+    expect([maxParts - 1, maxParts].map((at) => arrivals.holds(digest(`index ${at}`)))).toEqual([true, false]);
+  });
+
+  test('has been received when its last blob has, also where others were stored at once', () => {
+    const { arrivals } = start(5000, { image: [part('config', 10), part('layer', 1000)] });
+    arrivals.recorded(digest('image'));
+    arrivals.begun(digest('layer'));
+    arrivals.stored(digest('config'), 10);
+    expect(arrivals.refusable()).toEqual([]);
+    arrivals.received(digest('layer'));
+    expect(arrivals.refusable().map(({ manifest, receivedOrder }) => [manifest, receivedOrder])).toEqual([
+      [digest('image'), 1],
+    ]);
+  });
+
   test('is found by a blob that it named lately', () => {
     const { arrivals, state } = start(5000, { image: parts });
     state.lately[digest('layer')] = [digest('image')];

@@ -212,4 +212,56 @@ describe('the room of a cache', () => {
     const free = high - 50 * MiB;
     expect([on.room.mayGrow(digest('guest'), free), on.room.mayGrow(digest('guest'), free + 1)]).toEqual([true, false]);
   });
+
+  test('is no longer there for a blob whose image has lost it while the blob waited', async () => {
+    const on = room({ bytes: high - 10, images: { image: [part('layer', 20)] } });
+    on.made.pass = new Promise(() => undefined);
+    on.room.arrivals.recorded(digest('image'));
+    on.room.begun(digest('layer'));
+    const claim = on.room.claim(digest('layer'), 20);
+    await turn();
+    expect([on.room.arrivals.stateOf(digest('layer')), on.room.claimedBytes]).toEqual(['admitted', 20]);
+    const [image] = on.room.arrivals.refusable();
+    on.room.arrivals.refuse(image!);
+    on.usage.bytes -= 20;
+    on.room.freed();
+    expect([(await claim).isGranted, on.room.claimedBytes]).toEqual([false, 0]);
+    // The blob has no room of its own either.
+    expect(on.room.arrivals.stateOf(digest('layer'))).toBe('refused');
+  });
+
+  test('of files that have come to have room counts no more for those that have none', () => {
+    const images = { a: [part('a 1', high)], b: [part('b 1', 60 * MiB)], c: [part('c 1', 90 * MiB)] };
+    const on = room({ bytes: high, images });
+    const first = on.room.arrivals.reserve(images.a);
+    for (const name of ['b', 'c']) {
+      on.room.arrivals.recorded(digest(name));
+      on.room.begun(digest(`${name} 1`));
+    }
+    expect(on.room.mayGrow(digest('b 1'), 30 * MiB)).toBe(true);
+    on.room.arrivals.end(first);
+    const states = () => ['b 1', 'c 1'].map((name) => on.room.arrivals.stateOf(digest(name)));
+    expect(states()).toEqual(['admitted', 'waiting']);
+    expect([on.room.mayGrow(digest('c 1'), 80 * MiB), states()]).toEqual([true, ['admitted', 'waiting']]);
+  });
+
+  test('is taken from no image that waits for the sake of one of which nothing has come', () => {
+    const on = room({ bytes: high, images: { b: [part('b 1', 90 * MiB)], c: [part('c 1', 90 * MiB)] } });
+    on.room.arrivals.reserve([part('a', high)]);
+    for (const name of ['b', 'c']) {
+      on.room.arrivals.recorded(digest(name));
+      on.room.begun(digest(`${name} 1`));
+    }
+    expect(on.room.mayGrow(digest('b 1'), 80 * MiB)).toBe(true);
+    const states = () => ['b 1', 'c 1'].map((name) => on.room.arrivals.stateOf(digest(name)));
+    expect(states()).toEqual(['waiting', 'waiting']);
+    // As soon as something of it has come, one of the two passes through: of b less is missing.
+    expect(on.room.mayGrow(digest('c 1'), 1)).toBe(true);
+    expect(states()).toEqual(['refused', 'waiting']);
+    // It may still have as much as any file that no manifest vouches for.
+    expect([on.room.mayGrow(digest('b 1'), 5 * MiB), on.room.mayGrow(digest('b 1'), 5 * MiB + 1)]).toEqual([
+      true,
+      false,
+    ]);
+  });
 });

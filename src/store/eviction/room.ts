@@ -37,7 +37,6 @@ export class Room implements Space {
   readonly #options: RoomOptions;
   /** The last of the claims that wait, one after the other, until enough has been evicted. */
   #claims: Promise<void> = Promise.resolve();
-  #claimsInLine = 0;
   /** Settles when something has been evicted. */
   #freed = Promise.withResolvers<void>();
   /** Blobs that may become visible, with those of their bytes that are not counted among what is stored. */
@@ -104,16 +103,12 @@ export class Room implements Space {
       if (alone) this.arrivals.end(alone);
       return refused;
     }
-    if (this.#claimsInLine > 0 || !this.#fits(bytes)) {
-      // One after the other: what is granted to the one is not there for the next, and none is overtaken for long.
-      this.#claimsInLine += 1;
-      const turn = this.#claims.then(() => this.#wait(bytes));
-      this.#claims = turn;
-      await turn;
-      this.#claimsInLine -= 1;
-      // It may have lost its room to what was received after it.
-      if (alone === undefined && this.arrivals.stateOf(digest) === 'refused') return refused;
-    }
+    // One after the other: what is granted to the one is not there for the next, and none is overtaken for long.
+    const turn = this.#claims.then(() => this.#wait(bytes));
+    this.#claims = turn;
+    await turn;
+    // Its image may have lost its room to one that was received after it.
+    if (alone === undefined && this.arrivals.stateOf(digest) === 'refused') return refused;
     const isCounted = this.#claimed.has(digest) || this.#options.catalog.blobs.has(digest);
     const uncounted = isCounted ? 0 : bytes;
     this.#claimed.set(digest, uncounted);

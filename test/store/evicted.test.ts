@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { Catalog } from '../../src/store/catalog/catalog.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
@@ -151,4 +151,46 @@ describe('what is evicted', () => {
     await shelf.evictor.makeRoom();
     expect(shelf.faults).toHaveLength(1);
   });
+});
+
+test('small blobs have the evictor look at once, and then at most every 50 ms', async () => {
+  await using shelf = await Shelf.open();
+  let looks = 0;
+  shelf.budget.minFreeBytes = 1;
+  Object.defineProperty(shelf, 'fileSystem', {
+    get: () => {
+      looks += 1;
+      return { totalBytes: 10, freeBytes: 10 };
+    },
+  });
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  try {
+    const look = async (): Promise<number> => {
+      shelf.evictor.look();
+      await shelf.evictor.makeRoom();
+      return looks;
+    };
+    shelf.evictor.look();
+    expect(looks).toBe(1);
+    await new Promise(setImmediate);
+    shelf.evictor.look();
+    shelf.evictor.look();
+    vi.advanceTimersByTime(49);
+    expect(looks).toBe(1);
+    vi.advanceTimersByTime(1);
+    expect(looks).toBe(2);
+    vi.advanceTimersByTime(1_000);
+    expect(looks).toBe(2);
+    await new Promise(setImmediate);
+    expect(await look()).toBeGreaterThan(2);
+    shelf.evictor.look();
+    expect(vi.getTimerCount()).toBe(1);
+    await shelf.evictor[Symbol.asyncDispose]();
+    expect(vi.getTimerCount()).toBe(0);
+    const before = looks;
+    await shelf.evictor.makeRoom();
+    expect(looks).toBe(before);
+  } finally {
+    vi.useRealTimers();
+  }
 });

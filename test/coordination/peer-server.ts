@@ -22,6 +22,8 @@ export async function startPeer(answer: RequestListener = (_, response) => void 
     peer.answer(request, response);
   });
   server.on('connection', () => (connections.count += 1));
+  // A test that is held up for long finds its connections as they were.
+  server.keepAliveTimeout = 0;
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

@@ -60,6 +60,8 @@ async function startReplica({ isSecure }: { isSecure: boolean }) {
   };
   const listening = isSecure ? createServer(tls, listener) : createHttpServer(listener);
   listening.on(isSecure ? 'secureConnection' : 'connection', (socket: Socket) => sockets.push(socket));
+  // A test that is held up for long finds its connections as they were.
+  listening.keepAliveTimeout = 0;
   listening.listen(0, '127.0.0.1');
   await once(listening, 'listening');
   const address = `${isSecure ? 'https' : 'http'}://127.0.0.1:${(listening.address() as AddressInfo).port}`;

@@ -101,6 +101,8 @@ test('a catalog that has been removed while it was in use begins again, and reme
   const key = { repository: app, tag: '1', variant: '' };
   catalog.tags.record(key, { digest: digest('x'), contentType: 'a/b', size: 1, checkedAtMs: 5 });
   expect(catalog.tags.get(key)?.digest).toBe(digest('x'));
+  // A write that waits would go to the new file.
+  catalog.together(() => undefined);
   catalog.look();
   expect(cache.replaced).toEqual([]);
   await unlink(cache.layout.catalog);

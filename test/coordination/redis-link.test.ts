@@ -180,6 +180,20 @@ describe('a Redis', () => {
     await site.connected();
   });
 
+  test.each([
+    ['cannot write', 'READONLY You cannot write against a read only replica.', { probes: 5, least: 6, most: 100 }],
+    ['refuses for another reason', 'NOPERM this user has no permissions.', { probes: 25, least: 3, most: 20 }],
+  ])('that %s is looked for over a new connection, at once or now and then: %s', async (_, refusal, expected) => {
+    await using site = await startLink();
+    site.answers.probe = new Error(refusal);
+    await expect.poll(() => evaluated(site.server).length).toBeGreaterThan(expected.probes);
+    const last = site.server.commands.indexOf(evaluated(site.server)[expected.probes]!);
+    // Each connection begins with this, and there are two at a time.
+    const connections = site.server.commands.slice(0, last).filter(([name]) => name === 'info').length;
+    expect(connections).toBeGreaterThanOrEqual(expected.least);
+    expect(connections).toBeLessThan(expected.most);
+  });
+
   test('that was never reached is reported as lost, once', async () => {
     await using port = await reservePort('127.0.0.1');
     const location = { kind: 'single', host: '127.0.0.1', port: port.port, db: 0, tls: false } as const;

@@ -5,7 +5,9 @@ import { json } from './support/client.ts';
 import { type RegistryOptions, type ScriptedRegistry, startRegistry } from './support/registry.ts';
 import { startTestSite } from './support/site.ts';
 
-const quick = { connect: '2s', headers: '2s', answer: '6s' };
+const cache = { tagTtl: '0s', negativeTtl: '0s' };
+/** For an upstream that says nothing, and only then: one that answers must not be too late for it on a busy machine. */
+const impatient = { cache, timeouts: { headers: '4s', answer: '9s' } };
 
 /** A mirror of one registry with one image stored, whose clock stands still until it is moved. */
 async function startFaultSite(options: Omit<RegistryOptions, 'token'> & { readonly token?: true } = {}) {
@@ -16,7 +18,7 @@ async function startFaultSite(options: Omit<RegistryOptions, 'token'> & { readon
   const site = owned.use(
     await startTestSite({
       upstreams: { 'docker.io': { urls: [upstream.origin], rateLimitFloor: 10 } },
-      config: { cache: { tagTtl: '0s', negativeTtl: '0s' }, timeouts: quick },
+      config: { cache },
       now,
     }),
   );
@@ -112,6 +114,7 @@ test('429 on everything stops the requests for other repositories once several h
 test('an upstream that accepts and never answers is waited for once, and found again by the next probe', async () => {
   await using scene = await startFaultSite();
   const { upstream, pass } = scene;
+  await scene.site.reconfigure(impatient);
   const silence = upstream.fault(undefined, { kind: 'silence' });
   expect((await scene.pullStored()).headers['cache-status']).toBe('millpond; hit; detail=stale');
   expect(scene.asked()).toBe(1);
@@ -142,6 +145,7 @@ test('an upstream that accepts and never answers is waited for once, and found a
 
 test('nothing stored and an upstream that never answers: one error after the time-out, then at once', async () => {
   await using scene = await startFaultSite();
+  await scene.site.reconfigure(impatient);
   scene.upstream.fault(undefined, { kind: 'silence' });
   const blob = scene.upstream.addBlob('never sent');
   const path = `/v2/library/app/blobs/${blob.digest}`;

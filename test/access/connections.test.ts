@@ -15,7 +15,7 @@ function talk(socket: Socket) {
   return async (requests: readonly string[]): Promise<number[]> => {
     const before = statuses().length;
     socket.write(requests.join(''));
-    await expect.poll(() => statuses().length, { timeout: 10_000 }).toBe(before + requests.length);
+    await expect.poll(() => statuses().length).toBe(before + requests.length);
     return statuses().slice(before);
   };
 }

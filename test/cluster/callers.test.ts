@@ -24,7 +24,7 @@ const secrets = {
 /** Everything that the command would do to a key, over the control socket. */
 async function createKey(site: TestSite): Promise<string> {
   const parameters = { name: 'robot', repositories: ['registry.test/ann/**'], actions: ['pull'] };
-  const context = { signal: AbortSignal.timeout(10_000), input: noInput() };
+  const context = { signal: AbortSignal.timeout(180_000), input: noInput() };
   for await (const event of runOnControl(site.cacheDir, 'keyCreate', parameters, context)) {
     return (event as { key: string }).key;
   }

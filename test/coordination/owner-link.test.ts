@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { askOwner } from '../../src/coordination/owner-answer.ts';
 import { identityContext, OwnerLink, type OwnerLinkOptions } from '../../src/coordination/owner-link.ts';
 import { PeerPass, passHeader } from '../../src/coordination/peer-pass.ts';
@@ -227,15 +227,24 @@ describe('the identity of the owner', () => {
   });
 
   test('that does not come in time is not asked for again for a while', async () => {
-    await using owner = await startOwner({ times: { ...times, answerMs: 1_000, restMs: 200 } });
+    const restMs = 3_600_000;
+    await using owner = await startOwner({ times: { ...times, answerMs: 1_000, restMs } });
     owner.state.identity = () => undefined;
     await expect(owner.get()).rejects.toMatchObject(away);
-    const restsFrom = performance.now();
     expect(owner.identities()).toBe(1);
     owner.state.identity = undefined;
     await expect(owner.get()).rejects.toMatchObject(away);
-    if (performance.now() - restsFrom < 150) expect(owner.identities()).toBe(1);
-    await expect.poll(() => owner.get().catch(() => undefined)).toBe('ok');
+    expect(owner.identities()).toBe(1);
+    // An answer that a busy machine gives too late begins another rest.
+    let restsOver = 0;
+    let answer: string | undefined;
+    const realMs = performance.now.bind(performance);
+    using _clock = vi.spyOn(performance, 'now').mockImplementation(() => realMs() + restsOver * restMs);
+    while (answer === undefined) {
+      restsOver += 1;
+      answer = await owner.get().catch(() => undefined);
+    }
+    expect(answer).toBe('ok');
   });
 
   test('is confirmed before a body is sent, unless it was a moment ago', async () => {

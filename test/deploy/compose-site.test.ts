@@ -16,6 +16,19 @@ import { startBalancer } from './nginx.ts';
 const compose = fileURLToPath(new URL('../../deploy/compose', import.meta.url));
 const MiB = 1024 * 1024;
 
+/**
+ * A replica does not hear Redis or the other one in time, and fetches for itself: what it should do where the machine is too
+ * busy for them. Another blob is tried then.
+ */
+const trouble =
+  /"msg":"(?:Redis lost|replicas changed|another replica cannot be read from|replica failed|source failed)\b/g;
+
+/** Whether a replica hears Redis, and sees another one. */
+async function isOfTwo({ origin }: MillpondProcess): Promise<boolean> {
+  const metrics = (await get(`${origin}/metrics`)).body.toString();
+  return /^millpond_peer_replicas 2$/m.test(metrics) && /^millpond_redis_connected 1$/m.test(metrics);
+}
+
 // Everything but the containers: the same secrets, configuration, nginx, Redis and processes.
 describeWith(['redis-server', 'nginx'], 'what docker-compose.yml starts', () => {
   test('fetches a cold blob once for clients of both replicas, and goes on without Redis', async () => {
@@ -38,20 +51,22 @@ describeWith(['redis-server', 'nginx'], 'what docker-compose.yml starts', () => 
     await using second = await startReplica();
     const replicas = [first, second];
     await using nginx = await startBalancer([first.host, second.host]);
-    for (const replica of replicas) {
-      const replicasSeen = async () =>
-        /^millpond_peer_replicas (\d+)$/m.exec((await get(`${replica.origin}/metrics`)).body.toString())?.[1];
-      await expect.poll(replicasSeen).toBe('2');
-    }
-
-    const blob = upstream.addBlob({ size: 10 * MiB, seed: 'cold' });
-    const path = `/v2/library/app/blobs/${blob.digest}`;
-    const replies = await Promise.all(Array.from({ length: 12 }, () => nginx.get(path, { keepBody: false })));
-    for (const reply of replies) expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
-    expect(upstream.requestsFor(blob.digest).filter(({ method }) => method === 'GET')).toHaveLength(1);
-    for (const replica of replicas) {
-      await replica.process.untilOutput(new RegExp(`^(?=.*"path":"${path}").*"status":200`, 'm'));
-    }
+    const troubles = () => replicas.map(({ process }) => process.output.match(trouble)?.length ?? 0).join();
+    let before: string;
+    let attempt = 0;
+    do {
+      for (const replica of replicas) await expect.poll(() => isOfTwo(replica)).toBe(true);
+      before = troubles();
+      const blob = upstream.addBlob({ size: 10 * MiB, seed: `cold ${(attempt += 1)}` });
+      const path = `/v2/library/app/blobs/${blob.digest}`;
+      const replies = await Promise.all(Array.from({ length: 12 }, () => nginx.get(path, { keepBody: false })));
+      for (const reply of replies) expect(reply).toMatchObject({ status: 200, complete: true, sha256: blob.digest });
+      for (const replica of replicas) {
+        await replica.process.untilOutput(new RegExp(`^(?=.*"path":"${path}").*"status":200`, 'm'));
+      }
+      const gets = upstream.requestsFor(blob.digest).filter(({ method }) => method === 'GET');
+      if (troubles() === before) expect(gets).toHaveLength(1);
+    } while (troubles() !== before);
 
     await redis.kill();
     const other = upstream.addBlob({ size: 200_000, seed: 'later' });

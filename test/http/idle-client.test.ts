@@ -9,18 +9,18 @@ const MiB = 1024 * 1024;
 describe('a client that takes nothing of what waits for it', () => {
   test('is cut, and the log says why; one that reads slowly is not', async () => {
     await using upstream = await startRegistry();
-    const config = { timeouts: { clientIdle: '2s' } };
+    const config = { timeouts: { clientIdle: '6s' } };
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
     const blob = upstream.addBlob({ size: 32 * MiB, seed: 'idle' });
     const path = `/v2/library/app/blobs/${blob.digest}`;
     await site.get(path, { keepBody: false });
-    const slow = site.get(path, { keepBody: false, bytesPerSecond: 8 * MiB });
+    const slow = site.get(path, { keepBody: false, bytesPerSecond: 4 * MiB });
     const { hostname, port } = new URL(site.origin);
     const socket = connect({ host: hostname, port: Number(port) });
     socket.write(`GET ${path} HTTP/1.1\r\nHost: ${hostname}\r\n\r\n`);
     await expect
       .poll(() => site.logLines.filter(({ result }) => result === 'cut'))
-      .toMatchObject([{ error: { message: 'the client has taken nothing for 2000 ms' } }]);
+      .toMatchObject([{ error: { message: 'the client has taken nothing for 6000 ms' } }]);
     socket.on('error', () => undefined).resume();
     await once(socket, 'close');
     expect(await slow).toMatchObject({ complete: true, sha256: blob.digest });
@@ -28,7 +28,7 @@ describe('a client that takes nothing of what waits for it', () => {
 
   test('is not one that waits for a silent upstream', async () => {
     await using upstream = await startRegistry();
-    const config = { timeouts: { clientIdle: '2s' } };
+    const config = { timeouts: { clientIdle: '6s' } };
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config });
     const blob = upstream.addBlob({ size: MiB, seed: 'waits' });
     const stall = upstream.fault(blob.digest, { kind: 'stall', afterBytes: MiB / 2 });

@@ -118,6 +118,7 @@ describe('a mirror that may fetch one blob at a time', () => {
     const stall = upstream.fault(one?.digest, { kind: 'stall', afterBytes: MiB / 2 });
     const running = site.get(pathOf(one!.digest));
     await stall.reached;
+    stopTheClockOfRates();
     const waiting = site.get(pathOf(two!.digest)).catch((error: NodeJS.ErrnoException) => error.code);
     const unixSocket = join(site.cacheDir, 'control.sock');
     await expect

@@ -11,6 +11,8 @@ const layerBytes = 130 * KB;
 const imageBytes = 3 * layerBytes;
 /** Room for seven images, and not for eight. */
 const maxSize = `${Math.floor(7.6 * imageBytes)}B`;
+/** Nothing is fetched twice because the machine is busy. */
+const timeouts = { headers: '10m', idle: '10m', answer: '10m' };
 
 function addImage(registry: ScriptedRegistry, name: string, bytes = layerBytes): AddedImage {
   const layers = [0, 1, 2].map((index) => ({ size: bytes, seed: `${name} ${index}` }));
@@ -64,10 +66,10 @@ async function quiet(site: TestSite, images: ReadonlyMap<string, AddedImage>) {
 
 async function fullCache(
   registry: ScriptedRegistry,
-  { maxConnections = 32 } = {},
+  { maxConnections = 32, maxFills = 64 } = {},
 ): Promise<{ site: TestSite; images: Map<string, AddedImage> }> {
   const upstreams = { 'docker.io': { urls: [registry.origin], maxConnections } };
-  const site = await startTestSite({ upstreams, config: { cache: { maxSize } } });
+  const site = await startTestSite({ upstreams, config: { cache: { maxSize, maxFills }, timeouts } });
   const images = new Map<string, AddedImage>();
   for (let index = 0; index < 7; index += 1) {
     const name = `old-${index}`;
@@ -105,7 +107,7 @@ describe('first pulls into a full cache of seven images', () => {
 
   test('of 40 that are on their way at once, the seven that end last are whole, and no layer is fetched twice', async () => {
     await using registry = await startRegistry();
-    const { site, images } = await fullCache(registry, { maxConnections: 200 });
+    const { site, images } = await fullCache(registry, { maxConnections: 200, maxFills: 200 });
     await using _site = site;
     const fresh = Array.from({ length: 40 }, (_, index) => `new-${index}`);
     const pulls = fresh.map((name) => {

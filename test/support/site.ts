@@ -57,7 +57,9 @@ export async function startTestSite(options: SiteOptions): Promise<TestSite> {
     const parts = { cache: { dir: cacheDir, minFree: '1B', ...(cache as object) }, ...rest };
     // Front threads have clocks of their own.
     const serve = { threads: 1, ...(rest['serve'] as object) };
-    await writeFile(file, stringify({ listen: '127.0.0.1:0', upstreams, ...parts, serve }));
+    // A body that a test holds is not asked for again, however long a busy machine takes until it is let go.
+    const timeouts = { idle: '10m', ...(rest['timeouts'] as object) };
+    await writeFile(file, stringify({ listen: '127.0.0.1:0', upstreams, ...parts, serve, timeouts }));
     return await loadConfig({ flags: { config: file }, environment: {}, workingDirectory: folder.path });
   };
   const { config } = await load(options.config ?? {});

@@ -172,7 +172,7 @@ test.each<[number, string, Record<string, string>]>([
 });
 
 test('a token service that is silent, or answers without a token, gives UNAVAILABLE', async () => {
-  await using site = await startSite({ token: {} }, { timeouts: { headersMs: 1_500 } });
+  await using site = await startSite({ token: {} }, { timeouts: { headersMs: 5_000 } });
   site.registry.tokenServer.place(undefined, { kind: 'html' }, { times: 1 });
   expect(await failureOf(site.pull())).toMatchObject({ code: 'UNAVAILABLE', status: 502 });
   site.registry.tokenServer.place(undefined, { kind: 'silence' }, {});

@@ -43,7 +43,7 @@ function tinyManifests(state: string, reason: string) {
 }
 
 test('an upstream that never answers is asked once, and again by one request after the interval', async () => {
-  await using site = await startUpstream({}, { timeouts: { headersMs: 2_000 } });
+  await using site = await startUpstream({}, { timeouts: { headersMs: 5_000 } });
   const silence = site.registry.fault(undefined, { kind: 'silence' });
   expect(await site.fail()).toMatchObject({ status: 504 });
   const refused = await Promise.all(Array.from({ length: 10 }, () => site.fail()));
@@ -79,7 +79,7 @@ test('a caller who runs out of time breaks the connection if it waited a fair wh
 });
 
 test('a client that leaves while its request is the probe lets the next one be it', async () => {
-  await using site = await startUpstream({}, { timeouts: { headersMs: 2_000 } });
+  await using site = await startUpstream({}, { timeouts: { headersMs: 5_000 } });
   const silence = site.registry.fault(undefined, { kind: 'silence' }, { times: 1 });
   await site.fail();
   await silence.reached;
@@ -123,7 +123,7 @@ test('five answers of 500 in a row end the asking, one good answer in between do
 });
 
 test('a body that is cut or stalls after its headers breaks nothing', async () => {
-  await using site = await startUpstream({}, { timeouts: { idleMs: 1_500 } });
+  await using site = await startUpstream({}, { timeouts: { idleMs: 5_000 } });
   const { registry, upstream } = site;
   const blob = registry.addBlob(Buffer.alloc(100_000, 'x'));
   const read = async () =>
@@ -137,7 +137,7 @@ test('a body that is cut or stalls after its headers breaks nothing', async () =
 });
 
 test('what a redirect target does is not held against the registry', async () => {
-  await using site = await startUpstream({}, { timeouts: { headersMs: 2_000 } });
+  await using site = await startUpstream({}, { timeouts: { headersMs: 5_000 } });
   const { registry, upstream } = site;
   const blob = registry.addBlob('content');
   registry.fault(/blobs/, { kind: 'redirect' });

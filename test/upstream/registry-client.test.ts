@@ -203,7 +203,7 @@ test('an encoded body is decoded where that makes it right, a page of HTML is le
 test('silence ends in 504: before the headers, in the middle of a body', async () => {
   await using registry = await startRegistry();
   const blob = registry.addBlob(content);
-  using upstream = upstreamAt(registry.origin, { timeouts: { headersMs: 1_500, idleMs: 1_500 }, probeMs: 0 });
+  using upstream = upstreamAt(registry.origin, { timeouts: { headersMs: 5_000, idleMs: 5_000 }, probeMs: 0 });
   const open = () => firstEndpoint(upstream).openBlob('library/tiny', blob.digest, { signal: never() });
   registry.fault(undefined, { kind: 'silence' }, { times: 1 });
   expect(await failureOf(open())).toMatchObject({ code: 'UNAVAILABLE', status: 504 });

@@ -8,7 +8,7 @@ import { startMillpond } from '../../support/millpond.ts';
 import { startRegistry } from '../../support/registry.ts';
 import { checkAlone, DiskCheck } from './checks.ts';
 import { Random } from './random.ts';
-import type { KillOptions } from './run.ts';
+import { endless, type KillOptions } from './run.ts';
 import { type MovingTag, untilSent, Workload } from './workload.ts';
 
 const program = fileURLToPath(new URL('../../../bin/millpond', import.meta.url));
@@ -42,7 +42,7 @@ export async function killFetches({ count, seed, directory, onKill }: KillOption
   const upstreams = { 'docker.io': { urls: [registry.origin], tagTtl: '0s' } };
   await writeFile(
     join(directory, 'fetch.yaml'),
-    JSON.stringify({ upstreams, cache: { dir: join(directory, 'data'), minFree: '1B' } }),
+    JSON.stringify({ upstreams, timeouts: endless, cache: { dir: join(directory, 'data'), minFree: '1B' } }),
   );
   // A fetch that is killed early leaves nothing to be looked at.
   for (const folder of ['blobs', 'ingest']) await mkdir(join(directory, 'data', folder), { recursive: true });

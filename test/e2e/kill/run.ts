@@ -14,6 +14,8 @@ import { repositories, untilSent, Workload } from './workload.ts';
 
 const program = fileURLToPath(new URL('../../../bin/millpond', import.meta.url));
 const upstreamBytesPerSecond = 12_000_000;
+/** Only a kill may cost a client its answer: the registry always answers, however busy the machine is. */
+export const endless = { connect: '10m', headers: '10m', idle: '10m', answer: '10m', clientIdle: '10m' };
 /** Of the mirror under load, so that kills meet evictions; the one that has lost its upstream keeps what it has. */
 const smallBudgets = ['8MB', '30MB', '1GB'];
 /** One kill in so many comes while the process starts. */
@@ -160,5 +162,6 @@ function config(origin: string, random: Random): Record<string, unknown> {
     defaultUpstream: 'docker.io',
     // Never twice the same, so that a reload makes a new upstream, not known to be gone.
     upstreams: { 'docker.io': { urls: [origin], tagTtl, staleWhileRevalidate, connectionsPerBlob, negativeTtl } },
+    timeouts: endless,
   };
 }

@@ -56,3 +56,11 @@ test('a size that is learnt while a rebuild runs outlives the rebuild', async ()
   using catalog = await openCatalog(path);
   expect(catalog.grants.expectedSize(repository, layer)).toBe(5);
 });
+
+test('a right that the journal gives back counts, also where it was just found missing', async () => {
+  using catalog = await openCatalog();
+  const { grants, names } = catalog;
+  expect(grants.mayRead(repository, layer)).toBe(false);
+  catalog.together(() => names.restore({ kind: 'grant', repository, digest: layer, size: 5 }));
+  expect([grants.mayRead(repository, layer), grants.mayRead('quay.io/other', layer)]).toEqual([true, false]);
+});

@@ -4,18 +4,16 @@ import { RegistryError } from '../../oci/error.ts';
 import type { BlobStore } from '../files/blob-store.ts';
 import type { Catalog } from './catalog.ts';
 
-export interface RecallOptions {
-  readonly catalog: Catalog;
-  readonly store: BlobStore;
-}
-
 /**
  * Reads a manifest again that a lost catalog is known to have described, and records what it names; forgets the
  * description if the manifest is not stored any more.
  * @returns whether it is recorded now
  * @throws DiskFault
  */
-export async function recallManifest(digest: Digest, { catalog, store }: RecallOptions): Promise<boolean> {
+export async function recallManifest(
+  digest: Digest,
+  { catalog, store }: { readonly catalog: Catalog; readonly store: BlobStore },
+): Promise<boolean> {
   const remembered = catalog.names.remembered(digest);
   if (remembered.length === 0) return false;
   const found = await store.stat(digest);

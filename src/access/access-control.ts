@@ -36,6 +36,11 @@ export interface Identified {
   readonly guest?: Guest | undefined;
   /** Whether what was shown would still be accepted now. */
   readonly isCurrent: () => boolean;
+  /**
+   * Until when the same credentials may be taken for this caller wherever they come from, as long as nothing changes that
+   * callers are known by; wall clock in milliseconds. `undefined`: not at all.
+   */
+  readonly heldUntilMs: number | undefined;
 }
 
 /** Credentials that a caller has shown for one upstream. */
@@ -61,6 +66,9 @@ export interface AccessControlOptions {
   /** Receives each refusal. */
   readonly onRefused: (event: RefusalEvent, fields: Readonly<Record<string, unknown>>) => void;
 }
+
+/** How long a caller is taken for granted, in milliseconds: an issuer may have replaced its keys meanwhile. */
+const heldMs = 10_000;
 
 /** Why a caller was refused. */
 export type RefusalEvent = 'credentials refused' | 'access refused';
@@ -97,14 +105,16 @@ export class AccessControl implements Access {
         const { proof } = identity;
         const guest = proof.by === 'guest' ? proof : undefined;
         const isCurrent = (): boolean => this.#isCurrent(content.identity);
-        return { caller: this.#known(identity), grants: content.grants, guest, isCurrent };
+        const heldUntilMs = this.#heldUntilMs(content.identity);
+        return { caller: this.#known(identity), grants: content.grants, guest, isCurrent, heldUntilMs };
       }
     }
     const identity = await identities.find(shown, presented);
     if (identity === undefined) throw this.#wrong(presented, shown?.scheme ?? 'certificate');
     const remembered = this.#trimmed(identity);
     const isCurrent = (): boolean => this.#isCurrent(remembered);
-    return { caller: this.#known(identity), grants: undefined, isCurrent };
+    const heldUntilMs = this.#heldUntilMs(identity);
+    return { caller: this.#known(identity), grants: undefined, isCurrent, heldUntilMs };
   }
 
   /**
@@ -209,6 +219,12 @@ export class AccessControl implements Access {
     if (untilMs <= now()) return undefined;
     if (proof.by === 'certificate' && this.settings?.certificates !== true) return undefined;
     return identities.current(identity, this.#mark());
+  }
+
+  #heldUntilMs({ untilMs = Number.POSITIVE_INFINITY }: Identity): number | undefined {
+    // Neither a certificate nor an address is part of what is shown.
+    if (this.settings?.certificates === true || this.#policies()?.looksAtAddresses === true) return undefined;
+    return Math.min(untilMs, this.#options.now() + heldMs);
   }
 
   #mark(): string {

@@ -31,12 +31,15 @@ const actions: readonly unknown[] = ['pull', 'push', 'delete', 'search', 'admini
 /** API keys of robots. The file holds what they may do and hashes of them; a key itself is shown once, when it is made. */
 export class KeyStore {
   readonly #now: () => number;
+  readonly #onChange: (() => void) | undefined;
   #path: string;
   #keys: ReadonlyMap<string, StoredKey> = new Map();
 
-  constructor({ path, now }: { readonly path: string; readonly now: () => number }) {
-    this.#path = path;
-    this.#now = now;
+  /** @param options.onChange called in the turn in which other keys are taken */
+  constructor(options: { readonly path: string; readonly now: () => number; readonly onChange?: () => void }) {
+    this.#path = options.path;
+    this.#now = options.now;
+    this.#onChange = options.onChange;
   }
 
   /** Where the keys are from now on; their file is read by {@link replace} or before a change. */
@@ -46,7 +49,7 @@ export class KeyStore {
 
   /** Takes the content of the file. @throws Error in one sentence where it cannot be read; it shows nothing of it */
   replace(text: string): void {
-    this.#keys = parseKeys(text);
+    this.#use(parseKeys(text));
   }
 
   /** @throws Error in one sentence where the file cannot be read */
@@ -55,7 +58,7 @@ export class KeyStore {
       this.replace(await readFile(this.#path, 'utf8'));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      this.#keys = new Map();
+      this.#use(new Map());
     }
   }
 
@@ -120,7 +123,12 @@ export class KeyStore {
       await handle.sync();
     }
     await rename(temporary, this.#path);
-    this.#keys = new Map(keys.map((key) => [key.id, key]));
+    this.#use(new Map(keys.map((key) => [key.id, key])));
+  }
+
+  #use(keys: ReadonlyMap<string, StoredKey>): void {
+    this.#keys = keys;
+    this.#onChange?.();
   }
 }
 

@@ -31,6 +31,8 @@ export interface PasswordsOptions {
   /** Compares a password with a bcrypt hash, off the event loop. */
   readonly compare: (password: string, hash: string) => Promise<boolean>;
   readonly backOff: BackOff;
+  /** Called in the turn in which other hashes are taken. */
+  readonly onChange?: () => void;
   readonly now: () => number;
 }
 
@@ -57,6 +59,7 @@ export class Passwords {
   replace(hashes: PasswordHashes): void {
     this.#hashes = hashes;
     this.#costs = costsOf(hashes);
+    this.#options.onChange?.();
   }
 
   /** Something that changes with the password of a user; `undefined` for an unknown one. */

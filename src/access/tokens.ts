@@ -49,13 +49,16 @@ interface Verified {
  */
 export class Tokens {
   readonly #now: () => number;
+  readonly #onChange: (() => void) | undefined;
   // Takes memory as it fills: `max` would take all of it at the start.
   readonly #verified = new LRUCache<string, Verified>({ maxSize: 20_000, sizeCalculation: () => 1 });
   #key: Uint8Array | undefined;
   #former: { readonly key: Uint8Array; readonly untilMs: number } | undefined;
 
-  constructor({ now }: { readonly now: () => number }) {
+  /** @param options.onChange called in the turn in which another secret is taken */
+  constructor({ now, onChange }: { readonly now: () => number; readonly onChange?: () => void }) {
     this.#now = now;
+    this.#onChange = onChange;
   }
 
   /** Takes the secret, or another one; tokens by the one before are accepted for another hour. */
@@ -66,6 +69,7 @@ export class Tokens {
       this.#former = { key: this.#key, untilMs: this.#now() + formerMs };
     }
     this.#key = key;
+    this.#onChange?.();
   }
 
   /** @param options.lifeMs how long it is good for, if what the caller has shown is */
@@ -99,10 +103,11 @@ export class Tokens {
       if (verified) this.#verified.set(id, verified);
       else this.#verified.delete(id);
     }
-    const payload = verified?.payload;
-    const { sub, kind, groups = [], claims = {}, proof, access = [], exp = 0 } = payload ?? {};
-    if (payload?.use !== use || sub === undefined || kind === undefined || proof === undefined) return undefined;
-    const untilMs = (exp + skewSeconds) * 1000;
+    if (verified === undefined) return undefined;
+    const { payload } = verified;
+    const { sub, kind, groups = [], claims = {}, proof, access = [], exp = 0 } = payload;
+    if (payload.use !== use || sub === undefined || kind === undefined || proof === undefined) return undefined;
+    const untilMs = Math.min((exp + skewSeconds) * 1000, this.#endOf(verified.key));
     if (this.#now() >= untilMs) return undefined;
     return { identity: { caller: { kind, name: sub, groups, claims, address }, proof, untilMs }, grants: access };
   }
@@ -126,6 +131,11 @@ export class Tokens {
       }
     }
     return undefined;
+  }
+
+  /** Until when tokens by a key count. */
+  #endOf(key: Uint8Array): number {
+    return key === this.#key ? Number.POSITIVE_INFINITY : (this.#former?.untilMs ?? 0);
   }
 
   /** The keys that count now. */

@@ -7,7 +7,7 @@ export const serveSchema = z.strictObject({
   threads: value(orAuto(integer(1, 64)))
     .prefault('auto')
     .describe(
-      'Threads that answer what is stored, beside the main one; 1: the main one answers by itself. `auto`: as many as there are cores, at most 4; 1 with `auth` or `hold`, where each request is decided. With `tls.clientCaFile` the main one always answers.',
+      'Threads that answer what is stored, beside the main one; 1: the main one answers by itself. `auto`: as many as there are cores, at most 4; 1 with `hold`, and with `auth` where certificates or addresses decide, because each request is decided then. With `tls.clientCaFile` the main one always answers.',
     ),
   sendfile: value(oneOf(['auto', 'off', 'nginx']))
     .prefault('auto')

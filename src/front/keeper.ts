@@ -61,11 +61,6 @@ export class Keeper {
     return () => keep(key, answer);
   }
 
-  /** Whether answers may be kept as things are configured. */
-  get isAllowed(): boolean {
-    return this.#options.isAllowed();
-  }
-
   /** An answer as it is kept, with its facts as they are in this turn of the event loop; `undefined`: it is too large. */
   make(decided: Decided): KeptAnswer | undefined {
     const body = bodyOf(decided);

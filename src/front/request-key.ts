@@ -1,3 +1,5 @@
+import { hash } from 'node:crypto';
+
 /** Longer ones are not kept: no real client sends them, and what is kept has to stay small. */
 const maxKeyCharacters = 2048;
 
@@ -26,7 +28,7 @@ const noHeaders: Readonly<Record<string, string>> = {};
 
 /**
  * Reads a request for the short way, in one pass over its headers.
- * @returns `undefined` where the request has to be decided each time, such as one with credentials
+ * @returns `undefined` where the request has to be decided each time, such as one of another replica
  */
 export function readRequest({ method, url, rawHeaders }: RequestHead): ReadRequest | undefined {
   if ((method !== 'GET' && method !== 'HEAD') || !url.startsWith('/v2/')) return undefined;
@@ -35,6 +37,7 @@ export function readRequest({ method, url, rawHeaders }: RequestHead): ReadReque
   let others = '';
   let deciding: Record<string, string> | undefined;
   let hasTwice = false;
+  let hasCredentials = false;
   let userAgent: string | undefined;
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at]!;
@@ -59,6 +62,13 @@ export function readRequest({ method, url, rawHeaders }: RequestHead): ReadReque
         break;
       case 'refused':
         return undefined;
+      case 'credentials':
+        // The application refuses two of them.
+        if (hasCredentials) return undefined;
+        hasCredentials = true;
+        // They are as long as they like, and belong into no memory where they are not needed.
+        others += `\nauthorization:${hash('sha256', value, 'base64')}`;
+        break;
       case 'nothing':
         break;
       default:
@@ -70,7 +80,7 @@ export function readRequest({ method, url, rawHeaders }: RequestHead): ReadReque
   return { key, userAgent, method, url, host, deciding: hasTwice ? undefined : (deciding ?? noHeaders) };
 }
 
-type Meaning = 'host' | 'accept' | 'user-agent' | 'deciding' | 'refused' | 'nothing';
+type Meaning = 'host' | 'accept' | 'user-agent' | 'deciding' | 'credentials' | 'refused' | 'nothing';
 
 const meaningByName: Readonly<Record<string, Meaning>> = {
   host: 'host',
@@ -81,7 +91,7 @@ const meaningByName: Readonly<Record<string, Meaning>> = {
   'if-none-match': 'deciding',
   'oci-ref-name': 'deciding',
   // The caller decides what may be read.
-  authorization: 'refused',
+  authorization: 'credentials',
   'proxy-authorization': 'refused',
   cookie: 'refused',
   // The mirrors that the request has come through, of which one may be this one.

@@ -3,7 +3,7 @@ import type { AccessControl, Presented } from '../access/access-control.ts';
 import { certificateOf } from '../access/certificate.ts';
 import { hasReason } from '../oci/error.ts';
 import { clientAddress, clientKey } from './client-address.ts';
-import type { Exchange } from './exchange.ts';
+import type { Exchange, Right } from './exchange.ts';
 import { realmOf } from './realm.ts';
 import { isReplicaPath } from './replica-paths.ts';
 import { challenged, type GuestUpstreams, type Rights } from './rights.ts';
@@ -24,6 +24,9 @@ function authorizationOf({ headers: { authorization }, rawHeaders }: Context['re
   return names.length === 1 ? authorization : names.join(' ');
 }
 
+/** Callers are not distinguished. Another configuration changes all facts. */
+const ofEverybody: Right = { facts: [] };
+
 /** Finds out who asks. */
 export function identifyCaller(access: AccessControl): Middleware {
   return async function identify(ctx, next) {
@@ -33,12 +36,14 @@ export function identifyCaller(access: AccessControl): Middleware {
     if (exchange.isPeer || isReplicaPath(exchange.path)) return await next();
     if (!settings) {
       exchange.isCurrent = () => access.settings === undefined;
+      exchange.right = () => (exchange.isCurrent() ? ofEverybody : undefined);
       return await next();
     }
     exchange.realm = realmOf(ctx.req, settings.url);
     try {
-      const { caller, grants, guest, isCurrent } = await access.identify(presentedBy(ctx, access));
+      const { caller, grants, guest, isCurrent, heldUntilMs } = await access.identify(presentedBy(ctx, access));
       exchange.isCurrent = isCurrent;
+      exchange.heldUntilMs = heldUntilMs;
       exchange.caller = caller;
       exchange.guest = guest;
       exchange.grants = grants;
@@ -82,13 +87,14 @@ export function authorizePull(rights: Rights, guests: GuestUpstreams): Middlewar
     const { selection } = exchange;
     if (selection === undefined) rights.requireToken(exchange);
     else {
-      rights.require(exchange, 'pull', `${selection.upstream.name}/${selection.repository}`);
+      const repository = `${selection.upstream.name}/${selection.repository}`;
+      rights.require(exchange, 'pull', repository);
       if (exchange.caller && guests.judges(selection.upstream.name)) {
         const { guest } = exchange;
         if (guest?.upstream !== selection.upstream.name) rights.challenge(exchange, selection);
         const upstream = await guests.admit(exchange, { guest, selection, request: exchange.request });
         exchange.selection = { ...selection, upstream };
-      }
+      } else if (exchange.caller) exchange.right = () => rights.ofPull(exchange, repository);
     }
     return await next();
   };

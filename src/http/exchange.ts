@@ -35,6 +35,13 @@ export class Exchange {
   guest: Guest | undefined;
   /** Whether what the caller has shown would still be accepted: for answers that go on for long. */
   isCurrent: () => boolean = () => true;
+  /** Until when what the caller has shown may be taken for granted, wall clock in milliseconds; `undefined`: not at all. */
+  heldUntilMs: number | undefined;
+  /**
+   * On what it rests that the caller may have the answer, in this turn of the event loop, so that the same credentials may
+   * have it again; `undefined`: they are looked at each time.
+   */
+  right: () => Right | undefined = () => undefined;
   /** Where clients of this mirror get tokens. */
   realm = '';
   outcome: Outcome | undefined;
@@ -113,6 +120,14 @@ export class Exchange {
     }
     return this.#signal;
   }
+}
+
+/** On what the right of a caller rests. */
+export interface Right {
+  /** Named by the functions of `oci/facts.ts`. */
+  readonly facts: readonly string[];
+  /** Wall clock in milliseconds; absent: without end. */
+  readonly untilMs?: number;
 }
 
 /** The client has disconnected. */

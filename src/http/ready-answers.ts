@@ -31,7 +31,9 @@ export interface ReadyAnswersOptions {
   /** What `hosted` follows from: where it is another object, what was found before no longer counts. */
   readonly settings: unknown;
   readonly blobs: { get(repository: Repository, digest: Digest): ReadyBlob | undefined };
-  readonly keeper: Pick<Keeper, 'isAllowed' | 'make'>;
+  readonly keeper: Pick<Keeper, 'make'>;
+  /** Whether every caller may read everything, now; read for each request. */
+  readonly isOpen: () => boolean;
   /** Repositories that are not of upstreams; absent: there are none. */
   readonly hosted: Pick<HostedRules, 'isHosted'> | undefined;
   /** Whether manifests of a repository are checked for signatures, also where they are asked for as blobs. */
@@ -62,8 +64,8 @@ export class ReadyAnswers {
 
   /** @returns `undefined` where the application has to decide */
   decide({ method, url, host, deciding }: ReadRequest): KeptAnswer | undefined {
-    const { keeper, blobs, isSigned, handsFilesOver } = this.#options;
-    if (deciding === undefined || !keeper.isAllowed || handsFilesOver()) return undefined;
+    const { isOpen, blobs, isSigned, handsFilesOver } = this.#options;
+    if (deciding === undefined || !isOpen() || handsFilesOver()) return undefined;
     const match = blobPath.exec(url);
     if (match === null) return undefined;
     for (const name in deciding) if (!conditions.has(name)) return undefined;

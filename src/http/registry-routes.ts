@@ -206,12 +206,16 @@ function keeping(
   const { content } = reply;
   const { selection, request, outcome, path, through } = exchange;
   if (!keeper || !standing || !request || content.kind === 'parts') return reply;
+  const right = exchange.right();
+  if (right === undefined) return reply;
   // Of what has an upstream it is known where it came from.
   if (selection && !outcome) return reply;
   const { start, end } = content.kind === 'body' ? content : { start: 0, end: undefined };
   if (content.kind === 'body' && end === undefined) return reply;
   const onStart = keeper.offer(ctx.req, {
     ...standing,
+    facts: [...standing.facts, ...right.facts],
+    untilMs: Math.min(standing.untilMs ?? Number.POSITIVE_INFINITY, right.untilMs ?? Number.POSITIVE_INFINITY),
     status: reply.status,
     headers: reply.headers,
     body: content.kind === 'bytes' ? content.bytes : end === undefined ? undefined : { start, end },

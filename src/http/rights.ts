@@ -2,10 +2,11 @@ import type { AccessControl, Guest } from '../access/access-control.ts';
 import type { Action } from '../access/caller.ts';
 import { isGranted, isListingGranted, listingScope } from '../access/grants.ts';
 import { RegistryError } from '../oci/error.ts';
+import { callersFact } from '../oci/facts.ts';
 import type { RegistryRequest } from '../oci/request.ts';
 import type { Selection } from '../upstream/selection.ts';
 import type { Upstream } from '../upstream/upstream.ts';
-import type { Exchange } from './exchange.ts';
+import type { Exchange, Right } from './exchange.ts';
 
 /** Refuses, in the same way whether it is here or not, what the caller may not have. */
 export class Rights {
@@ -77,6 +78,20 @@ export class Rights {
     if (grants !== undefined && !isGranted(grants, action, [repository, asked])) {
       throw challenged(exchange, 'the token is not for this', { scope, error: 'insufficient_scope' });
     }
+  }
+
+  /**
+   * On what it rests that a caller may pull from a repository with what it has shown.
+   * @param repository by its full name
+   * @returns `undefined` where it may not any more, or where that is to be decided each time
+   */
+  ofPull(exchange: Exchange, repository: string): Right | undefined {
+    const { caller, grants, heldUntilMs, request, isCurrent } = exchange;
+    if (!caller || heldUntilMs === undefined || !isCurrent() || !this.may(exchange, 'pull', repository))
+      return undefined;
+    const asked = request && 'name' in request ? request.name : repository;
+    if (grants !== undefined && !isGranted(grants, 'pull', [repository, asked])) return undefined;
+    return { facts: [callersFact], untilMs: heldUntilMs };
   }
 
   /**

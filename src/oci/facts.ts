@@ -23,6 +23,9 @@ export function blobFact(digest: Digest): string {
 /** That everything that was here or could be read still is and can. */
 export const nothingRemoved = 'nothing removed';
 
+/** That callers are who they were found to be: passwords, keys, keys of tokens and issuers are what they were. */
+export const callersFact = 'callers';
+
 /** That a repository may read a digest. @param repository as the cache names it */
 export function rightFact(repository: string, digest: Digest): string {
   return `right ${repository} ${digest}`;

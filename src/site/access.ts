@@ -12,6 +12,7 @@ import { Passwords } from '../access/passwords.ts';
 import { Tokens } from '../access/tokens.ts';
 import type { Config } from '../config/config.ts';
 import type { GuestUpstreams } from '../http/rights.ts';
+import { type Changes, callersFact } from '../oci/facts.ts';
 import type { Cache } from './cache.ts';
 import { CallerUpstreams } from './caller-upstreams.ts';
 import { named } from './configured-files.ts';
@@ -38,17 +39,25 @@ export interface LiveAccess extends AsyncDisposable {
 /** @param config read each time: it may be replaced while the mirror runs */
 export async function openAccess(
   config: () => Config,
-  { now, files, audit, cache }: Parts & { readonly cache: Pick<Cache, 'keys' | 'upstreams'> },
+  {
+    now,
+    files,
+    audit,
+    cache,
+    changes,
+  }: Parts & { readonly cache: Pick<Cache, 'keys' | 'upstreams'>; readonly changes: Changes },
 ): Promise<LiveAccess> {
+  const onChange = (): void => changes.changed(callersFact);
   const thread = new BcryptThread();
   const passwords = new Passwords({
     compare: (password, hash) => thread.compare(password, hash),
     backOff: new BackOff({ now }),
+    onChange,
     now,
   });
-  const tokens = new Tokens({ now });
+  const tokens = new Tokens({ now, onChange });
   const { keys, upstreams } = cache;
-  const issuers = new LiveIssuers({ auth: () => config().auth, now });
+  const issuers = new LiveIssuers({ auth: () => config().auth, onChange, now });
   const control = new AccessControl({
     settings: () => config().auth,
     identities: new Identities({ passwords, keys, issuers: () => issuers.all }),

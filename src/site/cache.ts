@@ -3,7 +3,7 @@ import type { Config } from '../config/config.ts';
 import type { HoldStore } from '../holds/hold-store.ts';
 import type { Mirror } from '../mirror/mirror.ts';
 import type { Digest } from '../oci/digest.ts';
-import { blobFact } from '../oci/facts.ts';
+import { blobFact, callersFact } from '../oci/facts.ts';
 import type { Report } from '../oci/report.ts';
 import { recallPins, usePins } from '../operations/owner/administration/configured-pins.ts';
 import type { AdministrationEvent } from '../operations/owner/cache/owned-cache.ts';
@@ -96,7 +96,11 @@ export async function openCache(started: Config, options: CacheOptions): Promise
     audit,
     repair: care.repair,
     room: evictor.room,
-    keys: new KeyStore({ path: keysFileOf(started), now }),
+    keys: new KeyStore({
+      path: keysFileOf(started),
+      now,
+      onChange: () => opening.changes?.changed(callersFact),
+    }),
     reportAdministration: sharedAdministration(administrationReport(log, audit), opening.replicas.coordinator),
     get config() {
       return opening.config;

@@ -11,6 +11,7 @@ export function wantedThreads(
 ): number {
   if (serve.threads !== 'auto') return serve.threads;
   // The main thread decides each request, and would only have it handed over.
-  if (auth !== undefined || hold.length > 0) return 1;
+  if (hold.length > 0 || auth?.certificates === true) return 1;
+  if (auth?.policies.some(({ addresses }) => addresses.length > 0) === true) return 1;
   return Math.min(mostThreads, cores);
 }

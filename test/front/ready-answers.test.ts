@@ -78,10 +78,9 @@ const cases: readonly Case[] = [
     isDecided: true,
   },
   {
-    name: 'credentials',
-    path: (image) => `${app}/blobs/${layer(image)}`,
+    name: 'credentials, where callers are not distinguished',
+    path: (image) => `${app}/blobs/${config(image)}`,
     headers: () => ({ authorization: 'Basic eDp5' }),
-    isDecided: true,
   },
   { name: 'another repository', path: (image) => `/v2/library/other/blobs/${config(image)}`, isDecided: true },
   { name: 'an unknown upstream', path: (image) => `${app}/blobs/${config(image)}?ns=other.example`, isDecided: true },

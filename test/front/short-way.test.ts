@@ -182,6 +182,7 @@ describe('the short way', () => {
     ['another host', { host: 'other.example' }],
     ['a reference name', { 'oci-ref-name': 'docker.io/a' }],
     ['a chain', { 'cdn-loop': 'other' }],
+    ['the caller', { authorization: 'Basic eDp5' }],
   ])('%s is another key', async (_name, headers: Record<string, string>) => {
     await using short = await startShort();
     await keep(short, '/v2/a', kept({ kind: 'none' }, 0));
@@ -190,10 +191,10 @@ describe('the short way', () => {
   });
 
   test.each([
-    ['credentials', { authorization: 'Basic eDp5' }],
+    ['two pairs of credentials', { authorization: ['Basic eDp5', 'Basic eDp5'] }],
     ['the pass of another replica', { 'millpond-pass': 'x' }],
     ['a body', { 'content-length': '0' }],
-  ])('%s are decided each time', async (_name, headers: Record<string, string>) => {
+  ])('%s are decided each time', async (_name, headers: Record<string, string | string[]>) => {
     await using short = await startShort();
     await keep(short, '/v2/a', kept({ kind: 'none' }, 0));
     expect((await short.get('/v2/a', headers)).status).toBe(404);

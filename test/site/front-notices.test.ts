@@ -33,7 +33,11 @@ test('as many threads as there are cores answer, at most four, where nothing els
   const { config } = await loadConfig({ flags: {}, environment: {}, workingDirectory: '/nowhere' });
   expect([1, 2, 4, 64].map((cores) => wantedThreads(config, cores))).toEqual([1, 2, 4, 4]);
   // Each request is decided: there is nothing for them to do.
-  expect(wantedThreads({ ...config, auth: {} as never }, 4)).toBe(1);
+  const auth = (more: object) => ({ ...config, auth: { certificates: false, policies: [], ...more } as never });
+  expect(wantedThreads(auth({}), 4)).toBe(4);
+  expect(wantedThreads(auth({ certificates: true }), 4)).toBe(1);
+  expect(wantedThreads(auth({ policies: [{ addresses: [] }] }), 4)).toBe(4);
+  expect(wantedThreads(auth({ policies: [{ addresses: [] }, { addresses: ['10.0.0.0/8'] }] }), 4)).toBe(1);
   expect(wantedThreads({ ...config, hold: [{} as never] }, 4)).toBe(1);
   expect(wantedThreads({ ...config, serve: { ...config.serve, threads: 7 } }, 2)).toBe(7);
 });

@@ -91,19 +91,6 @@ describeWith(['root', 'ip', 'curl', 'redis-server'], 'a replica that is cut off 
     const blob = (digest: string): string => `/v2/library/app/blobs/${digest}`;
     const metric = async (name: string): Promise<number> =>
       Number(new RegExp(`^${name} (\\d+)$`, 'm').exec((await ask(near, here, '/metrics')).text)?.[1]);
-    await expect.poll(() => metric('millpond_peer_replicas')).toBe(2);
-    expect((await ask(far, there, blob(before))).digest).toBe(before);
-    await expect.poll(async () => (await ask(far, there, blob(before))).cacheStatus).toBe('millpond; hit');
-    expect(await ask(near, here, blob(before))).toMatchObject({ digest: before });
-    expect(await metric('millpond_peer_received_bytes_total')).toBe(size);
-    await expect.poll(async () => (await ask(near, here, blob(before))).cacheStatus).toBe('millpond; hit');
-    await line.cut();
-    expect(await ask(near, here, blob(before))).toMatchObject({ digest: before, cacheStatus: 'millpond; hit' });
-    expect((await ask(near, here, blob(during))).digest).toBe(during);
-    await expect.poll(async () => (await ask(near, here, '/readyz')).text).toContain('on its own');
-    await line.mend();
-    await expect.poll(() => metric('millpond_peer_replicas')).toBe(2);
-    // A replica that could not be reached is left alone for a moment longer.
     const comesFromTheOther = async (): Promise<boolean> => {
       const digest = after.pop()!;
       expect((await ask(far, there, blob(digest))).digest).toBe(digest);
@@ -112,6 +99,20 @@ describeWith(['root', 'ip', 'curl', 'redis-server'], 'a replica that is cut off 
       expect(answer.digest).toBe(digest);
       return answer.cacheStatus === 'millpond; fwd=miss; detail=peer';
     };
+    await expect.poll(() => metric('millpond_peer_replicas')).toBe(2);
+    expect((await ask(far, there, blob(before))).digest).toBe(before);
+    await expect.poll(async () => (await ask(far, there, blob(before))).cacheStatus).toBe('millpond; hit');
+    expect(await ask(near, here, blob(before))).toMatchObject({ digest: before });
+    // Now and then a replica does not hear Redis on a busy machine.
+    await expect.poll(comesFromTheOther, { interval: 200 }).toBe(true);
+    await expect.poll(async () => (await ask(near, here, blob(before))).cacheStatus).toBe('millpond; hit');
+    await line.cut();
+    expect(await ask(near, here, blob(before))).toMatchObject({ digest: before, cacheStatus: 'millpond; hit' });
+    expect((await ask(near, here, blob(during))).digest).toBe(during);
+    await expect.poll(async () => (await ask(near, here, '/readyz')).text).toContain('on its own');
+    await line.mend();
+    await expect.poll(() => metric('millpond_peer_replicas')).toBe(2);
+    // A replica that could not be reached is left alone for a moment longer.
     await expect.poll(comesFromTheOther, { interval: 200 }).toBe(true);
   });
 });

@@ -4,33 +4,46 @@ import { runCommand } from '../support/commands.ts';
 import { startRegistry } from '../support/registry.ts';
 import type { TestSite } from '../support/site.ts';
 import { describeWith } from '../support/tools.ts';
+import { untilSeen } from './processes.ts';
 import { metric, startFleet } from './support.ts';
 
 describeWith(['redis-server'], 'what upstreams say, among replicas', () => {
   const accept = { headers: { accept: 'application/vnd.oci.image.manifest.v1+json' } };
 
-  test('a tag that moved is seen by all after its time, with one HEAD and one GET in all', async () => {
+  const tagTtlMs = 8_000;
+  const moveTag = async (): Promise<boolean> => {
     await using upstream = await startRegistry();
-    // Longer than a busy machine takes for three answers.
-    const upstreams = { 'docker.io': { urls: [upstream.origin], tagTtl: '8s' } };
+    const upstreams = { 'docker.io': { urls: [upstream.origin], tagTtl: `${tagTtlMs}ms` } };
     await using fleet = await startFleet({ replicas: 3, upstreams });
     const first = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'first' }] });
+    let askedMs = performance.now();
     for (const site of fleet.sites) {
       const reply = await site.get('/v2/library/app/manifests/1', accept);
       expect(reply).toMatchObject({ status: 200, sha256: first.digest });
     }
     // They ask in the same way, so the upstream's answer to the first one counts for all.
+    if (performance.now() - askedMs >= tagTtlMs) return false;
     const count = (method: string): number => upstream.requests.filter((request) => request.method === method).length;
     expect([count('HEAD'), count('GET')]).toEqual([1, 1]);
     const second = upstream.addImage('library/app', '1', { layers: [{ size: 1000, seed: 'second' }] });
     upstream.forgetRequests();
     // What is shared is as old as Redis's own clock says, which no test can move: one asks until it is over.
     await expect
-      .poll(async () => (await fleet.sites[0]!.get('/v2/library/app/manifests/1', accept)).sha256)
+      .poll(async () => {
+        askedMs = performance.now();
+        return (await fleet.sites[0]!.get('/v2/library/app/manifests/1', accept)).sha256;
+      })
       .toBe(second.digest);
     const replies = await Promise.all(fleet.sites.map((site) => site.get('/v2/library/app/manifests/1', accept)));
     for (const reply of replies) expect(reply).toMatchObject({ status: 200, sha256: second.digest });
+    if (performance.now() - askedMs >= tagTtlMs) return false;
     expect([count('HEAD'), count('GET')]).toEqual([1, 1]);
+    return true;
+  };
+
+  test('a tag that moved is seen by all after its time, with one HEAD and one GET in all', async () => {
+    // Again where the machine is so busy that the time is over before all have asked.
+    await untilSeen(moveTag);
   });
 
   test('a replica that learns that a tag has moved does not wait until its own time is over', async () => {

@@ -43,6 +43,20 @@ export async function startProcesses(
   return { mirrors, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
+/**
+ * Whether a replica has lost Redis: from then on each may fetch for itself, which is what it should do. Three answers that take
+ * 50 ms are enough, and a busy machine takes as long.
+ */
+export function hasLostRedis(mirrors: readonly MillpondProcess[]): boolean {
+  return mirrors.some(({ process }) => process.output.includes('"msg":"Redis lost'));
+}
+
+/** Makes an attempt after the other, until one says that what it had to show could be seen. */
+export async function untilSeen(attempt: () => Promise<boolean>): Promise<void> {
+  let isSeen = false;
+  while (!isSeen) isSeen = await attempt();
+}
+
 /** The value of a metric, summed over its labels. */
 export async function metricOf(mirror: { readonly origin: string }, name: string): Promise<number> {
   const text = (await get(`${mirror.origin}/metrics`)).body.toString();

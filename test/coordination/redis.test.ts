@@ -182,7 +182,12 @@ describeWith(['redis-server'], 'several replicas', () => {
     await using fleet = await startFleet(names);
     const replicas = fleet.all.map(({ coordinator }) => coordinator);
     const claims = [];
-    for (const replica of replicas) claims.push(await replica.claim(digest(13)));
+    for (const replica of replicas) {
+      claims.push(await replica.claim(digest(13)));
+      // A lease ends after three seconds.
+      const [first] = claims;
+      if (first?.kind === 'lease') expect(await replicas[0]!.renew(first.lease)).toBe('held');
+    }
     const firsts = claims.map((claim) => (claim.kind === 'filling' ? claim.replicas[0]?.id : undefined));
     const numberOf = (id: string | undefined): number => replicas.findIndex(({ self }) => self === id);
     expect(firsts.map(numberOf)).toEqual([-1, 0, 0, 0, 0, 1, 1, 1]);

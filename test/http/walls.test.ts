@@ -204,5 +204,5 @@ test('the log names a client by its address as people write it, also on a socket
   const { port } = new URL(site.origin.replace('[::]', '127.0.0.1'));
   using client = await rawClient(`http://127.0.0.1:${port}`, { sends: getText('/v2/', 'Connection: close\r\n') });
   await client.closed;
-  expect(site.logLines.find(({ msg }) => msg === 'request')).toMatchObject({ client: '127.0.0.1' });
+  await expect.poll(() => site.logLines.find(({ msg }) => msg === 'request')).toMatchObject({ client: '127.0.0.1' });
 });

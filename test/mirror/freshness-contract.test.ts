@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type ScriptedRegistry, startRegistry } from '../support/registry.ts';
-import { startTestSite, type TestSite } from '../support/site.ts';
+import { patient, startTestSite, type TestSite } from '../support/site.ts';
 import { clock, settled } from './support.ts';
 
 const tagPath = '/v2/library/app/manifests/v1';
@@ -22,7 +22,11 @@ describe('stale-while-revalidate', () => {
   test('a tag past its time is served at once, and what is new is here for the next client', async () => {
     await using upstream = await startRegistry();
     const { now, advance } = clock();
-    await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config, now });
+    await using site = await startTestSite({
+      upstreams: { 'docker.io': upstream },
+      config: { ...config, ...patient },
+      now,
+    });
     const old = upstream.addImage('library/app', 'v1', { layers: ['old'] });
     await site.get(tagPath);
     const image = upstream.addImage('library/app', 'v1', { layers: ['new'] });

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { startRegistry } from '../support/registry.ts';
-import { startTestSite } from '../support/site.ts';
+import { patient, startTestSite } from '../support/site.ts';
 import { plainGet } from './plain-client.ts';
 import { blobFile, filesOf } from './support.ts';
 
@@ -66,7 +66,7 @@ test('a client that comes at any moment of a fill gets the whole blob', async ()
 
 test('all who wait get the error, at once and only once from the upstream', async () => {
   await using upstream = await startRegistry();
-  await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+  await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config: patient });
   const blob = upstream.addBlob({ size: MiB, seed: 'refused' });
   const pause = upstream.fault(blob.digest, { kind: 'pause' });
   upstream.fault(blob.digest, { kind: 'status', status: 503 });

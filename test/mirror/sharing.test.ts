@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ociManifest } from '../../src/oci/media-types.ts';
 import { startRegistry } from '../support/registry.ts';
-import { startTestSite, temporaryFolder } from '../support/site.ts';
+import { patient, startTestSite, temporaryFolder } from '../support/site.ts';
 import { settled } from './support.ts';
 
 const MiB = 1024 * 1024;
@@ -105,7 +105,7 @@ describe('a blob that two repositories share', () => {
 
   test('that neither may read is refused to each in the words of its own repository', async () => {
     await using upstream = await startRegistry();
-    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config: patient });
     const blob = upstream.addBlob({ size: MiB, seed: 'neither' });
     const pause = upstream.fault(/team\/one/, { kind: 'pause' });
     upstream.fault(/team\/one/, { kind: 'status', status: 403 });

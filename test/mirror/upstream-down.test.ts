@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { nameJournalFile } from '../../src/store/files/layout.ts';
 import type { Fault } from '../support/faults.ts';
 import { startRegistry } from '../support/registry.ts';
-import { startTestSite } from '../support/site.ts';
+import { patient, startTestSite } from '../support/site.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { settled } from './support.ts';
 
@@ -185,7 +185,7 @@ describe('an upstream that answers and then stalls', () => {
 
   test('does not keep a client that leaves before the headers', async () => {
     await using upstream = await startRegistry();
-    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream }, config: patient });
     const blob = upstream.addBlob({ size: 1024 * 1024, seed: 'left early' });
     const pause = upstream.fault(undefined, { kind: 'pause' });
     const leaving = new AbortController();

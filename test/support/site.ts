@@ -27,6 +27,9 @@ export interface SiteOptions {
 
 type UpstreamEntry = { readonly origin: string } | Readonly<Record<string, unknown>>;
 
+/** Configuration of a mirror whose upstream does not answer before the test lets it, however long that takes. */
+export const patient = { timeouts: { headers: '10m', answer: '10m' } };
+
 /** A mirror in this process, with its own cache directory and port. */
 export interface TestSite extends AsyncDisposable {
   readonly origin: string;

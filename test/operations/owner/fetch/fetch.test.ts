@@ -5,7 +5,7 @@ import { filesIn, filesOf } from '../../../mirror/support.ts';
 import { json } from '../../../support/client.ts';
 import { fallbackTag } from '../../../support/contents.ts';
 import { startRegistry } from '../../../support/registry.ts';
-import { startTestSite, type TestSite, temporaryFolder } from '../../../support/site.ts';
+import { patient, startTestSite, type TestSite, temporaryFolder } from '../../../support/site.ts';
 
 const amd64 = { os: 'linux', architecture: 'amd64' };
 const arm64 = { os: 'linux', architecture: 'arm64', variant: 'v8' };
@@ -428,7 +428,7 @@ describe('a fetch', () => {
     const image = upstream.addImage('app', 'v1', { layers: ['first', 'second'] });
     const [first, second] = image.layers;
     const pause = upstream.fault(first!.digest, { kind: 'pause' }, { times: 1 });
-    await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
+    await using site = await startTestSite({ upstreams: { 'reg.example': upstream }, config: patient });
     const fetching = fetchImages(site, { images: [{ image: 'reg.example/app:v1' }], concurrency: 1 });
     await pause.reached;
     expect((await site.get(`/v2/reg.example/app/blobs/${second!.digest}`)).status).toBe(200);

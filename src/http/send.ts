@@ -172,8 +172,14 @@ async function stream(
   let position = start;
   let isRead = first !== undefined;
   while (position < end) {
-    const loans =
-      isRead || !piece.isLarge ? [] : lentBy(body, { position, end: Math.min(end, position + piece.length) });
+    const stretch = { position, end: Math.min(end, position + piece.length) };
+    const mayLend = !isRead && piece.isLarge;
+    let loans = mayLend ? lentBy(body, stretch) : [];
+    if (mayLend && loans.length === 0 && body.arrival) {
+      // What has not come yet is sent from where it will be, and not from a copy.
+      await body.arrival(position, exchange.gone);
+      loans = lentBy(body, stretch);
+    }
     if (loans.length > 0) {
       await write(
         response,

@@ -123,6 +123,15 @@ export class FillReader implements BlobBody {
     return recent;
   }
 
+  async arrival(position: number, signal: AbortSignal | undefined): Promise<void> {
+    const fill = this.#fill;
+    const isVoid = this.#generation !== undefined && this.#generation !== fill.generation;
+    if (isVoid || this.#rest || !this.#isAsPromised || fill.state !== 'running') return;
+    if (position < fill.readableFrom(position)) return;
+    fill.want(position);
+    await fill.progress.wait(signal);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;

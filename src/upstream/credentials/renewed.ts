@@ -30,6 +30,8 @@ export interface RenewalStatus {
 const usableShare = 2 / 3;
 /** One that expires sooner is not used for a new request. */
 const marginMs = 5_000;
+/** Longest life that is believed: a service that states a later expiry errs, and not every number is a date. */
+const longestLifeMs = 30 * 86_400_000;
 /** Pause after a failed renewal: doubled from the first to the second. */
 const [firstPauseMs, longestPauseMs] = [2_000, 60_000];
 /** A refusal leads to a renewal at most this often: most refusals are not about expiry. */
@@ -112,9 +114,10 @@ export class Renewed {
     const startedAtMs = now();
     try {
       const obtained = await obtain();
-      const usableMs = Math.max(0, obtained.expiresAtMs - startedAtMs) * usableShare;
+      const expiresAtMs = Math.min(obtained.expiresAtMs, startedAtMs + longestLifeMs);
+      const usableMs = Math.max(0, expiresAtMs - startedAtMs) * usableShare;
       const renewAtMs = Math.min(obtained.renewAtMs ?? Number.POSITIVE_INFINITY, startedAtMs + usableMs);
-      this.#held = { ...obtained, renewAtMs };
+      this.#held = { ...obtained, expiresAtMs, renewAtMs };
       this.#failure = undefined;
     } catch (error) {
       const pauseMs = Math.min(longestPauseMs, (this.#failure?.pauseMs ?? firstPauseMs / 2) * 2);

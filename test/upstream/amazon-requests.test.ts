@@ -161,6 +161,7 @@ describe('the keys of Amazon', () => {
       /^answered 404 at the metadata service for meta-data\/iam\/security-credentials\/role$/,
     ],
     ['keys that expire now', ['t', 'r', { ...keys, Expiration: new Date(nowMs).toISOString() }], /have expired/],
+    ['keys that expire at no time', ['t', 'r', { ...keys, Expiration: 'soon' }], /have expired/],
     ['keys without a secret', ['t', 'r', { ...keys, SecretAccessKey: '' }], /answered without SecretAccessKey/],
     ['keys without an id', ['t', 'r', { ...keys, AccessKeyId: 7 }], /answered without AccessKeyId/],
     ['keys without a session', ['t', 'r', { ...keys, Token: undefined }], /answered without Token/],

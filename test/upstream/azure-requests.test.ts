@@ -41,6 +41,23 @@ describe('a token of Azure', () => {
     expect(asked[0]?.headers).toEqual(isAppService ? { 'x-identity-header': 'h' } : { metadata: 'true' });
   });
 
+  test.each([
+    [-1, false],
+    [0, false],
+    [1, true],
+  ])('that expires in %i seconds is one: %s', async (seconds, isOne) => {
+    const payload = Buffer.from(JSON.stringify({ exp: nowMs / 1000 + seconds })).toString('base64url');
+    const { context } = services([
+      entra,
+      { refresh_token: `e30.${payload}.x` },
+      entra,
+      { refresh_token: `e30.${payload}.x` },
+    ]);
+    const asking = acrCredential(options, context);
+    if (isOne) expect(await asking).toMatchObject({ expiresAtMs: nowMs + seconds * 1000 });
+    else await expect(asking).rejects.toThrow('gave a token that has expired');
+  });
+
   test('of an application is asked for with its secret, in its tenant', async () => {
     const environment = { AZURE_CLIENT_SECRET: 's', AZURE_CLIENT_ID: 'c', AZURE_TENANT_ID: 'of the environment' };
     const { asked, context } = services([entra, refresh], { environment });

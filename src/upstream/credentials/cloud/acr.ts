@@ -39,10 +39,10 @@ export async function acrCredential(options: AcrOptions, context: CloudContext):
         }),
       });
       const token = textAt(fieldsOf(answer), 'refresh_token');
-      return {
-        credential: { kind: 'refresh-token', token },
-        expiresAtMs: expiryOf(token) ?? askedAtMs + defaultLifetimeMs,
-      };
+      const expiresAtMs = expiryOf(token) ?? askedAtMs + defaultLifetimeMs;
+      // Each request would ask for another one.
+      if (expiresAtMs <= now()) throw new ServiceError('gave a token that has expired');
+      return { credential: { kind: 'refresh-token', token }, expiresAtMs };
     } catch (error) {
       failure ??= error;
     }

@@ -118,8 +118,8 @@ async function instanceKeys(context: CloudContext): Promise<AwsKeys> {
 }
 
 function keysOf(fields: Readonly<Record<string, unknown>>, { now }: CloudContext): AwsKeys {
-  // A role that was taken away leaves keys that have expired.
-  if (Date.parse(textAt(fields, 'Expiration')) <= now()) throw new ServiceError('gives keys that have expired');
+  // A role that was taken away leaves keys that have expired; what is no time is none to rely on either.
+  if (!(Date.parse(textAt(fields, 'Expiration')) > now())) throw new ServiceError('gives keys that have expired');
   return {
     accessKeyId: textAt(fields, 'AccessKeyId'),
     secretAccessKey: textAt(fields, 'SecretAccessKey'),

@@ -22,6 +22,7 @@ const systemTools = {
   'docker-registry': 'docker-registry',
   skopeo: 'skopeo',
   podman: 'podman',
+  buildah: 'buildah',
   containerd: 'containerd',
   ctr: 'containerd',
   openssl: 'openssl',

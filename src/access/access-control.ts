@@ -73,6 +73,11 @@ const heldMs = 10_000;
 /** Why a caller was refused. */
 export type RefusalEvent = 'credentials refused' | 'access refused';
 
+/** Whether credentials alone say what a caller may do: neither a certificate nor an address is part of them. */
+export function credentialsDecide(settings: Pick<AccessSettings, 'certificates' | 'policies'>): boolean {
+  return !settings.certificates && settings.policies.every(({ addresses }) => addresses.length === 0);
+}
+
 /** Finds out who asks, and what the policies say to it. */
 export class AccessControl implements Access {
   readonly #options: AccessControlOptions;
@@ -222,8 +227,8 @@ export class AccessControl implements Access {
   }
 
   #heldUntilMs({ untilMs = Number.POSITIVE_INFINITY }: Identity): number | undefined {
-    // Neither a certificate nor an address is part of what is shown.
-    if (this.settings?.certificates === true || this.#policies()?.looksAtAddresses === true) return undefined;
+    const { settings } = this;
+    if (settings !== undefined && !credentialsDecide(settings)) return undefined;
     return Math.min(untilMs, this.#options.now() + heldMs);
   }
 

@@ -50,13 +50,10 @@ export class Policies implements Access {
 
   /** Changes with the rules. */
   readonly mark: string;
-  /** Whether it matters where a caller comes from. */
-  readonly looksAtAddresses: boolean;
 
   constructor({ policies, anonymous }: { readonly policies: readonly PolicyRule[]; readonly anonymous: boolean }) {
     this.#isAnonymousLetIn = anonymous;
     this.mark = createHash('sha256').update(JSON.stringify(policies)).digest('base64url').slice(0, 12);
-    this.looksAtAddresses = policies.some(({ addresses }) => addresses.length > 0);
     this.#rules = policies.map((rule, index) => ({
       ...rule,
       label: rule.name === undefined ? `policies[${index}]` : `policies[${index}] (${rule.name})`,

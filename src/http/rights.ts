@@ -57,7 +57,7 @@ export class Rights {
    * @throws RegistryError 401 for a caller that could show more, 403 for others
    */
   require(exchange: Exchange, action: Action, repository: string): void {
-    const { caller, grants, request } = exchange;
+    const { caller, grants } = exchange;
     if (caller === undefined) return;
     const scope = `repository:${repository}:${action === 'push' ? 'pull,push' : action}`;
     const { isAllowed, rule } = this.#access.decide(caller, action, repository);
@@ -73,9 +73,7 @@ export class Rights {
       }
       throw forbidden();
     }
-    // Clients ask for tokens by the name that they use themselves.
-    const asked = request && 'name' in request ? request.name : repository;
-    if (grants !== undefined && !isGranted(grants, action, [repository, asked])) {
+    if (!hasScope(exchange, action, repository)) {
       throw challenged(exchange, 'the token is not for this', { scope, error: 'insufficient_scope' });
     }
   }
@@ -86,11 +84,9 @@ export class Rights {
    * @returns `undefined` where it may not any more, or where that is to be decided each time
    */
   ofPull(exchange: Exchange, repository: string): Right | undefined {
-    const { caller, grants, heldUntilMs, request, isCurrent } = exchange;
-    if (!caller || heldUntilMs === undefined || !isCurrent() || !this.may(exchange, 'pull', repository))
-      return undefined;
-    const asked = request && 'name' in request ? request.name : repository;
-    if (grants !== undefined && !isGranted(grants, 'pull', [repository, asked])) return undefined;
+    const { caller, heldUntilMs, isCurrent } = exchange;
+    if (!caller || heldUntilMs === undefined || !isCurrent()) return undefined;
+    if (!this.may(exchange, 'pull', repository) || !hasScope(exchange, 'pull', repository)) return undefined;
     return { facts: [callersFact], untilMs: heldUntilMs };
   }
 
@@ -133,6 +129,12 @@ export interface GuestUpstreams {
     options: { readonly signal: AbortSignal },
     asked: { readonly guest: Guest; readonly selection: Selection; readonly request: RegistryRequest | undefined },
   ): Promise<Upstream>;
+}
+
+/** Whether the token of a caller was asked for this, by either name: clients ask by the one that they use themselves. */
+function hasScope({ grants, request }: Exchange, action: Action, repository: string): boolean {
+  const asked = request && 'name' in request ? request.name : repository;
+  return grants === undefined || isGranted(grants, action, [repository, asked]);
 }
 
 function forbidden(): RegistryError {

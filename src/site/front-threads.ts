@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { credentialsDecide } from '../access/access-control.ts';
 import type { Config } from '../config/config.ts';
 
 /** Threads beyond these are rarely of use beside what the main one does. */
@@ -11,7 +12,6 @@ export function wantedThreads(
 ): number {
   if (serve.threads !== 'auto') return serve.threads;
   // The main thread decides each request, and would only have it handed over.
-  if (hold.length > 0 || auth?.certificates === true) return 1;
-  if (auth?.policies.some(({ addresses }) => addresses.length > 0) === true) return 1;
+  if (hold.length > 0 || (auth !== undefined && !credentialsDecide(auth))) return 1;
   return Math.min(mostThreads, cores);
 }

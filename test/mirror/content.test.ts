@@ -261,7 +261,7 @@ describe('what an upstream does not have', () => {
     expect([negative.get(repositoryWith(), 'x'), coordinator.recorded]).toEqual([undefined, []]);
   });
 
-  test('is told to the replicas that ask it in the same way, and heard from them', async () => {
+  test('is shared with the replicas that ask the upstream in the same way', async () => {
     const { negative, coordinator } = negativeWith();
     negative.note(repositoryWith(), 'x', notFound);
     const name = `blob in one way ${key} x`;

@@ -107,7 +107,7 @@ test('another source is one that is neither a replica, slow, useless, nor withou
   expect(list.hasOther(b)).toBe(false);
 });
 
-describe('what is told to those who wait', () => {
+describe('the error that waiting clients get', () => {
   const limited = new RegistryError('limited', 'later');
 
   test('is what the sources of their repository said, a failure before a no', () => {

@@ -101,7 +101,7 @@ describe('another replica', () => {
     expect(state.holders).toBe(0);
   });
 
-  test.each(['failed', 'spilled'] as const)('is told that a fill that has %s is given up', async (how) => {
+  test.each(['failed', 'spilled'] as const)('gets an error from a fill that has %s', async (how) => {
     const { change, reader } = fillOf('0123456789');
     const [ready, read] = [reader.ready(0, signal), reader.read(Buffer.alloc(1), 0, signal)];
     change({ state: how });

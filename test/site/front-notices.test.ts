@@ -42,7 +42,7 @@ test('as many threads as there are cores answer, at most four, where nothing els
   expect(wantedThreads({ ...config, serve: { ...config.serve, threads: 7 } }, 2)).toBe(7);
 });
 
-test('threads that nobody has asked for need no word where they cannot be used', async () => {
+test('the log does not warn of front threads that are not configured and cannot be used', async () => {
   const serve = { threads: 'auto', sendfile: 'auto' } as const;
   expect((await threadsOf({ serve, tls: { clientCaFile: 'ca.pem' } as never })).notices).toEqual([]);
 });

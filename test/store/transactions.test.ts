@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Transactions } from '../../src/store/catalog/transactions.ts';
 
-/** Transactions over a connection that notes what it is told. */
+/** Transactions over a connection that records its commands. */
 function start({ isHeld = (): boolean => false } = {}) {
   const said: string[] = [];
   const faults: unknown[] = [];
@@ -148,7 +148,7 @@ describe('what is written', () => {
     expect(said.at(-1)).toBe('committed');
   });
 
-  test('is told to be lost where no transaction can begin, and is not rolled back on a closed connection', () => {
+  test('is reported as lost where no transaction can begin, and is not rolled back on a closed connection', () => {
     const { transactions, said, faults, fails, connection, work } = start();
     fails.add(begin);
     transactions.add(work('a'));

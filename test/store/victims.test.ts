@@ -45,7 +45,7 @@ describe('the next blobs to be evicted', () => {
     expect(next()).toHaveLength(16);
   });
 
-  test('have one chain for an image and the layer that goes with nothing else', async () => {
+  test('have one chain for an image and the layer that only it needs', async () => {
     await using shelf = await Shelf.open();
     const { next } = victimsOf(shelf);
     const { manifest, layer } = await shelf.image(10 * KB);

@@ -22,6 +22,8 @@ export interface SystemCalls {
    * it, and preadv2(2) with RWF_NOWAIT; `true` where the system cannot tell.
    */
   isInMemory(fd: number, stretch: { readonly position: number; readonly length: number }): boolean;
+  /** accept4(2): the next connection that waits; `undefined` where none does, or no descriptor is left. */
+  accept(listeningFd: number): number | undefined;
   /** socketpair(2): two descriptors of streams that lead to one another. @throws Error where there are none left */
   pair(): readonly [number, number];
   /** dup(2): another descriptor of the same socket. @throws Error where there is none left */
@@ -42,8 +44,10 @@ const cachestatCall = 451n;
 const atOnce = 0x40 | 0x4000;
 const moreFollows = 0x8000;
 const unixFamily = 1;
-/** SOCK_STREAM, SOCK_NONBLOCK and SOCK_CLOEXEC. */
-const streamType = 0x1 | 0x800 | 0x80000;
+/** SOCK_NONBLOCK and SOCK_CLOEXEC. */
+const neverWaiting = 0x800 | 0x80000;
+/** SOCK_STREAM. */
+const streamType = 0x1 | neverWaiting;
 /** F_DUPFD_CLOEXEC: what is started from here does not hold connections open. */
 const duplicateCloseOnExec = 1030;
 const closeOnExec = 0x80000;
@@ -75,11 +79,13 @@ function bind(ffi: Ffi): SystemCalls {
     send: { arguments: ['int32', 'pointer', 'uint64', 'int32'], return: 'int64' },
     fcntl: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
     dup3: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
+    accept4: { arguments: ['int32', 'pointer', 'pointer', 'int32'], return: 'int32' },
     socketpair: { arguments: ['int32', 'int32', 'int32', 'pointer'], return: 'int32' },
   });
   const sendfile = functions['sendfile'] as (out: number, from: number, offset: bigint, count: bigint) => bigint;
   const send = functions['send'] as (fd: number, bytes: Uint8Array, count: bigint, flags: number) => bigint;
   const fcntl = functions['fcntl'] as (fd: number, command: number, argument: number) => number;
+  const accept4 = functions['accept4'] as (fd: number, from: bigint, length: bigint, flags: number) => number;
   const socketpair = functions['socketpair'] as (family: number, type: number, protocol: number, to: bigint) => number;
   const dup3 = functions['dup3'] as (fd: number, onto: number, flags: number) => number;
   const two = new Int32Array(2);
@@ -95,6 +101,10 @@ function bind(ffi: Ffi): SystemCalls {
     send(socketFd, { of, isPart }) {
       const sent = Number(send(socketFd, of, BigInt(of.length), isPart ? atOnce | moreFollows : atOnce));
       return sent < 0 ? undefined : sent;
+    },
+    accept(listeningFd) {
+      const fd = accept4(listeningFd, 0n, 0n, neverWaiting);
+      return fd < 0 ? undefined : fd;
     },
     pair() {
       if (socketpair(unixFamily, streamType, 0, twoAt) !== 0) throw new Error('no descriptor is left');

@@ -1,8 +1,9 @@
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
-import { type Server as Acceptor, type AddressInfo, createServer as createPlainServer, Socket } from 'node:net';
+import { type Server as Acceptor, type AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { createServer as createTlsServer, TLSSocket, Server as TlsServer } from 'node:tls';
 import { moveAway } from '../front/moved-connection.ts';
+import { createPlainAcceptor } from '../front/plain-acceptor.ts';
 import { RawConnections, type RawConnectionsOptions } from '../front/raw-connections.ts';
 import type { ShortWay } from '../front/short-way.ts';
 import { type SystemCalls, systemCalls } from '../front/system-calls.ts';
@@ -109,8 +110,9 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
     if (connections.accepted(socket) && giveBack) connections.hosts(socket, giveBack);
     give(server, socket, bytes);
   });
+  const closed = (drainMs: number) =>
+    Promise.all([fronts ? fronts.close(drainMs) : stopAccepting(acceptor), untilEmpty(connections)]);
   if (fronts) {
-    const closed = (drainMs: number) => Promise.all([fronts.close(drainMs), untilEmpty(connections)]);
     return {
       address: fronts.address,
       renewTls: (tls) => fronts.renewTls(tls),
@@ -120,7 +122,7 @@ export async function listen(handler: RequestListener, options: ListenOptions): 
   return {
     address: await startAccepting(acceptor, options),
     renewTls,
-    close: (drainMs) => close(() => stopAccepting(acceptor), { server, connections, raw, drainMs }),
+    close: (drainMs) => close(() => closed(drainMs), { server, connections, raw, drainMs }),
   };
 }
 
@@ -174,13 +176,13 @@ function createAcceptor(
     readonly read: (socket: Socket, isRaw: boolean) => void;
   },
 ): Acceptor {
-  const settings = { allowHalfOpen: true, noDelay: true };
-  if (!tls) return createPlainServer(settings, (socket) => on.read(socket, on.accepted(socket)));
+  if (!tls) return createPlainAcceptor((socket) => on.read(socket, on.accepted(socket)), systemCalls());
   const { cert, key, ca, minVersion = 'TLSv1.2', requiresCertificate = true } = tls;
   const clients = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: requiresCertificate };
   const server = createTlsServer(
     {
-      ...settings,
+      allowHalfOpen: true,
+      noDelay: true,
       cert,
       key,
       ...clients,

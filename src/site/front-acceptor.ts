@@ -1,6 +1,8 @@
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket, Server as TlsServer } from 'node:tls';
 import type { FrontTls } from '../front/messages.ts';
+import { createPlainAcceptor } from '../front/plain-acceptor.ts';
+import type { SystemCalls } from '../front/system-calls.ts';
 import type { Admission } from '../http/admission.ts';
 
 /** Connections past the limit whose handshake goes on at a time, so that they get an answer; others are closed at once. */
@@ -11,21 +13,22 @@ export interface FrontAcceptorOptions {
   /** Absent: plain HTTP. */
   readonly tls?: FrontTls | undefined;
   readonly admission: Admission;
+  readonly calls: Pick<SystemCalls, 'accept'>;
   /** @param isRefused whether there is no room for it: the main thread refuses it */
   readonly accepted: (socket: Socket, isRefused: boolean) => void;
 }
 
 /** Creates the server that accepts the connections of a front thread. */
-export function createFrontAcceptor({ tls, admission, accepted }: FrontAcceptorOptions): Server {
-  const settings = { allowHalfOpen: true, noDelay: true };
+export function createFrontAcceptor({ tls, admission, calls, accepted }: FrontAcceptorOptions): Server {
   if (tls === undefined) {
-    return createServer(settings, (socket) => accepted(socket, admission.connected(socket) !== undefined));
+    return createPlainAcceptor((socket) => accepted(socket, admission.connected(socket) !== undefined), calls);
   }
   // A connection counts from its first packet on, not from the end of its handshake.
   const shaking = new Map<string, Socket>();
   let refusing = 0;
   const server = createTlsServer({
-    ...settings,
+    allowHalfOpen: true,
+    noDelay: true,
     ...tlsOptions(tls),
     handshakeTimeout: handshakeMs,
     ALPNProtocols: ['http/1.1'],

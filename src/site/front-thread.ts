@@ -68,6 +68,7 @@ class FrontThread {
     this.#server = createFrontAcceptor({
       tls: settings.tls,
       admission: this.#admission,
+      calls,
       accepted: (socket, isRefused) => {
         if (isRefused) handOver(socket, { bytes: Buffer.alloc(0), key: undefined });
         else this.#connections.take(socket);

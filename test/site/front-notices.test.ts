@@ -13,6 +13,7 @@ async function threadsOf(changed: Partial<Config>) {
     send: () => 0,
     isInMemory: () => true,
     duplicate: (fd: number) => fd,
+    accept: () => undefined,
     pair: () => [0, 0] as const,
     duplicateOnto: () => undefined,
   };

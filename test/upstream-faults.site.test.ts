@@ -83,13 +83,14 @@ test.each(['everything', 'the token endpoint'] as const)(
         }
         pass(10_000);
       }
-      // A manifest and a blob, after the one token that was not given; or a token, and a manifest without it.
-      expect(scene.asked()).toBe(2 * (minute + 1) + (where === 'everything' ? 1 : 0));
+      // HEAD and GET of a manifest, and a blob, after the token that was not given; or a token, and a manifest without it.
+      expect(scene.asked()).toBe(where === 'everything' ? 3 * (minute + 1) + 1 : 2 * (minute + 1));
     }
-    const parts = where === 'everything' ? 3 : 1;
+    const parts = where === 'everything' ? 4 : 1;
     expect(scene.logged('upstream left alone')).toHaveLength(parts);
     upstream.clearFaults();
     expect((await scene.pullAbsent()).map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect((await scene.pullStored()).headers['cache-status']).toBe('millpond; fwd=stale; detail=revalidated');
     expect(scene.logged('upstream asked again')).toHaveLength(parts);
   },
 );
@@ -117,7 +118,8 @@ test('an upstream that accepts and never answers is waited for once, and found a
   await scene.site.reconfigure(impatient);
   const silence = upstream.fault(undefined, { kind: 'silence' });
   expect((await scene.pullStored()).headers['cache-status']).toBe('millpond; hit; detail=stale');
-  expect(scene.asked()).toBe(1);
+  // By HEAD, and by GET beside it.
+  expect(scene.asked()).toBe(2);
   for (let round = 0; round < 3; round += 1) {
     const stale = await scene.pullStored();
     expect(stale).toMatchObject({ status: 200, complete: true });
@@ -130,12 +132,12 @@ test('an upstream that accepts and never answers is waited for once, and found a
       if (!isFirstBlob) expect(error?.message).toContain('before the next probe');
     }
   }
-  expect(scene.asked()).toBe(2);
+  expect(scene.asked()).toBe(3);
 
   pass(5_000);
   await scene.pullStored();
   await scene.pullStored();
-  expect(scene.asked()).toBe(3);
+  expect(scene.asked()).toBe(4);
 
   silence.release();
   pass(5_000);
@@ -182,7 +184,7 @@ test('/readyz, the metrics and the log say which upstream is left alone, and tha
       upstream: 'docker.io',
       service: 'registry',
       url: `${upstream.origin}/`,
-      requests: 'manifest',
+      requests: 'manifest-head',
       repository: 'library/app',
       state: 'limited',
       reason: 'limits our requests',

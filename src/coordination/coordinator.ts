@@ -103,7 +103,10 @@ export type Message =
       readonly service: string;
       readonly forMs: number;
       /** The affected part, unless the pause applies to everything. */
-      readonly part?: { readonly requests: 'manifest' | 'blob' | 'list' | 'token'; readonly repository: string };
+      readonly part?: {
+        readonly requests: 'manifest' | 'blob' | 'list' | 'token' | 'manifest-head' | 'blob-head';
+        readonly repository: string;
+      };
     };
 
 /** Receives messages of other replicas, in the order in which they were sent. */

@@ -1,23 +1,12 @@
 import { type ManifestLinks, readManifest } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
-import { bareMediaType, octetStream } from '../oci/media-types.ts';
+import { octetStream, toldType } from '../oci/media-types.ts';
 import { recallManifest } from '../store/catalog/remembered-manifest.ts';
 import { DiskFault } from '../store/files/blob-store.ts';
 import type { ManifestAnswer } from '../upstream/client.ts';
 import type { Repository } from '../upstream/repository.ts';
 import type { MirrorParts } from './parts.ts';
-
-/** Types that registries and proxies give to what they do not know. */
-const genericTypes: readonly string[] = [
-  'application/json',
-  'application/x-www-form-urlencoded',
-  octetStream,
-  'binary/octet-stream',
-  'text/html',
-  'text/json',
-  'text/plain',
-];
 
 /** A manifest as it is kept here. */
 export interface KeptManifest {
@@ -108,7 +97,7 @@ export class KeptManifests {
     }
     let links: ManifestLinks;
     try {
-      links = readManifest(bytes, toldType(answer));
+      links = readManifest(bytes, toldType(answer.contentType));
     } catch (error) {
       if (digest === undefined) {
         throw new RegistryError('bad-answer', `${repository.upstream.name} sent something that is not a manifest`, {
@@ -130,7 +119,7 @@ export class KeptManifests {
     const { catalog, store, report } = this.#options;
     const { bytes } = answer;
     const size = bytes.length;
-    const contentType = toldType(answer) || links.mediaType || answer.contentType;
+    const contentType = toldType(answer.contentType) || links.mediaType || answer.contentType;
     if (contentType === '') {
       throw new RegistryError('bad-answer', `${repository.upstream.name} sent a manifest and not of which type it is`);
     }
@@ -147,11 +136,4 @@ export class KeptManifests {
     catalog.manifests.record(digest, manifest);
     return { digest, size, contentType, bytes };
   }
-}
-
-// A type that says nothing, such as application/json, is no manifest's: clients refuse it.
-function toldType({ contentType }: ManifestAnswer): string {
-  const bare = bareMediaType(contentType);
-  // No type at all, such as `null`, says nothing either.
-  return genericTypes.includes(bare) || !/^[^\s/]+\/[^\s/]+$/.test(bare) ? '' : contentType;
 }

@@ -5,6 +5,7 @@ import type { TagKey, TagRecord } from '../store/catalog/tag-records.ts';
 import type { ManifestAnswer, ManifestHead } from '../upstream/client.ts';
 import { decide, type Staleness, stalenessOf } from '../upstream/freshness.ts';
 import type { Repository } from '../upstream/repository.ts';
+import type { Completeness } from './completeness.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import type { Outcome } from './outcome.ts';
 
@@ -13,6 +14,7 @@ const minManifestBytes = 20;
 
 export interface TagInquiryOptions {
   readonly kept: KeptManifests;
+  readonly completeness: Pick<Completeness, 'isWhole'>;
   readonly now: () => number;
   readonly coordinator: { readonly isAlone: boolean };
 }
@@ -65,7 +67,10 @@ export class TagInquiry {
     const { tag, accept, signal, staleDigest, mayGet } = question;
     if (mayGet && rateLimit === undefined && this.#options.coordinator.isAlone)
       return await this.get(repository, question);
-    const head = await client.headManifest(repository.name, tag, { accept, signal });
+    const { kept, completeness } = this.#options;
+    const hasSubstitute = async (): Promise<boolean> =>
+      staleDigest !== undefined && (await completeness.isWhole(repository.key, { digest: staleDigest }));
+    const head = await client.headManifest(repository.name, tag, { accept, hasSubstitute, signal });
     // The upstream has been asked by GET in any case.
     if (head.answer) return await this.#keep(repository, head.answer);
     // A HEAD without the manifest's own type is worth nothing: clients fail on it (some registries say application/json).
@@ -75,7 +80,7 @@ export class TagInquiry {
       const checkedAtMs = confirmedAtMs(this.#options.now(), age);
       return { record: { digest, contentType: head.contentType, size, checkedAtMs }, age };
     }
-    if (isSparing && staleDigest !== undefined && (await this.#options.kept.get(staleDigest))) {
+    if (isSparing && staleDigest !== undefined && (await kept.get(staleDigest))) {
       throw pullSpared(repository);
     }
     return await this.get(repository, question);

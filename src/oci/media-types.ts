@@ -34,3 +34,23 @@ export const manifestMediaTypes: readonly string[] = [...manifestAccept, dockerS
 export function bareMediaType(contentType: string): string {
   return (contentType.split(';', 1)[0] ?? '').trim().toLowerCase();
 }
+
+/** Types that registries and proxies give to what they do not know. */
+const genericTypes: readonly string[] = [
+  'application/json',
+  'application/x-www-form-urlencoded',
+  octetStream,
+  'binary/octet-stream',
+  'text/html',
+  'text/json',
+  'text/plain',
+];
+
+/**
+ * The `Content-Type` of a manifest, or the empty text where it says nothing: a type such as `application/json` is no
+ * manifest's, and clients refuse it; `null` is no type at all.
+ */
+export function toldType(contentType: string): string {
+  const bare = bareMediaType(contentType);
+  return genericTypes.includes(bare) || !/^[^\s/]+\/[^\s/]+$/.test(bare) ? '' : contentType;
+}

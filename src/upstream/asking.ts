@@ -23,6 +23,8 @@ export interface Ask {
   readonly signal: AbortSignal;
   /** The memory for a large body; absent: its chunks are buffers of their own. */
   readonly memory?: BodyMemory | undefined;
+  /** Told when it begins and ends to wait for an answer; not while it waits for a token. */
+  readonly onAsking?: ((isAsking: boolean) => void) | undefined;
   /** Statuses handed back beside 200 and 203, where they are no failure; `any`: all but a limit. */
   readonly accepted?: readonly number[] | 'any';
 }
@@ -46,12 +48,16 @@ export interface AskerOptions {
 /** How often a 401 is answered with something else: a new token, then one for the scope that the challenge names. */
 const maxRenewals = 2;
 
-const classOf: Readonly<Record<Subject, RequestClass>> = {
-  blob: 'blob',
-  manifest: 'manifest',
-  repository: 'list',
-  referrers: 'list',
+const classes: Readonly<Record<Subject, Readonly<Record<Ask['method'], RequestClass>>>> = {
+  blob: { GET: 'blob', HEAD: 'blob-head' },
+  manifest: { GET: 'manifest', HEAD: 'manifest-head' },
+  repository: { GET: 'list', HEAD: 'list' },
+  referrers: { GET: 'list', HEAD: 'list' },
 };
+
+function classOf({ subject, method }: Ask): RequestClass {
+  return classes[subject][method];
+}
 
 /** Asks one URL of an upstream, with whatever it demands to see. */
 export class Asker {
@@ -93,7 +99,7 @@ export class Asker {
     const { walls, wallet } = this.#options;
     const { repository } = ask;
     // No token is fetched for a request that will not be sent.
-    walls.gate(classOf[ask.subject], repository).check();
+    walls.gate(classOf(ask), repository).check();
     const tried = new Set<Slot>();
     for (;;) {
       const slot = wallet.pick(repository, tried)!;
@@ -190,7 +196,8 @@ export class Asker {
     const { http, url } = this.#options;
     const used = authorization === undefined ? undefined : slot;
     if (used !== undefined) used.requests += 1;
-    return await http.send({
+    ask.onAsking?.(true);
+    const answer = http.send({
       gate: this.#gate(ask, used),
       method: ask.method,
       url: target ?? resourceUrl(url, `${ask.repository}/${ask.path}`),
@@ -205,11 +212,12 @@ export class Asker {
       memory: ask.memory,
       signal: ask.signal,
     });
+    return await answer.finally(() => ask.onAsking?.(false));
   }
 
   #gate(ask: Ask, slot: Slot | undefined): RequestGate {
     const { walls, wallet } = this.#options;
-    const gate = walls.gate(classOf[ask.subject], ask.repository);
+    const gate = walls.gate(classOf(ask), ask.repository);
     if (slot === undefined) return gate;
     return { check: () => gate.check(), enter: async (signal) => wallet.watch(await gate.enter(signal), slot) };
   }

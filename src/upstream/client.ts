@@ -89,7 +89,11 @@ export interface UpstreamClient {
   headManifest(
     repository: string,
     reference: string,
-    options: RequestOptions & { readonly accept: readonly string[] },
+    options: RequestOptions & {
+      readonly accept: readonly string[];
+      /** Whether something else can be given where the upstream asks for a pause; otherwise a GET decides. Absent: nothing. */
+      readonly hasSubstitute?: (() => Promise<boolean>) | undefined;
+    },
   ): Promise<ManifestHead>;
   /** @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE (also: larger than allowed) */
   getManifest(

@@ -3,11 +3,19 @@ import { LRUCache } from 'lru-cache';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../oci/digest.ts';
 import type { ListingAnswer } from '../oci/listing.ts';
 import { ociIndex, octetStream } from '../oci/media-types.ts';
-import { type ByteRange, readContentRange } from '../oci/range.ts';
+import { readContentRange } from '../oci/range.ts';
 import { drain, readBounded } from '../transport/body.ts';
-import { askHead } from './ask-head.ts';
+import { askHead, type HeadOrGet, headOrGet } from './ask-head.ts';
 import type { Ask, Asker } from './asking.ts';
-import type { BlobAnswer, BlobEndpoint, BlobHead, ManifestAnswer, ManifestHead, RequestOptions } from './client.ts';
+import type {
+  BlobAnswer,
+  BlobEndpoint,
+  BlobHead,
+  ManifestAnswer,
+  ManifestHead,
+  RequestOptions,
+  UpstreamClient,
+} from './client.ts';
 import { plainBody, plainBytes } from './encoding.ts';
 import { unavailable } from './failures.ts';
 import type { HttpAnswer } from './http-client.ts';
@@ -16,16 +24,17 @@ import { nextQuery, withoutSelection } from './link.ts';
 import type { ArrivingMemory } from './options.ts';
 import { ageOf, type ParentAge } from './parent.ts';
 import type { Profile } from './profile.ts';
+import { askForPart, isWindow, requireWhole, withoutRanges } from './ranges.ts';
 
 /**
  * The status codes of registries without a referrers API for its path: it does not exist, or they do not understand the
  * request. A proxy in front of one may know neither the method nor the type that is asked for.
  */
 const withoutReferrers = [400, 404, 405, 406, 501];
-/** Status codes of registries that do not understand `Range`: they are asked for the whole blob. */
-const withoutRanges = [400, 501];
 /** Largest page of tags or referrers that is taken into memory: docker-registry sends all tags in one. */
 const maxListingBytes = 16 * 1024 * 1024;
+/** So many HEADs in a row that are slower than a GET sent after them are the endpoint's way. */
+const silencesBelieved = 2;
 /** How many lengths that HEADs told are remembered, to be compared with the bodies that come. */
 const maxToldLengths = 500;
 
@@ -36,11 +45,14 @@ export interface EndpointOptions {
   readonly asker: Asker;
   readonly profile: Profile;
   readonly maxManifestBytes: number;
+  /** How long a HEAD is waited for before a GET is sent beside it, in milliseconds. */
+  readonly patienceMs: number;
   /** Counts manifests and lists while they arrive. */
   readonly memory: ArrivingMemory | undefined;
 }
 
 type ManifestOptions = RequestOptions & { readonly accept: readonly string[] };
+type HeadOptions = Parameters<UpstreamClient['headManifest']>[2];
 type BlobOptions = Parameters<BlobEndpoint['openBlob']>[2];
 
 /** The pull API at one URL of an upstream. Each method throws as {@link UpstreamClient} says. */
@@ -48,6 +60,8 @@ export class Endpoint implements BlobEndpoint {
   readonly url: string;
   readonly #options: EndpointOptions;
   readonly #toldLengths = new LRUCache<string, number>({ max: maxToldLengths });
+  /** HEADs in a row that were not answered before a GET was. */
+  readonly #silent = { manifestHead: 0, blobHead: 0 };
 
   constructor(options: EndpointOptions) {
     this.url = options.url;
@@ -55,25 +69,32 @@ export class Endpoint implements BlobEndpoint {
   }
 
   /** A HEAD only ever saves a GET: whatever else it says, a GET decides. */
-  async headManifest(repository: string, reference: string, options: ManifestOptions): Promise<ManifestHead> {
-    const { asker, profile } = this.#options;
-    let isContradicted = false;
-    if (profile.get('manifestHead') === 'trusted') {
-      const answer = await askHead(asker, {
-        repository,
-        subject: 'manifest',
-        path: `manifests/${reference}`,
-        headers: { accept: options.accept.join(', ') },
-        signal: options.signal,
-      });
-      if (answer && isGood(answer)) return this.#headOf(answer);
-      isContradicted = true;
-    }
-    const manifest = await this.getManifest(repository, reference, options);
-    if (isContradicted) profile.learn('manifestHead', 'unreliable');
-    const { bytes, contentType, digest = digestOf(bytes) } = manifest;
-    const { age } = manifest;
-    return { digest, contentType, size: bytes.length, answer: manifest, ...(age && { age }) };
+  async headManifest(repository: string, reference: string, options: HeadOptions): Promise<ManifestHead> {
+    const { asker, profile, patienceMs } = this.#options;
+    const { accept, hasSubstitute, signal } = options;
+    if (profile.get('manifestHead') !== 'trusted') return await this.headByGet(repository, reference, options);
+    const get = (within: AbortSignal) => this.headByGet(repository, reference, { accept, signal: within });
+    const path = `manifests/${reference}`;
+    const headers = { accept: accept.join(', ') };
+    const found = await headOrGet({
+      head: async (asking) => {
+        const answer = await askHead(asker, { repository, subject: 'manifest', path, headers, ...asking });
+        return isGood(answer) ? this.#headOf(answer) : undefined;
+      },
+      get,
+      patienceMs,
+      hasSubstitute,
+      signal,
+    });
+    this.#learn('manifestHead', found);
+    return 'head' in found ? found.head : found.got;
+  }
+
+  /** The head of a manifest that is asked for by GET instead. */
+  async headByGet(repository: string, reference: string, options: ManifestOptions): Promise<ManifestHead> {
+    const answer = await this.getManifest(repository, reference, options);
+    const { bytes, contentType, digest = digestOf(bytes), age } = answer;
+    return { digest, contentType, size: bytes.length, answer, ...(age && { age }) };
   }
 
   async getManifest(repository: string, reference: string, options: ManifestOptions): Promise<ManifestAnswer> {
@@ -86,7 +107,7 @@ export class Endpoint implements BlobEndpoint {
       signal: options.signal,
       accepted: [206],
     });
-    this.#requireWhole(answer);
+    requireWhole(answer, this.#options.upstream);
     const told = contentDigest(answer.headers);
     const raw = await this.#readAll(answer, { what: 'manifests', maxBytes: this.#options.maxManifestBytes });
     const wanted = isDigest(reference) ? reference : told;
@@ -99,20 +120,35 @@ export class Endpoint implements BlobEndpoint {
 
   /** As {@link headManifest}: what a HEAD does not confirm, a GET of one byte may. */
   async headBlob(repository: string, digest: Digest, { signal }: RequestOptions): Promise<BlobHead> {
-    const { asker, profile } = this.#options;
-    const blob = { repository, subject: 'blob', path: `blobs/${digest}`, signal } as const;
-    let isContradicted = false;
-    if (profile.get('blobHead') === 'trusted') {
-      const answer = await askHead(asker, blob);
-      const isGiven = answer !== undefined && isGood(answer);
-      const size = answer && answer.codings.length === 0 ? answer.contentLength : undefined;
-      // Some proxies drop the length of what has no body: nothing is as long as that.
-      if (isGiven && size !== 0) return { size, contentType: answer.headers['content-type'] ?? octetStream };
-      isContradicted = !isGiven;
-    }
-    const get = { ...blob, method: 'GET' } as const;
-    const answer = await this.#askForPart(get, { range: 'bytes=0-0', accepted: [416], refusals: withoutRanges });
-    if (isContradicted) profile.learn('blobHead', 'unreliable');
+    const { asker, profile, patienceMs } = this.#options;
+    const blob = { repository, subject: 'blob', path: `blobs/${digest}` } as const;
+    const get = (within: AbortSignal) => this.#firstByte({ ...blob, method: 'GET', signal: within });
+    if (profile.get('blobHead') !== 'trusted') return await get(signal);
+    let isGiven = false;
+    const found = await headOrGet({
+      head: async (asking) => {
+        const answer = await askHead(asker, { ...blob, ...asking });
+        isGiven = isGood(answer);
+        const size = answer.codings.length === 0 ? answer.contentLength : undefined;
+        // Some proxies drop the length of what has no body: nothing is as long as that.
+        const contentType = answer.headers['content-type'] ?? octetStream;
+        return isGiven && size !== 0 ? { size, contentType } : undefined;
+      },
+      get,
+      patienceMs,
+      signal,
+    });
+    if (!isGiven || 'head' in found) this.#learn('blobHead', found);
+    return 'head' in found ? found.head : found.got;
+  }
+
+  /** Whether a blob is there and how long it is, by its first byte. */
+  async #firstByte(get: Ask): Promise<BlobHead> {
+    const answer = await askForPart(this.#options.asker, get, {
+      range: 'bytes=0-0',
+      accepted: [416],
+      refusals: withoutRanges,
+    });
     const contentType = answer.headers['content-type'] ?? octetStream;
     if (answer.status === 206 || answer.status === 416) await drain(answer.body);
     else answer.body.destroy();
@@ -130,12 +166,12 @@ export class Endpoint implements BlobEndpoint {
     // 416 of an open end may be true: what is here already may be longer than the blob.
     const refusals = end === undefined ? withoutRanges : [416, ...withoutRanges];
     const answer = ranged
-      ? await this.#askForPart(whole, { range, refusals })
+      ? await askForPart(this.#options.asker, whole, { range, refusals })
       : await this.#options.asker.ask({ ...whole, accepted: [206] });
     const { headers } = answer;
     const contentType = headers['content-type'] ?? octetStream;
     if (answer.status !== 206 || !ranged) {
-      this.#requireWhole(answer);
+      requireWhole(answer, this.#options.upstream);
       const plain = await plainBody(answer, { digest, size });
       if (plain === undefined) {
         throw unavailable(this.#options.upstream, 'sends an encoded body although it was asked for the plain one', {
@@ -198,6 +234,15 @@ export class Endpoint implements BlobEndpoint {
     };
   }
 
+  /** What a GET contradicts is not sent again; what was only late, after the second time; a limit passes. */
+  #learn(trait: 'manifestHead' | 'blobHead', found: HeadOrGet<unknown, unknown>): void {
+    const because = 'got' in found ? found.because : undefined;
+    this.#silent[trait] = because === 'silent' ? this.#silent[trait] + 1 : 0;
+    if (because === 'refuted' || this.#silent[trait] >= silencesBelieved) {
+      this.#options.profile.learn(trait, 'unreliable');
+    }
+  }
+
   #headOf(answer: HttpAnswer): ManifestHead {
     const { headers, contentLength, codings } = answer;
     const digest = contentDigest(headers);
@@ -210,32 +255,6 @@ export class Endpoint implements BlobEndpoint {
   #compareLength(digest: Digest | undefined, length: number): void {
     const told = digest === undefined ? undefined : this.#toldLengths.get(digest);
     if (told !== undefined && told !== length) this.#options.profile.learn('headLength', 'wrong');
-  }
-
-  /**
-   * A 206 to a request for all of something counts unless it says that it has only a part: its bytes are compared with
-   * the digest in any case. @throws RegistryError bad-answer
-   */
-  /** Asks for a part, and for all where one of the refusals says that there are no parts. */
-  async #askForPart(
-    whole: Ask,
-    options: { readonly range: string; readonly accepted?: readonly number[]; readonly refusals: readonly number[] },
-  ): Promise<HttpAnswer> {
-    const { asker } = this.#options;
-    const { range, accepted = [], refusals } = options;
-    const answer = await asker.ask({ ...whole, headers: { range }, accepted: [206, ...accepted, ...refusals] });
-    if (!refusals.includes(answer.status)) return answer;
-    await drain(answer.body);
-    return await asker.ask({ ...whole, accepted: [206] });
-  }
-
-  #requireWhole(answer: HttpAnswer): void {
-    const header = answer.headers['content-range'];
-    if (answer.status !== 206 || header === undefined) return;
-    const window = readContentRange(header);
-    if (window?.range.start === 0 && (window.size === undefined || window.range.end === window.size)) return;
-    answer.body.destroy();
-    throw unavailable(this.#options.upstream, 'answered with a part although it was asked for all');
   }
 
   async #readAll(
@@ -265,17 +284,6 @@ function withQuery(path: string, query: string): string {
 function contentDigest(headers: IncomingHttpHeaders): Digest | undefined {
   const value = headers['docker-content-digest'];
   return typeof value === 'string' && isDigest(value.trim()) ? (value.trim() as Digest) : undefined;
-}
-
-/** Whether a 206 is the window that was asked for: a shorter one would look like the blob's end. */
-function isWindow(
-  window: { readonly range: ByteRange; readonly size: number | undefined },
-  wanted: { offset: number; end: number | undefined; contentLength: number | undefined },
-): boolean {
-  const { range, size } = window;
-  const lengthFits = wanted.contentLength === undefined || wanted.contentLength === range.end - range.start;
-  const wantedEnd = size === undefined ? wanted.end : Math.min(wanted.end ?? size, size);
-  return range.start === wanted.offset && lengthFits && (wantedEnd === undefined || range.end === wantedEnd);
 }
 
 function withAge({ headers, foreign }: HttpAnswer): { age?: ParentAge } {

@@ -41,6 +41,33 @@ export interface FailedAnswer {
 /** A "not found" that a mirror in between remembers: remembered here too, it would be older than its time. */
 export class SecondHandAbsence extends RegistryError {}
 
+/** An upstream gave no answer that can be used. */
+export class UpstreamError extends RegistryError {
+  /** The problem, as a clause about the upstream, without secrets. */
+  readonly clause: string;
+
+  constructor(reason: Reason, clause: string, { upstream, ...options }: RegistryErrorOptions & { upstream: string }) {
+    super(reason, `upstream ${upstream} ${clause}`, { ...options, detail: { upstream, ...options.detail } });
+    this.clause = clause;
+  }
+}
+
+/** Statuses of servers that may answer the next request, after which clients such as crane ask again. */
+const passingStatuses: readonly number[] = [408, 499, 500, 502, 503, 504, 522];
+
+/** The upstream has answered, and may do better at once. */
+export class PassingFailure extends UpstreamError {}
+
+/** The error of an upstream, or its token service, that answered with a status that says neither yes nor no. */
+export function badStatus(
+  upstream: string,
+  clause: string,
+  { status, reason = 'bad-status', detail }: { status: number; reason?: Reason; detail?: Record<string, unknown> },
+): UpstreamError {
+  const Failure = passingStatuses.includes(status) ? PassingFailure : UpstreamError;
+  return new Failure(reason, clause, { upstream, detail: { ...detail, upstreamStatus: status } });
+}
+
 /** The error that an upstream's answer other than success stands for. */
 export function failureOf(
   answer: FailedAnswer,
@@ -67,8 +94,7 @@ export function failureOf(
     return denied(upstream, { repository, status, shown: answer.shown, request });
   }
   const reason = status === 416 ? 'range-refused' : 'bad-status';
-  const sentence = `upstream ${upstream} answered ${status} for ${repository} (${request})`;
-  return new RegistryError(reason, sentence, { detail });
+  return badStatus(upstream, `answered ${status} for ${repository} (${request})`, { status, reason, detail });
 }
 
 /** The upstream, or its token service, does not let us in. */
@@ -132,17 +158,6 @@ export function pauseReason(status: number): string {
 /** How an upstream, or its token service, is called in a sentence. */
 export function nameOf(upstream: string, service: Service): string {
   return service === 'registry' ? `upstream ${upstream}` : `upstream ${upstream} has a token service that`;
-}
-
-/** An upstream gave no answer that can be used. */
-export class UpstreamError extends RegistryError {
-  /** The problem, as a clause about the upstream, without secrets. */
-  readonly clause: string;
-
-  constructor(reason: Reason, clause: string, { upstream, ...options }: RegistryErrorOptions & { upstream: string }) {
-    super(reason, `upstream ${upstream} ${clause}`, { ...options, detail: { upstream, ...options.detail } });
-    this.clause = clause;
-  }
 }
 
 /**

@@ -48,12 +48,16 @@ const classWords: Readonly<Record<RequestClass, string>> = {
   blob: 'blobs',
   list: 'lists',
   token: 'tokens',
+  'manifest-head': 'HEADs of manifests',
+  'blob-head': 'HEADs of blobs',
 };
 
 interface Closure {
   readonly state: ClosedState;
   readonly reason: string;
   readonly forMs: number;
+  /** Nothing is known against it but what another class was told. */
+  readonly isDoubt?: boolean;
   sinceMs: number;
 }
 
@@ -146,6 +150,11 @@ export class Gate implements RequestGate {
     if (forMs > 0) this.#close('limited', { forMs, reason: pauseReason(429), isShared: true });
   }
 
+  /** Whether requests are answered has become a question: the first one goes alone, and its answer decides. */
+  doubt(): void {
+    this.#closure ??= { state: 'limited', reason: pauseReason(429), forMs: 0, sinceMs: 0, isDoubt: true };
+  }
+
   /** Whether {@link status} says `available`. */
   get isOpen(): boolean {
     const closure = this.#closure;
@@ -192,7 +201,7 @@ export class Gate implements RequestGate {
     }
     if (serverFailures.has(status)) {
       this.#serverFailures += 1;
-      this.#break(`answered ${status}`, probed !== undefined || this.#serverFailures >= maxServerFailures);
+      this.#break(`answered ${status}`, isVerdict(probed) || this.#serverFailures >= maxServerFailures);
       return;
     }
     this.#heard(probed);
@@ -207,10 +216,8 @@ export class Gate implements RequestGate {
     if (evidence === 'answer' || evidence === 'none') return;
     const isSilence = evidence === 'silence';
     if (!isSilence) this.#connectionFailures += 1;
-    this.#break(
-      clauseOf(error),
-      isSilence || probed !== undefined || this.#connectionFailures >= maxConnectionFailures,
-    );
+    const isEnough = isSilence || isVerdict(probed) || this.#connectionFailures >= maxConnectionFailures;
+    this.#break(clauseOf(error), isEnough);
   }
 
   #heard(probed: Closure | undefined): void {
@@ -222,7 +229,7 @@ export class Gate implements RequestGate {
     if (closure === undefined || (closure.state === 'limited' && closure !== probed)) return;
     this.#closure = undefined;
     const { service, url, part, report } = this.#options;
-    report?.({ kind: 'opened', service, url, part });
+    if (closure.isDoubt !== true) report?.({ kind: 'opened', service, url, part });
   }
 
   #break(reason: string, enough: boolean): void {
@@ -241,7 +248,7 @@ export class Gate implements RequestGate {
     if (previous?.state === state && this.#leftMs(previous) > forMs) return;
     this.#closure = { state, reason, forMs, sinceMs: now() };
     this.#options.onClosed?.();
-    if (previous?.state === state) return;
+    if (previous?.state === state && previous.isDoubt !== true) return;
     report?.({ kind: 'closed', service, url, state, forMs, reason, isShared, part });
   }
 
@@ -262,6 +269,11 @@ export class Gate implements RequestGate {
     const sentence = `${nameOf(upstream, service)} ${reason}; it is not asked again ${until}${what}`;
     return new Refusal(state, sentence, { upstream, retryAfterMs });
   }
+}
+
+/** Whether a request was to find out what a failure or a limit has made of the place. */
+function isVerdict(probed: Closure | undefined): boolean {
+  return probed !== undefined && probed.isDoubt !== true;
 }
 
 function clauseOf(error: RegistryError): string {

@@ -19,14 +19,17 @@ export interface GateStatus {
   readonly reason?: string;
 }
 
-/** The class of a request: each class fails separately. */
-export type RequestClass = 'manifest' | 'blob' | 'list' | 'token';
+/** The class of a request: each class fails separately. Of the HEADs of manifests and blobs, limits alone are their own. */
+export type RequestClass = 'manifest' | 'blob' | 'list' | 'token' | 'manifest-head' | 'blob-head';
 
 /** The part of a place that a gate is for. */
 export interface Part {
   readonly requests: RequestClass;
   readonly repository: string;
 }
+
+/** A part of a place that is not asked now. */
+export interface PartStatus extends GateStatus, Part {}
 
 /** The events of a gate. `part`: absent for the gate of a whole place. */
 export type GateEvent =

@@ -9,10 +9,13 @@ import { unavailable } from './failures.ts';
 import { ForeignTokens } from './foreign-tokens.ts';
 import { serverFailures } from './gate.ts';
 import type { HttpClient } from './http-client.ts';
-import { defaultMaxManifestBytes, defaultProbeMs, type UpstreamOptions } from './options.ts';
+import { defaultAnswerMs, defaultMaxManifestBytes, defaultProbeMs, type UpstreamOptions } from './options.ts';
 import { type GateEvent, type Heard, openGate } from './passage.ts';
 import { Profile } from './profile.ts';
 import { Walls } from './walls.ts';
+
+/** The part of the time for an answer after which a HEAD that was not answered gets a GET beside it. */
+const headShare = 1 / 2;
 
 /** A mirror that is the upstream gets so much less time than this one waits for it, in milliseconds. */
 const wayBackMs = 2_000;
@@ -93,7 +96,8 @@ export function openPlace(url: URL, options: UpstreamOptions, shared: SharedPart
     waitMs: headersMs - wayBackMs,
   });
   const { memory, maxManifestBytes = defaultMaxManifestBytes } = options;
-  const endpoint = new Endpoint({ upstream, url: url.href, asker, profile, maxManifestBytes, memory });
+  const patienceMs = Math.min(headersMs, options.answerMs ?? defaultAnswerMs) * headShare;
+  const endpoint = new Endpoint({ upstream, url: url.href, asker, profile, maxManifestBytes, patienceMs, memory });
   return { endpoint, authenticator, wallet, walls, tokenWalls, profile };
 }
 

@@ -1,14 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
-import { hasReason } from '../oci/error.ts';
 import { drain, readBounded } from '../transport/body.ts';
 import { SharedWork } from '../waiting/shared-work.ts';
 import type { RequestOptions } from './client.ts';
 import { basicAuthorization, type Credential } from './credentials/credential.ts';
 import { plainBytes } from './encoding.ts';
-import { denied, isReset, pauseOf, rateLimited, unavailable } from './failures.ts';
+import { badStatus, denied, pauseOf, rateLimited, unavailable } from './failures.ts';
 import type { HttpAnswer, HttpClient, HttpRequest } from './http-client.ts';
 import { Refusal, type RequestGate } from './passage.ts';
+import { lasting, secondTryIn } from './second-try.ts';
 
 const maxTokens = 2_000;
 const maxTokenCacheBytes = 8 * 1024 * 1024;
@@ -16,9 +16,6 @@ const maxAnswerBytes = 256 * 1024;
 
 /** A token lives for this long where its answer does not say, or says less ("Token Response Fields"). */
 const leastLifetimeSeconds = 60;
-
-/** After a failure that may be over at once, a token is asked for once more, after so many milliseconds. */
-const secondTryAfterMs = 200;
 
 /** A token is renewed when this part of its life is over, so that none expires on the way. */
 const usableShare = 0.8;
@@ -140,24 +137,22 @@ export class TokenCache {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const send = (wish: typeof request): Promise<HttpAnswer> =>
       http.send({ ...wish, gate: gate(repository), lane: 'metadata', redirects: 'same-origin', signal: limited });
-    let status: number | undefined;
     const ask = async (): Promise<TokenAnswer> => {
-      status = undefined;
       let answer = await send(request);
       if (request.form !== undefined && (answer.status === 404 || answer.status === 405)) {
         await drain(answer.body);
         answer = await send({ ...request, ...post(service.realm, request.form) });
       }
-      ({ status } = answer);
       return await this.#read(answer, { repository, isAnonymous: request.isAnonymous });
     };
     const { token, lifetimeSeconds } = await ask().catch(async (error: unknown) => {
-      if (!isPassing(error, status)) throw error;
+      const afterMs = secondTryIn(error);
+      if (afterMs === undefined) throw error;
       // Without a token nothing can be pulled, and the next request may well be answered.
-      await delay(secondTryAfterMs, undefined, { signal: limited, ref: false }).catch(() => undefined);
+      await delay(afterMs, undefined, { signal: limited }).catch(() => undefined);
       limited.throwIfAborted();
       return await ask().catch((second: unknown) => {
-        throw second instanceof Refusal ? error : second;
+        throw lasting(second instanceof Refusal ? error : second);
       });
     });
     const renewAtMs = now() + lifetimeSeconds * 1000 * usableShare;
@@ -178,10 +173,7 @@ export class TokenCache {
       if (status === 401 || status === 403) {
         throw denied(upstream, { repository, status, shown: !isAnonymous, place: 'token service' });
       }
-      throw unavailable(upstream, `has a token service that answered ${status}`, {
-        reason: 'bad-status',
-        detail: { upstreamStatus: status },
-      });
+      throw badStatus(upstream, `has a token service that answered ${status}`, { status });
     }
     const bytes = await readBounded(body, maxAnswerBytes);
     const plain = bytes && plainBytes(bytes, codings, (candidate) => tokenIn(parseFields(candidate)) !== undefined);
@@ -202,15 +194,6 @@ export class TokenCache {
 interface TokenAnswer {
   readonly token: string;
   readonly lifetimeSeconds: number;
-}
-
-/** Statuses after which clients such as crane ask again. */
-const passingStatuses: readonly (number | undefined)[] = [408, 499, 500, 502, 503, 504, 522];
-
-/** Whether a failure of a token service may be over at once: not a no, a limit or silence. */
-function isPassing(error: unknown, status: number | undefined): boolean {
-  if (hasReason(error, 'bad-status')) return passingStatuses.includes(status);
-  return hasReason(error, 'cut') || isReset(error);
 }
 
 interface TokenRequest extends Pick<HttpRequest, 'method' | 'url' | 'headers' | 'body'> {

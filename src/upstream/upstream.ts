@@ -1,9 +1,8 @@
 import type { UpstreamClient } from './client.ts';
 import type { CredentialStatus } from './credentials/wallet.ts';
-import type { GateEvent, GateStatus } from './passage.ts';
+import type { GateEvent, GateStatus, PartStatus } from './passage.ts';
 import type { Profile } from './profile.ts';
 import type { RateLimit } from './rate-limit.ts';
-import type { PartStatus } from './walls.ts';
 
 /** How long what an upstream said of a tag holds, in milliseconds. */
 export interface TagTimes {

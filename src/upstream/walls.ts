@@ -2,30 +2,31 @@ import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/error.ts';
 import { upTo } from '../oci/lru-bound.ts';
 import { reasonFacts } from '../oci/reason.ts';
-import { LinkedAbort } from '../waiting/linked-abort.ts';
-import { Shares } from '../waiting/shares.ts';
 import { pauseOf } from './failures.ts';
 import { Gate, type GateOptions, serverFailures } from './gate.ts';
 import {
   type GateStatus,
   type Heard,
   type Part,
+  type PartStatus,
   type Passage,
   type RequestClass,
   type RequestGate,
 } from './passage.ts';
+import { Turns } from './turns.ts';
 
 /** Most parts of a place of which something bad is remembered at a time. */
 const maxParts = 5_000;
 /** How many repositories must fail alike before the whole place is suspected. */
 const severalRepositories = 2;
-/** How long a request waits that would find out whether its part is back, in milliseconds. */
-const probeWaitMs = 1_000;
 /** The most parts that a status lists. */
 const maxListedParts = 20;
 
-/** A part of a place that is not asked now. */
-export interface PartStatus extends GateStatus, Part {}
+/** The class that decides where a HEAD says no. */
+const getInstead: Partial<Readonly<Record<RequestClass, RequestClass>>> = {
+  'manifest-head': 'manifest',
+  'blob-head': 'blob',
+};
 
 export interface WallsOptions extends Omit<GateOptions, 'part'> {
   /**
@@ -37,21 +38,29 @@ export interface WallsOptions extends Omit<GateOptions, 'part'> {
   readonly shareOfRepository: number;
 }
 
+/** What a request has passed. */
+interface Entered {
+  readonly own: Passage | undefined;
+  /** Of a HEAD: what HEADs of its class have to pass before. */
+  readonly heads: { readonly part: Part; readonly passage: Passage | undefined } | undefined;
+  readonly whole: Passage;
+  readonly turn: Disposable;
+}
+
 const noTurn: Disposable = { [Symbol.dispose]: () => undefined };
 
 /**
  * The gates of one place: one before the whole place, and one before each class of request for each repository that has
  * given reason. Evidence about a repository closes that part alone. The whole place closes when it cannot be
  * connected to, or when several repositories fail alike and a neutral request fails too. Lists never count against it.
+ * A limit that a HEAD is told is one of HEADs: whether GETs are limited, too, is shown by the next one, which goes alone.
  */
 export class Walls {
   readonly #options: WallsOptions;
   readonly #whole: Gate;
   readonly #parts = new LRUCache<string, Gate>(upTo(maxParts));
-  /** Requests for small answers under way, for each repository. */
-  readonly #turns: Shares;
-  /** Requests that find out whether parts are back: however many repositories stall, they take a part of the connections. */
-  readonly #probes: Shares;
+  /** Requests for small answers under way. */
+  readonly #turns: Turns;
   #probe: Promise<Heard | undefined> | undefined;
   #provenUntilMs = 0;
   /** When a request was last answered as it should be, and when the last of the parts that fail alike began to. */
@@ -61,16 +70,18 @@ export class Walls {
   constructor(options: WallsOptions) {
     this.#options = options;
     this.#whole = new Gate(options);
-    this.#turns = new Shares(options.shareOfRepository);
-    this.#probes = new Shares(options.shareOfRepository);
+    this.#turns = new Turns(options.shareOfRepository);
   }
 
   /** The gate before one class of request for one repository. */
   gate(requests: RequestClass, repository: string): RequestGate {
-    const part: Part = { requests, repository };
+    const head = Object.hasOwn(getInstead, requests) ? { requests, repository } : undefined;
+    const part: Part = { requests: getInstead[requests] ?? requests, repository };
     const key = keyOf(part);
+    const headGate = (): Gate | undefined => head && this.#parts.get(keyOf(head));
     return {
       check: () => {
+        headGate()?.check();
         this.#parts.get(key)?.check();
         this.#whole.check();
       },
@@ -78,18 +89,17 @@ export class Walls {
         // First its own: what is refused here must not be the request that finds out about the whole place.
         const gate = this.#parts.get(key);
         const isSmall = requests !== 'blob';
-        const probing = isSmall && gate?.isBroken === true ? await this.#takeProbe(gate, signal) : noTurn;
+        const probing = isSmall && gate?.isBroken === true ? await this.#turns.takeProbe(gate, signal) : noTurn;
         using turn = new DisposableStack();
         turn.use(probing);
-        const own = await gate?.enter(signal);
-        try {
-          if (isSmall) turn.use(await this.#turns.take(repository, signal));
-          const whole = await this.#whole.enter(signal);
-          return this.#passage(part, { own, whole, turn: turn.move() });
-        } catch (error) {
-          own?.[Symbol.dispose]();
-          throw error;
-        }
+        // Disposing a passage that has learned something does nothing.
+        using entered = new DisposableStack();
+        const heads = head && { part: head, passage: entered.use(await headGate()?.enter(signal)) };
+        const own = entered.use(await gate?.enter(signal));
+        if (isSmall) turn.use(await this.#turns.take(repository, { isHead: head !== undefined, signal }));
+        const whole = await this.#whole.enter(signal);
+        entered.move();
+        return this.#passage(part, { own, heads, whole, turn: turn.move() });
       },
     };
   }
@@ -97,6 +107,7 @@ export class Walls {
   /** Another replica was asked for a pause. @param pause `part`: absent where it is for the whole place */
   pause({ forMs, part }: { readonly forMs: number; readonly part?: Part | undefined }): void {
     (part === undefined ? this.#whole : this.#part(part)).pause(forMs);
+    if (part !== undefined) this.#doubtGets(part);
   }
 
   /** Whether the place as a whole can be asked. */
@@ -125,20 +136,7 @@ export class Walls {
     return { ...this.#whole.status(), ...(parts.length > 0 && { parts }) };
   }
 
-  /** One of the few requests at a time that find out whether parts are back. @throws Refusal; the signal's reason */
-  async #takeProbe(gate: Gate, signal: AbortSignal): Promise<Disposable> {
-    gate.check();
-    using limited = new LinkedAbort(signal).timeoutAfter(probeWaitMs);
-    try {
-      return await this.#probes.take('', limited.signal);
-    } catch (error) {
-      signal.throwIfAborted();
-      gate.refuse();
-      throw error;
-    }
-  }
-
-  #passage(part: Part, { own, whole, turn }: { own: Passage | undefined; whole: Passage; turn: Disposable }): Passage {
+  #passage(part: Part, { own, heads, whole, turn }: Entered): Passage {
     // One that was let through a closed gate is the request that finds out whether the place is back.
     const isProbe = this.#whole.isClosed;
     let isSettling = false;
@@ -151,8 +149,15 @@ export class Walls {
       answered: (answer) => {
         if (!isReceiving) turn[Symbol.dispose]();
         const isFailure = this.#isFailure(answer);
-        if (own !== undefined || isFailure) (own ?? this.#part(part).late()).answered(answer);
-        this.#tidy(part);
+        if (heads !== undefined && this.#pauseOf(answer) !== undefined) {
+          (heads.passage ?? this.#part(heads.part).late()).answered(answer);
+          own?.[Symbol.dispose]();
+          this.#doubtGets(heads.part);
+        } else {
+          heads?.passage?.answered({ ...answer, status: 200 });
+          if (own !== undefined || isFailure) (own ?? this.#part(part).late()).answered(answer);
+        }
+        this.#tidy(part, heads?.part);
         if (!isFailure) {
           this.#goodAtMs = this.#options.now();
           whole.answered(answer);
@@ -162,6 +167,7 @@ export class Walls {
       },
       failed: (error, event) => {
         turn[Symbol.dispose]();
+        heads?.passage?.[Symbol.dispose]();
         const evidence = error instanceof RegistryError ? reasonFacts[error.reason].gate : 'none';
         const isOfPlace = evidence === 'answer' || evidence === 'none' || event?.isConnected === false;
         if (isOfPlace) {
@@ -184,6 +190,7 @@ export class Walls {
       [Symbol.dispose]: () => {
         if (!isReceiving) turn[Symbol.dispose]();
         own?.[Symbol.dispose]();
+        heads?.passage?.[Symbol.dispose]();
         // The result of a neutral request expires.
         if (!isSettling) whole[Symbol.dispose]();
       },
@@ -198,9 +205,18 @@ export class Walls {
     );
   }
 
-  #isFailure({ status, headers, code }: Heard): boolean {
-    const retryAfter = headers['retry-after'];
-    return serverFailures.has(status) || pauseOf({ status, retryAfter, code }, this.#options.now()) !== undefined;
+  #isFailure(answer: Heard): boolean {
+    return serverFailures.has(answer.status) || this.#pauseOf(answer) !== undefined;
+  }
+
+  #pauseOf({ status, headers, code }: Heard): number | undefined {
+    return pauseOf({ status, retryAfter: headers['retry-after'], code }, this.#options.now());
+  }
+
+  /** HEADs are limited: GETs may be, too. */
+  #doubtGets({ requests, repository }: Part): void {
+    const gets = getInstead[requests];
+    if (gets !== undefined) this.#part({ requests: gets, repository }).doubt();
   }
 
   #part(part: Part): Gate {
@@ -222,9 +238,10 @@ export class Walls {
   }
 
   /** A part that has given no reason, or none any more, needs no gate. */
-  #tidy(part: Part): void {
-    const key = keyOf(part);
-    if (this.#parts.peek(key)?.isClear === true) this.#parts.delete(key);
+  #tidy(...parts: readonly (Part | undefined)[]): void {
+    for (const part of parts) {
+      if (part && this.#parts.peek(keyOf(part))?.isClear === true) this.#parts.delete(keyOf(part));
+    }
   }
 
   /** Several repositories that fail alike are a reason to look whether all of the place does. */

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { dockerSchema1Signed, ociManifest } from '../../src/oci/media-types.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite } from '../support/site.ts';
+import { settled } from './support.ts';
 
 const MiB = 1024 * 1024;
 const path = '/v2/library/app';
@@ -95,4 +96,54 @@ test('a HEAD of a blob that is being filled asks no upstream', async () => {
   expect(upstream.requests.map(({ method }) => method)).toEqual(['GET']);
   stall.release();
   expect(await get).toMatchObject({ status: 200, sha256: blob.digest });
+});
+
+describe('a HEAD that is told to wait', () => {
+  const isHead = ({ method }: { readonly method: string }) => method === 'HEAD';
+  const limit = { kind: 'status', status: 429, headers: { 'Retry-After': '60' } } as const;
+
+  async function startLimited() {
+    const upstream = await startRegistry();
+    let nowMs = Date.now();
+    const upstreams = { 'docker.io': { urls: [upstream.origin], tagTtl: '1m' } };
+    const site = await startTestSite({ upstreams, now: () => nowMs });
+    const image = upstream.addImage('library/app', '1');
+    await site.get(`${path}/manifests/1`);
+    return {
+      upstream,
+      site,
+      image,
+      /** The tag is not fresh any more, and HEADs are limited from now on. */
+      limitHeads: () => {
+        nowMs += 61_000;
+        upstream.fault(isHead, limit);
+        upstream.forgetRequests();
+      },
+      async [Symbol.asyncDispose]() {
+        await site[Symbol.asyncDispose]();
+        await upstream[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  test('is believed where a whole image is here: it is served stale, and nothing else is asked', async () => {
+    await using scene = await startLimited();
+    const { site, upstream, image } = scene;
+    for (const { digest } of [image.config, ...image.layers]) await site.get(`${path}/blobs/${digest}`);
+    await settled(site);
+    scene.limitHeads();
+    for (let turn = 0; turn < 2; turn += 1) {
+      const reply = await site.get(`${path}/manifests/1`);
+      expect([reply.status, reply.headers['cache-status']]).toEqual([200, 'millpond; hit; detail=stale']);
+    }
+    expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD']);
+  });
+
+  test('is decided by a GET where the image is not whole', async () => {
+    await using scene = await startLimited();
+    const { site, upstream, image } = scene;
+    scene.limitHeads();
+    expect(await site.get(`${path}/manifests/1`)).toMatchObject({ status: 200, sha256: image.digest });
+    expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
+  });
 });

@@ -50,7 +50,8 @@ function site({
     keep: (_: unknown, answer: { digest: string }) =>
       Promise.resolve({ manifest: { digest: answer.digest, contentType: 'kept', size: 2 }, isKept: true }),
   } as unknown as TagInquiryOptions['kept'];
-  const inquiry = new TagInquiry({ kept, now: () => nowMs, coordinator: { isAlone } });
+  const completeness = { isWhole: () => Promise.resolve(true) };
+  const inquiry = new TagInquiry({ kept, completeness, now: () => nowMs, coordinator: { isAlone } });
   const ask = (more: object = {}) =>
     inquiry.ask(repository, { tag: 'v1', accept: [type], staleDigest: undefined, mayGet: false, signal, ...more });
   return { repository, inquiry, asked, ask };

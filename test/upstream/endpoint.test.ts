@@ -56,6 +56,7 @@ function endpointWith(replies: readonly Reply[], { memory }: { memory?: CountedM
   const endpoint = new Endpoint({
     upstream: 'x',
     url: 'https://reg.example/',
+    patienceMs: 60_000,
     asker: { ask } as unknown as Asker,
     profile,
     maxManifestBytes: 100,
@@ -70,14 +71,13 @@ describe('the head of a manifest', () => {
   test('is what a HEAD says', async () => {
     const { endpoint, asked } = endpointWith([{ ...tagged, contentLength: 7 }]);
     expect(await endpoint.headManifest('a', 'v1', { accept, signal })).toEqual({ digest, contentType: 'x/y', size: 7 });
-    expect(asked).toEqual([
+    expect(asked).toMatchObject([
       {
         method: 'HEAD',
         repository: 'a',
         subject: 'manifest',
         path: 'manifests/v1',
         headers: { accept: accept.join(', ') },
-        signal,
         accepted: 'any',
       },
     ]);
@@ -237,8 +237,8 @@ describe('the head of a blob', () => {
   ])('is what a HEAD says: %s', async (_, reply, expected) => {
     const { endpoint, asked, profile } = endpointWith([reply]);
     expect(await endpoint.headBlob('a', digest, { signal })).toEqual(expected);
-    expect(asked).toEqual([
-      { repository: 'a', subject: 'blob', path: `blobs/${digest}`, signal, method: 'HEAD', accepted: 'any' },
+    expect(asked).toMatchObject([
+      { repository: 'a', subject: 'blob', path: `blobs/${digest}`, method: 'HEAD', accepted: 'any' },
     ]);
     expect(profile.get('blobHead')).toBe('trusted');
   });

@@ -63,12 +63,126 @@ describe('a HEAD only saves a GET', () => {
     expect(upstream.status().endpoints[0]?.traits).toEqual({});
   });
 
-  test('a limit is believed at once', async () => {
-    await using registry = await startRegistry();
-    registry.fault(undefined, { kind: 'status', status: 429 });
-    using upstream = upstreamAt(registry.origin);
-    await failureOf(upstream.client.headManifest('library/tiny', 'v1', { accept, signal }));
-    expect(registry.requests).toHaveLength(1);
+  describe('a limit that a HEAD is told', () => {
+    const limit = { kind: 'status', status: 429, headers: { 'Retry-After': '60' } } as const;
+    const isHead = ({ method }: { readonly method: string }) => method === 'HEAD';
+
+    async function startLimited(from: 'HEADs' | 'everything') {
+      const registry = await startRegistry();
+      const images = ['v1', 'v2', 'v3'].map((tag) => registry.addImage('library/tiny', tag));
+      registry.fault(from === 'HEADs' ? isHead : undefined, limit);
+      const upstream = upstreamAt(registry.origin);
+      const head = (tag: string, more: object = {}) =>
+        upstream.client.headManifest('library/tiny', tag, { accept, signal, ...more });
+      return {
+        registry,
+        upstream,
+        images,
+        head,
+        methods: () => registry.requests.map(({ method }) => method),
+        async [Symbol.asyncDispose]() {
+          upstream[Symbol.dispose]();
+          await registry.close();
+        },
+      };
+    }
+
+    test('is one of HEADs: a GET decides, and no further HEAD is sent for that long', async () => {
+      await using scene = await startLimited('HEADs');
+      const { images, head, upstream } = scene;
+      expect((await head('v1')).digest).toBe(images[0]?.digest);
+      expect((await head('v2')).digest).toBe(images[1]?.digest);
+      expect(scene.methods()).toEqual(['HEAD', 'GET', 'GET']);
+      // It passes, so that nothing is learned from it.
+      expect(upstream.status().endpoints[0]?.traits).toEqual({});
+    });
+
+    test('is believed where something else can be given', async () => {
+      await using scene = await startLimited('HEADs');
+      const hasSubstitute = () => Promise.resolve(true);
+      for (let round = 0; round < 2; round += 1) {
+        expect(await failureOf(scene.head('v1', { hasSubstitute }))).toMatchObject({ status: 429 });
+      }
+      expect(scene.methods()).toEqual(['HEAD']);
+    });
+
+    test('is found out to be one of GETs by one GET, however many want to know', async () => {
+      await using scene = await startLimited('everything');
+      const asked = await Promise.allSettled(['v1', 'v2', 'v3', 'v1', 'v2', 'v3'].map((tag) => scene.head(tag)));
+      expect(asked.map((each) => each.status === 'rejected' && (each.reason as { status: number }).status)).toEqual(
+        Array(6).fill(429),
+      );
+      await failureOf(scene.upstream.client.getManifest('library/tiny', 'v2', { accept, signal }));
+      expect(scene.methods().filter((method) => method === 'GET')).toHaveLength(1);
+    });
+
+    test('for a blob is decided by its first byte', async () => {
+      await using scene = await startLimited('HEADs');
+      const blob = scene.registry.addBlob('content');
+      expect(await scene.upstream.client.headBlob('a', blob.digest, { signal })).toMatchObject({ size: 7 });
+      expect(scene.methods()).toEqual(['HEAD', 'GET']);
+    });
+  });
+
+  describe('a HEAD that is not answered', () => {
+    const timeouts = { headersMs: 30_000 };
+    const isHead = ({ method }: { readonly method: string }) => method === 'HEAD';
+
+    test('gets a GET beside it, and is not sent any more after the second time', async () => {
+      await using registry = await startRegistry();
+      const images = ['v1', 'v2', 'v3'].map((tag) => registry.addImage('library/tiny', tag));
+      const blob = registry.addBlob('content');
+      registry.fault(isHead, { kind: 'silence' });
+      using upstream = upstreamAt(registry.origin, { timeouts, answerMs: 200 });
+      for (const [index, tag] of ['v1', 'v2', 'v3'].entries()) {
+        const head = await upstream.client.headManifest('library/tiny', tag, { accept, signal });
+        expect(head.digest).toBe(images[index]?.digest);
+        expect(await upstream.client.headBlob('a', blob.digest, { signal })).toMatchObject({ size: 7 });
+      }
+      expect(registry.requestsFor(isHead)).toHaveLength(4);
+      const unreliable = { value: 'unreliable', from: 'learned' };
+      expect(upstream.status().endpoints[0]).toMatchObject({
+        state: 'available',
+        traits: { manifestHead: unreliable, blobHead: unreliable },
+      });
+      expect(upstream.status().endpoints[0]?.parts).toBeUndefined();
+      // None is left waiting.
+      await expect.poll(() => registry.openConnections).toBeLessThanOrEqual(2);
+    });
+
+    test('counts where it is answered before the GET, which is let go then', async () => {
+      await using registry = await startRegistry();
+      const image = registry.addImage('library/tiny', 'v1');
+      const pause = registry.fault(isHead, { kind: 'pause' });
+      const silence = registry.fault(({ method }) => method === 'GET', { kind: 'silence' });
+      using upstream = upstreamAt(registry.origin, { timeouts, answerMs: 200 });
+      const head = upstream.client.headManifest('library/tiny', 'v1', { accept, signal });
+      await silence.reached;
+      pause.release();
+      expect(await head).toMatchObject({ digest: image.digest, size: image.size });
+      expect((await head).answer).toBeUndefined();
+      expect(upstream.status().endpoints[0]?.traits).toEqual({});
+    });
+
+    test('does not stand in the way of a GET that says no', async () => {
+      await using registry = await startRegistry();
+      registry.fault(isHead, { kind: 'silence' });
+      using upstream = upstreamAt(registry.origin, { timeouts, answerMs: 200 });
+      const head = upstream.client.headManifest('library/tiny', 'v1', { accept, signal });
+      expect(await failureOf(head)).toMatchObject({ code: 'MANIFEST_UNKNOWN' });
+    });
+
+    test('is answered late where the GET fails', async () => {
+      await using registry = await startRegistry();
+      const image = registry.addImage('library/tiny', 'v1');
+      const pause = registry.fault(isHead, { kind: 'pause' });
+      const failing = registry.fault(({ method }) => method === 'GET', { kind: 'status', status: 520 });
+      using upstream = upstreamAt(registry.origin, { timeouts, answerMs: 200 });
+      const head = upstream.client.headManifest('library/tiny', 'v1', { accept, signal });
+      await failing.reached;
+      pause.release();
+      expect((await head).digest).toBe(image.digest);
+    });
   });
 
   test('a length of 0 is none, and one that a body contradicts is not believed again', async () => {

@@ -102,7 +102,7 @@ test('what NO_PROXY excepts by range is asked directly, all else never around th
   const seen: string[] = [];
   const proxy = createProxyServer((request, response) => {
     seen.push(request.url ?? '');
-    response.writeHead(502).end();
+    response.writeHead(520).end();
   });
   proxy.listen(0, '127.0.0.1');
   await once(proxy, 'listening');

@@ -1,8 +1,10 @@
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
+import type { OwnedUpstream } from '../../src/upstream/create-upstream.ts';
+import type { Fault } from '../support/faults.ts';
 import { startRegistry } from '../support/registry.ts';
 import { accept, bytesOf, failureOf, never, unknownDigest, upstreamAt } from './support.ts';
 
@@ -228,7 +230,7 @@ test('a refused connection and one that is reset are 502', async () => {
   await using registry = await startRegistry();
   using upstream = upstreamAt(registry.origin);
   const ask = () => failureOf(upstream.client.getManifest('a', 'v1', { accept, signal: never() }));
-  registry.fault(undefined, { kind: 'reset' }, { times: 1 });
+  registry.fault(undefined, { kind: 'reset' });
   expect(await ask()).toMatchObject({ code: 'UNAVAILABLE', status: 502 });
   await registry.suspend();
   expect(await ask()).toMatchObject({ code: 'UNAVAILABLE', status: 502, cause: { code: 'ECONNREFUSED' } });
@@ -318,4 +320,96 @@ test('URLs that carry credentials or are no http address are refused', () => {
   expect(() => upstreamAt('https://user:pass@reg.example')).toThrow(/upstreams\.docker\.io\.auth/);
   expect(() => upstreamAt('ftp://reg.example')).toThrow(/not an http/);
   expect(() => upstreamAt([])).toThrow(/no URL/);
+});
+
+describe('what may be over at once is asked for again, once', () => {
+  const manifest = (upstream: OwnedUpstream) =>
+    upstream.client.getManifest('library/tiny', 'v1', { accept, signal: never() });
+  const head = (upstream: OwnedUpstream, more: object = {}) =>
+    upstream.client.headManifest('library/tiny', 'v1', { accept, signal: never(), ...more });
+  const tags = (upstream: OwnedUpstream) => upstream.client.listTags('library/tiny', '', { signal: never() });
+  const pause = (seconds: number) =>
+    ({ kind: 'status', status: 503, headers: { 'Retry-After': String(seconds) } }) as const;
+
+  test.each<[string, Fault]>([
+    ['500', { kind: 'status', status: 500 }],
+    ['503', { kind: 'status', status: 503 }],
+    ['408', { kind: 'status', status: 408 }],
+    ['503 for a second', pause(1)],
+    ['a reset', { kind: 'reset' }],
+    ['a body that is cut', { kind: 'cut', afterBytes: 3 }],
+  ])('after %s', async (_, fault) => {
+    for (const ask of [manifest, head, tags]) {
+      await using registry = await startRegistry();
+      registry.addImage('library/tiny', 'v1');
+      // A HEAD has no body to be cut, and the GET after it is the first.
+      const isAsked = ({ method }: { readonly method: string }) => method === 'GET';
+      const placed = registry.fault(isAsked, fault, { times: 1 });
+      registry.fault(({ method }) => method === 'HEAD', { kind: 'status', status: 405 });
+      using upstream = upstreamAt(registry.origin);
+      await ask(upstream);
+      expect(placed.met).toBe(1);
+      expect(registry.requestsFor(isAsked)).toHaveLength(2);
+    }
+  });
+
+  test.each<[string, Fault, number]>([
+    ['502 twice', { kind: 'status', status: 502 }, 2],
+    ['a long pause', pause(3), 1],
+    ['a status of its own', { kind: 'status', status: 520 }, 1],
+    ['400', { kind: 'status', status: 400 }, 1],
+  ])('but not after %s', async (_, fault, times) => {
+    await using registry = await startRegistry();
+    registry.fault(undefined, fault);
+    using upstream = upstreamAt(registry.origin);
+    await failureOf(manifest(upstream));
+    expect(registry.requests).toHaveLength(times);
+  });
+
+  test('not where something else can be given', async () => {
+    await using registry = await startRegistry();
+    registry.fault(undefined, { kind: 'status', status: 503 });
+    using upstream = upstreamAt(registry.origin);
+    expect(await failureOf(head(upstream, { hasSubstitute: () => Promise.resolve(true) }))).toMatchObject({
+      status: 502,
+    });
+    expect(registry.requests.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
+  });
+
+  test('by those that wait for the end of a short pause, of which the first goes alone', async () => {
+    await using registry = await startRegistry();
+    for (const tag of ['v1', 'v2', 'v3']) registry.addImage('library/tiny', tag);
+    registry.fault(undefined, pause(1), { times: 1 });
+    const closed = Promise.withResolvers<void>();
+    const report = ({ kind }: { readonly kind: string }) => void (kind === 'closed' && closed.resolve());
+    using upstream = upstreamAt(registry.origin, { report });
+    const get = (tag: string) => upstream.client.getManifest('library/tiny', tag, { accept, signal: never() });
+    const first = get('v1');
+    await closed.promise;
+    // Refused by the gate, and asked for again when the pause is over.
+    await Promise.all([first, get('v2'), get('v3')]);
+    expect(registry.requests).toHaveLength(4);
+  });
+
+  test('at the URLs where that may help, after all have been asked', async () => {
+    await using first = await startRegistry();
+    await using second = await startRegistry();
+    first.addImage('library/tiny', 'v1');
+    first.fault(undefined, { kind: 'status', status: 503 }, { times: 1 });
+    using upstream = upstreamAt([first.origin, second.origin]);
+    await manifest(upstream);
+    expect([first.requests.length, second.requests.length]).toEqual([2, 1]);
+  });
+
+  test('and is over with the time of the client', async () => {
+    await using registry = await startRegistry();
+    const failing = registry.fault(undefined, pause(2));
+    using upstream = upstreamAt(registry.origin);
+    const leaving = new AbortController();
+    const reason = new Error('client left');
+    const asked = upstream.client.getManifest('library/tiny', 'v1', { accept, signal: leaving.signal });
+    await failing.reached;
+    leaving.abort(reason);
+    await expect(asked).rejects.toBe(reason);
+  });
 });

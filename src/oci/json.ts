@@ -25,6 +25,12 @@ export function parseJson(bytes: Uint8Array, limits: JsonLimits): unknown {
   return JSON.parse(new TextDecoder().decode(bytes));
 }
 
+/** A member of an object, in whatever case its name is written if it is not there as it should be: so does Go read it. */
+export function memberOf(object: object, name: string): unknown {
+  if (Object.hasOwn(object, name)) return (object as Record<string, unknown>)[name];
+  return Object.entries(object).find(([other]) => other.toLowerCase() === name)?.[1];
+}
+
 /** @throws JsonLimitError */
 function requireWithin(bytes: Uint8Array, { maxValues, maxDepth }: JsonLimits): void {
   // Each value takes at least one byte.

@@ -1,4 +1,4 @@
-import { parseJson } from './json.ts';
+import { memberOf, parseJson } from './json.ts';
 import type { ListingAnswer } from './listing.ts';
 
 /** A tag list with more values is passed on unchanged. */
@@ -61,9 +61,7 @@ export function pagedHere(answer: ListingAnswer, request: ListRequest): ListingA
 /** @returns `undefined` where it is too long, or is no list of tags */
 export function tagsOf(bytes: Buffer): readonly string[] | undefined {
   try {
-    const { tags } = parseJson(bytes, { maxValues: maxTags, maxDepth: 8 }) as {
-      tags?: unknown;
-    };
+    const tags = memberOf(parseJson(bytes, { maxValues: maxTags, maxDepth: 8 }) as object, 'tags');
     // Go's encoder writes `null` for an empty list, or leaves it out.
     if (tags === null || tags === undefined) return [];
     return Array.isArray(tags) && tags.every((tag) => typeof tag === 'string') ? tags : undefined;

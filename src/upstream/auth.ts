@@ -10,6 +10,7 @@ import { unavailable } from './failures.ts';
 import type { Profile } from './profile.ts';
 import { trustedRealm } from './realm.ts';
 import { RootChallenge, type RootChallengeOptions } from './root-challenge.ts';
+import { pullScopes } from './scopes.ts';
 import { type TokenAsker, TokenCache, type TokenService } from './tokens.ts';
 
 export interface AuthenticatorOptions extends Omit<TokenAsker, 'credential'>, Pick<RootChallengeOptions, 'ping'> {
@@ -252,10 +253,10 @@ export class Authenticator {
     if (text === undefined) throw unavailable(upstream, 'asks for a token without saying where');
     const realm = trustedRealm(text, { upstream, endpoint, tokenRealms });
     const own = this.#ownScope(repository);
-    const scopes = [own, pullScope(parameters.get('scope')) ?? own];
-    if (this.#options.profile.get('tokenScope') === 'challenge') scopes.reverse();
+    const told = pullScopes(parameters.get('scope')).filter((scope) => scope !== own);
+    const scopes = this.#options.profile.get('tokenScope') === 'challenge' ? [...told, own] : [own, ...told];
     const service = { realm, service: parameters.get('service') };
-    return [...new Set(scopes)].map((scope) => ({ kind: 'bearer', service, scope }));
+    return scopes.map((scope) => ({ kind: 'bearer', service, scope }));
   }
 
   /** The scope of the path that is really asked: an endpoint may be at a path below `/v2/`. */
@@ -279,11 +280,4 @@ function mayBeExpiry(error: unknown): boolean {
 function isSame(known: Demand | undefined, demand: Demand): boolean {
   if (known?.kind !== 'bearer' || demand.kind !== 'bearer') return known?.kind === demand.kind;
   return known.scope === demand.scope && known.service.realm.href === demand.service.realm.href;
-}
-
-/** The repository of a challenge's scope, to pull: what else it names is nothing that we need. */
-export function pullScope(scope: string | undefined): string | undefined {
-  const [, kind, name] =
-    /^(repository(?:\([a-z0-9]{1,32}\))?):([^\s:]{1,300}(?::\d{1,5}\/[^\s:]{1,300})?):\S+$/.exec(scope ?? '') ?? [];
-  return kind === undefined ? undefined : `${kind}:${name}:pull`;
 }

@@ -1,7 +1,9 @@
 import { hasReason, RegistryError, type RegistryErrorOptions } from '../oci/error.ts';
+import { memberOf } from '../oci/json.ts';
 import type { Reason } from '../oci/reason.ts';
 import { readSmall, type TransferBody } from '../transport/body.ts';
 import { codeOf, isHttp2Answer } from '../transport/error-code.ts';
+import { objectIn } from './json-shape.ts';
 
 /** How long a 429 without `Retry-After` is taken to mean, and the longest that is honoured, in milliseconds. */
 const defaultPauseMs = 10_000;
@@ -207,14 +209,11 @@ function isCertificateError(code: string): boolean {
 
 /** The code of an answer's first error (distribution-spec, "Error Codes"), in upper case; reads the body. */
 export async function errorCodeOf(body: TransferBody): Promise<string | undefined> {
-  const bytes = await readSmall(body);
-  try {
-    const { errors } = JSON.parse(bytes?.toString('utf8') ?? '') as { errors?: readonly { code?: unknown }[] };
-    const code = errors?.[0]?.code;
-    return typeof code === 'string' ? code.toUpperCase().slice(0, 50) : undefined;
-  } catch {
-    return undefined;
-  }
+  const answer = objectIn((await readSmall(body)) ?? Buffer.alloc(0));
+  const errors = answer && memberOf(answer, 'errors');
+  const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
+  const code = typeof first === 'object' && first !== null ? memberOf(first, 'code') : undefined;
+  return typeof code === 'string' ? code.toUpperCase().slice(0, 50) : undefined;
 }
 
 /** Seconds from a `Retry-After` in either of its forms (RFC 9110, 10.2.3). */

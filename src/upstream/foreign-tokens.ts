@@ -1,9 +1,9 @@
-import { pullScope } from './auth.ts';
 import { parseChallenges } from './challenge.ts';
 import type { RequestOptions } from './client.ts';
 import type { HttpClient } from './http-client.ts';
 import { openGate } from './passage.ts';
 import { trustedRealm } from './realm.ts';
+import { pullScopes } from './scopes.ts';
 import { TokenCache } from './tokens.ts';
 
 export interface ForeignTokensOptions {
@@ -43,7 +43,7 @@ export class ForeignTokens {
     const { upstream, timeoutMs } = this.#options;
     const bearer = parseChallenges(challenge).find(({ scheme }) => scheme === 'bearer');
     const realm = bearer?.parameters.get('realm');
-    const scope = pullScope(bearer?.parameters.get('scope')) ?? scopeOf(target);
+    const scope = pullScopes(bearer?.parameters.get('scope'))[0] ?? scopeOf(target);
     if (realm === undefined || scope === undefined) return undefined;
     const service = {
       realm: trustedRealm(realm, { upstream, endpoint: target, tokenRealms: [] }),

@@ -17,24 +17,30 @@ export function onlySelection(query: string): string {
 }
 
 /**
- * The query (without `?`) of the `rel="next"` target of a `Link` header (RFC 8288). Its path and host are ignored; a
- * token in it is opaque and preserved exactly. Reads the header once, from start to end.
+ * The query (without `?`) of the `rel="next"` target of a `Link` header (RFC 8288), or of the first one that does not say what
+ * it is: registries link to nothing else. Its path and host are ignored; a token in it is opaque and preserved exactly. Reads
+ * the header once, from start to end.
  */
 export function nextQuery(header: string | undefined): string | undefined {
+  let unnamed: string | undefined;
   for (const { target, relations } of linksOf(header ?? '')) {
-    if (!relations.includes('next')) continue;
-    const [beforeFragment = ''] = target.split('#', 1);
-    const question = beforeFragment.indexOf('?');
-    const query = question === -1 ? '' : withoutSelection(beforeFragment.slice(question + 1));
-    return query === '' ? undefined : query;
+    if (relations?.includes('next') === true) return queryOf(target);
+    if (relations === undefined) unnamed ??= target;
   }
-  return undefined;
+  return unnamed === undefined ? undefined : queryOf(unnamed);
+}
+
+function queryOf(target: string): string | undefined {
+  const [beforeFragment = ''] = target.split('#', 1);
+  const question = beforeFragment.indexOf('?');
+  const query = question === -1 ? '' : withoutSelection(beforeFragment.slice(question + 1));
+  return query === '' ? undefined : query;
 }
 
 interface Link {
   readonly target: string;
-  /** The first `rel`, in lower case, at its spaces. */
-  readonly relations: readonly string[];
+  /** The first `rel`, in lower case, at its spaces; `undefined` where there is none. */
+  readonly relations: readonly string[] | undefined;
 }
 
 /** The separator of the parameters of a link. */
@@ -48,7 +54,7 @@ function* linksOf(header: string): Generator<Link> {
     const target = header.slice(position + 1, end);
     const { parameters, next } = parametersFrom(header, end + 1);
     const relation = parameters.find(([name]) => name.toLowerCase() === 'rel');
-    yield { target, relations: (relation?.[1] ?? '').toLowerCase().split(' ') };
+    yield { target, relations: relation?.[1].toLowerCase().split(' ') };
     position = header.indexOf('<', next);
   }
 }

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
+import { memberOf } from '../oci/json.ts';
 import { drain, readBounded } from '../transport/body.ts';
 import { SharedWork } from '../waiting/shared-work.ts';
 import type { RequestOptions } from './client.ts';
@@ -7,6 +8,7 @@ import { basicAuthorization, type Credential } from './credentials/credential.ts
 import { plainBytes } from './encoding.ts';
 import { badStatus, denied, pauseOf, rateLimited, unavailable } from './failures.ts';
 import type { HttpAnswer, HttpClient, HttpRequest } from './http-client.ts';
+import { objectIn } from './json-shape.ts';
 import { Refusal, type RequestGate } from './passage.ts';
 import { lasting, secondTryIn } from './second-try.ts';
 
@@ -176,14 +178,14 @@ export class TokenCache {
       throw badStatus(upstream, `has a token service that answered ${status}`, { status });
     }
     const bytes = await readBounded(body, maxAnswerBytes);
-    const plain = bytes && plainBytes(bytes, codings, (candidate) => tokenIn(parseFields(candidate)) !== undefined);
-    const fields = plain === undefined ? {} : parseFields(plain);
+    const plain = bytes && plainBytes(bytes, codings, (candidate) => tokenIn(objectIn(candidate)) !== undefined);
+    const fields = (plain && objectIn(plain)) ?? {};
     const token = tokenIn(fields)?.trim();
     // Whatever it is, it becomes a header.
     if (token === undefined || !/^[\x21-\x7e]+$/.test(token)) {
       throw unavailable(upstream, 'has a token service that answered without a token');
     }
-    const lifetime = Number(fields.expires_in ?? leastLifetimeSeconds);
+    const lifetime = Number(memberOf(fields, 'expires_in') ?? leastLifetimeSeconds);
     return {
       token,
       lifetimeSeconds: Number.isFinite(lifetime) ? Math.max(leastLifetimeSeconds, lifetime) : leastLifetimeSeconds,
@@ -235,17 +237,7 @@ function post(realm: URL, form: URLSearchParams): Pick<HttpRequest, 'method' | '
   return { method: 'POST', url: new URL(realm), headers, body: form.toString() };
 }
 
-function tokenIn(fields: Readonly<Record<string, unknown>>): string | undefined {
-  return [fields['token'], fields['access_token']].find(
-    (value): value is string => typeof value === 'string' && value !== '',
-  );
-}
-
-function parseFields(bytes: Buffer): Readonly<Record<string, unknown>> {
-  try {
-    const value: unknown = JSON.parse(bytes.toString('utf8'));
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-  } catch {
-    return {};
-  }
+function tokenIn(fields: object | undefined): string | undefined {
+  const found = ['token', 'access_token'].map((name) => fields && memberOf(fields, name));
+  return found.find((value): value is string => typeof value === 'string' && value.trim() !== '');
 }

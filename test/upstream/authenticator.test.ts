@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { RegistryError } from '../../src/oci/error.ts';
 import type { TransferBody } from '../../src/transport/body.ts';
-import { Authenticator, isBasic, pullScope } from '../../src/upstream/auth.ts';
+import { Authenticator, isBasic } from '../../src/upstream/auth.ts';
 import { basicAuthorization, type Credential } from '../../src/upstream/credentials/credential.ts';
 import type { CredentialSource } from '../../src/upstream/credentials/source.ts';
 import { Slot } from '../../src/upstream/credentials/wallet.ts';
@@ -9,6 +9,7 @@ import { ForeignTokens } from '../../src/upstream/foreign-tokens.ts';
 import type { HttpAnswer, HttpClient, HttpRequest } from '../../src/upstream/http-client.ts';
 import { openGate } from '../../src/upstream/passage.ts';
 import { Profile } from '../../src/upstream/profile.ts';
+import { pullScopes } from '../../src/upstream/scopes.ts';
 import { never } from './support.ts';
 
 const signal = never();
@@ -409,19 +410,24 @@ describe('the question what /v2/ demands', () => {
 });
 
 test.each([
-  ['repository:a/b:pull', 'repository:a/b:pull'],
-  ['repository:a:pull,push', 'repository:a:pull'],
-  ['repository(plugin):a:pull', 'repository(plugin):a:pull'],
-  ['repository:host:5000/a:pull', 'repository:host:5000/a:pull'],
-  ['registry:catalog:*', undefined],
-  ['repository:a', undefined],
-  ['repository::pull', undefined],
-  ['repository:a b:pull', undefined],
-  ['xrepository:a:pull', undefined],
-  ['repository:a:pull x', undefined],
-  [undefined, undefined],
-])('of the scope %s, what is needed to pull is %s', (scope, expected) => {
-  expect(pullScope(scope)).toBe(expected);
+  ['repository:a/b:pull', ['repository:a/b:pull']],
+  ['repository:a:pull,push', ['repository:a:pull']],
+  ['repository(plugin):a:pull', ['repository(plugin):a:pull']],
+  ['repository:host:5000/a:pull', ['repository:host:5000/a:pull']],
+  ['registry:catalog:*', []],
+  ['repository:a', []],
+  ['repository::pull', []],
+  ['repository:a b:pull', []],
+  ['xrepository:a:pull', []],
+  ['repository:a:pull x', ['repository:a:pull']],
+  [
+    'registry:catalog:* repository:b:*  repository:a:pull repository:b:push',
+    ['repository:b:pull', 'repository:a:pull'],
+  ],
+  [`${'x '.repeat(10)}repository:a:pull`, []],
+  [undefined, []],
+])('of the scopes %s, what is needed to pull is %j', (scopes, expected) => {
+  expect(pullScopes(scopes)).toEqual(expected);
 });
 
 describe('another registry that an upstream redirects to', () => {

@@ -151,7 +151,7 @@ export class Tags implements AsyncDisposable {
     if (record && verdict?.kind === 'fresh') return { key, record, outcome: 'hit' };
     if (offline) {
       const name = `${repository.key}:${key.tag}`;
-      const other = key.variant === '' ? undefined : catalog.tags.get({ ...key, variant: '' });
+      const other = catalog.tags.get({ ...key, variant: '' });
       const state = other
         ? `has ${name} only as ${other.contentType}, which this client does not accept`
         : `has not stored ${name}`;

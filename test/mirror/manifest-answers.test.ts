@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { readManifest } from '../../src/oci/descriptor.ts';
 import { RegistryError } from '../../src/oci/error.ts';
 import { blobFact, nothingRemoved, rightFact, tagFact, upstreamFact } from '../../src/oci/facts.ts';
 import { ociManifest } from '../../src/oci/media-types.ts';
@@ -152,6 +153,41 @@ describe('a HEAD by tag', () => {
     expect(await on.head('v1', { canFallBack: true })).toMatchObject({ outcome: 'hit' });
     await on.keepLayer(image);
     expect(await on.head('v1')).toMatchObject({ outcome: 'hit' });
+  });
+});
+
+describe('a stored manifest of another repository', () => {
+  test('is confirmed by digest, unless a tag stands for it', async () => {
+    await using on = await scriptedManifests();
+    on.serve({ v1: image });
+    const elsewhere = { ...on.repository, key: 'docker.io/library/other' };
+    await on.manifests.byDigest(elsewhere, digest, { signal });
+    on.asked.length = 0;
+    const { head } = on.state;
+    on.state.head = (reference, ...more) => {
+      if (reference === digest) throw denied;
+      return head(reference, ...more);
+    };
+    await expect(on.manifests.byDigest(on.repository, digest, { signal })).rejects.toBe(denied);
+    // Where pulls are counted, a HEAD is sent first.
+    on.state.rateLimit = { windowSeconds: 60, seenAtMs: on.records.nowMs };
+    expect(await on.get('v1')).toMatchObject({ outcome: 'miss', digest });
+    expect(on.asked).toEqual([`HEAD ${digest}`, 'HEAD v1']);
+  });
+});
+
+describe('what only other replicas have', () => {
+  test('makes an image whole, but not offline', async () => {
+    for (const offline of [false, true]) {
+      await using on = await scriptedManifests({ isWithOthers: true, offline });
+      const key = { repository: on.repository.key, tag: 'v1', variant: '' };
+      const { bytes, contentType, size } = image;
+      await on.store.put(digest, bytes);
+      const links = readManifest(bytes, contentType);
+      on.catalog.manifests.record(digest, { repository: key.repository, source: 'upstream', size, contentType, links });
+      on.catalog.tags.record(key, { digest, contentType, size, checkedAtMs: on.records.nowMs });
+      expect(await on.manifests.isWhole(key.repository, digest)).toBe(!offline);
+    }
   });
 });
 

@@ -30,11 +30,18 @@ type Answer = Pick<ScriptedImage, 'bytes' | 'contentType'> & {
   readonly age?: { readonly seconds: number; readonly isStale: boolean };
 };
 
+interface Asked {
+  readonly accept: readonly string[];
+  readonly signal: AbortSignal;
+}
+
 export interface ManifestsScript {
   readonly offline?: boolean;
   readonly times?: Partial<Freshness>;
   readonly coordinator?: Coordinator;
   readonly answerMs?: number;
+  /** Whether other replicas have what is not here. */
+  readonly isWithOthers?: boolean;
 }
 
 /** The manifests of a repository, over an upstream and other replicas that the test writes. */
@@ -43,6 +50,7 @@ export async function scriptedManifests({
   times = {},
   coordinator = new SoloCoordinator(),
   answerMs = 60_000,
+  isWithOthers = false,
 }: ManifestsScript = {}) {
   const records = await Records.open();
   const store = new MemoryStore();
@@ -50,10 +58,10 @@ export async function scriptedManifests({
   const reported: object[] = [];
   const gone: Digest[] = [];
   const state = {
-    head: (_reference: string, _accept: readonly string[]): object | Promise<object> => {
+    head: (_reference: string, _accept: readonly string[], _signal: AbortSignal): object | Promise<object> => {
       throw absent;
     },
-    get: (_reference: string, _accept: readonly string[]): Answer | Promise<Answer> => {
+    get: (_reference: string, _accept: readonly string[], _signal: AbortSignal): Answer | Promise<Answer> => {
       throw absent;
     },
     isAvailable: true,
@@ -77,13 +85,13 @@ export async function scriptedManifests({
       return state.rateLimit;
     },
     client: {
-      getManifest: async (_: string, reference: string, { accept }: { accept: readonly string[] }) => {
+      getManifest: async (_: string, reference: string, { accept, signal }: Asked) => {
         asked.push(`GET ${reference}${asking(accept)}`);
-        return await state.get(reference, accept);
+        return await state.get(reference, accept, signal);
       },
-      headManifest: async (_: string, reference: string, { accept }: { accept: readonly string[] }) => {
+      headManifest: async (_: string, reference: string, { accept, signal }: Asked) => {
         asked.push(`HEAD ${reference}${asking(accept)}`);
-        return await state.head(reference, accept);
+        return await state.head(reference, accept, signal);
       },
     },
   };
@@ -98,7 +106,9 @@ export async function scriptedManifests({
       right: async () => await Promise.resolve(state.right),
       tag: async () => await Promise.resolve(state.lent),
     },
-    replicas: new Replicas({ coordinator, peers: undefined, copies: undefined }),
+    replicas: Object.assign(new Replicas({ coordinator, peers: undefined, copies: undefined }), {
+      have: async () => await Promise.resolve(isWithOthers),
+    }),
     gone: {
       note: (_: Repository, digest: Digest) => void gone.push(digest),
       isDoubtful: (_: string, { digest }: { digest: Digest }) => gone.includes(digest),

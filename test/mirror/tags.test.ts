@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import type { SharedTag, TagClaim } from '../../src/coordination/coordinator.ts';
 import { SoloCoordinator } from '../../src/coordination/solo.ts';
 import { RegistryError } from '../../src/oci/error.ts';
-import { dockerManifest, ociManifest } from '../../src/oci/media-types.ts';
+import { dockerManifest, dockerManifestList, ociManifest } from '../../src/oci/media-types.ts';
+import { tagRule } from '../../src/upstream/freshness.ts';
 import { absent, denied, down, imageOf, scriptedManifests } from './scripted-manifests.ts';
 
 const [old, fresh] = [imageOf('old'), imageOf('fresh')];
@@ -51,6 +52,47 @@ describe('a tag', () => {
     expect(on.asked).toEqual(['GET v1', 'HEAD v1', 'HEAD v1', `GET ${fresh.digest}`]);
   });
 
+  test('that only HEADs have asked for is confirmed although its manifest is not here', async () => {
+    await using on = await scriptedManifests();
+    on.serve({ v1: old });
+    await on.head('v1');
+    on.records.nowMs += 10_000;
+    expect(await on.head('v1')).toMatchObject({ outcome: 'revalidated', ageSeconds: 0 });
+    expect(on.tagged('v1')?.checkedAtMs).toBe(on.records.nowMs);
+  });
+
+  test('that is fresh, or was confirmed, and whose manifest is no longer here is a miss', async () => {
+    await using on = await scriptedManifests();
+    on.serve({ v1: old });
+    for (const passedMs of [0, 1, 10_000]) {
+      on.records.nowMs += passedMs;
+      expect(await on.get('v1')).toMatchObject({ outcome: 'miss', digest: old.digest });
+      await on.store.remove(old.digest);
+    }
+    expect(on.asked).toEqual(['GET v1', `GET ${old.digest}`, 'HEAD v1', `GET ${old.digest}`]);
+  });
+
+  test('has the times of the rule that matches its repository and its name', async () => {
+    const rule = tagRule({ match: 'v*', repositories: ['library/app'], tagTtlMs: 20_000, staleIfErrorMs: 0 });
+    await using on = await scriptedManifests({ times: { tags: [rule] } });
+    on.serve({ v1: old, latest: old });
+    for (const tag of ['v1', 'latest']) await on.get(tag);
+    const { nowMs } = on.records;
+    on.records.nowMs += 19_999;
+    const atHand = (tag: string) => on.manifests.atHand(on.repository, { kind: 'tag', tag }, '');
+    expect([atHand('v1')?.digest, atHand('latest')]).toEqual([old.digest, undefined]);
+    const until = (tag: string) => on.manifests.standing(on.repository, { kind: 'tag', tag }, atHand('v1')!).untilMs;
+    expect([until('v1'), until('latest')]).toEqual([nowMs + 20_000, nowMs + 10_000]);
+    expect((await on.get('v1')).outcome).toBe('hit');
+    on.state.head = () => {
+      throw down;
+    };
+    on.records.nowMs += 1;
+    await on.keepLayer(old);
+    expect((await on.get('latest')).outcome).toBe('stale');
+    await expect(on.get('v1')).rejects.toBe(down);
+  });
+
   test('is asked for once by clients that want it at the same time', async () => {
     await using on = await scriptedManifests();
     on.serve({ v1: old, v2: fresh });
@@ -96,182 +138,6 @@ describe('a tag', () => {
   });
 });
 
-describe('a tag past its time, of an upstream that cannot answer,', () => {
-  async function pulled({ isWhole = true, ...script }: { isWhole?: boolean; times?: object } = {}) {
-    const on = await scriptedManifests(script);
-    on.serve({ v1: old });
-    await on.get('v1');
-    if (isWhole) await on.keepLayer(old);
-    on.reported.length = 0;
-    on.state.head = () => {
-      throw down;
-    };
-    return on;
-  }
-
-  test('is served with a warning where its image is whole', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 59_999;
-    expect(await on.get('v1')).toMatchObject({
-      outcome: 'stale',
-      bytes: old.bytes,
-      ageSeconds: 59,
-      stale: { ageSeconds: 59, warning: expect.stringContaining('docker.io could not confirm it: down') as string },
-    });
-    expect(on.reported).toEqual([{ kind: 'stale-served', upstream: 'docker.io' }]);
-    expect(await on.head('v1')).toMatchObject({ outcome: 'stale', stale: { ageSeconds: 59 } });
-    on.records.nowMs += 1;
-    await expect(on.get('v1')).rejects.toBe(down);
-  });
-
-  test('is refused where its image is not, unless the client can go elsewhere for what is missing', async () => {
-    await using on = await pulled({ isWhole: false });
-    on.records.nowMs += 10_000;
-    await expect(on.get('v1')).rejects.toBe(down);
-    expect(on.reported).toEqual([]);
-    expect(await on.get('v1', { canFallBack: true })).toMatchObject({ outcome: 'stale' });
-  });
-
-  test('is served, whole or not, where only pulls are spared', async () => {
-    await using on = await pulled({ isWhole: false });
-    on.records.nowMs += 10_000;
-    on.state.head = () => {
-      throw new RegistryError('pull-spared', 'few are left');
-    };
-    expect(await on.get('v1')).toMatchObject({ outcome: 'stale' });
-  });
-
-  test('is refused where the upstream says no', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 10_000;
-    on.state.head = () => {
-      throw denied;
-    };
-    await expect(on.get('v1')).rejects.toBe(denied);
-    expect([on.reported, on.tagged('v1')?.digest]).toEqual([[], old.digest]);
-  });
-
-  test('is what it was where the new manifest cannot be had, and that is said', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 20_000;
-    on.serve({ v1: fresh });
-    on.state.get = () => {
-      throw down;
-    };
-    const served = { outcome: 'stale', bytes: old.bytes, stale: { ageSeconds: 20 } };
-    expect(await on.get('v1')).toMatchObject(served);
-    expect(on.reported).toEqual([{ kind: 'stale-served', upstream: 'docker.io' }]);
-    expect(on.tagged('v1')?.digest).toBe(old.digest);
-    // The image is whole no more.
-    await on.store.remove(old.layer.digest);
-    await expect(on.get('v1')).rejects.toBe(down);
-    expect(await on.get('v1', { canFallBack: true })).toMatchObject(served);
-    await on.store.remove(old.digest);
-    await expect(on.get('v1', { canFallBack: true })).rejects.toBe(down);
-  });
-
-  test('is not what it was where that is too old', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 60_000;
-    on.serve({ v1: fresh });
-    on.state.get = () => {
-      throw down;
-    };
-    await expect(on.get('v1')).rejects.toBe(down);
-  });
-
-  test('is what it was where few pulls are left for the new manifest', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 10_000;
-    on.serve({ v1: fresh });
-    on.state.isSparing = true;
-    expect(await on.get('v1')).toMatchObject({ outcome: 'stale', digest: old.digest });
-    expect(on.asked).toEqual(['GET v1', 'HEAD v1']);
-    on.state.isSparing = false;
-    expect(await on.get('v1')).toMatchObject({ outcome: 'miss', digest: fresh.digest });
-  });
-
-  test('is served to a client whose own time is over', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 10_000;
-    const over = AbortSignal.abort(new DOMException('too late', 'TimeoutError'));
-    const found = await on.manifests.byTag(on.repository, 'v1', { accept: '', signal: over });
-    expect(found).toMatchObject({ outcome: 'stale', stale: { warning: expect.stringContaining('in time') as string } });
-    const left = AbortSignal.abort(new Error('left'));
-    await expect(on.manifests.byTag(on.repository, 'v1', { accept: '', signal: left })).rejects.toThrow('left');
-  });
-});
-
-describe('a tag that is served while the upstream is asked', () => {
-  const times = { staleWhileRevalidateMs: 5_000 };
-
-  async function pulled() {
-    const on = await scriptedManifests({ times });
-    on.serve({ v1: old });
-    await on.get('v1');
-    on.asked.length = 0;
-    on.reported.length = 0;
-    return on;
-  }
-
-  test('is what it was until the new manifest is here, and asked for once', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 14_999;
-    on.serve({ v1: fresh });
-    const both = await Promise.all([on.get('v1'), on.get('v1')]);
-    for (const found of both) expect(found).toMatchObject({ outcome: 'revalidating', digest: old.digest });
-    await expect.poll(() => on.tagged('v1')?.digest).toBe(fresh.digest);
-    expect(on.asked).toEqual(['HEAD v1', `GET ${fresh.digest}`]);
-    expect(await on.get('v1')).toMatchObject({ outcome: 'hit', digest: fresh.digest });
-    expect(on.reported).toMatchObject([{ kind: 'manifest-received' }]);
-    // It is asked for again the next time.
-    on.records.nowMs += 10_000;
-    expect(await on.get('v1')).toMatchObject({ outcome: 'revalidating' });
-    await expect.poll(() => on.tagged('v1')?.checkedAtMs).toBe(on.records.nowMs);
-    expect(on.asked).toHaveLength(3);
-  });
-
-  test('stays what it was where pulls are few', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 10_000;
-    on.serve({ v1: fresh });
-    on.state.isSparing = true;
-    expect(await on.get('v1')).toMatchObject({ outcome: 'revalidating', digest: old.digest });
-    await on.manifests[Symbol.asyncDispose]();
-    expect([on.asked, on.tagged('v1')?.digest]).toEqual([['HEAD v1'], old.digest]);
-  });
-
-  test('and cannot be confirmed is reported', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 10_000;
-    on.state.head = () => {
-      throw down;
-    };
-    expect(await on.get('v1')).toMatchObject({ outcome: 'revalidating' });
-    await expect.poll(() => on.reported).toHaveLength(1);
-    expect(on.reported).toEqual([
-      { kind: 'revalidation-failed', repository: on.repository.key, tag: 'v1', error: down },
-    ]);
-  });
-
-  test('is asked for no longer once the mirror stops', async () => {
-    await using on = await pulled();
-    on.records.nowMs += 10_000;
-    const begun = Promise.withResolvers<void>();
-    const answer = Promise.withResolvers<object>();
-    on.state.head = () => {
-      begun.resolve();
-      return answer.promise;
-    };
-    expect(await on.get('v1')).toMatchObject({ outcome: 'revalidating' });
-    await begun.promise;
-    const stopping = on.manifests[Symbol.asyncDispose]();
-    answer.reject(down);
-    await stopping;
-    expect(on.reported).toEqual([]);
-  });
-});
-
 describe('a client that accepts other types', () => {
   test('gets its own variant, which other clients do not', async () => {
     await using on = await scriptedManifests();
@@ -291,29 +157,54 @@ describe('a client that accepts other types', () => {
   test('gets what is there where it accepts everything, or no manifest at all', async () => {
     await using on = await scriptedManifests();
     on.serve({ v1: old });
+    expect(await on.get('v1', { accept: 'text/html' })).toMatchObject({ outcome: 'miss', digest: old.digest });
     for (const accept of ['', '*/*', 'text/html'])
       expect(await on.get('v1', { accept })).toMatchObject({ digest: old.digest });
-    expect(on.asked).toEqual(['GET v1']);
+    on.records.nowMs += 10_000;
+    await on.get('v1', { accept: 'text/html' });
+    expect(on.asked).toEqual(['GET v1', 'HEAD v1']);
+  });
+
+  test('has its variant asked for again by its name, with its types, where the digest cannot be had', async () => {
+    await using on = await scriptedManifests();
+    on.serve({ v1: old });
+    await on.get('v1');
+    const accept = [dockerManifest, dockerManifestList].toSorted().join();
+    on.state.get = (_, types) => (types.includes(ociManifest) ? old : docker);
+    await on.get('v1', { accept });
+    await on.store.remove(docker.digest);
+    on.state.get = (reference) => {
+      if (reference === 'v1') return fresh;
+      throw absent;
+    };
+    on.asked.length = 0;
+    expect(await on.get('v1', { accept })).toMatchObject({ outcome: 'miss', digest: fresh.digest });
+    expect(on.asked).toEqual([`GET ${docker.digest}`, `GET v1 as ${accept}`]);
+    expect([on.tagged('v1')?.digest, on.tagged('v1', accept)?.digest]).toEqual([old.digest, fresh.digest]);
   });
 
   test('is asked for with its types where the upstream has none of ours', async () => {
     const own = 'application/vnd.example.thing+json';
+    const both = `${own},application/vnd.example.thong+json`;
     const thing = imageOf('thing', { type: own });
+    for (const error of [absent, new RegistryError('bad-status', 'odd')]) {
+      await using on = await scriptedManifests();
+      on.state.get = (_, accept) => {
+        if (accept.join() === both) return thing;
+        throw error;
+      };
+      expect(await on.get('v1', { accept: both })).toMatchObject({ digest: thing.digest, contentType: own });
+      expect(on.asked).toEqual(['GET v1', `GET v1 as ${both}`]);
+      expect(on.tagged('v1', both)?.digest).toBe(thing.digest);
+    }
     await using on = await scriptedManifests();
-    on.state.get = (_, accept) => {
-      if (accept.includes(own)) return thing;
-      throw absent;
-    };
-    expect(await on.get('v1', { accept: own })).toMatchObject({ digest: thing.digest, contentType: own });
-    expect(on.asked).toEqual(['GET v1', `GET v1 as ${own}`]);
-    expect(on.tagged('v1', own)?.digest).toBe(thing.digest);
     // Neither where it names none beyond ours, nor where the upstream says something else.
     await expect(on.get('v2', { accept: ociManifest })).rejects.toBe(absent);
     on.state.get = () => {
       throw denied;
     };
     await expect(on.get('v3', { accept: own })).rejects.toBe(denied);
-    expect(on.asked.slice(2)).toEqual(['GET v2', 'GET v3']);
+    expect(on.asked).toEqual(['GET v2', 'GET v3']);
   });
 });
 
@@ -336,63 +227,22 @@ describe('offline, a tag', () => {
   });
 });
 
-describe('a tag whose digest cannot be had', () => {
-  const movedWith = async (error: Error) => {
-    const on = await scriptedManifests();
-    on.serve({ v1: old });
-    await on.get('v1');
-    on.records.nowMs += 10_000;
-    on.serve({ v1: fresh });
-    on.state.get = (reference) => {
-      if (reference === 'v1') return docker;
-      throw error;
-    };
-    on.asked.length = 0;
-    return on;
-  };
-
-  test.each([absent, denied, new RegistryError('bad-status', 'odd'), new RegistryError('wrong-bytes', 'wrong')])(
-    'is asked for again by its name: $reason',
-    async (error) => {
-      await using on = await movedWith(error);
-      expect(await on.get('v1')).toMatchObject({ outcome: 'miss', digest: docker.digest });
-      expect(on.asked.at(-1)).toBe('GET v1');
-      expect(on.tagged('v1')?.digest).toBe(docker.digest);
-    },
-  );
-
-  test('has the error of its name where it was not found, and else its own', async () => {
-    for (const [error, again, expected] of [
-      [absent, denied, denied],
-      [denied, down, denied],
-    ] as const) {
-      await using on = await movedWith(error);
-      const { get } = on.state;
-      on.state.get = (reference, accept) => {
-        if (reference === 'v1') throw again;
-        return get(reference, accept);
-      };
-      await expect(on.get('v1')).rejects.toBe(expected);
-    }
-  });
-
-  test('is not asked for again where the upstream cannot answer', async () => {
-    await using on = await movedWith(down);
-    await expect(on.get('v1')).rejects.toBe(down);
-    expect(on.asked).toEqual(['HEAD v1', `GET ${fresh.digest}`]);
-  });
-});
-
 describe('other replicas', () => {
   /** A replica that knows tags by the word of others. */
   class Others extends SoloCoordinator {
     override readonly isAlone: true = false as unknown as true;
     readonly told: unknown[] = [];
+    listeners = 0;
     known: SharedTag | undefined;
 
     override claimTag(...of: unknown[]): Promise<TagClaim> {
       this.told.push(['claimed', ...of.slice(0, 1)]);
       return Promise.resolve(this.known ? { kind: 'known', tag: this.known } : { kind: 'ours' });
+    }
+
+    override subscribe(): Disposable {
+      this.listeners += 1;
+      return { [Symbol.dispose]: () => (this.listeners -= 1) };
     }
 
     override async recordTag(...of: unknown[]): Promise<void> {
@@ -434,6 +284,14 @@ describe('other replicas', () => {
     await expect(on.head('v2')).rejects.toBe(absent);
     await expect.poll(() => coordinator.told).toHaveLength(4);
     expect(coordinator.told[3]).toMatchObject(['recorded', { kind: 'missing' }]);
+  });
+
+  test('are listened to until the mirror stops', async () => {
+    const coordinator = new Others();
+    await using on = await scriptedManifests({ coordinator });
+    expect(coordinator.listeners).toBe(1);
+    await on.manifests[Symbol.asyncDispose]();
+    expect(coordinator.listeners).toBe(0);
   });
 
   test('lend what they know of a tag while the upstream cannot answer', async () => {

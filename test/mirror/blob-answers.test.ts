@@ -156,6 +156,15 @@ describe('a blob', () => {
     await expect(on.get()).rejects.toMatchObject({ reason: 'wrong-size' });
   });
 
+  test('is asked for in parts where its client wants a part', async () => {
+    const huge = blobOf('huge', 9 * 1024 * 1024);
+    await using on = await start();
+    on.upstream.state.blobs.push(huge);
+    const reply = await on.get(huge, on.repository, { isRanged: true });
+    expect(on.upstream.asked).toEqual([`GET 0-${8 * 1024 * 1024}`]);
+    await reply.body[Symbol.asyncDispose]();
+  });
+
   test('is asked for in the same way as other replicas first, where there are some', async () => {
     class Others extends SoloCoordinator {
       override readonly isAlone: true = false as unknown as true;

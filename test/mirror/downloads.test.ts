@@ -1,52 +1,129 @@
 import { Readable } from 'node:stream';
-import { expect, test } from 'vitest';
-import { Downloads } from '../../src/mirror/fill/downloads.ts';
-import { DirectRoute, type Source } from '../../src/mirror/fill/sources.ts';
-import { digestOf } from '../../src/oci/digest.ts';
-import type { Repository } from '../../src/upstream/repository.ts';
+import { describe, expect, test, vi } from 'vitest';
+import { DiskFault } from '../../src/store/files/blob-store.ts';
+import { leastRateWindowMs } from '../../src/waiting/least-rate.ts';
 import { MemoryStore } from '../support/memory-store.ts';
-
-const content = Buffer.alloc(100_000, 'content');
-const digest = digestOf(content);
-const repository = { key: 'docker.io/library/app', name: 'library/app', upstream: { name: 'docker.io' } } as Repository;
-
-/** A source that says another size than the blob has, and never ends; or one that is right. */
-function sourceOf(id: string, size: number, body: () => Readable): Source {
-  return {
-    id,
-    upstream: 'docker.io',
-    repository: repository.key,
-    connections: 1,
-    open: async (_, { offset, signal }) => {
-      const bytes = body();
-      signal?.addEventListener('abort', () => bytes.destroy());
-      return { size, start: offset, end: size, contentType: 'a/b', body: bytes as never };
-    },
-  };
-}
+import { Blob, downloadsWith, leave, repository, signal } from './scripted-downloads.ts';
 
 test('a joiner whose manifest gives another size does not share the fill of a source that says otherwise', async () => {
-  const signal = AbortSignal.timeout(60_000);
-  await using downloads = new Downloads({
-    store: new MemoryStore(),
-    report: () => undefined,
-    limits: { maxFills: 4, maxBlobBytes: 10_000_000 },
-    route: (_, sources) => new DirectRoute(sources),
-    onStored: () => undefined,
-    isLeftoverOf: () => true,
+  const { downloads, join } = downloadsWith({ limits: { maxFills: 4, maxBlobBytes: 10_000_000 } });
+  await using _ = downloads;
+  const blob = new Blob('blob').finish();
+  const lying = blob.source('docker.io', {
+    id: 'lying',
+    open: async (_digest, { offset, signal: within }) => {
+      const silent = new Readable({ read() {} });
+      silent.push(Buffer.from(blob.bytes.subarray(0, 1000)));
+      within.addEventListener('abort', () => silent.destroy());
+      return await Promise.resolve({
+        size: 200_000,
+        start: offset,
+        end: 200_000,
+        contentType: 'a/b',
+        body: silent as never,
+      });
+    },
   });
-  const lying = sourceOf('lying', 2 * content.length, () => {
-    const silent = new Readable({ read() {} });
-    silent.push(content.subarray(0, 1000));
-    return silent;
-  });
-  const first = downloads.join(digest, { repository, sources: [lying], expectedSize: undefined, isRanged: false });
+  const first = join(blob, { source: lying });
   await first.reader.heading(signal);
-  const right = sourceOf('right', content.length, () => Readable.from([content]));
-  const same = downloads.join(digest, { repository, sources: [], expectedSize: 2 * content.length, isRanged: false });
-  expect(same.begun).toBe(false);
-  const other = downloads.join(digest, { repository, sources: [right], expectedSize: content.length, isRanged: false });
+  const same = join(blob, { source: lying, expectedSize: 200_000 });
+  const silent = join(blob, { source: lying });
+  expect([same.begun, silent.begun]).toEqual([false, false]);
+  const other = join(blob, { expectedSize: 100_000 });
   expect(other.begun).toBe(true);
-  expect((await other.reader.heading(signal)).size).toBe(content.length);
-  for (const { reader } of [first, same, other]) await reader[Symbol.asyncDispose]();
+  expect((await other.reader.heading(signal)).size).toBe(100_000);
+  expect(join(blob, { expectedSize: 100_000 }).fill).toBe(other.fill);
+  await leave(first, same, silent, other);
+});
+
+describe('a fill that is slow', () => {
+  test('gives up its place once, and ends all the same', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
+    try {
+      const { downloads, join, stored } = downloadsWith();
+      await using _ = downloads;
+      const [a, b, c] = [new Blob('a'), new Blob('b'), new Blob('c')];
+      const slow = join(a);
+      await slow.reader.heading(signal);
+      const second = join(b);
+      const third = join(c);
+      while (!downloads.isQueued(third.fill)) await new Promise(setImmediate);
+      // The half of it that has come is enough for the first look.
+      vi.advanceTimersByTime(leastRateWindowMs);
+      expect(downloads.isQueued(second.fill)).toBe(true);
+      vi.advanceTimersByTime(leastRateWindowMs);
+      await second.reader.heading(signal);
+      expect([downloads.isQueued(second.fill), downloads.isQueued(third.fill)]).toEqual([false, true]);
+      a.finish();
+      while (stored.length === 0) await new Promise(setImmediate);
+      expect(downloads.isQueued(third.fill)).toBe(true);
+      b.finish();
+      await third.reader.heading(signal);
+      c.finish();
+      while (stored.length < 3) await new Promise(setImmediate);
+      await leave(slow, second, third);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});
+
+describe('a blob that is brought', () => {
+  const brought = async (patch: object) => {
+    const store = new MemoryStore();
+    const ingest = store.ingest.bind(store);
+    store.ingest = async (...of) => Object.assign(await ingest(...of), patch);
+    const blob = new Blob('brought').finish();
+    const on = downloadsWith({ store });
+    const joiner = { repository, sources: [blob.source()], expectedSize: undefined };
+    const bringing = on.downloads.bring(blob.digest, joiner, { signal });
+    return { ...on, blob, bringing };
+  };
+
+  test('and for which there is no room says so', async () => {
+    const { bringing, downloads } = await brought({ commit: () => Promise.resolve(undefined) });
+    await expect(bringing).rejects.toMatchObject({ reason: 'no-room' });
+    await downloads[Symbol.asyncDispose]();
+  });
+
+  test('and that the disk does not take says so', async () => {
+    const fault = new DiskFault('write', new Error('full'));
+    const { bringing, downloads } = await brought({ commit: () => Promise.reject(fault) });
+    await expect(bringing).rejects.toMatchObject({ reason: 'disk-fault' });
+    await downloads[Symbol.asyncDispose]();
+  });
+
+  test('is there once it is visible', async () => {
+    const visible = Promise.withResolvers<number>();
+    const { bringing, downloads, stored } = await brought({ commit: () => visible.promise });
+    await expect.poll(() => downloads.progress()[0]?.writtenBytes).toBe(100_000);
+    expect(stored).toEqual([]);
+    visible.resolve(5);
+    await bringing;
+    expect(stored).toHaveLength(1);
+    await downloads[Symbol.asyncDispose]();
+  });
+});
+
+describe('what other replicas may follow', () => {
+  test('is none of a fill that only reads for this one', async () => {
+    const { downloads, join } = downloadsWith();
+    await using _ = downloads;
+    const blob = new Blob('own');
+    const own = join(blob);
+    await own.reader.heading(signal);
+    expect(downloads.following(blob.digest, 'docker.io')).toBeUndefined();
+    await leave(own);
+  });
+});
+
+test('all fills end when the mirror stops, also those that wait', async () => {
+  const { downloads, join, stored } = downloadsWith();
+  const [a, b] = [new Blob('a'), new Blob('b')];
+  const both = [join(a), join(b)];
+  await both[0]!.reader.heading(signal);
+  await downloads[Symbol.asyncDispose]();
+  expect([downloads.count, stored, b.cuts]).toEqual([0, [], 0]);
+  expect(both.map(({ fill }) => fill.state)).toEqual(['failed', 'failed']);
+  await leave(...both);
 });

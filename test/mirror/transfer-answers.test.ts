@@ -5,6 +5,7 @@ import { Transfer, type TransferOptions } from '../../src/mirror/fill/transfer.t
 import { digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/error.ts';
 import type { BlobAnswer } from '../../src/upstream/client.ts';
+import { Refusal } from '../../src/upstream/passage.ts';
 
 const bytes = Buffer.from('0123456789');
 const digest = digestOf(bytes);
@@ -223,6 +224,34 @@ describe('a part', () => {
     const { read, transfer } = transferOf([source], { onAnswer: () => false });
     expect(await read()).toBe('');
     expect([transfer.contributors.size, source.destroyed.count, source.asked.length]).toEqual([0, 1, 1]);
+  });
+});
+
+describe('a source that is left for another one', () => {
+  test('because it is too slow has not failed, and is the last to be asked again', async () => {
+    const slow = new RegistryError('too-slow', 'too slow');
+    const first = sourceOf('a', { chunks: ['012', slow] }, { chunks: ['6789'] });
+    const second = sourceOf('b', { chunks: ['345', slow] });
+    const { read, events, errors } = transferOf([first, second], { size: 10 });
+    expect(await read()).toBe('0123456789');
+    expect([first.asked.map(({ offset }) => offset), second.asked.map(({ offset }) => offset)]).toEqual([[0, 6], [3]]);
+    expect(errors()).toEqual([slow, slow]);
+    expect(events.filter(({ kind }) => kind === 'source-failed')).toEqual([
+      { kind: 'source-failed', digest, source: first, error: slow, position: 3 },
+      { kind: 'source-failed', digest, source: second, error: slow, position: 6 },
+    ]);
+  });
+
+  test('because nothing is sent to it for a while is said', async () => {
+    const refusal = new Refusal('limited', 'not asked', { upstream: 'docker.io', retryAfterMs: 60_000 });
+    const first = sourceOf('a', { chunks: ['012', refusal] });
+    const second = sourceOf('b', {});
+    const { read, events } = transferOf([first, second]);
+    expect(await read()).toBe('0123456789');
+    expect(events.filter(({ kind }) => kind !== 'received')).toEqual([
+      { kind: 'source-failed', digest, source: first, error: refusal, position: 3 },
+    ]);
+    expect(second.asked).toMatchObject([{ offset: 3 }]);
   });
 });
 

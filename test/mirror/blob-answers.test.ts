@@ -208,9 +208,9 @@ describe('the empty blob', () => {
 });
 
 describe('a disk', () => {
-  const broken = (error: Error) => {
+  const broken = (fails: Error) => {
     const store = new MemoryStore();
-    store.open = () => Promise.reject(error);
+    store.open = () => Promise.reject(fails);
     return store;
   };
 

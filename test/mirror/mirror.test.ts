@@ -28,7 +28,7 @@ class Others extends SoloCoordinator {
 const blob = blobOf('blob');
 const own = 'docker.io/library/app';
 
-async function start({ coordinator = new SoloCoordinator() as SoloCoordinator, offline = false } = {}) {
+async function start({ coordinator = new SoloCoordinator(), offline = false } = {}) {
   const upstream = scriptedUpstream();
   upstream.state.blobs.push(blob);
   const repository = upstream.repository();

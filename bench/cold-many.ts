@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Contestant } from './contestants.ts';
 import { type Load, pullEach } from './load.ts';
 import { serverCoreSeconds } from './program.ts';
+import { usePages } from './pages.ts';
 import { atLeast, atMost, type Check, type ContestantName, type Row, type RowOptions, type RowResult } from './row.ts';
 import { pathOf, rotated, type Stage, setStage } from './stage.ts';
 import { median, medianRatio } from './statistics.ts';
@@ -98,6 +99,7 @@ async function sample(
   const digests = await upstream.addBlobs(blobs, bytes);
   const pathsFile = join(directory, 'paths');
   await writeFile(pathsFile, digests.map((digest) => pathOf('blobs', digest)).join('\n'));
+  await usePages(directory, blobs * bytes * 2);
   const [before, memoryBefore] = [program?.cpuSeconds() ?? 0, program?.memoryBytes() ?? 0];
   const coreBefore = serverCoreSeconds();
   const seen = await pullEach({ origin, pathsFile, connections });

@@ -6,6 +6,9 @@ const headerName = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** What the value of a header never has (RFC 9110, 5.5). */
 const controlCharacter = /[^\t\x20-\x7e\x80-\xff]/;
 
+/** Node's parser has a limit of its own, and refuses a request that has more. */
+const maxHeaders = 100;
+
 /** Headers that say how to go on with the connection; `keep-alive` is what is done anyway. */
 const connectionHeader = /^(?:connection|keep-alive|te|trailer|http2-settings|proxy-connection)$/i;
 
@@ -18,7 +21,7 @@ export function readHead(text: string): RequestHead | undefined {
   if (!text.endsWith('\r\n\r\n')) return undefined;
   const [first = '', ...lines] = text.slice(0, -4).split('\r\n');
   const [, method, url] = requestLine.exec(first) ?? [];
-  if (method === undefined || url === undefined) return undefined;
+  if (method === undefined || url === undefined || lines.length > maxHeaders) return undefined;
   const rawHeaders: string[] = [];
   let hasHost = false;
   for (const line of lines) {

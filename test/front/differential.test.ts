@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { rawClient } from '../http/raw-client.ts';
@@ -44,11 +45,17 @@ const pathOf = {
 /** Asks for the connection to be closed. */
 const last = 'GET /v2/ HTTP/1.1\r\nHost: mirror\r\nConnection: close\r\n\r\n';
 
-/** All that a mirror sends until it closes the connection, without the times. */
-async function answersOf(site: TestSite, sends: string): Promise<string> {
+/**
+ * All that a mirror sends until it closes the connection, without the times.
+ * @param cut characters that are sent on their own
+ */
+async function answersOf(site: TestSite, sends: string, cut = 0): Promise<string> {
   using client = await rawClient(site.origin, { sends: '' });
   client.socket.setNoDelay(true);
-  client.socket.write(sends, 'latin1');
+  client.socket.write(sends.slice(0, cut), 'latin1');
+  // Two turns of the event loop: the mirror, in this process too, reads these before the others.
+  for (let turn = 0; turn < 2; turn += 1) await setImmediate();
+  client.socket.write(sends.slice(cut), 'latin1');
   // A parser that finds an error behind a request does not wait for the answer to it.
   await client.until((text) => hasWholeAnswer(text, sends));
   client.socket.write(last, 'latin1');
@@ -65,8 +72,8 @@ function hasWholeAnswer(text: string, sends: string): boolean {
   return sends.includes('HEAD') || text.startsWith('HTTP/1.1 304') || text.length >= end + length;
 }
 
-async function compare(sends: string): Promise<string> {
-  const [byOwn, byNode] = await Promise.all([answersOf(own, sends), answersOf(node, sends)]);
+async function compare(sends: string, cut?: number): Promise<string> {
+  const [byOwn, byNode] = await Promise.all([answersOf(own, sends, cut), answersOf(node, sends, cut)]);
   expect(byOwn).toBe(byNode);
   return byOwn;
 }
@@ -275,5 +282,34 @@ test('made-up requests are read as Node reads them', async () => {
     .map(([method, blank, path, query, version]) => `${method}${blank}${pathOf[path]()}${query}${version}\r\n`);
   await fuzz([first, fc.array(line, { maxLength: 4 })], async (start, lines) => {
     await compare(`${start}Host: mirror\r\n${lines.join('')}\r\n`);
+  });
+});
+
+test('requests that come in two parts are read as Node reads them', async () => {
+  const sends = request(pathOf.manifest(), 'Range: bytes=2-9') + request(pathOf.config());
+  for (let cut = 1; cut < sends.length; cut += 1) {
+    expect((await compare(sends, cut)).match(/HTTP\/1\.1 20[06]/g)).toHaveLength(3);
+  }
+});
+
+test('made-up rows of requests are read as Node reads them', async () => {
+  const head = (sends: string): string => sends.replace('GET', 'HEAD');
+  const absent = `${app}/blobs/sha256:${'0'.repeat(64)}`;
+  // None asks for an end: bytes behind such a request cut the answers that are under way.
+  const one = fc.constantFrom<() => string>(
+    ...Object.values(pathOf).flatMap((path) => [() => request(path()), () => head(request(path()))]),
+    () => request(pathOf.layer(), 'Range: bytes=5-70000'),
+    () => head(request(pathOf.layer(), 'Range: bytes=5-7')),
+    () => request(pathOf.manifest(), `If-None-Match: "${image.digest}"`),
+    () => request(`${app}/manifests/none`),
+    () => request(absent),
+    () => head(request(absent)),
+    () => request('/healthz'),
+    () => `${request(pathOf.tag(), 'Content-Length: 5')}GET /`,
+    () => `${request(pathOf.tag(), 'Transfer-Encoding: chunked')}1\r\nG\r\n0\r\n\r\n`,
+    () => request(pathOf.tag(), 'Expect: 100-continue'),
+  );
+  await fuzz([fc.array(one, { minLength: 1, maxLength: 6 }), fc.nat(1500)], async (row, cut) => {
+    await compare(row.map((of) => of()).join(''), cut);
   });
 });

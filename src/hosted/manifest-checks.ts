@@ -24,6 +24,9 @@ export function readPushedManifest(
     throw new RegistryError('bad-manifest', `the manifest says it is "${links.mediaType}", the request "${bare}"`);
   }
   rules.requireTypes(links);
+  if (links.isAmbiguous === true) {
+    throw new RegistryError('bad-manifest', 'the manifest has a name twice, or in other upper and lower case');
+  }
   if (links.unreadable !== undefined) {
     const sentence = `"${links.unreadable}" of the manifest is not a descriptor with a sha256 or sha512 digest and a size`;
     throw new RegistryError('bad-manifest', sentence);

@@ -1,6 +1,7 @@
 import { type Digest, isDigest } from './digest.ts';
 import { RegistryError } from './error.ts';
-import { JsonLimitError, type JsonLimits, parseJson } from './json.ts';
+import { JsonLimitError, type JsonLimits, parseWithNames } from './json.ts';
+import { hasNamesInOtherCase, withoutForeignMembers } from './manifest-members.ts';
 import {
   bareMediaType,
   dockerSchema1,
@@ -45,6 +46,8 @@ export interface ManifestLinks {
   readonly annotations: Readonly<Record<string, string>> | undefined;
   /** The first member that should be a descriptor and cannot be read as one, such as `layers[3]`; absent: there is none. */
   readonly unreadable?: string | undefined;
+  /** It has a name twice, or in other case, and so means one thing to one reader and another to the next: nothing is read of it. */
+  readonly isAmbiguous?: boolean;
 }
 
 /**
@@ -55,22 +58,25 @@ export interface ManifestLinks {
  *   like a manifest
  */
 export function readManifest(bytes: Uint8Array, contentType: string): ManifestLinks {
-  const body = parseObject(bytes);
+  const { body: whole, isAmbiguous } = parseObject(bytes);
   const headerType = bareMediaType(contentType);
-  const bodyType = typeof body['mediaType'] === 'string' ? body['mediaType'] : undefined;
-  const mediaType = bodyType ?? (headerType === '' ? typeByForm(body) : headerType);
-  if (!isManifestShaped(body)) {
+  const bodyType = typeof whole['mediaType'] === 'string' ? whole['mediaType'] : undefined;
+  const mediaType = bodyType ?? (headerType === '' ? typeByForm(whole) : headerType);
+  if (!isManifestShaped(whole)) {
     throw new RegistryError('bad-manifest', `a body of type "${headerType}" is not a manifest`);
   }
+  const nothing = {
+    mediaType,
+    manifests: [],
+    blobs: [],
+    subject: undefined,
+    artifactType: undefined,
+    annotations: undefined,
+  };
+  if (isAmbiguous) return { ...nothing, isAmbiguous };
+  const body = withoutForeignMembers(whole, [mediaType, headerType]);
   if (mediaType === dockerSchema1 || mediaType === dockerSchema1Signed || body['schemaVersion'] === 1) {
-    return {
-      mediaType,
-      manifests: [],
-      blobs: schema1Blobs(body),
-      subject: undefined,
-      artifactType: undefined,
-      annotations: undefined,
-    };
+    return { ...nothing, blobs: schema1Blobs(body) };
   }
   const config = readDescriptor(body['config']);
   const entries = readDescriptors(body['manifests']);
@@ -105,10 +111,10 @@ function unreadableMember(body: Record<string, unknown>): string | undefined {
   return undefined;
 }
 
-function parseObject(bytes: Uint8Array): Record<string, unknown> {
-  let parsed: unknown;
+function parseObject(bytes: Uint8Array): { body: Record<string, unknown>; isAmbiguous: boolean } {
+  let parsed: ReturnType<typeof parseWithNames>;
   try {
-    parsed = parseJson(bytes, manifestLimits);
+    parsed = parseWithNames(bytes, manifestLimits);
   } catch (error) {
     const isTooMuch = error instanceof JsonLimitError;
     throw new RegistryError(
@@ -117,10 +123,12 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
       { cause: error },
     );
   }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+  const { value, hasNameTwice } = parsed;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new RegistryError('bad-manifest', 'the manifest is not a JSON object');
   }
-  return parsed as Record<string, unknown>;
+  const body = value as Record<string, unknown>;
+  return { body, isAmbiguous: hasNameTwice || hasNamesInOtherCase(body) };
 }
 
 // Error pages and token responses are JSON objects too; every manifest has one of these members. Go writes `null` for an

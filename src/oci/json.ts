@@ -21,8 +21,21 @@ const comma = 0x2c;
  * @throws JsonLimitError if it exceeds the limits; SyntaxError if it is not JSON
  */
 export function parseJson(bytes: Uint8Array, limits: JsonLimits): unknown {
-  requireWithin(bytes, limits);
-  return JSON.parse(new TextDecoder().decode(bytes));
+  return parseWithNames(bytes, limits).value;
+}
+
+/**
+ * As {@link parseJson}, and whether an object in it has two members of one name: parsers differ in which of the two, or what
+ * of both, they read.
+ */
+export function parseWithNames(
+  bytes: Uint8Array,
+  limits: JsonLimits,
+): { readonly value: unknown; readonly hasNameTwice: boolean } {
+  const values = countWithin(bytes, limits);
+  const value: unknown = JSON.parse(new TextDecoder().decode(bytes));
+  // Of two members of one name, one is not there any more.
+  return { value, hasNameTwice: countIn(value) < values };
 }
 
 /** A member of an object, in whatever case its name is written if it is not there as it should be: so does Go read it. */
@@ -31,10 +44,8 @@ export function memberOf(object: object, name: string): unknown {
   return Object.entries(object).find(([other]) => other.toLowerCase() === name)?.[1];
 }
 
-/** @throws JsonLimitError */
-function requireWithin(bytes: Uint8Array, { maxValues, maxDepth }: JsonLimits): void {
-  // Each value takes at least one byte.
-  if (bytes.length <= maxDepth) return;
+/** One, and one for each list or object and each comma. @throws JsonLimitError */
+function countWithin(bytes: Uint8Array, { maxValues, maxDepth }: JsonLimits): number {
   let values = 1;
   let depth = 0;
   for (let index = 0; index < bytes.length; index += 1) {
@@ -52,6 +63,21 @@ function requireWithin(bytes: Uint8Array, { maxValues, maxDepth }: JsonLimits): 
     }
     if (values > maxValues) throw new JsonLimitError(`it has more than ${maxValues} values`);
   }
+  return values;
+}
+
+/** As {@link countWithin} counts, of what has been parsed. */
+function countIn(value: unknown): number {
+  let values = 1;
+  const rest = [value];
+  while (rest.length > 0) {
+    const next = rest.pop();
+    if (typeof next !== 'object' || next === null) continue;
+    const members: unknown[] = Array.isArray(next) ? next : Object.values(next);
+    values += Math.max(1, members.length);
+    for (const member of members) rest.push(member);
+  }
+  return values;
 }
 
 /** The position of the quotation mark that ends a string; the end of the bytes if there is none. */

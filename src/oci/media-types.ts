@@ -5,7 +5,7 @@ export const dockerManifest = 'application/vnd.docker.distribution.manifest.v2+j
 export const dockerManifestList = 'application/vnd.docker.distribution.manifest.list.v2+json';
 export const dockerSchema1 = 'application/vnd.docker.distribution.manifest.v1+json';
 export const dockerSchema1Signed = 'application/vnd.docker.distribution.manifest.v1+prettyjws';
-const ociArtifactManifest = 'application/vnd.oci.artifact.manifest.v1+json';
+export const ociArtifactManifest = 'application/vnd.oci.artifact.manifest.v1+json';
 
 /** The config of an image that runs as a container. */
 export const imageConfigTypes: readonly string[] = [

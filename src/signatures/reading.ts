@@ -1,5 +1,5 @@
 import { type Descriptor, manifestLimits, readDescriptor } from '../oci/descriptor.ts';
-import { parseJson } from '../oci/json.ts';
+import { parseJson, parseWithNames } from '../oci/json.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -109,20 +109,14 @@ function isUnambiguous(fields: Fields, bytes: Uint8Array): boolean {
   return (
     Object.keys(fields).every((member) => manifestMembers.has(member)) &&
     descriptors.every((one) => Object.keys(asFields(one)).every((member) => descriptorMembers.has(member))) &&
-    memberCount(fields) === writtenMembers(bytes)
+    hasEachNameOnce(bytes)
   );
 }
 
-/** How many members the objects in a value have. */
-function memberCount(value: unknown): number {
-  if (typeof value !== 'object' || value === null) return 0;
-  const parts = Object.values(value);
-  const own = Array.isArray(value) ? 0 : parts.length;
-  return parts.reduce<number>((sum, part) => sum + memberCount(part), own);
-}
-
-/** How many members are written in a JSON text: one that is there twice counts twice. */
-function writtenMembers(bytes: Uint8Array): number {
-  const text = new TextDecoder().decode(bytes);
-  return text.replaceAll(/"(?:[^"\\]|\\.)*"/gs, '').split(':').length - 1;
+function hasEachNameOnce(bytes: Uint8Array): boolean {
+  try {
+    return !parseWithNames(bytes, manifestLimits).hasNameTwice;
+  } catch {
+    return false;
+  }
 }

@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { ociManifest } from '../../src/oci/media-types.ts';
+import { dockerSchema1Signed, ociArtifactManifest, ociIndex, ociManifest } from '../../src/oci/media-types.ts';
 import { startRegistry } from '../support/registry.ts';
 import { patient, startTestSite, temporaryFolder } from '../support/site.ts';
 import { settled } from './support.ts';
 
 const MiB = 1024 * 1024;
+const unknownDigest = `sha256:${'0'.repeat(64)}`;
 
 describe('a blob that two repositories share', () => {
   test('is read from disk through the second once its upstream has confirmed it there', async () => {
@@ -52,6 +53,55 @@ describe('a blob that two repositories share', () => {
     upstream.addManifest('team/other', '1', body, ociManifest);
     expect((await site.get('/v2/team/other/manifests/1')).status).toBe(200);
     expect((await site.get(`/v2/team/other/blobs/${secret.digest}`)).status).toBe(404);
+  });
+
+  const described = (digest: string) => `{"mediaType":"application/x","digest":"${digest}","size":2}`;
+  test.each<[string, string, (its: string, secret: string) => string]>([
+    ['blobs of an image', ociManifest, (its, secret) => `"config":${its},"layers":[],"blobs":[${secret}]`],
+    ['manifests of an image', ociManifest, (its, secret) => `"config":${its},"layers":[],"manifests":[${secret}]`],
+    ['layers of an index', ociIndex, (_, secret) => `"manifests":[],"layers":[${secret}]`],
+    ['the config of an index', ociIndex, (_, secret) => `"manifests":[],"config":${secret}`],
+    ['layers of an artifact', ociArtifactManifest, (its, secret) => `"blobs":[${its}],"layers":[${secret}]`],
+    [
+      'blobs of what calls itself an artifact, and is an image to its registry',
+      ociManifest,
+      (its, secret) => `"mediaType":"${ociArtifactManifest}","config":${its},"layers":[],"blobs":[${secret}]`,
+    ],
+    [
+      'layers of what calls itself schema 1, and is an image to its registry',
+      ociManifest,
+      (its, secret) =>
+        `"mediaType":"${dockerSchema1Signed}","config":${its},"layers":[],"fsLayers":[${secret.replace('digest', 'blobSum')}]`,
+    ],
+    ['layers, of which others come later in capitals', ociManifest, (_, secret) => `"layers":[${secret}],"LAYERS":[]`],
+    [
+      'layers, of which others come later with a long s',
+      ociManifest,
+      (_, secret) => `"layers":[${secret}],"layerſ":[]`,
+    ],
+    ['layers that are there twice', ociManifest, (its, secret) => `"layers":[${its}],"layers":[${secret}]`],
+    [
+      'a layer with another digest in capitals',
+      ociManifest,
+      (_, secret) => `"layers":[${secret.replace('}', `,"DIGEST":"${unknownDigest}"}`)}]`,
+    ],
+    [
+      'a layer with another digest before',
+      ociManifest,
+      (_, secret) => `"layers":[${secret.replace('{', `{"di\\u0067est":"${unknownDigest}",`)}]`,
+    ],
+  ])('is asked for where a manifest names it as %s, which its registry need not look at', async (_, type, members) => {
+    await using upstream = await startRegistry();
+    await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
+    const secret = upstream.addBlob({ size: MiB, seed: 'unseen' }, { repository: 'team/secret' });
+    await site.get(`/v2/team/secret/blobs/${secret.digest}`);
+    await settled(site);
+    const its = upstream.addBlob('{}', { repository: 'team/other' });
+    const body = `{"schemaVersion":2,${members(described(its.digest), described(secret.digest))}}`;
+    upstream.addManifest('team/other', '1', body, type);
+    expect((await site.get('/v2/team/other/manifests/1')).status).toBe(200);
+    expect((await site.get(`/v2/team/other/blobs/${secret.digest}`)).status).toBe(404);
+    expect(await site.get(`/v2/team/other/blobs/${its.digest}`)).toMatchObject({ status: 200, sha256: its.digest });
   });
 
   test.each([

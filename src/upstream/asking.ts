@@ -59,6 +59,13 @@ function classOf({ subject, method }: Ask): RequestClass {
   return classes[subject][method];
 }
 
+interface Conversation {
+  readonly answer: HttpAnswer;
+  /** Whether credentials or a token were sent. */
+  readonly shown: boolean;
+  readonly isAnonymous: boolean;
+}
+
 /** Asks one URL of an upstream, with whatever it demands to see. */
 export class Asker {
   readonly #options: AskerOptions;
@@ -74,7 +81,7 @@ export class Asker {
   async ask(ask: Ask): Promise<HttpAnswer> {
     const { upstream, now } = this.#options;
     const { subject, repository } = ask;
-    const { answer, shown } = await this.#converse(ask);
+    const { answer, isAnonymous } = await this.#converse(ask);
     const { status, foreign, code } = answer;
     const { headers } = answer;
     const failed = {
@@ -82,7 +89,7 @@ export class Asker {
       retryAfter: answer.headers['retry-after'],
       foreign,
       code,
-      shown,
+      shown: !isAnonymous,
       request: requestOf(ask, answer),
       parentError: foreign ? undefined : parentError(headers),
       isRemembered: !foreign && isRemembered(headers),
@@ -95,7 +102,7 @@ export class Asker {
   }
 
   /** With one credential after another, where the first is limited or refused. */
-  async #converse(ask: Ask): Promise<{ answer: HttpAnswer; shown: boolean }> {
+  async #converse(ask: Ask): Promise<Conversation> {
     const { walls, wallet } = this.#options;
     const { repository } = ask;
     // No token is fetched for a request that will not be sent.
@@ -128,7 +135,7 @@ export class Asker {
     return true;
   }
 
-  async #converseWith(slot: Slot, ask: Ask): Promise<{ answer: HttpAnswer; shown: boolean }> {
+  async #converseWith(slot: Slot, ask: Ask): Promise<Conversation> {
     const { authenticator } = this.#options;
     const { repository, signal } = ask;
     const known = await authenticator.authorization(repository, { slot, signal });
@@ -143,7 +150,7 @@ export class Asker {
         // It was asked a moment ago, and what it said then says more.
         throw error instanceof Refusal && known.failure !== undefined ? known.failure : error;
       });
-      if (renewed === undefined) throw this.#denied(ask, { answer, shown: sent !== undefined });
+      if (renewed === undefined) throw await this.#denied(ask, { answer, slot, sent });
       sent = renewed;
       answer = await this.#send(ask, { slot, authorization: sent });
     }
@@ -169,7 +176,17 @@ export class Asker {
     }
     if (sent !== undefined && answer.status !== 401 && answer.status !== 403) authenticator.accepted(repository);
     if (answer.status === 401 && answer.foreign) answer = await this.#askForeign(ask, answer);
-    return { answer, shown: sent !== undefined };
+    return { answer, shown: sent !== undefined, isAnonymous: await this.#isAnonymous(answer, { slot, sent, signal }) };
+  }
+
+  /** Whether a refused request has shown nothing but a token that any client gets. False where nothing is refused. */
+  async #isAnonymous(
+    { status }: HttpAnswer,
+    { sent, ...options }: SlotOptions & { readonly sent: string | undefined },
+  ): Promise<boolean> {
+    if (sent === undefined) return true;
+    if (isBasic(sent) || (status !== 401 && status !== 403)) return false;
+    return !(await this.#options.authenticator.hasCredential(options));
   }
 
   /** Whether a "no" may only mean that credentials were not shown: some registries say so at `/v2/` alone. */
@@ -234,9 +251,13 @@ export class Asker {
     };
   }
 
-  #denied(ask: Ask, { answer, shown }: { answer: HttpAnswer; shown: boolean }): Error {
+  async #denied(
+    ask: Ask,
+    { answer, slot, sent }: { readonly answer: HttpAnswer; readonly slot: Slot; readonly sent: string | undefined },
+  ): Promise<Error> {
     const { upstream } = this.#options;
-    const { repository } = ask;
+    const { repository, signal } = ask;
+    const shown = !(await this.#isAnonymous(answer, { slot, sent, signal }));
     return denied(upstream, { repository, status: answer.status, shown, request: requestOf(ask, answer) });
   }
 }

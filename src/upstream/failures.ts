@@ -5,8 +5,12 @@ import { readSmall, type TransferBody } from '../transport/body.ts';
 import { codeOf, isHttp2Answer } from '../transport/error-code.ts';
 import { objectIn } from './json-shape.ts';
 
-/** How long a 429 without `Retry-After` is taken to mean, and the longest that is honoured, in milliseconds. */
-const defaultPauseMs = 10_000;
+/**
+ * How long a 429 without `Retry-After` is taken to mean at first, in milliseconds: clients that retry wait for a second (crane,
+ * containers/image).
+ */
+const defaultPauseMs = 1_000;
+/** The longest pause that is honoured, in milliseconds. */
 const maxPauseMs = 3_600_000;
 
 /** The two that an upstream consists of. */
@@ -105,7 +109,7 @@ export function denied(
   options: {
     readonly repository: string;
     readonly status: number;
-    /** Whether credentials, or a token, were sent. */
+    /** Whether credentials were sent, or a token that was given for them. */
     readonly shown: boolean;
     readonly place?: Service;
     readonly request?: string;

@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { RegistryError } from '../oci/error.ts';
 import { reasonFacts } from '../oci/reason.ts';
 import { untilAborted } from '../waiting/until-aborted.ts';
-import { nameOf, pauseOf, pauseReason, type Service, UpstreamError } from './failures.ts';
+import { nameOf, pauseOf, pauseReason, retryAfterSeconds, type Service, UpstreamError } from './failures.ts';
 import {
   type ClosedState,
   type GateEvent,
@@ -20,6 +20,9 @@ const maxConnectionFailures = 3;
 
 /** Answers out of {@link serverFailures} in a row after which nothing is sent for a while. */
 const maxServerFailures = 5;
+
+/** The longest pause after limits that say no time, in milliseconds: each one in a row doubles it. */
+const maxUntoldPauseMs = 10_000;
 
 /** Answers that a place gives when it cannot answer. */
 export const serverFailures: ReadonlySet<number> = new Set([500, 502, 503, 504]);
@@ -193,7 +196,7 @@ export class Gate implements RequestGate {
   #answered({ status, headers, code }: Heard, probed: Closure | undefined): void {
     this.#connectionFailures = 0;
     this.#options.onAnswer?.(headers);
-    const pauseMs = pauseOf({ status, retryAfter: headers['retry-after'], code }, this.#options.now());
+    const pauseMs = this.#pauseOf({ status, headers, code }, probed);
     if (pauseMs !== undefined) {
       this.#serverFailures = 0;
       this.#close('limited', { forMs: pauseMs, reason: pauseReason(status) });
@@ -205,6 +208,15 @@ export class Gate implements RequestGate {
       return;
     }
     this.#heard(probed);
+  }
+
+  #pauseOf({ status, headers, code }: Heard, probed: Closure | undefined): number | undefined {
+    const nowMs = this.#options.now();
+    const retryAfter = headers['retry-after'];
+    const pauseMs = pauseOf({ status, retryAfter, code }, nowMs);
+    const isTold = retryAfterSeconds(retryAfter, nowMs) !== undefined;
+    if (pauseMs === undefined || isTold || !isVerdict(probed) || probed.state !== 'limited') return pauseMs;
+    return Math.min(probed.forMs * 2, maxUntoldPauseMs);
   }
 
   #failed(error: unknown, probed: Closure | undefined): void {
@@ -272,7 +284,7 @@ export class Gate implements RequestGate {
 }
 
 /** Whether a request was to find out what a failure or a limit has made of the place. */
-function isVerdict(probed: Closure | undefined): boolean {
+function isVerdict(probed: Closure | undefined): probed is Closure {
   return probed !== undefined && probed.isDoubt !== true;
 }
 

@@ -34,13 +34,13 @@ const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 export interface HttpRequest {
   readonly method: 'GET' | 'HEAD' | 'POST';
   readonly url: URL;
-  /** Lower-case names. `authorization` is dropped at the first redirect to another origin. */
+  /** Lower-case names. `authorization` is dropped at the first redirect to another site. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
   readonly lane: Lane;
   /** Whether it goes to where an earlier answer has redirected: another registry, of which the gate learns nothing. */
   readonly isForeign?: boolean;
-  /** `same-origin` for requests that carry credentials other than in a header. */
+  /** `same-origin` for requests that carry credentials other than in `authorization`. */
   readonly redirects: 'any-origin' | 'same-origin';
   /** Decides whether the request is sent, and learns what its own origin answers; redirect targets do not count. */
   readonly gate: RequestGate;
@@ -114,9 +114,9 @@ export class HttpClient {
       await drain(answer.body);
       if (hop === maxRedirects) throw unavailable(upstream, `redirects more than ${maxRedirects} times`);
       const target = this.#redirectTarget(answer.headers.location, url);
-      if (target.origin !== url.origin) {
+      if (target.origin !== url.origin && !isUpgrade(url, target)) {
         if (request.redirects === 'same-origin') {
-          throw unavailable(upstream, 'redirects its token endpoint to another origin');
+          throw unavailable(upstream, 'redirects a request with credentials to another origin');
         }
         passage.answered(answer);
         foreign = true;
@@ -253,4 +253,10 @@ function isTimeout(error: unknown): boolean {
 
 function readLength(header: string | undefined): number | undefined {
   return header !== undefined && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
+}
+
+/** Whether a redirect leads from plain HTTP to HTTPS of the same host, on the usual ports: the same site, better protected. */
+function isUpgrade(from: URL, to: URL): boolean {
+  const isSafer = from.protocol === 'http:' && to.protocol === 'https:';
+  return isSafer && from.hostname === to.hostname && from.port === '' && to.port === '';
 }

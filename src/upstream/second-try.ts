@@ -25,11 +25,13 @@ export function lasting(error: unknown): unknown {
  */
 export function secondTryIn(error: unknown): number | undefined {
   if (error instanceof LastingFailure) return undefined;
-  if (hasReason(error, 'limited')) return shortPauseMs(error as RegistryError);
+  if (hasReason(error, 'limited')) return shortPauseIn(error);
   return error instanceof PassingFailure || hasReason(error, 'cut') || isReset(error) ? secondTryAfterMs : undefined;
 }
 
-function shortPauseMs(error: RegistryError): number | undefined {
+/** When an upstream that asks for a short pause may be asked again, in milliseconds from now; `undefined` after anything else. */
+export function shortPauseIn(error: unknown): number | undefined {
+  if (!(error instanceof RegistryError) || error.reason !== 'limited') return undefined;
   const pauseMs = error instanceof Refusal ? error.retryAfterMs : Number(error.headers['Retry-After']) * 1000;
   // A refusal tells what is left of the pause; a timer may be early.
   return pauseMs <= maxShortPauseMs ? Math.ceil(pauseMs) + 10 : undefined;

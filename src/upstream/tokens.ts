@@ -138,7 +138,14 @@ export class TokenCache {
     const generation = this.#generation;
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const send = (wish: typeof request): Promise<HttpAnswer> =>
-      http.send({ ...wish, gate: gate(repository), lane: 'metadata', redirects: 'same-origin', signal: limited });
+      http.send({
+        ...wish,
+        gate: gate(repository),
+        lane: 'metadata',
+        // The body of a POST has credentials, which go nowhere else.
+        redirects: wish.method === 'POST' ? 'same-origin' : 'any-origin',
+        signal: limited,
+      });
     const ask = async (): Promise<TokenAnswer> => {
       let answer = await send(request);
       if (request.form !== undefined && (answer.status === 404 || answer.status === 405)) {

@@ -122,9 +122,14 @@ const figures: readonly Figure[] = [
     written: [['docs/adr/0010-gates.md', 'five responses in a row']],
   },
   {
-    value: 10 * second,
+    value: second,
     constant: ['src/upstream/failures.ts', 'defaultPauseMs'],
-    written: [['docs/adr/0010-gates.md', 'ten seconds if a 429 gives none']],
+    written: [['docs/adr/0010-gates.md', 'the first pause lasts a second']],
+  },
+  {
+    value: 10 * second,
+    constant: ['src/upstream/gate.ts', 'maxUntoldPauseMs'],
+    written: [['docs/adr/0010-gates.md', 'up to ten seconds']],
   },
   {
     value: hour,

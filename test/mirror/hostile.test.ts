@@ -142,21 +142,26 @@ describe('a blob whose opening fails once', () => {
     ['status 503', { kind: 'status', status: 503 }],
     ['status 500', { kind: 'status', status: 500 }],
     ['a reset', { kind: 'reset' }],
+    ['429', { kind: 'status', status: 429 }],
+    ['503 that asks for a second', { kind: 'status', status: 503, headers: { 'Retry-After': '1' } }],
+    ['the length of another blob', { kind: 'content-length', difference: 5 }],
   ] as const)('by %s is asked for again within the time of its client', async (_, fault) => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
-    const blob = upstream.addBlob({ size: MiB, seed: 'second try' });
+    const { layers } = upstream.addImage('library/app', 'v1', { layers: [{ size: MiB, seed: 'second try' }] });
+    const blob = layers[0]!;
+    await site.get('/v2/library/app/manifests/v1');
     upstream.fault(blob.digest, fault, { times: 1 });
     expect(await site.get(`/v2/library/app/blobs/${blob.digest}`)).toMatchObject({ status: 200, sha256: blob.digest });
     expect(upstream.requestsFor(blob.digest)).toHaveLength(2);
   });
 
-  test('by 404 or 429 is not', async () => {
+  test('by 404, or by a limit for longer than a client waits, is not', async () => {
     await using upstream = await startRegistry();
     await using site = await startTestSite({ upstreams: { 'docker.io': upstream } });
     for (const status of [404, 429]) {
       const blob = upstream.addBlob({ size: MiB, seed: `no second try ${status}` });
-      upstream.fault(blob.digest, { kind: 'status', status });
+      upstream.fault(blob.digest, { kind: 'status', status, headers: { 'Retry-After': '60' } });
       expect((await site.get(`/v2/library/app/blobs/${blob.digest}`)).status).toBe(status);
       expect(upstream.requestsFor(blob.digest)).toHaveLength(1);
     }

@@ -31,6 +31,8 @@ export type Fault =
       readonly headers?: Readonly<Record<string, string>>;
       readonly body?: string;
     }
+  /** The answer, under another status. */
+  | { readonly kind: 'other-status'; readonly status: number }
   /** To a signed address on another origin, good for one use unless `reusable`. */
   | { readonly kind: 'redirect'; readonly status?: 301 | 302 | 303 | 307 | 308; readonly reusable?: boolean }
   | { readonly kind: 'redirect-to'; readonly location: string }
@@ -129,6 +131,9 @@ export function applyFault(answer: Answer, placed: PlacedFault, signedUrl: (reus
     case 'status':
       replace(answer, textAnswer(fault.status, fault.body ?? errorBody(fault.status), { ...fault.headers }));
       answer.headers['Docker-Content-Digest'] = undefined;
+      return;
+    case 'other-status':
+      answer.status = fault.status;
       return;
     case 'redirect':
       redirect(answer, fault.status ?? 307, signedUrl(fault.reusable ?? false));

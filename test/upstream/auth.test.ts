@@ -148,9 +148,22 @@ test('a realm of another domain is never dialled, unless it is listed', async ()
   expect(tokenRequests(other)[0]?.headers.authorization).toMatch(/^Basic /);
 });
 
-test('a token service that redirects to another origin is not followed', async () => {
-  await using other = await startRegistry();
+test('a token service that redirects to another origin is followed without our credentials', async () => {
+  await using other = await startRegistry({ token: {} });
   await using site = await startSite({ token: { credentials } }, { credentials: inline });
+  site.registry.tokenServer.place(undefined, { kind: 'redirect-to', location: `${other.origin}/token` }, {});
+  // That service's tokens mean nothing to this registry; what counts is that it was asked.
+  expect(await failureOf(site.pull())).toMatchObject({ code: 'DENIED' });
+  expect(tokenRequests(other).length).toBeGreaterThan(0);
+  expect(tokenRequests(other).map(({ headers }) => headers.authorization)).not.toContainEqual(expect.anything());
+});
+
+test('a token service that redirects a POST with credentials to another origin is not followed', async () => {
+  await using other = await startRegistry();
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, 'config.json');
+  await using site = await startSite({ token: { credentials } }, { credentials: { kind: 'docker-config', path } });
+  await writeFile(path, JSON.stringify({ auths: { [site.registry.host]: { identitytoken: 'identity' } } }));
   site.registry.tokenServer.place(undefined, { kind: 'redirect-to', location: `${other.origin}/token` }, {});
   expect(await failureOf(site.pull())).toMatchObject({ code: 'UNAVAILABLE' });
   expect(other.requests).toHaveLength(0);
@@ -280,4 +293,16 @@ test('a repository that needs no token is served where the token service has die
   await site.pull('library/other');
   const last = site.registry.requests.at(-1);
   expect([last?.path.includes('library/other'), last?.headers.authorization]).toEqual([true, undefined]);
+});
+
+test('a registry that refuses a token for anonymous clients is not said to refuse our credentials', async () => {
+  await using site = await startSite({ token: {} });
+  const challenge = site.registry.tokens.challenge(`${site.registry.origin}/token`, 'library/tiny');
+  const refused = { kind: 'status', status: 401, headers: { 'WWW-Authenticate': challenge } } as const;
+  const fault = site.registry.fault(/manifests/, refused);
+  expect(await failureOf(site.pull())).toMatchObject({
+    code: 'DENIED',
+    message: expect.stringContaining('does not give library/tiny to anonymous clients') as string,
+  });
+  expect(fault.met).toBeGreaterThan(1);
 });

@@ -97,7 +97,7 @@ describe('a challenge', () => {
     expect(await authenticator.authorization('a', { slot, signal })).toEqual({});
     expect(authenticator.tokenService()).toBeUndefined();
     expect(await authenticator.renew('a', { ...fresh, challenge: bearer, slot })).toBe('Bearer t1');
-    expect(sent[0]).toMatchObject({ method: 'GET', lane: 'metadata', redirects: 'same-origin' });
+    expect(sent[0]).toMatchObject({ method: 'GET', lane: 'metadata', redirects: 'any-origin' });
     expect(sent[0]?.url.href).toBe(`${realm}?service=s&scope=repository%3Aa%3Apull`);
     expect(sent[0]?.headers).toEqual({ accept: 'application/json' });
     expect(await authenticator.authorization('a', { slot, signal })).toEqual({ header: 'Bearer t1' });

@@ -376,8 +376,8 @@ describe('limits', () => {
     using upstream = upstreamAt(registry.origin);
     const get = () => failureOf(upstream.client.getManifest('a', 'v1', { accept, signal }));
     expect(await get()).toMatchObject({ code: 'TOOMANYREQUESTS', status: 429 });
-    expect(await get()).toMatchObject({ code: 'TOOMANYREQUESTS', status: 429 });
-    expect(registry.requests).toHaveLength(1);
+    // Without a time, the first pause is short enough for a second try.
+    expect(registry.requests).toHaveLength('Retry-After' in headers ? 1 : 2);
   });
 
   test('403 without either is a no', async () => {

@@ -47,8 +47,8 @@ function unreachable(code: string): RegistryError {
 test.each<[string, number, string | undefined, number]>([
   ['429 with Retry-After', 429, '60', 60],
   ['429 with a date', 429, new Date(1_090_000).toUTCString(), 90],
-  ['429 without Retry-After', 429, undefined, 10],
-  ['429 with one that cannot be read', 429, 'soon', 10],
+  ['429 without Retry-After', 429, undefined, 1],
+  ['429 with one that cannot be read', 429, 'soon', 1],
   ['429 with none to wait', 429, '0', 1],
   ['429 with more than an hour', 429, '86400', 3600],
   ['503 with Retry-After', 503, '7', 7],
@@ -96,6 +96,25 @@ test('after a pause one request goes first, and the others wait for its answer',
     'refused limited',
     'opened',
   ]);
+});
+
+test('each limit in a row that says no time is twice as long, up to ten seconds', async () => {
+  const { answer, pass, gate } = createGate();
+  const seconds = async (headers = {}): Promise<number> => {
+    const sinceMs = 1_000_000 + passedMs;
+    await answer(429, headers);
+    const lastsMs = (gate.status().untilMs ?? 0) - sinceMs;
+    passedMs += lastsMs;
+    pass(lastsMs);
+    return lastsMs / 1000;
+  };
+  let passedMs = 0;
+  const lasted: number[] = [];
+  for (let count = 0; count < 6; count += 1) lasted.push(await seconds());
+  expect(lasted).toEqual([1, 2, 4, 8, 10, 10]);
+  expect(await seconds({ 'retry-after': '3' })).toBe(3);
+  await answer(200);
+  expect(await seconds()).toBe(1);
 });
 
 test('a request that waits for the first one after a pause can leave, and takes its place when the first one leaves', async () => {

@@ -162,7 +162,7 @@ test('what a redirect target does is not held against the registry', async () =>
 
 test.each<[number, string | undefined, number]>([
   [429, '60', 60],
-  [429, undefined, 10],
+  [429, '10', 10],
   [503, '60', 60],
 ])('an answer %i with Retry-After %s is the last for that long', async (status, retryAfter, seconds) => {
   await using site = await startUpstream();

@@ -179,7 +179,7 @@ describe('a token service', () => {
     const asked = { count: 0 };
     await using server = await startWith(({ response }) => {
       asked.count += 1;
-      return response.writeHead(status).end();
+      return response.writeHead(status, { 'retry-after': '60' }).end();
     });
     using upstream = upstreamAt(server.origin);
     await expect(upstream.client.getManifest('a', 'v1', { accept, signal })).rejects.toThrow('token service');

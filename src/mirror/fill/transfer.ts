@@ -6,6 +6,7 @@ import type { Reason } from '../../oci/reason.ts';
 import type { Report } from '../../oci/report.ts';
 import type { BlobAnswer } from '../../upstream/client.ts';
 import { Refusal } from '../../upstream/passage.ts';
+import { shortPauseIn } from '../../upstream/second-try.ts';
 import { atLeastRate } from '../../waiting/least-rate.ts';
 import type { TransferEvent } from './fill-events.ts';
 import type { Route, Source, SourceList } from './sources.ts';
@@ -16,8 +17,8 @@ const patienceOnceFlowing = 8;
 const patienceOnceAnswered = 3;
 /** The same at the opening: a server that is being replaced refuses one request and answers the next. */
 const patienceAtOpening = 2;
-/** Failures that a second attempt may not have. A timeout has used the time for one, and a rate limit asks for none. */
-const worthASecondTry = ['bad-status', 'unreachable', 'cut', 'bad-answer'] as const satisfies Reason[];
+/** Failures that a second attempt may not have. A timeout has used the time for one; a limit is waited for if it is short. */
+const worthASecondTry = ['bad-status', 'unreachable', 'cut', 'bad-answer', 'wrong-size'] as const satisfies Reason[];
 /** How long all sources together may give nothing before a transfer that had begun is given up. */
 const maxDroughtMs = 60_000;
 /** How often one transfer may fail and go on, however little each attempt brings. */
@@ -72,6 +73,8 @@ export class Transfer {
   #isWanted = true;
   /** Sources that nothing is sent to for a while, and until when by the monotonic clock. */
   readonly #refusedUntilMs = new Map<Source, number>();
+  /** Sources whose short pause was waited for once before any has answered. */
+  readonly #paused = new Set<Source>();
   #hasAnswer = false;
 
   constructor(options: TransferOptions) {
@@ -128,9 +131,9 @@ export class Transfer {
           report({ kind: 'source-failed', digest, source, error, position: this.#position });
           continue;
         }
-        if (error instanceof Refusal && this.#isBelieved) {
-          // It was not sent, so it has not failed: it goes on when the source may be asked again.
-          this.#refusedUntilMs.set(source, performance.now() + Math.max(error.retryAfterMs, minRefusedMs));
+        const waitMs = this.#waitAfter(source, error);
+        if (waitMs !== undefined) {
+          this.#refusedUntilMs.set(source, performance.now() + waitMs);
           sources.refused(source, error);
           report({ kind: 'source-failed', digest, source, error, position: this.#position });
           continue;
@@ -152,6 +155,15 @@ export class Transfer {
   /** Whether a source has answered, so that clients wait for the bytes and not for the answer. */
   get #isBelieved(): boolean {
     return this.contributors.size > 0 || this.#hasAnswer || this.#options.isAwaited();
+  }
+
+  /** How long a source that was not asked, or asks for a pause, is waited for. `undefined`: it has failed. */
+  #waitAfter(source: Source, error: unknown): number | undefined {
+    // It was not sent, so it has not failed: it goes on when the source may be asked again.
+    if (error instanceof Refusal && this.#isBelieved) return Math.max(error.retryAfterMs, minRefusedMs);
+    if (this.#isBelieved || this.#paused.has(source)) return undefined;
+    this.#paused.add(source);
+    return shortPauseIn(error);
   }
 
   #forgetOpened(): void {

@@ -380,13 +380,14 @@ describe('a fetch', () => {
   test('waits where an upstream asks for it, and goes on where a connection was cut', async () => {
     await using upstream = await startRegistry();
     const image = upstream.addImage('app', 'v1', { layers: [{ size: 3_000_000, seed: 1 }] });
-    const limit = { kind: 'status', status: 429, headers: { 'retry-after': '1' } } as const;
+    // Longer than what is waited out for any request.
+    const limit = { kind: 'status', status: 429, headers: { 'retry-after': '3' } } as const;
     upstream.fault('/v2/app/manifests/v1', limit, { times: 1 });
     await using site = await startTestSite({ upstreams: { 'reg.example': { urls: [upstream.origin] } } });
     const cut = upstream.fault(image.layers[0]!.digest, { kind: 'cut', afterBytes: 1_000_000 }, { times: 1 });
     const events = await fetchImages(site, { images: [{ image: 'reg.example/app:v1' }] });
     expect(of(events, 'waiting')[0]).toMatchObject({
-      seconds: 1,
+      seconds: 3,
       reason: expect.stringContaining('limits our requests'),
     });
     expect(endOf(events)).toMatchObject({ fetched: 1, failed: 0 });

@@ -66,17 +66,15 @@ function countWithin(bytes: Uint8Array, { maxValues, maxDepth }: JsonLimits): nu
   return values;
 }
 
-/** As {@link countWithin} counts, of what has been parsed. */
+/** As {@link countWithin} counts, of what has been parsed, no deeper than that has let through. */
 function countIn(value: unknown): number {
-  let values = 1;
-  const rest = [value];
-  while (rest.length > 0) {
-    const next = rest.pop();
-    if (typeof next !== 'object' || next === null) continue;
-    const members: unknown[] = Array.isArray(next) ? next : Object.values(next);
-    values += Math.max(1, members.length);
-    for (const member of members) rest.push(member);
-  }
+  return typeof value === 'object' && value !== null ? 1 + countMembers(value) : 1;
+}
+
+function countMembers(container: object): number {
+  const members: unknown[] = Array.isArray(container) ? container : Object.values(container);
+  let values = Math.max(1, members.length);
+  for (const member of members) if (typeof member === 'object' && member !== null) values += countMembers(member);
   return values;
 }
 

@@ -1,13 +1,7 @@
-import { type LookupAddress, type LookupAllOptions, lookup } from 'node:dns';
+import { lookup } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import ipaddr from 'ipaddr.js';
-
-/** The system's name resolution; returns all addresses. */
-export type SystemLookup = (
-  hostname: string,
-  options: LookupAllOptions,
-  callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
-) => void;
+import { NameLookups, type SystemLookup } from './name-lookups.ts';
 
 /** A redirect or token realm leads to an address that an upstream must not send us to. */
 export class ForbiddenAddressError extends Error {
@@ -38,6 +32,9 @@ const metadataAddresses: ReadonlySet<string> = new Set([
 /** The part of IPv6 that is routed on the internet (RFC 4291, 2.4; IANA "IPv6 Global Unicast Address Assignments"). */
 const globalUnicast = ipaddr.IPv6.parseCIDR('2000::/3');
 
+/** Names that answers of an upstream lead to and that are looked up at a time. */
+const maxForeignLookups = 2;
+
 function addressKind(text: string): AddressKind {
   const address = ipaddr.process(text);
   if (metadataAddresses.has(address.toString())) return 'metadata';
@@ -64,15 +61,19 @@ export class AddressGuard {
   /** The kind of the address that each own host was last connected to, or is configured as. */
   readonly #ownKinds = new Map<string, AddressKind>();
 
-  readonly #lookup: SystemLookup;
+  /** Apart: a name that an answer leads to does not keep a configured one waiting. */
+  readonly #lookups: Readonly<Record<'own' | 'foreign', NameLookups>>;
 
   /**
    * @param urls the configured URLs of the upstream
    * @param systemLookup finds the addresses of names (default: the system's own lookup)
    */
   constructor(urls: readonly URL[], systemLookup: SystemLookup = lookup) {
-    this.#lookup = systemLookup;
     this.#ownHosts = new Set(urls.map((url) => url.hostname));
+    this.#lookups = {
+      own: new NameLookups(systemLookup, { atATime: this.#ownHosts.size }),
+      foreign: new NameLookups(systemLookup, { atATime: maxForeignLookups }),
+    };
     this.#configured = new Set(urls.map((url) => url.origin));
     for (const host of this.#ownHosts) {
       const literal = addressLiteral(host);
@@ -102,7 +103,8 @@ export class AddressGuard {
   lookupFor(url: URL): LookupFunction {
     const own = this.isOwn(url);
     return (hostname, options, callback) => {
-      this.#lookup(hostname, { ...options, all: true }, (error, found) => {
+      const lookups = this.#lookups[own ? 'own' : 'foreign'];
+      lookups.find(hostname, { ...options, all: true }, (error, found) => {
         if (error) {
           callback(error, '');
           return;

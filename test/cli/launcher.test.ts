@@ -49,6 +49,15 @@ test('without a Node beside the program, one on the PATH that is new enough is t
   });
 });
 
+test('there are sixteen threads to look names up and read files, unless the caller says how many', async () => {
+  const node = join(root, 'app/node_modules/.bin/node');
+  await writeFile(node, '#!/bin/sh\necho "$UV_THREADPOOL_SIZE"\n');
+  await chmod(node, 0o755);
+  expect((await launch(['serve'])).stdout).toBe('16\n');
+  const environment = { PATH: '/usr/bin:/bin', UV_THREADPOOL_SIZE: '5' };
+  expect((await run(join(root, 'app/bin/millpond'), [], { cwd: root, environment })).stdout).toBe('5\n');
+});
+
 test('compiled code is kept where there is a folder for it, unless the caller says where', async () => {
   const node = join(root, 'app/node_modules/.bin/node');
   await writeFile(node, '#!/bin/sh\necho "${NODE_COMPILE_CACHE-none}"\n');

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { AddressGuard, ForbiddenAddressError, type SystemLookup } from '../../src/upstream/address-guard.ts';
+import { AddressGuard, ForbiddenAddressError } from '../../src/upstream/address-guard.ts';
+import type { SystemLookup } from '../../src/upstream/name-lookups.ts';
 
 const lookupTo =
   (...addresses: readonly string[]): SystemLookup =>

@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type AddressInfo, isIP } from 'node:net';
 import { expect, test } from 'vitest';
-import { AddressGuard, type SystemLookup } from '../../src/upstream/address-guard.ts';
+import { AddressGuard } from '../../src/upstream/address-guard.ts';
+import type { SystemLookup } from '../../src/upstream/name-lookups.ts';
 import { startRegistry } from '../support/registry.ts';
 import { bytesOf, failureOf, never, unknownDigest, upstreamAt } from './support.ts';
 

@@ -5,11 +5,12 @@ export type User = (typeof users)[number];
 
 const upstreamFolders = ['registry.test/ann', 'registry.test/bob'] as const;
 const hostedFolders = ['local/ann', 'local/bob'] as const;
-export type Folder = (typeof upstreamFolders | typeof hostedFolders)[number];
+const archivedFolders = ['archive.test/ann', 'archive.test/bob'] as const;
+export type Folder = (typeof upstreamFolders | typeof hostedFolders | typeof archivedFolders)[number];
 
-/** Where images are: a fleet has no hosted ones here. */
+/** Where images are; those of the last two have come by an archive. A fleet has no hosted ones here. */
 export function foldersOf(isFleet: boolean): readonly Folder[] {
-  return isFleet ? upstreamFolders : [...upstreamFolders, ...hostedFolders];
+  return [...upstreamFolders, ...(isFleet ? [] : hostedFolders), ...archivedFolders];
 }
 
 /** A rule as the model knows it: whom it means, which folder, what it says. */
@@ -122,7 +123,9 @@ export function askedOf(
     ['list', '/v2/_millpond/search?q=app'],
     ['list', '/v2/_millpond/events'],
     ['list', '/v2/_millpond/holds'],
-    ['write', `/v2/${folder}/app/_millpond/administration/pin?reference=v1`],
+    ...(['pin', 'fetch', 'verify', 'purge'] as const).map(
+      (name): Path => ['write', `/v2/${folder}/app/_millpond/administration/${name}?reference=v1`],
+    ),
     ...(isFleet ? [] : ([['write', `/v2/local/ann/app/blobs/uploads/`]] as const)),
   ];
   const [kind, path, headers = {}] = pick([...content, ...content, ...other]);

@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { expect } from 'vitest';
 import { startFleet } from '../cluster/support.ts';
+import { runCommand } from '../support/commands.ts';
 import { type LocalImage, localImage } from '../support/images.ts';
+import { type LayoutImage, layoutOf, named, writeTar } from '../support/layouts.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startTestSite, type TestSite, temporaryFolder } from '../support/site.ts';
 import { type Folder, foldersOf, type Rule, type Shown, type User, users } from './model-requests.ts';
@@ -34,6 +36,16 @@ export async function prepare(stack: AsyncDisposableStack, { isFleet }: { readon
     const { digest } = registry.addImage(`${name}/app`, 'v1', { layers });
     images.set(`registry.test/${name}`, { digest, blobs: layers } as unknown as LocalImage);
   }
+  // These have come by an archive, before their registry was asked for anything.
+  const archived = stack.use(await startRegistry());
+  const layout: LayoutImage[] = [];
+  for (const name of ['ann', 'bob'] as const) {
+    const image = images.get(`archive.test/${name}`)!;
+    for (const { bytes } of image.blobs) archived.addBlob(bytes, { repository: `${name}/app` });
+    archived.addManifest(`${name}/app`, 'v1', image.bytes.toString(), image.mediaType);
+    layout.push({ manifest: image, annotations: named(`archive.test/${name}/app:v1`) });
+  }
+  const archive = await writeTar(join(folder.path, 'images.tar'), layoutOf(layout));
   const hook = stack.use(await receiver());
   const config = (rules: readonly Rule[] | undefined) => ({
     log: { level: 'error' },
@@ -44,7 +56,7 @@ export async function prepare(stack: AsyncDisposableStack, { isFleet }: { readon
     }),
     ...(rules && { auth: { htpasswdFile: file, anonymous: true, tokenExpiry: '1h', policies: policiesOf(rules) } }),
   });
-  const upstreams = { 'registry.test': registry };
+  const upstreams = { 'registry.test': registry, 'archive.test': archived };
   const fleet = isFleet
     ? stack.use(await startFleet({ replicas: 2, upstreams, config: config(undefined) }))
     : undefined;
@@ -59,6 +71,8 @@ export async function prepare(stack: AsyncDisposableStack, { isFleet }: { readon
     }
   }
   for (const one of sites) {
+    const { code, stderr } = await runCommand(['import', archive, '--cache-dir', one.cacheDir], folder.path);
+    expect([code, stderr]).toEqual([0, '']);
     for (const name of folders) {
       await one.get(`/v2/${name}/app/manifests/v1`);
       await expect.poll(async () => (await one.get(`/v2/_millpond/images/${name}/app:v1`)).status).toBe(200);

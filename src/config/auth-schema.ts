@@ -1,12 +1,12 @@
 import { z } from 'zod';
-import { addressRange, anyText, claimCondition, nameGlob, policyPattern } from './policy-kinds.ts';
+import { addressRange, anyText, claimCondition, issuerName, nameGlob, policyPattern } from './policy-kinds.ts';
 import { duration, flag, oneOf, originUrl, path, registryUrl, text } from './value-kinds.ts';
 import { value } from './value-schema.ts';
 
 const actions = ['pull', 'push', 'delete', 'search', 'administer'] as const;
 
 const issuerSchema = z.strictObject({
-  issuer: value(text('the `iss` of its tokens')).describe(
+  issuer: value(issuerName).describe(
     '`iss` of its tokens, exactly, such as `https://token.actions.githubusercontent.com`.',
   ),
   audience: value(text('an audience')).describe(

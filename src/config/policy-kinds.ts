@@ -24,6 +24,18 @@ export const policyPattern: ValueKind<string> = {
   },
 };
 
+/** The `iss` of tokens: the URL of their issuer, and nothing that may be a secret. */
+export const issuerName: ValueKind<string> = {
+  jsonSchema: { type: 'string', minLength: 1 },
+  parse(found) {
+    const accepted = 'the `iss` of its tokens, such as https://login.example, without credentials and without a query';
+    const issuer = matching(found, /^[^?#]+$/, accepted);
+    const { username = '', password = '' } = URL.parse(issuer) ?? {};
+    if (username + password !== '') throw new ValueError(`found ${describeFound(found)}; accepted: ${accepted}`);
+    return issuer;
+  },
+};
+
 /** A text, which may be empty. */
 export const anyText: ValueKind<string> = {
   jsonSchema: { type: 'string' },

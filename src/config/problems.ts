@@ -1,5 +1,6 @@
 import { formatOrigin, type Origin, type Origins } from './origins.ts';
 import type { ConfigPath, SchemaProblem } from './schema-node.ts';
+import { withoutSecrets } from './secret.ts';
 
 /** A configuration cannot be used; each problem is one line that says where, what, and what is accepted. */
 export class ConfigError extends Error {
@@ -23,7 +24,7 @@ export function formatPath(path: ConfigPath): string {
   let text = '';
   for (const step of path) {
     if (typeof step === 'number') text += `[${step}]`;
-    else text += `${text === '' ? '' : '.'}${/^\w+$/.test(step) ? step : JSON.stringify(step)}`;
+    else text += `${text === '' ? '' : '.'}${/^\w+$/.test(step) ? step : JSON.stringify(withoutSecrets(step))}`;
   }
   return text;
 }
@@ -65,7 +66,7 @@ function formatUnknownKey(problem: Extract<SchemaProblem, { kind: 'unknown key' 
   const within = around.length === 0 ? '' : ` in ${formatPath(around)}`;
   const nearest = nearestWord(problem.key, problem.known);
   const hint = nearest === undefined ? `accepted here: ${problem.known.join(', ')}` : `did you mean "${nearest}"?`;
-  return `unknown key ${JSON.stringify(problem.key)}${within}; ${hint}`;
+  return `unknown key ${JSON.stringify(withoutSecrets(problem.key))}${within}; ${hint}`;
 }
 
 /** Optimal string alignment: insertions, deletions, replacements, and swaps of neighbours count one each. */

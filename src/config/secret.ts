@@ -28,3 +28,12 @@ export class Secret {
     return hidden;
   }
 }
+
+/**
+ * A text of the configuration as a message may show it. What may be a password in it is hidden: what stands before the `@` of
+ * an address, and the query of a URL.
+ */
+export function withoutSecrets(text: string): string {
+  const login = text.includes('//') ? /(?<=\/\/).*(?=@)/s : /^.*:.*(?=@(?!sha\d+:))/s;
+  return text.replace(login, hidden).replace(/(?<=:\/\/[^?#]*[?#]).+/s, hidden);
+}

@@ -1,5 +1,5 @@
 import { parseRedisUrl, type RedisLocation } from './redis-url.ts';
-import { hidden, Secret } from './secret.ts';
+import { hidden, Secret, withoutSecrets } from './secret.ts';
 import {
   acceptedDurations,
   acceptedSizes,
@@ -36,13 +36,13 @@ const longestTimerMs = 2_147_483_647;
 
 const notThePassword = `found ${hidden}, which "config show" prints in place of a password; write the password itself, or name a passwordFile`;
 
-/** How a value that was found is shown in a message; credentials inside a URL are left out. */
+/** How a value that was found is shown in a message, without what may be a secret in it. */
 export function describeFound(found: unknown): string {
   if (found === undefined || found === null) return 'nothing';
   if (Array.isArray(found)) return 'a list';
   if (typeof found === 'object') return 'a mapping';
   if (typeof found !== 'string') return JSON.stringify(found);
-  const shown = found.replace(/\/\/.*@/s, '//[hidden]@');
+  const shown = withoutSecrets(found);
   return JSON.stringify(shown.length > 60 ? `${shown.slice(0, 60)}…` : shown);
 }
 
@@ -177,7 +177,7 @@ export const registryUrl: ValueKind<string> = {
       throw refusal(found, 'a URL such as https://registry.example or http://10.0.0.5:5000');
     }
     if (url.username !== '' || url.password !== '') {
-      throw new ValueError('a URL must not hold credentials; write them under "auth" of this upstream');
+      throw new ValueError('a URL must not hold credentials; those of an upstream belong under its "auth"');
     }
     if (/[?#]/.test(String(found))) throw refusal(found, 'a URL without a query and without a fragment');
     return url.href.replace(/\/+$/, '');

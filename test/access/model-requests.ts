@@ -124,7 +124,7 @@ export function askedOf(
     ['list', '/v2/_millpond/events'],
     ['list', '/v2/_millpond/holds'],
     ...(['pin', 'fetch', 'verify', 'purge'] as const).map(
-      (name): Path => ['write', `/v2/${folder}/app/_millpond/administration/${name}?reference=v1`],
+      (operation): Path => ['write', `/v2/${folder}/app/_millpond/administration/${operation}?reference=v1`],
     ),
     ...(isFleet ? [] : ([['write', `/v2/local/ann/app/blobs/uploads/`]] as const)),
   ];

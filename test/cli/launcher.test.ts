@@ -1,4 +1,4 @@
-import { chmod, chown, copyFile, mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, copyFile, mkdir, mkdtemp, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -85,6 +85,12 @@ test('a crash leaves no core dump, which would contain credentials, even where t
   await chmod(node, 0o755);
   const script = 'ulimit -S -c "$(ulimit -H -c)" && exec app/bin/millpond serve';
   expect(await run('/bin/sh', ['-c', script], { cwd: root })).toEqual({ code: 0, stdout: '0\n', stderr: '' });
+});
+
+test('the systemd unit starts it, and allows no core dump', async () => {
+  const unit = await readFile(join(launcher, '../../deploy/systemd/millpond.service'), 'utf8');
+  expect(unit).toMatch(/^ExecStart=\/opt\/millpond\/bin\/millpond serve$/m);
+  expect(unit).toMatch(/^LimitCORE=0$/m);
 });
 
 test('a Node on the PATH that is too old is refused in one line', async () => {

@@ -115,7 +115,7 @@ test.each([
   ],
   [
     'upstreams: { a.example: { urls: ["http://a/?x=1"] } }',
-    'upstreams."a.example".urls[0]: found "http://a/?x=1"; accepted: a URL without a query',
+    'upstreams."a.example".urls[0]: found "http://a/?[hidden]"; accepted: a URL without a query',
   ],
   [
     'upstreams: { "https://a": }',
@@ -280,6 +280,14 @@ test.each([
   'upstreams: { a.example: { auth: { username: u, password: [s190812345] } } }',
   'upstreams: { a.example: { urls: ["https://u:s190812345@a.example"] } }',
   'upstreams: { a.example: { urls: ["https://u:s1908/12345 x@a.example"] } }',
+  'upstreams: { a.example: { urls: ["https://a.example/?token=s190812345"] } }',
+  'upstreams: { a.example: { urls: ["ftp://a.example/#s190812345"] } }',
+  'upstreams: { a.example: { aliases: ["u:s190812345@a.example"] } }',
+  'upstreams: { "https://u:s190812345@a.example": {} }',
+  '"redis://u:s190812345@a.example:1": x',
+  'redis: { url: "u:s190812345@a.example" }',
+  'auth: { issuers: [{ issuer: "https://u:s190812345@a.example", audience: a }] }',
+  'auth: { issuers: [{ issuer: "https://a.example/?key=s190812345", audience: a }] }',
   'upstreams: { a.example: { auth: { username: u, password: "s190812345"x } } }',
   'upstreams: { a.example: { auth: { username: u, password: s190812345: x } } }',
   'upstreams: { a.example: { auth: { username: u, password: *s190812345 } } }',

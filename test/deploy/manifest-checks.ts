@@ -136,6 +136,11 @@ export function checkManifests(
         runAsGroup: Number(group),
         fsGroup: Number(group),
       });
+      // What the image starts leaves no core dump.
+      expect([mirror.command, /^ENTRYPOINT .*/m.exec(image)?.[0]]).toEqual([
+        undefined,
+        'ENTRYPOINT ["/opt/millpond/bin/millpond"]',
+      ]);
       expect(mirror.ports).toMatchObject([{ name: 'http', containerPort: port }]);
       const probe = (path: string) => ({
         httpGet: scheme === 'https' ? { path, port: 'http', scheme: 'HTTPS' } : { path, port: 'http' },

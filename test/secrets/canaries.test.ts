@@ -3,30 +3,65 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
 import { basic } from '../access/support.ts';
+import { problemsOf } from '../config/sources.ts';
 import { get } from '../support/client.ts';
 import { runCommand } from '../support/commands.ts';
 import { startMillpond } from '../support/millpond.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
-import { guardedKeys, openKeys, secretKeys } from './places.ts';
-import { prepareSecrets, startSilent } from './setting.ts';
+import { guardedKeys, openKeys, secretKeys, urlKeys } from './places.ts';
+import { formsOf, prepareSecrets, startSilent } from './setting.ts';
 
 test('each key of the configuration that may hold a secret has a canary here', () => {
   expect([...guardedKeys()].toSorted()).toEqual([...secretKeys, ...openKeys].toSorted());
+});
+
+test.each(urlKeys())('no URL takes a secret, nor is it shown: %s', async (key) => {
+  for (const url of [
+    'https://mirror:canary@host.test',
+    'https://host.test/?token=canary',
+    'https://mirror:canary#@host.test',
+  ]) {
+    const written = key
+      .split('.')
+      .reduceRight<unknown>(
+        (value, step) => (step === '[]' ? [value] : { [step === '*' ? 'host.test' : step]: value }),
+        url,
+      );
+    const problems = await problemsOf(JSON.stringify(written));
+    expect(problems.join('\n')).toMatch(
+      /without (?:credentials and without )?a query|must not hold credentials|found "https:/,
+    );
+    expect(problems.join('\n')).not.toContain('canary');
+  }
 });
 
 test('each secret goes to its own place, and nowhere else', async () => {
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await temporaryDirectory('secrets')).path;
   const directory = stack.use(await temporaryDirectory('mirror')).path;
-  const { config, canaries, places, registries, authority, redis, redisPassword } = await prepareSecrets(stack, folder);
-  const env = {
-    NODE_OPTIONS: `--report-on-signal --report-directory=${directory}`,
+  const { config, canaries, places, registries, authority, redis, redisPassword, env } = await prepareSecrets(
+    stack,
+    folder,
+  );
+  const crash = `data:text/javascript,process.on('SIGWINCH',()=>{throw%20new%20Error('a%20crash')})`;
+  const reports = `--report-on-signal --report-uncaught-exception --report-directory=${directory}`;
+  const environment = {
+    ...env,
+    NODE_OPTIONS: `${reports} --import=${crash}`,
     PASSWORD_ELSEWHERE: 'canary-environment',
   };
   canaries.push({ key: 'upstreams.*.auth.password', texts: ['canary-environment'], place: undefined });
-  await using mirror = await startMillpond(config, { directory, env });
-  const origin = `https://${mirror.host}`;
+  const asked = new Redis(redis.port, { password: redisPassword });
+  stack.defer(() => asked.disconnect());
+  const monitor = await asked.monitor();
+  stack.defer(() => monitor.disconnect());
   const written: string[] = [];
+  monitor.on('monitor', (_: unknown, args: readonly string[]) => {
+    // The client that looks shows its own password.
+    if (args[0]?.toLowerCase() !== 'auth') written.push(args.join(' '));
+  });
+  await using mirror = await startMillpond(config, { directory, env: environment });
+  const origin = `https://${mirror.host}`;
   const { cert: ca } = authority;
   const ask = async (
     path: string,
@@ -68,6 +103,7 @@ test('each secret goes to its own place, and nowhere else', async () => {
     ['ls', '--json'],
     ['fetch', 'password.test/team/app:v1'],
     ['export', '--output', join(directory, 'out.tar'), 'password.test/team/app:v1'],
+    ['import', join(directory, 'out.tar')],
   ];
   for (const args of commands) {
     const { stdout, stderr } = await runCommand([...args, '--config', join(directory, 'millpond.yaml')], directory);
@@ -84,8 +120,14 @@ test('each secret goes to its own place, and nowhere else', async () => {
       return (await readFile(join(directory, name), 'utf8')).trimEnd().endsWith('}');
     })
     .toBe(true);
-  mirror.process.kill('SIGABRT');
+  expect(
+    written.some((one) => one.startsWith('eval')),
+    'what Redis is asked',
+  ).toBe(true);
+  mirror.process.kill('SIGWINCH');
   await mirror.process.exited();
+  expect(mirror.process.output).toContain('a crash');
+  expect((await readdir(directory)).filter((name) => name.startsWith('report.'))).toHaveLength(2);
   written.push(mirror.process.output);
   const files = (await readdir(directory, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
   for (const { parentPath, name } of files) {
@@ -95,9 +137,14 @@ test('each secret goes to its own place, and nowhere else', async () => {
   expect(written.length).toBeGreaterThan(60);
   for (const { key, texts, place } of canaries) {
     for (const text of texts) {
-      const found = written.find((one) => one.includes(text));
-      expect(found && `${key}: ${found.slice(Math.max(0, found.indexOf(text) - 200)).slice(0, 300)}`).toBeUndefined();
-      const seen = places.filter(({ received }) => received().includes(text)).map(({ name }) => name);
+      const forms = formsOf(text);
+      for (const form of forms) {
+        const found = written.find((one) => one.includes(form));
+        expect(found && `${key}: ${found.slice(Math.max(0, found.indexOf(form) - 200)).slice(0, 300)}`).toBeUndefined();
+      }
+      const seen = places
+        .filter(({ received }) => forms.some((form) => received().includes(form)))
+        .map(({ name }) => name);
       expect({ key, seen }).toEqual({ key, seen: place === undefined || place === 'redis' ? [] : [place] });
     }
   }

@@ -28,12 +28,13 @@ export interface Place {
   readonly received: () => string;
 }
 
-const kinds = ['password', 'passwordFile', 'dockerConfig', 'kubeletProvider'] as const;
+const kinds = ['password', 'passwordFile', 'passwordEnv', 'dockerConfig', 'helper', 'kubeletProvider'] as const;
 const user = 'mirror';
 
 /** A configuration with a secret of its own in each key that takes one, and the servers that these are for. */
 export async function prepareSecrets(stack: AsyncDisposableStack, folder: string) {
   const canaries: Canary[] = [];
+  const env: Record<string, string> = { PATH: `${folder}:${process.env['PATH']}` };
   const places: Place[] = [];
   const file = async (name: string, content: string): Promise<string> => {
     await writeFile(join(folder, name), content, { mode: 0o600 });
@@ -65,6 +66,20 @@ export async function prepareSecrets(stack: AsyncDisposableStack, folder: string
         return { username, password };
       case 'passwordFile':
         return { username, passwordFile: await file(`${kind}-${at}`, `${password}\n`) };
+      case 'passwordEnv': {
+        const passwordEnv = `PASSWORD_OF_${at.toUpperCase()}`;
+        env[passwordEnv] = password;
+        return { username, passwordEnv };
+      }
+      case 'helper': {
+        const answer = JSON.stringify({ ServerURL: registry.host, Username: username, Secret: password });
+        await writeProgram(
+          folder,
+          `docker-credential-${at.toLowerCase()}`,
+          `process.stdout.write(${JSON.stringify(answer)})`,
+        );
+        return { helper: at.toLowerCase() };
+      }
       case 'dockerConfig': {
         const auth = Buffer.from(`${username}:${password}`).toString('base64');
         return { dockerConfig: await file(`${kind}-${at}`, JSON.stringify({ auths: { [registry.host]: { auth } } })) };
@@ -151,7 +166,7 @@ export async function prepareSecrets(stack: AsyncDisposableStack, folder: string
       ],
     },
   };
-  return { config, canaries, places, registries, authority, redis, redisPassword, file };
+  return { config, canaries, places, registries, authority, redis, redisPassword, file, env };
 }
 
 /** Asks for credentials, and takes those that are for it. */
@@ -161,6 +176,21 @@ function answerTo(authorization: string | undefined, kind: string) {
     .split(':');
   if (password.startsWith(`canary-${kind}-`)) return undefined;
   return errorAnswer(401, 'UNAUTHORIZED', { 'WWW-Authenticate': 'Basic realm="x"' });
+}
+
+/** A text as it may be found: as it is, and within Base64 at each of the three places where it may begin, and within hex. */
+export function formsOf(secret: string): readonly string[] {
+  const inBase64 = [0, 1, 2].map((before) => {
+    const encoded = Buffer.from(' '.repeat(before) + secret).toString('base64url');
+    // The first and the last characters depend on what stands beside.
+    return encoded.slice(Math.ceil((before * 8) / 6), Math.floor(((before + secret.length) * 8) / 6));
+  });
+  return [
+    secret,
+    ...inBase64,
+    ...inBase64.map((one) => one.replaceAll('-', '+').replaceAll('_', '/')),
+    Buffer.from(secret).toString('hex'),
+  ];
 }
 
 function placeOf(name: string, registry: ScriptedRegistry): Place {

@@ -83,6 +83,29 @@ describe('a manifest with thousands of layers', () => {
     expect(rows.most).toBeLessThan(mostRows);
   });
 
+  test('is listed, pinned and unpinned without a look at each of the layers that are not stored', async () => {
+    await using folder = await temporaryDirectory();
+    using catalog = await open(folder.path);
+    await record(catalog);
+    catalog.blobs.record(large, { size: body.length, contentType: ociManifest, shownBy: 'docker.io' });
+    for (const digest of layers.slice(0, 3)) {
+      catalog.blobs.record(digest, { size: 7, contentType: octetStream, shownBy: 'docker.io' });
+    }
+    const name = { repository, reference: large };
+    await nextTurn();
+    using rows = new RowsPerTurn();
+    const stored = catalog.images.storedParts(large, repository);
+    expect(stored.map(({ digest }) => digest).toSorted()).toEqual([large, ...layers.slice(0, 3)].toSorted());
+    expect(catalog.removal.unshared(large, name, stored)).toHaveLength(4);
+    expect(catalog.removal.own(large, name, { tags: new Set(), manifests: new Set() })).toHaveLength(4);
+    catalog.pins.add(repository, large);
+    expect(catalog.blobs.usage().pinnedBytes).toBe(body.length + 21);
+    catalog.pins.remove(repository, large);
+    expect(catalog.blobs.usage().pinnedBytes).toBe(0);
+    await nextTurn();
+    expect(rows.most).toBeLessThan(200);
+  });
+
   test('is whole, with all rights and one more use of each layer, once it is recorded', async () => {
     await using folder = await temporaryDirectory();
     using catalog = await open(folder.path);

@@ -142,14 +142,18 @@ export class ImageGraph {
     );
   }
 
-  /** A manifest itself, everything it names, and all its attachments in a repository, stored or not; each once. */
-  parts(manifest: Digest, repository: string): ImagePart[] {
+  /**
+   * A manifest itself, everything it names, and all its attachments in a repository; each once.
+   * @param options `isHere`: without blobs that are not stored
+   */
+  parts(manifest: Digest, repository: string, { isHere = false }: { readonly isHere?: boolean } = {}): ImagePart[] {
     // Of the manifests that name a part, only one is examined: a layer may belong to every image.
     const rows = this.#database.all(
       `${closure} SELECT n.digest, b.size, m.digest IS NOT NULL AS is_manifest,
          CASE WHEN b.size IS NULL THEN (SELECT size FROM links WHERE target = n.digest LIMIT 1) END AS named_size,
          m.digest IS NULL AND (SELECT kind FROM links WHERE target = n.digest LIMIT 1) = 'manifest' AS is_child
-       FROM need n LEFT JOIN blobs b ON b.digest = n.digest LEFT JOIN manifests m ON m.digest = n.digest`,
+       FROM need n LEFT JOIN blobs b ON b.digest = n.digest LEFT JOIN manifests m ON m.digest = n.digest
+       ${isHere ? 'WHERE b.size IS NOT NULL OR is_manifest OR is_child' : ''}`,
       manifest,
       repository,
     );
@@ -166,21 +170,21 @@ export class ImageGraph {
 
   /**
    * The manifest and those of its parts that nothing else holds or needs.
-   * @param of `repository`: the repository; `all`: its parts, if the caller has them
+   * @param of `repository`: the repository; `isHere`: as of {@link parts}; `all`: its parts, if the caller has them
    * @param isHeld whether something outside `parts` holds one of them
    */
   own(
     manifest: Digest,
-    of: { readonly repository: string; readonly all?: readonly ImagePart[] },
+    of: { readonly repository: string; readonly isHere: boolean; readonly all?: readonly ImagePart[] },
     isHeld: (digest: Digest, parts: ReadonlyMap<Digest, ImagePart>) => boolean,
   ): ImagePart[] {
-    const { repository, all = this.parts(manifest, repository) } = of;
+    const { repository, isHere, all = this.parts(manifest, repository, { isHere }) } = of;
     const parts = new Map(all.map((part) => [part.digest, part]));
     const held = new Set<Digest>();
     for (const { digest, isManifest } of parts.values()) {
       if (held.has(digest) || !isHeld(digest, parts)) continue;
       held.add(digest);
-      if (isManifest) for (const part of this.parts(digest, repository)) held.add(part.digest);
+      if (isManifest) for (const part of this.parts(digest, repository, { isHere })) held.add(part.digest);
     }
     return [...parts.values()].filter(({ digest }) => !held.has(digest));
   }

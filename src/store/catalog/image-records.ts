@@ -235,6 +235,11 @@ export class ImageRecords {
     return this.#graph.parts(manifest, repository);
   }
 
+  /** As {@link parts}, those that are stored. */
+  storedParts(manifest: Digest, repository: string): ImagePart[] {
+    return this.#graph.parts(manifest, repository, { isHere: true }).filter(({ isStored }) => isStored);
+  }
+
   /** The manifests that are attached to another one in a repository: referrers, and what tags of cosign attach to it. */
   attachments(subject: Digest, repository: string): Digest[] {
     return this.#graph.attachments(subject, repository);

@@ -62,7 +62,7 @@ export class ImageRemoval {
   own(manifest: Digest, name: ImageName, leaving: Leaving): ImagePart[] {
     const own = this.#options.graph.own(
       manifest,
-      name,
+      { repository: name.repository, isHere: true },
       (digest, parts) =>
         (digest !== name.reference && this.#options.pins.isPinnedDigest(digest)) ||
         this.#isTagged(digest, { root: manifest, name, parts, leaving }) ||
@@ -86,13 +86,13 @@ export class ImageRemoval {
 
   /**
    * The stored parts of a manifest that no other image needs, regardless of pins.
-   * @param all its parts @param name the image's own
+   * @param all its stored parts @param name the image's own
    */
   unshared(manifest: Digest, name: ImageName, all: readonly ImagePart[]): ImagePart[] {
     const leaving: Leaving = { tags: new Set(), manifests: new Set() };
     const own = this.#options.graph.own(
       manifest,
-      { repository: name.repository, all },
+      { repository: name.repository, isHere: true, all },
       (digest, parts) =>
         this.#isTagged(digest, { root: manifest, name, parts, leaving }) ||
         this.#isNeeded(digest, { parts, leaving, isRoot: digest === manifest }),
@@ -113,7 +113,7 @@ export class ImageRemoval {
     const entries: NameEntry[] = [];
     const gone = new Map<Digest, ImagePart>();
     this.#database.writeNow(() => {
-      const parts = roots.map((root) => graph.parts(root, name.repository));
+      const parts = roots.map((root) => graph.parts(root, name.repository, { isHere: true }));
       for (const root of roots) {
         const leaving: Leaving = { tags: new Set(), manifests: new Set(gone.keys()) };
         const own = this.own(root, name, leaving);
@@ -148,7 +148,7 @@ export class ImageRemoval {
     const none: Leaving = { tags: new Set(), manifests: new Set() };
     const own = graph.own(
       root,
-      name,
+      { repository, isHere: false },
       (digest, all) =>
         (digest !== name.reference && pins.isPinnedByName(repository, digest)) ||
         this.#isTagged(digest, { root, name, parts: all, leaving: none, within: repository }) ||

@@ -152,10 +152,11 @@ export class PinRecords {
   /**
    * Unpins what was pinned with a manifest in a repository and no pin holds any more. Call it within a write of the
    * database.
-   * @param all its parts there, if the repository may no longer read them
+   * @param all its stored parts there, if the repository may no longer read them
    */
-  release(manifest: Digest, repository: string, all = this.#graph.parts(manifest, repository)): void {
-    const own = this.#graph.own(manifest, { repository, all }, (digest, parts) => this.isHeld(digest, parts));
+  release(manifest: Digest, repository: string, all?: readonly ImagePart[]): void {
+    const of = { repository, isHere: true, ...(all && { all }) };
+    const own = this.#graph.own(manifest, of, (digest, parts) => this.isHeld(digest, parts));
     for (const { digest } of own) this.#graph.unpin(digest);
   }
 

@@ -153,8 +153,8 @@ export class Administration {
     const isLeft = ({ digest }: ImagePart): boolean => !foretold.parts.has(digest);
     for (const root of [name.digest, ...name.variants]) {
       for (const part of catalog.removal.own(root, name, foretold)) if (isLeft(part)) own.set(part.digest, part);
-      for (const part of catalog.images.parts(root, name.repository)) {
-        if (part.isStored && isLeft(part)) all.set(part.digest, part);
+      for (const part of catalog.images.storedParts(root, name.repository)) {
+        if (isLeft(part)) all.set(part.digest, part);
       }
     }
     for (const { digest, isManifest } of own.values()) {
@@ -168,7 +168,7 @@ export class Administration {
     const { catalog, store, downloads, report } = this.#options;
     const all = new Map<Digest, ImagePart>();
     for (const root of [name.digest, ...name.variants]) {
-      for (const part of catalog.images.parts(root, name.repository)) if (part.isStored) all.set(part.digest, part);
+      for (const part of catalog.images.storedParts(root, name.repository)) all.set(part.digest, part);
     }
     const own = catalog.removal.forget(name);
     // In the same turn: new content for one of them then finds it gone, or arrives before it is.

@@ -115,8 +115,8 @@ export class ImageList {
     const { images, removal } = this.#catalog;
     const sum = (parts: readonly { size: number | undefined }[]): number =>
       parts.reduce((bytes, { size }) => bytes + (size ?? 0), 0);
-    const parts = images.parts(name.digest, name.repository);
-    const storedBytes = sum(parts.filter(({ isStored }) => isStored));
+    const parts = images.storedParts(name.digest, name.repository);
+    const storedBytes = sum(parts);
     return { storedBytes, sharedBytes: storedBytes - sum(removal.unshared(name.digest, name, parts)) };
   }
 

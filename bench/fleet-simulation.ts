@@ -10,7 +10,7 @@ import type { PeerAccess, PeerAnswer } from '../src/coordination/peers.ts';
 import { Seal } from '../src/coordination/seal.ts';
 import { SharedCoordinator } from '../src/coordination/shared.ts';
 import { Slabs } from '../src/memory/slabs.ts';
-import { Downloads } from '../src/mirror/fill/downloads.ts';
+import { Fills } from '../src/mirror/fill/fills.ts';
 import type { Source } from '../src/mirror/fill/sources.ts';
 import { PeerService } from '../src/mirror/sharing/peer-service.ts';
 import { routeOf } from '../src/mirror/sharing/shared-route.ts';
@@ -35,7 +35,7 @@ const chunkOf = (line: Throttle): number => Math.max(1024, line.chunkBytes);
 
 interface Node {
   readonly coordinator: SharedCoordinator;
-  readonly downloads: Downloads;
+  readonly fills: Fills;
   readonly service: PeerService;
   /** What it can send to others. */
   readonly line: Throttle;
@@ -76,12 +76,12 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
   let gets = 0;
   const startedMs = performance.now();
   await Promise.all(
-    [...nodes.values()].map(async ({ downloads }) => {
+    [...nodes.values()].map(async ({ fills }) => {
       await Promise.all(
         blobs.map(async ({ bytes, digest }) => {
           const source = upstreamSource(bytes, upstreamLine, () => (gets += 1));
           const joiner = { repository, sources: [source], expectedSize: bytes.length };
-          await downloads.bring(digest, joiner, { signal: new AbortController().signal });
+          await fills.bring(digest, joiner, { signal: new AbortController().signal });
         }),
       );
     }),
@@ -113,8 +113,8 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
     const catalog = stack.use(await Catalog.open({ path: ':memory:', now: Date.now, onFault: () => undefined }));
     const store = new DiskStore({ layout, memoryBytes: 0 });
     const replicas = new Replicas({ coordinator, peers: peersOf(nodes), copies: undefined });
-    const downloads = stack.use(
-      new Downloads({
+    const fills = stack.use(
+      new Fills({
         store,
         limits: { maxBlobBytes: Number.POSITIVE_INFINITY, maxFills: 64 },
         slabs,
@@ -129,7 +129,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
     const service = new PeerService({
       store,
       catalog,
-      downloads,
+      fills,
       coordinator,
       repository: () => repository,
       requireShown: () => Promise.resolve(false),
@@ -137,7 +137,7 @@ async function simulate(count: number): Promise<{ seconds: number; gets: number;
       onDiskFault: () => undefined,
     });
     coordinator.join(`http://node-${index}.test`, { id: `node-${index}` });
-    nodes.set(coordinator.self, { coordinator, downloads, service, line: createThrottle(peerBytesPerSecond) });
+    nodes.set(coordinator.self, { coordinator, fills, service, line: createThrottle(peerBytesPerSecond) });
   }
 }
 

@@ -1,4 +1,4 @@
-import type { FillProgress } from '../mirror/fill/downloads.ts';
+import type { FillProgress } from '../mirror/fill/fills.ts';
 import { isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { isTag, parseReference } from '../oci/reference.ts';
@@ -21,7 +21,7 @@ const maxReferences = 100;
 
 export interface AdministrationRoutesOptions {
   readonly operations: Pick<Operations, 'fetch' | 'remove' | 'pin' | 'unpin' | 'verify'>;
-  readonly downloads: () => readonly FillProgress[];
+  readonly fills: () => readonly FillProgress[];
   /** `null`: one process alone. */
   readonly replicas: () => object | null;
   /** Read for each request. */
@@ -103,12 +103,12 @@ export function administrationEndpoints(options: AdministrationRoutesOptions, ri
   });
   return [
     ...onImages,
-    reading('downloads', () => ({ downloads: options.downloads().map(shownDownload) })),
+    reading('downloads', () => ({ downloads: options.fills().map(shownFill) })),
     reading('replicas', () => ({ replicas: options.replicas() })),
   ];
 }
 
-function shownDownload({ digest, writtenBytes, sizeBytes, sources, readers }: FillProgress): object {
+function shownFill({ digest, writtenBytes, sizeBytes, sources, readers }: FillProgress): object {
   return { digest, writtenBytes, sizeBytes: sizeBytes ?? null, sources, readers };
 }
 

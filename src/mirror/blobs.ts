@@ -10,9 +10,9 @@ import { withDeadline } from '../waiting/deadline.ts';
 import { BlobInquiry, type UpstreamBlob } from './blob-inquiry.ts';
 import { type BlobBody, storedBody } from './body.ts';
 import { Content, type Waiting } from './content.ts';
-import type { Downloads } from './fill/downloads.ts';
 import type { Fill } from './fill/fill.ts';
 import type { FillReader } from './fill/fill-reader.ts';
+import type { Fills } from './fill/fills.ts';
 import type { BlobHeading } from './fill/transfer.ts';
 import type { Outcome } from './outcome.ts';
 import type { MirrorParts } from './parts.ts';
@@ -23,7 +23,7 @@ const waitForPlaceShare = 1 / 2;
 
 export interface BlobsOptions
   extends Pick<MirrorParts, 'store' | 'catalog' | 'coordinator' | 'questions' | 'offline' | 'gone' | 'now'> {
-  readonly downloads: Downloads;
+  readonly fills: Fills;
   readonly custody: Custody;
   readonly onDiskFault: (error: DiskFault) => void;
 }
@@ -77,11 +77,11 @@ export class Blobs {
   async get(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobReply> {
     const atHand = this.#atHand(repository, digest);
     if (atHand) return atHand;
-    const stored = this.#options.downloads.has(digest, repository.upstream.name)
+    const stored = this.#options.fills.has(digest, repository.upstream.name)
       ? undefined
       : await this.#open(repository, digest, waiting);
     if (!stored) {
-      return await this.#download(repository, digest, waiting).catch((error: unknown) => this.#emptyOr(digest, error));
+      return await this.#join(repository, digest, waiting).catch((error: unknown) => this.#emptyOr(digest, error));
     }
     try {
       const isReadable = await this.requireRight(repository, digest, waiting);
@@ -91,7 +91,7 @@ export class Blobs {
       throw error;
     }
     await stored.body[Symbol.asyncDispose]();
-    return await this.#download(repository, digest, waiting);
+    return await this.#join(repository, digest, waiting);
   }
 
   /**
@@ -108,7 +108,7 @@ export class Blobs {
     if (!(error instanceof DiskFault)) throw error;
     this.#options.onDiskFault(error);
     if (this.#options.offline) throw error;
-    return await this.#download(repository, digest, failed);
+    return await this.#join(repository, digest, failed);
   }
 
   /**
@@ -116,13 +116,13 @@ export class Blobs {
    * @throws RegistryError as {@link get}
    */
   async head(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobHead> {
-    const { catalog, downloads } = this.#options;
+    const { catalog, fills } = this.#options;
     const { name } = repository.upstream;
     const stored = await this.#open(repository, digest, waiting);
     await stored?.body[Symbol.asyncDispose]();
     if (stored && catalog.grants.isReadable(repository.key, digest)) return this.#stored(digest, stored);
-    if (!stored && downloads.has(digest, name)) {
-      const { body, ...head } = await this.#download(repository, digest, waiting);
+    if (!stored && fills.has(digest, name)) {
+      const { body, ...head } = await this.#join(repository, digest, waiting);
       await body[Symbol.asyncDispose]();
       return head;
     }
@@ -137,11 +137,11 @@ export class Blobs {
    * @returns `undefined` where the same request may have to wait for something the next time
    */
   standing(repository: Repository, { digest, outcome, file }: BlobHead): Standing | undefined {
-    const { catalog, downloads, store } = this.#options;
+    const { catalog, fills, store } = this.#options;
     const { key, upstream } = repository;
     const record = catalog.blobs.get(digest);
     if (outcome !== 'hit' || record === undefined || !catalog.grants.isReadable(key, digest)) return undefined;
-    if (downloads.has(digest, upstream.name)) return undefined;
+    if (fills.has(digest, upstream.name)) return undefined;
     const isRight = file
       ? record.size === file.size && record.modifiedAtMs === file.modifiedAtMs
       : store.small(digest) !== undefined;
@@ -169,7 +169,7 @@ export class Blobs {
 
   /** The blob on this disk, unless the disk cannot give it, or not rightly: then it is fetched as if it were not here. */
   async #open(repository: Repository, digest: Digest, waiting: Waiting): Promise<Stored | undefined> {
-    const { catalog, store, downloads, custody, onDiskFault } = this.#options;
+    const { catalog, store, fills, custody, onDiskFault } = this.#options;
     const { answerMs } = repository.upstream;
     // A look at its name costs a twentieth of an attempt to open it in a thread.
     if (catalog.blobs.get(digest) === undefined && !store.mayHave(digest)) return undefined;
@@ -179,7 +179,7 @@ export class Blobs {
         const blob = await store.open(digest);
         if (!blob) return undefined;
         // A fill has made the file visible and not yet noted whose bytes they are.
-        if (catalog.blobs.get(digest) === undefined && downloads.has(digest)) {
+        if (catalog.blobs.get(digest) === undefined && fills.has(digest)) {
           await blob[Symbol.asyncDispose]();
           return undefined;
         }
@@ -198,21 +198,21 @@ export class Blobs {
     }
   }
 
-  async #download(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobReply> {
-    const { catalog, downloads, coordinator } = this.#options;
+  async #join(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobReply> {
+    const { catalog, fills, coordinator } = this.#options;
     const { key, upstream } = repository;
     const work = async (): Promise<BlobReply> => {
       // Another replica may have the bytes, and they would say nothing about the right to read them here.
       if (!coordinator.isAlone && !catalog.grants.mayRead(key, digest)) {
         await this.content.confirm(repository, digest, waiting);
       }
-      const { fill, reader, begun } = downloads.join(digest, {
+      const { fill, reader, begun } = fills.join(digest, {
         repository,
         expectedSize: catalog.grants.expectedSize(key, digest),
         isRanged: waiting.isRanged === true,
       });
       // A client that waited any longer would get no answer in time.
-      const late = setTimeout(() => downloads.startAnyway(fill), upstream.answerMs * waitForPlaceShare);
+      const late = setTimeout(() => fills.startAnyway(fill), upstream.answerMs * waitForPlaceShare);
       try {
         const heading = await withDeadline((signal) => this.#heading(reader, { fill, signal }), {
           answerMs: upstream.answerMs,
@@ -235,7 +235,7 @@ export class Blobs {
     try {
       return await reader.heading(signal);
     } catch (error) {
-      if (!signal.aborted || !this.#options.downloads.isQueued(fill)) throw error;
+      if (!signal.aborted || !this.#options.fills.isQueued(fill)) throw error;
       throw new RegistryError('no-place', 'this mirror is fetching as many blobs as it may; try again later', {
         headers: { 'Retry-After': '5' },
         cause: error,

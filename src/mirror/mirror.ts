@@ -10,7 +10,7 @@ import type { DiskFault } from '../store/files/blob-store.ts';
 import type { Verification } from '../store/files/verification.ts';
 import type { Repository } from '../upstream/repository.ts';
 import { Blobs } from './blobs.ts';
-import { Downloads, type DownloadsOptions } from './fill/downloads.ts';
+import { Fills, type FillsOptions } from './fill/fills.ts';
 import { GoneParts } from './gone-parts.ts';
 import { Listings } from './listings.ts';
 import { Manifests } from './manifests.ts';
@@ -35,7 +35,7 @@ export class Mirror implements AsyncDisposable {
   readonly blobs: Blobs;
   readonly manifests: Manifests;
   readonly listings: Listings;
-  readonly downloads: Downloads;
+  readonly fills: Fills;
   readonly custody: Custody;
   /** Serves blobs to other replicas. */
   readonly peerService: PeerService;
@@ -54,11 +54,11 @@ export class Mirror implements AsyncDisposable {
     const questions = new ReplicaQuestions(replicas);
     const lists = new RememberedLists({ notes: catalog.notes, now });
     const gone = new GoneParts({ catalog, now, changes });
-    this.downloads = new Downloads(downloadsOptions(options));
-    const { downloads } = this;
+    this.fills = new Fills(fillsOptions(options));
+    const { fills } = this;
     const onAltered = (digest: Digest) => report({ kind: 'altered', digest });
     this.custody = new Custody({ store, catalog, check: options.check, onAltered });
-    this.blobs = new Blobs({ ...common, onDiskFault, custody: this.custody, downloads, questions, gone });
+    this.blobs = new Blobs({ ...common, onDiskFault, custody: this.custody, fills, questions, gone });
     this.manifests = new Manifests({ ...common, replicas, questions, gone, changes });
     const { blobs, manifests } = this;
     this.listings = new Listings({ ...common, lists, questions, manifests });
@@ -66,7 +66,7 @@ export class Mirror implements AsyncDisposable {
     // What other replicas ask.
     this.peerService = new PeerService({
       ...common,
-      downloads,
+      fills,
       repository,
       onDiskFault,
       requireShown: (of, digest, waiting) =>
@@ -81,11 +81,11 @@ export class Mirror implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.manifests[Symbol.asyncDispose]();
     await this.custody[Symbol.asyncDispose]();
-    await this.downloads[Symbol.asyncDispose]();
+    await this.fills[Symbol.asyncDispose]();
   }
 }
 
-function downloadsOptions(options: MirrorOptions): DownloadsOptions {
+function fillsOptions(options: MirrorOptions): FillsOptions {
   const { store, catalog, report, replicas, limits, slabs, changes } = options;
   return {
     store,

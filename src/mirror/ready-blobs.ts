@@ -3,12 +3,12 @@ import { blobFact, rightFact } from '../oci/facts.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { smallBlobBytes } from '../store/files/blob-store.ts';
 import type { Repository } from '../upstream/repository.ts';
-import type { Downloads } from './fill/downloads.ts';
+import type { Fills } from './fill/fills.ts';
 import type { Standing } from './standing.ts';
 
 export interface ReadyBlobsOptions {
   readonly catalog: Pick<Catalog, 'blobs' | 'grants'>;
-  readonly downloads: Pick<Downloads, 'has'>;
+  readonly fills: Pick<Fills, 'has'>;
   /** The content of a small blob from memory; `undefined` where it is not in memory. */
   readonly small: (digest: Digest) => Buffer | undefined;
   /** As `small`, from its file, as far as the system has that in memory. It is not verified. */
@@ -38,11 +38,11 @@ export class ReadyBlobs {
 
   /** @returns `undefined` where anything is to be found out first, such as the right to read it or whether its file is right */
   get(repository: Repository, digest: Digest): ReadyBlob | undefined {
-    const { catalog, downloads, pathOf } = this.#options;
+    const { catalog, fills, pathOf } = this.#options;
     const { key, upstream } = repository;
     const record = catalog.blobs.get(digest);
     if (record === undefined || !catalog.grants.isReadable(key, digest)) return undefined;
-    if (downloads.has(digest, upstream.name)) return undefined;
+    if (fills.has(digest, upstream.name)) return undefined;
     const { size, modifiedAtMs, contentType } = record;
     const facts = [blobFact(digest), rightFact(key, digest)];
     const known = { digest, size, contentType, outcome: 'hit' as const };

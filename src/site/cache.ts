@@ -166,8 +166,8 @@ async function openCare(opening: Opening, content: Content): Promise<{ repair: R
   const { cache, offline } = opening.config;
   if (isServing) usePins(catalog, cache.pins, upstreams.table);
   else recallPins(catalog, upstreams.table);
-  const { downloads, manifests } = mirror;
-  const repair = new Repair({ store, catalog, downloads, manifests, offline, repository });
+  const { fills, manifests } = mirror;
+  const repair = new Repair({ store, catalog, fills, manifests, offline, repository });
   const rebuild = await openRebuild(opening, { catalog, store });
   const upkeep = owned.use(new Upkeep({ catalog, rebuild, log }));
   opening.onCatalogReplaced = () => {

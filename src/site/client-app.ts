@@ -108,7 +108,7 @@ function administrationOf(
   const { administration } = config.listeners;
   return {
     operations,
-    downloads: () => mirror.downloads.progress(),
+    fills: () => mirror.fills.progress(),
     replicas: () => others?.status() ?? null,
     get upstreams() {
       return upstreams.table;

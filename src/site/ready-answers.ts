@@ -28,7 +28,7 @@ export function readyAnswers(
   const reader = calls && new MemoryReader({ calls, flags: readFlags, maxBytes: smallBlobBytes });
   const blobs = new ReadyBlobs({
     catalog,
-    downloads: mirror.downloads,
+    fills: mirror.fills,
     small: (digest) => store.small(digest),
     readNow: (digest) => reader?.read(layout.blob(digest)),
     pathOf: (digest) => layout.blob(digest),

@@ -134,7 +134,7 @@ export class SharedChanges implements MessageListener, AsyncDisposable {
       const administration = new Administration({
         catalog,
         store,
-        downloads: mirror.downloads,
+        fills: mirror.fills,
         upstreams: upstreams.table,
         report: administrationReport(this.#log),
       });

@@ -50,7 +50,7 @@ export async function openSiteControl(
     readiness: () => health.readiness(),
     load: () => walls.status(),
     metrics,
-    downloads: mirror.downloads,
+    fills: mirror.fills,
     catalog,
     hosted: async () => (await parts.hosted?.status()) ?? null,
     certificates: () => files.certificates(),

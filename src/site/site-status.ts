@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 import type { Readiness } from '../http/operator-routes.ts';
-import type { FillProgress } from '../mirror/fill/downloads.ts';
+import type { FillProgress } from '../mirror/fill/fills.ts';
 import type { Catalog } from '../store/catalog/catalog.ts';
 import { fileSystemOf } from '../store/files/file-system.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -90,7 +90,7 @@ export interface SiteStatusOptions {
   readonly upstreams: readonly Upstream[];
   readonly metrics: Metrics;
   readonly replicas: () => ReplicasStatus | null;
-  readonly downloads: { progress(): FillProgress[] };
+  readonly fills: { progress(): FillProgress[] };
   readonly catalog: Catalog;
   readonly hosted: () => Promise<HostedStatus | null>;
   readonly certificates: () => readonly CertificateStatus[];
@@ -131,7 +131,7 @@ export async function siteStatus(options: SiteStatusOptions): Promise<SiteStatus
     }),
     load: options.load(),
     eventLoop: options.eventLoop(),
-    fills: options.downloads.progress(),
+    fills: options.fills.progress(),
     replicas: options.replicas(),
     hosted: await options.hosted(),
     certificates: options.certificates().map(({ key, file, untilMs }) => ({

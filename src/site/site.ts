@@ -86,7 +86,7 @@ export async function startSite(started: Config, options: SiteOptions): Promise<
       onEvent: early.add,
     }),
   );
-  cache.mirror.downloads.slabs.countIn(walls.memory);
+  cache.mirror.fills.slabs.countIn(walls.memory);
   const events = owned.use(await openEvents(started, { ...parts, config }));
   early.handTo(events);
 

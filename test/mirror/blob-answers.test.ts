@@ -35,7 +35,7 @@ async function start(script: MirrorScript = {}) {
   const pull = async (...of: Parameters<typeof get>) => {
     const { body, ...head } = await get(...of);
     const content = await contentOf(body);
-    await expect.poll(() => on.mirror.downloads.count).toBe(0);
+    await expect.poll(() => on.mirror.fills.count).toBe(0);
     return { ...head, content };
   };
   const head = async ({ digest } = large, of = repository) => await on.blobs.head(of, digest, waiting);
@@ -91,7 +91,7 @@ describe('a blob', () => {
     const first = await on.get();
     const second = await on.get();
     expect([first.outcome, second.outcome, (await on.head()).outcome]).toEqual(['miss', 'collapsed', 'collapsed']);
-    expect(on.mirror.downloads.progress()[0]?.readers).toBe(2);
+    expect(on.mirror.fills.progress()[0]?.readers).toBe(2);
     gate.resolve();
     for (const { body } of [first, second]) expect((await contentOf(body)).equals(large.bytes)).toBe(true);
     expect(on.upstream.asked).toEqual(['GET 0-']);
@@ -132,7 +132,7 @@ describe('a blob', () => {
     const first = await on.get();
     on.upstream.state.head = denied;
     await expect(on.get(large, on.other)).rejects.toBe(denied);
-    expect(on.mirror.downloads.progress()[0]?.readers).toBe(1);
+    expect(on.mirror.fills.progress()[0]?.readers).toBe(1);
     on.upstream.state.head = undefined;
     const second = await on.get(large, on.other);
     expect([second.outcome, on.catalog.grants.mayRead(on.other.key, large.digest)]).toEqual(['collapsed', true]);
@@ -145,7 +145,7 @@ describe('a blob', () => {
     await using on = await start();
     const missing = blobOf('missing');
     await expect(on.get(missing)).rejects.toBe(absent);
-    await expect.poll(() => on.mirror.downloads.count).toBe(0);
+    await expect.poll(() => on.mirror.fills.count).toBe(0);
     on.upstream.state.get = down;
     await expect(on.get(missing)).rejects.toBe(down);
   });
@@ -299,7 +299,7 @@ describe('the head of a blob', () => {
   test('that is not here is that of the upstream, and nothing is fetched', async () => {
     await using on = await start();
     expect(await on.head()).toEqual({ digest: large.digest, size: 100_000, contentType: 'a/b', outcome: 'bypass' });
-    expect([on.upstream.asked, on.mirror.downloads.count]).toEqual([['HEAD'], 0]);
+    expect([on.upstream.asked, on.mirror.fills.count]).toEqual([['HEAD'], 0]);
   });
 
   test('that is here is that of the file', async () => {
@@ -375,7 +375,7 @@ describe('a client that waits for the place of a blob', () => {
   test('gets it anyway after half its time', async () => {
     await using on = await occupied();
     const second = on.get(small);
-    await until(() => on.mirror.downloads.count === 2);
+    await until(() => on.mirror.fills.count === 2);
     await vi.advanceTimersByTimeAsync(29_999);
     expect(on.upstream.asked).toEqual(['GET 0-']);
     await vi.advanceTimersByTimeAsync(1);
@@ -387,21 +387,21 @@ describe('a client that waits for the place of a blob', () => {
 
   test('is told to come back where too many have', async () => {
     await using on = await occupied();
-    const { downloads } = on.mirror;
+    const { fills } = on.mirror;
     const others = Array.from({ length: 64 }, (_, index) => blobOf(`${index}`, 1000));
     on.upstream.state.blobs.push(...others);
     const joined = others.map(({ digest }) =>
-      downloads.join(digest, { repository: on.repository, expectedSize: undefined, isRanged: false }),
+      fills.join(digest, { repository: on.repository, expectedSize: undefined, isRanged: false }),
     );
-    await until(() => joined.every(({ fill }) => downloads.isQueued(fill)));
-    for (const { fill } of joined) downloads.startAnyway(fill);
+    await until(() => joined.every(({ fill }) => fills.isQueued(fill)));
+    for (const { fill } of joined) fills.startAnyway(fill);
     const late = on.get(small);
     const refused = expect(late).rejects.toMatchObject({
       reason: 'no-place',
       status: 503,
       headers: { 'Retry-After': '5' },
     });
-    await until(() => downloads.count === 66);
+    await until(() => fills.count === 66);
     await vi.advanceTimersByTimeAsync(60_000);
     await refused;
     on.gate.resolve();
@@ -414,10 +414,10 @@ describe('a client that waits for the place of a blob', () => {
     const leaving = new AbortController();
     const left = on.get(small, on.repository, { signal: leaving.signal });
     const refused = expect(left).rejects.toBeInstanceOf(RegistryError);
-    await until(() => on.mirror.downloads.count === 2);
+    await until(() => on.mirror.fills.count === 2);
     leaving.abort(new RegistryError('client-idle', 'it has left'));
     await refused;
-    expect(on.mirror.downloads.count).toBe(1);
+    expect(on.mirror.fills.count).toBe(1);
     on.gate.resolve();
     await on.first.body[Symbol.asyncDispose]();
   });

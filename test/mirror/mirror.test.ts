@@ -102,11 +102,11 @@ test('a mirror that stops ends what it fetches, and leaves it to be continued', 
   await using on = await start({ coordinator });
   on.upstream.state.gate = new Promise(() => undefined);
   const { body } = await on.blobs.get(on.repository, blob.digest, waiting);
-  await expect.poll(() => on.mirror.downloads.progress()[0]?.writtenBytes).toBe(50_000);
+  await expect.poll(() => on.mirror.fills.progress()[0]?.writtenBytes).toBe(50_000);
   expect(coordinator.listeners).toBe(1);
   await on.mirror[Symbol.asyncDispose]();
   await body[Symbol.asyncDispose]();
-  expect([on.mirror.downloads.count, coordinator.listeners]).toEqual([0, 0]);
+  expect([on.mirror.fills.count, coordinator.listeners]).toEqual([0, 0]);
   await using partial = await on.store.ingest(blob.digest);
   expect(partial.written).toBe(50_000);
 });

@@ -85,7 +85,7 @@ function serviceWith(options: Partial<PeerServiceOptions> = {}) {
       },
       grants: { expectedSize: () => 6 },
     } as unknown as PeerServiceOptions['catalog'],
-    downloads: {
+    fills: {
       following: () => state.following?.fill,
       has: () => state.has,
       join: (...given: unknown[]) => {
@@ -96,7 +96,7 @@ function serviceWith(options: Partial<PeerServiceOptions> = {}) {
           reader: { [Symbol.asyncDispose]: () => Promise.resolve((state.readers -= 1)) },
         };
       },
-    } as unknown as PeerServiceOptions['downloads'],
+    } as unknown as PeerServiceOptions['fills'],
     coordinator,
     offline: false,
     repository: (name) => (name === key ? repository : undefined),

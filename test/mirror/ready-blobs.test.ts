@@ -21,7 +21,7 @@ async function start({ size = bytes.length, isVerified = true, shownBy = 'docker
   };
   const ready = new ReadyBlobs({
     catalog: records.catalog,
-    downloads: { has: (of: Digest, upstream?: string) => state.fetching.includes(`${of} ${upstream}`) },
+    fills: { has: (of: Digest, upstream?: string) => state.fetching.includes(`${of} ${upstream}`) },
     small: () => state.small,
     readNow: () => {
       state.read += 1;

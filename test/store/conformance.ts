@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
-import { Downloads } from '../../src/mirror/fill/downloads.ts';
+import { Fills } from '../../src/mirror/fill/fills.ts';
 import { DirectRoute } from '../../src/mirror/fill/sources.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { BlobStore, PartialBlob, StoredBlob } from '../../src/store/files/blob-store.ts';
@@ -180,7 +180,7 @@ export function testBlobStore(open: () => Promise<{ readonly store: BlobStore } 
     const { store } = here;
     const digest = digestOf(large);
     const stored: number[] = [];
-    await using downloads = new Downloads({
+    await using fills = new Fills({
       store,
       report: () => undefined,
       limits: { maxFills: 1, maxBlobBytes: 1_000_000 },
@@ -204,7 +204,7 @@ export function testBlobStore(open: () => Promise<{ readonly store: BlobStore } 
       }),
     };
     const joiner = { repository: repository as Repository, sources: [source], expectedSize: large.length };
-    await downloads.bring(digest, joiner, { signal });
+    await fills.bring(digest, joiner, { signal });
     expect(stored).toEqual([large.length]);
     expect((await store.read(digest))?.equals(large)).toBe(true);
   });

@@ -26,13 +26,13 @@ export class RateWatch implements Disposable {
   #timer: NodeJS.Timeout | undefined;
 
   /** @param onSlow called once, when the fill has been slow. Disposing ends it */
-  watch(download: Placed, onSlow: () => void): Disposable {
-    const { receivedBytes } = download.fill;
-    this.#watched.set(download, { onSlow, seenBytes: receivedBytes, sinceMs: performance.now() });
+  watch(placed: Placed, onSlow: () => void): Disposable {
+    const { receivedBytes } = placed.fill;
+    this.#watched.set(placed, { onSlow, seenBytes: receivedBytes, sinceMs: performance.now() });
     this.#timer ??= setInterval(() => this.#look(), leastRateWindowMs / 3);
     return {
       [Symbol.dispose]: () => {
-        this.#watched.delete(download);
+        this.#watched.delete(placed);
         if (this.#watched.size === 0) this[Symbol.dispose]();
       },
     };
@@ -45,8 +45,8 @@ export class RateWatch implements Disposable {
 
   #look(): void {
     const nowMs = performance.now();
-    for (const [download, watched] of this.#watched) {
-      const { fill, group, place } = download;
+    for (const [placed, watched] of this.#watched) {
+      const { fill, group, place } = placed;
       const forMs = nowMs - watched.sinceMs;
       if (forMs < leastRateWindowMs) continue;
       const bytes = fill.receivedBytes - watched.seenBytes;

@@ -7,12 +7,12 @@ import { DiskFault } from '../../store/files/blob-store.ts';
 import type { Repository } from '../../upstream/repository.ts';
 import { type BlobBody, storedBody } from '../body.ts';
 import type { Waiting } from '../content.ts';
-import type { Downloads } from '../fill/downloads.ts';
+import type { Fills } from '../fill/fills.ts';
 import type { MirrorParts } from '../parts.ts';
 import { PeerReader } from './peer-reader.ts';
 
 export interface PeerServiceOptions extends Pick<MirrorParts, 'store' | 'catalog' | 'coordinator' | 'offline'> {
-  readonly downloads: Downloads;
+  readonly fills: Fills;
   /** A repository by the cache's name of it, where this mirror may pull from it. */
   readonly repository: (key: string) => Repository | undefined;
   readonly onDiskFault: (error: DiskFault) => void;
@@ -52,14 +52,14 @@ export class PeerService {
    * @throws RegistryError where it was on its way and has been given up; the signal's reason
    */
   async open(digest: Digest, question: PeerQuestion): Promise<PeerBlob | undefined> {
-    const { downloads, coordinator } = this.#options;
+    const { fills, coordinator } = this.#options;
     const { want } = question;
     // A replica of an earlier version sees to the right to read by itself.
     if (question.access === undefined && want === 'stored') return await this.#stored(digest);
     const repository = await this.#repository(question);
     // It is not configured as the other one: that is a reason to look elsewhere, not to leave it alone.
     if (repository === undefined) return undefined;
-    const fill = downloads.following(digest, repository.upstream.name);
+    const fill = fills.following(digest, repository.upstream.name);
     // A fill whose blob is verified has the file before the catalog knows it.
     const isAhead = fill !== undefined && (want !== 'stored' || fill.state === 'verified');
     const stored = isAhead ? undefined : await this.#stored(digest);
@@ -86,7 +86,7 @@ export class PeerService {
   async copy(digest: Digest, question: PeerQuestion): Promise<boolean> {
     const stored = await this.#stored(digest);
     await stored?.body[Symbol.asyncDispose]();
-    if (stored || this.#options.downloads.has(digest)) return true;
+    if (stored || this.#options.fills.has(digest)) return true;
     const { repository: find } = this.#options;
     const repository = question.through === undefined ? undefined : find(question.through);
     const reader = repository && this.#begin(digest, repository);
@@ -130,9 +130,9 @@ export class PeerService {
   }
 
   #begin(digest: Digest, repository: Repository): PeerReader | undefined {
-    const { downloads, catalog, offline } = this.#options;
+    const { fills, catalog, offline } = this.#options;
     if (offline) return undefined;
-    const { fill, reader } = downloads.join(digest, {
+    const { fill, reader } = fills.join(digest, {
       repository,
       expectedSize: catalog.grants.expectedSize(repository.key, digest),
       isRanged: false,

@@ -1,4 +1,4 @@
-import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import type { Fills } from '../../../mirror/fill/fills.ts';
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/error.ts';
 import type { Report } from '../../../oci/report.ts';
@@ -14,7 +14,7 @@ import { findNames, type StoredName } from './stored-names.ts';
 export interface AdministrationOptions {
   readonly catalog: Catalog;
   readonly store: BlobStore;
-  readonly downloads: Downloads;
+  readonly fills: Fills;
   readonly upstreams: UpstreamTable;
   readonly report: Report<AdministrationEvent>;
 }
@@ -165,7 +165,7 @@ export class Administration {
   }
 
   async #remove(name: StoredName): Promise<RemovalEvent> {
-    const { catalog, store, downloads, report } = this.#options;
+    const { catalog, store, fills, report } = this.#options;
     const all = new Map<Digest, ImagePart>();
     for (const root of [name.digest, ...name.variants]) {
       for (const part of catalog.images.storedParts(root, name.repository)) all.set(part.digest, part);
@@ -173,7 +173,7 @@ export class Administration {
     const own = catalog.removal.forget(name);
     // In the same turn: new content for one of them then finds it gone, or arrives before it is.
     const removals = own
-      .filter(({ digest }) => !downloads.has(digest))
+      .filter(({ digest }) => !fills.has(digest))
       .map(async (part) => {
         await store.remove(part.digest);
         catalog.blobs.forget(part.digest);

@@ -32,7 +32,7 @@ export function administrationOf({
   return new Administration({
     catalog,
     store,
-    downloads: mirror.downloads,
+    fills: mirror.fills,
     upstreams: upstreams.table,
     report: reportAdministration,
   });

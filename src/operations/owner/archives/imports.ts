@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BlobSize } from '../../../archive/description.ts';
-import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import type { Fills } from '../../../mirror/fill/fills.ts';
 import { isElsewhere } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import { hasReason, isTransient, RegistryError } from '../../../oci/error.ts';
@@ -29,7 +29,7 @@ const deliveriesPerTurn = 1000;
 export interface ImportsOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
-  readonly downloads: Downloads;
+  readonly fills: Fills;
   readonly upstreams: UpstreamTable;
   readonly now: () => number;
 }
@@ -102,7 +102,7 @@ export class Imports {
     const source = pushedSource({ digest, size, body, repository: repository.key });
     const joiner = { repository, sources: [source], expectedSize: size, isLocal: true };
     try {
-      await this.#options.downloads.bring(digest, joiner, { signal });
+      await this.#options.fills.bring(digest, joiner, { signal });
       return source.isRead;
     } catch (error) {
       if (!source.isRead || hasReason(error, 'disk-fault')) throw error;

@@ -95,7 +95,7 @@ export function importOperations(cache: OwnedCache, hosted: HostedHere): ImportO
 
 /** The imports into a cache, as its upstreams are now. */
 function importsOf({ store, catalog, mirror, upstreams, now }: OwnedCache): Imports {
-  return new Imports({ store, catalog, downloads: mirror.downloads, upstreams: upstreams.table, now });
+  return new Imports({ store, catalog, fills: mirror.fills, upstreams: upstreams.table, now });
 }
 
 interface Places {

@@ -1,6 +1,6 @@
 import type { Blobs } from '../../../mirror/blobs.ts';
 import type { Completeness } from '../../../mirror/completeness.ts';
-import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import type { Fills } from '../../../mirror/fill/fills.ts';
 import type { Descriptor } from '../../../oci/descriptor.ts';
 import type { Catalog } from '../../../store/catalog/catalog.ts';
 import type { Repository } from '../../../upstream/repository.ts';
@@ -8,7 +8,7 @@ import type { Repository } from '../../../upstream/repository.ts';
 export interface ArrivalOptions {
   readonly catalog: Catalog;
   readonly blobs: Blobs;
-  readonly downloads: Downloads;
+  readonly fills: Fills;
   readonly completeness: Completeness;
 }
 
@@ -20,7 +20,7 @@ export interface ArrivalOptions {
  * @throws RegistryError as Blobs.get, but for the deadline, 507 where the disk cannot keep it; the signal's reason
  */
 export async function bringBlob(
-  { catalog, blobs, downloads, completeness }: ArrivalOptions,
+  { catalog, blobs, fills, completeness }: ArrivalOptions,
   { target, blob }: { readonly target: Repository; readonly blob: Descriptor },
   options: {
     readonly signal: AbortSignal;
@@ -32,13 +32,13 @@ export async function bringBlob(
   // Bytes of another upstream that cannot be compared in parts are fetched as if they were not here.
   const isReadable = await blobs.requireRight(target, digest, { signal });
   // A fill under way may have made the file visible and not yet noted whose bytes they are.
-  if (isReadable && (await completeness.hasBlob(target.key, blob)) && !downloads.has(digest)) {
+  if (isReadable && (await completeness.hasBlob(target.key, blob)) && !fills.has(digest)) {
     catalog.uses.touch(digest);
     return false;
   }
   const expectedSize = size < 0 ? undefined : size;
   const joiner = { repository: target, expectedSize, isOwned: true };
-  await downloads.bring(digest, joiner, {
+  await fills.bring(digest, joiner, {
     signal,
     onProgress: (doneBytes, totalBytes) => onProgress(doneBytes, totalBytes ?? expectedSize),
   });

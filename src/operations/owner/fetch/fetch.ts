@@ -240,8 +240,8 @@ class Fetch {
       name,
       () => {
         before = amount.doneBytes;
-        const { blobs, downloads } = mirror;
-        const arrival = { catalog, blobs, downloads, completeness: this.#completeness };
+        const { blobs, fills } = mirror;
+        const arrival = { catalog, blobs, fills, completeness: this.#completeness };
         return this.#fills.run(() => bringBlob(arrival, { target, blob }, { signal, onProgress }), { signal });
       },
       { hasMoved: () => amount.doneBytes > before },

@@ -1,4 +1,4 @@
-import type { Downloads } from '../../../mirror/fill/downloads.ts';
+import type { Fills } from '../../../mirror/fill/fills.ts';
 import { upstreamSources } from '../../../mirror/fill/sources.ts';
 import type { Manifests } from '../../../mirror/manifests.ts';
 import type { Digest } from '../../../oci/digest.ts';
@@ -11,7 +11,7 @@ import type { Repository } from '../../../upstream/repository.ts';
 export interface RepairOptions {
   readonly store: BlobStore;
   readonly catalog: Catalog;
-  readonly downloads: Downloads;
+  readonly fills: Fills;
   readonly manifests: Manifests;
   readonly offline: boolean;
   /** A repository by the cache's name of it, where it may be pulled from. */
@@ -50,13 +50,13 @@ export class Repair {
   }
 
   async #blob(digest: Digest, repositories: readonly Repository[], signal: AbortSignal): Promise<void> {
-    const { catalog, downloads } = this.#options;
+    const { catalog, fills } = this.#options;
     const byUpstream = Map.groupBy(repositories, ({ upstream }) => upstream.name);
     await first([...byUpstream.values()], async (own) => {
       const [repository] = own as [Repository];
       const sources = own.flatMap((each) => upstreamSources(each));
       const expectedSize = catalog.grants.expectedSize(repository.key, digest);
-      await downloads.bring(digest, { repository, sources, expectedSize, isOwned: true }, { signal });
+      await fills.bring(digest, { repository, sources, expectedSize, isOwned: true }, { signal });
     });
   }
 }

@@ -3,11 +3,11 @@ import { describe, expect, test, vi } from 'vitest';
 import { DiskFault } from '../../src/store/files/blob-store.ts';
 import { leastRateWindowMs } from '../../src/waiting/least-rate.ts';
 import { MemoryStore } from '../support/memory-store.ts';
-import { Blob, downloadsWith, leave, repository, signal } from './scripted-downloads.ts';
+import { Blob, fillsWith, leave, repository, signal } from './scripted-fills.ts';
 
 test('a joiner whose manifest gives another size does not share the fill of a source that says otherwise', async () => {
-  const { downloads, join } = downloadsWith({ limits: { maxFills: 4, maxBlobBytes: 10_000_000 } });
-  await using _ = downloads;
+  const { fills, join } = fillsWith({ limits: { maxFills: 4, maxBlobBytes: 10_000_000 } });
+  await using _ = fills;
   const blob = new Blob('blob').finish();
   const lying = blob.source('docker.io', {
     id: 'lying',
@@ -40,23 +40,23 @@ describe('a fill that is slow', () => {
   test('gives up its place once, and ends all the same', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
     try {
-      const { downloads, join, stored } = downloadsWith();
-      await using _ = downloads;
+      const { fills, join, stored } = fillsWith();
+      await using _ = fills;
       const [a, b, c] = [new Blob('a'), new Blob('b'), new Blob('c')];
       const slow = join(a);
       await slow.reader.heading(signal);
       const second = join(b);
       const third = join(c);
-      while (!downloads.isQueued(third.fill)) await new Promise(setImmediate);
+      while (!fills.isQueued(third.fill)) await new Promise(setImmediate);
       // The half of it that has come is enough for the first look.
       vi.advanceTimersByTime(leastRateWindowMs);
-      expect(downloads.isQueued(second.fill)).toBe(true);
+      expect(fills.isQueued(second.fill)).toBe(true);
       vi.advanceTimersByTime(leastRateWindowMs);
       await second.reader.heading(signal);
-      expect([downloads.isQueued(second.fill), downloads.isQueued(third.fill)]).toEqual([false, true]);
+      expect([fills.isQueued(second.fill), fills.isQueued(third.fill)]).toEqual([false, true]);
       a.finish();
       while (stored.length === 0) await new Promise(setImmediate);
-      expect(downloads.isQueued(third.fill)).toBe(true);
+      expect(fills.isQueued(third.fill)).toBe(true);
       b.finish();
       await third.reader.heading(signal);
       c.finish();
@@ -74,56 +74,56 @@ describe('a blob that is brought', () => {
     const ingest = store.ingest.bind(store);
     store.ingest = async (...of) => Object.assign(await ingest(...of), patch);
     const blob = new Blob('brought').finish();
-    const on = downloadsWith({ store });
+    const on = fillsWith({ store });
     const joiner = { repository, sources: [blob.source()], expectedSize: undefined };
-    const bringing = on.downloads.bring(blob.digest, joiner, { signal });
+    const bringing = on.fills.bring(blob.digest, joiner, { signal });
     return { ...on, blob, bringing };
   };
 
   test('and for which there is no room says so', async () => {
-    const { bringing, downloads } = await brought({ commit: () => Promise.resolve(undefined) });
+    const { bringing, fills } = await brought({ commit: () => Promise.resolve(undefined) });
     await expect(bringing).rejects.toMatchObject({ reason: 'no-room' });
-    await downloads[Symbol.asyncDispose]();
+    await fills[Symbol.asyncDispose]();
   });
 
   test('and that the disk does not take says so', async () => {
     const fault = new DiskFault('write', new Error('full'));
-    const { bringing, downloads } = await brought({ commit: () => Promise.reject(fault) });
+    const { bringing, fills } = await brought({ commit: () => Promise.reject(fault) });
     await expect(bringing).rejects.toMatchObject({ reason: 'disk-fault' });
-    await downloads[Symbol.asyncDispose]();
+    await fills[Symbol.asyncDispose]();
   });
 
   test('is there once it is visible', async () => {
     const visible = Promise.withResolvers<number>();
-    const { bringing, downloads, stored } = await brought({ commit: () => visible.promise });
-    await expect.poll(() => downloads.progress()[0]?.writtenBytes).toBe(100_000);
+    const { bringing, fills, stored } = await brought({ commit: () => visible.promise });
+    await expect.poll(() => fills.progress()[0]?.writtenBytes).toBe(100_000);
     expect(stored).toEqual([]);
     visible.resolve(5);
     await bringing;
     expect(stored).toHaveLength(1);
-    await downloads[Symbol.asyncDispose]();
+    await fills[Symbol.asyncDispose]();
   });
 });
 
 describe('what other replicas may follow', () => {
   test('is none of a fill that only reads for this one', async () => {
-    const { downloads, join } = downloadsWith();
-    await using _ = downloads;
+    const { fills, join } = fillsWith();
+    await using _ = fills;
     const blob = new Blob('own');
     const own = join(blob);
     await own.reader.heading(signal);
-    expect(downloads.following(blob.digest, 'docker.io')).toBeUndefined();
+    expect(fills.following(blob.digest, 'docker.io')).toBeUndefined();
     await leave(own);
   });
 });
 
 test('all fills end when the mirror stops, also those that wait', async () => {
-  const { downloads, join, stored } = downloadsWith();
+  const { fills, join, stored } = fillsWith();
   const [a, b] = [new Blob('a'), new Blob('b')];
   const both = [join(a), join(b)];
   await both[0]!.reader.heading(signal);
-  await downloads[Symbol.asyncDispose]();
-  expect([downloads.count, stored, b.cuts]).toEqual([0, [], 0]);
+  await fills[Symbol.asyncDispose]();
+  expect([fills.count, stored, b.cuts]).toEqual([0, [], 0]);
   expect(both.map(({ fill }) => fill.state)).toEqual(['failed', 'failed']);
   await leave(...both);
 });

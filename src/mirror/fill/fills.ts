@@ -14,7 +14,7 @@ import type { Joiner } from './joiner.ts';
 import { type Placed, RateWatch } from './rate-watch.ts';
 import { DirectRoute, type Route, SourceList, upstreamSources } from './sources.ts';
 
-export interface DownloadsOptions {
+export interface FillsOptions {
   readonly store: BlobStore;
   readonly report: Report<FillEvent>;
   /** Says where a fill reads from; absent: from its sources, in their order. */
@@ -51,7 +51,7 @@ export interface FillProgress {
 }
 
 /** Its group is the upstream. */
-interface Download extends Placed {
+interface Entry extends Placed {
   readonly key: string;
   running: Promise<void>;
   /** Whether it has the partial file that outlives the process: one fill of a digest at a time. */
@@ -64,9 +64,9 @@ interface Download extends Placed {
  * The fills under way: one per digest and upstream, and no more at a time than there are places. What one upstream gives
  * is not evidence of what another one has, and a slow or wrong one must not hold up the clients of another.
  */
-export class Downloads implements AsyncDisposable {
-  readonly #options: DownloadsOptions;
-  readonly #fills = new Map<string, Download>();
+export class Fills implements AsyncDisposable {
+  readonly #options: FillsOptions;
+  readonly #fills = new Map<string, Entry>();
   /** Digests whose partial file that outlives the process is in use. */
   readonly #partials = new Set<Digest>();
   readonly #places: Places;
@@ -79,7 +79,7 @@ export class Downloads implements AsyncDisposable {
   /** The memory that blobs pass through. */
   readonly slabs: Slabs;
 
-  constructor(options: DownloadsOptions) {
+  constructor(options: FillsOptions) {
     this.#options = options;
     this.#places = new Places(options.limits);
     this.#passing = new Places(options.limits);
@@ -110,14 +110,14 @@ export class Downloads implements AsyncDisposable {
 
   /** Whether a fill waits for other blobs to be fetched. */
   isQueued(fill: Fill): boolean {
-    const download = this.#fills.values().find((each) => each.fill === fill);
-    return download !== undefined && this.#placesOf(download).isWaiting(download);
+    const entry = this.#fills.values().find((each) => each.fill === fill);
+    return entry !== undefined && this.#placesOf(entry).isWaiting(entry);
   }
 
   /** Starts a fill that waits for other blobs, since its client can wait no longer; does nothing if too many have been. */
   startAnyway(fill: Fill): void {
-    const download = this.#fills.values().find((each) => each.fill === fill);
-    if (download) this.#placesOf(download).giveAnyway(download);
+    const entry = this.#fills.values().find((each) => each.fill === fill);
+    if (entry) this.#placesOf(entry).giveAnyway(entry);
   }
 
   /**
@@ -159,8 +159,8 @@ export class Downloads implements AsyncDisposable {
       await fill.progress.wait(signal);
     }
     if (fill.state === 'failed') throw fill.failure(joiner.repository.key);
-    const download = this.#fills.values().find((each) => each.fill === fill);
-    await untilAborted(download?.running ?? Promise.resolve(), signal);
+    const entry = this.#fills.values().find((each) => each.fill === fill);
+    await untilAborted(entry?.running ?? Promise.resolve(), signal);
     if (fill.isStored) return;
     if (fill.isRefused) throw new RegistryError('no-room', 'the cache has no room for this blob');
     if (fill.isKept) {
@@ -208,61 +208,61 @@ export class Downloads implements AsyncDisposable {
 
   #begin(fill: Fill, { key, group, before }: { key: string; group: string; before: Promise<void> | undefined }): void {
     const state = { running: Promise.resolve(), place: 'none', hasPartial: false, hasYielded: false } as const;
-    const download: Download = { key, group, fill, ...state };
-    this.#fills.set(key, download);
+    const entry: Entry = { key, group, fill, ...state };
+    this.#fills.set(key, entry);
     this.#options.onBegun?.(fill.digest);
-    download.running = this.#run(download, before);
+    entry.running = this.#run(entry, before);
   }
 
   /** @param before the end of an earlier fill of the same digest: both have the same partial file */
-  async #run(download: Download, before: Promise<void> | undefined): Promise<void> {
-    const { fill } = download;
+  async #run(entry: Entry, before: Promise<void> | undefined): Promise<void> {
+    const { fill } = entry;
     await before;
-    const places = this.#placesOf(download);
-    const place = places.take(download);
+    const places = this.#placesOf(entry);
+    const place = places.take(entry);
     this.#makeRoom(places);
     if (await place) {
-      download.hasPartial = !this.#partials.has(fill.digest);
-      if (download.hasPartial) this.#partials.add(fill.digest);
-      download.place = 'taken';
+      entry.hasPartial = !this.#partials.has(fill.digest);
+      if (entry.hasPartial) this.#partials.add(fill.digest);
+      entry.place = 'taken';
       const giveBack = (after: 'none' | 'slow'): void => {
-        if (download.place === 'taken') places.giveBack(download);
-        download.place = after;
+        if (entry.place === 'taken') places.giveBack(entry);
+        entry.place = after;
       };
-      using _ = this.#rates.watch(download, () => giveBack('slow'));
+      using _ = this.#rates.watch(entry, () => giveBack('slow'));
       // What waits for its place on the disk keeps none that another could use.
-      await fill.run({ isApart: !download.hasPartial, onReceived: () => giveBack('none') });
+      await fill.run({ isApart: !entry.hasPartial, onReceived: () => giveBack('none') });
       giveBack('none');
     }
-    this.#forget(download);
+    this.#forget(entry);
     // Only now, when no reader can join any more, may the file be closed.
     await fill.release();
-    if (download.hasPartial) this.#partials.delete(fill.digest);
+    if (entry.hasPartial) this.#partials.delete(fill.digest);
   }
 
-  #placesOf({ fill }: Download): Places {
+  #placesOf({ fill }: Entry): Places {
     return fill.isKept ? this.#places : this.#passing;
   }
 
   /** While fills wait for a place, a fill without readers keeps none, and does not wait for one. */
   #makeRoom(places: Places): void {
     if (places.waiting === 0) return;
-    for (const download of this.#fills.values()) {
-      const { fill } = download;
-      if (this.#placesOf(download) !== places) continue;
-      if (fill.readers > 0 || fill.state !== 'running' || download.hasYielded) continue;
-      if (places.isWaiting(download)) {
-        this.#forget(download);
-        places.leave(download);
+    for (const entry of this.#fills.values()) {
+      const { fill } = entry;
+      if (this.#placesOf(entry) !== places) continue;
+      if (fill.readers > 0 || fill.state !== 'running' || entry.hasYielded) continue;
+      if (places.isWaiting(entry)) {
+        this.#forget(entry);
+        places.leave(entry);
       } else {
-        download.hasYielded = true;
+        entry.hasYielded = true;
         fill.stop();
       }
     }
   }
 
-  #forget(download: Download): void {
-    if (this.#fills.get(download.key) === download) this.#fills.delete(download.key);
+  #forget(entry: Entry): void {
+    if (this.#fills.get(entry.key) === entry) this.#fills.delete(entry.key);
   }
 }
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
-import { Downloads, type DownloadsOptions } from '../../src/mirror/fill/downloads.ts';
 import type { FillReader } from '../../src/mirror/fill/fill-reader.ts';
+import { Fills, type FillsOptions } from '../../src/mirror/fill/fills.ts';
 import type { Source } from '../../src/mirror/fill/sources.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import type { Repository } from '../../src/upstream/repository.ts';
@@ -60,11 +60,11 @@ export class Blob {
 }
 
 /** Fills over a store in memory, one at a time unless the options say otherwise. */
-export function downloadsWith(options: Partial<DownloadsOptions> = {}) {
+export function fillsWith(options: Partial<FillsOptions> = {}) {
   const stored: [Digest, object][] = [];
   const begun: Digest[] = [];
   const store = new MemoryStore();
-  const downloads = new Downloads({
+  const fills = new Fills({
     store,
     report: () => undefined,
     limits: { maxFills: 1, maxBlobBytes: 10_000_000 },
@@ -74,13 +74,13 @@ export function downloadsWith(options: Partial<DownloadsOptions> = {}) {
     ...options,
   });
   const join = (blob: Blob, of: { upstream?: string; expectedSize?: number; source?: Source } = {}) =>
-    downloads.join(blob.digest, {
+    fills.join(blob.digest, {
       repository: repositoryOf(of.upstream ?? 'docker.io'),
       sources: [of.source ?? blob.source(of.upstream)],
       expectedSize: of.expectedSize,
       isRanged: false,
     });
-  return { downloads, join, stored, begun, store };
+  return { fills, join, stored, begun, store };
 }
 
 export async function leave(...readers: { reader: FillReader }[]): Promise<void> {

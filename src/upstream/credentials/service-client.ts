@@ -57,6 +57,7 @@ export class ServiceClient implements Disposable {
     const { agent } = (isMachineLocal(url) ? this.#direct : this.#proxied).for(url);
     const isForm = body instanceof URLSearchParams;
     const text = body?.toString();
+    const signal = AbortSignal.timeout(timeoutMs);
     try {
       const answer = await exchange({
         method,
@@ -71,7 +72,7 @@ export class ServiceClient implements Disposable {
         agent,
         deadline,
         isRepeatable: method !== 'POST',
-        signal: AbortSignal.timeout(timeoutMs),
+        signal,
       });
       const options = { idleMs: timeoutMs, expectedBytes: undefined, translate: (error: unknown) => error };
       const bytes = await readBounded(transferBody(answer, options), maxAnswerBytes);
@@ -79,7 +80,7 @@ export class ServiceClient implements Disposable {
       return { status: answer.status, headers: answer.headers, text: bytes.toString('utf8') };
     } catch (error) {
       if (error instanceof ServiceError) throw error;
-      const isLate = error instanceof ExchangeTimeoutError || (error as Error).name === 'TimeoutError';
+      const isLate = error instanceof ExchangeTimeoutError || signal.aborted;
       throw new ServiceError(
         isLate ? `did not answer at ${url.origin} in time` : connectionClause(withoutSecrets(error), url),
       );

@@ -1,4 +1,5 @@
-import { describe, expect, test } from 'vitest';
+import { StatementSync } from 'node:sqlite';
+import { describe, expect, test, vi } from 'vitest';
 import { type Digest } from '../../src/oci/digest.ts';
 import { ociManifest } from '../../src/oci/media-types.ts';
 import { app, digest, foreign, other, Records, sorted } from './records.ts';
@@ -204,7 +205,7 @@ describe('what is listed for those who look for it', () => {
     records.tag('3', image, { variant: 'x' });
     records.tag('3', index);
     grants.grant(foreign, image);
-    const [found, ...others] = listed.of(image);
+    const [found, ...others] = [...listed.of(image)];
     expect(others).toEqual([]);
     expect({ ...found, tags: found?.tags.toSorted(), smallBlobs: found?.smallBlobs.toSorted() }).toEqual({
       repository: app,
@@ -215,15 +216,31 @@ describe('what is listed for those who look for it', () => {
       storedAtMs: records.nowMs - 5,
       smallBlobs: sorted(config, edge),
     });
-    expect(listed.of(index)).toMatchObject([
+    expect([...listed.of(index)]).toMatchObject([
       { tags: ['3'], isListed: false, sizeBytes: 100 + 7 + 5 * 7, smallBlobs: [] },
     ]);
-    expect([listed.of(gone), listed.of(config)]).toEqual([[], []]);
+    expect([...listed.of(gone), ...listed.of(config)]).toEqual([]);
     blobs.noteShown(image, 'quay.io');
-    expect(listed.of(image)).toMatchObject([
+    expect([...listed.of(image)]).toMatchObject([
       { isListed: true },
       { repository: foreign, tags: [], isListed: false, sizeBytes: 135 },
     ]);
+  });
+
+  test('has the size of a manifest, of no more than 20,000 parts, summed once for all its repositories', async () => {
+    using records = await Records.open();
+    const { listed, grants } = records.catalog;
+    const layersOf = (name: string) => Array.from({ length: 8_000 }, (_, at) => digest(`${name} ${at}`));
+    const children = ['a', 'b', 'c'].map((name) => records.manifest(name, { layers: layersOf(name) }));
+    const index = records.manifest('index', { children });
+    for (let at = 0; at < 20; at += 1) grants.grant(`docker.io/library/other${at}`, children[0]!);
+    const get = vi.spyOn(StatementSync.prototype, 'get');
+    const sizes = [...listed.of(children[0]!)].map(({ sizeBytes }) => sizeBytes);
+    const sums = get.mock.contexts.filter((statement) => (statement as StatementSync).sourceSQL.includes('SUM('));
+    get.mockRestore();
+    expect(sizes).toEqual(Array<number>(21).fill(100 + 8_000 * 7));
+    expect(sums).toHaveLength(1);
+    expect([...listed.of(index)].map(({ sizeBytes }) => sizeBytes)).toEqual([100 + 20_000 * 7]);
   });
 });
 

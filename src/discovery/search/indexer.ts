@@ -1,5 +1,6 @@
 import type { HostedChange } from '../../hosted/changes.ts';
 import type { HostedRegistry } from '../../hosted/hosted-registry.ts';
+import type { Digest } from '../../oci/digest.ts';
 import type { Catalog } from '../../store/catalog/catalog.ts';
 import type { Layout } from '../../store/files/layout.ts';
 import { CachedEntries } from './cached-entries.ts';
@@ -134,10 +135,7 @@ export class Indexer implements AsyncDisposable {
     await thread.ask('beginPass', null);
     for (const digests of this.#cached.all(batch)) {
       signal.throwIfAborted();
-      await thread.ask(
-        'apply',
-        digests.map((digest) => this.#cached.changeOf(digest)),
-      );
+      await thread.ask('apply', await this.#changesOf(digests, signal));
     }
     for await (const changes of this.#hosted?.all(batch) ?? []) {
       signal.throwIfAborted();
@@ -146,11 +144,17 @@ export class Indexer implements AsyncDisposable {
     while (await thread.ask('endPass', removedAtOnce)) signal.throwIfAborted();
   }
 
+  async #changesOf(digests: readonly Digest[], signal: AbortSignal): Promise<IndexChange[]> {
+    const changes: IndexChange[] = [];
+    for (const digest of digests) changes.push(await this.#cached.changeOf(digest, signal));
+    return changes;
+  }
+
   async #followChanges(signal: AbortSignal): Promise<void> {
     const { catalog, thread } = this.#options;
     for (;;) {
       signal.throwIfAborted();
-      const cached = catalog.changes.take(batch).map((digest) => this.#cached.changeOf(digest));
+      const cached = await this.#changesOf(catalog.changes.take(batch), signal);
       const hosted = (await this.#hosted?.take(batch)) ?? [];
       const pulls = [...this.#pulls.values()].slice(0, batch);
       for (const { name } of pulls) this.#pulls.delete(`${name.repository} ${name.reference}`);

@@ -20,6 +20,8 @@ export interface ListedManifest {
 
 /** Configs are smaller, in bytes. */
 const maxSmallBytes = 1024 * 1024;
+/** No more parts of an image count for its size: an index may name a million. */
+const maxCounted = 20_000;
 
 /** The stored content of each repository, for lists and the search. */
 export class ListedRecords {
@@ -42,31 +44,42 @@ export class ListedRecords {
       .map((row) => digestIn(row));
   }
 
-  /** A stored manifest, once for each repository that may read it. */
-  of(digest: Digest): ListedManifest[] {
+  /**
+   * A stored manifest, once for each repository that may read it. There may be many, and of a manifest with many parts each takes
+   * milliseconds: the caller may let other work pass in between.
+   */
+  *of(digest: Digest): Generator<ListedManifest> {
     const row = this.#database.get(
       'SELECT m.media_type, b.size, b.stored_at FROM manifests m JOIN blobs b ON b.digest = m.digest WHERE m.digest = ?',
       digest,
     );
-    if (row === undefined) return [];
+    if (row === undefined) return;
     const readers = this.#database.all(
       'SELECT r.id, r.name FROM grants g JOIN repositories r ON r.id = g.repository WHERE g.digest = ?',
       digest,
     );
     const manifest = { mediaType: text(row, 'media_type'), storedAtMs: number(row, 'stored_at') };
-    return readers
-      .filter((reader) => this.#grants.isReadable(text(reader, 'name'), digest))
-      .map((reader) => {
-        const [id, repository] = [number(reader, 'id'), text(reader, 'name')];
-        return {
-          ...manifest,
-          repository,
-          tags: this.#tags(id, digest),
-          isListed: this.#isListed(id, digest),
-          sizeBytes: number(row, 'size') + this.#partBytes(id, digest),
-          smallBlobs: this.#smallBlobs(repository, digest),
-        };
-      });
+    const small = this.#smallBlobs(digest);
+    // What a manifest names itself is the same for all of them.
+    const bytes = this.#hasChildren(digest) ? undefined : this.#partBytes(-1, digest);
+    for (const reader of readers) {
+      const [id, repository] = [number(reader, 'id'), text(reader, 'name')];
+      if (!this.#grants.isReadable(repository, digest)) continue;
+      yield {
+        ...manifest,
+        repository,
+        tags: this.#tags(id, digest),
+        isListed: this.#isListed(id, digest),
+        sizeBytes: number(row, 'size') + (bytes ?? this.#partBytes(id, digest)),
+        smallBlobs: small.filter((blob) => this.#grants.isReadable(repository, blob)),
+      };
+    }
+  }
+
+  #hasChildren(manifest: Digest): boolean {
+    return (
+      this.#database.get(`SELECT 1 FROM links WHERE manifest = ? AND kind = 'manifest' LIMIT 1`, manifest) !== undefined
+    );
   }
 
   // The answer to a client with an Accept of its own does not decide what the tag is.
@@ -94,20 +107,21 @@ export class ListedRecords {
     const row = this.#database.get(
       `WITH own(digest) AS (SELECT ?1 UNION SELECT l.target FROM links l JOIN grants g ON g.digest = l.target
          WHERE l.manifest = ?1 AND l.kind = 'manifest' AND g.repository = ?2)
-       SELECT SUM(bytes) AS bytes FROM (SELECT l.target, MAX(l.size) AS bytes FROM links l JOIN own o ON o.digest = l.manifest
-         WHERE l.size > 0 GROUP BY l.target)`,
+       SELECT SUM(bytes) AS bytes FROM (SELECT target, MAX(size) AS bytes FROM
+         (SELECT l.target, l.size FROM own o CROSS JOIN links l ON l.manifest = o.digest WHERE l.size > 0 LIMIT ${maxCounted})
+         GROUP BY target)`,
       manifest,
       repository,
     );
     return number(row, 'bytes');
   }
 
-  #smallBlobs(repository: string, manifest: Digest): Digest[] {
+  #smallBlobs(manifest: Digest): Digest[] {
     const rows = this.#database.all(
       `SELECT l.target AS digest FROM links l JOIN blobs b ON b.digest = l.target
        WHERE l.manifest = ? AND l.kind = 'blob' AND b.size <= ${maxSmallBytes} LIMIT 20`,
       manifest,
     );
-    return rows.map((row) => digestIn(row)).filter((digest) => this.#grants.isReadable(repository, digest));
+    return rows.map((row) => digestIn(row));
   }
 }

@@ -5,6 +5,7 @@ import { readManifest } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { upTo } from '../oci/lru-bound.ts';
+import { hasListOfManifest } from '../oci/top-level-lists.ts';
 import type { SignatureGate } from '../signatures/signature-gate.ts';
 import type { Repository } from '../upstream/repository.ts';
 import type { Exchange } from './exchange.ts';
@@ -118,7 +119,8 @@ function isManifest(bytes: Buffer): boolean {
     readManifest(bytes, '');
     return true;
   } catch (error) {
-    if (error instanceof RegistryError) return false;
+    // What is none for this mirror may be one for a client.
+    if (error instanceof RegistryError) return hasListOfManifest(bytes);
     throw error;
   }
 }

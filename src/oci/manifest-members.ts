@@ -64,6 +64,12 @@ export function hasNamesInOtherCase(body: Readonly<Record<string, unknown>>): bo
   });
 }
 
+/** Whether a reader may take a name for that of a list of content. */
+export function isNameOfList(name: string): boolean {
+  const known = readNames.get(folded(name)) ?? '';
+  return known !== 'config' && contentMembers.has(known);
+}
+
 /** Upper case first: two letters of Unicode have a Latin one only as their upper case, or only as their lower case. */
 function folded(name: string): string {
   return name.toUpperCase().toLowerCase();

@@ -63,6 +63,43 @@ test('blobs that are no manifests are served whole under a policy, small or larg
   }
 });
 
+test.each<[string, (layers: string) => string | Buffer]>([
+  [
+    'its lists under names in other case',
+    (layers) => `{"schemaVersion":2,"Config":${layers.slice(1, -1)},"Layers":${layers}}`,
+  ],
+  ['a letter of a name escaped, another in other case', (layers) => `{"L\\u0061yers" : \n${layers}}`],
+  ['more values than are read', (layers) => `{"annotations":{"x":[${'0,'.repeat(60_000)}0]},"layers":${layers}}`],
+  ['more depth than is read', (layers) => `{"x":${'['.repeat(200)}${']'.repeat(200)},"layers":${layers}}`],
+  ['something behind its end', (layers) => `{"schemaVersion":2,"layers":${layers}}\n}`],
+  [
+    'a byte that is no UTF-8',
+    (layers) => Buffer.concat([Buffer.from('{"x":"'), Buffer.from([0xff]), Buffer.from(`","layers":${layers}}`)]),
+  ],
+])('a manifest that another reader may take is under the policy as a blob: one with %s', async (_, write) => {
+  await using mirror = await startSigned();
+  const { registry, site } = mirror;
+  const [{ digest, size, mediaType } = { digest: '', size: 0, mediaType: '' }] = registry.addImage(
+    repository,
+    undefined,
+  ).layers;
+  const { digest: hidden } = registry.addBlob(Buffer.from(write(JSON.stringify([{ mediaType, digest, size }]))), {
+    repository,
+  });
+  for (let count = 0; count < 2; count += 1) expect((await site.get(blob(hidden))).status).toBe(403);
+});
+
+test('a document with lists of the same names further in is no manifest', async () => {
+  await using mirror = await startSigned();
+  const values = Array.from({ length: 60_000 }, () => 0);
+  const bytes = Buffer.from(
+    JSON.stringify({ source: { layers: [1], manifests: null }, layers: 'none', values, text: '"layers":[' }),
+  );
+  const { digest } = mirror.registry.addBlob(bytes, { repository });
+  const served = await mirror.site.get(blob(digest));
+  expect([served.status, served.body.equals(bytes)]).toEqual([200, true]);
+});
+
 test.each<[string, (layer: object, material: object) => string]>([
   [
     'layers under a member that Go takes for `layers`',

@@ -22,13 +22,16 @@ interface Setting {
 
 const user = 'ann';
 const password = 'a:secret with $1';
+/** Where clients take a user name apart from its password at a colon, it cannot have one. */
+const oddUser = 'josé müller+robot$1';
+const oddPassword = 'pässword: "%41" \\ \u{1f511}';
 
 function useSetting(auth: Readonly<Record<string, unknown>> = {}): () => Setting {
   const owned = new AsyncDisposableStack();
   let setting: Setting | undefined;
   beforeAll(async () => {
     const folder = owned.use(await temporaryDirectory('acc'));
-    const file = await htpasswdFile(folder.path, { [user]: password });
+    const file = await htpasswdFile(folder.path, { [user]: password, [oddUser]: oddPassword });
     const registry = owned.use(await startRegistry());
     const config = { auth: { htpasswdFile: file, ...auth }, hosted: { repositories: ['local/**'] } };
     const site = owned.use(await startTestSite({ upstreams: { 'registry.test': registry }, config }));
@@ -50,6 +53,7 @@ describeWith([...dockerDaemonTools], 'Docker', () => {
     await expect(daemon.docker('pull', name)).rejects.toThrow(/unauthorized|authentication required|denied/);
     await expect(daemon.docker('login', '-u', user, '-p', 'wrong', host)).rejects.toThrow(/unauthorized|401/);
     expect(await daemon.docker('login', '-u', user, '-p', password, host)).toContain('Login Succeeded');
+    expect(await daemon.docker('login', '-u', oddUser, '-p', oddPassword, host)).toContain('Login Succeeded');
     await daemon.docker('pull', name);
     expect(await daemon.docker('image', 'inspect', '--format', '{{.RepoDigests}}', name)).toContain(image.digest);
     await daemon.docker('tag', name, `${host}/local/copy:v1`);
@@ -68,7 +72,10 @@ describeWith(['root', 'containerd', 'ctr'], 'containerd', () => {
       containerd.ctr('images', 'pull', '--plain-http', '--snapshotter', 'native', ...args, name);
     await expect(pull()).rejects.toThrow(/401|authorization failed|unauthorized/i);
     await expect(pull('--user', `${user}:wrong`)).rejects.toThrow(/401|authorization failed|unauthorized/i);
-    await pull('--user', `${user}:${password}`);
+    await expect(pull('--user', `${oddUser}:${oddPassword} `)).rejects.toThrow(
+      /401|authorization failed|unauthorized/i,
+    );
+    await pull('--user', `${oddUser}:${oddPassword}`);
     expect(await containerd.ctr('images', 'ls', `name==${name}`)).toContain(image.digest);
   });
 });
@@ -83,10 +90,13 @@ describeWith(['skopeo'], 'skopeo', () => {
     const copy = () =>
       skopeo('copy', '--src-tls-verify=false', `docker://${host}/local/app:v1`, `dir:${folder.path}/a`);
     await expect(copy()).rejects.toThrow(/unauthorized|authentication required/);
-    const login = (secret: string) => skopeo('login', '--tls-verify=false', '-u', user, '-p', secret, host);
+    const login = (secret: string, name = user) =>
+      skopeo('login', '--tls-verify=false', '-u', name, '-p', secret, host);
     await expect(login('wrong')).rejects.toThrow(/invalid username\/password|unauthorized/);
-    await login(password);
+    await expect(login(password, oddUser)).rejects.toThrow(/invalid username\/password|unauthorized/);
+    await login(oddPassword, oddUser);
     await copy();
+    await login(password);
     await skopeo('copy', '--dest-tls-verify=false', `dir:${folder.path}/a`, `docker://${host}/local/skopeo:v1`);
     await skopeo('delete', '--tls-verify=false', `docker://${host}/local/skopeo:v1`);
   });
@@ -101,9 +111,16 @@ describeWith(['root', 'podman'], 'podman', () => {
     const env = { HOME: folder.path, TMPDIR: folder.path };
     const podman = (...args: readonly string[]) =>
       run('podman', [...own, '--cgroup-manager', 'cgroupfs', '--events-backend', 'file', ...args], { env });
+    const name = `${host}/local/app:v1`;
     const pull = (secret: string) =>
-      podman('pull', '--quiet', '--tls-verify=false', '--creds', `${user}:${secret}`, `${host}/local/app:v1`);
+      podman('pull', '--quiet', '--tls-verify=false', '--creds', `${user}:${secret}`, name);
     await expect(pull('wrong')).rejects.toThrow(/unauthorized|invalid username\/password/);
+    const authFile = ['--authfile', join(folder.path, 'podman-auth.json'), '--tls-verify=false'];
+    const login = (secret: string) => podman('login', ...authFile, '-u', oddUser, '-p', secret, host);
+    await expect(login('wrong')).rejects.toThrow(/invalid username\/password|unauthorized/);
+    expect(await login(oddPassword)).toContain('Login Succeeded');
+    await podman('pull', '--quiet', ...authFile, name);
+    await podman('image', 'rm', name);
     await pull(password);
     const inspect = ['image', 'inspect', '--format', '{{.Digest}}', `${host}/local/app:v1`];
     expect((await podman(...inspect)).trim()).toBe(image.digest);
@@ -120,7 +137,7 @@ describeWith(['oras'], 'oras', () => {
     await writeFile(join(folder.path, 'notes.txt'), 'some notes');
     const push = () => oras('push', '--plain-http', `${host}/local/notes:1`, 'notes.txt:text/plain');
     await expect(oras('login', '--plain-http', '-u', user, '-p', 'wrong', host)).rejects.toThrow(/unauthorized|401/i);
-    await oras('login', '--plain-http', '-u', user, '-p', password, host);
+    await oras('login', '--plain-http', '-u', oddUser, '-p', oddPassword, host);
     await push();
     await oras('pull', '--plain-http', '-o', join(folder.path, 'out'), `${host}/local/notes:1`);
   });
@@ -138,7 +155,9 @@ describeWith(['helm'], 'helm', () => {
     await helm('package', 'chart');
     const pull = () => helm('pull', '--plain-http', `oci://${host}/local/charts/ours`, '--version', '1.0.0');
     await expect(pull()).rejects.toThrow(/unauthorized|401|credential/i);
-    await helm('registry', 'login', '--plain-http', '-u', user, '-p', password, host);
+    const login = (secret: string) => helm('registry', 'login', '--plain-http', '-u', oddUser, '-p', secret, host);
+    await expect(login('wrong')).rejects.toThrow(/unauthorized|401/i);
+    await login(oddPassword);
     await helm('push', '--plain-http', 'ours-1.0.0.tgz', `oci://${host}/local/charts`);
     await pull();
   });

@@ -24,7 +24,7 @@ import { nextQuery, withoutSelection } from './link.ts';
 import type { ArrivingMemory } from './options.ts';
 import { ageOf, type ParentAge } from './parent.ts';
 import type { Profile } from './profile.ts';
-import { askForPart, isWindow, requireWhole, withoutRanges } from './ranges.ts';
+import { askForPart, isUsablePart, requireWhole, withoutRanges } from './ranges.ts';
 
 /**
  * The status codes of registries without a referrers API for its path: it does not exist, or they do not understand the
@@ -183,13 +183,13 @@ export class Endpoint implements BlobEndpoint {
     }
     const { body } = answer;
     const window = readContentRange(headers['content-range']);
-    if (window === undefined || !isWindow(window, { offset, end, contentLength: answer.contentLength })) {
+    if (window === undefined || !isUsablePart(window, { offset, end, contentLength: answer.contentLength })) {
       body.destroy();
       throw unavailable(this.#options.upstream, 'answered a range of the blob with another one', {
         reason: 'range-ignored',
       });
     }
-    return { size: window.size, start: offset, end: window.range.end, contentType, body };
+    return { size: window.size, ...window.range, contentType, body };
   }
 
   async listTags(repository: string, query: string, { signal }: RequestOptions): Promise<ListingAnswer> {

@@ -145,7 +145,8 @@ export class HttpClient {
 
   #redirectTarget(location: string | undefined, from: URL): URL {
     const { upstream } = this.#options;
-    const target = location === undefined ? null : URL.parse(location, from.href);
+    // Node reads headers as Latin 1; what is not ASCII in an address is UTF-8.
+    const target = location === undefined ? null : URL.parse(Buffer.from(location, 'latin1').toString(), from.href);
     if (target === null || (target.protocol !== 'https:' && target.protocol !== 'http:')) {
       throw unavailable(upstream, 'redirects to something that is no http address');
     }

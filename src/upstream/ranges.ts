@@ -33,13 +33,22 @@ export function requireWhole(answer: HttpAnswer, upstream: string): void {
   throw unavailable(upstream, 'answered with a part although it was asked for all');
 }
 
-/** Whether a 206 is the window that was asked for: a shorter one would look like the blob's end. */
-export function isWindow(
+/** A part that is shorter than what was asked for has at least so many bytes: each one costs a request. */
+const leastPartBytes = 64 * 1024;
+
+/**
+ * Whether a 206 has a part that can be used. It may begin before what was asked for (object stores round down), and where it
+ * tells the size of the whole it may end before that: without the size, its end would look like the blob's.
+ */
+export function isUsablePart(
   window: { readonly range: ByteRange; readonly size: number | undefined },
   wanted: { offset: number; end: number | undefined; contentLength: number | undefined },
 ): boolean {
   const { range, size } = window;
-  const lengthFits = wanted.contentLength === undefined || wanted.contentLength === range.end - range.start;
+  const length = range.end - range.start;
+  if (wanted.contentLength !== undefined && wanted.contentLength !== length) return false;
   const wantedEnd = size === undefined ? wanted.end : Math.min(wanted.end ?? size, size);
-  return range.start === wanted.offset && lengthFits && (wantedEnd === undefined || range.end === wantedEnd);
+  if (range.start > wanted.offset || range.end <= wanted.offset) return false;
+  if (wantedEnd === undefined || range.end === wantedEnd) return true;
+  return size !== undefined && range.end < wantedEnd && range.end - wanted.offset >= leastPartBytes;
 }

@@ -305,6 +305,8 @@ describe('a blob', () => {
     [{ offset: 3, end: 5 }, part('bytes 3-4/*'), { size: undefined, start: 3, end: 5 }],
     [{ offset: 3, end: 5 }, part('bytes 3-4/9', { contentLength: null }), { size: 9, start: 3, end: 5 }],
     [{ offset: 3 }, part('bytes 3-4/*'), { size: undefined, start: 3, end: 5 }],
+    [{ offset: 3 }, part('bytes 2-4/5', { body: 'xxx' }), { size: 5, start: 2, end: 5 }],
+    [{ offset: 3 }, part('bytes 0-65538/99999', { contentLength: null }), { size: 99_999, start: 0, end: 65_539 }],
   ])('%j comes in part: %j', async (wanted, reply, expected) => {
     const { endpoint } = endpointWith([reply]);
     expect(await endpoint.openBlob('a', digest, { ...wanted, signal })).toMatchObject({
@@ -315,8 +317,10 @@ describe('a blob', () => {
 
   test.each<[object, Reply]>([
     [{ offset: 3 }, part('bytes 2-3/5')],
-    [{ offset: 3 }, part('bytes 2-4/5', { body: 'xxx' })],
+    [{ offset: 3 }, part('bytes 0-2/5', { body: 'xxx' })],
+    [{ offset: 3 }, part('bytes 4-4/5', { body: 'x' })],
     [{ offset: 3 }, part('bytes 3-3/5', { body: 'x' })],
+    [{ offset: 3, end: 5 }, part('bytes 3-5/9', { body: 'xxx' })],
     [{ offset: 3, end: 5 }, part('bytes 3-3/*', { body: 'x' })],
     [{ offset: 3 }, part('bytes 3-4/5', { contentLength: 3 })],
     [{ offset: 3 }, part('nonsense')],

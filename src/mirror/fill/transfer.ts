@@ -23,6 +23,8 @@ const worthASecondTry = ['bad-status', 'unreachable', 'cut', 'bad-answer', 'wron
 const maxDroughtMs = 60_000;
 /** How often one transfer may fail and go on, however little each attempt brings. */
 const maxFailures = 100;
+/** The most bytes that are here already and come again in front of a part, where not the whole blob may come again. */
+const mostKnownBytes = 1024 * 1024;
 /** Minimum wait before a source that another request probes is asked again. */
 const minRefusedMs = 200;
 
@@ -75,6 +77,8 @@ export class Transfer {
   readonly #refusedUntilMs = new Map<Source, number>();
   /** Sources whose short pause was waited for once before any has answered. */
   readonly #paused = new Set<Source>();
+  /** Sources that have refused to give the rest of the blob. */
+  readonly #withoutParts = new Set<Source>();
   #hasAnswer = false;
 
   constructor(options: TransferOptions) {
@@ -145,6 +149,7 @@ export class Transfer {
           droughtSinceMs = performance.now();
         }
         isBegun = this.#size !== undefined;
+        this.#mayGiveNoParts(source, error);
         sources.failed(source, error, { isFinal: !this.#isBelieved && !hasReason(error, ...worthASecondTry) });
         route.failed(source, error);
         report({ kind: 'source-failed', digest, source, error, position: this.#position });
@@ -166,6 +171,16 @@ export class Transfer {
     return shortPauseIn(error);
   }
 
+  /**
+   * After a cut, a source that refuses the rest is asked for all. Not where the bytes are from an earlier run: there may be more
+   * of them than the blob has, and the refusal true.
+   */
+  #mayGiveNoParts(source: Source, error: unknown): void {
+    const { offset, mayStartOver } = this.#options;
+    const isFromStart = mayStartOver && offset === 0 && this.#position > 0;
+    if (isFromStart && hasReason(error, 'range-refused', 'range-ignored')) this.#withoutParts.add(source);
+  }
+
   #forgetOpened(): void {
     const nowMs = performance.now();
     for (const [source, untilMs] of this.#refusedUntilMs) if (untilMs <= nowMs) this.#refusedUntilMs.delete(source);
@@ -183,15 +198,18 @@ export class Transfer {
     await using _place = await route.enter(source, openSignal);
     const [expected] = this.#options.expectedSizes;
     const size = this.#size ?? expected;
-    const asked = { offset: this.#position, end: wanted, size, memory: this.#options.memory };
+    const part = this.#withoutParts.has(source) ? { offset: 0 } : { offset: this.#position, end: wanted };
+    const asked = { ...part, size, memory: this.#options.memory };
     const answer = await source.open(digest, { ...asked, signal: openSignal });
     try {
       if (wanted !== undefined && answer.start === 0 && answer.end !== wanted && answer.end === answer.size) {
         sources.noteIgnoredRange(source);
       }
       if (answer.start < this.#position) {
-        sources.noteIgnoredRange(source);
-        if (!mayStartOver) throw new RegistryError('range-ignored', 'the upstream gives no parts of this blob');
+        const isFromStart = answer.start === 0;
+        if (isFromStart) sources.noteIgnoredRange(source);
+        if (!mayStartOver && (isFromStart || this.#position - answer.start > mostKnownBytes))
+          throw new RegistryError('range-ignored', 'the upstream gives no parts of this blob');
       }
       this.#isWanted = onAnswer(source, this.#accept(answer));
       this.#hasAnswer = true;

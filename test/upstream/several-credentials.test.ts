@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { errorAnswer } from '../support/answers.ts';
+import { errorAnswer, jsonAnswer } from '../support/answers.ts';
 import type { RecordedRequest } from '../support/recorded-request.ts';
 import { type ScriptedRegistry, startRegistry } from '../support/registry.ts';
 import { accept, failureOf, never, upstreamAt } from './support.ts';
@@ -89,3 +89,39 @@ test('a repository that one is refused is read with the other from then on', asy
   shared.refused.set('second', 'library/other');
   expect(await failureOf(pull('library/other'))).toMatchObject({ code: 'DENIED' });
 });
+
+test.each(['Basic', 'Bearer'])(
+  'one that is revoked rests while the other is sent, where %s is asked for',
+  async (scheme) => {
+    const revoked = new Set<string>();
+    const login = (authorization = '') => Buffer.from(authorization.replace('Basic ', ''), 'base64').toString();
+    const isLogin = (authorization?: string) =>
+      /^(first|second):canary$/.test(login(authorization)) && !revoked.has(login(authorization));
+    await using registry: ScriptedRegistry = await startRegistry({
+      instead: ({ path, headers: { authorization } }) => {
+        if (path === '/v2/token')
+          return isLogin(authorization)
+            ? jsonAnswer({ token: login(authorization), expires_in: 300 })
+            : errorAnswer(401, 'UNAUTHORIZED');
+        const [, token = ''] = /^Bearer (.+)$/.exec(authorization ?? '') ?? [];
+        const isRight = scheme === 'Basic' ? isLogin(authorization) : token !== '' && !revoked.has(token);
+        const realm = scheme === 'Basic' ? 'registry.test' : `${registry.origin}/v2/token`;
+        return isRight
+          ? undefined
+          : errorAnswer(401, 'UNAUTHORIZED', { 'WWW-Authenticate': `${scheme} realm="${realm}",service="x"` });
+      },
+    });
+    registry.addImage('library/tiny', 'v1');
+    using upstream = upstreamAt(registry.origin, both);
+    const pull = () => upstream.client.getManifest('library/tiny', 'v1', { accept, signal: never() });
+    for (let count = 0; count < 4; count += 1) await pull();
+    revoked.add('first:canary');
+    for (let count = 0; count < 6; count += 1) expect((await pull()).bytes.length).toBeGreaterThan(0);
+    registry.forgetRequests();
+    for (let count = 0; count < 6; count += 1) expect((await pull()).bytes.length).toBeGreaterThan(0);
+    const shownBy = registry.requests.map(
+      ({ headers: { authorization = '' } }) => login(authorization) + authorization,
+    );
+    expect(shownBy.map((shown) => shown.includes('second:canary'))).toEqual(Array.from({ length: 6 }, () => true));
+  },
+);

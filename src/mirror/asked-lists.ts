@@ -33,7 +33,7 @@ export class AskedLists {
     this.#options = options;
   }
 
-  /** Asks the upstream once for all who want the same list now, and remembers what it says. */
+  /** Asks the upstream once for all clients that want the same list now, and remembers its answer. */
   async ask(
     repository: Repository,
     name: string,
@@ -84,7 +84,7 @@ export function nameOf(what: string, { repository, query }: { repository: Reposi
   return `${repository.key} ${what} ${parameters.toString()}`;
 }
 
-/** The upstream has never been asked for the list: what is stored is not all of it, and the client has to know. */
+/** The upstream has never been asked for the list: a part of it is stored, and the client has to know. */
 export function onlyHere({ ageSeconds, warning }: Staleness): Staleness {
   return { ageSeconds, warning: `only what is stored here is listed; ${warning}`.slice(0, 250) };
 }

@@ -47,7 +47,7 @@ export interface BlobReply extends BlobHead {
 /** Blobs through one repository: from this disk, from a fill under way, or from the upstream. */
 export class Blobs {
   readonly #options: BlobsOptions;
-  /** Who may read blobs, and what upstreams are asked about them. */
+  /** The right of repositories to read blobs, and the requests to upstreams about them. */
   readonly content: Content<UpstreamBlob>;
 
   constructor(options: BlobsOptions) {
@@ -112,7 +112,7 @@ export class Blobs {
   }
 
   /**
-   * What a GET would answer, without the content; does not begin a fill.
+   * The answer of a GET without its content; does not begin a fill.
    * @throws RegistryError as {@link get}
    */
   async head(repository: Repository, digest: Digest, waiting: Waiting): Promise<BlobHead> {
@@ -127,7 +127,7 @@ export class Blobs {
       return head;
     }
     const { size, contentType } = await this.content.confirm(repository, digest, waiting);
-    // What came from another upstream is not this one's to tell about.
+    // The bytes came from another upstream, and this one has not shown that it has them.
     if (stored && catalog.blobs.isShown(digest, name)) return this.#stored(digest, stored);
     return { digest, size, contentType, outcome: 'bypass' };
   }

@@ -47,7 +47,7 @@ function isImageLayer(mediaType: string): boolean {
   return /image\.(?:layer|rootfs)/.test(mediaType);
 }
 
-/** Whether what a manifest names can be had, so that a client that begins with it can end without any upstream. */
+/** Whether all parts of a manifest can be had, so that a client that begins with it needs no upstream to complete it. */
 export class Completeness {
   readonly #options: CompletenessOptions;
   /** Images whose every part was on this disk, and the count of {@link nothingRemoved} when they were looked at. */
@@ -67,7 +67,7 @@ export class Completeness {
     return this.#foundWhole.get(`${repository} ${digest}`) === this.#removals();
   }
 
-  /** The first of what a client would lack, as {@link missing} finds it. */
+  /** The first part that a client would lack, as {@link missing} finds it. */
   async firstMissing(repository: string, manifest: KeptManifest): Promise<Descriptor | undefined> {
     if (this.isKnownWhole(repository, manifest.digest)) return undefined;
     const [removals, lent] = [this.#removals(), this.#lent];

@@ -32,7 +32,7 @@ export class GoneParts {
   /** The upstream of a repository has answered "not found" for a digest. */
   note(repository: Repository, digest: Digest): void {
     const { catalog, now, changes } = this.#options;
-    // What no manifest of the repository names is part of nothing that a tag stands for.
+    // A digest that no manifest of the repository names belongs to no tag of it.
     if (!catalog.grants.mayRead(repository.key, digest)) return;
     const parts = this.#gone.get(repository.key) ?? new Map<Digest, number>();
     this.#gone.set(repository.key, parts);
@@ -43,7 +43,7 @@ export class GoneParts {
     changes?.changed(upstreamFact(repository.upstream.name));
   }
 
-  /** Whether what a tag of a repository stands for needs a part that was gone after the tag had been confirmed. */
+  /** Whether the image of a tag needs a part that was gone after the tag had been confirmed. */
   isDoubtful(repository: string, { digest, checkedAtMs }: Pick<TagRecord, 'digest' | 'checkedAtMs'>): boolean {
     const parts = this.#gone.get(repository);
     if (parts === undefined) return false;

@@ -55,7 +55,7 @@ export class KeptManifests {
   async peek(digest: Digest): Promise<KeptManifest | undefined> {
     const { store, catalog, report } = this.#options;
     try {
-      // A lost catalog may have known it: what is asked for does not wait for its turn.
+      // A lost catalog may have known it: a requested manifest does not wait for its turn.
       if (!catalog.manifests.has(digest) && !(await recallManifest(digest, { catalog, store }))) return undefined;
       const contentType = catalog.blobs.get(digest)?.contentType;
       if (contentType === undefined) return undefined;
@@ -75,7 +75,7 @@ export class KeptManifests {
   }
 
   /**
-   * Verifies what the upstream gave and keeps it, as far as it can be read.
+   * Verifies a manifest that the upstream gave and keeps it, as far as it can be read.
    * @param digest what was asked for, or what the upstream says that it is; `undefined` where neither is known: then it has
    *   to look like a manifest
    * @throws RegistryError UNAVAILABLE for anything that is not the manifest
@@ -87,7 +87,7 @@ export class KeptManifests {
     { isShared = false }: { isShared?: boolean } = {},
   ): Promise<ReceivedManifest> {
     const { bytes } = answer;
-    // What another replica gave has not come from the upstream.
+    // A manifest of another replica has not come from the upstream.
     if (!isShared) this.received(repository, bytes.length);
     const actual = digestOf(bytes, digest && digestAlgorithm(digest));
     if (digest !== undefined && actual !== digest) {

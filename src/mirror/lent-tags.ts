@@ -23,7 +23,7 @@ export class LentTags {
    * What a tag stands for, as the upstream last confirmed it to a replica that asks it in the same way. The manifest is
    * here afterwards, and the tag recorded.
    * @param options `error`: why the upstream could not answer
-   * @returns `undefined` if no replica can tell, or what it tells is too old
+   * @returns `undefined` if no replica knows it, or only one that is too old
    * @throws the signal's reason
    */
   async resolve(

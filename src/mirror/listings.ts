@@ -11,7 +11,7 @@ import type { Waiting } from './content.ts';
 import type { Outcome } from './outcome.ts';
 import { TagLists } from './tag-lists.ts';
 
-/** Referrers in one repository: the upstream's own answer, or what is known here where it cannot answer; and its tags. */
+/** Referrers in one repository: the answer of the upstream, or those that are known here if it cannot answer; and its tags. */
 export class Listings {
   readonly #options: ListingsOptions;
   readonly #lists: AskedLists;
@@ -57,7 +57,7 @@ export class Listings {
       const listed = answer && isIndex(answer.bytes) ? answer : undefined;
       if (listed && !isAllAndEmpty(listed, query))
         return await this.#noted(repository, name, filteredHere(listed, artifactType));
-      // Some have the API and do not list what clients have kept under the tag, before it was there or all the same.
+      // Some registries have the API and do not list the referrers that clients keep under the tag.
       const tagged = await this.#fallbackTag(repository, digest, { artifactType, signal });
       return await this.#noted(repository, name, tagged ?? { ...(listed ?? emptyListing()), outcome: 'bypass' });
     } catch (error) {

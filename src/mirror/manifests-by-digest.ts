@@ -96,7 +96,7 @@ export class ManifestsByDigest {
     if (completeness.isKnownWhole(repository.key, digest)) return;
     const manifest = kept ?? (await this.#options.kept.get(digest));
     if (manifest) {
-      // It may need the manifest alone, and asks elsewhere for what is not here.
+      // The client may need the manifest alone, and asks elsewhere for blobs that are not here.
       if (waiting.canFallBack === true && !offline) return;
       const missing = await completeness.firstMissing(repository.key, manifest);
       if (missing === undefined) return;
@@ -128,7 +128,7 @@ export class ManifestsByDigest {
     try {
       if (!isConfirmed) await this.content.confirm(repository, digest, waiting);
     } catch (error) {
-      // One that an index of this repository names may be read; what it names in turn is asked for part by part.
+      // A manifest that an index of this repository names may be read; its own parts are asked for one by one.
       if (catalog.grants.mayRead(key, digest)) return;
       throw error;
     }

@@ -35,7 +35,7 @@ export interface ManifestHead {
   readonly outcome: Outcome;
   /** Of a stale tag: when the upstream last confirmed it, and what the client is warned of. */
   readonly stale?: Staleness | undefined;
-  /** Of a tag: how long ago the registry itself confirmed what it stands for. */
+  /** Of a tag: how long ago the registry itself confirmed its digest. */
   readonly ageSeconds?: number;
 }
 
@@ -65,7 +65,7 @@ export class Manifests implements AsyncDisposable {
     this.#tags = new Tags({ ...options, coordinator, kept, completeness, manifests: this.#byDigest });
   }
 
-  /** Who may read manifests, and what upstreams are asked about them. */
+  /** The right of repositories to read manifests, and the requests to upstreams about them. */
   get content(): Content<void> {
     return this.#byDigest.content;
   }
@@ -134,13 +134,13 @@ export class Manifests implements AsyncDisposable {
       const own = manifest.outcome === 'hit' ? outcome : manifest.outcome;
       return { ...manifest, outcome: own, stale, ...ageSecondsOf(resolved.record, this.#options) };
     } catch (error) {
-      // It was moved or collected, or is not served by digest: what the tag stands for is another question.
+      // The tag was moved, or the manifest was collected or is not served by digest: the tag is resolved again.
       if (hasReason(error, ...notByDigest)) {
         const again = this.#tags.resolveAgain(repository, resolved.key, waiting);
         const found = await (hasReason(error, 'not-found') ? again : again.catch(() => undefined));
         if (found) return { ...(await this.#resolved(repository, found, waiting)), outcome: 'miss' };
       }
-      // The upstream said what the tag is and then could not give it: what it was before is better than nothing.
+      // The upstream gave a digest for the tag but not its manifest: the manifest from before is better than none.
       if (!isTransient(error) || !previous) throw error;
       const mayLack = waiting.canFallBack;
       if (!mayLack && !(await this.#completeness.isWhole(repository.key, previous.record))) throw error;
@@ -190,7 +190,7 @@ export class Manifests implements AsyncDisposable {
     return this.#completeness.isWhole(repository, { digest });
   }
 
-  /** Ends what is asked in the background. */
+  /** Ends the requests in the background. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#tags[Symbol.asyncDispose]();
   }

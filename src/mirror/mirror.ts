@@ -39,7 +39,7 @@ export class Mirror implements AsyncDisposable {
   readonly custody: Custody;
   /** Serves blobs to other replicas. */
   readonly peerService: PeerService;
-  /** Answers other replicas that ask what upstreams have said. */
+  /** Answers other replicas that ask for answers of upstreams. */
   readonly replicaAnswers: ReplicaAnswers;
   /** Whether a digest is stored here. */
   readonly isStored: (digest: Digest) => boolean;
@@ -50,7 +50,7 @@ export class Mirror implements AsyncDisposable {
     const common = { store, catalog, offline, now, report, coordinator };
     const onDiskFault = (error: DiskFault) => report({ kind: 'disk-fault', error });
 
-    // What clients pull.
+    // Pulls of clients.
     const questions = new ReplicaQuestions(replicas);
     const lists = new RememberedLists({ notes: catalog.notes, now });
     const gone = new GoneParts({ catalog, now, changes });
@@ -63,7 +63,7 @@ export class Mirror implements AsyncDisposable {
     const { blobs, manifests } = this;
     this.listings = new Listings({ ...common, lists, questions, manifests });
 
-    // What other replicas ask.
+    // Requests of other replicas.
     this.peerService = new PeerService({
       ...common,
       fills,
@@ -77,7 +77,7 @@ export class Mirror implements AsyncDisposable {
     this.isStored = (digest) => catalog.blobs.get(digest) !== undefined;
   }
 
-  /** Stops what is being fetched; partial files stay to be continued. */
+  /** Stops the fills; partial files stay to be continued. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.manifests[Symbol.asyncDispose]();
     await this.custody[Symbol.asyncDispose]();

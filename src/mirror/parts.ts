@@ -14,13 +14,13 @@ export interface MirrorParts {
   readonly catalog: Catalog;
   readonly replicas: Replicas;
   readonly coordinator: Coordinator;
-  /** Asks other replicas what upstreams have told them. */
+  /** Asks other replicas for the answers that upstreams have given them. */
   readonly questions: ReplicaQuestions;
-  /** Remembers what upstreams no longer have. */
+  /** Remembers parts that upstreams no longer have. */
   readonly gone: GoneParts;
   /** No upstream is ever contacted. */
   readonly offline: boolean;
-  /** Receives what is worth a log line or a metric. */
+  /** Receives events for the log and the metrics. */
   readonly report: Report<MirrorEvent>;
   /** Receives each fact that changes here; absent: nothing is kept that rests on facts. */
   readonly changes?: Changes | undefined;

@@ -60,7 +60,7 @@ export class ReadyBlobs {
     const kept = small(digest);
     if (kept !== undefined) return kept;
     const bytes = readNow(digest);
-    // The application sets aside what is wrong.
+    // The application moves a wrong file to the quarantine.
     return bytes && digestOf(bytes, digestAlgorithm(digest)) === digest ? bytes : undefined;
   }
 }

@@ -47,7 +47,7 @@ export interface ResolvedTag {
   readonly previous?: { readonly record: TagRecord; readonly ageSeconds: number };
 }
 
-/** Asks upstreams what tags stand for. */
+/** Asks upstreams for the digests of tags. */
 export class TagInquiry {
   readonly #options: TagInquiryOptions;
 

@@ -58,7 +58,7 @@ export class Tags implements AsyncDisposable {
   }
 
   /**
-   * What a tag stands for, for a client that accepts what it says.
+   * The digest that a tag stands for, for a client with these media types.
    * @throws RegistryError MANIFEST_UNKNOWN, DENIED, TOOMANYREQUESTS, UNAVAILABLE; the signal's reason
    */
   async resolve(
@@ -81,12 +81,12 @@ export class Tags implements AsyncDisposable {
         return await this.#resolveVariant(repository, { ...standard, variant: own.join(',') }, own, wish);
       }
     }
-    // This client does not accept what other clients get for the tag: the upstream may have something else for it.
+    // The manifest of the tag is of a type that this client does not accept: the upstream may have another one for it.
     return await this.#resolveVariant(repository, { ...standard, variant: variant.join(',') }, variant, wish);
   }
 
   /**
-   * What a tag stands for now, by a GET of it: the digest that it stood for cannot be had.
+   * The digest that a tag stands for now, by a GET of the tag: its last digest cannot be had.
    * @throws RegistryError as {@link resolve}
    */
   async resolveAgain(repository: Repository, key: TagKey, waiting: Waiting): Promise<ResolvedTag> {
@@ -126,7 +126,7 @@ export class Tags implements AsyncDisposable {
   adopt({ key, record }: ResolvedTag): void {
     const { catalog, now } = this.#options;
     const known = catalog.tags.get(key);
-    // What was confirmed later than now was so by a clock that was ahead, and is the older one.
+    // A time of confirmation in the future comes from a clock that was ahead: that record is the older one.
     const isOlder = known === undefined || known.checkedAtMs < record.checkedAtMs || known.checkedAtMs > now();
     if (isOlder) catalog.tags.record(key, record);
   }
@@ -170,7 +170,7 @@ export class Tags implements AsyncDisposable {
       await this.#inquiry.spare(repository, record, resolved.record.digest);
       return { ...resolved, previous: { record, ageSeconds: verdict.ageSeconds } };
     } catch (thrown) {
-      // The client's own time is over, and what is here is better than nothing.
+      // The client's own time is over, and a stale tag is better than an error.
       const error = isTimeout(thrown) ? new RegistryError('timeout', 'the upstream did not answer in time') : thrown;
       if (!isTransient(error)) throw thrown;
       if (!record || verdict?.kind !== 'stale') {
@@ -178,7 +178,7 @@ export class Tags implements AsyncDisposable {
         if (lent === undefined) throw thrown;
         return lent;
       }
-      // Blobs are not counted as pulls: while only those are spared, what is not whole can still be completed.
+      // Blobs are not counted as pulls: while only pulls are spared, an image can still be completed.
       const mayLack = hasReason(error, 'pull-spared') || waiting.canFallBack === true;
       if (!mayLack && !(await this.#options.completeness.isWhole(key.repository, record))) {
         throw thrown;
@@ -204,7 +204,7 @@ export class Tags implements AsyncDisposable {
     );
   }
 
-  /** Remembers for a while that there is no such tag, and forgets what it stood for. */
+  /** Remembers for a while that there is no such tag, and forgets its last digest. */
   async #noting<Value>(repository: Repository, key: TagKey, work: () => Promise<Value>): Promise<Value> {
     const { catalog } = this.#options;
     try {

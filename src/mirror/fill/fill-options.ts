@@ -18,7 +18,7 @@ export interface FillOptions {
   readonly inParts: boolean;
   /** Called when the blob has become visible in the store. */
   readonly onStored: (blob: BlobRecord) => void;
-  /** Whether what an earlier run has left can only have come from the upstream of this fill. */
+  /** Whether the partial file of an earlier run can only have come from the upstream of this fill. */
   readonly isLeftoverOurs: () => boolean;
   /** Called when the last reader has left. */
   readonly onUnwanted: () => void;

@@ -73,9 +73,9 @@ export class FillReader implements BlobBody {
           throw error;
         }
       }
-      // What came before wrong bytes were found cannot be joined to what comes after.
+      // Bytes from before wrong bytes were found cannot be joined to those that come after.
       if (this.#generation !== undefined && this.#generation !== fill.generation) throw this.#failure();
-      // What is still in memory is nearer than the file, which may have it too.
+      // Bytes that are still in memory cost less than the same ones from the file.
       using recent = this.peek(position);
       if (recent) return recent.bytes.copy(buffer);
       const { generation, partial } = fill;

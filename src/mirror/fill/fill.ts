@@ -92,7 +92,7 @@ export class Fill {
     return this.#isFromReplica === true;
   }
 
-  /** Counts the times the fill restarted after wrong bytes: what an earlier generation gave is void. */
+  /** Counts the times the fill restarted after wrong bytes: bytes of an earlier generation are void. */
   get generation(): number {
     return this.#generation;
   }
@@ -117,10 +117,10 @@ export class Fill {
     return this.#recent.at(position);
   }
 
-  /** Up to where readers may have what is here up to `available`. */
+  /** Up to where readers may have bytes, of those that are here up to `available`. */
   #released(available: number): number {
     if (this.#state === 'verified') return available;
-    // Without a size the last part is that of what has come so far.
+    // Without a size, the last part of the bytes so far is held back.
     return Math.min(available, (this.#heading?.size ?? available) - heldBackBytes);
   }
 
@@ -215,7 +215,7 @@ export class Fill {
   /** Receives until the digest is right. @throws RegistryError when no source is left, DiskFault */
   async #receiveVerified(partial: PartialBlob): Promise<void> {
     const { digest } = this;
-    // What an earlier run left behind may be the whole blob, a part of it, or more than it.
+    // A partial file of an earlier run may be the whole blob, a part of it, or longer than it.
     if (partial.written > 0 && partial.digest() === digest) {
       this.adoptHeading({ size: partial.written, contentType: octetStream });
       return;
@@ -227,7 +227,7 @@ export class Fill {
       try {
         contributors = await this.#receive(partial);
       } catch (error) {
-        // What an earlier run left behind may be longer than the blob; no client has received anything of it then.
+        // A partial file of an earlier run may be longer than the blob; no client has received anything of it then.
         if (!leftover || this.#handed || error instanceof DiskFault || !this.sources.forgiveRefusedRanges())
           throw error;
         await partial.restart();
@@ -246,7 +246,7 @@ export class Fill {
       const suspects = replicas.length > 0 ? replicas : contributors;
       if (!leftover) for (const source of suspects) this.sources.condemn(source, error);
       this.#options.route.wrongBytes(replicas);
-      // Before the file is restarted, which may fail: what has been handed out is void in any case.
+      // Before the file is restarted, which may fail: the bytes that readers have are void in any case.
       this.#generation += 1;
       this.#recent[Symbol.dispose]();
       this.#handed = false;
@@ -287,7 +287,7 @@ export class Fill {
     return segments.contributors;
   }
 
-  /** Takes note of what a source told about the blob; the first word holds. */
+  /** Takes note of the heading that a source gave; the first one holds. */
   adoptHeading(heading: BlobHeading): void {
     this.#heading ??= heading;
     this.progress.wake();

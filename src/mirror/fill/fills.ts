@@ -27,7 +27,7 @@ export interface FillsOptions {
   readonly onBegun?: ((digest: Digest) => void) | undefined;
   /** Called when a blob has become visible in the store. */
   readonly onStored: (digest: Digest, blob: NewBlob) => void;
-  /** Whether what an earlier run has left of a blob can only have come from an upstream. */
+  /** Whether the partial file of a blob from an earlier run can only have come from this upstream. */
   readonly isLeftoverOf: (digest: Digest, upstream: string) => boolean;
   /** The memory that blobs pass through; absent: some of its own. */
   readonly slabs?: Slabs | undefined;
@@ -230,7 +230,7 @@ export class Fills implements AsyncDisposable {
         entry.place = after;
       };
       using _ = this.#rates.watch(entry, () => giveBack('slow'));
-      // What waits for its place on the disk keeps none that another could use.
+      // A fill that waits for the disk keeps no place that another could use.
       await fill.run({ isApart: !entry.hasPartial, onReceived: () => giveBack('none') });
       giveBack('none');
     }

@@ -204,7 +204,7 @@ export interface Route {
   readonly isKept: boolean;
   /** Whether it reads from another replica now. */
   readonly isFollowing: boolean;
-  /** Whether other replicas may read what it has so far. */
+  /** Whether other replicas may read the bytes that it has so far. */
   readonly isServing: boolean;
   /** The source to read from; `undefined` if none is left. @throws the signal's reason */
   next(options: NextOptions, signal: AbortSignal): Promise<Source | undefined>;

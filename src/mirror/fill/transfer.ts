@@ -48,7 +48,7 @@ export interface TransferOptions {
   readonly limit?: () => number;
   /** Most bytes asked for by one request; absent: all that is wanted. */
   readonly partBytes?: number | undefined;
-  /** Whether a source that ignores `Range` may be read from its beginning, skipping what is not wanted. */
+  /** Whether a source that ignores `Range` may be read from its beginning, and the bytes before {@link offset} skipped. */
   readonly mayStartOver: boolean;
   /** Whether a client has earlier bytes, so that patience is worth more than a quick answer. */
   readonly isAwaited: () => boolean;
@@ -216,7 +216,7 @@ export class Transfer {
       if (!this.#isWanted) return;
       let place = answer.start;
       for await (const chunk of atLeastRate(answer.body, { hasOther: () => sources.hasOther(source) })) {
-        // A source that ignores Range begins at 0: what is already here is skipped.
+        // A source that ignores Range begins at 0: the bytes that are here already are skipped.
         const known = Math.max(0, this.#position - place);
         place += chunk.length;
         report({ kind: 'received', source, bytes: chunk.length });
@@ -242,7 +242,7 @@ export class Transfer {
     }
   }
 
-  /** Checks an answer against what is known before any of its bytes is used. */
+  /** Compares an answer with the size that is known, before any of its bytes is used. */
   #accept(answer: BlobAnswer): BlobHeading {
     if (answer.start > this.#position) {
       throw new RegistryError(
@@ -263,7 +263,7 @@ export class Transfer {
     if (size === 0 && finishDigest(digestAlgorithm(digest), hasherFor(digest)) !== digest) {
       throw new RegistryError('wrong-size', 'the upstream gives this blob no bytes, and its digest says it has some');
     }
-    // Only now: what a refused answer says must not end the transfer before another source is asked.
+    // Only now: the size of a refused answer must not end the transfer before another source is asked.
     this.#size = size;
     return { size, contentType: answer.contentType };
   }

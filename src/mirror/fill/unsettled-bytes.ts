@@ -1,6 +1,6 @@
 import type { Loan } from '../../memory/slabs.ts';
 
-/** Maximum bytes kept; beyond, what the client has can no longer be compared. */
+/** Maximum bytes kept; beyond, the bytes that the client has can no longer be compared. */
 const maxBytes = 8 * 1024 * 1024;
 
 interface Piece {

@@ -76,7 +76,7 @@ export class PeerReader implements BlobBody {
     return this.#fill.partial?.availableFrom(position) ?? 0;
   }
 
-  /** @throws RegistryError where what comes now cannot be joined to what came before */
+  /** @throws RegistryError where the bytes that come now cannot be joined to those before */
   #check(): void {
     const { state, generation } = this.#fill;
     const isVoid = this.#generation !== undefined && this.#generation !== generation;

@@ -16,7 +16,7 @@ export interface PeerServiceOptions extends Pick<MirrorParts, 'store' | 'catalog
   /** A repository by the cache's name of it, where this mirror may pull from it. */
   readonly repository: (key: string) => Repository | undefined;
   readonly onDiskFault: (error: DiskFault) => void;
-  /** Makes sure that an upstream has shown that it has what is stored. @throws RegistryError */
+  /** Makes sure that an upstream has shown that it has the stored bytes. @throws RegistryError */
   readonly requireShown: (repository: Repository, digest: Digest, waiting: Waiting) => Promise<boolean>;
 }
 
@@ -117,7 +117,7 @@ export class PeerService {
     return (await accessTo(repository.upstream, coordinator)) === access ? repository : undefined;
   }
 
-  /** Whether the upstream of a repository has what is stored: a digest alone gives no right to bytes of another one. */
+  /** Whether the upstream of a repository has the stored bytes: a digest alone gives no right to those of another one. */
   async #isShown(repository: Repository, digest: Digest, { signal }: PeerQuestion): Promise<boolean> {
     const { catalog, requireShown } = this.#options;
     if (catalog.blobs.isShown(digest, repository.upstream.name)) return true;

@@ -22,7 +22,7 @@ export interface SharedRouteOptions {
   readonly sources: SourceList;
   /** The repository through which it is fetched, as the cache names it. */
   readonly through: string;
-  /** How its upstream is reached: only replicas that reach it in the same way can say what it has. */
+  /** How its upstream is reached: only replicas that reach it in the same way can vouch for it. */
   readonly access: () => Promise<string | undefined>;
   readonly coordinator: Coordinator;
   readonly peers: PeerAccess;
@@ -72,7 +72,7 @@ export class SharedRoute implements Route {
   readonly #options: SharedRouteOptions;
   readonly #failures = new Map<string, number>();
   readonly #silences = new Map<string, number>();
-  /** Replicas that were read from as they said they had verified what they have. */
+  /** Replicas that were read from because they had verified the blob. */
   readonly #holders = new Set<string>();
   #lease: Lease | undefined;
   #lost: AbortController | undefined;
@@ -166,7 +166,7 @@ export class SharedRoute implements Route {
     for (const { replica } of replicas) {
       if (replica === undefined) continue;
       this.#failures.set(replica, Number.POSITIVE_INFINITY);
-      // One that only passed on what was on its way to it may have been given the same wrong bytes.
+      // A replica that passed on bytes of its own fill may have been given the same wrong ones.
       if (this.#holders.has(replica)) this.#options.peers.avoid(replica, 'wrong');
     }
   }

@@ -96,7 +96,7 @@ export class AccessControl implements Access {
   }
 
   /**
-   * Who asks. Credentials that are wrong are never taken for none.
+   * The caller of a request. Wrong credentials are never taken for none.
    * @throws RegistryError 401 where what was shown is wrong, 429 where the client has to wait before it may try again
    */
   async identify(presented: Presented): Promise<Identified> {
@@ -162,7 +162,7 @@ export class AccessControl implements Access {
     return text === undefined ? undefined : (JSON.parse(text) as { user: string; password: string });
   }
 
-  /** Who shows credentials of an upstream, where it asks for one repository of it and configuration lets them go there. */
+  /** The caller by its credentials of an upstream, where it asks for one repository of it and the configuration lets them go there. */
   async #guestFor(presented: Presented & { readonly refreshToken?: string | undefined }, grants: readonly Grant[]) {
     const { identities, tokens, guestUpstream } = this.#options;
     const shown = parseAuthorization(presented.authorization);
@@ -187,7 +187,7 @@ export class AccessControl implements Access {
   }
 
   #wrong({ address }: Presented, shown: string): RegistryError {
-    // What was given as a user name may be a password.
+    // The user name may be a password.
     this.#options.onRefused('credentials refused', { address, shown });
     return wrong();
   }
@@ -217,7 +217,7 @@ export class AccessControl implements Access {
     return this.settings === undefined || this.#current(identity) !== undefined;
   }
 
-  /** What an identity that was found out before is now; `undefined` where it would not be accepted again. */
+  /** The present state of an identity that was found out before; `undefined` where it would not be accepted again. */
   #current(identity: Identity): Identity | undefined {
     const { identities, now } = this.#options;
     const { proof, untilMs = Number.POSITIVE_INFINITY } = identity;

@@ -14,7 +14,7 @@ export interface KeyScope {
   readonly actions: readonly Action[];
 }
 
-/** Who asks. One object stands for one identity at one address for as long as it is remembered. */
+/** The caller. One object stands for one identity at one address for as long as it is remembered. */
 export interface Caller {
   readonly kind: CallerKind;
   /** For policies, logs and messages; `anonymous` where nothing was shown. */
@@ -38,7 +38,7 @@ export function userCaller(name: string, address: string): Caller {
   return { kind: 'user', name, groups: [], claims: {}, address };
 }
 
-/** What callers may do: what listings, events and searches filter by. */
+/** The rights of callers, by which listings, events and searches filter. */
 export interface Access {
   /**
    * Whether a caller may do something.

@@ -31,7 +31,7 @@ export function parseScopes(values: readonly string[]): readonly Grant[] {
   return grants;
 }
 
-/** What a token is asked for that lists repositories (distribution, "Token Scope Documentation", `registry`). */
+/** The scope of a token that lists repositories (distribution, "Token Scope Documentation", `registry`). */
 export const listingScope = 'registry:catalog:*';
 
 /** Whether grants cover lists of all repositories. */

@@ -12,7 +12,7 @@ export interface Origin {
   readonly address: string;
   /** The key of a client, for the back-off. */
   readonly client: string;
-  /** What the certificate of its connection says; absent: it has shown none, or certificates mean nothing here. */
+  /** The facts of its connection's certificate; absent: it has shown none, or certificates mean nothing here. */
   readonly certificate?: CertificateIdentity | 'refused' | undefined;
 }
 
@@ -32,7 +32,7 @@ export class Identities {
   }
 
   /**
-   * Who shows these credentials; without any, its certificate counts, and without that it is anonymous.
+   * The caller with these credentials; without any, its certificate counts, and without that it is anonymous.
    * @returns `undefined` where they are wrong
    * @throws RegistryError 429 where the client has to wait before it may try again, 503 where an issuer cannot be asked
    */
@@ -63,7 +63,7 @@ export class Identities {
   }
 
   /**
-   * What a caller that was found out is now.
+   * The present state of a caller that was found out before.
    * @param mark of the policies in effect
    * @returns `undefined` where it would not be accepted again
    */

@@ -11,7 +11,7 @@ const maxTokenLength = 16 * 1024;
 const skewSeconds = 60;
 /** How long a token that was found good is not looked at again, in milliseconds. */
 const goodMs = 60_000;
-/** What may sign a token: public keys alone, and never what the token itself says. */
+/** The algorithms that may sign a token: those of public keys alone, and never one because the token names it. */
 const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'];
 
 /** Someone whose tokens say who a caller is. */
@@ -61,7 +61,7 @@ export class Issuer {
   }
 
   /**
-   * Who a token is of.
+   * The caller that a token belongs to.
    * @returns `undefined` for one that is not good
    * @throws RegistryError 503 where that cannot be found out now
    */
@@ -139,7 +139,7 @@ interface TokenReviewStatus {
   readonly user?: { readonly username?: unknown; readonly groups?: unknown };
 }
 
-/** What a token says of itself, before anything is known of it. */
+/** The claims of a token, before they are verified. */
 export function claimsOf(token: string): JWTPayload | undefined {
   if (token.length > maxTokenLength || !/^eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/.test(token))
     return undefined;

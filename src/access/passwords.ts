@@ -109,7 +109,7 @@ export class Passwords {
     return isRight ? hash : undefined;
   }
 
-  /** What a check costs for an unknown user: the cost of some user of the file, always the same one. */
+  /** The cost of a check for an unknown user: that of some user of the file, always the same one. */
   #costFor(user: string): string {
     const place = Number.parseInt(this.#keyOf([user]).slice(0, 8), 16) % this.#costs.length;
     return this.#costs[place] ?? '10';

@@ -41,7 +41,7 @@ const maxRemembered = 500;
 /** Most patterns without placeholders and with, whose compiled form is kept. */
 const maxPatterns = 2_000;
 
-/** What callers may do, by the rules of one configuration: the first that matches decides. */
+/** The rights of callers, by the rules of one configuration: the first that matches decides. */
 export class Policies implements Access {
   readonly #rules: readonly CompiledRule[];
   readonly #isAnonymousLetIn: boolean;

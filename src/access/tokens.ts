@@ -16,13 +16,13 @@ const formerMs = 3_600_000;
 /** With the first token: a mirror that knows no callers does without. */
 const loadJose = async () => await import('jose');
 
-/** What a token is for: to be shown with requests, or to be exchanged for such a one. */
+/** The use of a token: to be shown with requests, or to be exchanged for such a one. */
 export type TokenUse = 'access' | 'refresh';
 
 /** The claims of a token. */
 export interface TokenContent {
   readonly identity: Identity;
-  /** What it was asked for; a request has to be covered by it, and by the policies. */
+  /** The scope that it was asked for; a request has to be covered by it, and by the policies. */
   readonly grants: readonly Grant[];
 }
 

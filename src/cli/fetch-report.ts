@@ -14,7 +14,7 @@ interface ImageState {
 export class FetchReport implements Disposable {
   readonly #progress: Progress;
   readonly #isTerminal: boolean;
-  /** What is under way. */
+  /** The images under way. */
   readonly #images = new Map<string, ImageState>();
   #total = { doneBytes: 0, totalBytes: 0, images: 0 };
   #ended = 0;

@@ -165,14 +165,14 @@ function goingAlong(attachments: number): string {
   return attachments === 0 ? '' : ` with ${counted(attachments, 'attachment')}`;
 }
 
-/** What a tag stood for before, where that was another image. */
+/** The image that a tag stood for before, where that was another one. */
 function moved({ change, before }: NameChange): string {
   if (before === null || change === 'same' || change === 'new') return '';
   const which = { older: ', going back', newer: ', newer', moved: '' }[change];
   return ` (was ${shownDigest(before)}${which})`;
 }
 
-/** What is wrong with an image, with its name. */
+/** The fault of an image, with its name. */
 function named({ name, reason }: { readonly name: string; readonly reason: string }): string {
   return reason.includes(name) ? reason : `${name}: ${reason}`;
 }

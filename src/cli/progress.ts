@@ -174,7 +174,7 @@ function amounts({ doneBytes, totalBytes }: ProgressRow): string {
   return totalBytes === undefined ? shownBytes(doneBytes) : `${shownBytes(doneBytes)} of ${shownBytes(totalBytes)}`;
 }
 
-/** What comes from elsewhere does not steer the terminal. */
+/** Text from elsewhere does not steer the terminal. */
 function printable(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, '?');
 }

@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 
-/** What the first screen says to a person at a terminal: where the mirror is, a pull to copy, how to look at it. */
+/** The first screen for a person at a terminal: where the mirror is, a pull to copy, how to look at it. */
 export function welcome(config: Config, { address, version }: { address: string; version: string }): string {
   const { upstreams, tls, cache } = config;
   // Every address of this machine: a person at this terminal uses this one.

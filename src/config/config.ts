@@ -17,7 +17,7 @@ export type CompleteUpstream = Omit<ParsedUpstream, 'urls' | 'tags' | 'timeouts'
 type CompleteTagRule = Omit<ParsedUpstream['tags'][number], keyof typeof tagTimes> &
   Pick<ParsedConfig['cache'], keyof typeof tagTimes>;
 
-/** What was written, made complete. */
+/** The written settings, completed with defaults. */
 export type CompleteConfig = Omit<ParsedConfig, 'upstreams' | 'defaultUpstream'> & {
   /** The closed table, in the order written. Names, aliases and hosts are unique across it. */
   readonly upstreams: readonly CompleteUpstream[];

@@ -23,7 +23,7 @@ export interface SyntaxProblem {
 
 /** A YAML text with the line of everything in it. */
 export interface YamlDocument {
-  /** What it holds as plain data; `undefined` where the text is empty or has problems. */
+  /** The document as plain data; `undefined` where the text is empty or has problems. */
   readonly data: unknown;
   readonly problems: readonly SyntaxProblem[];
   /** The line (from 1) of a key or list entry; `undefined` where the text has no such thing. */
@@ -169,7 +169,7 @@ function repeatedKeys(document: Document): Scalar[] {
   return repeated;
 }
 
-/** What a mapping has under a key, its own or what is merged into it. */
+/** The value of a mapping under a key, its own or a merged one. */
 function pairOf(map: YAMLMap, key: string, document: Document): Pair | undefined {
   // Names of upstreams are looked for in lower case, however they are written.
   const own =
@@ -186,7 +186,7 @@ function pairOf(map: YAMLMap, key: string, document: Document): Pair | undefined
   return undefined;
 }
 
-/** What the value of a merge key stands for: it is one mapping, or a list of such. */
+/** The mappings that a merge key names: one, or a list. */
 function mergedInto(value: unknown, document: Document): unknown[] {
   const resolved = (node: unknown): unknown => (isAlias(node) ? node.resolve(document) : node);
   const merged = resolved(value);

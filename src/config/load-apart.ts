@@ -8,7 +8,7 @@ import { Secret } from './secret.ts';
 /** How many upstreams are handed over at a time: as many as hold up nothing else. */
 export const upstreamsInPart = 100;
 
-/** What the thread that loads a configuration hands over. Secrets are shown: between threads they would be lost. */
+/** The message of the thread that loads a configuration. Secrets are shown: between threads they would be lost. */
 export type ConfigPart =
   | { readonly kind: 'rest'; readonly rest: Omit<Config, 'upstreams'>; readonly file: string | undefined }
   | { readonly kind: 'upstreams'; readonly upstreams: readonly UpstreamConfig[] }

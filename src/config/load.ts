@@ -115,7 +115,7 @@ function withOverride(data: object, override: Pick<Override, 'path' | 'value'>):
   const [first, ...rest] = override.path as readonly string[];
   const below: unknown = (data as Record<string, unknown>)[first!];
   if (rest.length === 0) return { ...data, [first!]: override.value };
-  // What is not a section is left as it is, for the schema to refuse.
+  // A value that is no section is left as it is, for the schema to refuse.
   if (below !== undefined && (typeof below !== 'object' || below === null || Array.isArray(below))) return data;
   return { ...data, [first!]: withOverride(below ?? {}, { path: rest, value: override.value }) };
 }

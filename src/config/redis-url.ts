@@ -10,7 +10,7 @@ export interface RedisLocation {
   readonly password: Secret | undefined;
   /** Of `single` and `sentinel`. */
   readonly db: number;
-  /** What the sentinels call the server; '' of the others. */
+  /** The name that the sentinels give the server; '' of the others. */
   readonly name: string;
   /** The URL with its password hidden. */
   readonly shown: string;

@@ -13,7 +13,7 @@ export interface ResolveOptions {
   /** For all others. */
   readonly workingDirectory: string;
   readonly origins: Origins;
-  /** What the schema looks like. */
+  /** The form of the schema. */
   readonly root: SchemaNode;
 }
 

@@ -11,7 +11,7 @@ const passwords = ['password', 'passwordFile', 'passwordEnv'] as const;
 /** The places that a whole credential comes from. */
 const wholes = ['dockerConfig', 'helper', 'kubeletProvider'] as const;
 
-/** What a provider takes: a password or not, and keys of its own. */
+/** The keys of a provider: whether it has a password, and keys of its own. */
 const providers: Readonly<
   Record<Provider, { readonly password: 'required' | 'optional' | 'none'; own: readonly string[] }>
 > = {

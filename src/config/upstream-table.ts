@@ -20,7 +20,7 @@ export const defaultUpstreamNames: readonly string[] = [
   'public.ecr.aws',
 ];
 
-/** What is true of Docker Hub however it is configured: all three are one registry, and its tokens come from elsewhere. */
+/** The facts about Docker Hub, however it is configured: all three are one registry, and its tokens come from elsewhere. */
 const dockerHub = {
   name: 'docker.io',
   urls: ['https://registry-1.docker.io'],

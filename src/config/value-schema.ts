@@ -29,7 +29,7 @@ export function parseWith<Schema extends z.ZodType>(
   return { problems: result.error.issues.flatMap((issue) => translateIssue(issue, root)) };
 }
 
-/** What a schema looks like, for editors and for messages. */
+/** The form of a schema, for editors and for messages. */
 export function schemaOf(schema: z.ZodType): SchemaNode & Readonly<Record<string, unknown>> {
   return z.toJSONSchema(schema, {
     io: 'input',

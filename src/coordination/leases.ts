@@ -28,7 +28,7 @@ export interface LeasesOptions {
   readonly replica: (id: string) => Replica | undefined;
 }
 
-/** Who fetches which digest, and who holds it. */
+/** The replicas that fetch a digest, and those that hold it. */
 export class Leases {
   readonly #options: LeasesOptions;
   readonly #held = new Map<string, Lease>();

@@ -64,7 +64,7 @@ export interface OwnerRequest {
   /** Lower-case names. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: AsyncIterable<Buffer> | undefined;
-  /** Who it is for, in words that the owner believes. */
+  /** The caller that it is for, in words that the owner believes. */
   readonly caller?: string | undefined;
   /** Whether the answer may take as long as a push. */
   readonly isPush?: boolean;

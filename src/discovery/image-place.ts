@@ -27,7 +27,7 @@ export interface ImagePlace {
   readonly digest: Digest;
   readonly contentType: string;
   readonly bytes: Buffer;
-  /** What is known of how it came here. */
+  /** The origin of the image, as far as it is known. */
   readonly source: {
     /** `docker.io`; null for a hosted one. */
     readonly upstream: string | null;

@@ -148,7 +148,7 @@ export class EventLog implements AsyncDisposable {
     await this.flush();
   }
 
-  /** What is not in a file yet stays in memory, as far as the disk takes it at all. */
+  /** Events that are not in a file yet stay in memory, as far as the disk takes them at all. */
   #trim(): void {
     while (this.#memory.length > maxInMemory) {
       const isWritten = this.#memory[0]!.number <= this.#written;
@@ -158,7 +158,7 @@ export class EventLog implements AsyncDisposable {
   }
 
   async #write(): Promise<void> {
-    // What happens in the same moment is written together.
+    // Events of the same moment are written together.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#waiting.length > 0) {
       const events = this.#waiting;

@@ -1,6 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 
-/** What events are about, and the type that each has as a CloudEvent. */
+/** The subjects of events, and the type that each has as a CloudEvent. */
 export const eventTypes = {
   /** A manifest of an upstream has come to this disk. */
   cached: 'dev.millpond.manifest.cached',

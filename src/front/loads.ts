@@ -1,4 +1,4 @@
-/** What one thread does for its clients: these numbers, one behind the other. */
+/** The load of one thread: these numbers, one behind the other. */
 const fields = 3;
 const connectionsAt = 0;
 const requestsAt = 1;
@@ -6,7 +6,7 @@ const requestsAt = 1;
 const memoryAt = 2;
 
 /**
- * What each thread of the process does for its clients, in memory that all of them see, so that a limit for the process
+ * The load of each thread of the process, in memory that all of them see, so that a limit for the process
  * holds for all of them together. Threads that count at the same moment may go past it by one each.
  */
 export class Loads {
@@ -26,7 +26,7 @@ export class Loads {
   }
 }
 
-/** What one thread does, and what the others do. */
+/** The load of one thread, and that of the others. */
 export class LoadSeat {
   readonly #cells: Int32Array;
   readonly #start: number;

@@ -30,7 +30,7 @@ export class MemoryReader {
       const bytes = Buffer.allocUnsafe(size);
       return readSync(fd, bytes, 0, size, 0) === size ? bytes : undefined;
     } catch {
-      // Who waits for the disk also learns what is wrong with it.
+      // The application reads the file from the disk, and finds out about a fault.
       return undefined;
     } finally {
       if (fd !== undefined) closeSync(fd);

@@ -8,7 +8,7 @@ export interface FrontSettings {
   readonly port: number;
   /** The counters of facts. */
   readonly generations: SharedArrayBuffer;
-  /** What each thread does for clients, and which of them this one is. */
+  /** The loads of all threads, and which of them is this one's. */
   readonly loads: SharedArrayBuffer;
   readonly seat: number;
   /** Memory for kept answers, in bytes. */
@@ -56,7 +56,7 @@ export interface MovedConnection {
   /** Of the connection itself, or of a stream to the front, which passes on what is decrypted, or encrypted, there. */
   readonly fd: number;
   readonly relayed?: Relayed | undefined;
-  /** What has been read of it. */
+  /** The bytes that were read of it. */
   readonly bytes: Uint8Array;
   /** The key of the request, where the bytes are one plain request and nothing else. */
   readonly key: string | undefined;

@@ -11,7 +11,7 @@ const lineBytes = 64 * 1024;
 
 export interface ReporterOptions {
   readonly send: (report: FrontReport) => void;
-  /** What may be said of an error. */
+  /** The text of an error without secrets. */
   readonly described: (error: unknown) => unknown;
 }
 

@@ -3,7 +3,7 @@ import type { RequestHead } from './request-key.ts';
 /** The first line, with the methods of pulls and a target of the registry alone. */
 const requestLine = /^(GET|HEAD) (\/v2\/[\x21-\x7e]*) HTTP\/1\.1$/;
 const headerName = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-/** What the value of a header never has (RFC 9110, 5.5). */
+/** A character that the value of a header never has (RFC 9110, 5.5). */
 const controlCharacter = /[^\t\x20-\x7e\x80-\xff]/;
 
 /** Node's parser has a limit of its own, and refuses a request that has more. */

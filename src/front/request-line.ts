@@ -10,7 +10,7 @@ export function resultOf({ answer, isComplete, failure }: Served): string {
   return answer.about.outcome;
 }
 
-/** What the log says of such a request, in the order of one that was decided. */
+/** The fields of the log for such a request, in the order of one that was decided. */
 export function fieldsOf(served: Served, described: (error: unknown) => unknown): Record<string, unknown> {
   const { answer, sentBytes, durationMs, client, userAgent, failure } = served;
   const { method, path, upstream, repository, namedBy, outcome, through } = answer.about;

@@ -32,7 +32,7 @@ export class SpareDescriptors implements Pick<SystemCalls, 'duplicate'>, Disposa
     for (const fd of this.#spare.splice(0)) closeSync(fd);
   }
 
-  /** What was used is had again as soon as the connection has been closed where it came from. */
+  /** Opens spare descriptors again: that works as soon as the connections that took their places have been closed. */
   #refill(): void {
     try {
       while (this.#spare.length < this.#count) this.#spare.push(openSync('/dev/null', 'r'));

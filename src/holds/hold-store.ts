@@ -116,7 +116,7 @@ export class HoldStore implements AsyncDisposable {
    * @throws RegistryError DENIED (403)
    */
   require(repository: string, digest: Digest, { isKnown }: { readonly isKnown: boolean }): void {
-    // What is passed through without being recorded is new all the same.
+    // A digest that is passed through without being recorded is new all the same.
     if (!isKnown) this.note(repository, digest);
     const state = this.state(repository, digest);
     if (state.kind === 'free') return;

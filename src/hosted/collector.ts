@@ -107,7 +107,7 @@ export class Collector {
   }
 }
 
-/** What the manifests of a repository name, they themselves among it. */
+/** The digests that the manifests of a repository name, and their own. */
 class Named {
   readonly #options: CollectorOptions;
   readonly #repository: string;

@@ -119,7 +119,7 @@ export class HostedRegistry {
   /** Removes a blob from a repository; a manifest with its tags. @throws RegistryError BLOB_UNKNOWN, DENIED for a tag that is immutable */
   async deleteBlob(repository: string, digest: Digest): Promise<void> {
     try {
-      // What tags and referrers name cannot be left without its bytes.
+      // A manifest that tags or referrers name cannot be left without its bytes.
       return await this.manifests.delete(repository, digest);
     } catch (error) {
       if (!isNotFound(error)) throw error;

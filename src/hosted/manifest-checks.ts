@@ -57,7 +57,7 @@ export async function requireParts(
       throw new RegistryError('wrong-length', sentence, { detail: { digest: blob.digest, size: found.size } });
     }
   }
-  // What an index lists may be missing, the content of a manifest never.
+  // Manifests that an index lists may be missing, the content of a manifest never.
   for (const { digest } of rules.sparseIndexes ? [] : manifests) {
     if ((await repositories.manifest(repository, digest)) === undefined) throw missingPart(repository, digest);
   }

@@ -29,7 +29,7 @@ export interface HostedReferrer {
 }
 
 /**
- * What hosted repositories have, beside the bytes: a small file for each tag, manifest and referrer. Each change is one
+ * The content of hosted repositories, beside the bytes: a small file for each tag, manifest and referrer. Each change is one
  * rename or one removal, durable when it has resolved; nothing is cached, so two looks never differ.
  */
 export class HostedRepositories {

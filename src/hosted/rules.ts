@@ -59,7 +59,7 @@ export class HostedRules {
     return this.#options.maxUploads ?? Number.POSITIVE_INFINITY;
   }
 
-  /** What the `Location` of an upload begins with: an origin, or nothing. */
+  /** The beginning of the `Location` of an upload: an origin, or nothing. */
   get uploadOrigin(): string {
     return this.#options.uploadUrl ?? '';
   }

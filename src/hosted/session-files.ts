@@ -12,7 +12,7 @@ export interface StoredSession {
   readonly repository: string;
   /** The key of the client that has begun it. */
   readonly caller: string;
-  /** What has arrived. */
+  /** The bytes that have arrived. */
   readonly bytes: number;
   /** When it last received something, in milliseconds since 1970. */
   readonly usedAtMs: number;

@@ -10,7 +10,7 @@ import { untilAborted } from '../waiting/until-aborted.ts';
 /** The disk begins to write after so many bytes, and not with the last byte of a large blob. */
 const syncEveryBytes = 64 * 1024 * 1024;
 
-/** What is not hashed as it comes is read again in pieces of so many bytes. */
+/** Bytes that are not hashed as they come are read again in pieces of this size. */
 const pieceBytes = 1024 * 1024;
 
 /** The system says so once: another sync of the same file may succeed though its content is lost. */

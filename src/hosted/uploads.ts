@@ -237,7 +237,7 @@ export class Uploads {
     if (range !== undefined && length !== undefined && length !== range.end - range.start) {
       throw new RegistryError('wrong-length', 'Content-Range and Content-Length do not agree');
     }
-    // What is announced is set aside at once: of several that do not fit together, the first ones come through.
+    // The announced size is reserved at once: of several that do not fit together, the first ones come through.
     if (length !== undefined) await this.#allow(repository, id, received + length);
     await using handle = await open(this.#files.data(id), 'r+');
     let running = this.#hashes.get(id);
@@ -254,7 +254,7 @@ export class Uploads {
     const written = writer.position - received;
     const expected = range === undefined ? length : range.end - range.start;
     if (expected === undefined || written === expected) return writer.position;
-    // What is wrong of a chunk is not kept: its sender begins it again.
+    // A chunk that is wrong is not kept: its sender begins it again.
     await handle.truncate(received);
     this.#pending.setSize(id, received);
     this.#hashes.delete(id);

@@ -58,7 +58,7 @@ export interface AppOptions {
   readonly chain: Chain;
   /** Receives each request when it has ended. */
   readonly report: Report<EndedExchange>;
-  /** Who may do what. */
+  /** The rights of callers. */
   readonly access: AccessControl;
   /** Upstreams that judge the credentials of callers. */
   readonly guests: GuestUpstreams;

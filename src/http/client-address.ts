@@ -7,7 +7,7 @@ export function clientAddress({ remoteAddress }: Pick<Socket, 'remoteAddress'>):
 }
 
 /**
- * What limits count as one client: an IPv4 address, or the /64 of an IPv6 address, all of which a single machine may
+ * The address that limits count as one client: an IPv4 address, or the /64 of an IPv6 address, all of which a single machine may
  * have.
  */
 export function clientKey(address: string): string {

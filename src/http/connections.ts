@@ -124,7 +124,7 @@ export class Connections {
     this.#isDraining = true;
     for (const [socket, response] of this.#latest) {
       if (response && !response.headersSent) response.shouldKeepAlive = false;
-      // What a front has read of a connection counts nowhere here: it waits in the socket, or is being answered.
+      // Bytes that a front has read of a connection count nowhere here: they wait in the socket, or are being answered.
       if (socket.bytesRead === 0 && socket.readableLength === 0 && response === undefined) socket.destroy();
     }
   }
@@ -156,7 +156,7 @@ export class Connections {
     this.#guests.delete(socket);
     response.once('close', () => {
       const isOpen = response.writableFinished && response.shouldKeepAlive && !socket.destroyed && !this.#isDraining;
-      // What has been read of a further request is here, and nowhere else.
+      // Bytes of a further request that were read are here, and nowhere else.
       if (isOpen && socket.bytesRead === guest.bytesRead && !this.#queues.has(socket)) guest.giveBack();
     });
   }

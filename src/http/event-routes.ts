@@ -152,7 +152,7 @@ async function answerStream(
   const ended = AbortSignal.any([exchange.gone, ending]);
   // The place of a stream that has not had an event yet, for the time after a cut.
   await write(`retry: 2000\nid: ${eventId(log.id, position)}\n\n`);
-  // What was shown at the beginning may have expired, or have been taken back, since.
+  // The credentials from the beginning may have expired, or have been revoked, since.
   while (!ended.aborted && exchange.isCurrent()) {
     const events = await log.after(position, batch);
     const [first] = events;

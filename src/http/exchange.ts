@@ -27,7 +27,7 @@ export class Exchange {
   isRanged = false;
   /** Whether it is one of another replica, or says so. */
   isPeer = false;
-  /** Who asks; `undefined` where callers are not distinguished. */
+  /** The caller; `undefined` where callers are not distinguished. */
   caller: Caller | undefined;
   /** The scopes of its token; `undefined`: it has shown none. */
   grants: readonly Grant[] | undefined;

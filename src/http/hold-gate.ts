@@ -41,7 +41,7 @@ export class HoldGate {
       isKnown,
     }: { readonly repository: string; readonly digest: Digest; readonly isKnown: boolean },
   ): void {
-    // What another replica keeps is held there.
+    // Content that another replica keeps is held there.
     if (!this.#holds.isOn || repository.startsWith('_')) return;
     try {
       this.#holds.require(repository, digest, { isKnown });

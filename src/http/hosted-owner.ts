@@ -5,10 +5,10 @@ import type { Upstream } from '../upstream/upstream.ts';
 
 /** The replica that keeps the hosted repositories, as this one reaches it. */
 export interface HostedOwner {
-  /** What is read of it. */
+  /** The owner as an upstream, which reads go to. */
   readonly upstream: Upstream;
   readonly rules: HostedRules;
-  /** What it has said last that may not be given, for the time in which it cannot be asked. */
+  /** The digests that it said last may not be given, for the time in which it cannot be asked. */
   readonly word: OwnerWord;
   /** @throws RegistryError 503 where it cannot be reached; what reading the body throws; the signal's reason */
   send(request: {
@@ -17,7 +17,7 @@ export interface HostedOwner {
     readonly headers: Readonly<Record<string, string>>;
     readonly body: AsyncIterable<Buffer> | undefined;
     readonly isPush: boolean;
-    /** Who asks, as `writeCaller` writes it. */
+    /** The caller, as `writeCaller` writes it. */
     readonly caller: string | undefined;
     readonly signal: AbortSignal;
   }): Promise<WireAnswer>;

@@ -15,7 +15,7 @@ export type HostedTarget = {
  */
 export function hostedTarget({ path, query }: Exchange, method: string): HostedTarget | undefined {
   const upload = parsePushRequest(path, query);
-  // Who may push may also cancel.
+  // A caller that may push may also cancel.
   if (upload !== undefined) return { kind: 'upload', repository: upload.name, action: 'push', upload };
   const [, name] = /^\/v2\/(.+)\/(?:manifests|blobs|referrers|tags)\/[^/]+$/.exec(path) ?? [];
   if (name === undefined) return undefined;

@@ -30,7 +30,7 @@ export interface JointPage extends ShownPage {
   readonly isAway: boolean;
 }
 
-/** Who searches, and what for. */
+/** The caller that searches, and its query. */
 export interface JointRequest extends Pick<ExtensionRequest, 'parameters' | 'mayRead'> {
   readonly exchange: Pick<Exchange, 'caller' | 'grants' | 'signal'>;
 }
@@ -77,7 +77,7 @@ export async function searchJointly(
   const [one, other] = [new Taking(here), new Taking(hosted)];
   const results: string[] = [];
   while (results.length < limit) {
-    // What one of them has not given yet may come first.
+    // An entry that a replica has not given yet may come first.
     if (there !== undefined && (one.isShort || other.isShort)) break;
     const from = one.isFirst(other, descending) ? one : other;
     if (from.result === undefined) break;

@@ -57,7 +57,7 @@ export class ManifestBlobs {
         : await look(blob, exchange.signal);
       const served = { ...blob, body: looked.body };
       if (looked.isManifest) return { blob: served, warning: await this.#require(exchange, repository, blob) };
-      // What is on its way has not been verified yet.
+      // A blob that is still arriving has not been verified yet.
       if (blob.outcome === 'hit') this.#others.set(blob.digest, true);
       return { blob: served, warning: undefined };
     } catch (error) {
@@ -119,7 +119,7 @@ function isManifest(bytes: Buffer): boolean {
     readManifest(bytes, '');
     return true;
   } catch (error) {
-    // What is none for this mirror may be one for a client.
+    // Bytes that are no manifest for this mirror may be one for a client.
     if (error instanceof RegistryError) return hasListOfManifest(bytes);
     throw error;
   }

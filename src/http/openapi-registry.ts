@@ -71,7 +71,7 @@ export function registryPaths({
 }): Record<string, Record<string, unknown>> {
   const paths: Record<string, Record<string, unknown>> = {};
   for (const { path, pull, push, query = {} } of endpoints) {
-    // What can be read can be asked for without its body.
+    // Each path with GET has HEAD, too.
     const reads = pull.flatMap(([, summary, status]) => [
       ['get', summary, status] as const,
       ['head', summary, status] as const,

@@ -13,7 +13,7 @@ export type OperationEnd = { readonly end: 'done' } | { readonly end: 'failed'; 
 export async function readOperation(
   request: IncomingMessage,
 ): Promise<{ parameters: unknown; input: AsyncIterable<Uint8Array> }> {
-  // Who stops reading has not thereby said that no answer may be sent on the same connection.
+  // A client that stops reading may still get an answer on the same connection.
   const chunks = request.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;
   let line = Buffer.alloc(0);
   while (true) {

@@ -35,7 +35,7 @@ export interface Readiness {
 }
 
 export interface OperatorRoutesOptions {
-  /** Who may do what; absent: anyone. */
+  /** The rights of callers; absent: each caller may do anything. */
   readonly access?: AccessControl | undefined;
   /** Whether `/metrics` has a listener of its own. */
   readonly isMetricsElsewhere?: boolean;

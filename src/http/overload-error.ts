@@ -15,7 +15,7 @@ const sentences: Record<Overload, string> = {
 const retryAfterSeconds = 5;
 
 /**
- * What a client hears that is refused because something is used up. The status is 503, not 429: on a 429 containerd asks
+ * The answer to a client that is refused because something is used up. The status is 503, not 429: on a 429 containerd asks
  * the mirror again and again, and containers/image waits for up to a minute, where both could go to the registry at once.
  */
 export function overloadError(reason: Overload): RegistryError {

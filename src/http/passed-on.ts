@@ -52,7 +52,7 @@ export function passedOn(sender: Sender, options: PeerRoutesOptions | undefined)
   };
 }
 
-/** Who asks, for the replica that a request is passed on to. */
+/** The caller, for the replica that a request is passed on to. */
 export function writeCaller({ caller, grants }: Pick<Exchange, 'caller' | 'grants'>): string | undefined {
   return caller && encodeURIComponent(JSON.stringify({ caller, grants }));
 }

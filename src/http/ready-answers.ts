@@ -28,7 +28,7 @@ const conditions: ReadonlySet<string> = new Set(['range', 'if-range', 'if-none-m
 /** `upstreams` and `settings` are read for each request: they may be replaced while the mirror runs. */
 export interface ReadyAnswersOptions {
   readonly upstreams: UpstreamTable;
-  /** What `hosted` follows from: where it is another object, what was found before no longer counts. */
+  /** The object that `hosted` follows from: where it is another one, earlier results no longer count. */
   readonly settings: unknown;
   readonly blobs: { get(repository: Repository, digest: Digest): ReadyBlob | undefined };
   readonly keeper: Pick<Keeper, 'make'>;

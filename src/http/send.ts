@@ -176,7 +176,7 @@ async function stream(
     const mayLend = !isRead && piece.isLarge;
     let loans = mayLend ? lentBy(body, stretch) : [];
     if (mayLend && loans.length === 0 && body.arrival) {
-      // What has not come yet is sent from where it will be, and not from a copy.
+      // Bytes that have not come yet are lent when they come, and not copied.
       await body.arrival(position, exchange.gone);
       loans = lentBy(body, stretch);
     }

@@ -32,7 +32,7 @@ export interface ListenOptions {
 /** A connection that another thread has accepted. */
 export interface Guest {
   readonly socket: Socket;
-  /** What has been read of it. */
+  /** The bytes that were read of it. */
   readonly bytes: Buffer;
   /** Gives it back, with nothing read of it; absent: it stays. */
   readonly giveBack: (() => void) | undefined;

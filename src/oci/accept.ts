@@ -61,7 +61,7 @@ function readAccept(accept: string): Map<string, boolean> {
   return ranges;
 }
 
-// What has no vendor tree, such as application/json, names no manifest.
+// A type without a vendor tree, such as application/json, names no manifest.
 function isVendorType(type: string): boolean {
   return type.startsWith('application/vnd.') && type.length <= 200;
 }

@@ -35,7 +35,7 @@ export class RegistryError extends Error {
     this.headers = options.headers ?? {};
   }
 
-  /** Who can fix it. */
+  /** The party that can fix it. */
   get blame(): Fault {
     return reasonFacts[this.reason].fault;
   }

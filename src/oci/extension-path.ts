@@ -6,7 +6,7 @@ export interface ExtensionPath {
   readonly extension: string | undefined;
   /** `undefined` if there is none, or none that follows the grammar. */
   readonly component: string | undefined;
-  /** What follows the component, undecoded; '' if nothing does. Most components have one module by the grammar of names. */
+  /** The rest of the path behind the component, undecoded; '' if there is none. Most components have one module by the grammar of names. */
   readonly rest: string;
 }
 

@@ -16,7 +16,7 @@ export const imageConfigTypes: readonly string[] = [
 export const octetStream = 'application/octet-stream';
 
 /**
- * What the mirror asks an upstream for, whatever the client asks: registries match exact types, and a narrow list makes
+ * The types that the mirror asks an upstream for, whatever the client asks: registries match exact types, and a narrow list makes
  * some of them convert or deny (docker-registry 2.8 answers 404 for an OCI index if its type is not in `Accept`).
  */
 export const manifestAccept: readonly string[] = [

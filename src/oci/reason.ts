@@ -20,10 +20,10 @@ export type ErrorCode =
   | 'UNKNOWN'
   | 'UNSUPPORTED';
 
-/** Who can put an error right: the client, the operator of this mirror, the upstream, another replica, or this mirror. */
+/** The party that can put an error right: the client, the operator of this mirror, the upstream, another replica, or this mirror. */
 export type Fault = 'client' | 'operator' | 'upstream' | 'replica' | 'mirror';
 
-/** What the failure of a request says about the place it was sent to. */
+/** The evidence that a failed request gives about the place that it was sent to. */
 export type GateEvidence =
   /** The place said nothing for as long as it had. */
   | 'silence'
@@ -64,7 +64,7 @@ function transient(fault: Fault, facts: Partial<Pick<ReasonFacts, 'code' | 'stat
 
 /** All that is decided by the reason of an error, in one place. */
 export const reasonFacts = {
-  // What a client asks for cannot be read, or is not offered.
+  // The request of a client cannot be read, or is not offered.
   'bad-name': client('NAME_INVALID', 400),
   'bad-reference': client('MANIFEST_INVALID', 400),
   /** A parameter of an extension, or of a listing, that cannot be read. */
@@ -80,7 +80,7 @@ export const reasonFacts = {
   /** The name is not in the table of upstreams. */
   'unknown-upstream': absent('NAME_UNKNOWN', 'client'),
 
-  // What a client pushes cannot be taken.
+  // The content that a client pushes cannot be taken.
   /** No such upload session: it has ended, has expired, or belongs to another repository. */
   'unknown-upload': absent('BLOB_UPLOAD_UNKNOWN', 'client'),
   /** A request of an upload that cannot be read. */
@@ -151,13 +151,13 @@ export const reasonFacts = {
   loop: transient('operator', { status: 508 }),
   /** None of the sources of a blob is left. */
   'no-source': transient('upstream'),
-  /** What is stored could not be confirmed. */
+  /** The stored answer could not be confirmed. */
   unconfirmed: transient('upstream'),
 
   /** Whose token it is cannot be found out now. */
   'identity-unknown': transient('mirror', { status: 503 }),
 
-  // What is stored, or brought, is not what it should be.
+  // Stored or fetched content is not what it should be.
   'bad-manifest': definite('MANIFEST_INVALID', { status: 400, fault: 'upstream' }),
   /** A part of an image is missing. */
   incomplete: absent('MANIFEST_UNKNOWN', 'client'),

@@ -24,7 +24,7 @@ export interface GiverOptions {
   readonly signal: AbortSignal;
 }
 
-/** Who gives a digest. */
+/** The replica that gives a digest. */
 export type Giver =
   /** This replica fetches it from the upstream, for all; the lease has to be renewed or released. */
   | { readonly kind: 'lease'; readonly lease: Lease }

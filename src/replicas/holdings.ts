@@ -71,7 +71,7 @@ export class Holdings implements AsyncDisposable {
       await Promise.all(some.map(({ digest }) => coordinator.hold(digest)));
       const isTold = this.#audience === audience;
       if (!isTold && this.#audience !== undefined) return false;
-      // What Redis was lost for is announced when it is back.
+      // Digests that could not be announced without Redis are announced when it is back.
       if (isTold) after = last.digest;
       const rate = Math.min(perSecond, perSecondOfAll / (coordinator.replicas.length + 1));
       await this.#sleep((atOnce / rate) * 1_000);

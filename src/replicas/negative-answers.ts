@@ -80,7 +80,7 @@ export class NegativeAnswers {
     if (name !== undefined) await this.#coordinator.recordMissing(name, { code, message }, { forMs });
   }
 
-  /** What the others know it by; `undefined` if there is no replica to share it with. */
+  /** The name that the other replicas know it by; `undefined` if there is no replica to share it with. */
   async #name(repository: Repository, what: string): Promise<string | undefined> {
     const access = await accessTo(repository.upstream, this.#coordinator);
     return access && `${this.#kind} ${access} ${repository.key} ${what}`;

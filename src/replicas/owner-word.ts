@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 const spareLines = 1_000;
 
 /**
- * What the owner of the hosted repositories has said last that this replica may not give: what is deleted, and what is held
+ * The digests that this replica may not give, as the owner of the hosted repositories said last: deleted ones, and those held
  * for a scanner. It counts while the owner cannot be asked. A kill of this replica loses nothing of it.
  */
 export class OwnerWord {

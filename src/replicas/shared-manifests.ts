@@ -13,7 +13,7 @@ const maxBytes = 64 * 1024 * 1024;
 
 /** One replica's turn at a manifest; disposing gives the lease back. */
 export interface ManifestTurn extends AsyncDisposable {
-  /** What another replica gave; `undefined`: it is ours to fetch. */
+  /** The manifest of another replica; `undefined`: this one has to fetch it. */
   readonly answer: ManifestAnswer | undefined;
 }
 

@@ -24,7 +24,7 @@ export interface SharedTagsOptions {
 
 /** One replica's turn to ask what a tag is; disposing lets the next one ask. The others learn of it in the background. */
 export interface TagTurn extends Disposable {
-  /** What another replica has been told; `undefined`: ask the upstream. */
+  /** The answer that another replica has got; `undefined`: ask the upstream. */
   readonly known: TagRecord | undefined;
   /** How the upstream is asked, for a record of what it says; `undefined`: nothing is shared. */
   readonly access: string | undefined;

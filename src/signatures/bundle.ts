@@ -106,7 +106,7 @@ function verifyWith(
   }
 }
 
-/** What the signature of a bundle is over: the artifact, or the encoding of its envelope (DSSE, "Protocol"). */
+/** The bytes that the signature of a bundle covers: the artifact, or the encoding of its envelope (DSSE, "Protocol"). */
 function signedBytes({ content }: Bundle, artifact: Buffer): { readonly bytes: Buffer; readonly signature: Buffer } {
   if (content.$case === 'messageSignature') {
     return { bytes: artifact, signature: Buffer.from(content.messageSignature.signature) };

@@ -22,10 +22,10 @@ const maxPayloadBytes = 64 * 1024;
 const maxBundleBytes = 1024 * 1024;
 
 const simpleSigning = 'application/vnd.dev.cosign.simplesigning.v1+json';
-/** What cosign 2 calls a signature that it attaches as a referrer. */
+/** The artifact type of a signature that cosign 2 attaches as a referrer. */
 const cosignArtifact = 'application/vnd.dev.cosign.artifact.sig.v1+json';
 
-/** What cosign 2 writes into the index of registries without the referrers API in place of the type of its bundles. */
+/** The type that cosign 2 writes into the index of registries without the referrers API in place of the type of its bundles. */
 const emptyType = 'application/vnd.oci.empty.v1+json';
 
 interface Part {

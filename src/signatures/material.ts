@@ -5,7 +5,7 @@ export interface Waiting {
   readonly signal: AbortSignal;
 }
 
-/** What a repository has beside its images: read through the mirror, so that it is stored and there without its upstream. */
+/** The content of a repository beside its images: read through the mirror, so that it is stored and there without its upstream. */
 export interface Material {
   /** A manifest by tag or digest. @returns `undefined` if there is none @throws RegistryError if that cannot be told */
   manifest(reference: string, waiting: Waiting): Promise<Buffer | undefined>;

@@ -46,7 +46,7 @@ const warnWaitMs = 3_000;
 /** Most indexes that are asked whether they list a manifest. */
 const maxIndexes = 8;
 
-/** What applies to a repository, and which of its manifests have passed: looked at by each request. */
+/** The policy of a repository, and its manifests that have passed: looked at by each request. */
 interface Chosen {
   readonly policy: SignaturePolicy | undefined;
   readonly passed: Set<Digest>;

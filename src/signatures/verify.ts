@@ -40,7 +40,7 @@ export async function findSignature(
       reasons.add(refusal.message);
     }
   }
-  // What could not be looked at may be the signature that counts.
+  // Evidence that could not be read may be the signature that counts.
   if (failure !== undefined) throw failure as Error;
   const [one = 'is not valid'] = reasons;
   return { kind: 'unsigned', reason: reasons.size === 0 ? 'carries no signature' : `carries a signature that ${one}` };
@@ -67,7 +67,7 @@ async function verifyEvidence(evidence: Evidence, { digest, policy, material, si
   return by;
 }
 
-/** What is signed has to be the statement "this digest is signed" (in-toto, "Statement"). */
+/** The signed bytes have to be the statement "this digest is signed" (in-toto, "Statement"). */
 function checkStatement({ payloadType, payload }: { payloadType: string; payload: Buffer }, digest: Digest): void {
   if (payloadType !== 'application/vnd.in-toto+json') throw new SignatureError('is not about an image');
   const { _type: type, predicateType, subject } = fieldsOf(payload);
@@ -80,7 +80,7 @@ function checkStatement({ payloadType, payload }: { payloadType: string; payload
   if (!subjects.some(isOurs)) throw new SignatureError('is of another image');
 }
 
-/** What parsers of signatures throw means that the signature does not count. */
+/** An error of a parser of signatures means that the signature does not count. */
 function guarded<T>(work: () => T): T {
   try {
     return work();

@@ -4,7 +4,7 @@ import type { Logger } from './logger.ts';
 /** Lines that wait for the file, in characters; more are lost, and that is logged. */
 const mostCharacters = 4 * 1024 * 1024;
 
-/** What happened: a closed set, so that programs can look for it. */
+/** The kind of event: a closed set, so that programs can look for it. */
 export type AuditEvent =
   /** Credentials were wrong. */
   | 'credentials refused'

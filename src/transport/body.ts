@@ -109,7 +109,7 @@ export function watchedBody(body: TransferBody, onEnd: (failure?: unknown) => vo
   };
 }
 
-/** What counts bytes that are on their way in memory, and has room for no more than a limit. */
+/** A counter of bytes that are on their way in memory, with room for no more than a limit. */
 export interface CountedMemory {
   /** Counts bytes if there is room for them. @returns whether there was */
   tryAdd(bytes: number): boolean;

@@ -17,7 +17,7 @@ export interface BodyPiece {
   /** Bytes filled so far. */
   readonly length: number;
   readonly isFull: boolean;
-  /** What can still be filled. */
+  /** The memory that can still be filled. */
   readonly room: Buffer;
   /** Filled bytes. */
   view(start: number, end: number): Buffer;
@@ -76,7 +76,7 @@ export class BulkBody implements ReadTarget {
   }
 
   begin(): void {
-    // What came with the headers has gone the usual way.
+    // Bytes that came with the headers have gone the usual way.
     for (let chunk = this.#read(); chunk !== null; chunk = this.#read()) {
       this.#copy(chunk);
       this.#leftBytes -= chunk.length;
@@ -164,7 +164,7 @@ export class BulkBody implements ReadTarget {
     this.#line.resume();
   }
 
-  /** What is filled next. */
+  /** The memory that is filled next. */
   #last(): BodyPiece {
     const last = this.#pieces.at(-1);
     if (last?.isFull === false) return last;

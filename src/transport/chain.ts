@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 
 /** A chain with more mirrors than this is taken for a loop: replicas of one mirror have names of their own. */
 const maxMirrors = 8;
-/** What each mirror keeps of the time that it has, for the way back and for what it can give without an answer. */
+/** The part of its time that each mirror keeps, for the way back and for what it can give without an answer. */
 const ownMs = 1000;
 /** Longest `CDN-Loop` that is read, in characters. */
 const maxHeaderLength = 2_000;

@@ -3,7 +3,7 @@ export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** What a request failed with, without secrets: a failed proxy tunnel names the proxy's address with its password. */
+/** The code that a request failed with, without secrets: a failed proxy tunnel names the proxy's address with its password. */
 export function withoutSecrets(error: unknown): unknown {
   const code = codeOf(error);
   if (code?.startsWith('ERR_PROXY_') !== true) return error;

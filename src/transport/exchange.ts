@@ -91,7 +91,7 @@ export async function exchange(request: WireRequest): Promise<WireAnswer> {
   }
 }
 
-/** What the parser says of answers that Go's and curl's take: lines that end in LF alone, folded lines, two lengths. */
+/** Codes of the parser for answers that Go's and curl's take: lines that end in LF alone, folded lines, two lengths. */
 const looseCodes: ReadonlySet<string> = new Set([
   'HPE_CR_EXPECTED',
   'HPE_LF_EXPECTED',

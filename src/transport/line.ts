@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
-/** What takes the bytes of a connection while a body comes. */
+/** The receiver of the bytes of a connection while a body comes. */
 export interface ReadTarget {
   /** The headers have been read; what came with them is in the response. */
   begin(): void;
@@ -102,7 +102,7 @@ export class Line {
     }
   }
 
-  /** What the parser names its function for pieces of a body. */
+  /** The key of the parser's function for pieces of a body. */
   get #onBody(): number | undefined {
     const kOnBody = this.#socket?.parser?.constructor.kOnBody;
     return typeof kOnBody === 'number' ? kOnBody : undefined;

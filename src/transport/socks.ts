@@ -29,7 +29,7 @@ export async function socksConnect(
     socket.write(Buffer.concat([Buffer.from([5, 1, 0]), addressBytes(host), Buffer.from([port >> 8, port & 0xff])]));
     const [, status, , kind] = await read(socket, 4);
     if (status !== 0) throw refused(`refuses the connection (${status})`);
-    // What it is bound to is of no interest, but has to be read.
+    // The bound address is of no interest, but has to be read.
     const length = kind === 1 ? 4 : kind === 4 ? 16 : ((await read(socket, 1))[0] ?? 0);
     await read(socket, length + 2);
     socket.setTimeout(0);

@@ -234,7 +234,7 @@ export class Endpoint implements BlobEndpoint {
     };
   }
 
-  /** What a GET contradicts is not sent again; what was only late, after the second time; a limit passes. */
+  /** A HEAD that a GET contradicts is not sent again; one that was only late, after the second time; a limit passes. */
   #learn(trait: 'manifestHead' | 'blobHead', found: HeadOrGet<unknown, unknown>): void {
     const because = 'got' in found ? found.because : undefined;
     this.#silent[trait] = because === 'silent' ? this.#silent[trait] + 1 : 0;

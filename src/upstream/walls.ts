@@ -38,7 +38,7 @@ export interface WallsOptions extends Omit<GateOptions, 'part'> {
   readonly shareOfRepository: number;
 }
 
-/** What a request has passed. */
+/** The passages and the turn of a request that has entered. */
 interface Entered {
   readonly own: Passage | undefined;
   /** Of a HEAD: what HEADs of its class have to pass before. */

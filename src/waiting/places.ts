@@ -1,6 +1,6 @@
 import { Tally } from './tally.ts';
 
-/** Who wants a place: places of one group are kept apart from those of the others. */
+/** A claimant of a place: places of one group are kept apart from those of the others. */
 export interface Claimant {
   readonly group: string;
 }

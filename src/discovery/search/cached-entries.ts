@@ -5,7 +5,7 @@ import type { Layout } from '../../store/files/layout.ts';
 import { Turns } from '../../waiting/turns.ts';
 import type { GivenEntry, IndexChange } from './entry.ts';
 
-/** What the index is given of cached repositories: only what each of them may read itself. */
+/** The entries of cached repositories for the index: only content that each of them may read itself. */
 export class CachedEntries {
   readonly #catalog: Catalog;
   readonly #layout: Pick<Layout, 'blob'>;
@@ -52,7 +52,7 @@ export class CachedEntries {
       folder: undefined,
     };
     if (tags.length > 0) return tags.map((tag) => ({ ...entry, tag }));
-    // What an index lists is found by the index.
+    // The manifests of an index are found by the index.
     return isListed ? [] : [{ ...entry, tag: '' }];
   }
 }

@@ -10,7 +10,7 @@ interface Place {
   readonly digest: Digest | undefined;
 }
 
-/** What the index is given of hosted repositories. */
+/** The entries of hosted repositories for the index. */
 export class HostedEntries {
   readonly #hosted: HostedRegistry;
   readonly #changed = new Map<string, Place>();
@@ -39,11 +39,11 @@ export class HostedEntries {
     }
   }
 
-  /** What has become of some of the changes that were noted. @throws Error of the file system */
+  /** The entries of some of the changes that were noted. @throws Error of the file system */
   async take(limit: number): Promise<IndexChange[]> {
     const changes: IndexChange[] = [];
     for (const [key, place] of [...this.#changed].slice(0, limit)) {
-      // What changes from here on is noted again.
+      // Changes from here on are noted again.
       this.#changed.delete(key);
       changes.push(await this.#changeOf(place));
     }

@@ -146,7 +146,7 @@ function openAsIs(path: string): DatabaseSync {
   }
   const connection = new DatabaseSync(path, { timeout: busyMs });
   try {
-    // What a loss of power takes is read from the cache again.
+    // Entries that a power failure takes are read from the cache again.
     connection.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;');
     connection.exec('PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;');
     const version = Number(connection.prepare('PRAGMA user_version').get()?.['user_version']);

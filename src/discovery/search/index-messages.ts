@@ -3,7 +3,7 @@ import type { FoundEntry, IndexChange } from './entry.ts';
 import type { PlacedEntry } from './index-reader.ts';
 import type { SearchQuery } from './search-query.ts';
 
-/** What the thread of the index is asked, and what it answers; one after another. */
+/** The requests to the thread of the index, and its answers; one after another. */
 export interface IndexQuestions {
   readonly apply: { readonly asked: readonly IndexChange[]; readonly answer: null };
   readonly beginPass: { readonly asked: null; readonly answer: null };

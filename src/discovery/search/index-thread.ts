@@ -85,7 +85,7 @@ export class IndexThread implements AsyncDisposable {
   #rest(worker: Worker): void {
     worker.unref();
     clearTimeout(this.#idle);
-    // What is in memory alone lasts as long as the thread.
+    // An index in memory alone lasts as long as the thread.
     if (this.#path === inMemory) return;
     this.#idle = setTimeout(() => {
       this.#closing = this.#close();

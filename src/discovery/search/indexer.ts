@@ -70,7 +70,7 @@ export class Indexer implements AsyncDisposable {
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
       if (this.#stopping.signal.aborted) return;
-      // What was taken of the changes is lost with a failure: the next pass goes over everything.
+      // The changes that were taken are lost with a failure: the next pass goes over everything.
       const waitMs = this.#passedAt === undefined ? afterFailureMs : everyMs;
       this.#timer = setTimeout(() => void this.look(), waitMs).unref();
     });

@@ -16,7 +16,7 @@ const maxConfigBytes = 1024 * 1024;
 /** Most manifests of an index that are read for its size. */
 const maxChildren = 50;
 
-/** What a manifest, and its config where that is readable, say about an entry. */
+/** The facts of an entry from its manifest, and from its config where that is readable. */
 export interface ManifestFacts {
   readonly type: string;
   /** The short names that it is found by. */

@@ -27,7 +27,7 @@ export interface SearchOptions extends Omit<IndexerOptions, 'thread'> {
   readonly isReachable: (key: string) => boolean;
 }
 
-/** Who searches. */
+/** The caller that searches. */
 export interface Searcher {
   /** Whether it may know of a repository and what is in it. */
   readonly mayRead: (repository: string) => boolean;
@@ -117,7 +117,7 @@ export class Search implements AsyncDisposable {
     }
   }
 
-  /** What is known of a manifest in a repository, by each of its tags. @throws Error where the index cannot be read */
+  /** The entries of a manifest in a repository, one for each of its tags. @throws Error where the index cannot be read */
   async named(repository: string, digest: Digest): Promise<readonly FoundEntry[]> {
     if (!this.#indexer.isComplete) void this.#indexer.look();
     return await this.#thread.ask('named', { repository, digest });
@@ -128,7 +128,7 @@ export class Search implements AsyncDisposable {
     await this.#thread[Symbol.asyncDispose]();
   }
 
-  /** What an index knows of the time before a restart is right, as far as it is still here. */
+  /** The entries from before a restart are right, as far as they are still here. */
   async #waitForStart(signal: AbortSignal): Promise<void> {
     if (this.#indexer.isComplete) return;
     const patience = AbortSignal.timeout(patienceMs);

@@ -14,7 +14,7 @@ import type { ImportRun } from './sending.ts';
 /** An image of an archive that is to be taken in, under the name that the cache has for it. */
 export interface ChosenImage extends NamedArchivedImage {
   readonly change: ImageChange;
-  /** What the name stands for before; `null`: nothing. */
+  /** The digest that the name stands for before; `null`: none. */
   readonly before: Digest | null;
 }
 

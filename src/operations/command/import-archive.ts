@@ -10,7 +10,7 @@ import { batchSize, firstOf, holdAll, NoRoom } from './asking.ts';
 import { type ChosenImage, chooseImages } from './chosen-images.ts';
 import { hashed, type ImportRun, send } from './sending.ts';
 
-/** What an import reports while it runs. */
+/** The events of an import. */
 export type ImportEvent =
   /** Of a dry run, and nothing else than these, refused images and the plan. */
   | ({ readonly kind: 'foreseen'; readonly isAttachment: boolean } & NameChange)
@@ -31,12 +31,12 @@ export type ImportEvent =
   /** The same of a signature or the like. */
   | { readonly kind: 'left-out'; readonly name: string; readonly reason: string };
 
-/** What an image changes under its name. */
+/** The change of an image under its name. */
 export interface NameChange {
   readonly name: string;
   readonly digest: Digest;
   readonly change: ImageChange;
-  /** What the name stood for before; `null`: nothing. */
+  /** The digest that the name stood for before; `null`: none. */
   readonly before: Digest | null;
 }
 
@@ -49,7 +49,7 @@ export interface LeftOutPart {
 }
 
 export interface ImportOptions {
-  /** What to call its image, or the repository of its images, in place of what it says. */
+  /** The name of its image, or of the repository of its images, in place of its own. */
   readonly name: string | undefined;
   /** The archive that it is according to the list beside it, where there is one. */
   readonly listed: Digest | undefined;
@@ -115,11 +115,11 @@ export async function* importArchive(
   yield* nameAll(images, run, new Map([...content.wrong, ...wrong]));
 }
 
-/** What has been found out about the bytes of an archive. */
+/** The findings about the bytes of an archive. */
 interface FoundBytes {
   /** Blobs whose bytes have been hashed and are right. */
   readonly proven: Set<Digest>;
-  /** What is wrong with the others, in one sentence. */
+  /** The fault of the others, in one sentence. */
   readonly wrong: Map<Digest, string>;
 }
 
@@ -191,7 +191,7 @@ async function* nameAll(
   }
 }
 
-/** What an archive has of the images that are taken. */
+/** The content of the chosen images in an archive. */
 function partsOf({ manifests, blobs, links }: ArchivedContent, images: readonly ChosenImage[]): ArchivedBlob[] {
   const reached = new Set(images.map(({ digest }) => digest));
   for (const digest of reached) {

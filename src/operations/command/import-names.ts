@@ -114,7 +114,7 @@ class Naming {
   #repositoryFor({ name, digest }: ArchivedImage): string {
     if (this.#override !== undefined) return repositoryOf(this.#overrideText);
     if (name.kind === 'full') return repositoryOf(name.name);
-    // What refers to an image is in its repository, and so is what refers to that.
+    // A referrer of an image is in its repository, and so are referrers of that one.
     for (let at: Digest | undefined = digest, steps = 0; at !== undefined && steps < 8; steps += 1) {
       const repository = this.#repositories.get(at);
       if (repository !== undefined) return repository;

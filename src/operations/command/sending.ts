@@ -27,7 +27,7 @@ export async function* hashed(
   }
 }
 
-/** What became of a blob that was sent. */
+/** The result for a blob that was sent. */
 export interface SentBlob {
   readonly blob: ArchivedBlob;
   /** Whether the cache has hashed all its bytes: it has not where the blob has come another way meanwhile. */

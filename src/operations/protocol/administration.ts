@@ -58,7 +58,7 @@ export type ListEvent =
 
 export const listOrders = ['name', 'size', 'used', 'checked'] as const;
 
-/** What `ls` lists. */
+/** An entry of `ls`. */
 export interface ListParameters {
   /** Names and patterns as they were written; empty: all. */
   readonly images: readonly string[];
@@ -95,10 +95,10 @@ export type RemovalEvent =
       readonly kind: 'removed';
       readonly name: string;
       readonly digest: Digest;
-      /** What only this image needed, and is removed; in a dry run: would be removed. */
+      /** The blobs that only this image needed, which are removed; in a dry run: would be removed. */
       readonly blobs: number;
       readonly bytes: number;
-      /** What other images need too, or is being fetched: it stays. */
+      /** The blobs that other images need too, or that are being fetched: they stay. */
       readonly keptBytes: number;
       /** Whether the repository keeps the image by its digest, because an operator has pinned that. */
       readonly pinnedByDigest: boolean;

@@ -2,7 +2,7 @@ import type { ExplainedAccess } from '../../access/explain.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { FreshnessVerdict } from '../../upstream/freshness.ts';
 
-/** What an image name gets from this mirror, and why; members keep their names from version to version. */
+/** The answer of this mirror for an image name, and its reasons; members keep their names from version to version. */
 export interface Explanation {
   readonly image: string;
   readonly offline: boolean;
@@ -24,7 +24,7 @@ export interface Explanation {
   readonly allowed: boolean;
   /** Which signature its images must carry, in words; `null`: none. */
   readonly signatures: string | null;
-  /** What the policies say to the caller that was asked about; `null`: none was, or callers are not distinguished. */
+  /** The verdict of the policies for the caller in question; `null`: none was, or callers are not distinguished. */
   readonly access: ExplainedAccess | null;
   readonly tag: string | null;
   /** For a tag: its times in milliseconds, and the rule they come from. */
@@ -39,19 +39,19 @@ export interface Explanation {
     readonly staleWhileRevalidateMs: number;
     readonly staleIfErrorMs: number;
   } | null;
-  /** What is stored; `null`: nothing. */
+  /** The stored content; `null`: none. */
   readonly stored: StoredImage | null;
   /** For a stored tag: when the upstream last confirmed it. */
   readonly checkedAt: string | null;
   readonly ageSeconds: number | null;
   readonly outcome: {
     readonly kind: 'refused' | 'missing' | 'stored' | FreshnessVerdict['kind'];
-    /** What a pull would get now, as a sentence. */
+    /** The answer that a pull would get now, as a sentence. */
     readonly text: string;
   };
 }
 
-/** What is stored of a manifest and of what it names. */
+/** The stored parts of a manifest and of its content. */
 export interface StoredImage {
   readonly digest: Digest;
   readonly mediaType: string;

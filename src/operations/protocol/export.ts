@@ -15,7 +15,7 @@ export interface ExportChoice {
 /** The images to export, and which parts of them. */
 export type ExportParameters = WantedImages & ExportChoice;
 
-/** What an export reports, image by image. */
+/** The events of an export, image by image. */
 export type ExportEvent =
   | { readonly kind: 'image'; readonly image: ExportedImage }
   /** It is exported, and clients that pull it get this warning. */

@@ -28,7 +28,7 @@ export interface FetchParameters extends FetchChoice {
   readonly longestPauseMs?: number | undefined;
 }
 
-/** What a fetch reports while it runs. Sizes in bytes; `image` with upstream, repository, and tag or digest. */
+/** The events of a fetch. Sizes in bytes; `image` with upstream, repository, and tag or digest. */
 export type FetchEvent =
   /** All its manifests are stored; which blobs are missing is known. */
   | {

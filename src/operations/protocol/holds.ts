@@ -1,6 +1,6 @@
 import type { Digest } from '../../oci/digest.ts';
 
-/** What is to be decided of images that are held for a scanner. */
+/** A decision about images that are held for a scanner. */
 export interface DecisionParameters {
   readonly images: readonly string[];
   readonly verdict: 'approved' | 'rejected';
@@ -8,7 +8,7 @@ export interface DecisionParameters {
   readonly reason?: string | undefined;
 }
 
-/** What was decided of an image. */
+/** The decision about one image. */
 export interface DecisionEvent {
   readonly name: string;
   readonly repository: string;

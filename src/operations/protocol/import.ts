@@ -17,7 +17,7 @@ export interface ImportRoom {
   readonly maxSizeBytes: number;
 }
 
-/** What has become of a blob that was sent. */
+/** The result for a blob that was sent. */
 export interface ReceivedBlob {
   /** Whether all its bytes were hashed; not so where the blob has come another way meanwhile. */
   readonly isTaken: boolean;
@@ -30,28 +30,28 @@ export interface NewImage {
   /** Full name, with a tag or a digest. */
   readonly name: string;
   readonly digest: Digest;
-  /** What its manifest is, where that does not say it itself. */
+  /** The media type of its manifest, where that does not say it itself. */
   readonly mediaType: string;
 }
 
 /**
- * What naming an image changes in the cache: `older` and `newer` move a tag from another image, by when the two were made
+ * The change that naming an image makes in the cache: `older` and `newer` move a tag from another image, by when the two were made
  * or came here; `moved` does too, and nothing says which of them is older.
  */
 export type ImageChange = 'new' | 'same' | 'older' | 'newer' | 'moved';
 
-/** What the cache has under the name of an image that an archive brings. */
+/** The content of the cache under the name of an image that an archive brings. */
 export interface KnownName {
   /** In full. */
   readonly name: string;
-  /** What it stands for now; `null`: nothing. */
+  /** The digest that it stands for now; `null`: none. */
   readonly now: Digest | null;
   readonly change: ImageChange;
   /** Of `moved`: when the image that it stands for now was made, in milliseconds, where that is known. */
   readonly createdAtMs: number | null;
 }
 
-/** What has become of an image. */
+/** The result for an image. */
 export interface AdoptedImage {
   /** As the cache names it. */
   readonly name: string;

@@ -1,4 +1,4 @@
-/** What a new key may do, and for how long. */
+/** The rights of a new key, and its expiry. */
 export interface KeyParameters {
   /** The caller's name in policies and logs. */
   readonly name: string;

@@ -1,4 +1,4 @@
-/** What an operation receives besides its parameters. */
+/** The surroundings of an operation, besides its parameters. */
 export interface OperationContext {
   /** Aborted when the command has disconnected: the operation must end. */
   readonly signal: AbortSignal;

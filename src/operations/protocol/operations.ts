@@ -11,7 +11,7 @@ import type { SearchEvent, SearchParameters } from './search.ts';
 import type { CheckupEvent, CheckupParameters } from './verify.ts';
 
 /**
- * What a command can ask of the process that owns a cache directory: a running mirror over its control socket, or the
+ * The requests of commands to the process that owns a cache directory: a running mirror over its control socket, or the
  * command itself where no mirror runs. Parameters in, events out, all of it JSON; an operation has succeeded when its
  * events end. Each throws Error in one sentence, and the reason of the context's signal.
  */

@@ -1,6 +1,6 @@
 import type { FoundEntry } from '../../discovery/search/entry.ts';
 
-/** What `millpond search` asks for. */
+/** The query of `millpond search`. */
 export interface SearchParameters {
   /** The parameters of the extension `_millpond`, component `search`, as a query string. */
   readonly query: string;

@@ -1,6 +1,6 @@
 import type { Verdict } from '../../store/files/verification.ts';
 
-/** What `verify` reads. */
+/** The parameters of `verify`. */
 export interface CheckupParameters {
   /** Names and patterns; empty: everything stored. */
   readonly images: readonly string[];

@@ -60,7 +60,7 @@ export class ListedRecords {
     );
     const manifest = { mediaType: text(row, 'media_type'), storedAtMs: number(row, 'stored_at') };
     const small = this.#smallBlobs(digest);
-    // What a manifest names itself is the same for all of them.
+    // The parts that a manifest names itself are the same for all of them.
     const bytes = this.#hasChildren(digest) ? undefined : this.#partBytes(-1, digest);
     for (const reader of readers) {
       const [id, repository] = [number(reader, 'id'), text(reader, 'name')];

@@ -3,7 +3,7 @@ import { LatelyReceived } from './lately-received.ts';
 import { ReservedBytes } from './reserved-bytes.ts';
 
 /**
- * Who has room and who waits for it: what is on its way in the order in which it asked, what has been received only as far
+ * The content that has room or waits for it: arriving content in the order in which it asked, what has been received only as far
  * as nothing that is on its way or was received later has to go for it. Keeps numbers only.
  */
 export class Reservations {

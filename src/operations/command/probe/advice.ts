@@ -1,7 +1,7 @@
 import { hasReason } from '../../../oci/error.ts';
 import type { RecordedExchange } from '../../../upstream/recorder.ts';
 
-/** What advice is made of. */
+/** The facts that advice is made of. */
 export interface AdviceContext {
   readonly upstream: string;
   readonly url: URL;
@@ -19,7 +19,7 @@ const unknownAuthority: ReadonlySet<string> = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ]);
 
-/** What to do about a step that has failed; `undefined` where nothing general helps. */
+/** The advice about a step that has failed; `undefined` where nothing general helps. */
 export function adviceFor(error: unknown, context: AdviceContext): string | undefined {
   const { upstream, url } = context;
   const last = context.exchanges.at(-1);

@@ -19,7 +19,7 @@ export function tlsFinding(exchanges: readonly RecordedExchange[]): Finding {
   return leftMs < 14 * 86_400_000 ? warning(text, 'the certificate expires within two weeks') : ok(text);
 }
 
-/** What HEAD is worth: where it fails, the client asks by GET. @param options `isHere`: whether GET gives it */
+/** The worth of HEAD: where it fails, the client asks by GET. @param options `isHere`: whether GET gives it */
 export function headFinding(
   found: Finding & { readonly exchanges: readonly RecordedExchange[] },
   { isHere, instead }: { readonly isHere: boolean; readonly instead: string },
@@ -69,7 +69,7 @@ export function redirectsFinding(exchanges: readonly RecordedExchange[], own: UR
   return ok(`blobs come from ${[...hosts].join(', ')}, which a firewall has to let through`);
 }
 
-/** What the registry has said of its limits. */
+/** The limits that the registry has told. */
 export function limitsFinding(exchanges: readonly RecordedExchange[]): Finding {
   const limited = exchanges.find(({ status }) => status === 429);
   if (limited) {
@@ -86,7 +86,7 @@ export function bytesText(bytes: number): string {
   return `${bytes} ${bytes === 1 ? 'byte' : 'bytes'}`;
 }
 
-/** What the client has learned of how the registry behaves. */
+/** The profile of the registry that the client has learned. */
 export function behaviourFinding(traits: EndpointStatus['traits']): Finding {
   const found = Object.entries(traits).map(([trait, { value, from }]) => `${trait} ${value} (${from})`);
   return ok(found.length === 0 ? 'as registries usually behave' : found.join(', '));

@@ -26,7 +26,7 @@ const getForTags = 'tags are resolved by GET, which some registries count as pul
 /** Blobs up to this are read whole, to see that their digests hold. */
 const maxReadBytes = 4 * 1024 * 1024;
 
-/** What is to be tried. */
+/** The upstream and the image that are tried. */
 export interface ProbeTarget {
   /** The upstream with the one URL that is tried. */
   readonly options: UpstreamOptions;

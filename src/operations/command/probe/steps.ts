@@ -1,13 +1,13 @@
 import type { RecordedExchange } from '../../../upstream/recorder.ts';
 
-/** What came of one step; the members and their names are kept from version to version. */
+/** The result of one step; the members and their names are kept from version to version. */
 export interface ProbeStep {
   readonly name: ProbeStepName;
   /** `skipped`: an earlier step has failed, or there is nothing to try it on. */
   readonly result: 'ok' | 'warning' | 'failed' | 'skipped';
   /** In words, without secrets. */
   readonly text: string;
-  /** What to do about it: a line of the configuration, or something outside of it; `null`: nothing. */
+  /** The advice: a line of the configuration, or something outside of it; `null`: none. */
   readonly advice: string | null;
   /** Requests of this step, in order. */
   readonly exchanges: readonly RecordedExchange[];
@@ -33,7 +33,7 @@ export type ProbeStepName =
   | 'limits'
   | 'behaviour';
 
-/** What a step has found out. */
+/** The findings of a step. */
 export type Finding = Pick<ProbeStep, 'result' | 'text'> & { readonly advice?: string | undefined };
 
 export function ok(text: string): Finding {

@@ -19,7 +19,7 @@ export interface AdministrationOptions {
   readonly report: Report<AdministrationEvent>;
 }
 
-/** What a dry run would have removed so far. */
+/** The content that a dry run would have removed so far. */
 interface Foretold {
   readonly tags: Set<string>;
   readonly manifests: Set<Digest>;

@@ -33,7 +33,7 @@ export interface ImagePattern {
   matchesReference(reference: string): boolean;
 }
 
-/** What a name without a tag selects: its tag `latest`, everything in the repository, or nothing (an error). */
+/** The selection of a name without a tag: its tag `latest`, everything in the repository, or nothing (an error). */
 export type Untagged = 'latest' | 'all';
 
 export interface ImageNamesOptions {

@@ -28,7 +28,7 @@ export class HostedImports {
     this.#options = options;
   }
 
-  /** What a hosted repository has under the name of an image. @throws Error of the file system */
+  /** The content of a hosted repository under the name of an image. @throws Error of the file system */
   async known({ registry, repository, tag, name }: HostedName, { digest }: NewImage): Promise<KnownName> {
     const { repositories, manifests, layout } = registry;
     if (tag === undefined) {

@@ -55,7 +55,7 @@ export class Imports {
     return lacking;
   }
 
-  /** What this cache has under the names of images; `refused` where one is of no upstream that is configured. */
+  /** The content of this cache under the names of images; `refused` where one is of no upstream that is configured. */
   async *known(images: readonly NewImage[]): AsyncGenerator<KnownName | RefusedImage> {
     for (const image of images) {
       try {
@@ -78,7 +78,7 @@ export class Imports {
     if (record === undefined) return { name, now: null, change: 'new', createdAtMs: null };
     const now = record.digest;
     if (now === digest) return { name, now, change: 'same', createdAtMs: null };
-    // What was here before the other came is older to this cache, whenever it was made.
+    // An image that was here first is the older one to this cache, whenever it was made.
     const [brought, current] = [digest, now].map((one) => catalog.images.manifest(one)?.storedAtMs);
     if (brought !== undefined && current !== undefined && brought < current) {
       return { name, now, change: 'older', createdAtMs: null };
@@ -143,7 +143,7 @@ export class Imports {
       try {
         yield await this.#adopt(image, options);
       } catch (error) {
-        // What is wrong with the one image says nothing of the next; that the disk fails does.
+        // A fault of one image says nothing of the next; a fault of the disk does.
         if (!(error instanceof RegistryError) || isTransient(error)) throw error;
         yield {
           name: image.name,

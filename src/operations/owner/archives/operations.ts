@@ -19,7 +19,7 @@ type ImportOperations = Pick<
   'importNames' | 'importHold' | 'importRoom' | 'importBlob' | 'importDelivered' | 'importImages'
 >;
 
-/** What `export` asks of a cache that this process owns. */
+/** The operations of `export` on a cache that this process owns. */
 export function exportOperations(cache: OwnedCache, hosted: HostedHere): ExportOperations {
   const { store } = cache;
   return {
@@ -39,7 +39,7 @@ export function exportOperations(cache: OwnedCache, hosted: HostedHere): ExportO
   };
 }
 
-/** What `import` asks of a cache that this process owns. */
+/** The operations of `import` on a cache that this process owns. */
 export function importOperations(cache: OwnedCache, hosted: HostedHere): ImportOperations {
   const { store, catalog, layout } = cache;
   const hostedImports = new HostedImports({ store, catalog, layout });

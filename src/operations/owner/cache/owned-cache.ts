@@ -16,7 +16,7 @@ export type AdministrationEvent =
       readonly kind: 'removed';
       readonly repository: string;
       readonly reference: string;
-      /** What was freed. */
+      /** The space that was freed. */
       readonly blobs: number;
       readonly bytes: number;
     }

@@ -24,7 +24,7 @@ export interface ExplanationOptions {
   readonly signatures: (upstream: string, repository: string) => string | undefined;
   /** Where this mirror listens, as `host:port`. */
   readonly addresses: readonly string[];
-  /** What the policies say to a caller about a repository; `undefined`: callers are not distinguished. */
+  /** The verdict of the policies for a caller and a repository; `undefined`: callers are not distinguished. */
   readonly decide: (who: string, repository: string) => ExplainedAccess | undefined;
 }
 

@@ -25,7 +25,7 @@ export class Inventory {
     this.#options = options;
   }
 
-  /** What is stored of a manifest, as seen from a repository; `undefined`: nothing. @param repository the cache's name */
+  /** The stored parts of a manifest, as seen from a repository; `undefined`: none. @param repository the cache's name */
   async image(repository: string, digest: Digest): Promise<StoredImage | undefined> {
     return await this.#image(repository, digest, { images: new Map(), seen: nothingSeen() });
   }

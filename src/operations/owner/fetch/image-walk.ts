@@ -169,7 +169,7 @@ class Walk {
     await this.follow(await ask(() => manifests.byDigest(this.#target, digest, { signal })), place);
   }
 
-  /** What the referrers API or its fallback tag lists (distribution-spec, "Listing Referrers"). */
+  /** The referrers in the referrers API or under its fallback tag (distribution-spec, "Listing Referrers"). */
   async #followListed(subject: Digest, depth: number): Promise<void> {
     const { listings, ask, signal, now } = this.#options;
     const queries = new Set<string>(['']);

@@ -5,7 +5,7 @@ import { Refusal } from '../../../upstream/passage.ts';
 
 /** Failures in a row after which background work is given up. */
 const maxFailures = 5;
-/** What is nearly always the same when it is asked for again. */
+/** Failures that are nearly always the same when the request is repeated. */
 const sameAgain: readonly Reason[] = ['wrong-bytes', 'too-large'];
 const maxWrongAnswers = 1;
 const firstPauseMs = 1_000;

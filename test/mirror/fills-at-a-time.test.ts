@@ -169,6 +169,16 @@ describe('a blob that is brought', () => {
     await expect(bringing).rejects.toBe(reason);
   });
 
+  test('and proves to be another one has the error of that, although it has begun to come', async () => {
+    const { fills, stored } = fillsWith();
+    await using _ = fills;
+    const other = new Blob('other').finish();
+    const joiner = { repository, sources: [other.source()], expectedSize: undefined };
+    const bringing = fills.bring(new Blob('wanted').digest, joiner, { signal });
+    await expect(bringing).rejects.toMatchObject({ reason: 'wrong-bytes' });
+    expect(stored).toEqual([]);
+  });
+
   test('that is kept elsewhere says so', async () => {
     class Elsewhere extends DirectRoute {
       override readonly isKept = false as unknown as true;

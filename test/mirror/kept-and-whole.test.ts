@@ -148,6 +148,9 @@ describe('what is missing of an image', () => {
     });
     expect(await cacheWith(['one']).missing(imageOf(empty, [part('one'), foreign]))).toEqual([]);
     expect(await cacheWith([]).missing(imageOf(part('config'), [empty]))).toEqual([of('config')]);
+    const subject = { mediaType: manifestType, digest: of('s'), size: 1 };
+    const attached = imageOf(part('config'), [empty, part('one', 'text/spdx+json')], { subject });
+    expect(await cacheWith([]).missing(attached)).toEqual([of('one')]);
   });
 
   test.each([

@@ -360,6 +360,18 @@ describe('tags', () => {
     await expect(on.tags('token=two')).rejects.toBe(down);
   });
 
+  test('are not those of the first page alone where the others were too many to read', async () => {
+    using on = await listings();
+    let pages = 0;
+    on.state.tags = () => tagPage([`tag-${pages}`], `token=${(pages += 1)}`);
+    await on.tags();
+    on.state.tags = () => {
+      throw down;
+    };
+    expect(await on.tags()).toMatchObject({ outcome: 'stale', nextQuery: 'token=1' });
+    await expect(on.tags('n=5')).rejects.toBe(down);
+  });
+
   test('are those that are stored where the upstream was never asked, or this mirror is offline', async () => {
     for (const offline of [false, true]) {
       using on = await listings({ offline });

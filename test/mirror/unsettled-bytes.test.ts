@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { Loan } from '../../src/memory/slabs.ts';
 import { UnsettledBytes } from '../../src/mirror/fill/unsettled-bytes.ts';
 
 // The same cases each time.
@@ -50,4 +51,25 @@ test('of a part of a blob nothing is kept, however far it is ahead of the hashed
   }
   expect(unsettled.agrees(0, Buffer.alloc(2 ** 20, 0))).toBe(true);
   expect(unsettled.agrees(12 * 2 ** 20, Buffer.alloc(2 ** 20, 12))).toBe(true);
+});
+
+test('bytes are given back as soon as the hashed part has reached their end', () => {
+  const held = new Set<string>();
+  const lent = (name: string): Loan => ({
+    bytes: Buffer.alloc(10),
+    again: () => {
+      held.add(name);
+      return { ...lent(name), [Symbol.dispose]: () => void held.delete(name) };
+    },
+    [Symbol.dispose]: () => undefined,
+  });
+  const unsettled = new UnsettledBytes({ isPart: false });
+  unsettled.add(0, lent('first'), 10);
+  expect([...held]).toEqual([]);
+  unsettled.add(10, lent('second'), 19);
+  expect([...held]).toEqual(['second']);
+  unsettled.add(20, lent('third'), 20);
+  expect([...held]).toEqual(['third']);
+  unsettled[Symbol.dispose]();
+  expect([...held]).toEqual([]);
 });

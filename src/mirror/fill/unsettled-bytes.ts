@@ -32,10 +32,10 @@ export class UnsettledBytes implements Disposable {
     if (this.#isPart) return;
     const bytes = Buffer.isBuffer(handed) ? handed : handed.bytes;
     this.#firstHanded = Math.min(this.#firstHanded, start);
-    this.#settle(written);
-    if (this.#firstHanded > 0 || start + bytes.length <= written || this.#isLost) return;
+    if (this.#firstHanded > 0 || this.#isLost) return;
     this.#pieces.push({ start, bytes, loan: Buffer.isBuffer(handed) ? undefined : handed.again() });
     this.#keptBytes += bytes.length;
+    this.#settle(written);
     if (this.#keptBytes <= maxBytes) return;
     this.#isLost = true;
     this[Symbol.dispose]();

@@ -145,15 +145,16 @@ describe('a fill under way', () => {
     expect([left.written, noted.unwanted]).toEqual([half, 1]);
   });
 
-  test('is fetched from where a reader waits, too', async () => {
-    const { fill, running, source, goOn } = await inTheMiddle();
-    // It will be there soon.
-    fill.want(half);
+  test('is fetched from where a reader waits, too, unless it will be there soon', async () => {
+    const far = half + 4 * 1024 * KiB;
+    const { fill, running, source } = await inTheMiddle({ content: Buffer.alloc(far + half) });
+    fill.want(far);
     expect(source.offsets).toEqual([0]);
-    goOn();
+    fill.want(far + 1);
+    await expect.poll(() => source.offsets).toEqual([0, far + 1]);
+    fill.stop();
     await running;
-    fill.want(0);
-    expect(source.offsets).toEqual([0]);
+    await fill.release();
   });
 
   test('wakes its readers at each step', async () => {

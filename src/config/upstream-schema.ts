@@ -105,7 +105,9 @@ export const upstreamSchema = z.strictObject({
   tags: z.array(tagRuleSchema).prefault([]).describe('Freshness rules for tags; the first rule that matches applies.'),
   maxConnections: value(integer(1, 65_535))
     .prefault(32)
-    .describe('Maximum connections to one host of this upstream for blobs, and as many again for everything else.'),
+    .describe(
+      'Maximum connections to one host of this upstream for blobs, and as many again for everything else; requests that take longer than 2 s for a small answer count apart, up to four times as many.',
+    ),
   connectionsPerBlob: value(integer(1, 8))
     .prefault(1)
     .describe(

@@ -3,7 +3,11 @@ import { createSecureContext } from 'node:tls';
 import { Agents, type ChosenAgent } from '../transport/agents.ts';
 import type { Authorities } from '../transport/authorities.ts';
 import type { Proxies } from '../transport/proxies.ts';
+import { FairPlaces } from '../waiting/fair-places.ts';
 import type { TlsOptions } from './options.ts';
+
+/** Connections for requests that are no repository's. */
+const neutralConnections = 4;
 
 /** Which connections a request shares: small answers never wait behind blobs. */
 export type Lane = 'metadata' | 'blob';
@@ -44,7 +48,9 @@ export class UpstreamAgents implements Disposable {
     const common = { proxies, maxConnections };
     const create = (context: typeof own, rejectUnauthorized: boolean): Record<Lane, Agents> => {
       const all = { ...common, secureContext: () => context ?? authorities.context, rejectUnauthorized };
-      return { metadata: new Agents(all), blob: new Agents({ ...all, isBulk: true }) };
+      // Turns limit small answers; neutral requests need none.
+      const most = FairPlaces.most(maxConnections) + neutralConnections;
+      return { metadata: new Agents({ ...all, maxConnections: most }), blob: new Agents({ ...all, isBulk: true }) };
     };
     this.#own = create(own, tls.insecureSkipVerify !== true);
     this.#foreign = create(foreign, true);

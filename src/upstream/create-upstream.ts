@@ -37,8 +37,8 @@ export function createUpstream(options: UpstreamOptions): OwnedUpstream {
   const { agents, services, http, headersMs, proxies } = connectionsOf(options, urls);
   const pulls = new PullBudget({ now, onChange: options.onChange });
   const onAnswer = (headers: Heard['headers']) => pulls.note(headers);
-  const shareOfRepository = Math.ceil(maxConnections / 4);
-  const shared = { http, headersMs, shareOfRepository, now, environment, services, onAnswer };
+  const turns = { connections: maxConnections, shareOfRepository: Math.ceil(maxConnections / 4) };
+  const shared = { http, headersMs, turns, now, environment, services, onAnswer };
   const places = urls.map((url) => openPlace(url, options, shared));
   const [first] = places as [Place, ...Place[]];
   const rateLimit = () => (first.wallet.slots.length > 1 ? first.wallet.rateLimit : pulls.current);

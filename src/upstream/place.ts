@@ -12,6 +12,7 @@ import type { HttpClient } from './http-client.ts';
 import { defaultAnswerMs, defaultMaxManifestBytes, defaultProbeMs, type UpstreamOptions } from './options.ts';
 import { type GateEvent, type Heard, openGate } from './passage.ts';
 import { Profile } from './profile.ts';
+import type { TurnsOptions } from './turns.ts';
 import { Walls } from './walls.ts';
 
 /** The part of the time for an answer after which a HEAD that was not answered gets a GET beside it. */
@@ -36,8 +37,8 @@ export interface Place {
 export interface SharedParts extends Pick<SourceContext, 'environment' | 'services'> {
   readonly http: HttpClient;
   readonly headersMs: number;
-  /** Requests for small answers of one repository at a time. */
-  readonly shareOfRepository: number;
+  /** Requests for small answers at a time. */
+  readonly turns: TurnsOptions;
   readonly now: () => number;
   /** Receives the headers of each answer of a URL. */
   readonly onAnswer: (headers: Heard['headers']) => void;
@@ -51,7 +52,7 @@ export function openPlace(url: URL, options: UpstreamOptions, shared: SharedPart
   const root = resourceUrl(url.href, '');
   const within = () => AbortSignal.timeout(headersMs);
 
-  const guarded = { ...gateOptions(options), url: url.href, shareOfRepository: shared.shareOfRepository, now };
+  const guarded = { ...gateOptions(options), url: url.href, turns: shared.turns, now };
   const walls = new Walls({
     ...guarded,
     service: 'registry',

@@ -13,7 +13,7 @@ import {
   type RequestClass,
   type RequestGate,
 } from './passage.ts';
-import { Turns } from './turns.ts';
+import { endTurn, noTurn, type Turn, Turns, type TurnsOptions, turnOf } from './turns.ts';
 
 /** Most parts of a place of which something bad is remembered at a time. */
 const maxParts = 5_000;
@@ -34,8 +34,8 @@ export interface WallsOptions extends Omit<GateOptions, 'part'> {
    * @returns `undefined` where there is nothing to ask it for
    */
   readonly ping: () => Promise<Heard | undefined>;
-  /** Requests for small answers that may be under way for one repository; further ones wait for their turn. */
-  readonly shareOfRepository: number;
+  /** Requests for small answers that may be under way at a time. */
+  readonly turns: TurnsOptions;
 }
 
 /** The passages and the turn of a request that has entered. */
@@ -44,10 +44,8 @@ interface Entered {
   /** Of a HEAD: what HEADs of its class have to pass before. */
   readonly heads: { readonly part: Part; readonly passage: Passage | undefined } | undefined;
   readonly whole: Passage;
-  readonly turn: Disposable;
+  readonly turn: Turn;
 }
-
-const noTurn: Disposable = { [Symbol.dispose]: () => undefined };
 
 /**
  * The gates of one place: one before the whole place, and one before each class of request for each repository that has
@@ -70,7 +68,7 @@ export class Walls {
   constructor(options: WallsOptions) {
     this.#options = options;
     this.#whole = new Gate(options);
-    this.#turns = new Turns(options.shareOfRepository);
+    this.#turns = new Turns(options.turns);
   }
 
   /** The gate before one class of request for one repository. */
@@ -92,14 +90,14 @@ export class Walls {
         const probing = isSmall && gate?.isBroken === true ? await this.#turns.takeProbe(gate, signal) : noTurn;
         using turn = new DisposableStack();
         turn.use(probing);
-        // Disposing a passage that has learned something does nothing.
-        using entered = new DisposableStack();
+        using entered = new DisposableStack(); // Disposing a passage that has learned something does nothing.
         const heads = head && { part: head, passage: entered.use(await headGate()?.enter(signal)) };
         const own = entered.use(await gate?.enter(signal));
-        if (isSmall) turn.use(await this.#turns.take(repository, { isHead: head !== undefined, signal }));
+        const place = isSmall ? await this.#turns.take(repository, { isHead: head !== undefined, signal }) : noTurn;
+        turn.use(place);
         const whole = await this.#whole.enter(signal);
         entered.move();
-        return this.#passage(part, { own, heads, whole, turn: turn.move() });
+        return this.#passage(part, { own, heads, whole, turn: turnOf(place, turn.move()) });
       },
     };
   }
@@ -147,8 +145,8 @@ export class Walls {
     };
     return {
       answered: (answer) => {
-        if (!isReceiving) turn[Symbol.dispose]();
         const isFailure = this.#isFailure(answer);
+        if (!isReceiving) endTurn(turn, { isGood: !isFailure });
         if (heads !== undefined && this.#pauseOf(answer) !== undefined) {
           (heads.passage ?? this.#part(heads.part).late()).answered(answer);
           own?.[Symbol.dispose]();
@@ -181,7 +179,7 @@ export class Walls {
       receiving: () => {
         isReceiving = true;
         return (failure) => {
-          turn[Symbol.dispose]();
+          endTurn(turn, { isGood: failure === undefined });
           // Headers alone are not an answer: a body that does not come is as good as silence.
           const isSilence = failure instanceof RegistryError && reasonFacts[failure.reason].gate === 'silence';
           if (isSilence) this.#part(part).late().failed(failure);

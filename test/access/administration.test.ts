@@ -95,7 +95,7 @@ test('a caller that may administer the mirror sees downloads and replicas, and e
   const get = (module: string, headers: Record<string, string>) =>
     send(site, ['GET', `/v2/_millpond/administration/${module}`], { headers });
   const [fills, replicas] = [await get('downloads', admin), await get('replicas', admin)];
-  expect([fills.status, JSON.parse(fills.body.toString())]).toEqual([200, { fills: [] }]);
+  expect([fills.status, JSON.parse(fills.body.toString())]).toEqual([200, { downloads: [] }]);
   expect([replicas.status, JSON.parse(replicas.body.toString())]).toEqual([200, { replicas: null }]);
   const atMirror = ['/_millpond/administration/downloads', '/_millpond/administration/replicas'];
   const atRepository = operations.map((name) => `/_millpond/administration/${name}`);

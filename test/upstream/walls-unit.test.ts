@@ -28,7 +28,7 @@ function wallsWith(options: Partial<WallsOptions> = {}) {
       pings.push(ping);
       return ping.promise;
     },
-    shareOfRepository: 2,
+    turns: { connections: 32, shareOfRepository: 2 },
     ...options,
   });
   const enter = (repository: string, requests: RequestClass = 'manifest') =>
@@ -230,7 +230,7 @@ describe('a turn', () => {
   });
 
   test.each(['failed', 'dispose'] as const)('is given back: %s', async (how) => {
-    const { enter } = wallsWith({ shareOfRepository: 1 });
+    const { enter } = wallsWith({ turns: { connections: 32, shareOfRepository: 1 } });
     const held = await enter('a');
     if (how === 'failed') held.failed(reset);
     else held[Symbol.dispose]();
@@ -238,7 +238,7 @@ describe('a turn', () => {
   });
 
   test('is given back where the place is closed', async () => {
-    const { enter, walls, time } = wallsWith({ shareOfRepository: 1 });
+    const { enter, walls, time } = wallsWith({ turns: { connections: 32, shareOfRepository: 1 } });
     walls.pause({ forMs: 1_000 });
     await expect(enter('a')).rejects.toThrow();
     time.now += 1_000;

@@ -53,6 +53,25 @@ describe('what one repository does', () => {
     expect((await Promise.all(bad)).every(({ bytes }) => bytes.length > 0)).toBe(true);
   });
 
+  test.each([
+    ['say nothing', { kind: 'silence' }],
+    ['begin and do not end', { kind: 'stall', afterBytes: 1 }],
+  ] as const)('more repositories than there are connections, which %s, leave others theirs', async (_, fault) => {
+    await using site = await start({}, { maxConnections: 2, timeouts: { headersMs: 600_000 } });
+    site.registry.fault(/\/v2\/stuck/, fault);
+    const leaving = new AbortController();
+    const stuck = Array.from({ length: 5 }, (__, index) => {
+      site.registry.addImage(`stuck${index}`, 'v1');
+      return site.upstream.client.getManifest(`stuck${index}`, 'v1', { accept, signal: leaving.signal });
+    });
+    const ended = Promise.allSettled(stuck);
+    await expect.poll(() => site.registry.requestsFor(/stuck/).length).toBe(2);
+    for (let round = 0; round < 4; round += 1) expect((await site.get('good')).bytes.length).toBeGreaterThan(0);
+    expect(site.state()?.state).toBe('available');
+    leaving.abort(new Error('left'));
+    await ended;
+  });
+
   test('a limit on manifests leaves blobs alone, also those of the same repository', async () => {
     await using site = await start();
     const blob = site.registry.addBlob('layer');

@@ -57,7 +57,7 @@ export class FairPlaces {
   /** Takes a place as soon as there is one. @throws the signal's reason */
   async take(key: string, signal: AbortSignal): Promise<FairPlace> {
     signal.throwIfAborted();
-    const holder = (this.#waiting.size === 0 ? this.#admit(key) : undefined) ?? (await this.#wait(key, signal));
+    const holder = (this.#waiting.has(key) ? undefined : this.#admit(key)) ?? (await this.#wait(key, signal));
     let isHeld = true;
     return {
       succeeded: () => {
@@ -106,12 +106,11 @@ export class FairPlaces {
       this.#quick -= 1;
       this.#slow += 1;
     }
-    // A key that still waits goes to the end, and has its turn at the next time.
-    const keys = [...this.#waiting.keys()];
-    for (const key of keys) {
+    // One that still waits then goes to the end, and is reached again as long as there are places.
+    for (const [key, waiters] of this.#waiting) {
       const holder = this.#admit(key);
       if (holder === undefined) continue;
-      const [first, ...rest] = this.#waiting.get(key)!;
+      const [first, ...rest] = waiters;
       this.#waiting.delete(key);
       if (rest.length > 0) this.#waiting.set(key, rest);
       first!.give(holder);

@@ -70,6 +70,26 @@ test('a key is slow until one of its tasks succeeds in time', async () => {
   expect(given).toEqual(['a', 'b', 'a', 'a']);
 });
 
+test('keys that are slow and wait do not keep another one waiting', async () => {
+  const { given, take, pass } = placesOf(2);
+  for (const key of ['x', 'y']) void take(key);
+  await pass(slowAfterMs);
+  for (const key of ['x', 'y', 'x']) void take(key);
+  await pass(0);
+  void take('good');
+  await pass(0);
+  expect(given).toEqual(['x', 'y', 'good']);
+});
+
+test('several places that become free are given to one key that waits', async () => {
+  const { given, take, pass } = placesOf(2);
+  const held = [await take('a'), await take('b')];
+  for (let count = 0; count < 3; count += 1) void take('c');
+  for (const place of held) place[Symbol.dispose]();
+  await pass(0);
+  expect(given).toEqual(['a', 'b', 'c', 'c']);
+});
+
 test('there is an end to the tasks that take long', async () => {
   const { given, take, pass } = placesOf(1);
   const held: Promise<FairPlace>[] = [];

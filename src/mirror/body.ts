@@ -15,11 +15,7 @@ export interface BlobBody extends AsyncDisposable {
   readonly isOutdated?: boolean;
   /** Bytes from `position` on that are in memory and may be sent as they are, until they are disposed of. */
   peek(position: number): Loan | undefined;
-  /**
-   * Resolves when {@link peek} may have bytes from `position` on that it had not, or {@link read} has to be called; absent:
-   * it always has to.
-   * @throws the signal's reason
-   */
+  /** Resolves when {@link peek} may have more, or {@link read} is to be called; absent: always. @throws the signal's reason */
   arrival?(position: number, signal: AbortSignal | undefined): Promise<void>;
 }
 

@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { Mirror } from '../mirror/mirror.ts';
-import type { MirrorEvent } from '../mirror/mirror-event.ts';
+import type { MirrorEvent } from '../mirror/parts.ts';
 import { unwatched } from '../oci/facts.ts';
 import type { Report } from '../oci/report.ts';
 import { Scrub } from '../store/care/scrub.ts';

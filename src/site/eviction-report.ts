@@ -1,6 +1,6 @@
 import type { MillpondEvent } from '../events/event.ts';
 import type { Condition } from '../http/operator-routes.ts';
-import type { MirrorEvent } from '../mirror/mirror-event.ts';
+import type { MirrorEvent } from '../mirror/parts.ts';
 import type { Report } from '../oci/report.ts';
 import type { EvictionEvent, EvictionReason, Evictor } from '../store/eviction/evictor.ts';
 import { DiskFault } from '../store/files/blob-store.ts';

@@ -1,5 +1,5 @@
 import { PeerFailure } from '../coordination/peer-failure.ts';
-import type { MirrorEvent } from '../mirror/mirror-event.ts';
+import type { MirrorEvent } from '../mirror/parts.ts';
 import type { Report } from '../oci/report.ts';
 import { importOrigin } from '../operations/owner/archives/pushed-source.ts';
 import type { Logger } from '../telemetry/logger.ts';

@@ -10,9 +10,8 @@ import { untilAborted } from '../../waiting/until-aborted.ts';
 import { Fill } from './fill.ts';
 import type { FillEvent } from './fill-events.ts';
 import { FillReader } from './fill-reader.ts';
-import type { Joiner } from './joiner.ts';
 import { type Placed, RateWatch } from './rate-watch.ts';
-import { DirectRoute, type Route, SourceList, upstreamSources } from './sources.ts';
+import { DirectRoute, type Joiner, type Route, SourceList, upstreamSources } from './sources.ts';
 
 export interface FillsOptions {
   readonly store: BlobStore;

@@ -171,12 +171,10 @@ export class Transfer {
     return shortPauseIn(error);
   }
 
-  /**
-   * After a cut, a source that refuses the rest is asked for all. Not where the bytes are from an earlier run: there may be more
-   * of them than the blob has, and the refusal true.
-   */
+  /** After a cut, a source that refuses the rest is asked for all. */
   #mayGiveNoParts(source: Source, error: unknown): void {
     const { offset, mayStartOver } = this.#options;
+    // Bytes of an earlier run may be more than the blob has, and the refusal true.
     const isFromStart = mayStartOver && offset === 0 && this.#position > 0;
     if (isFromStart && hasReason(error, 'range-refused', 'range-ignored')) this.#withoutParts.add(source);
   }
